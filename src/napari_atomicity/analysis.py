@@ -1,0 +1,207 @@
+"""The whole pipeline: from a micrograph to atomicities and ratios."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from . import table as tables
+from .detection import DetectionSettings, detect
+from .micrograph import Micrograph
+from .progress import Progress, Stop, check, report
+
+if TYPE_CHECKING:
+    from .model.classifier import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What is known of the clusters of one image; row i of every array is row i of the table.
+
+    Parameters
+    ----------
+    micrograph
+        The image.
+    table
+        The cluster table (`napari_atomicity.table`), N rows.
+    outlines
+        N closed polygons, each (M, 2) in pixels (y, x).
+    patches
+        Channel name → (N, P, P) float32: what the network saw.
+    embedding
+        (N, D) float32: the features before the last layer; D = 0 before classification.
+    class_maps
+        Channel name → (N, h, w) float32: Grad-CAM of the predicted class.
+    field_of_view_nm
+        Edge length of patches and class maps.
+    parameters
+        Settings, model and device that led here.
+    seconds
+        Stage → seconds it took.
+    """
+
+    micrograph: Micrograph
+    table: pd.DataFrame
+    outlines: list[np.ndarray]
+    patches: dict[str, np.ndarray] = field(default_factory=dict)
+    embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    class_maps: dict[str, np.ndarray] = field(default_factory=dict)
+    field_of_view_nm: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def ratios(self, **options: Any) -> pd.DataFrame:
+        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
+        from .statistics.ratios import class_ratios
+
+        return class_ratios(self.table, **options)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def detect_clusters(
+    micrograph: Micrograph,
+    settings: DetectionSettings | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Find, outline and measure the clusters of an image; nothing is classified yet.
+
+    Raises
+    ------
+    CalibrationError
+        If the pixel size is not known.
+    Cancelled
+        If ``stop()`` says so.
+    """
+    settings = settings or DetectionSettings()
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "detect"):
+        found = detect(micrograph, settings, progress=progress, stop=stop)
+    return Analysis(
+        micrograph,
+        found.table,
+        found.outlines,
+        parameters={"detection": asdict(settings)},
+        seconds=seconds,
+    )
+
+
+def classify_clusters(
+    analysis: Analysis,
+    model: str | Classifier = "default",
+    device: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Give every cluster of the table its atomicity; corrections of a person stay.
+
+    Raises
+    ------
+    ModelError
+        If the model can't be loaded or lacks the device.
+    Cancelled
+        If ``stop()`` says so.
+    """
+    from .detection.patches import extract_patches
+    from .model.classifier import Classifier, load_classifier
+
+    seconds = dict(analysis.seconds)
+    with _timed(seconds, "load model"):
+        classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
+    check(stop)
+    report(progress, 0, len(analysis.table), "Cutting patches")
+    with _timed(seconds, "patches"):
+        patches, scale = extract_patches(
+            analysis.micrograph, analysis.table, classifier.card.patches, stop=stop
+        )
+    with _timed(seconds, "network"):
+        result = classifier.predict(patches, progress=progress, stop=stop)
+    table = result.write_to(analysis.table, classifier.card)
+    tables.validate(table)
+    return replace(
+        analysis,
+        table=table,
+        patches=patches,
+        embedding=result.embedding,
+        class_maps=result.class_maps,
+        field_of_view_nm=classifier.card.patches.field_of_view_nm,
+        parameters={
+            **analysis.parameters,
+            "model": classifier.card.provenance(),
+            "device": str(classifier.device),
+            "intensity_scale": scale,
+        },
+        seconds=seconds,
+    )
+
+
+def embed_clusters(
+    analysis: Analysis, model: str | Classifier = "default", stop: Stop | None = None
+) -> Analysis:
+    """Place every classified cluster in the UMAP of the model's reference embeddings."""
+    from .embedding import place
+
+    seconds = dict(analysis.seconds)
+    with _timed(seconds, "umap"):
+        position = place(analysis.embedding, model)
+    check(stop)
+    table = analysis.table.copy()
+    table["umap_1"], table["umap_2"] = position[:, 0], position[:, 1]
+    return replace(analysis, table=table, seconds=seconds)
+
+
+def analyse(
+    micrograph: Micrograph,
+    model: str | Classifier = "default",
+    device: str = "auto",
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    settings: DetectionSettings | None = None,
+    umap: bool = True,
+) -> Analysis:
+    """Detection, classification, explanation and embedding of one image.
+
+    Parameters
+    ----------
+    micrograph
+        A calibrated image or stack.
+    model
+        Name of a model at hand, path of a model file, or a loaded classifier.
+    device
+        "auto", "cpu", "cuda" or "mps".
+    progress, stop
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    settings
+        Of the detection, in nm and in units of the noise.
+    umap
+        Whether to place the clusters in the UMAP, which takes seconds the first time.
+
+    Returns
+    -------
+    Analysis
+        Table, embedding, class maps; ``.ratios()`` gives the class ratios.
+
+    Raises
+    ------
+    CalibrationError, ModelError, Cancelled
+        As in the steps.
+    """
+    analysis = detect_clusters(micrograph, settings, progress, stop)
+    analysis = classify_clusters(analysis, model, device, progress, stop)
+    if umap:
+        report(progress, 0, 0, "Placing the clusters in the UMAP")
+        analysis = embed_clusters(analysis, model, stop)
+    return analysis

@@ -1,0 +1,1 @@
+"""Images in; tables, figures and the report out."""

@@ -1,0 +1,112 @@
+"""A micrograph: pixels, calibration and where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CalibrationError, UnsuitableImageError
+
+# Beyond these a pixel size is a mistake of units, not a magnification of STEM.
+SMALLEST_PIXEL_NM = 1e-4
+LARGEST_PIXEL_NM = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Micrograph:
+    """One recorded image, or a stack of frames, in real space.
+
+    Parameters
+    ----------
+    data
+        Intensities, shape (Y, X) or (T, Y, X); converted to float32.
+    pixel_size_nm
+        Edge length of a (square) pixel in nm; None where the file does not say.
+    name
+        Name of the image as it appears in tables and layers.
+    path
+        The file it was read from.
+    sha256
+        Hash of that file.
+    metadata
+        What the format says of the instrument (voltage, dwell time, ...), free form.
+
+    Raises
+    ------
+    UnsuitableImageError
+        If the data are complex, of a wrong dimension, empty, or all of it is not finite.
+    CalibrationError
+        If the pixel size is not a positive number of a plausible magnitude.
+    """
+
+    data: np.ndarray
+    pixel_size_nm: float | None = None
+    name: str = "image"
+    path: Path | None = None
+    sha256: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        data = np.asarray(self.data)
+        if np.iscomplexobj(data):
+            raise UnsuitableImageError(
+                "the data are complex, not intensities", self.path or self.name
+            )
+        if data.ndim not in (2, 3):
+            raise UnsuitableImageError(
+                f"the data have {data.ndim} dimensions (shape {data.shape})",
+                self.path or self.name,
+                "An image (Y, X) or a stack of frames (T, Y, X) is needed",
+            )
+        if data.size == 0 or min(data.shape) == 0:
+            raise UnsuitableImageError("the image has no pixels", self.path or self.name)
+        data = np.ascontiguousarray(data, dtype=np.float32)
+        if not np.isfinite(data).any():
+            raise UnsuitableImageError("no pixel has a finite value", self.path or self.name)
+        object.__setattr__(self, "data", data)
+        if self.pixel_size_nm is not None:
+            size = float(self.pixel_size_nm)
+            if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:  # NaN fails as well
+                raise CalibrationError(
+                    f"a pixel size of {size:g} nm is not plausible",
+                    self.path or self.name,
+                    "Give the edge length of one pixel in nm",
+                )
+            object.__setattr__(self, "pixel_size_nm", size)
+
+    @property
+    def n_frames(self) -> int:
+        return 1 if self.data.ndim == 2 else self.data.shape[0]
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.data.shape[-2], self.data.shape[-1]
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Each frame, shape (Y, X)."""
+        yield from (self.data[None] if self.data.ndim == 2 else self.data)
+
+    def with_pixel_size(self, pixel_size_nm: float) -> Micrograph:
+        """The same image, calibrated."""
+        return replace(self, pixel_size_nm=pixel_size_nm)
+
+    def calibrated(self) -> float:
+        """The pixel size in nm.
+
+        Raises
+        ------
+        CalibrationError
+            If there is none: lengths, and so atomicities, would mean nothing.
+        """
+        if self.pixel_size_nm is None:
+            raise CalibrationError(
+                "the pixel size is not known",
+                self.path or self.name,
+                "Give it in nm (--pixel-size-nm, or the field in the Analyse dock)",
+            )
+        return self.pixel_size_nm

@@ -1,0 +1,73 @@
+"""The card of a model: what it is, how it was made, how good it is, what it is not for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """Geometry of the network's input; all lengths in nm, so that magnification does not matter.
+
+    Parameters
+    ----------
+    field_of_view_nm
+        Edge length of a patch.
+    size_px
+        Pixels along that edge.
+    lcn_window_nm
+        Standard deviation of the Gaussian windows of the local contrast normalisation.
+    channels
+        "raw" and "LCN", or one of them.
+    """
+
+    field_of_view_nm: float = 2.8
+    size_px: int = 56
+    lcn_window_nm: float = 0.5
+    channels: tuple[str, ...] = ("raw", "LCN")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a model but its weights; lies beside them as JSON."""
+
+    name: str
+    classes: tuple[str, ...]
+    patches: PatchSettings = field(default_factory=PatchSettings)
+    width: int = 16
+    temperature: float = 1.0
+    conformal_level: float = 0.95
+    conformal_threshold: float = 0.0
+    ood_limit: float = 1.0
+    description: str = ""
+    intended_use: str = ""
+    limits: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+    sha256: str = ""
+
+    @property
+    def model_id(self) -> str:
+        """Name and the first digits of the hash of the weights."""
+        return f"{self.name}-{self.sha256[:8]}"
+
+    def provenance(self) -> dict[str, Any]:
+        """What an output must say of the model that made it."""
+        return {"model_id": self.model_id, "sha256": self.sha256, "classes": list(self.classes)}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelCard:
+        values = dict(values)
+        patches = dict(values.pop("patches"))
+        patches["channels"] = tuple(patches["channels"])
+        values["classes"] = tuple(values["classes"])
+        known = cls.__dataclass_fields__
+        return cls(
+            patches=PatchSettings(**patches), **{k: v for k, v in values.items() if k in known}
+        )

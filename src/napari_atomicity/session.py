@@ -1,0 +1,420 @@
+"""The session: what one window is looking at. Views listen to it; none is a source of truth.
+
+Images, their analyses and the selection live here. Everything that a person changes is an edit
+that can be applied and reverted; undo and redo replay edits and never compare pictures.
+Neither Qt nor napari is known here: the binding is in ``widgets``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from psygnal import Signal
+
+from . import table as tables
+from .analysis import Analysis
+from .micrograph import Micrograph
+
+Key = tuple[str, int]
+"""A cluster everywhere in the session: (image name, cluster_id)."""
+
+
+class Edit(Protocol):
+    """Something that a person did to one image, and how to take it back."""
+
+    image: str
+    description: str
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None: ...
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SetAnalysis:
+    """A new result for an image takes the place of the old one."""
+
+    image: str
+    before: Analysis | None
+    after: Analysis | None
+    description: str = "analyse"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return self.after
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return self.before
+
+
+@dataclass(frozen=True, eq=False)
+class Relabel:
+    """A person's label for some clusters ("" takes the correction away)."""
+
+    image: str
+    before: dict[int, str]
+    after: dict[int, str]
+    description: str = "relabel"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return _with_corrections(analysis, self.after)
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return _with_corrections(analysis, self.before)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Full rows of an analysis, so that clusters can leave and come back as they were."""
+
+    table: pd.DataFrame
+    outlines: list[np.ndarray]
+    patches: dict[str, np.ndarray]
+    embedding: np.ndarray
+    class_maps: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class AddClusters:
+    image: str
+    rows: Rows
+    description: str = "add"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else insert_rows(analysis, self.rows)
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
+
+
+@dataclass(frozen=True, eq=False)
+class RemoveClusters:
+    image: str
+    rows: Rows
+    description: str = "delete"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else insert_rows(analysis, self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class ReplaceClusters:
+    """Rows with the same ids take the place of others: moved, measured again, classified."""
+
+    image: str
+    before: Rows
+    after: Rows
+    description: str = "move"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else insert_rows(analysis, self.after)
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else insert_rows(analysis, self.before)
+
+
+def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Analysis | None:
+    if analysis is None:
+        return None
+    table = analysis.table.copy()
+    new = table["cluster_id"].map(labels)
+    table["label_corrected"] = new.where(new.notna(), table["label_corrected"]).astype(object)
+    return replace(analysis, table=tables.settle_labels(table))
+
+
+def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
+    """The rows of these clusters, in table order."""
+    index = np.flatnonzero(analysis.table["cluster_id"].isin(list(cluster_ids)))
+    return Rows(
+        analysis.table.iloc[index].reset_index(drop=True),
+        [analysis.outlines[i] for i in index],
+        {k: v[index] for k, v in analysis.patches.items()},
+        analysis.embedding[index] if len(analysis.embedding) else analysis.embedding,
+        {k: v[index] for k, v in analysis.class_maps.items()},
+    )
+
+
+def _rebuilt(analysis: Analysis, parts: list[Rows]) -> Analysis:
+    """The rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
+
+    def stack(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:
+        if like.ndim < 2 or like.size == 0:
+            return like
+        filled = [
+            a
+            if a.shape[1:] == like.shape[1:]
+            else np.full((len(p.table), *like.shape[1:]), np.nan, like.dtype)
+            for a, p in zip(arrays, parts, strict=True)
+        ]
+        return np.concatenate(filled)
+
+    joined = [p.table for p in parts if len(p.table)]
+    table = pd.concat(joined, ignore_index=True) if joined else analysis.table.iloc[:0]
+    order = np.argsort(table["cluster_id"].to_numpy(), kind="stable")
+    nothing = np.empty((0, 0), np.float32)
+
+    def channelwise(name: str) -> dict[str, np.ndarray]:
+        out = {}
+        for channel, like in getattr(analysis, name).items():
+            arrays = [getattr(p, name).get(channel, nothing) for p in parts]
+            best = next((a for a in [like, *arrays] if a.size), like)
+            out[channel] = stack(arrays, best)[order] if best.size else like[:0]
+        return out
+
+    embedding = next(
+        (a for a in [analysis.embedding, *(p.embedding for p in parts)] if a.size), nothing
+    )
+    outlines = [o for p in parts for o in p.outlines]
+    return replace(
+        analysis,
+        table=tables.conform(table.iloc[order], tables.classes_of(analysis.table)),
+        outlines=[outlines[i] for i in order],
+        patches=channelwise("patches"),
+        class_maps=channelwise("class_maps"),
+        embedding=stack([p.embedding for p in parts], embedding)[order]
+        if embedding.size
+        else analysis.embedding,
+    )
+
+
+def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
+    """The analysis without these clusters."""
+    keep = analysis.table.loc[~analysis.table["cluster_id"].isin(list(cluster_ids)), "cluster_id"]
+    return _rebuilt(analysis, [take_rows(analysis, keep)])
+
+
+def insert_rows(analysis: Analysis, rows: Rows) -> Analysis:
+    """The analysis with these clusters, which replace those with the same ids."""
+    return _rebuilt(
+        analysis,
+        [
+            take_rows(
+                remove_rows(analysis, rows.table["cluster_id"]), analysis.table["cluster_id"]
+            ),
+            rows,
+        ],
+    )
+
+
+class State(Enum):
+    IDLE = "idle"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the window is busy with."""
+
+    state: State = State.IDLE
+    message: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class Session:
+    """Images, analyses, selection, edits and status of one window.
+
+    Signals: ``images_changed()``; ``current_changed(image name or None)``;
+    ``analysis_changed(image name)`` after any change of a table or of its arrays;
+    ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
+    ``history_changed()``.
+    """
+
+    images_changed = Signal()
+    current_changed = Signal(object)
+    analysis_changed = Signal(str)
+    selection_changed = Signal(frozenset)
+    status_changed = Signal(Status)
+    history_changed = Signal()
+
+    def __init__(self) -> None:
+        self._micrographs: dict[str, Micrograph] = {}
+        self._analyses: dict[str, Analysis] = {}
+        self._generation: dict[str, int] = {}
+        self._next_id: dict[str, int] = {}
+        self._current: str | None = None
+        self._selection: frozenset[Key] = frozenset()
+        self._undo: list[Edit] = []
+        self._redo: list[Edit] = []
+        self._status = Status()
+
+    # ---- images
+    @property
+    def images(self) -> list[str]:
+        return list(self._micrographs)
+
+    def micrograph(self, image: str) -> Micrograph:
+        return self._micrographs[image]
+
+    def add_image(self, micrograph: Micrograph) -> str:
+        """Add an image, or replace the one of the same name (its analysis stays)."""
+        self._micrographs[micrograph.name] = micrograph
+        self.images_changed.emit()
+        if self._current is None:
+            self.current = micrograph.name
+        return micrograph.name
+
+    def remove_image(self, image: str) -> None:
+        """Forget an image and all that is known of it."""
+        self._micrographs.pop(image, None)
+        self._analyses.pop(image, None)
+        self._generation[image] = self._generation.get(image, 0) + 1
+        self._undo = [e for e in self._undo if e.image != image]
+        self._redo = [e for e in self._redo if e.image != image]
+        self.select(k for k in self._selection if k[0] != image)
+        if self._current == image:
+            self.current = next(iter(self._micrographs), None)
+        self.images_changed.emit()
+        self.analysis_changed.emit(image)
+        self.history_changed.emit()
+
+    @property
+    def current(self) -> str | None:
+        """Name of the image that is looked at."""
+        return self._current
+
+    @current.setter
+    def current(self, image: str | None) -> None:
+        if image != self._current:
+            self._current = image
+            self.current_changed.emit(image)
+
+    # ---- analyses
+    def analysis(self, image: str) -> Analysis | None:
+        return self._analyses.get(image)
+
+    def generation(self, image: str) -> int:
+        """Grows with every change of an image's analysis: a late result can tell it is stale."""
+        return self._generation.get(image, 0)
+
+    def table(self, image: str | None = None) -> pd.DataFrame:
+        """The cluster table of one image, or of all."""
+        if image is not None:
+            found = self._analyses.get(image)
+            return tables.empty() if found is None else found.table
+        found_tables = [a.table for a in self._analyses.values() if len(a.table)]
+        if not found_tables:
+            return tables.empty()
+        return tables.conform(pd.concat(found_tables, ignore_index=True))
+
+    def classes(self) -> list[str]:
+        """Classes of the analyses at hand, in order."""
+        seen: dict[str, None] = {}
+        for analysis in self._analyses.values():
+            seen.update(dict.fromkeys(tables.classes_of(analysis.table)))
+        return list(seen)
+
+    def next_cluster_id(self, image: str) -> int:
+        """An id that no cluster of this image ever had."""
+        used = self.table(image)["cluster_id"]
+        value = max(self._next_id.get(image, 1), int(used.max()) + 1 if len(used) else 1)
+        self._next_id[image] = value + 1
+        return value
+
+    # ---- edits
+    def do(self, edit: Edit) -> None:
+        """Apply an edit and remember it for undo."""
+        self._set(edit.image, edit.apply(self._analyses.get(edit.image)))
+        self._undo.append(edit)
+        self._redo.clear()
+        self.history_changed.emit()
+
+    def undo(self) -> Edit | None:
+        """Take the last edit back."""
+        if not self._undo:
+            return None
+        edit = self._undo.pop()
+        self._set(edit.image, edit.revert(self._analyses.get(edit.image)))
+        self._redo.append(edit)
+        self.history_changed.emit()
+        return edit
+
+    def redo(self) -> Edit | None:
+        """Do again what was taken back."""
+        if not self._redo:
+            return None
+        edit = self._redo.pop()
+        self._set(edit.image, edit.apply(self._analyses.get(edit.image)))
+        self._undo.append(edit)
+        self.history_changed.emit()
+        return edit
+
+    @property
+    def history(self) -> tuple[Edit, ...]:
+        return tuple(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._redo)
+
+    def set_analysis(self, analysis: Analysis, description: str = "analyse") -> None:
+        """A new result; one undo brings the old one back."""
+        image = analysis.micrograph.name
+        if image not in self._micrographs:
+            self.add_image(analysis.micrograph)
+        self.do(SetAnalysis(image, self._analyses.get(image), analysis, description))
+
+    def relabel(self, keys: Iterable[Key], label: str) -> None:
+        """A person says what these clusters are; one edit per image."""
+        by_image: dict[str, list[int]] = {}
+        for image, cluster_id in keys:
+            by_image.setdefault(image, []).append(cluster_id)
+        for image, ids in by_image.items():
+            table = self.table(image).set_index("cluster_id")["label_corrected"]
+            before = {i: str(table[i]) for i in ids if i in table.index}
+            if before:
+                self.do(Relabel(image, before, dict.fromkeys(before, label), f"label {label}"))
+
+    def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
+        analysis = self._analyses.get(image)
+        if analysis is None:
+            return
+        rows = take_rows(analysis, cluster_ids)
+        if len(rows.table):
+            self.do(RemoveClusters(image, rows, f"delete {len(rows.table)}"))
+
+    def _set(self, image: str, analysis: Analysis | None) -> None:
+        if analysis is None:
+            self._analyses.pop(image, None)
+        else:
+            tables.validate(analysis.table)
+            if len(analysis.outlines) != len(analysis.table):
+                raise ValueError("as many outlines as clusters are needed")
+            self._analyses[image] = analysis
+        self._generation[image] = self._generation.get(image, 0) + 1
+        known = set(self.table(image)["cluster_id"])
+        self.analysis_changed.emit(image)
+        self.select(k for k in self._selection if k[0] != image or k[1] in known)
+
+    # ---- selection
+    @property
+    def selection(self) -> frozenset[Key]:
+        return self._selection
+
+    def select(self, keys: Iterable[Key]) -> None:
+        """Select exactly these clusters; every view follows."""
+        selection = frozenset((image, int(i)) for image, i in keys)
+        if selection != self._selection:
+            self._selection = selection
+            self.selection_changed.emit(selection)
+
+    # ---- status
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        if status != self._status:
+            self._status = status
+            self.status_changed.emit(status)

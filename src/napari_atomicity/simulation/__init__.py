@@ -1,0 +1,1 @@
+"""Structures, image formation, and fields with ground truth."""

@@ -1,0 +1,1 @@
+"""Class ratios with intervals, and scores against a ground truth."""

@@ -1,0 +1,158 @@
+"""The cluster table: one row per cluster; its columns, units and validation.
+
+============================  ==========================================================
+column                        meaning
+============================  ==========================================================
+image                         name of the image (str)
+frame                         index of the frame in a stack, else 0
+cluster_id                    number of the cluster in its image, unique, never reused
+y_px, x_px                    centre in pixels; the centre of the top-left pixel is 0, 0
+y_nm, x_nm                    the same in nm
+diameter_nm                   equivalent circular diameter of the outline
+integrated_intensity          sum over the outline of (intensity - local background)
+                              times the pixel area: detector counts times nm²
+eccentricity                  of the outline, 0 (circle) to 1
+touches_border                the outline is cut by the edge of the image
+touches_neighbour             the outline meets that of another cluster
+label                         what counts: the correction where there is one, else the
+                              prediction; "" where there is neither
+label_predicted               the model's label, never overwritten; "" before classification
+label_corrected               a person's label; "" where there is none
+confidence                    calibrated probability of label_predicted
+p_<class>                     calibrated probability of each class
+prediction_set                the labels that can't be ruled out, joined by "|"
+ood_score                     how far from anything the model has learnt (1 = its limit)
+umap_1, umap_2                place in the embedding's map
+model_id                      the model that predicted
+============================  ==========================================================
+
+Values that could not be computed are NaN (numbers) or "" (text): rows keep their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .errors import TableError
+
+UNKNOWN = "unknown"
+"""The label of a cluster that is none of the model's classes."""
+
+_TEXT = "object"
+BEFORE_PROBABILITIES = {
+    "image": _TEXT,
+    "frame": "int64",
+    "cluster_id": "int64",
+    "y_px": "float64",
+    "x_px": "float64",
+    "y_nm": "float64",
+    "x_nm": "float64",
+    "diameter_nm": "float64",
+    "integrated_intensity": "float64",
+    "eccentricity": "float64",
+    "touches_border": "bool",
+    "touches_neighbour": "bool",
+    "label": _TEXT,
+    "label_predicted": _TEXT,
+    "label_corrected": _TEXT,
+    "confidence": "float64",
+}
+AFTER_PROBABILITIES = {
+    "prediction_set": _TEXT,
+    "ood_score": "float64",
+    "umap_1": "float64",
+    "umap_2": "float64",
+    "model_id": _TEXT,
+}
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Names of the probability columns of a model's classes."""
+    return [f"p_{name}" for name in classes]
+
+
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """The classes whose probabilities the table holds, in its order."""
+    return [str(name)[2:] for name in table.columns if str(name).startswith("p_")]
+
+
+def columns(classes: Sequence[str] = ()) -> dict[str, str]:
+    """Every column with its dtype, in the order of the contract."""
+    probabilities = dict.fromkeys(probability_columns(classes), "float64")
+    return {**BEFORE_PROBABILITIES, **probabilities, **AFTER_PROBABILITIES}
+
+
+def _default(dtype: str) -> object:
+    return {"object": "", "bool": False, "int64": 0}.get(dtype, np.nan)
+
+
+def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """A copy with every column of the contract, in order and of the right dtype.
+
+    Columns that are missing get the value that says "not computed"; additional columns are kept
+    at the end.
+
+    Parameters
+    ----------
+    table
+        Any table that holds at least some of the columns.
+    classes
+        Classes whose probability columns are wanted; those that the table has, if None.
+    """
+    classes = classes_of(table) if classes is None else list(classes)
+    wanted = columns(classes)
+    out = {}
+    for name, dtype in wanted.items():
+        if name not in table.columns:
+            out[name] = pd.Series([_default(dtype)] * len(table), index=table.index, dtype=dtype)
+        elif dtype == _TEXT:
+            out[name] = table[name].astype(object).where(table[name].notna(), "").astype(object)
+        else:
+            out[name] = table[name].astype(dtype)
+    stale = {c for c in table.columns if str(c).startswith("p_")}
+    extra = {c: table[c] for c in table.columns if c not in out and c not in stale}
+    return pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
+
+
+def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
+    """A table without rows."""
+    return conform(pd.DataFrame(), classes)
+
+
+def settle_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose ``label`` is the correction where there is one, else the prediction."""
+    table = table.copy()
+    corrected = table["label_corrected"].astype(object)
+    table["label"] = corrected.where(corrected != "", table["label_predicted"])
+    return table
+
+
+def validate(table: pd.DataFrame) -> None:
+    """Check a cluster table against the contract.
+
+    Raises
+    ------
+    TableError
+        If columns are missing, an id occurs twice in an image, or a value is impossible.
+    """
+    missing = [c for c in columns() if c not in table.columns]
+    if missing:
+        raise TableError(f"the cluster table lacks the columns {', '.join(missing)}")
+    if table.duplicated(["image", "cluster_id"]).any():
+        raise TableError("a cluster_id occurs twice in one image")
+    position = table[["y_px", "x_px"]].to_numpy(float)
+    if not np.isfinite(position).all():
+        raise TableError("a cluster has no position")
+    p = table[probability_columns(classes_of(table))].to_numpy(float)
+    if p.size:
+        done = np.isfinite(p).all(axis=1)
+        if ((p[done] < -1e-6) | (p[done] > 1 + 1e-6)).any() or not np.allclose(
+            p[done].sum(axis=1), 1, atol=1e-3
+        ):
+            raise TableError("class probabilities must lie in 0 to 1 and sum to 1")
+    label = table["label"].where(table["label_corrected"] == "", table["label_corrected"])
+    if not (table["label"] == label).all():
+        raise TableError("label must be the correction where there is one")

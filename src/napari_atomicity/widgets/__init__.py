@@ -1,0 +1,1 @@
+"""Docks: the only room that knows Qt and napari."""
