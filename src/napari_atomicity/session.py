@@ -227,7 +227,9 @@ class Session:
     Signals: ``images_changed()``; ``current_changed(image name or None)``;
     ``analysis_changed(image name)`` after any change of a table or of its arrays;
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
-    ``history_changed()``.
+    ``history_changed()``; ``explained_class_changed(class or None)``: whose class maps are
+    wanted, None for each cluster's predicted class; ``focus_requested(key)``: somebody wants to
+    see this cluster in the image.
     """
 
     images_changed = Signal()
@@ -236,6 +238,8 @@ class Session:
     selection_changed = Signal(frozenset)
     status_changed = Signal(Status)
     history_changed = Signal()
+    explained_class_changed = Signal(object)
+    focus_requested = Signal(tuple)
 
     def __init__(self) -> None:
         self._micrographs: dict[str, Micrograph] = {}
@@ -244,6 +248,7 @@ class Session:
         self._next_id: dict[str, int] = {}
         self._current: str | None = None
         self._selection: frozenset[Key] = frozenset()
+        self._explained_class: str | None = None
         self._undo: list[Edit] = []
         self._redo: list[Edit] = []
         self._status = Status()
@@ -407,6 +412,22 @@ class Session:
         if selection != self._selection:
             self._selection = selection
             self.selection_changed.emit(selection)
+
+    def request_focus(self, key: Key) -> None:
+        """Ask the view of the image to go to a cluster."""
+        self.focus_requested.emit(key)
+
+    # ---- explanation
+    @property
+    def explained_class(self) -> str | None:
+        """The class whose class maps are shown; None: of each cluster its predicted class."""
+        return self._explained_class
+
+    @explained_class.setter
+    def explained_class(self, label: str | None) -> None:
+        if label != self._explained_class:
+            self._explained_class = label
+            self.explained_class_changed.emit(label)
 
     # ---- status
     @property
