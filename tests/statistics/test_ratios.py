@@ -1,0 +1,182 @@
+"""Class ratios: what is counted, and intervals that keep their promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_atomicity.statistics.ratios import (
+    ALL,
+    COLUMNS,
+    bootstrap_fractions,
+    class_ratios,
+    wilson_interval,
+)
+from napari_atomicity.table import conform
+
+CLASSES = ["Pt19", "Pt41", "Pt70"]
+
+
+def cluster_table(rows) -> pd.DataFrame:
+    """A cluster table from (image, label) or (image, label, touches_border) rows."""
+    frame = pd.DataFrame(
+        [(*row, False)[:3] for row in rows], columns=["image", "label", "touches_border"]
+    )
+    frame["cluster_id"] = np.arange(1, len(frame) + 1)
+    frame["label_predicted"] = frame["label"]
+    return conform(frame, CLASSES)
+
+
+tables = st.lists(
+    st.tuples(
+        st.sampled_from(["b.tif", "a.tif", "c.tif"]),
+        st.sampled_from([*CLASSES, "unknown", ""]),
+        st.booleans(),
+    ),
+    max_size=40,
+).map(cluster_table)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables)
+def test_fractions_sum_to_one_and_lie_in_their_intervals(table):
+    ratios = class_ratios(table, n_bootstrap=50)
+    assert list(ratios.columns) == COLUMNS
+    known = ratios[ratios["class"] != "unknown"]
+    for scope, block in known.groupby("scope"):
+        assert list(block["class"]) == CLASSES
+        if block["count"].sum() == 0:
+            assert block[["fraction", "fraction_low", "fraction_high"]].isna().all(None), scope
+            continue
+        assert block["fraction"].sum() == pytest.approx(1)
+        assert (block["fraction_low"] >= 0).all() and (block["fraction_high"] <= 1).all()
+        assert (block["fraction_low"] <= block["fraction"]).all()
+        assert (block["fraction"] <= block["fraction_high"]).all()
+        assert (block["fraction_low"] < block["fraction_high"]).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(tables, st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_and_of_images_does_not_matter(table, seed):
+    shuffled = table.sample(frac=1, random_state=seed)
+    key = ["scope", "class"]
+    one = class_ratios(table, n_bootstrap=30).sort_values(key, ignore_index=True)
+    other = class_ratios(shuffled, n_bootstrap=30).sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_seed_reproduces_the_interval_and_another_gives_another():
+    table = cluster_table([("a", CLASSES[i % 3]) for i in range(40)] + [("b", "Pt19")] * 30)
+    one, same = (class_ratios(table, seed=5) for _ in range(2))
+    pd.testing.assert_frame_equal(one, same)
+    assert not one.equals(class_ratios(table, seed=6))
+
+
+def test_scopes_follow_the_table_and_end_with_all():
+    table = cluster_table([("b", "Pt41"), ("a", "Pt19"), ("b", "Pt19")])
+    ratios = class_ratios(table)
+    assert list(dict.fromkeys(ratios["scope"])) == ["b", "a", ALL]
+    whole = ratios[ratios["scope"] == ALL].set_index("class")
+    assert whole["count"].to_dict() == {"Pt19": 2, "Pt41": 1, "Pt70": 0}
+    assert whole.loc["Pt70", "fraction"] == 0
+    assert whole.loc["Pt70", "fraction_high"] > 0.3
+    assert set(whole["method"]) == {
+        "counted; bootstrap over images and clusters, at least Wilson, 95 %"
+    }
+    pd.testing.assert_frame_equal(
+        class_ratios(table, scope="a"), ratios[ratios["scope"] == "a"].reset_index(drop=True)
+    )
+
+
+def test_cut_and_unknown_clusters_have_no_share():
+    table = cluster_table(
+        [("a", "Pt19"), ("a", "Pt41", True), ("a", "unknown"), ("a", "unknown", True), ("a", "")]
+    )
+    ratios = class_ratios(table, scope="a").set_index("class")
+    assert ratios["count"].to_dict() == {"Pt19": 1, "Pt41": 0, "Pt70": 0, "unknown": 1}
+    assert ratios.loc["Pt19", "fraction"] == 1
+    assert np.isnan(ratios.loc["unknown", "fraction"])
+
+
+def test_corrections_count_and_may_name_a_new_class():
+    table = cluster_table([("a", "Pt19"), ("a", "Pt19")])
+    table.loc[0, ["label", "label_corrected"]] = "Pt23"
+    ratios = class_ratios(table, scope=ALL).set_index("class")
+    assert list(ratios.index) == [*CLASSES, "Pt23"]
+    assert ratios.loc["Pt23", "fraction"] == 0.5
+
+
+def test_images_without_clusters_have_rows():
+    ratios = class_ratios(cluster_table([("a", "Pt19")]), images=["empty", "a"])
+    empty = ratios[ratios["scope"] == "empty"]
+    assert list(empty["count"]) == [0, 0, 0] and empty["fraction"].isna().all()
+    nothing = class_ratios(cluster_table([]))
+    assert list(nothing["scope"]) == [ALL] * 3 and nothing["fraction"].isna().all()
+    assert list(class_ratios(conform(pd.DataFrame())).columns) == COLUMNS
+
+
+def test_a_single_image_is_all_there_is():
+    ratios = class_ratios(cluster_table([("a", c) for c in CLASSES * 4]))
+    numbers = ["count", "fraction", "fraction_low", "fraction_high"]
+    one, everything = (ratios.loc[ratios["scope"] == s, numbers].to_numpy() for s in ("a", ALL))
+    np.testing.assert_array_equal(one, everything)
+
+
+@pytest.mark.parametrize("options", [{"level": 1.0}, {"level": 0}, {"n_bootstrap": 0}])
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        class_ratios(cluster_table([("a", "Pt19")]), **options)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.data())
+def test_wilson_agrees_with_scipy(n, data):
+    from scipy.stats import binomtest
+
+    k = data.draw(st.integers(0, n))
+    expected = binomtest(k, n).proportion_ci(0.9, method="wilson")
+    low, high = wilson_interval(np.array([k]), n, 0.9)
+    np.testing.assert_allclose([low[0], high[0]], [expected.low, expected.high], atol=1e-9)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Binomial draws in one image and in several alike: at least 93 % of nominal 95 %."""
+    rng = np.random.default_rng(20)
+    for n_images in (1, 4):
+        hits = []
+        for p in (0.03, 0.1, 0.3, 0.5):
+            for _ in range(70):
+                k = rng.binomial(25, p, size=n_images)
+                rows = [(str(i), "Pt19") for i, m in enumerate(k) for _ in range(m)]
+                rows += [(str(i), "Pt41") for i, m in enumerate(k) for _ in range(25 - m)]
+                found = class_ratios(cluster_table(rows), n_bootstrap=200, scope=ALL).iloc[0]
+                hits.append(found["fraction_low"] <= p <= found["fraction_high"])
+        assert np.mean(hits) >= 0.93, f"{n_images} images"
+
+
+def test_resampling_keeps_the_variance_of_counting():
+    """Drawing images and clusters does not count the scatter within images twice."""
+    rng = np.random.default_rng(3)
+    p, n_clusters = np.array([0.2, 0.8]), 1000
+    counting = np.sqrt(p.prod() / n_clusters)
+    for n_images in (1, 2, 5, 20):
+        variance = [
+            bootstrap_fractions(
+                rng.multinomial(n_clusters // n_images, p, size=n_images), 400, rng
+            )[:, 0].var()
+            for _ in range(60)
+        ]
+        assert np.sqrt(np.mean(variance)) == pytest.approx(counting, rel=0.12), n_images
+
+
+def test_images_that_differ_widen_the_interval_of_all():
+    alike = [(str(i), c) for i in range(6) for c in ["Pt19"] * 10 + ["Pt41"] * 10]
+    unlike = [(str(i), "Pt19" if i % 2 else "Pt41") for i in range(6) for _ in range(20)]
+    widths = [
+        np.ptp(
+            class_ratios(cluster_table(rows), scope=ALL).loc[0, ["fraction_low", "fraction_high"]]
+        )
+        for rows in (alike, unlike)
+    ]
+    assert widths[1] > 2 * widths[0]
