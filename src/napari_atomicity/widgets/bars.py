@@ -1,0 +1,211 @@
+"""A bar chart of classes, one row each: symbol, name, bar, interval, words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+
+from .glyphs import paint_glyph
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row: a value between 0 and 1, its interval if there is one, and how it looks.
+
+    Parameters
+    ----------
+    label, value
+        Name of the class and length of the bar; NaN draws none.
+    text
+        What is written at the right.
+    colour, symbol
+        As everywhere for this class.
+    low, high
+        Ends of the interval; NaN draws none.
+    strong
+        Whether the row is emphasised.
+    marked
+        Whether a dot before the words marks the row.
+    tooltip
+        Words for the mouse.
+    """
+
+    label: str
+    value: float
+    text: str
+    colour: str
+    symbol: str
+    low: float = math.nan
+    high: float = math.nan
+    strong: bool = False
+    marked: bool = False
+    tooltip: str = ""
+
+
+class BarChart(QWidget):
+    """Horizontal bars on a common scale from 0 to `limit`, in the colours of the theme.
+
+    Parameters
+    ----------
+    axis
+        Whether to write a scale in per cent below the bars.
+    """
+
+    def __init__(self, parent: QWidget | None = None, *, axis: bool = False) -> None:
+        super().__init__(parent)
+        self._bars: tuple[Bar, ...] = ()
+        self._axis = axis
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    @property
+    def bars(self) -> tuple[Bar, ...]:
+        return self._bars
+
+    @bars.setter
+    def bars(self, bars: Sequence[Bar]) -> None:
+        self._bars = tuple(bars)
+        self.setAccessibleDescription("; ".join(f"{b.label} {b.text}" for b in self._bars))
+        self.updateGeometry()
+        self.update()
+
+    @property
+    def limit(self) -> float:
+        """Right end of the scale: 1, or less where all bars are short and there is an axis."""
+        if not self._axis:
+            return 1.0
+        ends = [x for b in self._bars for x in (b.value, b.high) if math.isfinite(x)]
+        longest = max(ends, default=1.0)
+        return next((limit for limit in (0.1, 0.2, 0.4, 0.6, 0.8) if longest <= limit), 1.0)
+
+    def _row_height(self) -> float:
+        return 1.55 * QFontMetricsF(self.font()).height()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        rows = len(self._bars) + (0.85 if self._axis and self._bars else 0)
+        return QSize(240, math.ceil(rows * self._row_height()) + 4)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        return QSize(120, self.sizeHint().height())
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.updateGeometry()
+            self.update()
+
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            row = int((event.pos().y() - 2) // self._row_height())
+            if 0 <= row < len(self._bars) and self._bars[row].tooltip:
+                QToolTip.showText(event.globalPos(), self._bars[row].tooltip, self)
+            else:
+                QToolTip.hideText()
+            return True
+        return super().event(event)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        if not self._bars:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        bold = QFont(self.font())
+        bold.setBold(True)
+        metrics = QFontMetricsF(bold)
+        height, gap = self._row_height(), metrics.averageCharWidth()
+        glyph = 0.85 * metrics.ascent()
+        label_width = max(metrics.horizontalAdvance(b.label) for b in self._bars)
+        text_width = max(metrics.horizontalAdvance(b.text) for b in self._bars)
+        mark_width = 1.6 * gap if any(b.marked for b in self._bars) else 0.0
+        left = 2 + glyph + gap + label_width + gap
+        track = QRectF(left, 2, self.width() - left - 2 * gap - mark_width - text_width - 2, 0)
+        track.setWidth(max(track.width(), 8.0))
+
+        if self._axis:
+            self._paint_axis(painter, track, len(self._bars) * height + 2)
+        for i, bar in enumerate(self._bars):
+            top = 2 + i * height
+            ink = self.palette().windowText().color()
+            if not bar.strong:
+                ink.setAlphaF(0.8)
+            paint_glyph(
+                painter,
+                QRectF(2, top + (height - glyph) / 2, glyph, glyph),
+                bar.symbol,
+                bar.colour,
+            )
+            painter.setFont(bold if bar.strong else self.font())
+            painter.setPen(ink)
+            middle = Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(
+                QRectF(2 + glyph + gap, top, label_width + gap, height),
+                middle | Qt.AlignmentFlag.AlignLeft,
+                bar.label,
+            )
+            painter.drawText(
+                QRectF(self.width() - text_width - 4, top, text_width + 2, height),
+                middle | Qt.AlignmentFlag.AlignRight,
+                bar.text,
+            )
+            if bar.marked:
+                painter.setBrush(ink)
+                painter.setPen(Qt.PenStyle.NoPen)
+                painter.drawEllipse(
+                    QPointF(track.right() + gap + mark_width / 2, top + height / 2),
+                    gap * 0.35,
+                    gap * 0.35,
+                )
+            self._paint_bar(painter, bar, track, top, height)
+        painter.end()
+
+    def _paint_bar(
+        self, painter: QPainter, bar: Bar, track: QRectF, top: float, height: float
+    ) -> None:
+        thick = 0.5 * height
+        box = QRectF(track.left(), top + (height - thick) / 2, track.width(), thick)
+        faint = QColor(self.palette().windowText().color())
+        faint.setAlphaF(0.10)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(faint)
+        painter.drawRoundedRect(box, 2, 2)
+        if math.isfinite(bar.value):
+            filled = QRectF(box)
+            filled.setWidth(box.width() * min(bar.value / self.limit, 1.0))
+            painter.setBrush(QColor(bar.colour))
+            painter.drawRoundedRect(filled, 2, 2)
+        if math.isfinite(bar.low) and math.isfinite(bar.high):
+            low, high = (box.left() + box.width() * v / self.limit for v in (bar.low, bar.high))
+            y = box.center().y()
+            cap = 0.3 * thick
+            # Ink on a rim of paper: seen on the bar and beside it.
+            for colour, width in (
+                (self.palette().window().color(), 3.6),
+                (self.palette().windowText().color(), 1.6),
+            ):
+                painter.setPen(QPen(colour, width))
+                painter.drawLine(QPointF(low, y), QPointF(high, y))
+                for x in (low, high):
+                    painter.drawLine(QPointF(x, y - cap), QPointF(x, y + cap))
+
+    def _paint_axis(self, painter: QPainter, track: QRectF, bottom: float) -> None:
+        font = QFont(self.font())
+        font.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
+        metrics = QFontMetricsF(font)
+        painter.setFont(font)
+        ink = QColor(self.palette().windowText().color())
+        # As many ticks as can be read.
+        steps = 4 if track.width() > 4 * metrics.horizontalAdvance("00 % ") else 2
+        for i in range(steps + 1):
+            x = track.left() + track.width() * i / steps
+            ink.setAlphaF(0.18)
+            painter.setPen(QPen(ink, 1))
+            painter.drawLine(QPointF(x, 2), QPointF(x, bottom))
+            ink.setAlphaF(0.75)
+            painter.setPen(ink)
+            words = f"{100 * self.limit * i / steps:g}" + (" %" if i == steps else "")
+            width = metrics.horizontalAdvance(words)
+            painter.drawText(QPointF(x - width / 2, bottom + metrics.ascent() + 2), words)
