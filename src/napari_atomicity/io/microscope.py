@@ -1,0 +1,195 @@
+"""Files of microscope makers, by RosettaSciIO (the extra ``microscopes``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DependencyError, ReadError, UnsuitableImageError
+from .recording import Recording, told
+from .units import Scale, is_reciprocal
+
+EXTRA = 'pip install "napari-atomicity[microscopes]"'
+
+
+def read_dm(path: Path) -> Recording:
+    """DigitalMicrograph, .dm3 and .dm4."""
+    return _best_image(_signals("digitalmicrograph", path), path)
+
+
+def read_emd(path: Path) -> Recording:
+    """EMD of Velox and of Berkeley; of Velox only the images, not the spectra."""
+    return _best_image(_signals("emd", path, select_type="images"), path)
+
+
+def read_hspy(path: Path) -> Recording:
+    """What hyperspy saves."""
+    return _best_image(_signals("hspy", path), path)
+
+
+def read_prz(path: Path) -> Recording:
+    """Panta Rhei."""
+    return _best_image(_signals("pantarhei", path), path)
+
+
+def read_tia(path: Path) -> Recording:
+    """TIA: the pixels lie in .ser files, the instrument is described in the .emi beside them."""
+    if path.suffix.lower() == ".ser":
+        return _best_image(_with_description(path, _signals("tia", path)), path)
+    signals = _signals("tia", path)
+    if not signals:
+        raise ReadError(
+            "no image lies beside this description",
+            path,
+            f"Put its .ser file ({path.stem}_1.ser) into the same folder",
+        )
+    return _best_image(signals, path)
+
+
+def emi_of(ser: Path) -> Path | None:
+    """Where the description of a .ser file would lie."""
+    match = re.fullmatch(r"(.+)_\d+", ser.stem)
+    return ser.with_name(match[1] + ".emi") if match else None
+
+
+def _with_description(path: Path, signals: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    emi = emi_of(path)
+    if emi is None or not emi.is_file():
+        return signals
+    # The pixels are complete without it, so a damaged description is no reason to refuse them.
+    with suppress(Exception):
+        for described in _signals("tia", emi):
+            if _get(described["metadata"], "General.original_filename") == path.name:
+                return [described]
+    return signals
+
+
+def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
+    try:
+        reader: Callable[..., list[dict[str, Any]]] = import_module(f"rsciio.{plugin}").file_reader
+        return list(reader(str(path), **options))
+    except ImportError as error:
+        missing = error.name or "rosettasciio"
+        raise DependencyError(
+            f"reading {path.suffix} files needs a package that is not installed "
+            f"({'rosettasciio' if missing.startswith('rsciio') else missing})",
+            path,
+            f"Install it: {EXTRA if missing != 'sparse' else 'pip install sparse'}",
+        ) from error
+
+
+# ---- which of the signals
+def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
+    """The HAADF image if a title says so, else the first image, else a refusal with the reason."""
+    if not signals:
+        raise UnsuitableImageError("the file holds no image", path)
+    images = [(s, axes) for s in signals if (axes := _image_axes(s)) is not None]
+    images.sort(key=lambda image: (_oddity(*image), "haadf" not in _title(image[0]).lower()))
+    if not images:
+        shapes = ", ".join(str(np.shape(s["data"])) for s in signals)
+        raise UnsuitableImageError(
+            f"the file holds spectra or diffraction data (shape {shapes}), not an image",
+            path,
+            "Open the HAADF image that was recorded with it",
+        )
+    signal, (frames, y, x) = images[0]
+    data = np.transpose(np.asarray(signal["data"]), [*frames, y, x])
+    axes = signal["axes"]
+    metadata = _instrument(signal)
+    if len(signals) > 1:
+        metadata["image_in_file"] = f"{_index(signals, signal) + 1} of {len(signals)}"
+    scales = _scale(axes[y]), _scale(axes[x])
+    return Recording(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
+
+
+def _index(signals: Sequence[dict[str, Any]], signal: dict[str, Any]) -> int:
+    return next(i for i, s in enumerate(signals) if s is signal)
+
+
+def _image_axes(signal: dict[str, Any]) -> tuple[list[int], int, int] | None:
+    """Indices of the axes of frames (none or one), y and x; None if it is no image."""
+    data, axes = signal["data"], signal["axes"]
+    if len(axes) != np.ndim(data):
+        return None
+    used = [i for i in range(len(axes)) if np.shape(data)[i] > 1]
+    navigation = [i for i in used if axes[i].get("navigate")]
+    image = [i for i in used if not axes[i].get("navigate")]
+    if not image:  # a map: one value at each position of the beam
+        navigation, image = [], navigation
+    if len(image) != 2 or len(navigation) > 1:
+        return None
+    single = [i for i in range(len(axes)) if i not in used]
+    return [*single, *navigation], image[0], image[1]
+
+
+def _oddity(signal: dict[str, Any], axes: tuple[list[int], int, int]) -> bool:
+    """Whether it is an image of something else, such as the Fourier transform of one."""
+    units = [signal["axes"][i].get("units") for i in axes[1:]]
+    return np.iscomplexobj(signal["data"]) or any(map(is_reciprocal, units))
+
+
+def _title(signal: dict[str, Any]) -> str:
+    return str(_get(signal.get("metadata", {}), "General.title") or "")
+
+
+def _scale(axis: Mapping[str, Any]) -> Scale:
+    unit = axis.get("units")
+    return Scale(float(axis.get("scale", 0.0)), "" if unit is None else str(unit))
+
+
+# ---- instrument
+def _get(tree: Any, path: str) -> Any:
+    """An entry of nested mappings by its dotted path; None if there is none."""
+    for key in path.split("."):
+        if not isinstance(tree, Mapping) or key not in tree:
+            return None
+        tree = tree[key]
+    return tree
+
+
+def _mapped(signal: dict[str, Any]) -> dict[str, Any]:
+    """Dotted path → value of what the reader can translate from the maker's own metadata."""
+    original = signal.get("original_metadata", {})
+    found = {}
+    for source, (target, translate) in signal.get("mapping", {}).items():
+        value = _get(original, source)
+        if value is not None:
+            with suppress(Exception):  # an entry of an unforeseen form tells nothing
+                found[target] = translate(value) if translate else value
+    return found
+
+
+def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
+    metadata, mapped = signal.get("metadata", {}), _mapped(signal)
+
+    def entry(path: str) -> Any:
+        value = _get(metadata, path)
+        return mapped.get(path) if value is None else value
+
+    def number(value: Any, factor: float = 1.0) -> float | None:
+        with suppress(TypeError, ValueError):
+            return float(value) * factor or None  # zero is how many programs say "not known"
+        return None
+
+    tem = "Acquisition_instrument.TEM."
+    dwell_s = entry(tem + "dwell_time") or _get(
+        signal.get("original_metadata", {}), "Scan.DwellTime"
+    )
+    return told(
+        title=_title(signal),
+        date=entry("General.date"),
+        time=entry("General.time"),
+        instrument=entry(tem + "microscope"),
+        acquisition_mode=entry(tem + "acquisition_mode"),
+        voltage_kv=number(entry(tem + "beam_energy")),
+        dwell_time_us=number(dwell_s, 1e6),
+        magnification=number(entry(tem + "magnification")),
+        camera_length_mm=number(entry(tem + "camera_length")),
+        beam_current_na=number(entry(tem + "beam_current")),
+    )

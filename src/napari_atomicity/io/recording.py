@@ -1,0 +1,55 @@
+"""What a reader of one format hands over: pixels and scales as the file has them, unjudged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .units import Scale
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """An image as it lies in a file.
+
+    Parameters
+    ----------
+    data
+        Shape (Y, X) or (T, Y, X), any dtype.
+    y, x
+        Length of a pixel along each axis; None where the file does not say.
+    calibration
+        Which entry of the file the scales come from.
+    metadata
+        What the format says of the instrument; plain values that JSON can hold.
+    """
+
+    data: np.ndarray
+    y: Scale | None = None
+    x: Scale | None = None
+    calibration: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def plain(value: Any) -> Any:
+    """A text, finite number or truth value that JSON can hold; None for anything else."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return value.strip().strip("\x00") or None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return value if math.isfinite(value) else None
+    return None
+
+
+def told(**entries: Any) -> dict[str, Any]:
+    """The entries that say something, as plain values."""
+    values = {name: plain(value) for name, value in entries.items()}
+    return {name: value for name, value in values.items() if value is not None}

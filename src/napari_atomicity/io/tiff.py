@@ -1,0 +1,232 @@
+"""TIFF: plain ones, and those of ImageJ, OME, Gatan and hyperspy, Thermo Fisher (FEI) and Zeiss."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from ..errors import ReadError, UnsuitableImageError
+from .plain import GREY
+from .recording import Recording, told
+from .units import Scale
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+Scales = tuple[Scale, Scale]
+"""Along y and x."""
+
+_MINISWHITE, _MINISBLACK, _PALETTE = 0, 1, 3
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_COLOUR_MAP = 320
+_X_UNIT, _Y_UNIT, _X_SCALE, _Y_SCALE = 65003, 65004, 65009, 65010
+_NM_PER_PRINT_UNIT = {"inch": 2.54e7, "in": 2.54e7, "cm": 1e7}
+_TAG_UNIT = {2: "inch", 3: "cm"}
+# Dots per inch are about paper, but nobody prints dots as fine as this: such a figure is a
+# microscope's.
+_FINEST_PRINT_NM = 1000.0
+
+
+def read_tiff(path: Path) -> Recording:
+    """An image or a stack of frames of any integer or float depth."""
+    from tifffile import TiffFile
+
+    with TiffFile(path) as file:
+        series = _first_image(file)
+        page = series.keyframe
+        _refuse_colour(page, path)
+        _refuse_incomplete(file, series, path)
+        data = _frames(series, path)
+        metadata = _instrument(file)
+        if page.photometric == _MINISWHITE and data.dtype.kind in "bu" and not file.is_imagej:
+            # In ImageJ's files this only inverts the display.
+            data = ~data if data.dtype.kind == "b" else np.iinfo(data.dtype).max - data
+            metadata["inverted"] = "white was stored as zero"
+        for name, find in CALIBRATIONS.items():
+            scales = find(file, page)
+            if scales is not None:
+                return Recording(data, *scales, f"{name} ({scales[1].unit})", metadata)
+    return Recording(data, metadata=metadata)
+
+
+# ---- pixels
+def _first_image(file: TiffFile) -> TiffPageSeries:
+    """The first series that is no thumbnail."""
+    series = list(file.series)
+    return next((s for s in series if not s.keyframe.is_reduced), series[0])
+
+
+def _frames(series: TiffPageSeries, path: Path) -> np.ndarray:
+    if sum(n > 1 for n in series.shape[:-2]) > 1:
+        raise UnsuitableImageError(
+            f"the file holds {len(series.shape)} dimensions ({series.axes}, {series.shape})",
+            path,
+            "Save the image, or one stack of frames, alone",
+        )
+    return np.asarray(series.asarray())
+
+
+def _refuse_colour(page: TiffPage, path: Path) -> None:
+    grey = page.photometric in (_MINISWHITE, _MINISBLACK)
+    if page.photometric == _PALETTE:
+        # Gatan writes grey images with a grey palette: the indices are the intensities.
+        palette = page.tags.valueof(_COLOUR_MAP)
+        grey = palette is not None and bool((np.asarray(palette) == palette[0]).all())
+    if not grey or page.samplesperpixel > 1:
+        raise UnsuitableImageError("the image is in colour", path, GREY)
+
+
+def _refuse_incomplete(file: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Stop before missing data would silently be read as zeros, or missing frames left out."""
+    handle = file.filehandle
+    if series.dataoffset is not None:
+        complete = series.dataoffset + series.nbytes <= handle.size
+    else:
+        complete = all(page is not None and _has_its_data(page, handle.size) for page in series)
+    if not complete or not _chain_ends(file):
+        raise ReadError(
+            "the file ends before its image does: it is damaged or was copied in part",
+            path,
+            "Copy or export it again",
+        )
+
+
+def _has_its_data(page: Any, size: int) -> bool:
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    return len(segments) >= math.prod(page.keyframe.chunked) and all(
+        offset + count <= size for offset, count in segments
+    )
+
+
+def _chain_ends(file: TiffFile) -> bool:
+    """Whether the chain of pages ends with the mark that says so."""
+    position = file.pages.next_page_offset
+    if position is None:
+        return True
+    handle = file.filehandle
+    handle.seek(position)
+    raw = handle.read(file.tiff.offsetsize)
+    return len(raw) == file.tiff.offsetsize and (struct.unpack(file.tiff.offsetformat, raw)[0] == 0)
+
+
+# ---- calibration
+def _ome(file: TiffFile, page: TiffPage) -> Scales | None:
+    if not file.is_ome or file.ome_metadata is None:
+        return None
+    for element in ElementTree.fromstring(file.ome_metadata).iter():
+        if element.tag.rpartition("}")[2] == "Pixels":
+            x, y = element.get("PhysicalSizeX"), element.get("PhysicalSizeY")
+            if x is None and y is None:
+                return None
+            unit_x = element.get("PhysicalSizeXUnit", "µm")
+            unit_y = element.get("PhysicalSizeYUnit", "µm")
+            if x is None or y is None:
+                x, y = x or y, y or x
+                unit_x = unit_y = unit_x if element.get("PhysicalSizeX") else unit_y
+            return Scale(float(str(y)), unit_y), Scale(float(str(x)), unit_x)
+    return None
+
+
+def _gatan(file: TiffFile, page: TiffPage) -> Scales | None:
+    """Private tags of DigitalMicrograph, which hyperspy writes too."""
+    x, y = page.tags.valueof(_X_SCALE), page.tags.valueof(_Y_SCALE)
+    unit_x, unit_y = page.tags.valueof(_X_UNIT), page.tags.valueof(_Y_UNIT)
+    if x is None or y is None or not (unit_x and unit_y):
+        return None
+    return Scale(float(y), str(unit_y)), Scale(float(x), str(unit_x))
+
+
+def _fei(file: TiffFile, page: TiffPage) -> Scales | None:
+    metadata = (file.fei_metadata if file.is_fei else None) or {}
+    for section in ("Scan", "EScan", "Image"):
+        found = metadata.get(section, {})
+        if found.get("PixelWidth") and found.get("PixelHeight"):
+            return Scale(float(found["PixelHeight"]), "m"), Scale(float(found["PixelWidth"]), "m")
+    return None
+
+
+def _zeiss(file: TiffFile, page: TiffPage) -> Scales | None:
+    metadata = (file.sem_metadata if file.is_sem else None) or {}
+    for key in ("ap_image_pixel_size", "ap_pixel_size"):
+        entry = metadata.get(key)
+        if entry is not None and len(entry) == 3:
+            return (scale := Scale(float(entry[1]), str(entry[2]))), scale
+    return None
+
+
+def _imagej(file: TiffFile, page: TiffPage) -> Scales | None:
+    """ImageJ says pixels per unit in the resolution tags, and the unit in the description."""
+    if not file.is_imagej:
+        return None
+    metadata = file.imagej_metadata or {}
+    unit = str(metadata.get("unit", ""))
+    pixels = _resolution(page)
+    if not unit or pixels is None:
+        return None
+    if unit.lower() in _NM_PER_PRINT_UNIT:
+        return _finer_than_print(pixels, unit.lower())
+    unit_y = str(metadata.get("yunit", unit))
+    return Scale(1 / pixels[0], unit_y), Scale(1 / pixels[1], unit)
+
+
+def _resolution_tags(file: TiffFile, page: TiffPage) -> Scales | None:
+    pixels = _resolution(page)
+    unit = _TAG_UNIT.get(int(page.tags.valueof(_RESOLUTION_UNIT, default=2)))
+    if pixels is None or unit is None or (file.imagej_metadata or {}).get("unit"):
+        return None
+    return _finer_than_print(pixels, unit)
+
+
+def _resolution(page: TiffPage) -> tuple[float, float] | None:
+    """Pixels per unit along y and x."""
+    values = []
+    for code in (_Y_RESOLUTION, _X_RESOLUTION):
+        value = page.tags.valueof(code)
+        if not isinstance(value, tuple) or len(value) != 2 or 0 in value:
+            return None
+        values.append(value[0] / value[1])
+    return values[0], values[1]
+
+
+def _finer_than_print(pixels: tuple[float, float], unit: str) -> Scales | None:
+    y, x = (_NM_PER_PRINT_UNIT[unit] / value for value in pixels)
+    if max(y, x) > _FINEST_PRINT_NM:
+        return None
+    return Scale(y, "nm"), Scale(x, "nm")
+
+
+CALIBRATIONS: dict[str, Callable[[TiffFile, TiffPage], Scales | None]] = {
+    "OME PhysicalSize": _ome,
+    "Gatan tags": _gatan,
+    "FEI metadata": _fei,
+    "Zeiss metadata": _zeiss,
+    "ImageJ unit": _imagej,
+    "TIFF resolution": _resolution_tags,
+}
+"""Where a TIFF may say its pixel size; the first that does is believed."""
+
+
+# ---- instrument
+def _instrument(file: TiffFile) -> dict[str, Any]:
+    page = file.pages.first
+    metadata = told(
+        software=page.tags.valueof("Software"),
+        date=page.tags.valueof("DateTime"),
+        instrument=page.tags.valueof("Model"),
+    )
+    if file.is_fei:
+        fei = file.fei_metadata or {}
+        volts = fei.get("Beam", {}).get("HV")
+        dwell = fei.get("Scan", {}).get("Dwelltime")
+        metadata |= told(
+            instrument=fei.get("System", {}).get("SystemType"),
+            voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
+            dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
+        )
+    return metadata

@@ -1,0 +1,119 @@
+"""Units of length as microscopes and programs write them, and the pixel size in nm they give."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+
+from ..errors import UnsuitableImageError
+
+LARGEST_INEQUALITY = 0.005
+"""Relative difference of the x and y scales up to which it is rounding."""
+
+_NM_PER_UNIT = {
+    1e9: ("m", "meter", "meters", "metre", "metres"),
+    1e6: ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
+    # NFKC turns the micro sign into the Greek letter.
+    1e3: (
+        "um",
+        "μm",
+        "micron",
+        "microns",
+        "micrometer",
+        "micrometers",
+        "micrometre",
+        "micrometres",
+    ),
+    1.0: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
+    0.1: ("å", "a", "ang", "angstrom", "angstroms", "angström", "ångström", "ångstrom"),
+    1e-3: ("pm", "picometer", "picometers", "picometre", "picometres"),
+}
+_NM = {name: nm for nm, names in _NM_PER_UNIT.items() for name in names}
+_ANGLES = {"rad", "mrad", "μrad", "urad", "deg", "degree", "degrees", "°"}
+_ENERGIES = {"ev", "kev", "mev"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Length of one pixel along one axis, in the file's own unit."""
+
+    value: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}".strip()
+
+
+def normalised(unit: object) -> str:
+    """One spelling per unit: "\\u00B5m", "Âµm" and "[u_m]" are all the same thing to a person."""
+    if unit is None:
+        return ""
+    text = str(unit).strip().strip("\x00")
+    # ImageJ escapes what is not ASCII; UTF-8 that was read as Latin-1 gains an "Â".
+    text = text.replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("\\u00C5", "Å")
+    text = text.replace("Âµ", "µ")
+    text = unicodedata.normalize("NFKC", text).lower()
+    for symbol in " []_":  # Berkeley EMD writes [n_m]
+        text = text.replace(symbol, "")
+    return text
+
+
+def nm_per(unit: object) -> float | None:
+    """How many nm the unit is; None if it is not known as a length.
+
+    Examples
+    --------
+    >>> nm_per("µm"), nm_per("Å"), nm_per("px")
+    (1000.0, 0.1, None)
+    """
+    return _NM.get(normalised(unit))
+
+
+def is_reciprocal(unit: object) -> bool:
+    """Whether the unit is of reciprocal space: one over a length, or a scattering angle."""
+    text = normalised(unit)
+    inverse = text.startswith(("1/", "/")) or text.endswith(("-1", "\u22121"))
+    return inverse or text in _ANGLES
+
+
+def pixel_size_nm(y: Scale | None, x: Scale | None) -> float | None:
+    """Edge length of a pixel in nm; None if the scales do not tell.
+
+    Raises
+    ------
+    UnsuitableImageError
+        If the axes are not lengths in real space, or the pixels are not square.
+    """
+    if y is None or x is None:
+        return None
+    for scale in (y, x):
+        if is_reciprocal(scale.unit):
+            raise UnsuitableImageError(
+                f"the axes are in {scale.unit}: a diffraction pattern, not an image",
+                advice="Open the real-space image",
+            )
+        if normalised(scale.unit) in _ENERGIES:
+            raise UnsuitableImageError(
+                f"an axis is in {scale.unit}: a spectrum, not an image",
+                advice="Open the HAADF image that was recorded with it",
+            )
+    sizes = [_in_nm(scale) for scale in (y, x)]
+    if sizes[0] is None or sizes[1] is None:
+        return None
+    if abs(sizes[0] - sizes[1]) > LARGEST_INEQUALITY * max(sizes[0], sizes[1]):
+        raise UnsuitableImageError(
+            f"the pixels are not square: {sizes[1]:.6g} nm wide (x), {sizes[0]:.6g} nm high (y)",
+            advice="Correct the scale, or resample the image to square pixels, "
+            "in the program that wrote it",
+        )
+    return (sizes[0] + sizes[1]) / 2
+
+
+def _in_nm(scale: Scale) -> float | None:
+    factor = nm_per(scale.unit)
+    # A negative scale is an axis that runs the other way.
+    size = abs(scale.value)
+    if factor is None or not math.isfinite(size) or size == 0:
+        return None
+    return size * factor

@@ -1,0 +1,57 @@
+"""napari opens image files with their pixel size in nm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..io.images import load, reader_of, unique_names
+from ..micrograph import Micrograph
+
+LayerData = tuple[Any, dict[str, Any], str]
+METADATA_KEY = "atomicity"
+"""Under this key of ``layer.metadata`` lies where the image comes from."""
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
+    """The function that reads these files; None if one of them is of another kind."""
+    paths = [path] if isinstance(path, str) else list(path)
+    if not paths or any(reader_of(p) is None or Path(p).is_dir() for p in paths):
+        return None
+    return read
+
+
+def read(path: str | Sequence[str]) -> list[LayerData]:
+    """One Image layer per file.
+
+    Raises
+    ------
+    AtomicityError
+        As `napari_atomicity.load`; napari shows its text.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    names = unique_names(paths)
+    return [layer_data(load(p, name=name)) for p, name in zip(paths, names, strict=True)]
+
+
+def layer_data(micrograph: Micrograph) -> LayerData:
+    """A micrograph as napari wants an Image layer: scale in nm where the pixel size is known."""
+    stack = micrograph.data.ndim == 3
+    size = micrograph.pixel_size_nm
+    options: dict[str, Any] = {
+        "name": micrograph.name,
+        "axis_labels": ("frame", "y", "x") if stack else ("y", "x"),
+        "metadata": {
+            METADATA_KEY: {
+                "path": None if micrograph.path is None else str(micrograph.path),
+                "sha256": micrograph.sha256,
+                "pixel_size_nm": size,
+                **micrograph.metadata,
+            }
+        },
+    }
+    if size is not None:
+        options["scale"] = (1.0, size, size) if stack else (size, size)
+        options["units"] = ("pixel", "nm", "nm") if stack else ("nm", "nm")
+    return micrograph.data, options, "image"
