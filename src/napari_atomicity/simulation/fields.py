@@ -1,0 +1,498 @@
+"""Whole fields with ground truth: clusters on carbon under conditions drawn at random."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from .. import __version__
+from .. import table as tables
+from ..errors import AtomicityError
+from ..micrograph import Micrograph
+from ..progress import Progress, Stop, check, report
+from .imaging import (
+    Microscope,
+    Scan,
+    cross_section_nm2,
+    record,
+    scan_positions,
+    scatter_atoms,
+    scatter_carbon,
+)
+from .structures import EMT_METALS, LYING_KINDS, Isomer, isomer_library
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    """Everything that decides a field but its isomers and its seed.
+
+    Parameters
+    ----------
+    shape_px, pixel_size_nm
+        Size and sampling.
+    clusters_per_nm2
+        Mean number of clusters on a nm².
+    mixture
+        Class → share.
+    microscope, scan
+        Imaging conditions.
+    carbon_nm
+        Thickness of the support.
+    roughness
+        Relative standard deviation of the thickness over nanometres.
+    order
+        Short-range order of the carbon, see `scatter_carbon`.
+    step
+        Relative height of a thickness step across the field (-1: vacuum beyond an edge).
+    intensity_scatter
+        Relative standard deviation of the scattering between clusters.
+    channelling
+        Gain in weight of an atom per atom in line above it.
+    lone_atoms_per_nm2
+        Single atoms between the clusters.
+    touching
+        Share of the clusters that are placed against another.
+    """
+
+    shape_px: tuple[int, int] = (768, 768)
+    pixel_size_nm: float = 0.04
+    clusters_per_nm2: float = 0.02
+    mixture: dict[str, float] = field(default_factory=dict)
+    microscope: Microscope = field(default_factory=Microscope)
+    scan: Scan = field(default_factory=Scan)
+    carbon_nm: float = 3.0
+    roughness: float = 0.1
+    order: float = 0.5
+    step: float = 0.0
+    intensity_scatter: float = 0.04
+    channelling: float = 0.03
+    lone_atoms_per_nm2: float = 0.0
+    touching: float = 0.06
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A simulated micrograph, the truth in the columns of the cluster table, and how it was made.
+
+    The truth's ``n_atoms`` and ``isomer`` (index into the library) are additional columns.
+    """
+
+    micrograph: Micrograph
+    truth: pd.DataFrame
+    settings: FieldSettings
+    seed: int
+
+
+def size_of(label: str) -> int:
+    """The number of atoms that a class such as ``Pt55`` names.
+
+    Raises
+    ------
+    AtomicityError
+        If it names none.
+    """
+    return element_and_size(label)[1]
+
+
+def element_and_size(label: str) -> tuple[str, int]:
+    """``Pt55`` → ("Pt", 55)."""
+    element = label.rstrip("0123456789")
+    digits = label[len(element) :]
+    if not digits or element not in EMT_METALS:
+        raise AtomicityError(
+            f"{label!r} names no cluster of a metal and a number of atoms",
+            advice=f"Write for example Pt55; metals: {', '.join(EMT_METALS)}",
+        )
+    return element, int(digits)
+
+
+def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
+    """Imaging conditions and a mixture drawn widely, so that a model relies on none of them."""
+    pixel = float(np.exp(rng.uniform(np.log(0.024), np.log(0.06))))
+    kind = rng.random()
+    concentration = 0.7 if kind < 0.6 else 5.0
+    shares = rng.dirichlet([concentration] * len(classes))
+    if kind > 0.9:  # a size-selected deposit
+        shares = np.eye(len(classes))[rng.integers(len(classes))]
+    shape = int(np.clip(32 / pixel, 560, 1024))
+    microscope = Microscope(
+        voltage_kv=float(rng.choice([80, 200, 300], p=[0.1, 0.6, 0.3])),
+        convergence_mrad=float(rng.uniform(18, 30)),
+        defocus_nm=float(rng.normal(0, 5)),
+        astigmatism_nm=float(np.abs(rng.normal(0, 1.5))),
+        astigmatism_rad=float(rng.uniform(0, np.pi)),
+        cs_um=float(rng.normal(0, 1)),
+        source_nm=float(rng.uniform(0.05, 0.16)),
+        thermal_nm=float(rng.uniform(0.006, 0.012)),
+        dose_e_per_a2=float(np.exp(rng.uniform(np.log(1200), np.log(30000)))),
+        gain=float(np.exp(rng.uniform(np.log(1), np.log(50)))),
+        black_level=float(rng.uniform(0, 5000)),
+        read_noise=float(rng.uniform(0, 3)),
+        lag=float(rng.choice([0, rng.uniform(0, 0.35)])),
+    )
+    scan = Scan(
+        row_jitter_px=float(rng.uniform(0, 0.4)),
+        drift_px_per_row=(float(rng.normal(0, 0.006)), float(rng.normal(0, 0.012))),
+        row_noise=float(rng.choice([0, rng.uniform(0, 0.02)])),
+        streaks=float(rng.choice([0, 0.01], p=[0.8, 0.2])),
+    )
+    return FieldSettings(
+        shape_px=(shape, shape),
+        pixel_size_nm=pixel,
+        clusters_per_nm2=float(rng.uniform(0.012, 0.04)),
+        mixture={c: float(s) for c, s in zip(classes, shares, strict=True)},
+        microscope=microscope,
+        scan=scan,
+        carbon_nm=float(rng.uniform(1.5, 6)),
+        roughness=float(rng.uniform(0.02, 0.2)),
+        order=float(rng.uniform(0.2, 0.9)),
+        step=float(rng.choice([0, rng.uniform(0.2, 1), -1], p=[0.85, 0.1, 0.05])),
+        intensity_scatter=float(rng.uniform(0.0, 0.07)),
+        channelling=float(rng.uniform(0, 0.06)),
+        lone_atoms_per_nm2=float(rng.choice([0, rng.uniform(0, 0.08)], p=[0.6, 0.4])),
+    )
+
+
+def simulate_field(
+    library: Sequence[Isomer],
+    settings: FieldSettings,
+    seed: int,
+    name: str = "field.tif",
+) -> Field:
+    """One field; the same library, settings and seed give the same pixels.
+
+    Raises
+    ------
+    AtomicityError
+        If the library lacks a class of the mixture.
+    """
+    rng = np.random.default_rng(seed)
+    shape, pixel = settings.shape_px, settings.pixel_size_nm
+    extent = np.array(shape) * pixel
+    chosen = _choose(library, settings, float(extent.prod()), rng)
+    thickness = _thickness(settings, rng)
+    placed = [_orient(library[i], rng) for i in chosen]
+    centres = _place(placed, extent, settings.touching, thickness, pixel, rng)
+    placed, chosen, centres = placed[: len(centres)], chosen[: len(centres)], centres
+
+    displacement = scan_positions(shape, settings.scan, rng)
+    points, weights = [], []
+    for atoms, i, centre in zip(placed, chosen, centres, strict=True):
+        points.append(atoms[:, :2] + centre)
+        scale = np.exp(rng.normal(0, settings.intensity_scatter))
+        line = _in_line_above(atoms)
+        sigma = cross_section_nm2(library[i].element)
+        weights.append(sigma * scale * (1 + settings.channelling * np.minimum(line, 4)))
+    n_lone = rng.poisson(settings.lone_atoms_per_nm2 * extent.prod())
+    if n_lone and library:
+        points.append(rng.uniform(0, 1, (n_lone, 2)) * extent)
+        weights.append(np.full(n_lone, cross_section_nm2(library[0].element)))
+    image = scatter_carbon(thickness, pixel, settings.microscope, rng, settings.order)
+    if points:
+        image += scatter_atoms(
+            shape, pixel, np.concatenate(points), np.concatenate(weights),
+            settings.microscope, displacement,
+        )  # fmt: skip
+    pixels = record(image, pixel, settings.microscope, settings.scan, rng)
+    micrograph = Micrograph(pixels, pixel, name=name, metadata={"simulated": True, "seed": seed})
+    truth = _truth(library, placed, chosen, centres, settings, name)
+    return Field(micrograph, truth, settings, seed)
+
+
+def _choose(
+    library: Sequence[Isomer], settings: FieldSettings, area_nm2: float, rng: np.random.Generator
+) -> np.ndarray:
+    labels = list(settings.mixture)
+    shares = np.array([settings.mixture[c] for c in labels], float)
+    if shares.sum() <= 0:
+        return np.empty(0, int)
+    of_class: dict[str, list[int]] = {c: [] for c in labels}
+    for index, isomer in enumerate(library):
+        of_class.setdefault(f"{isomer.element}{isomer.n}", []).append(index)
+    missing = [c for c, s in zip(labels, shares, strict=True) if s > 0 and not of_class[c]]
+    if missing:
+        raise AtomicityError(f"the library holds no isomers of {', '.join(missing)}")
+    n = rng.poisson(settings.clusters_per_nm2 * area_nm2)
+    drawn = rng.choice(len(labels), size=n, p=shares / shares.sum())
+    return np.array([rng.choice(of_class[labels[k]]) for k in drawn], int)
+
+
+def _thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
+    shape, pixel = settings.shape_px, settings.pixel_size_nm
+    relief = np.zeros(shape, np.float32)
+    for scale_nm in (1.5, 4.0, 10.0):
+        coarse = [max(2, int(n * pixel / scale_nm) + 3) for n in shape]
+        waves = rng.normal(size=coarse).astype(np.float32)
+        zoomed = ndimage.zoom(waves, [n / m for n, m in zip(shape, coarse, strict=True)], order=3)
+        relief += zoomed[: shape[0], : shape[1]] * (scale_nm / 10) ** 0.5
+    relief *= settings.roughness / max(float(relief.std()), 1e-9)
+    thickness = settings.carbon_nm * np.clip(1 + relief, 0.05, None)
+    if settings.step:
+        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3)
+        y, x = np.mgrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]
+        wave = 0.03 * np.sin(2 * np.pi * (x * np.sin(angle) - y * np.cos(angle)) * 3)
+        beyond = y * np.sin(angle) + x * np.cos(angle) > offset + wave
+        thickness = np.where(beyond, thickness * (1 + settings.step), thickness)
+    return np.asarray(thickness, np.float32)
+
+
+def _orient(isomer: Isomer, rng: np.random.Generator) -> np.ndarray:
+    """Positions (n, 3) as (y, x, z): lying isomers mostly lie, the others are free."""
+    if isomer.kind in LYING_KINDS and rng.random() < 0.6:
+        spin = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi))
+        tilt = Rotation.from_rotvec([*rng.normal(0, np.radians(8), 2), 0])
+        return np.asarray((tilt * spin).apply(isomer.positions_nm))
+    return np.asarray(Rotation.random(random_state=rng).apply(isomer.positions_nm))
+
+
+def _place(
+    placed: Sequence[np.ndarray],
+    extent_nm: np.ndarray,
+    touching: float,
+    thickness: np.ndarray,
+    pixel_nm: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Centres (m, 2), m ≤ n: apart from each other, but for the share that touches."""
+    centres: list[np.ndarray] = []
+    radii = [float(np.linalg.norm(p[:, :2], axis=1).max()) for p in placed]
+    trees = [cKDTree(p[:, :2]) for p in placed]
+    for i, radius in enumerate(radii):
+        for _ in range(60):
+            if centres and rng.random() < touching:
+                j = rng.integers(len(centres))
+                centre = _against(placed[i], trees[j], centres[j], radius + radii[j], rng)
+            else:
+                centre = rng.uniform(0, 1, 2) * extent_nm
+            y, x = np.floor(centre / pixel_nm).astype(int)
+            inside = 0 <= y < thickness.shape[0] and 0 <= x < thickness.shape[1]
+            if not inside or thickness[y, x] <= 0:
+                continue
+            near = [
+                k for k, other in enumerate(centres)
+                if np.linalg.norm(centre - other) < radius + radii[k] + 0.25
+            ]  # fmt: skip
+            gap = min(
+                (
+                    float(trees[k].query(placed[i][:, :2] + centre - centres[k])[0].min())
+                    for k in near
+                ),
+                default=np.inf,
+            )
+            if gap >= 0.24:
+                centres.append(centre)
+                break
+        else:  # the field is full
+            return np.array(centres).reshape(-1, 2)
+    return np.array(centres).reshape(-1, 2)
+
+
+def _against(
+    atoms: np.ndarray,
+    other: cKDTree,
+    other_centre: np.ndarray,
+    far: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A centre from which the cluster just touches another one, in a random direction."""
+    angle = rng.uniform(0, 2 * np.pi)
+    direction = np.array([np.sin(angle), np.cos(angle)])
+    gap = rng.uniform(0.26, 0.4)
+    low, high = 0.0, far + 0.6
+    for _ in range(12):
+        middle = (low + high) / 2
+        nearest = other.query(atoms[:, :2] + middle * direction)[0].min()
+        low, high = (low, middle) if nearest > gap else (middle, high)
+    return np.asarray(other_centre + high * direction)
+
+
+def _in_line_above(atoms: np.ndarray) -> np.ndarray:
+    """For every atom, how many others lie in line above it: they focus the beam onto it."""
+    lateral = np.linalg.norm(atoms[:, None, :2] - atoms[None, :, :2], axis=2)
+    above = atoms[None, :, 2] > atoms[:, None, 2] + 0.1
+    return np.asarray(((lateral < 0.05) & above).sum(axis=1))
+
+
+def _truth(
+    library: Sequence[Isomer],
+    placed: Sequence[np.ndarray],
+    chosen: np.ndarray,
+    centres: np.ndarray,
+    settings: FieldSettings,
+    name: str,
+) -> pd.DataFrame:
+    pixel = settings.pixel_size_nm
+    drift = np.array(settings.scan.drift_px_per_row)
+    n = len(centres)
+    # atoms appear where the drifting beam meets them
+    at = centres / pixel
+    at = at - drift * at[:, :1] if n else at.reshape(0, 2)
+    diameters = np.array([_projected_diameter_nm(p) for p in placed])
+    extent = np.array(settings.shape_px) * pixel
+    border, touching = np.zeros(n, bool), np.zeros(n, bool)
+    for i in range(n):
+        points = placed[i][:, :2] + centres[i]
+        border[i] = bool((points < 0.1).any() or (points > extent - 0.1).any())
+        for j in range(n):
+            apart = np.linalg.norm(centres[i] - centres[j])
+            if j != i and apart < 4 and not touching[i]:
+                other = placed[j][:, :2] + centres[j]
+                touching[i] = bool(cKDTree(other).query(points)[0].min() < 0.45)
+    isomers = [library[i] for i in chosen]
+    labels = [f"{i.element}{i.n}" for i in isomers]
+    return tables.conform(
+        pd.DataFrame(
+            {
+                "image": [name] * n,
+                "frame": np.zeros(n, int),
+                "cluster_id": np.arange(1, n + 1),
+                "y_px": at[:, 0],
+                "x_px": at[:, 1],
+                "y_nm": at[:, 0] * pixel,
+                "x_nm": at[:, 1] * pixel,
+                "diameter_nm": diameters,
+                "touches_border": border,
+                "touches_neighbour": touching,
+                "label": labels,
+                "label_corrected": labels,
+                "n_atoms": [i.n for i in isomers],
+                "isomer": chosen,
+                "kind": [i.kind for i in isomers],
+            }
+        )
+    )
+
+
+def _projected_diameter_nm(atoms: np.ndarray, atom_radius_nm: float = 0.138) -> float:
+    """Equivalent diameter of the area that the atoms cover in projection."""
+    step = 0.03
+    points = atoms[:, :2]
+    low = points.min(axis=0) - atom_radius_nm
+    axes = [
+        np.arange(a, b + atom_radius_nm, step) for a, b in zip(low, points.max(axis=0), strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    covered = cKDTree(points).query(grid, distance_upper_bound=atom_radius_nm)[0]
+    return float(2 * np.sqrt(np.isfinite(covered).sum() * step**2 / np.pi))
+
+
+# ---- writing fields
+
+
+def write_fields(
+    out_dir: Path,
+    n_fields: int,
+    classes: Sequence[str] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"),
+    seed: int = 0,
+    isomers_per_class: int = 20,
+    overrides: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Simulate fields into a folder: ``field_0000.tif`` …, ``truth.csv``, ``settings.json``.
+
+    Parameters
+    ----------
+    out_dir
+        Created if need be.
+    n_fields
+        How many.
+    classes
+        Such as ``Pt55``: a metal and a number of atoms.
+    seed
+        Of isomers, conditions and noise.
+    isomers_per_class
+        Size of the library to draw from.
+    overrides
+        Settings to hold fixed, by the names of `FieldSettings`; ``microscope`` and ``scan`` may
+        be dictionaries of some of their own settings.
+
+    Returns
+    -------
+    Path
+        The truth table.
+
+    Raises
+    ------
+    DependencyError
+        If ASE is not installed.
+    AtomicityError
+        If a class or a setting is not known.
+    """
+    import tifffile
+
+    elements = {element_and_size(c)[0] for c in classes}
+    library: list[Isomer] = []
+    for element in sorted(elements):
+        sizes = [size_of(c) for c in classes if element_and_size(c)[0] == element]
+        library += isomer_library(element, sizes, isomers_per_class, seed, progress=progress)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    seeds = np.random.SeedSequence(seed).generate_state(n_fields)
+    truths, record_of = [], {}
+    for index in range(n_fields):
+        check(stop)
+        rng = np.random.default_rng(seeds[index])
+        settings = override(random_settings(classes, rng), overrides or {})
+        name = f"field_{index:04d}.tif"
+        made = simulate_field(library, settings, int(seeds[index]), name)
+        resolution = 1 / settings.pixel_size_nm
+        tifffile.imwrite(
+            out_dir / name,
+            made.micrograph.data.astype(np.uint16),
+            imagej=True,
+            resolution=(resolution, resolution),
+            metadata={"unit": "nm"},
+            compression="zlib",
+        )
+        truths.append(made.truth)
+        record_of[name] = {"seed": int(seeds[index]), **asdict(settings)}
+        report(progress, index + 1, n_fields, "Simulating fields")
+    truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
+    truth.to_csv(out_dir / "truth.csv", index=False)
+    settings_json = {
+        "version": __version__,
+        "classes": list(classes),
+        "seed": seed,
+        "isomers_per_class": isomers_per_class,
+        "fields": record_of,
+    }
+    (out_dir / "settings.json").write_text(json.dumps(settings_json, indent=1))
+    return out_dir / "truth.csv"
+
+
+def override(settings: FieldSettings, values: dict[str, Any]) -> FieldSettings:
+    """Settings with some of them replaced; nested ones may be given in part.
+
+    Raises
+    ------
+    AtomicityError
+        If a setting is not known.
+    """
+    changed = {}
+    for name, value in values.items():
+        try:
+            current = getattr(settings, name)
+        except AttributeError:
+            raise AtomicityError(
+                f"there is no setting {name!r} of a simulated field",
+                advice=f"Known are {', '.join(FieldSettings.__dataclass_fields__)}",
+            ) from None
+        if isinstance(current, Microscope | Scan):
+            try:
+                value = replace(current, **value)
+            except TypeError as error:
+                raise AtomicityError(f"{name}: {error}") from error
+        elif isinstance(current, tuple):
+            value = tuple(value)
+        changed[name] = value
+    return replace(settings, **changed)

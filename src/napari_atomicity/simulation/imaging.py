@@ -1,0 +1,291 @@
+"""Incoherent HAADF image formation: probe, scattering, support, dose, detector and scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+from scipy.constants import c, e, h, m_e
+
+HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
+"""Scattering into 68-280 mrad at 200 kV, screened Rutherford; other elements by Z^1.7."""
+
+_ATOMIC_NUMBER = {"C": 6, "Al": 13, "Ni": 28, "Cu": 29, "Pd": 46, "Ag": 47, "Pt": 78, "Au": 79}
+CARBON_PER_NM3 = 100.0
+"""Atoms in amorphous carbon of 2.0 g/cm³."""
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """Probe and detector.
+
+    Parameters
+    ----------
+    voltage_kv
+        Acceleration voltage.
+    convergence_mrad
+        Semi-angle of the probe.
+    defocus_nm, astigmatism_nm, astigmatism_rad
+        First-order aberrations; the rest is corrected but for ``cs_um``.
+    cs_um
+        Residual spherical aberration.
+    source_nm
+        Full width at half maximum of the demagnified source.
+    thermal_nm
+        Root mean square displacement of an atom along one axis.
+    dose_e_per_a2
+        Electrons per Å².
+    gain
+        Detector counts per scattered electron.
+    black_level
+        Counts without electrons.
+    read_noise
+        Standard deviation in counts.
+    lag
+        Share of a pixel's signal that the detector gives to the next one in the row.
+    """
+
+    voltage_kv: float = 200.0
+    convergence_mrad: float = 25.0
+    defocus_nm: float = 0.0
+    astigmatism_nm: float = 0.0
+    astigmatism_rad: float = 0.0
+    cs_um: float = 0.0
+    source_nm: float = 0.07
+    thermal_nm: float = 0.008
+    dose_e_per_a2: float = 5000.0
+    gain: float = 5.0
+    black_level: float = 500.0
+    read_noise: float = 2.0
+    lag: float = 0.1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How the beam strays: per row, in pixels and in parts of the level."""
+
+    row_jitter_px: float = 0.1
+    drift_px_per_row: tuple[float, float] = (0.0, 0.0)
+    row_noise: float = 0.0
+    streaks: float = 0.0
+
+
+def cross_section_nm2(element: str) -> float:
+    """HAADF cross-section of an atom."""
+    if element in HAADF_CROSS_SECTION_NM2:
+        return HAADF_CROSS_SECTION_NM2[element]
+    ratio = _ATOMIC_NUMBER[element] / _ATOMIC_NUMBER["Pt"]
+    return float(HAADF_CROSS_SECTION_NM2["Pt"] * ratio**1.7)
+
+
+def wavelength_nm(voltage_kv: float) -> float:
+    """Relativistic wavelength of the electrons."""
+    energy = e * voltage_kv * 1e3
+    return float(h / np.sqrt(2 * m_e * energy * (1 + energy / (2 * m_e * c**2))) * 1e9)
+
+
+def probe(microscope: Microscope, pixel_nm: float, half_px: int) -> np.ndarray:
+    """Intensity of the probe, source size and thermal motion included, per nm².
+
+    The wave is the inverse Fourier transform of the aperture with the phase of its aberrations
+    (Kirkland, Advanced Computing in Electron Microscopy, chapter 3).
+
+    Parameters
+    ----------
+    microscope
+        Voltage, aperture, aberrations, source size, thermal motion.
+    pixel_nm
+        Sampling of the result.
+    half_px
+        The result has 2 × half_px + 1 pixels along each edge, the probe in the centre.
+
+    Returns
+    -------
+    ndarray
+        Sums to 1 / pixel_nm² but for the tails outside.
+    """
+    n = fft.next_fast_len(4 * half_px + 2)
+    wavelength = wavelength_nm(microscope.voltage_kv)
+    k = fft.fftfreq(n, pixel_nm)
+    ky, kx = np.meshgrid(k, k, indexing="ij")
+    alpha = wavelength * np.hypot(ky, kx)
+    azimuth = np.arctan2(ky, kx)
+    edge = microscope.convergence_mrad * 1e-3
+    aperture = np.clip((edge - alpha) / (wavelength * (k[1] - k[0])) + 0.5, 0, 1)
+    focus = microscope.defocus_nm + microscope.astigmatism_nm * np.cos(
+        2 * (azimuth - microscope.astigmatism_rad)
+    )
+    chi = (
+        2 * np.pi / wavelength * (0.5 * alpha**2 * focus + 0.25 * alpha**4 * microscope.cs_um * 1e3)
+    )
+    intensity = np.abs(fft.ifft2(aperture * np.exp(-1j * chi))) ** 2
+    sigma2 = (microscope.source_nm / 2.3548) ** 2 + microscope.thermal_nm**2
+    blur = np.exp(-2 * np.pi**2 * sigma2 * (ky**2 + kx**2))
+    intensity = fft.fftshift(fft.ifft2(fft.fft2(intensity) * blur).real)
+    intensity = np.clip(intensity, 0, None) / (intensity.sum() * pixel_nm**2)
+    centre = n // 2
+    return np.asarray(
+        intensity[centre - half_px : centre + half_px + 1, centre - half_px : centre + half_px + 1],
+        dtype=np.float32,
+    )
+
+
+def scan_positions(
+    shape: tuple[int, int], scan: Scan, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the beam really is in each row: displacements (y, x) in pixels, each (Y,)."""
+    rows = np.arange(shape[0])
+    wander = rng.normal(0, scan.row_jitter_px, (2, shape[0]))
+    wander = 0.6 * wander + 0.4 * ndimage.gaussian_filter1d(wander, 3, axis=1) * 2
+    return (
+        wander[0] + scan.drift_px_per_row[0] * rows,
+        wander[1] + scan.drift_px_per_row[1] * rows,
+    )
+
+
+def scatter_atoms(
+    shape: tuple[int, int],
+    pixel_nm: float,
+    positions_nm: np.ndarray,
+    cross_sections_nm2: np.ndarray,
+    microscope: Microscope,
+    displacement_px: tuple[np.ndarray, np.ndarray],
+    reach_nm: float = 0.6,
+) -> np.ndarray:
+    """Share of the beam scattered by heavy atoms at every pixel.
+
+    Every atom adds its cross-section times the probe, sampled where the displaced beam really is
+    (not convolved on the pixel grid, which would round positions).
+
+    Parameters
+    ----------
+    shape, pixel_nm
+        Grid of the field.
+    positions_nm
+        (N, 2) positions (y, x).
+    cross_sections_nm2
+        (N,).
+    microscope
+        The probe.
+    displacement_px
+        Of `scan_positions`.
+    reach_nm
+        Half width of the window around each atom.
+
+    Returns
+    -------
+    ndarray
+        (Y, X) float32.
+    """
+    image = np.zeros(shape, np.float32)
+    if len(positions_nm) == 0:
+        return image
+    fine_nm = 0.01
+    table = probe(microscope, fine_nm, int(np.ceil((reach_nm * 1.5) / fine_nm)))
+    middle = table.shape[0] // 2
+    half = int(np.ceil(reach_nm / pixel_nm)) + 1
+    window = np.arange(-half, half + 1)
+    dy, dx = displacement_px
+    flat = image.ravel()
+    for start in range(0, len(positions_nm), 2048):  # bounded memory
+        place = positions_nm[start : start + 2048] / pixel_nm
+        weight = cross_sections_nm2[start : start + 2048]
+        iy = np.round(place[:, 0]).astype(int)[:, None] + window
+        row = np.clip(iy, 0, shape[0] - 1)
+        off_y = (iy + dy[row] - place[:, :1]) * pixel_nm / fine_nm + middle
+        ix = np.round(place[:, 1]).astype(int)[:, None] + window
+        off_x = ((ix - place[:, 1:]) * pixel_nm / fine_nm + middle)[:, None, :] + (
+            dx[row] * pixel_nm / fine_nm
+        )[:, :, None]
+        yy = np.broadcast_to(off_y[:, :, None], off_x.shape)
+        value = ndimage.map_coordinates(table, [yy, off_x], order=1, mode="constant")
+        value *= weight[:, None, None]
+        inside = ((iy >= 0) & (iy < shape[0]))[:, :, None] & ((ix >= 0) & (ix < shape[1]))[:, None]
+        index = (row[:, :, None] * shape[1] + np.clip(ix, 0, shape[1] - 1)[:, None]).ravel()
+        value = np.where(inside, value, 0)
+        flat += np.bincount(index, value.ravel(), minlength=flat.size).astype(np.float32)
+    return image
+
+
+def scatter_carbon(
+    thickness_nm: np.ndarray,
+    pixel_nm: float,
+    microscope: Microscope,
+    rng: np.random.Generator,
+    order: float = 0.5,
+) -> np.ndarray:
+    """Share of the beam scattered by amorphous carbon, placed atom by atom.
+
+    Parameters
+    ----------
+    thickness_nm
+        (Y, X) local thickness.
+    pixel_nm
+        Edge length of a pixel.
+    microscope
+        The probe.
+    rng
+        Source of the positions.
+    order
+        0: atoms fall anywhere (Poisson); towards 1 they avoid each other, so that large areas
+        hold more nearly equal numbers of them, as in a real solid.
+    """
+    expected = np.clip(thickness_nm, 0, None) * CARBON_PER_NM3 * pixel_nm**2
+    atoms = rng.poisson(expected).astype(np.float32)
+    excess = atoms - expected
+    # short-range order takes the long waves out of the number fluctuations
+    atoms = expected + excess - order * ndimage.gaussian_filter(excess, 0.15 / pixel_nm)
+    half = min(int(0.6 / pixel_nm) + 1, (min(thickness_nm.shape) - 1) // 2)
+    kernel = probe(microscope, pixel_nm, half)
+    size = [fft.next_fast_len(n + 2 * half, real=True) for n in atoms.shape]
+    padded = np.pad(
+        atoms,
+        [(half, f - n - half) for n, f in zip(atoms.shape, size, strict=True)],
+        mode="symmetric",
+    )
+    # the kernel's centre goes to the origin, so that the image stays in place
+    placed = np.zeros(size, np.float32)
+    placed[: kernel.shape[0], : kernel.shape[1]] = kernel
+    placed = np.roll(placed, (-half, -half), (0, 1))
+    image = fft.irfft2(fft.rfft2(padded.astype(np.float32)) * fft.rfft2(placed), s=size)
+    image = image[half : half + atoms.shape[0], half : half + atoms.shape[1]]
+    return np.clip(image * cross_section_nm2("C"), 0, None).astype(np.float32)
+
+
+def record(
+    scattered: np.ndarray,
+    pixel_nm: float,
+    microscope: Microscope,
+    scan: Scan,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What the detector writes, 16 bit: counting noise, lag, gain, black level, row noise.
+
+    Parameters
+    ----------
+    scattered
+        (Y, X) share of the beam that reaches the detector.
+    pixel_nm
+        Edge length of a pixel.
+    microscope, scan
+        Conditions.
+    rng
+        Source of the noise.
+    """
+    per_pixel = microscope.dose_e_per_a2 * (pixel_nm * 10) ** 2
+    counts = rng.poisson(np.clip(scattered, 0, 1) * per_pixel).astype(np.float32)
+    if microscope.lag > 0:
+        for _ in range(2):  # an exponential tail to second order
+            counts[:, 1:] += microscope.lag * (counts[:, :-1] - counts[:, 1:])
+    signal = counts * microscope.gain
+    level = float(signal.mean())
+    rows = rng.normal(0, scan.row_noise, (scattered.shape[0], 1)).astype(np.float32)
+    signal += level * rows
+    if scan.streaks > 0:
+        hit = rng.random(scattered.shape[0]) < scan.streaks
+        fade = np.exp(-np.arange(scattered.shape[1]) / (0.2 * scattered.shape[1]))
+        signal[hit] += level * rng.uniform(0.05, 0.4, (hit.sum(), 1)) * fade
+    signal += microscope.black_level
+    signal += rng.normal(0, microscope.read_noise, signal.shape)
+    return np.clip(np.round(signal), 0, 65535).astype(np.uint16)
