@@ -1,0 +1,159 @@
+"""Tables out and back in: every value as it was, every file whole."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl import load_workbook
+
+from napari_atomicity.errors import AtomicityError, ReadError, TableError
+from napari_atomicity.io.files import replacing, to_json, write_json
+from napari_atomicity.io.tables import (
+    concatenate,
+    read_clusters,
+    read_table,
+    write_clusters,
+    write_ratios,
+)
+from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.table import columns, conform, empty
+
+CLASSES = ["Pt19", "Pt41"]
+
+
+def cluster_table(n=5, classes=CLASSES, image="a.tif", seed=0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(len(classes)), n)
+    table = pd.DataFrame(p, columns=[f"p_{c}" for c in classes])
+    table["image"], table["cluster_id"] = image, np.arange(1, n + 1)
+    for name in ("y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity"):
+        table[name] = rng.lognormal(0, 3, n)
+    table["label"] = table["label_predicted"] = np.array(classes)[p.argmax(1)]
+    table["touches_border"] = rng.random(n) < 0.5
+    table["confidence"] = p.max(1)
+    table["prediction_set"] = "|".join(classes)
+    return conform(table, classes)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_a_cluster_table_comes_back_as_it_was(tmp_path, suffix):
+    table = cluster_table()
+    table.loc[2, ["confidence", "diameter_nm"]] = np.nan
+    path = write_clusters(table[["model_id", *table.columns[:-1]]], tmp_path / f"clusters.{suffix}")
+    assert list(read_table(path).columns) == list(columns(CLASSES))
+    # A spreadsheet keeps 15 to 17 digits, the other two all bits.
+    pd.testing.assert_frame_equal(read_clusters(path), table, check_exact=suffix != "xlsx")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_a_table_without_rows_keeps_its_columns(tmp_path, suffix):
+    path = write_clusters(empty(CLASSES), tmp_path / f"clusters.{suffix}")
+    pd.testing.assert_frame_equal(read_clusters(path), empty(CLASSES))
+
+
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(name=names | st.sampled_from(["NA", "nan", "", "=1+1", "001", 'a"b,c;d', "a\nb", "-3"]))
+def test_odd_names_of_images_survive(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp()
+    table = cluster_table(2, image=name)
+    for suffix in ("csv", "parquet"):
+        path = write_clusters(table, folder / f"odd.{suffix}")
+        assert list(read_clusters(path)["image"]) == [name, name]
+
+
+def test_a_name_is_never_a_formula_in_a_spreadsheet(tmp_path):
+    table = cluster_table(2)
+    table["image"] = ["=HYPERLINK(1)", "bell\x07.tif"]
+    sheet = load_workbook(write_clusters(table, tmp_path / "c.xlsx")).active
+    assert sheet["A2"].value == "=HYPERLINK(1)" and sheet["A2"].data_type == "s"
+    assert sheet["A3"].value == "bell\ufffd.tif"
+
+
+def test_tables_of_different_models_join():
+    one, other = cluster_table(2), cluster_table(3, ["Pt41", "Au55"], "b.tif")
+    both = concatenate([empty(), one, other])
+    assert list(both.columns) == list(columns(["Pt19", "Pt41", "Au55"]))
+    assert len(both) == 5 and both.loc[:1, "p_Au55"].isna().all()
+    assert both["touches_border"].dtype == bool and both["cluster_id"].dtype == np.int64
+    assert list(concatenate([]).columns) == list(columns())
+
+
+def test_ratios_come_back(tmp_path):
+    ratios = class_ratios(cluster_table(30), n_bootstrap=20)
+    for suffix in ("csv", "parquet"):
+        read = read_table(write_ratios(ratios, tmp_path / f"ratios.{suffix}"))
+        pd.testing.assert_frame_equal(read, ratios, check_dtype=False, check_exact=True)
+    assert len(read_table(write_ratios(ratios, tmp_path / "ratios.xlsx"))) == len(ratios)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("new")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named(tmp_path):
+    with pytest.raises(AtomicityError, match=r"ratios.csv: could not be written \(No space"):  # noqa: SIM117
+        with replacing(tmp_path / "ratios.csv"):
+            raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_way_is_named(tmp_path):
+    (tmp_path / "clusters.csv").mkdir()
+    with pytest.raises(AtomicityError, match=r"clusters\.csv"):
+        write_clusters(cluster_table(), tmp_path / "clusters.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtomicityError, match=r"clusters\.csv"):
+        write_clusters(cluster_table(), tmp_path / "file" / "clusters.csv")
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    path = write_json(tmp_path / "new" / "run.json", {"a": 1})
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_json_is_strict():
+    values = {"a": np.float32("nan"), "b": np.arange(2), 3: (np.int64(1), None), "p": os.sep}
+    assert json.loads(to_json(values)) == {"a": None, "b": [0, 1], "3": [1, None], "p": os.sep}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("none.csv", None, "no such file"),
+        ("empty.csv", b"", "no csv table"),
+        ("text.parquet", b"hello", "no parquet table"),
+        ("text.xlsx", b"hello", "no xlsx table"),
+        ("binary.csv", bytes(range(256)), "no csv table"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, name, content, reason):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ReadError, match=f"{name}.*{reason}"):
+        read_clusters(tmp_path / name)
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(TableError, match="lacks the columns"):
+        read_clusters(tmp_path / "x.csv")
+
+
+def test_an_unknown_suffix_is_refused(tmp_path):
+    with pytest.raises(AtomicityError, match=r"\.csv, \.parquet, \.xlsx"):
+        write_clusters(cluster_table(), tmp_path / "clusters.doc")
