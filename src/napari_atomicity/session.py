@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from psygnal import Signal
+from scipy.spatial import cKDTree
 
 from . import table as tables
 from .analysis import Analysis
@@ -25,14 +26,24 @@ Key = tuple[str, int]
 
 
 class Edit(Protocol):
-    """Something that a person did to one image, and how to take it back."""
+    """Something that a person did to one image, and how to take it back.
 
-    image: str
-    description: str
+    ``knowing(analysis, undo)`` is the same edit just before it is applied again or reverted: it
+    takes up what the machine has found out meanwhile (a cluster added by hand has since been
+    classified), which would otherwise be lost by an undo and a redo.
+    """
+
+    @property
+    def image(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
 
     def apply(self, analysis: Analysis | None) -> Analysis | None: ...
 
     def revert(self, analysis: Analysis | None) -> Analysis | None: ...
+
+    def knowing(self, analysis: Analysis | None, undo: bool) -> Edit: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +61,9 @@ class SetAnalysis:
     def revert(self, analysis: Analysis | None) -> Analysis | None:
         return self.before
 
+    def knowing(self, analysis: Analysis | None, undo: bool) -> SetAnalysis:
+        return replace(self, after=analysis) if undo else replace(self, before=analysis)
+
 
 @dataclass(frozen=True, eq=False)
 class Relabel:
@@ -66,6 +80,9 @@ class Relabel:
     def revert(self, analysis: Analysis | None) -> Analysis | None:
         return _with_corrections(analysis, self.before)
 
+    def knowing(self, analysis: Analysis | None, undo: bool) -> Relabel:
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -80,6 +97,8 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class AddClusters:
+    """Clusters that a person points to."""
+
     image: str
     rows: Rows
     description: str = "add"
@@ -90,9 +109,14 @@ class AddClusters:
     def revert(self, analysis: Analysis | None) -> Analysis | None:
         return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
 
+    def knowing(self, analysis: Analysis | None, undo: bool) -> AddClusters:
+        return replace(self, rows=_renewed(self.rows, analysis)) if undo else self
+
 
 @dataclass(frozen=True, eq=False)
 class RemoveClusters:
+    """Clusters that a person says are none."""
+
     image: str
     rows: Rows
     description: str = "delete"
@@ -102,6 +126,9 @@ class RemoveClusters:
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
         return None if analysis is None else insert_rows(analysis, self.rows)
+
+    def knowing(self, analysis: Analysis | None, undo: bool) -> RemoveClusters:
+        return self if undo else replace(self, rows=_renewed(self.rows, analysis))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +145,15 @@ class ReplaceClusters:
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
         return None if analysis is None else insert_rows(analysis, self.before)
+
+    def knowing(self, analysis: Analysis | None, undo: bool) -> ReplaceClusters:
+        if undo:
+            return replace(self, after=_renewed(self.after, analysis))
+        return replace(self, before=_renewed(self.before, analysis))
+
+
+def _renewed(rows: Rows, analysis: Analysis | None) -> Rows:
+    return rows if analysis is None else take_rows(analysis, rows.table["cluster_id"])
 
 
 def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Analysis | None:
@@ -201,6 +237,114 @@ def insert_rows(analysis: Analysis, rows: Rows) -> Analysis:
             rows,
         ],
     )
+
+
+def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
+    """Rows of clusters that have been measured and not yet classified."""
+    return Rows(tables.conform(table), list(outlines), {}, np.empty((0, 0), np.float32), {})
+
+
+def only(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
+    """The analysis of these clusters alone."""
+    return remove_rows(analysis, set(analysis.table["cluster_id"]) - set(cluster_ids))
+
+
+def unclassified(analysis: Analysis) -> list[int]:
+    """Ids of the clusters that the model has not seen, in an analysis that has been classified."""
+    if not tables.classes_of(analysis.table):
+        return []
+    return analysis.table.loc[analysis.table["label_predicted"] == "", "cluster_id"].tolist()
+
+
+def _still_there(analysis: Analysis, result: Analysis) -> Rows:
+    """Rows of the result whose clusters are still where they were, with today's corrections."""
+    place = ["cluster_id", "frame", "y_px", "x_px"]
+    known = analysis.table[place].merge(result.table[place], on=place)["cluster_id"]
+    rows = take_rows(result, known)
+    corrected = analysis.table.set_index("cluster_id")["label_corrected"]
+    table = rows.table.assign(
+        label_corrected=rows.table["cluster_id"].map(corrected).astype(object)
+    )
+    return replace(rows, table=tables.settle_labels(table))
+
+
+def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
+    """The analysis with what a model said of its clusters, wherever they still lie there.
+
+    The result of a task may be of yesterday: clusters may have been added, moved, deleted or
+    corrected while it was computed. These stay as the person left them.
+
+    Parameters
+    ----------
+    analysis
+        What is at hand.
+    result
+        The same image classified, perhaps with other clusters.
+    """
+    # The frame of the arrays is the result's: another model may see other channels and classes.
+    frame = replace(
+        analysis,
+        table=tables.conform(_unpredicted(analysis.table), tables.classes_of(result.table)),
+        patches={k: _all_nan(analysis, v) for k, v in result.patches.items()},
+        class_maps={k: _all_nan(analysis, v) for k, v in result.class_maps.items()},
+        embedding=_all_nan(analysis, result.embedding),
+        field_of_view_nm=result.field_of_view_nm,
+        parameters={**analysis.parameters, **result.parameters},
+        seconds={**analysis.seconds, **result.seconds},
+    )
+    return insert_rows(frame, _still_there(analysis, result))
+
+
+def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
+    mine = ["label_corrected", "label", "label_predicted"]
+    gone = set(table.columns) - (set(tables.BEFORE_PROBABILITIES) - {"confidence"})
+    return tables.settle_labels(
+        table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")
+    )
+
+
+def _all_nan(analysis: Analysis, like: np.ndarray) -> np.ndarray:
+    if like.ndim < 2 or like.shape[-1] == 0:
+        return like
+    return np.full((len(analysis.table), *like.shape[1:]), np.nan, like.dtype)
+
+
+def inherit(before: Analysis | None, after: Analysis, first_free_id: int) -> Analysis:
+    """A new detection with the ids and corrections of the old one, where clusters are the same.
+
+    Two clusters are the same if each is the other's nearest and they lie within half a diameter.
+
+    Parameters
+    ----------
+    before, after
+        Two detections in the same image; without an old one all clusters are new.
+    first_free_id
+        From here on ids are given to clusters that were not known before.
+    """
+    old, new = tables.empty() if before is None else before.table, after.table
+    ids = np.zeros(len(new), int)
+    corrected = np.full(len(new), "", object)
+    for frame in np.intersect1d(old["frame"], new["frame"]):
+        i_old = np.flatnonzero(old["frame"] == frame)
+        i_new = np.flatnonzero(new["frame"] == frame)
+        at_old = old.iloc[i_old][["y_px", "x_px"]].to_numpy(float)
+        at_new = new.iloc[i_new][["y_px", "x_px"]].to_numpy(float)
+        distance, nearest = cKDTree(at_old).query(at_new)
+        _, back = cKDTree(at_new).query(at_old)
+        limit = 0.5 * new.iloc[i_new]["diameter_nm"].to_numpy(float)
+        distance_nm = distance * (after.micrograph.pixel_size_nm or 1.0)
+        same = (back[nearest] == np.arange(len(i_new))) & (distance_nm <= np.nan_to_num(limit))
+        ids[i_new[same]] = old.iloc[i_old[nearest[same]]]["cluster_id"].to_numpy()
+        corrected[i_new[same]] = old.iloc[i_old[nearest[same]]]["label_corrected"].to_numpy()
+    ids[ids == 0] = first_free_id + np.arange((ids == 0).sum())
+    table = new.copy()
+    table["cluster_id"] = ids
+    table["label_corrected"] = corrected
+    return _rebuilt(after, [replace(_everything(after), table=tables.settle_labels(table))])
+
+
+def _everything(analysis: Analysis) -> Rows:
+    return take_rows(analysis, analysis.table["cluster_id"])
 
 
 class State(Enum):
@@ -321,8 +465,7 @@ class Session:
 
     def next_cluster_id(self, image: str) -> int:
         """An id that no cluster of this image ever had."""
-        used = self.table(image)["cluster_id"]
-        value = max(self._next_id.get(image, 1), int(used.max()) + 1 if len(used) else 1)
+        value = self._next_id.get(image, 1)
         self._next_id[image] = value + 1
         return value
 
@@ -339,7 +482,9 @@ class Session:
         if not self._undo:
             return None
         edit = self._undo.pop()
-        self._set(edit.image, edit.revert(self._analyses.get(edit.image)))
+        analysis = self._analyses.get(edit.image)
+        edit = edit.knowing(analysis, undo=True)
+        self._set(edit.image, edit.revert(analysis))
         self._redo.append(edit)
         self.history_changed.emit()
         return edit
@@ -349,7 +494,9 @@ class Session:
         if not self._redo:
             return None
         edit = self._redo.pop()
-        self._set(edit.image, edit.apply(self._analyses.get(edit.image)))
+        analysis = self._analyses.get(edit.image)
+        edit = edit.knowing(analysis, undo=False)
+        self._set(edit.image, edit.apply(analysis))
         self._undo.append(edit)
         self.history_changed.emit()
         return edit
@@ -359,15 +506,85 @@ class Session:
         return tuple(self._undo)
 
     @property
+    def undone(self) -> tuple[Edit, ...]:
+        """What can be done again; the last one first in line."""
+        return tuple(self._redo)
+
+    @property
     def can_redo(self) -> bool:
         return bool(self._redo)
 
     def set_analysis(self, analysis: Analysis, description: str = "analyse") -> None:
-        """A new result; one undo brings the old one back."""
+        """A new result; one undo brings the old one back.
+
+        Clusters that were known before keep their ids and their corrections.
+        """
         image = analysis.micrograph.name
         if image not in self._micrographs:
             self.add_image(analysis.micrograph)
-        self.do(SetAnalysis(image, self._analyses.get(image), analysis, description))
+        before = self._analyses.get(image)
+        first_free_id = self._next_id.get(image, 1)
+        if first_free_id > 1:
+            analysis = inherit(before, analysis, first_free_id)
+        self.do(SetAnalysis(image, before, analysis, description))
+
+    def fill(self, result: Analysis) -> None:
+        """What the model says of clusters at hand; the machine's doing, so no step of undo."""
+        image = result.micrograph.name
+        analysis = self._analyses.get(image)
+        if analysis is not None:
+            self._set(image, insert_rows(analysis, _still_there(analysis, result)))
+
+    def predict(self, result: Analysis, description: str = "classify") -> None:
+        """A new classification of the clusters at hand; one undo brings the old one back."""
+        image = result.micrograph.name
+        analysis = self._analyses.get(image)
+        if analysis is not None:
+            after = with_predictions(analysis, result)
+            self.do(SetAnalysis(image, analysis, after, description))
+
+    def add_clusters(
+        self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]
+    ) -> list[int]:
+        """Clusters that a person points to, measured; their ids are new.
+
+        Parameters
+        ----------
+        image
+            Name of the image; it must have an analysis.
+        table, outlines
+            As a detection gives them; the ids in the table do not matter.
+
+        Returns
+        -------
+        list of int
+            The new ids, in the order of the table.
+        """
+        ids = [self.next_cluster_id(image) for _ in range(len(table))]
+        table = table.assign(image=image, cluster_id=ids)
+        self.do(AddClusters(image, bare_rows(table, outlines), f"add {_clusters(len(ids))}"))
+        return ids
+
+    def move_clusters(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
+        """Clusters measured again at another place; the model must look at them again.
+
+        Parameters
+        ----------
+        image
+            Name of the image.
+        table, outlines
+            The new measurements; ``cluster_id`` says of which clusters.
+        """
+        analysis = self._analyses.get(image)
+        if analysis is None or not len(table):
+            return
+        before = take_rows(analysis, table["cluster_id"])
+        corrected = before.table.set_index("cluster_id")["label_corrected"]
+        table = table.assign(
+            image=image, label_corrected=table["cluster_id"].map(corrected), label_predicted=""
+        )
+        after = bare_rows(tables.settle_labels(table), outlines)
+        self.do(ReplaceClusters(image, before, after, f"move {_clusters(len(table))}"))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
         """A person says what these clusters are; one edit per image."""
@@ -378,7 +595,8 @@ class Session:
             table = self.table(image).set_index("cluster_id")["label_corrected"]
             before = {i: str(table[i]) for i in ids if i in table.index}
             if before:
-                self.do(Relabel(image, before, dict.fromkeys(before, label), f"label {label}"))
+                words = f"label {_clusters(len(before))} {label}" if label else "take labels back"
+                self.do(Relabel(image, before, dict.fromkeys(before, label), words))
 
     def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
         analysis = self._analyses.get(image)
@@ -386,7 +604,7 @@ class Session:
             return
         rows = take_rows(analysis, cluster_ids)
         if len(rows.table):
-            self.do(RemoveClusters(image, rows, f"delete {len(rows.table)}"))
+            self.do(RemoveClusters(image, rows, f"delete {_clusters(len(rows.table))}"))
 
     def _set(self, image: str, analysis: Analysis | None) -> None:
         if analysis is None:
@@ -396,6 +614,9 @@ class Session:
             if len(analysis.outlines) != len(analysis.table):
                 raise ValueError("as many outlines as clusters are needed")
             self._analyses[image] = analysis
+            if len(analysis.table):
+                newest = int(analysis.table["cluster_id"].max())
+                self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
         self._generation[image] = self._generation.get(image, 0) + 1
         known = set(self.table(image)["cluster_id"])
         self.analysis_changed.emit(image)
@@ -439,3 +660,7 @@ class Session:
         if status != self._status:
             self._status = status
             self.status_changed.emit(status)
+
+
+def _clusters(n: int) -> str:
+    return "1 cluster" if n == 1 else f"{n} clusters"

@@ -1,0 +1,31 @@
+"""Names that differ between napari 0.8 and 0.9."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def scale_bar(viewer: Any) -> Any:
+    """The overlay with the scale bar."""
+    overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
+    return viewer.scale_bar if overlays is None else overlays.scale_bar
+
+
+def camera(viewer: Any) -> Any:
+    """The camera."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+def canvas_size(viewer: Any) -> tuple[float, float]:
+    """Height and width of the canvas in screen pixels."""
+    size = getattr(getattr(viewer, "canvas", None), "size", None)
+    height, width = viewer._canvas_size if size is None else size
+    return float(height), float(width)
+
+
+def show_scale_bar(viewer: Any) -> None:
+    """Switch the scale bar on."""
+    bar = scale_bar(viewer)
+    bar.visible = True
+    bar.box = True
