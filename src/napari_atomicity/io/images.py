@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -220,14 +221,13 @@ def unique_names(paths: Sequence[str | PathLike[str]]) -> list[str]:
     ['day1/a.tif', 'day2/a.tif', 'b.tif']
     """
     files = [Path(path).absolute() for path in paths]
-    names = [file.name for file in files]
-    try:
-        common = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
-    except ValueError:  # different drives
-        return [
-            n if names.count(n) == 1 else f.as_posix() for n, f in zip(names, files, strict=True)
-        ]
-    return [
-        name if names.count(name) == 1 else file.relative_to(common).as_posix()
-        for name, file in zip(names, files, strict=True)
-    ]
+    count = Counter(file.name for file in files)
+
+    def below_common(file: Path) -> str:
+        try:
+            common = os.path.commonpath([other.parent for other in files])
+        except ValueError:  # they lie on different drives
+            return file.as_posix()
+        return file.relative_to(common).as_posix()
+
+    return [file.name if count[file.name] == 1 else below_common(file) for file in files]

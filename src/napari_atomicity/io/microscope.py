@@ -190,6 +190,4 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
         voltage_kv=number(entry(tem + "beam_energy")),
         dwell_time_us=number(dwell_s, 1e6),
         magnification=number(entry(tem + "magnification")),
-        camera_length_mm=number(entry(tem + "camera_length")),
-        beam_current_na=number(entry(tem + "beam_current")),
     )

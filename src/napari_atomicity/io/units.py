@@ -11,25 +11,15 @@ from ..errors import UnsuitableImageError
 LARGEST_INEQUALITY = 0.005
 """Relative difference of the x and y scales up to which it is rounding."""
 
-_NM_PER_UNIT = {
-    1e9: ("m", "meter", "meters", "metre", "metres"),
-    1e6: ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
-    # NFKC turns the micro sign into the Greek letter.
-    1e3: (
-        "um",
-        "μm",
-        "micron",
-        "microns",
-        "micrometer",
-        "micrometers",
-        "micrometre",
-        "micrometres",
-    ),
-    1.0: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
-    0.1: ("å", "a", "ang", "angstrom", "angstroms", "angström", "ångström", "ångstrom"),
-    1e-3: ("pm", "picometer", "picometers", "picometre", "picometres"),
+# As `normalised` spells them.
+_NM = {
+    **dict.fromkeys(("m", "meter"), 1e9),
+    **dict.fromkeys(("mm", "millimeter"), 1e6),
+    **dict.fromkeys(("um", "μm", "micron", "micrometer"), 1e3),
+    **dict.fromkeys(("nm", "nanometer"), 1.0),
+    **dict.fromkeys(("a", "ang", "angstrom"), 0.1),
+    **dict.fromkeys(("pm", "picometer"), 1e-3),
 }
-_NM = {name: nm for nm, names in _NM_PER_UNIT.items() for name in names}
 _ANGLES = {"rad", "mrad", "μrad", "urad", "deg", "degree", "degrees", "°"}
 _ENERGIES = {"ev", "kev", "mev"}
 
@@ -46,17 +36,22 @@ class Scale:
 
 
 def normalised(unit: object) -> str:
-    """One spelling per unit: "\\u00B5m", "Âµm" and "[u_m]" are all the same thing to a person."""
-    if unit is None:
-        return ""
-    text = str(unit).strip().strip("\x00")
+    """One spelling per unit.
+
+    Examples
+    --------
+    >>> [normalised(unit) for unit in ("\\u00B5m", "[n_m]", "Ångström", "nanometres")]
+    ['μm', 'nm', 'angstrom', 'nanometer']
+    """
+    text = "" if unit is None else str(unit).strip().strip("\x00")
     # ImageJ escapes what is not ASCII; UTF-8 that was read as Latin-1 gains an "Â".
-    text = text.replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("\\u00C5", "Å")
-    text = text.replace("Âµ", "µ")
-    text = unicodedata.normalize("NFKC", text).lower()
-    for symbol in " []_":  # Berkeley EMD writes [n_m]
-        text = text.replace(symbol, "")
-    return text
+    for escaped, character in (("\\u00B5", "µ"), ("\\u00b5", "µ"), ("\\u00C5", "Å"), ("Âµ", "µ")):
+        text = text.replace(escaped, character)
+    # Compatibility decomposition: one letter mu, superscripts as digits, accents apart.
+    text = unicodedata.normalize("NFKD", text).lower()
+    text = "".join(c for c in text if not unicodedata.combining(c) and c not in " []_")
+    text = text.replace("metre", "meter")
+    return text.removesuffix("s") if text.endswith(("meters", "microns", "angstroms")) else text
 
 
 def nm_per(unit: object) -> float | None:
