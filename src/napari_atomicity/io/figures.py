@@ -1,0 +1,267 @@
+"""Pictures for the report: images as data URIs, outlines and marks as SVG, histograms."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image
+
+from ..analysis import Analysis
+from ..palette import colours, symbols
+from ..table import UNKNOWN
+
+PREVIEW_PX = 1200
+"""Longest edge of a micrograph in the report."""
+
+# Glyphs in a box from -1 to 1, by the names that napari gives its symbols.
+_GLYPHS = {
+    "disc": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0z",
+    "ring": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0zM-.5 0a.5.5 0 1 1 1 0a.5.5 0 1 1-1 0z",
+    "square": "M-.8-.8H.8V.8H-.8z",
+    "diamond": "M0-1L.85 0L0 1L-.85 0z",
+    "triangle_up": "M0-.95L.95.75H-.95z",
+    "triangle_down": "M0 .95L.95-.75H-.95z",
+    "star": "M0-1L.24-.32L.95-.31L.38.12L.59.81L0 .4L-.59.81L-.38.12L-.95-.31L-.24-.32z",
+    "cross": "M-.3-.95H.3V-.3H.95V.3H.3V.95H-.3V.3H-.95V-.3H-.3z",
+    "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
+}
+
+
+def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.ndarray:
+    """Grey levels between two percentiles of the finite pixels; what is not finite is black."""
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return np.zeros(pixels.shape, np.uint8)
+    bottom, top = np.percentile(finite, [low, high])
+    scaled = (np.nan_to_num(pixels, nan=bottom) - bottom) / max(float(top - bottom), 1e-12)
+    return (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = None) -> str:
+    """An 8-bit grey (Y, X) or RGB (Y, X, 3) image as a ``data:`` address.
+
+    Parameters
+    ----------
+    pixels
+        uint8.
+    kind
+        "png" or "jpeg".
+    longest_px
+        Larger images are reduced to this edge length.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if longest_px and max(image.size) > longest_px:
+        image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, kind.upper(), quality=85, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def glyph(label: str, classes: Sequence[str]) -> Markup:
+    """The symbol of a label in its colour, as a small inline SVG."""
+    path, fill = _GLYPHS[symbols(classes).get(label, "x")], colours(classes).get(label, "#8c8c8c")
+    return Markup(
+        '<svg class="glyph" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">'
+        '<path d="{}" fill="{}" fill-rule="evenodd"/></svg>'
+    ).format(path, fill)
+
+
+def overview(analysis: Analysis, classes: Sequence[str], longest_px: int = PREVIEW_PX) -> Markup:
+    """The micrograph with every outline and mark in its class's colour, and a scale bar.
+
+    Of a stack, the first frame that holds clusters. Resting on a cluster shows what is known of
+    it.
+    """
+    micrograph, table = analysis.micrograph, analysis.table
+    frame = int(table["frame"].iloc[0]) if len(table) else 0
+    pixels = list(micrograph.frames())[frame]
+    height, width = pixels.shape
+    mark = max(height, width) / 160
+    parts = [
+        Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
+            data_uri(to_8_bit(pixels), "jpeg", longest_px), width, height
+        )
+    ]
+    colour, symbol = colours(classes), symbols(classes)
+    rows: list[Any] = table.to_dict("records")
+    for row, outline in zip(rows, analysis.outlines, strict=True):
+        if row["frame"] != frame:
+            continue
+        fill = colour.get(row["label"], colour[UNKNOWN])
+        name = row["label"] or "not classified"
+        parts.append(
+            Markup(
+                '<g><title>{}</title><path d="{}" fill="{}" fill-opacity=".08" stroke="{}"'
+                ' class="outline{}"/><path d="{}" fill="{}" fill-rule="evenodd"'
+                ' transform="translate({:.1f} {:.1f}) scale({:.2f})"/></g>'
+            ).format(
+                f"{name}, confidence {row['confidence']:.2f}, {row['diameter_nm']:.2f} nm "
+                f"(cluster {row['cluster_id']})",
+                _path(outline),
+                fill,
+                fill,
+                " corrected" if row["label_corrected"] else "",
+                _GLYPHS[symbol.get(row["label"], symbol[UNKNOWN])],
+                fill,
+                # Beside the cluster, which should be seen.
+                row["x_px"] + _reach_px(outline) + mark,
+                row["y_px"] - _reach_px(outline),
+                mark,
+            )
+        )
+    if micrograph.pixel_size_nm:
+        parts.append(_scale_bar(width, height, micrograph.pixel_size_nm))
+    title = Markup('<svg class="overview" viewBox="-0.5 -0.5 {} {}" role="img" aria-label="{}">')
+    label = f"{micrograph.name} with {len(table)} outlined clusters"
+    return title.format(width, height, label) + Markup("").join(parts) + Markup("</svg>")
+
+
+def _path(outline: np.ndarray) -> str:
+    points = "L".join(f"{x:.1f} {y:.1f}" for y, x in np.asarray(outline))
+    return f"M{points}Z" if points else ""
+
+
+def _reach_px(outline: np.ndarray) -> float:
+    """How far the outline goes to the right of its centre."""
+    return float(np.ptp(outline[:, 1])) / 2 if len(outline) else 0.0
+
+
+def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
+    """A bar of 1, 2 or 5 times a power of ten nm, between an eighth and a third of the width."""
+    wanted = width * pixel_size_nm / 4
+    power = 10 ** np.floor(np.log10(wanted))
+    length_nm = max(n * power for n in (1, 2, 5) if n * power <= wanted)
+    bar, thick, edge = length_nm / pixel_size_nm, height / 120, height / 40
+    return Markup(
+        '<g class="scale-bar"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{:g} nm</text></g>'
+    ).format(
+        edge, height - edge - thick, bar, thick,
+        edge + bar / 2, height - edge - 2.2 * thick, height / 32, length_nm,
+    )  # fmt: skip
+
+
+def interval_bar(fraction: float, low: float, high: float, colour: str, width: int = 220) -> Markup:
+    """A bar for a fraction with a whisker for its interval, on a scale from 0 to 1."""
+    if not np.isfinite(fraction):
+        return Markup("")
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {w} 18" width="{w}" height="18" aria-hidden="true">'
+        '<rect class="track" width="{w}" height="18" rx="2"/>'
+        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>'
+        '<path class="whisker" d="M{l:.1f} 9H{h:.1f}M{l:.1f} 4V14M{h:.1f} 4V14"/></svg>'
+    ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour)
+
+
+def histograms(table: pd.DataFrame, classes: Sequence[str]) -> Markup:
+    """Histograms of confidence and of diameter, stacked by class, as one SVG image."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    table = table[table["confidence"].notna() | table["diameter_nm"].notna()]
+    if not len(table):
+        return Markup("")
+    colour = colours(classes)
+    present = [name for name in [*classes, UNKNOWN, ""] if (table["label"] == name).any()]
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "atomicity",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#667085",
+        "hatch.linewidth": 0.6,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(8.4, 2.6), layout="constrained")
+        for axes, column, what, limits in zip(
+            figure.subplots(1, 2),
+            ("confidence", "diameter_nm"),
+            ("Confidence", "Diameter / nm"),
+            ((0.0, 1.0), _span(table["diameter_nm"])),
+            strict=True,
+        ):
+            axes.hist(
+                [table.loc[table["label"] == name, column].dropna() for name in present],
+                bins=np.linspace(*limits, 26),
+                stacked=True,
+                color=[colour[name] for name in present],
+                label=[name or "not classified" for name in present],
+                edgecolor="white",
+                linewidth=0.4,
+            )
+            axes.set(xlabel=what, ylabel="Clusters", xlim=limits)
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False, fontsize=9)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    return Markup('<img class="chart" alt="{}" src="data:image/svg+xml;base64,{}">').format(
+        "Histograms of confidence and of diameter by class",
+        base64.b64encode(stream.getvalue()).decode(),
+    )
+
+
+def _span(values: pd.Series) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    margin = max(0.05 * (high - low), 0.05)
+    return max(low - margin, 0.0), high + margin
+
+
+def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
+    """What the network saw of one cluster and where it looked, side by side.
+
+    Parameters
+    ----------
+    analysis
+        A classified image.
+    index
+        Row of the cluster in the table.
+    zoom
+        By how much pixels are enlarged.
+
+    Returns
+    -------
+    str
+        ``data:`` address of the strip: for each channel the patch, then for each channel the
+        patch under its class map.
+    list of str
+        What the pictures are, from left to right.
+    """
+    tiles, names = [], []
+    for channel, patches in analysis.patches.items():
+        tiles.append(np.repeat(_enlarged(to_8_bit(patches[index]), zoom)[..., None], 3, axis=-1))
+        names.append(channel)
+    for channel, maps in analysis.class_maps.items():
+        grey = to_8_bit(analysis.patches[channel][index])
+        tiles.append(_under_map(_enlarged(grey, zoom), maps[index]))
+        names.append(f"class map {channel}")
+    gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
+    strip = [part for tile in tiles for part in (tile, gap)][:-1]
+    return data_uri(np.concatenate(strip, axis=1)), names
+
+
+def _enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
+    return np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
+
+
+def _under_map(grey: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    """A patch with a class map over it: the stronger the map, the less of the patch is seen."""
+    import matplotlib as mpl
+
+    values = np.clip(np.nan_to_num(class_map.astype(np.float32)), 0, None)
+    values /= max(float(values.max()), 1e-12)
+    size = (grey.shape[1], grey.shape[0])
+    smooth = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+    colour = 255 * mpl.colormaps["inferno"](smooth)[..., :3]
+    opacity = 0.75 * smooth[..., None]
+    return ((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)

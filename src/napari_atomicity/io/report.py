@@ -1,0 +1,207 @@
+"""The report: one HTML file that needs nothing else, to read, to print and to send.
+
+Sections are drawn image by image, as results come, so that a run over many images does not hold
+them all in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..analysis import Analysis
+from ..palette import colours
+from ..statistics.ratios import ALL, class_ratios, counted
+from ..table import UNKNOWN, classes_of
+from .figures import glyph, histograms, interval_bar, overview, patch_strip
+from .files import to_json, write_text
+from .provenance import Outcome
+
+LOW_CONFIDENCE = 0.7
+MANY = 0.2
+FEW_CLUSTERS = 20
+EXAMPLES_PER_CLASS = 3
+MANY_IMAGES = 40
+"""Beyond this many images a section keeps its numbers, and its pictures are small."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the report says of one image, already drawn."""
+
+    image: str
+    html: Markup
+
+
+def warnings(table: pd.DataFrame) -> tuple[str, ...]:
+    """What a reader should know before trusting the numbers of one image."""
+    if not len(table):
+        return ("No cluster was found.",)
+    found = []
+    classified = table[table["label_predicted"] != ""]
+    n = int(counted(table).sum())
+    if n < FEW_CLUSTERS:
+        found.append(f"Only {n} clusters count in the ratios: the intervals are wide.")
+    confidence = float(classified["confidence"].mean()) if len(classified) else np.nan
+    if confidence < LOW_CONFIDENCE:
+        found.append(
+            f"The mean confidence is {confidence:.2f}: the conditions of this image may be unlike "
+            "those the model learnt from."
+        )
+    for share, what in (
+        ((table["label"] == UNKNOWN).mean(), "are none of the model's classes (unknown)"),
+        (table["touches_neighbour"].mean(), "touch a neighbour, where outlines are less sure"),
+        (table["touches_border"].mean(), "are cut by the border and do not count"),
+    ):
+        if share > MANY:
+            found.append(f"{share:.0%} of the clusters {what}.")
+    return tuple(found)
+
+
+def image_section(analysis: Analysis, outcome: Outcome, small: bool = False) -> Section:
+    """Draw what the report shows of one analysed image.
+
+    Parameters
+    ----------
+    analysis
+        The result, classified or not.
+    outcome
+        Its record.
+    small
+        Numbers and a small overview only.
+    """
+    table = analysis.table
+    classes = classes_of(table)
+    html = _template("image.html.j2").render(
+        outcome=outcome,
+        micrograph=analysis.micrograph,
+        overview=overview(analysis, classes, 500 if small else 1200),
+        ratios=_ratio_rows(class_ratios(table, scope=outcome.image, images=[outcome.image])),
+        legend=_legend(table, classes),
+        histograms="" if small else histograms(table, classes),
+        gallery=[] if small else _gallery(analysis, classes),
+        n_corrected=int((table["label_corrected"] != "").sum()),
+    )
+    return Section(outcome.image, Markup(html))
+
+
+def write_report(
+    path: Path,
+    sections: Sequence[Section],
+    table: pd.DataFrame,
+    ratios: pd.DataFrame,
+    record: dict[str, Any],
+) -> Path:
+    """Write the report of a run, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Of the HTML file.
+    sections
+        From `image_section`, in the order to be shown.
+    table
+        The cluster table of all images.
+    ratios
+        Class ratios with the scope "all".
+    record
+        From `provenance.run_record`.
+
+    Raises
+    ------
+    AtomicityError
+        If the file can't be written.
+    """
+    classes = classes_of(table)
+    html = _template("report.html.j2").render(
+        sections=sections,
+        ratios=_ratio_rows(ratios[ratios["scope"] == ALL]),
+        method=next(iter(ratios.loc[ratios["scope"] == ALL, "method"]), ""),
+        legend=_legend(table, classes),
+        histograms=histograms(table, classes) if len(sections) != 1 else "",
+        n_clusters=len(table),
+        n_counted=int(counted(table).sum()),
+        record=record,
+        failed=[i for i in record["images"] if i["status"] != "done"],
+        record_json=to_json(record),
+    )
+    return write_text(path, html)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("napari_atomicity.io", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _template(name: str) -> Any:
+    return _environment().get_template(name)
+
+
+def _ratio_rows(ratios: pd.DataFrame) -> list[dict[str, Any]]:
+    """The ratios as the templates show them."""
+    classes = list(ratios["class"])
+    colour = colours(classes)
+    return [
+        {
+            "class": row["class"],
+            "glyph": glyph(row["class"], classes),
+            "count": row["count"],
+            "fraction": row["fraction"],
+            "low": row["fraction_low"],
+            "high": row["fraction_high"],
+            "known": bool(np.isfinite(row["fraction"])),
+            "bar": interval_bar(
+                row["fraction"], row["fraction_low"], row["fraction_high"], colour[row["class"]]
+            ),
+        }
+        for row in ratios.to_dict("records")
+    ]
+
+
+def _legend(table: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
+    counts = table["label"].value_counts()
+    extra = [label for label in sorted(counts.index) if label not in classes]
+    return [
+        {
+            "name": label or "not classified",
+            "glyph": glyph(label, classes),
+            "count": int(counts.get(label, 0)),
+        }
+        for label in [*classes, *extra]
+    ]
+
+
+def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """For each label the surest, a middling and the least sure cluster."""
+    if not analysis.patches:
+        return []
+    table = analysis.table.reset_index(drop=True)
+    groups = []
+    for label in [*classes, UNKNOWN]:
+        ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
+            "confidence", ascending=False, kind="stable"
+        )
+        if not len(ranked):
+            continue
+        n = min(EXAMPLES_PER_CLASS, len(ranked))
+        picked = ranked.iloc[np.linspace(0, len(ranked) - 1, n).round().astype(int)]
+        examples = []
+        for index, row in zip(picked.index, picked.to_dict("records"), strict=True):
+            strip, names = patch_strip(analysis, int(index))
+            examples.append({"strip": strip, "names": names, **row})
+        groups.append({"label": label, "glyph": glyph(label, classes), "examples": examples})
+    return groups
