@@ -176,6 +176,7 @@ class BarChart(QWidget):
             filled = QRectF(box)
             filled.setWidth(box.width() * min(bar.value / self.limit, 1.0))
             painter.setBrush(QColor(bar.colour))
+            painter.setPen(QPen(QColor(0, 0, 0, 110), 0.7))
             painter.drawRoundedRect(filled, 2, 2)
         if math.isfinite(bar.low) and math.isfinite(bar.high):
             low, high = (box.left() + box.width() * v / self.limit for v in (bar.low, bar.high))

@@ -56,7 +56,8 @@ def paint_glyph(painter: QPainter, box: QRectF, symbol: str, colour: str) -> Non
         painter.setPen(QPen(QColor(colour), 0.18))
         painter.setBrush(Qt.BrushStyle.NoBrush)
     else:
-        painter.setPen(Qt.PenStyle.NoPen)
+        # A dark rim: yellow must be seen on a light ground too.
+        painter.setPen(QPen(QColor(0, 0, 0, 110), 0.07))
         painter.setBrush(QColor(colour))
     painter.drawPath(glyph(symbol))
     painter.restore()

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.path import Path as Polygon
 from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtGui import QCursor, QPalette
-from qtpy.QtWidgets import QToolTip, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import scene
 from vispy.util import keys
@@ -23,6 +23,9 @@ _DRAG_PX = 4
 _LASSO_STEP_PX = 2
 _ZOOM_PER_NOTCH = 1.15
 _MARGIN = 0.06
+
+# Symbols that cover less of their box are drawn larger, so that all weigh the same.
+_SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
 
 REPLACE, ADD, REMOVE = "replace", "add", "remove"
 
@@ -52,7 +55,7 @@ def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 def marker_size(n: int) -> float:
     """Diameter of the points in logical pixels, smaller where there are very many."""
-    return float(np.clip(13.0 - 2.0 * np.log10(max(n, 1)), 3.5, 9.0))
+    return float(np.clip(16.0 - 2.3 * np.log10(max(n, 1)), 4.0, 11.0))
 
 
 def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
@@ -108,7 +111,9 @@ class Scatter(QWidget):
         self._behind = self._markers(view.scene, order=0)
         self._points = self._markers(view.scene, order=1)
         self._rings = self._markers(view.scene, order=2)
-        self._names = scene.visuals.Text(parent=view.scene, font_size=9, bold=True)
+        self._names = scene.visuals.Text(
+            parent=view.scene, font_size=9, bold=True, anchor_y="bottom"
+        )
         self._names.order = 3
         self._names.visible = False
         self._line = scene.visuals.Line(parent=self.canvas.scene, width=1.5, antialias=True)
@@ -129,6 +134,7 @@ class Scatter(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(native)
         self.setMinimumSize(120, 120)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self._apply_theme()
 
     @staticmethod
@@ -173,14 +179,19 @@ class Scatter(QWidget):
             self._points.visible = False
             return
         strong = np.asarray(emphasised, bool)[rows]
-        edge = np.where(strong[:, None], self._ink, self._paper * [1, 1, 1, 0.75])
+        edge = np.where(strong[:, None], self._ink, [0, 0, 0, 0.6])
+        shapes = np.asarray(symbol, object)[rows]
+        size = np.ones(len(rows), np.float32)
+        for name, factor in _SIZE.items():
+            size[shapes == name] = factor
+        size[strong] *= 1.35  # room for the edge
         self._points.set_data(
             self._xy[rows],
-            size=marker_size(len(rows)),
+            size=marker_size(len(rows)) * size,
             face_color=np.asarray(face, np.float32)[rows],
             edge_color=edge.astype(np.float32),
-            edge_width=np.where(strong, 1.6, 0.5).astype(np.float32),
-            symbol=np.asarray(symbol, object)[rows],
+            edge_width=np.where(strong, 1.4, 0.5).astype(np.float32),
+            symbol=shapes,
         )
         self._points.visible = True
         self.canvas.update()
@@ -191,7 +202,6 @@ class Scatter(QWidget):
         face: np.ndarray,
         names: Sequence[str] = (),
         at: np.ndarray | None = None,
-        name_colours: Sequence[str] = (),
     ) -> None:
         """A faint cloud behind the points, with names written over it.
 
@@ -199,8 +209,8 @@ class Scatter(QWidget):
         ----------
         xy, face
             (M, 2) positions and (M, 4) RGBA.
-        names, at, name_colours
-            K words, where to write them (K, 2), and in which colours.
+        names, at
+            K words and where to write them, (K, 2).
         """
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)
@@ -217,7 +227,6 @@ class Scatter(QWidget):
         if len(names):
             self._names.text = list(names)
             self._names.pos = np.asarray(at, np.float32)
-            self._names.color = list(name_colours)
         self.canvas.update()
 
     @property
@@ -379,6 +388,7 @@ class Scatter(QWidget):
         self._paper = np.array(palette.color(QPalette.ColorRole.Window).getRgbF())
         self._ink = np.array(palette.color(QPalette.ColorRole.WindowText).getRgbF())
         self.canvas.bgcolor = self._paper
+        self._names.color = self._ink
         self.set_highlight(self._highlighted)
 
 

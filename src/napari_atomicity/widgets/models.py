@@ -1,0 +1,39 @@
+"""Finding the model that made an analysis."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ..analysis import Analysis
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from ..model.classifier import Classifier
+
+
+def classifier_of(analysis: Analysis) -> Classifier:
+    """The classifier that classified the clusters of an analysis; to be called in a worker.
+
+    Raises
+    ------
+    ModelError
+        If nothing was classified yet, or the model is no longer at hand.
+    """
+    model_id = analysis.parameters.get("model", {}).get("model_id", "")
+    return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])
+
+
+@lru_cache(maxsize=2)
+def _classifier(model_id: str, device: str) -> Classifier:
+    from ..model.classifier import available_models, load_classifier
+
+    for card in available_models():
+        if card.model_id == model_id:
+            return load_classifier(card.name, device)
+    raise ModelError(
+        f"the model {model_id} that classified this image is not at hand"
+        if model_id
+        else "the clusters are not classified yet",
+        advice="Classify again",
+    )
