@@ -18,8 +18,10 @@ from .scale_space import ScaleSpace
 
 BACKGROUND_WINDOW_NM = 6.0
 """Window of the background at least; four times the largest cluster if that is more."""
-SADDLE_SIGMA_NM = 0.22
+SADDLE_SIGMA_NM = 0.17
 """Blur that closes the gaps between the atoms of one cluster, not those between clusters."""
+LEAST_ISOLATION = 0.55
+"""Below this an object is the side of an edge; see `Outline`."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,17 @@ class DetectionSettings:
     split_depth
         Two summits are two clusters if the saddle between them lies below this share of the
         lower summit.
+    faintest
+        Least integrated intensity, as a share of the median of the frame's clusters: beside
+        clusters, a few lone atoms that happen to lie together are not one.
     """
 
     diameter_min_nm: float = 0.6
     diameter_max_nm: float = 3.2
     threshold: float = 6.0
     split_touching: bool = True
-    split_depth: float = 0.8
+    split_depth: float = 0.85
+    faintest: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.diameter_min_nm < self.diameter_max_nm:
@@ -146,7 +152,7 @@ def detect(
         regions = grow_regions(prepared.flat, prepared.space, seeds, prepared.pixel_nm)
         check(stop)
         found = measure_regions(regions, prepared.flat, prepared.pixel_nm)
-        found = [o for o in found if _acceptable(o, settings)]
+        found = _acceptable(found, settings)
         rows.append(_rows(found, prepared, micrograph.name, index, pixel_size_nm))
         outlines += [prepared.to_frame_px(o.polygon_px) for o in found]
     report(progress, micrograph.n_frames, micrograph.n_frames, "Finding clusters")
@@ -342,10 +348,19 @@ def _fine_enough(micrograph: Micrograph, settings: DetectionSettings) -> float:
     return pixel_size_nm
 
 
-def _acceptable(outline: Outline, settings: DetectionSettings) -> bool:
-    if outline.touches_border:  # cut: the diameter says little
-        return 0.5 * settings.diameter_min_nm <= outline.diameter_nm
-    return settings.diameter_min_nm <= outline.diameter_nm <= settings.diameter_max_nm
+def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outline]:
+    """Those of the right size that stand free and are not much fainter than the others."""
+    sized = [
+        o
+        for o in found
+        # the diameter of one that is cut says little
+        if (0.8 if o.touches_border else 1.0) * settings.diameter_min_nm <= o.diameter_nm
+        and (o.touches_border or o.diameter_nm <= settings.diameter_max_nm)
+        and o.isolation > LEAST_ISOLATION
+    ]
+    whole = [o.integrated_intensity for o in sized if not o.touches_border]
+    least = settings.faintest * float(np.median(whole)) if len(whole) >= 5 else 0.0
+    return [o for o in sized if o.integrated_intensity > least]
 
 
 def _circle(centre: np.ndarray, diameter_nm: float, pixel_nm: float) -> Outline:

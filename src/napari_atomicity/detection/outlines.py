@@ -24,7 +24,11 @@ RING_NM = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """One cluster on the working grid; lengths in nm, polygon and centre in its pixels (y, x)."""
+    """One cluster on the working grid; lengths in nm, polygon and centre in its pixels (y, x).
+
+    ``isolation`` is 1 if the level falls to the local background all around, and 0 if it stays in
+    some direction, as at an edge.
+    """
 
     label: int
     centre_px: np.ndarray
@@ -34,6 +38,7 @@ class Outline:
     touches_border: bool
     touches_neighbour: bool
     polygon_px: np.ndarray
+    isolation: float = 1.0
 
 
 def grow_regions(
@@ -149,6 +154,7 @@ def _measure(
     ring = (distance_nm > TAIL_NM) & (distance_nm <= TAIL_NM + RING_NM) & (basins == 0)
     level = float(np.median(flat[ring])) if ring.sum() >= 12 else 0.0
     intensity = float((flat[territory] - level).sum()) * pixel_nm**2
+    isolation = _isolation(inside, ring & (final == 0), flat, level)
     y, x = np.nonzero(inside)
     weight = np.clip(smooth[inside], 0, None).astype(float)
     weight = weight / weight.sum() if weight.sum() > 0 else np.full(len(y), 1 / len(y))
@@ -169,7 +175,24 @@ def _measure(
         bool(at_edge),
         bool((others & (distance_nm <= TAIL_NM)).any()),
         _polygon(inside) + origin,
+        isolation,
     )
+
+
+def _isolation(inside: np.ndarray, ring: np.ndarray, flat: np.ndarray, level: float) -> float:
+    """How far the level falls in the direction in which it falls least (of eight)."""
+    height = float(flat[inside].mean()) - level
+    if height <= 0:
+        return 0.0
+    centre = np.argwhere(inside).mean(axis=0)
+    y, x = np.nonzero(ring)
+    sector = ((np.arctan2(y - centre[0], x - centre[1]) + np.pi) / (np.pi / 4)).astype(int) % 8
+    count = np.bincount(sector, minlength=8)
+    total = np.bincount(sector, flat[ring] - level, minlength=8)
+    filled = count >= 12
+    if not filled.any():
+        return 1.0
+    return float(1 - (total[filled] / count[filled]).max() / height)
 
 
 def _eccentricity(y: np.ndarray, x: np.ndarray) -> float:
