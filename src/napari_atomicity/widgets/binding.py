@@ -197,7 +197,7 @@ class Binding:
         active = layers.selection.active
         source = self.source_layer(image)
         below = [source] + [
-            x for x in self._derived(image) if x.metadata[ROLE]["position"] < position
+            x for x in self._derived(image) if x.metadata[ROLE]["position"] <= position
         ]
         index = max((layers.index(x) for x in below if x in layers), default=-1) + 1
         with self._quietly():
@@ -330,7 +330,7 @@ class Binding:
         text = marks.texts(table, wanted)
         if not np.array_equal(text, np.asarray(layer.text.values)):
             layer.text = {
-                "string": text,
+                "string": text.tolist(),
                 "size": 8,
                 "color": "white",
                 "anchor": "lower_left",

@@ -39,7 +39,8 @@ _CORRECTED_BORDER = (1.0, 1.0, 1.0)
 def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
     """Centres in pixels, (N, 2) as (y, x) or (N, 3) as (frame, y, x)."""
     names = ["y_px", "x_px"] if ndim == 2 else ["frame", "y_px", "x_px"]
-    return table[names].to_numpy(float)
+    # A copy that can be written to: napari moves points in place.
+    return table[names].to_numpy(float, copy=True)
 
 
 def sizes_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:

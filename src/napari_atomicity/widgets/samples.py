@@ -1,0 +1,12 @@
+"""Sample data: File ▸ Open Sample ▸ Atomicity."""
+
+from __future__ import annotations
+
+from ..examples import example_path
+from ..io.images import load
+from .reader import LayerData, layer_data
+
+
+def example() -> list[LayerData]:
+    """The bundled example, with its scale in nm."""
+    return [layer_data(load(example_path()))]

@@ -1,0 +1,78 @@
+"""A small image of blobs and a model that needs no weights: the window is tested, not science."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_atomicity import table as tables
+from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.progress import check, report
+
+CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+PIXEL_NM = 0.05
+N_CLUSTERS = 12
+
+
+def blobs(seed: int = 0, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
+    """Twelve Gaussian clusters of rising brightness on a noisy ground."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = 100 + rng.normal(0, 1, shape)
+    for i in range(N_CLUSTERS):
+        cy, cx = 40 + 80 * (i // 4), 40 + 80 * (i % 4)
+        image += 40 * (1 + i / 4) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 6.0**2))
+    return image.astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prediction:
+    probabilities: np.ndarray
+    embedding: np.ndarray
+    class_maps: dict[str, np.ndarray]
+    ood_score: np.ndarray
+
+    def write_to(self, table, card):
+        table = tables.conform(table, card.classes)
+        best = self.probabilities.argmax(axis=1)
+        table["label_predicted"] = np.array(card.classes, object)[best]
+        table["confidence"] = self.probabilities.max(axis=1)
+        table[tables.probability_columns(card.classes)] = self.probabilities
+        table["prediction_set"] = table["label_predicted"]
+        table["ood_score"] = self.ood_score
+        table["model_id"] = card.model_id
+        return tables.settle_labels(table)
+
+
+class BrightnessClassifier:
+    """Says that brighter patches hold more atoms; deterministic."""
+
+    card = ModelCard("brightness", CLASSES, PatchSettings(size_px=16), sha256="0123456789abcdef")
+    device = "cpu"
+
+    def predict(self, patches, progress=None, stop=None):
+        raw = patches["raw"]
+        n = len(raw)
+        report(progress, 0, n, "Classifying")
+        check(stop)
+        brightness = raw.reshape(n, -1).max(axis=1)
+        centre = (brightness[:, None] - 40) / 28
+        logits = -2 * (centre - np.arange(len(CLASSES))) ** 2
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        embedding = np.column_stack([brightness, p]).astype(np.float32)
+        return _Prediction(p, embedding, self.class_maps(patches, ""), np.full(n, 0.5))
+
+    def class_maps(self, patches, label):
+        scale = 1 + CLASSES.index(label) if label in CLASSES else 1
+        return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}
+
+
+def cut(micrograph, table, settings, stop=None):
+    """Patches without resampling; channels differ by their offset."""
+    frames = [np.pad(frame, 8, mode="reflect") - 100 for frame in micrograph.frames()]
+    places = table[["frame", "y_px", "x_px"]].round().to_numpy(int)
+    raw = np.array([frames[t][y : y + 16, x : x + 16] for t, y, x in places], np.float32)
+    raw = raw.reshape(-1, 16, 16)
+    return {"raw": raw, "LCN": raw / 2}, {}

@@ -1,0 +1,50 @@
+"""Fixtures of the window's tests."""
+
+from __future__ import annotations
+
+import pytest
+from brightness import PIXEL_NM, BrightnessClassifier, blobs, cut
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """Every model that is asked for is the one that needs no weights."""
+    classifier = BrightnessClassifier()
+    monkeypatch.setattr(
+        "napari_atomicity.model.classifier.load_classifier", lambda *a, **k: classifier
+    )
+    monkeypatch.setattr(
+        "napari_atomicity.model.classifier.available_models", lambda: [classifier.card]
+    )
+    monkeypatch.setattr("napari_atomicity.model.classifier.devices", lambda: {"cpu": "1 thread"})
+    monkeypatch.setattr("napari_atomicity.detection.patches.extract_patches", cut)
+    monkeypatch.setattr(
+        "napari_atomicity.embedding.place", lambda embedding, model: embedding[:, :2]
+    )
+    monkeypatch.setattr("napari_atomicity.embedding.warm_up", lambda *a: None)
+    return classifier
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    """A real viewer, which must not leak."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def image_layer(viewer):
+    """A calibrated image in the viewer."""
+    return viewer.add_image(blobs(), name="field", scale=(PIXEL_NM, PIXEL_NM), units=("nm", "nm"))
+
+
+@pytest.fixture
+def settle(qtbot):
+    """Wait until no task of a viewer's session is under way."""
+    from napari_atomicity.widgets import tasks
+    from napari_atomicity.widgets.binding import session_of
+
+    def wait(viewer, timeout_ms: int = 20_000) -> None:
+        session = session_of(viewer)
+        qtbot.waitUntil(lambda: not tasks.running(session), timeout=timeout_ms)
+
+    return wait

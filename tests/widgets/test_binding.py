@@ -1,0 +1,191 @@
+"""Layers and session stay the same, whoever changes what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from brightness import N_CLUSTERS, PIXEL_NM, blobs
+
+from napari_atomicity import analyse
+from napari_atomicity.session import unclassified
+from napari_atomicity.widgets.binding import binding_of, session_of
+
+
+@pytest.fixture
+def analysed(viewer, image_layer, model, settle):
+    binding = binding_of(viewer)
+    name = binding.ensure_image(image_layer)
+    binding.session.set_analysis(analyse(binding.session.micrograph(name)))
+    settle(viewer)
+    return binding
+
+
+def consistent(binding, image="field"):
+    """The points are the table, row by row."""
+    layer, table = binding.points_layer(image), binding.session.table(image)
+    np.testing.assert_allclose(layer.data[:, -2:], table[["y_px", "x_px"]])
+    assert layer.features["cluster_id"].tolist() == table["cluster_id"].tolist()
+    assert layer.features["label"].tolist() == table["label"].tolist()
+    assert len(layer.size) == len(layer.symbol) == len(layer.shown) == len(table)
+    return True
+
+
+def test_one_session_per_viewer(viewer):
+    assert session_of(viewer) is session_of(viewer)
+
+
+def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer):
+    names = [layer.name for layer in viewer.layers]
+    assert names == [
+        "field",
+        "field class map raw",
+        "field class map LCN",
+        "field outlines",
+        "field clusters",
+    ]
+    for layer in viewer.layers:
+        np.testing.assert_allclose(layer.scale, [PIXEL_NM, PIXEL_NM])
+        assert layer.units == image_layer.units
+    assert viewer.layers["field class map raw"].data.shape == image_layer.data.shape
+    assert viewer.layers.selection.active is viewer.layers["field clusters"]
+    assert len(viewer.layers["field clusters"].data) == N_CLUSTERS
+    assert consistent(analysed)
+
+
+def test_deleting_points_is_an_edit(analysed):
+    layer = analysed.points_layer("field")
+    gone = set(layer.features["cluster_id"].iloc[[1, 3]])
+    layer.selected_data = {1, 3}
+    layer.remove_selected()
+    assert not gone & set(analysed.session.table("field")["cluster_id"])
+    assert consistent(analysed)
+    analysed.session.undo()
+    assert gone < set(analysed.session.table("field")["cluster_id"])
+    assert consistent(analysed)
+
+
+def test_an_added_point_is_measured_and_classified(analysed, viewer, settle):
+    layer = analysed.points_layer("field")
+    before = set(analysed.session.table("field")["cluster_id"])
+    layer.selected_data = {0}
+    layer.add([80.0, 80.0])
+    settle(viewer)
+    table = analysed.session.table("field")
+    new = table[~table["cluster_id"].isin(before)]
+    assert len(new) == 1
+    assert new["cluster_id"].item() > max(before)
+    np.testing.assert_allclose(new[["y_px", "x_px"]], [[80, 80]])
+    assert new["label_predicted"].item() != ""
+    assert not unclassified(analysed.session.analysis("field"))
+    assert analysed.session.selection == {("field", new["cluster_id"].item())}
+    assert consistent(analysed)
+    analysed.session.undo()
+    assert set(analysed.session.table("field")["cluster_id"]) == before
+    analysed.session.redo()
+    assert not unclassified(analysed.session.analysis("field"))
+    assert consistent(analysed)
+
+
+def test_a_moved_point_is_measured_again(analysed, viewer, settle):
+    layer = analysed.points_layer("field")
+    before = analysed.session.table("field")
+    layer.selected_data = {2}
+    layer._set_drag_start({2}, layer.data[2])
+    layer._move({2}, layer.data[2] + 3)
+    settle(viewer)
+    after = analysed.session.table("field")
+    np.testing.assert_allclose(
+        after[["y_px", "x_px"]].iloc[2], before[["y_px", "x_px"]].iloc[2] + 3
+    )
+    assert after["cluster_id"].tolist() == before["cluster_id"].tolist()
+    assert after["y_nm"].iloc[2] == pytest.approx(after["y_px"].iloc[2] * PIXEL_NM)
+    assert after["label_predicted"].iloc[2] != ""
+    assert consistent(analysed)
+    analysed.session.undo()
+    np.testing.assert_allclose(
+        analysed.session.table("field")[["y_px", "x_px"]], before[["y_px", "x_px"]]
+    )
+    assert consistent(analysed)
+
+
+def test_selection_goes_both_ways_without_echo(analysed):
+    layer, session = analysed.points_layer("field"), analysed.session
+    heard = []
+    session.selection_changed.connect(heard.append)
+    layer.selected_data = {4}
+    ids = session.table("field")["cluster_id"]
+    assert session.selection == {("field", ids[4])}
+    session.select({("field", ids[7])})
+    assert set(layer.selected_data) == {7}
+    assert len(heard) == 2
+
+
+def test_hidden_labels_are_not_drawn_and_stay_hidden(analysed):
+    layer = analysed.points_layer("field")
+    label = layer.features["label"].iloc[0]
+    analysed.hidden = frozenset({label})
+    assert (layer.shown == (layer.features["label"] != label)).all()
+    analysed.session.relabel([("field", 2)], "unknown")
+    assert (layer.shown == (layer.features["label"] != label)).all()
+
+
+def test_corrections_show(analysed):
+    layer = analysed.points_layer("field")
+    analysed.session.relabel([("field", 1)], "Pt70")
+    np.testing.assert_allclose(layer.border_color[0], [1, 1, 1, 1])
+    assert layer.face_color[0, 3] > 0
+    assert layer.text.values[0] in ("Pt70*", "")
+
+
+def test_texts_only_where_they_can_be_read(analysed, viewer):
+    from napari_atomicity.widgets import compat
+
+    layer = analysed.points_layer("field")
+    compat.camera(viewer).zoom = 100
+    compat.camera(viewer).center = (0, 40 * PIXEL_NM, 40 * PIXEL_NM)
+    near = (np.abs(layer.data - 40) <= [4 / PIXEL_NM, 3 / PIXEL_NM]).all(axis=1)
+    assert [t.startswith("Pt") for t in layer.text.values] == near.tolist()
+    assert 0 < near.sum() < N_CLUSTERS
+    compat.camera(viewer).zoom = 1
+    assert not any(layer.text.values)
+
+
+def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer):
+    viewer.layers.remove(image_layer)
+    assert len(viewer.layers) == 0
+    assert analysed.session.images == []
+    assert analysed.session.history == ()
+
+
+def test_a_class_map_of_another_class(analysed, viewer, settle):
+    before = viewer.layers["field class map LCN"].data
+    analysed.session.explained_class = "Pt70"
+    settle(viewer)
+    assert viewer.layers["field class map LCN"].data is not before
+    names = [layer.name for layer in viewer.layers if "class map" in layer.name]
+    assert names == ["field class map raw", "field class map LCN"]
+
+
+def test_calibrating_later_moves_all_layers(viewer, model, settle):
+    from napari_atomicity.widgets import calibration
+
+    layer = viewer.add_image(blobs(), name="bare")
+    binding = binding_of(viewer)
+    assert binding.session.micrograph(binding.ensure_image(layer)).pixel_size_nm is None
+    calibration.calibrate(layer, PIXEL_NM)
+    assert binding.session.micrograph("bare").pixel_size_nm == PIXEL_NM
+
+
+def test_a_stack_keeps_its_frames(viewer, model, settle):
+    stack = np.stack([blobs(0), blobs(1)])
+    layer = viewer.add_image(
+        stack, name="film", scale=(1, PIXEL_NM, PIXEL_NM), units=("pixel", "nm", "nm")
+    )
+    binding = binding_of(viewer)
+    binding.session.set_analysis(analyse(binding.session.micrograph(binding.ensure_image(layer))))
+    settle(viewer)
+    points = binding.points_layer("film")
+    assert set(points.data[:, 0]) == {0, 1}
+    assert binding.outlines_layer("film").data.shape[1:] == (2, 3)
+    assert binding.class_map_layer("film", "raw").data.shape == stack.shape
+    assert consistent(binding, "film")
