@@ -10,7 +10,7 @@ from napari_atomicity import load
 from napari_atomicity.errors import AtomicityError, ReadError, UnsuitableImageError
 
 PIXEL_NM = 0.04
-DTYPES = "u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8".split()
+DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]
 
 
 def image(dtype="u2", shape=(17, 23), seed=0):
@@ -338,14 +338,14 @@ def test_reciprocal_space_is_refused(path, given_nm):
 
 
 # ---- damaged
-def encoded(multipage=False, **options):
+def encoded(data=None, multipage=False, **options):
     file = io.BytesIO()
     if multipage:
         with tifffile.TiffWriter(file) as writer:
             for frame in image(shape=(3, 17, 23)):
                 writer.write(frame, contiguous=False, metadata=None, **options)
     else:
-        tifffile.imwrite(file, image(), photometric="minisblack", **options)
+        write(file, data, **options)
     return file.getvalue()
 
 
@@ -385,6 +385,7 @@ WHOLE = {
     "pages": encoded(multipage=True),
     "compressed pages": encoded(multipage=True, compression="zlib"),
     "imagej": encoded(imagej=True, resolution=(25, 25), metadata={"unit": "nm"}),
+    "jpeg": encoded(image("u1"), compression="jpeg", rowsperstrip=8),
     "directory last": last_directory_first(encoded()),
 }
 
@@ -407,6 +408,19 @@ def test_a_truncated_file_is_refused_or_whole(tmp_path, kind, cut):
         assert error.advice
     else:
         np.testing.assert_array_equal(read.data, whole.data)
+
+
+@pytest.mark.parametrize("kind", ["pages", "jpeg"])
+def test_what_the_library_would_fill_up_is_refused(tmp_path, kind):
+    """Cut at the start of a page, or within compressed data, it is silent about the loss."""
+    raw = WHOLE[kind]
+    with tifffile.TiffFile(io.BytesIO(raw)) as file:
+        cuts = [page.offset + d for page in file.pages for d in (0, 1) if page.index > 0]
+    path = tmp_path / "part.tif"
+    for cut in cuts or range(len(raw) - 40, len(raw)):
+        path.write_bytes(raw[:cut])
+        with pytest.raises(ReadError):
+            load(path)
 
 
 @settings(

@@ -43,7 +43,8 @@ def test_units_of_length(unit, nm):
 
 
 @pytest.mark.parametrize(
-    "unit", ["1/nm", "1 / Å", "nm^-1", "nm-1", "nm⁻¹", "[n_m^-1]", "/nm", "mrad", "rad", "µrad", "°"]
+    "unit",
+    ["1/nm", "1 / Å", "nm^-1", "nm-1", "nm⁻¹", "[n_m^-1]", "/nm", "mrad", "rad", "µrad", "°"],
 )
 def test_reciprocal_units_are_refused(unit):
     assert is_reciprocal(unit)

@@ -124,6 +124,8 @@ def _image_axes(signal: dict[str, Any]) -> tuple[list[int], int, int] | None:
         navigation, image = [], navigation
     if len(image) != 2 or len(navigation) > 1:
         return None
+    if [str(axes[i].get("name")).lower() for i in image] == ["x", "y"]:  # some EMD files
+        image.reverse()
     single = [i for i in range(len(axes)) if i not in used]
     return [*single, *navigation], image[0], image[1]
 
