@@ -1,0 +1,387 @@
+"""The command ``atomicity``.
+
+Exit status: 0 done; 1 something could not be analysed; 2 wrong usage; 130 stopped by Ctrl-C.
+Standard output carries only what was asked for; everything else goes to standard error. Heavy
+modules are imported inside the commands, so that help and version come at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from . import __version__
+from .errors import AtomicityError, Cancelled, ModelError
+
+if TYPE_CHECKING:
+    from .analysis import Analysis
+    from .io.provenance import Outcome
+    from .runs import Request, Run
+
+app = typer.Typer(
+    name="atomicity",
+    help="How many atoms are in this cluster? Atomicity of metal nanoclusters in STEM images.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEMO_LIMIT_S = 600
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ModelOption = Annotated[str, typer.Option(help="Name of a model at hand, or a .safetensors file.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+# ---- what a person is told
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _print_json(values: Any) -> None:
+    from .io.files import to_json
+
+    print(to_json(values))
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    _say(f"atomicity: {message}")
+    raise typer.Exit(status)
+
+
+def _guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a command may raise into a line for people and an exit status."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except AtomicityError as error:
+            _fail(str(error))
+        except (KeyboardInterrupt, Cancelled):
+            _fail("stopped", 130)
+        except (typer.Exit, typer.BadParameter):
+            raise
+        except BrokenPipeError:  # who read our output has gone, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(0) from None
+        except Exception as error:
+            if os.environ.get("ATOMICITY_TRACEBACK"):
+                raise
+            _fail(
+                f"unexpected {type(error).__name__}: {error}. Please report it with the output of "
+                "`atomicity info`; ATOMICITY_TRACEBACK=1 shows where it happened."
+            )
+
+    return run
+
+
+class _Narrator:
+    """Tells on standard error how far a run is: a moving line on a terminal, else plain lines."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._status = self._console.status("") if self._console.is_terminal else None
+
+    def __enter__(self) -> _Narrator:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        if self._status is not None:
+            from rich.text import Text
+
+            count = f" {done}/{total}" if total > 1 else ""
+            self._status.update(Text(message + count))
+
+    def line(self, message: str) -> None:
+        self._console.print(message, markup=False)
+
+    def outcome(self, outcome: Outcome, _: Analysis | None = None) -> None:
+        if outcome.status == "done":
+            seconds = sum(outcome.seconds.values())
+            number = "1 cluster" if outcome.clusters == 1 else f"{outcome.clusters} clusters"
+            self.line(f"{outcome.image}: {number} ({seconds:.1f} s)")
+        else:
+            error = outcome.error or ""
+            named = error.startswith(f"{Path(outcome.path).name}: ")
+            self.line(error if named else f"{outcome.image}: {error}")
+        for warning in outcome.warnings:
+            self.line(f"  note: {warning}")
+
+
+# ---- commands
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@_guarded
+def analyse(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, report and record.")],
+    model: ModelOption = "default",
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the file says."),
+    ] = None,
+    device: DeviceOption = "auto",
+    umap: Annotated[bool, typer.Option(help="Place the clusters in the model's UMAP.")] = True,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
+    ] = None,
+    diameter_min_nm: Annotated[
+        float | None, typer.Option(min=0, help="Smallest cluster looked for.")
+    ] = None,
+    diameter_max_nm: Annotated[
+        float | None, typer.Option(min=0, help="Largest cluster looked for.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the clusters in images, say how many atoms each holds, and count the classes."""
+    from .detection import DetectionSettings
+    from .runs import Request
+
+    given: dict[str, Any] = {
+        "threshold": threshold,
+        "diameter_min_nm": diameter_min_nm,
+        "diameter_max_nm": diameter_max_nm,
+    }
+    detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
+    if detection.diameter_min_nm >= detection.diameter_max_nm:
+        raise typer.BadParameter("the smallest diameter must be below the largest")
+    run, _ = _run(images, out, Request(model, device, pixel_size_nm, umap, detection))
+    if as_json:
+        _print_json(run.summary())
+    _leave(run, out)
+
+
+def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis | None]:
+    """Analyse, telling how far it is; also the analysis of the last image."""
+    from .runs import analyse_images
+
+    last: list[Analysis] = []
+
+    def on_outcome(outcome: Outcome, analysis: Analysis | None) -> None:
+        narrator.outcome(outcome)
+        if analysis is not None:
+            last[:] = [analysis]
+
+    with _Narrator() as narrator:
+        try:
+            run = analyse_images(images, out, request, narrator.progress, on_outcome=on_outcome)
+        except ModelError as error:  # as the command stands, no image can be analysed
+            _fail(str(error), 2)
+    return run, last[0] if last else None
+
+
+def _leave(run: Run, out: Path) -> None:
+    """Say what there is, and end with the status that the run deserves."""
+    _say(f"{len(run.table)} clusters; results in {out}")
+    if run.interrupted:
+        _fail("stopped: what was done until then is written", 130)
+    if run.failed:
+        number = len(run.failed)
+        images = "1 image" if number == 1 else f"{number} images"
+        _fail(f"{images} could not be analysed: see {out / 'report.html'}")
+
+
+@app.command()
+@_guarded
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for tables, report and screenshot.")] = Path(
+        "demo-output"
+    ),
+    close: Annotated[
+        bool, typer.Option("--close", help="Close the window once the screenshot is taken.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse the bundled example and show it in napari."""
+    from .examples import example_path
+    from .runs import Request
+
+    run, analysis = _run([example_path()], out, Request())
+    if run.interrupted or analysis is None:
+        _leave(run, out)
+        raise typer.Exit(1)
+    with _a_display() as is_real:
+        screenshot = out / "napari.png"
+        _say("Opening napari")
+        _show(analysis, screenshot, stay=is_real and not close)
+    if not screenshot.is_file():
+        _fail(f"napari opened, but {screenshot} was not written")
+    if as_json:
+        _print_json({**run.summary(), "screenshot": screenshot.name})
+    _say(f"{len(run.table)} clusters; results and napari.png in {out}")
+
+
+@contextmanager
+def _a_display() -> Iterator[bool]:
+    """Whether the display at hand works; if it doesn't, a virtual one in its place.
+
+    Raises
+    ------
+    DependencyError
+        If no window can be opened on either: which libraries are missing.
+    """
+    from .display import INSTALL, has_display, virtual_display, why_no_window
+    from .errors import DependencyError
+
+    reason = why_no_window() if has_display() else "there is no display"
+    if reason is None:
+        yield True
+        return
+    if not sys.platform.startswith("linux"):
+        raise DependencyError(
+            f"no window can be opened ({reason})",
+            advice='Install a Qt binding: pip install "napari-atomicity[all]"',
+        )
+    _say(f"Using a virtual display: {reason}")
+    with virtual_display():
+        reason = why_no_window()
+        if reason is not None:
+            raise DependencyError(
+                f"no window can be opened ({reason})",
+                advice=f"Install what is missing, on Debian or Ubuntu with: {INSTALL}; and a Qt "
+                'binding with: pip install "napari-atomicity[all]"',
+            )
+        yield False
+
+
+def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
+    """Open napari with every dock; without a person there it must end, whatever happens."""
+    from .widgets.workbench import open_demo
+
+    if stay:
+        import signal
+
+        # Qt's loop does not let Python see Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        open_demo(analysis, screenshot=screenshot, block=True)
+        return
+
+    def give_up() -> None:
+        _say(f"atomicity: napari did not draw its window within {DEMO_LIMIT_S} s")
+        os._exit(1)
+
+    watchdog = threading.Timer(DEMO_LIMIT_S, give_up)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        open_demo(analysis, screenshot=screenshot, block=False)
+    finally:
+        watchdog.cancel()
+
+
+@app.command()
+@_guarded
+def models(as_json: AsJson = False) -> None:
+    """List the models at hand, with their cards."""
+    from .model.classifier import available_models
+
+    cards = available_models()
+    if as_json:
+        _print_json([{"model_id": card.model_id, **card.to_dict()} for card in cards])
+        return
+    for card in cards:
+        print(f"{card.name}  ({card.model_id})")
+        print(f"  classes    {', '.join(card.classes)}")
+        print(f"  channels   {', '.join(card.patches.channels)}")
+        for title in ("description", "intended_use", "limits"):
+            text = getattr(card, title)
+            if text:
+                print(f"  {title.replace('_', ' '):<10} {text}")
+    if not cards:
+        _fail("there is no model at hand")
+
+
+@app.command()
+@_guarded
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Cluster table: .csv, .parquet or .xlsx.")],
+    truth: Annotated[
+        Path,
+        typer.Argument(help="True clusters; an images.csv beside it gives px_nm and sample."),
+    ],
+    tolerance_nm: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest distance of a match; by diameter if not given."),
+    ] = None,
+) -> None:
+    """Score a cluster table against the truth: detection, classification, ratios, as JSON."""
+    from .io.tables import read_table
+    from .statistics.scores import evaluate as score
+
+    beside = truth.parent / "images.csv"
+    images = read_table(beside) if beside.is_file() else None
+    _print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))
+
+
+@app.command()
+@_guarded
+def info(as_json: AsJson = False) -> None:
+    """Versions, devices, models and paths: what a bug report needs."""
+    from .io.provenance import environment
+    from .model.classifier import available_models, devices
+
+    known = {
+        **environment(),
+        "devices": devices(),
+        "models": [card.model_id for card in available_models()],
+        "package_path": str(Path(__file__).parent),
+        "python_path": sys.executable,
+    }
+    if as_json:
+        _print_json(known)
+        return
+    for name, value in known.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, one in value.items():
+                print(f"  {key:<16} {'not installed' if one is None else one}")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"{name + ':':<18} {text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""A run: many images in, a folder of tables, report and record out.
+
+One bad file is a row in the report and in the record, not the end of the run. Whatever ends it
+early, what is done is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .analysis import Analysis, analyse
+from .detection import DetectionSettings
+from .errors import AtomicityError, Cancelled
+from .io.files import write_json
+from .io.images import find_images, load, unique_names
+from .io.provenance import Outcome, now, run_record
+from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
+from .io.tables import concatenate, write_clusters, write_ratios
+from .model.classifier import Classifier, load_classifier
+from .progress import Progress, Stop, check, report
+from .statistics.ratios import class_ratios
+from .table import empty
+
+TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run.
+
+    Parameters
+    ----------
+    model
+        Name of a model at hand, or path of a model file.
+    device
+        "auto", "cpu", "cuda" or "mps".
+    pixel_size_nm
+        Overrides what the files say; None to believe them.
+    umap
+        Whether to place the clusters in the model's map.
+    detection
+        Settings in nm and in units of the noise.
+    """
+
+    model: str = "default"
+    device: str = "auto"
+    pixel_size_nm: float | None = None
+    umap: bool = True
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What came of it: the table and ratios of all images, an outcome for each, files written."""
+
+    table: pd.DataFrame
+    ratios: pd.DataFrame
+    outcomes: list[Outcome]
+    files: list[Path]
+    interrupted: bool
+
+    @property
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def summary(self) -> dict[str, Any]:
+        """In a few words, ready for JSON."""
+        return {
+            "out": str(self.files[0].parent) if self.files else None,
+            "files": [path.name for path in self.files],
+            "interrupted": self.interrupted,
+            "clusters": len(self.table),
+            "images": [
+                {
+                    "image": outcome.image,
+                    "path": outcome.path,
+                    "status": outcome.status,
+                    "error": outcome.error,
+                    "clusters": outcome.clusters,
+                    "warnings": list(outcome.warnings),
+                    "seconds": sum(outcome.seconds.values()),
+                }
+                for outcome in self.outcomes
+            ],
+            "ratios": self.ratios.to_dict("records"),
+        }
+
+
+def analyse_images(
+    paths: Iterable[str | PathLike[str]],
+    out_dir: str | PathLike[str],
+    request: Request | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    on_outcome: Callable[[Outcome, Analysis | None], None] | None = None,
+    command: Sequence[str] | None = None,
+) -> Run:
+    """Analyse files and folders of images and write tables, report and record.
+
+    Parameters
+    ----------
+    paths
+        Image files, and folders that are searched for them.
+    out_dir
+        Folder that gets ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``
+        and ``run.json``; those of an earlier run are replaced, each as a whole.
+    request
+        Model, device and settings.
+    progress, stop
+        ``progress(done, total, message)`` of the image at hand, and ``stop() -> bool``.
+    on_outcome
+        Called after each image with its outcome and, if it was analysed, the analysis.
+    command
+        For the record; the command line of this process if None.
+
+    Returns
+    -------
+    Run
+        Also after an interruption (``stop`` or Ctrl-C), with what was done until then.
+
+    Raises
+    ------
+    ModelError
+        If the model can't be loaded or lacks the device: before any image is read.
+    AtomicityError
+        If the folder can't be made or a file can't be written.
+    """
+    request = request or Request()
+    out_dir = Path(out_dir)
+    _make_folder(out_dir)
+    started = now()
+    report(progress, 0, 0, "Loading the model")
+    classifier = load_classifier(request.model, request.device)
+    inputs = _inputs(paths)
+    small = len(inputs) > MANY_IMAGES
+
+    done: list[_Result] = []
+    interrupted = False
+    try:
+        for number, item in enumerate(inputs, 1):
+            check(stop)
+            where = f"[{number}/{len(inputs)}] {item.name}"
+            report(progress, 0, 0, where)
+            result, analysis = _one(
+                item, classifier, request, _prefixed(progress, where), stop, small
+            )
+            done.append(result)
+            if on_outcome is not None:
+                on_outcome(result.outcome, analysis)
+    except (KeyboardInterrupt, Cancelled):
+        interrupted = True
+    outcomes = [result.outcome for result in done]
+    outcomes += [item.outcome("not reached", "stopped before") for item in inputs[len(done) :]]
+
+    report(progress, 0, 0, "Writing tables and report")
+    nothing = empty(classifier.card.classes)
+    table = concatenate([nothing, *(r.table for r in done if r.table is not None)])
+    ratios = class_ratios(table, images=[o.image for o in outcomes if o.status == "done"])
+    sections = [result.section for result in done if result.section is not None]
+    # The record comes last: where it lies, the rest lies too.
+    files = [out_dir / name for name in (*TABLES, "report.html", "run.json")]
+    record = run_record(
+        outcomes,
+        started=started,
+        finished=now(),
+        parameters=asdict(request),
+        model=classifier.card.provenance(),
+        device=str(classifier.device),
+        outputs=files,
+        interrupted=interrupted,
+        command=command,
+    )
+    write_clusters(table, files[0])
+    write_clusters(table, files[1])
+    write_ratios(ratios, files[2])
+    write_report(files[3], sections, table, ratios, record)
+    write_json(files[4], record)
+    return Run(table, ratios, outcomes, files, interrupted)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An image that was asked for, or a path that leads to none."""
+
+    name: str
+    path: Path
+    error: str | None = None
+
+    def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
+        return Outcome(self.name, _text(str(self.path)), status, error, **known)
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """All that is kept of an image once it is done."""
+
+    outcome: Outcome
+    table: pd.DataFrame | None = None
+    section: Section | None = None
+
+
+def _make_folder(path: Path) -> None:
+    """Make it and write to it now, rather than fail when all is computed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise AtomicityError(
+            f"this folder can't be written to ({error.strerror or error})",
+            path,
+            "Choose another folder for the results",
+        ) from error
+
+
+def _inputs(paths: Iterable[str | PathLike[str]]) -> list[_Input]:
+    """The images under unique names; what leads to none stays, with the reason."""
+    good: list[Path] = []
+    errors: dict[Path, str] = {}
+    for path in map(Path, paths):
+        try:
+            find_images([path])
+            good.append(path)
+        except (AtomicityError, OSError) as error:
+            errors[path] = str(error)
+    images = [*(find_images(good) if good else []), *errors]
+    return [
+        _Input(_text(name), path, errors.get(path))
+        for name, path in zip(unique_names(images), images, strict=True)
+    ]
+
+
+def _text(name: str) -> str:
+    """File names need not be valid text, tables must be."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _prefixed(progress: Progress | None, where: str) -> Progress:
+    return lambda done, total, message: report(progress, done, total, f"{where}: {message}")
+
+
+def _one(
+    item: _Input,
+    classifier: Classifier,
+    request: Request,
+    progress: Progress,
+    stop: Stop | None,
+    small: bool,
+) -> tuple[_Result, Analysis | None]:
+    """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
+    if item.error is not None:
+        return _Result(item.outcome("failed", item.error)), None
+    known: dict[str, Any] = {}
+    try:
+        report(progress, 0, 0, "Reading")
+        micrograph = load(item.path, request.pixel_size_nm, name=item.name)
+        known = {
+            "sha256": micrograph.sha256,
+            "pixel_size_nm": micrograph.pixel_size_nm,
+            "calibration": micrograph.metadata.get("calibration"),
+        }
+        analysis = analyse(
+            micrograph,
+            classifier,
+            progress=progress,
+            stop=stop,
+            settings=request.detection,
+            umap=request.umap,
+        )
+        outcome = item.outcome(
+            "done",
+            **known,
+            clusters=len(analysis.table),
+            parameters=analysis.parameters,
+            seconds=analysis.seconds,
+            warnings=warnings(analysis.table),
+        )
+        report(progress, 0, 0, "Drawing")
+        section = image_section(analysis, outcome, small)
+    except Cancelled:
+        raise
+    except AtomicityError as error:
+        return _Result(item.outcome("failed", str(error), **known)), None
+    except Exception as error:  # one image must not end the run
+        what = f"unexpected {type(error).__name__}: {error}"
+        trace = traceback.format_exc()
+        return _Result(item.outcome("failed", what, traceback=trace, **known)), None
+    return _Result(outcome, analysis.table, section), analysis

@@ -1,0 +1,180 @@
+"""The report: self-contained, complete, and safe with any name."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_atomicity.io.figures import glyph, interval_bar, overview, patch_strip, to_8_bit
+from napari_atomicity.io.provenance import Outcome, environment, now, run_record
+from napari_atomicity.io.report import image_section, warnings, write_report
+from napari_atomicity.io.tables import concatenate
+from napari_atomicity.palette import symbols
+from napari_atomicity.statistics.ratios import class_ratios
+from support import CLASSES, synthetic_analysis
+
+
+class Checker(HTMLParser):
+    """Every element closed, every address inside the file."""
+
+    void = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.outside, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.void:
+            self.open.append(tag)
+        self.outside += [v for k, v in attrs if k in ("src", "href") and v[:5] != "data:"]
+
+    def handle_startendtag(self, tag, attrs):
+        self.outside += [v for k, v in attrs if k in ("src", "href") and v[:5] != "data:"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def written(tmp_path, analyses, failures=(), **record_options):
+    outcomes, sections = [], []
+    for analysis in analyses:
+        outcome = Outcome(
+            analysis.micrograph.name,
+            "/somewhere",
+            "done",
+            clusters=len(analysis.table),
+            warnings=warnings(analysis.table),
+        )
+        outcomes.append(outcome)
+        sections.append(image_section(analysis, outcome))
+    table = concatenate([a.table for a in analyses])
+    record = run_record(
+        [*outcomes, *failures],
+        started=now(),
+        finished=now(),
+        parameters={"pixel_size_nm": None, "detection": {"threshold": 6.0}},
+        model={"model_id": "m-1", "sha256": "ab", "classes": list(CLASSES)},
+        device="cpu",
+        **record_options,
+    )
+    path = write_report(
+        tmp_path / "report.html",
+        sections,
+        table,
+        class_ratios(table, images=[o.image for o in outcomes]),
+        record,
+    )
+    html = path.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(html)
+    assert not checker.open, "an element is not closed"
+    assert all(address.startswith("#") for address in checker.outside)
+    return html, " ".join(" ".join(checker.text).split())
+
+
+def test_it_holds_every_image_and_needs_nothing_else(tmp_path):
+    analyses = [synthetic_analysis(name=f"f{i}.tif", seed=i) for i in range(4)]
+    failure = Outcome("bad.tif", "bad.tif", "failed", "bad.tif: the file is empty.")
+    html, text = written(tmp_path, analyses, [failure])
+    for name in ("f0.tif", "f3.tif", "bad.tif: the file is empty", *CLASSES, "ab"):
+        assert name in text
+    assert html.count('class="overview"') == 4
+    assert html.count("class map LCN") >= 4
+    assert len(html) < 2_000_000
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_or_no_clusters_are_fine(tmp_path, n):
+    _, text = written(tmp_path, [synthetic_analysis(n)])
+    assert ("No cluster was found" if n == 0 else "Only 1 clusters count") in text
+
+
+def test_no_image_at_all_is_fine(tmp_path):
+    html, text = written(tmp_path, [], [Outcome("x", "x", "not reached")], interrupted=True)
+    assert "The run was interrupted" in text and "not reached" in text and "nan" not in html
+
+
+def test_names_can_not_break_out(tmp_path):
+    name = "<script>alert(\"1\")</script> & 'x'.tif"
+    analysis = synthetic_analysis(3, name=name)
+    table = analysis.table.copy()
+    table.loc[0, ["label", "label_corrected"]] = "<b>Pt</b>"
+    html, text = written(tmp_path, [replace(analysis, table=table)])
+    assert "<script" not in html and "<b>Pt</b>" not in html
+    assert name in text and "<b>Pt</b>" in text
+
+
+def test_a_persons_labels_are_told_apart(tmp_path):
+    analysis = synthetic_analysis()
+    table = analysis.table.copy()
+    table.loc[[1, 2], ["label", "label_corrected"]] = "Pt70"
+    html, text = written(tmp_path, [replace(analysis, table=table)])
+    assert html.count('class="outline corrected"') == 2
+    assert "2 with a person's label" in text
+
+
+def test_the_overview_shows_the_frame_with_the_clusters():
+    analysis = synthetic_analysis(3, frames=2)
+    table = analysis.table.assign(frame=[1, 1, 0])
+    svg = overview(replace(analysis, table=table), CLASSES)
+    assert svg.count("<title>") == 2
+    jpeg = base64.b64decode(re.search('base64,([^"]+)', svg)[1])
+    assert Image.open(io.BytesIO(jpeg)).size == (160, 120)
+
+
+def test_marks_lie_beside_their_clusters_and_never_nan():
+    svg = overview(synthetic_analysis(), CLASSES)
+    assert "nan" not in svg
+    assert svg.count("translate(") == 12
+
+
+def test_every_symbol_can_be_drawn():
+    for label in symbols([f"c{i}" for i in range(9)]):
+        assert "path" in glyph(label, [f"c{i}" for i in range(9)])
+
+
+def test_bars_are_to_scale():
+    bar = interval_bar(0.5, 0.25, 1.0, "#123456", width=200)
+    assert 'width="100.0" height="18" rx="2" fill="#123456"' in bar
+    assert "M50.0 9H200.0" in bar
+    assert interval_bar(float("nan"), 0, 0, "#123456") == ""
+
+
+def test_grey_levels_survive_what_is_not_finite():
+    pixels = np.array([[np.nan, 0.0], [1.0, np.inf]])
+    assert to_8_bit(pixels, 0, 100).tolist() == [[0, 0], [255, 255]]
+    assert to_8_bit(np.full((2, 2), np.nan)).max() == 0
+    assert to_8_bit(np.ones((2, 2))).max() == 0
+
+
+def test_a_strip_shows_patches_then_maps():
+    uri, names = patch_strip(synthetic_analysis(), 0, zoom=2)
+    assert names == ["raw", "LCN", "class map raw", "class map LCN"]
+    strip = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert strip.size == (4 * 32 + 3 * 4, 32)
+
+
+def test_warnings_name_what_is_doubtful():
+    table = synthetic_analysis(30).table
+    table["confidence"] = 0.4
+    table.loc[:9, "label"] = "unknown"
+    table["touches_neighbour"] = True
+    found = " ".join(warnings(table))
+    for words in ("mean confidence is 0.40", "33% of the clusters are none", "100% of the"):
+        assert words in found
+    table = synthetic_analysis(30).table.assign(confidence=0.95)
+    assert warnings(table) == ()
+
+
+def test_the_environment_names_versions_and_nobody():
+    known = environment()
+    assert known["packages"]["numpy"] == np.__version__
+    assert not any("/" in str(value) for value in known["packages"].values())

@@ -1,0 +1,48 @@
+"""What several tests need: an analysis as it comes out of the pipeline, made without it."""
+
+import numpy as np
+import pandas as pd
+
+from napari_atomicity.analysis import Analysis
+from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.table import conform
+
+CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+
+
+def synthetic_analysis(
+    n: int = 12, name: str = "field.tif", seed: int = 0, classes=CLASSES, frames: int = 1
+) -> Analysis:
+    """N labelled discs on noise, with random probabilities, patches and class maps."""
+    rng = np.random.default_rng(seed)
+    height, width, pixel_nm, patch = 120, 160, 0.1, 16
+    data = rng.normal(100, 5, (frames, height, width)).astype(np.float32)
+    centres = rng.uniform(8, [height - 8, width - 8], (n, 2))
+    radii = rng.uniform(4, 7, n)
+    yy, xx = np.mgrid[:height, :width]
+    for (y, x), radius in zip(centres, radii, strict=True):
+        data[0] += 60 * (np.hypot(yy - y, xx - x) < radius)
+    p = rng.dirichlet(np.full(len(classes), 0.3), n)
+    table = pd.DataFrame(p, columns=[f"p_{c}" for c in classes])
+    table["image"], table["cluster_id"] = name, np.arange(1, n + 1)
+    table[["y_px", "x_px"]] = centres
+    table[["y_nm", "x_nm"]] = centres * pixel_nm
+    table["diameter_nm"] = 2 * radii * pixel_nm
+    table["integrated_intensity"] = 60 * np.pi * (radii * pixel_nm) ** 2
+    table["eccentricity"] = 0.0
+    table["label"] = table["label_predicted"] = np.array(classes, object)[p.argmax(axis=1)]
+    table["confidence"] = p.max(axis=1)
+    table["model_id"] = "synthetic-0"
+    angle = np.linspace(0, 2 * np.pi, 13)
+    ring = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    return Analysis(
+        Micrograph(data if frames > 1 else data[0], pixel_nm, name=name),
+        conform(table, list(classes)),
+        [centre + radius * ring for centre, radius in zip(centres, radii, strict=True)],
+        patches={c: rng.normal(size=(n, patch, patch)).astype(np.float32) for c in ("raw", "LCN")},
+        embedding=rng.normal(size=(n, 8)).astype(np.float32),
+        class_maps={c: rng.random((n, 8, 8)).astype(np.float32) for c in ("raw", "LCN")},
+        field_of_view_nm=1.6,
+        parameters={"model": {"model_id": "synthetic-0"}},
+        seconds={"detect": 0.1, "network": 0.2},
+    )
