@@ -116,6 +116,7 @@ def classify_clusters(
     """
     from .detection.patches import extract_patches
     from .model.classifier import Classifier, load_classifier
+    from .model.intensity_scale import intensity_per_atom
 
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
@@ -123,8 +124,11 @@ def classify_clusters(
     check(stop)
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
-        patches, scale = extract_patches(
-            analysis.micrograph, analysis.table, classifier.card.patches, stop=stop
+        scale = 1.0
+        if classifier.card.scale is not None:
+            scale = intensity_per_atom(analysis.table, classifier.card.scale)
+        patches = extract_patches(
+            analysis.micrograph, analysis.table, classifier.card.patches, scale, stop
         )
     with _timed(seconds, "network"):
         result = classifier.predict(patches, progress=progress, stop=stop)
@@ -141,7 +145,7 @@ def classify_clusters(
             **analysis.parameters,
             "model": classifier.card.provenance(),
             "device": str(classifier.device),
-            "intensity_scale": scale,
+            "intensity_per_atom": scale,
         },
         seconds=seconds,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .intensity_scale import ScaleReference
+
 
 @dataclass(frozen=True)
 class PatchSettings:
@@ -30,13 +32,44 @@ class PatchSettings:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything about a model but its weights; lies beside them as JSON."""
+    """Everything about a model but its weights; lies beside them as JSON.
+
+    Parameters
+    ----------
+    name
+        How it is asked for.
+    classes
+        Labels it can give, in order of size.
+    patches
+        Geometry of its input.
+    scale
+        What finds the intensity of one atom in an image.
+    width
+        Of the network's first layer.
+    temperature, bias
+        Calibration: probabilities are softmax(logits / temperature + bias).
+    conformal_level, conformal_threshold
+        The prediction set holds the classes of at least ``conformal_threshold`` and, on held-out
+        images, the true one in ``conformal_level`` of the cases.
+    ood_limit
+        Distance in embedding space that only one in two hundred held-out clusters exceeds.
+    description, intended_use, limits
+        For a reader.
+    data, training, scores
+        What it was made from, how, and how good it is on what it never saw.
+    version
+        Of this package at the time.
+    sha256
+        Hash of the weights file.
+    """
 
     name: str
     classes: tuple[str, ...]
     patches: PatchSettings = field(default_factory=PatchSettings)
+    scale: ScaleReference | None = None
     width: int = 16
     temperature: float = 1.0
+    bias: tuple[float, ...] = ()
     conformal_level: float = 0.95
     conformal_threshold: float = 0.0
     ood_limit: float = 1.0
@@ -67,6 +100,9 @@ class ModelCard:
         patches = dict(values.pop("patches"))
         patches["channels"] = tuple(patches["channels"])
         values["classes"] = tuple(values["classes"])
+        values["bias"] = tuple(values.get("bias", ()))
+        if values.get("scale") is not None:
+            values["scale"] = ScaleReference.from_dict(values["scale"])
         known = cls.__dataclass_fields__
         return cls(
             patches=PatchSettings(**patches), **{k: v for k, v in values.items() if k in known}

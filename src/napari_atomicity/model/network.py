@@ -1,0 +1,117 @@
+"""The network: a branch per channel, pooled features joined, one linear layer.
+
+Because the head is linear on averaged feature maps, Grad-CAM of any class is the weighted sum of
+those maps (Selvaraju et al., ICCV 2017; equal to HiResCAM for such heads): it comes with the
+forward pass, without gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RAW_UNIT_ATOMS_PER_NM2 = 20.0
+"""About the projected density of a cluster: brings the raw channel near 1."""
+LCN_UNIT = 2.0
+_LEVELS = (0.15, 0.5, 1.2)
+
+
+class Output(NamedTuple):
+    """Of N patches: logits (N, C), embedding (N, D), maps: channel → (N, D/channels, h, w)."""
+
+    logits: Tensor
+    embedding: Tensor
+    maps: dict[str, Tensor]
+
+
+class Branch(nn.Module):
+    """Convolutions of one channel, (N, 1, P, P) → (N, 4 × width, P/4, P/4), non-negative.
+
+    Group normalisation does not depend on which classes share a batch. It also removes absolute
+    brightness, which tells atoms from atoms: the raw channel therefore enters as itself and
+    through saturating curves at several levels, whose extent keeps the brightness.
+    """
+
+    def __init__(self, width: int, absolute: bool) -> None:
+        super().__init__()
+        self.absolute = absolute
+        w = width
+        self.stem = nn.Conv2d(1 + len(_LEVELS) if absolute else 1, w, 5, stride=2, padding=2)
+        self.blocks = nn.Sequential(
+            nn.Conv2d(w, 2 * w, 3, padding=1),
+            nn.GroupNorm(4, 2 * w),
+            nn.SiLU(),
+            nn.Conv2d(2 * w, 3 * w, 3, stride=2, padding=1),
+            nn.GroupNorm(4, 3 * w),
+            nn.SiLU(),
+            nn.Conv2d(3 * w, 4 * w, 3, padding=1),
+            nn.GroupNorm(4, 4 * w),
+            nn.SiLU(),
+        )
+        self.last = nn.Conv2d(4 * w, 4 * w, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.absolute:
+            levels = [torch.tanh(x / level) for level in _LEVELS]
+            x = torch.cat([x, *levels], dim=1)
+        x = functional.silu(self.stem(x))
+        # no normalisation after the last convolution: the maps are what is explained
+        return functional.relu(self.last(self.blocks(x)))
+
+
+class AtomicityNet(nn.Module):
+    """Patches of one or more channels to class logits.
+
+    Parameters
+    ----------
+    channels
+        Names of the channels, "raw" and "LCN".
+    n_classes
+        Number of classes.
+    width
+        Features of the first layer; the embedding has 4 × width per channel.
+    """
+
+    def __init__(self, channels: Sequence[str], n_classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.branches = nn.ModuleDict({c: Branch(width, c == "raw") for c in self.channels})
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(4 * width * len(self.channels), n_classes)
+
+    def forward(self, patches: dict[str, Tensor]) -> Output:
+        """Patches: channel → (N, P, P)."""
+        maps = {}
+        for channel in self.channels:
+            unit = RAW_UNIT_ATOMS_PER_NM2 if channel == "raw" else LCN_UNIT
+            x = (patches[channel] / unit).clamp(-10, 50)
+            maps[channel] = self.branches[channel](x[:, None])
+        embedding = torch.cat([maps[c].mean(dim=(2, 3)) for c in self.channels], dim=1)
+        return Output(self.head(self.dropout(embedding)), embedding, maps)
+
+    def class_maps(self, maps: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
+        """Grad-CAM of a class for every patch: channel → (N, h, w), non-negative.
+
+        The gradient of a logit with respect to a pooled feature map is its head weight divided by
+        the number of the map's pixels; so is the scale here.
+
+        Parameters
+        ----------
+        maps
+            Of the forward pass.
+        classes
+            (N,) class indices.
+        """
+        out, start = {}, 0
+        for channel in self.channels:
+            features = maps[channel]
+            n = features.shape[1]
+            weight = self.head.weight[classes, start : start + n]
+            area = features.shape[2] * features.shape[3]
+            out[channel] = functional.relu(torch.einsum("nd,ndhw->nhw", weight, features)) / area
+            start += n
+        return out
