@@ -104,8 +104,13 @@ def classify_clusters(
     device: str = "auto",
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    scale: float | None = None,
 ) -> Analysis:
     """Give every cluster of the table its atomicity; corrections of a person stay.
+
+    ``scale`` is the integrated intensity of one atom where it is known already, as for a few
+    clusters of an image whose others have been classified; else it is read from the table.
 
     Raises
     ------
@@ -124,9 +129,9 @@ def classify_clusters(
     check(stop)
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
-        scale = 1.0
-        if classifier.card.scale is not None:
-            scale = intensity_per_atom(analysis.table, classifier.card.scale)
+        if scale is None:
+            known = classifier.card.scale
+            scale = 1.0 if known is None else intensity_per_atom(analysis.table, known)
         patches = extract_patches(
             analysis.micrograph, analysis.table, classifier.card.patches, scale, stop
         )
