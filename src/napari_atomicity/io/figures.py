@@ -82,7 +82,7 @@ def overview(analysis: Analysis, classes: Sequence[str], longest_px: int = PREVI
     frame = int(table["frame"].iloc[0]) if len(table) else 0
     pixels = list(micrograph.frames())[frame]
     height, width = pixels.shape
-    mark = max(height, width) / 160
+    mark = max(height, width) / 110
     parts = [
         Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
             data_uri(to_8_bit(pixels), "jpeg", longest_px), width, height

@@ -10,29 +10,31 @@ do not:
   row with their count and no fraction;
 - clusters without a label.
 
-The interval is the union of two.
+The interval is Wilson's [1]_ for an effective number of clusters. The variance of each fraction
+is found by a *bootstrap*: counted clusters are drawn anew from each image with replacement, and for
+the scope ``all`` the images are drawn first. A variance f times that of counting makes n clusters
+worth n/f [2]_; f is never taken below 1, so the interval is never narrower than that of counting.
+The form of Wilson keeps what percentiles of resamples lose: a class that was never seen may exist
+(0 of 20 does not mean "none"), and one that was seen is not absent. Of such a class all resamples
+say the same; f is then that of all classes together.
 
-The *bootstrap* draws the counted clusters anew from each image with replacement, and for the
-scope ``all`` first draws the images. A plain two-level bootstrap counts the scatter within images
-twice, because drawing images already carries it [1]_. Of J images, each drawn image therefore
-has its clusters drawn J times over, with a weight of 1/J. This makes the variance right for
-images that differ by chance alone, whatever their number.
+A plain two-level bootstrap counts the scatter within images twice, because drawing images already
+carries it [3]_. Of J images, each drawn image therefore has its clusters drawn J times over, with
+a weight of 1/J. This makes the variance right for images that differ by chance alone, whatever
+their number.
 
-The *Wilson interval* of the pooled counts [2]_ keeps what a bootstrap forgets: when a class was
-never seen, or nothing else was, every resample says the same and the bootstrap interval shrinks
-to a point, although 0 of 20 does not mean "none". So the interval is never narrower than counting
-statistics allow.
-
-It says nothing of wrong labels: that needs the confusion of the model. And no bootstrap knows how
-different an image that was not recorded would have been: with fewer than about five images that
-differ by more than chance, the interval of ``all`` is too narrow.
+The interval says nothing of wrong labels: that needs the confusion of the model. And no bootstrap
+knows how different an image that was not recorded would have been: with fewer than about five
+images that differ by more than chance, the interval of ``all`` is too narrow.
 
 References
 ----------
-.. [1] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", Cambridge
-   University Press (1997), section 3.8.
-.. [2] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion",
+.. [1] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion",
    Statistical Science 16, 101-133 (2001).
+.. [2] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected
+   number of positive counts estimated from survey data", Survey Methodology 24, 193-201 (1998).
+.. [3] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", Cambridge
+   University Press (1997), section 3.8.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def class_ratios(
     for name in wanted:
         of_scope = counts if name == ALL else counts[[n == name for n in names]]
         source = "images and clusters" if name == ALL else "clusters"
-        method = f"counted; bootstrap over {source}, at least Wilson, {100 * level:g} %"
+        method = f"counted; Wilson with bootstrap over {source}, {100 * level:g} %"
         block = _block(of_scope[:, :-1], level, n_bootstrap, seed)
         block.insert(0, "scope", name)
         block.insert(1, "class", classes)
@@ -157,26 +159,51 @@ def _block(counts: np.ndarray, level: float, n_bootstrap: int, seed: int) -> pd.
             {"count": total, "fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
         )
     fraction = total / n
-    low, high = wilson_interval(total, n, level)
     resampled = bootstrap_fractions(counts, n_bootstrap, np.random.default_rng(seed))
-    tail = (1 - level) / 2
-    drawn_low, drawn_high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    low, high = wilson_interval(fraction, n / variance_factor(fraction, n, resampled), level)
     return pd.DataFrame(
         {
             "count": total,
             "fraction": fraction,
-            "fraction_low": np.minimum.reduce([low, drawn_low, fraction]),
-            "fraction_high": np.maximum.reduce([high, drawn_high, fraction]),
+            # Rounding must not put a fraction outside its interval.
+            "fraction_low": np.minimum(low, fraction),
+            "fraction_high": np.maximum(high, fraction),
         }
     )
 
 
+def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
+    """By how much each class's resamples scatter more than n independent clusters would.
+
+    Parameters
+    ----------
+    fraction
+        (classes,) fractions as counted.
+    n
+        Number of clusters.
+    resampled
+        (B, classes) from `bootstrap_fractions`.
+
+    Returns
+    -------
+    ndarray
+        (classes,) factors, at least 1; for classes that are absent or alone, which do not scatter,
+        that of all classes together.
+    """
+    of_counting = fraction * (1 - fraction) / n
+    scatter = resampled.var(axis=0)
+    together = scatter.sum() / of_counting.sum() if of_counting.any() else 1.0
+    factor = np.full(len(fraction), together)
+    np.divide(scatter, of_counting, out=factor, where=of_counting > 0)
+    return np.maximum(factor, 1.0)
+
+
 def wilson_interval(
-    count: np.ndarray, n: int | np.ndarray, level: float = 0.95
+    fraction: np.ndarray, n: float | np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of ``count`` successes in ``n`` trials, arrays alike in shape."""
+    """Wilson's score interval of a fraction of ``n`` trials, which need not be a whole number."""
     z = norm.ppf(0.5 + level / 2)
-    p = np.asarray(count) / n
+    p = np.asarray(fraction, float)
     centre = p + z**2 / (2 * n)
     half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
     scale = 1 + z**2 / n
