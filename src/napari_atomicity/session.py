@@ -535,6 +535,20 @@ class Session:
         if analysis is not None:
             self._set(image, insert_rows(analysis, _still_there(analysis, result)))
 
+    def place(self, result: Analysis) -> None:
+        """Places in the embedding's map of clusters whose prediction is still the same."""
+        image = result.micrograph.name
+        analysis = self._analyses.get(image)
+        if analysis is None:
+            return
+        same = ["cluster_id", "frame", "y_px", "x_px", "label_predicted", "confidence", "model_id"]
+        places = result.table[[*same, "umap_1", "umap_2"]]
+        found = analysis.table[same].merge(places, on=same, how="left")
+        known = found["umap_1"].notna().to_numpy()
+        table = analysis.table.copy()
+        table.loc[known, ["umap_1", "umap_2"]] = found.loc[known, ["umap_1", "umap_2"]].to_numpy()
+        self._set(image, replace(analysis, table=table))
+
     def predict(self, result: Analysis, description: str = "classify") -> None:
         """A new classification of the clusters at hand; one undo brings the old one back."""
         image = result.micrograph.name

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_atomicity import table as tables
 from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.model.classifier import Classifier
 from napari_atomicity.progress import check, report
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -45,11 +46,14 @@ class _Prediction:
         return tables.settle_labels(table)
 
 
-class BrightnessClassifier:
+class BrightnessClassifier(Classifier):
     """Says that brighter patches hold more atoms; deterministic."""
 
-    card = ModelCard("brightness", CLASSES, PatchSettings(size_px=16), sha256="0123456789abcdef")
+    card = ModelCard("brightness", CLASSES, PatchSettings(size_px=32), sha256="0123456789abcdef")
     device = "cpu"
+
+    def __init__(self):
+        pass
 
     def predict(self, patches, progress=None, stop=None):
         raw = patches["raw"]
@@ -57,7 +61,7 @@ class BrightnessClassifier:
         report(progress, 0, n, "Classifying")
         check(stop)
         brightness = raw.reshape(n, -1).max(axis=1)
-        centre = (brightness[:, None] - 40) / 28
+        centre = (brightness[:, None] - 30) / 28
         logits = -2 * (centre - np.arange(len(CLASSES))) ** 2
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
@@ -67,12 +71,3 @@ class BrightnessClassifier:
     def class_maps(self, patches, label):
         scale = 1 + CLASSES.index(label) if label in CLASSES else 1
         return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}
-
-
-def cut(micrograph, table, settings, stop=None):
-    """Patches without resampling; channels differ by their offset."""
-    frames = [np.pad(frame, 8, mode="reflect") - 100 for frame in micrograph.frames()]
-    places = table[["frame", "y_px", "x_px"]].round().to_numpy(int)
-    raw = np.array([frames[t][y : y + 16, x : x + 16] for t, y, x in places], np.float32)
-    raw = raw.reshape(-1, 16, 16)
-    return {"raw": raw, "LCN": raw / 2}, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from brightness import PIXEL_NM, BrightnessClassifier, blobs, cut
+from brightness import PIXEL_NM, BrightnessClassifier, blobs
 
 
 @pytest.fixture
@@ -17,7 +17,6 @@ def model(monkeypatch):
         "napari_atomicity.model.classifier.available_models", lambda: [classifier.card]
     )
     monkeypatch.setattr("napari_atomicity.model.classifier.devices", lambda: {"cpu": "1 thread"})
-    monkeypatch.setattr("napari_atomicity.detection.patches.extract_patches", cut)
     monkeypatch.setattr(
         "napari_atomicity.embedding.place", lambda embedding, model: embedding[:, :2]
     )

@@ -28,6 +28,8 @@ from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from ..session import Key, Session, only, unclassified
 from . import calibration, compat, marks, tasks
+from .labelling import LabelMode
+from .models import classifier_of
 
 ROLE = "atomicity_role"
 """Under this key of ``layer.metadata`` a layer made here says what it is."""
@@ -68,7 +70,7 @@ class _Image:
     class_maps: dict[str, weakref.ref[Image]] = field(default_factory=dict)
     # The maps that the layers show, so that a corrected label does not draw them again.
     shown_maps: Any = None
-    engine: tuple[str, str] = ("default", "auto")
+    engine: tuple[str, str] | None = None
     # Clusters that were once sent to the model; one that it can't do is not sent for ever.
     tried: set[tuple[int, float, float]] = field(default_factory=set)
     removing: tuple[int, ...] = ()
@@ -79,12 +81,14 @@ class Binding:
 
     Signals: ``labelling_changed(bool)`` when label mode goes on or off;
     ``layers_changed()`` when Image layers come, go, are renamed or calibrated;
-    ``hidden_changed()`` when other labels are hidden.
+    ``hidden_changed()`` when other labels are hidden; ``points_made(layer)`` when an image gets
+    its points layer.
     """
 
     labelling_changed = Signal(bool)
     layers_changed = Signal()
     hidden_changed = Signal()
+    points_made = Signal(object)
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
@@ -93,7 +97,8 @@ class Binding:
         self._hidden: frozenset[str] = frozenset()
         self._outlines_wanted = True
         self._updating = 0
-        self._measuring = 0
+        self._measuring: list[tuple[tasks.Task, str]] = []
+        self._n_measured = 0
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.renamed.connect(self._on_renamed)
@@ -105,6 +110,7 @@ class Binding:
         self.session.current_changed.connect(self._on_current)
         self.session.explained_class_changed.connect(self._on_explained_class)
         self.session.focus_requested.connect(self._on_focus)
+        self.label_mode = LabelMode(self)
 
     # ---- layers of images
     @property
@@ -290,10 +296,8 @@ class Binding:
             self._put_above(layer, image, 3)
             with self._quietly():
                 self.viewer.layers.selection.active = layer
-            self._write_points(layer, image, analysis)
-            self.layers_changed.emit()
-        else:
-            self._write_points(layer, image, analysis)
+            self.points_made.emit(layer)
+        self._write_points(layer, image, analysis)
 
     def _write_points(self, layer: Points, image: str, analysis: Analysis) -> None:
         """The one place that writes what the points layer shows: everything, at full length."""
@@ -495,7 +499,7 @@ class Binding:
         micrograph = self.session.micrograph(image)
         known = self.session.analysis(image)
         settings = known.parameters.get("detection", {}) if known else {}
-        self._measuring += 1
+        self._n_measured += 1
 
         def done(found: Detection) -> None:
             if self.session.analysis(image) is None:
@@ -511,7 +515,7 @@ class Binding:
         def failed(error: BaseException) -> None:
             self.refresh(image)
 
-        tasks.start(
+        task = tasks.start(
             self.session,
             measure_places,
             micrograph,
@@ -520,18 +524,17 @@ class Binding:
             message="Measuring",
             on_result=done,
             on_error=failed,
-            key=f"measure {self._measuring}",
+            key=f"measure {self._n_measured}",
         )
+        self._measuring = [(t, name) for t, name in self._measuring if t.running]
+        self._measuring.append((task, image))
 
     def _classify_new(self, image: str, analysis: Analysis) -> None:
         """Clusters that were added or moved by hand are shown to the model that did the others."""
         known = self._images[image]
-        table = analysis.table.set_index("cluster_id")
-        new = [
-            i
-            for i in unclassified(analysis)
-            if (i, table.at[i, "y_px"], table.at[i, "x_px"]) not in known.tried
-        ]
+        table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
+        places = zip(table.index, table["y_px"], table["x_px"], strict=True)
+        new = [place[0] for place in places if place not in known.tried]
         if not new:
             return
 
@@ -549,6 +552,23 @@ class Binding:
             on_result=done,
             key=f"classify new of {image}",
         )
+
+    # ---- undo
+    def undo(self) -> None:
+        """Take back what was done last; that may be a point that is still being measured."""
+        while self._measuring:
+            task, image = self._measuring.pop()
+            if task.running:
+                task.cancel()
+                self.refresh(image)
+                return
+        edit = self.session.undo()
+        self.viewer.status = f"Undone: {edit.description}" if edit else "There is nothing to undo"
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        edit = self.session.redo()
+        self.viewer.status = f"Done again: {edit.description}" if edit else "Nothing to redo"
 
     # ---- selection
     def _on_points_selected(self, *_: Any) -> None:
@@ -754,33 +774,40 @@ def measure_places(
 
 def classify_some(
     analysis: Analysis,
-    engine: tuple[str, str],
+    engine: tuple[str, str] | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
     """Classify a few clusters and, if that works, place them in the map."""
-    model, device = engine
     tasks.cap_torch_threads()
-    analysis = classify_clusters(analysis, model, device, progress, stop)
+    classifier = _classifier(analysis, engine)
+    # The scale is the image's: a few clusters do not tell it.
+    scale = analysis.parameters.get("intensity_per_atom")
+    analysis = classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
     try:
-        return embed_clusters(analysis, model, stop)
+        return embed_clusters(analysis, classifier, stop)
     except AtomicityError:
         return analysis
+
+
+def _classifier(analysis: Analysis, engine: tuple[str, str] | None) -> Any:
+    """The model that was chosen in a dock, or else the one that made the analysis."""
+    from ..model.classifier import load_classifier
+
+    return classifier_of(analysis) if engine is None else load_classifier(*engine)
 
 
 def class_map_images(
     analysis: Analysis,
     label: str | None,
-    engine: tuple[str, str],
+    engine: tuple[str, str] | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, np.ndarray]:
     """Channel → one image of all class maps, of the predicted classes or of a chosen one."""
     maps = analysis.class_maps
     if label is not None:
-        from ..model.classifier import load_classifier
-
-        maps = load_classifier(*engine).class_maps(analysis.patches, label)
+        maps = _classifier(analysis, engine).class_maps(analysis.patches, label)
     out = {}
     for channel, values in maps.items():
         check(stop)

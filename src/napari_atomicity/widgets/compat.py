@@ -11,6 +11,12 @@ def scale_bar(viewer: Any) -> Any:
     return viewer.scale_bar if overlays is None else overlays.scale_bar
 
 
+def text_overlay(viewer: Any) -> Any:
+    """The overlay with text in a corner of the canvas."""
+    overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
+    return viewer.text_overlay if overlays is None else overlays.text
+
+
 def camera(viewer: Any) -> Any:
     """The camera."""
     scene = getattr(viewer, "scene", None)

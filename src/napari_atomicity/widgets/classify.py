@@ -1,0 +1,269 @@
+"""The dock Classify: ask a model, see who is what, and correct it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from .. import palette
+from ..analysis import Analysis, classify_clusters
+from ..errors import AtomicityError
+from ..progress import Progress, Stop
+from ..session import Status
+from ..table import UNKNOWN
+from . import tasks
+from .binding import binding_of
+from .following import follow
+from .forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, labelled, new_form
+from .glyphs import glyph_icon
+from .shortcuts import as_help
+
+_NAME, _COUNT, _CORRECTED, _KEY = range(4)
+
+
+def classify(
+    analysis: Analysis,
+    model: str,
+    device: str,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Classify all clusters of an image; run in a worker."""
+    tasks.cap_torch_threads()
+    return classify_clusters(analysis, model, device, progress, stop)
+
+
+class Classify(QWidget):
+    """Model, legend with counts, label mode, undo."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = self.binding.session
+        self._build()
+        session = self.session
+        follow(self, session.status_changed, self._enable)
+        follow(self, session.current_changed, self._refresh)
+        follow(self, session.analysis_changed, self._refresh)
+        follow(self, session.selection_changed, self._on_selection)
+        follow(self, session.history_changed, self._on_history)
+        follow(self, self.binding.labelling_changed, self._on_label_mode)
+        follow(self, self.binding.hidden_changed, self._refresh)
+        self._refresh()
+        self._on_history()
+
+    def _build(self) -> None:
+        self.models = ModelCombo()
+        self.device = DeviceCombo()
+        self.button = QPushButton("Classify")
+        self.button.setToolTip(
+            "Ask the model for the atomicity of every cluster of this image. Corrections stay."
+        )
+        self.button.clicked.connect(self.run)
+        self.task_bar = TaskBar(self.session)
+
+        self.legend = QTreeWidget()
+        self.legend.setRootIsDecorated(False)
+        self.legend.setUniformRowHeights(True)
+        self.legend.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+        self.legend.setHeaderLabels(["Label", "Clusters", "Corrected", "Key"])
+        header = self.legend.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column in (_COUNT, _CORRECTED, _KEY):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self.legend.setToolTip(
+            "Click a label to select its clusters; untick it to hide them in the image."
+        )
+        self.legend.setAccessibleName("Legend: labels with the number of clusters")
+        self.legend.itemClicked.connect(self._on_click)
+        self.legend.itemChanged.connect(self._on_tick)
+
+        self.label_mode = QCheckBox("Label mode")
+        self.label_mode.setToolTip(
+            "Number keys give the selected clusters their label. Default: on once a result is "
+            f"there.<br>{as_help()}"
+        )
+        self.label_mode.setChecked(self.binding.label_mode.on)
+        self.label_mode.toggled.connect(self._set_label_mode)
+        self.selected = QLabel()
+        self.selected.setWordWrap(True)
+        self.labels = QComboBox()
+        self.labels.setToolTip("Say what the selected clusters are.")
+        self.labels.setAccessibleName("Set label of the selection")
+        self.labels.activated.connect(self._on_label_chosen)
+        self.undo_button = QPushButton("Undo")
+        self.undo_button.clicked.connect(self.binding.undo)
+        self.redo_button = QPushButton("Redo")
+        self.redo_button.clicked.connect(self.binding.redo)
+        history = QHBoxLayout()
+        history.addWidget(self.undo_button)
+        history.addWidget(self.redo_button)
+
+        form = new_form()
+        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
+        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addLayout(form)
+        for widget in (
+            self.button,
+            self.task_bar,
+            self.legend,
+            self.label_mode,
+            self.selected,
+            self.labels,
+        ):
+            layout.addWidget(widget)
+        layout.addLayout(history)
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    # ---- classify
+    def _enable(self, status: Status | None = None) -> None:
+        image = self.session.current
+        found = image is not None and self.session.analysis(image) is not None
+        self.button.setEnabled(found and not busy(self.session))
+
+    def run(self) -> None:
+        """Classify the clusters of the current image."""
+        image = self.session.current
+        analysis = None if image is None else self.session.analysis(image)
+        if analysis is None:
+            error = AtomicityError("no clusters have been found yet", advice="Press Detect first")
+            show_error(tasks.in_words(error))
+            return
+        model, device = self.models.model, self.device.device
+        self.binding.set_engine(image, model, device)
+        tasks.start(
+            self.session,
+            classify,
+            analysis,
+            model,
+            device,
+            message=f"Classifying the clusters of {image}",
+            on_result=self._done,
+            owner=self,
+        )
+
+    def _done(self, result: Analysis) -> None:
+        self.session.predict(result, f"classify {result.micrograph.name}")
+        self.binding.label_mode.on = True
+
+    # ---- legend
+    def _refresh(self, *_: Any) -> None:
+        self._enable()
+        table = self.session.table(self.session.current) if self.session.current else None
+        classes = self.session.classes()
+        names = [*classes, UNKNOWN] if classes else []
+        counts = {} if table is None else table["label"].value_counts().to_dict()
+        corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
+        names += [x for x in counts if x and x not in names]
+        if counts.get("", 0):
+            names.append("")
+        keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)} | {UNKNOWN: "0"}
+        with QSignalBlocker(self.legend):
+            self.legend.clear()
+            for name in names:
+                item = QTreeWidgetItem(
+                    [
+                        name or "not classified",
+                        str(counts.get(name, 0)),
+                        str(corrected.get(name, 0) or "") if name else "",
+                        keys.get(name, ""),
+                    ]
+                )
+                item.setData(_NAME, Qt.ItemDataRole.UserRole, name)
+                item.setIcon(
+                    _NAME,
+                    glyph_icon(palette.symbol_of(name, classes), palette.colour_of(name, classes)),
+                )
+                seen = Qt.CheckState.Checked
+                if name in self.binding.hidden:
+                    seen = Qt.CheckState.Unchecked
+                item.setCheckState(_NAME, seen)
+                for column in (_COUNT, _CORRECTED, _KEY):
+                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                self.legend.addTopLevelItem(item)
+        self._fit_legend()
+        self._fill_labels(classes)
+        self._on_selection()
+
+    def _fit_legend(self) -> None:
+        """As high as its rows: a list that scrolls inside a dock that scrolls is a trap."""
+        row = self.legend.sizeHintForRow(0) if self.legend.topLevelItemCount() else 0
+        height = self.legend.header().sizeHint().height() + row * self.legend.topLevelItemCount()
+        self.legend.setFixedHeight(height + 2 * self.legend.frameWidth() + 2)
+
+    def _on_click(self, item: QTreeWidgetItem, column: int) -> None:
+        image = self.session.current
+        name = item.data(_NAME, Qt.ItemDataRole.UserRole)
+        if image is not None and name not in self.binding.hidden:
+            table = self.session.table(image)
+            ids = table.loc[table["label"] == name, "cluster_id"]
+            self.session.select((image, int(i)) for i in ids)
+
+    def _on_tick(self, item: QTreeWidgetItem, column: int) -> None:
+        name = item.data(_NAME, Qt.ItemDataRole.UserRole)
+        seen = item.checkState(_NAME) == Qt.CheckState.Checked
+        hidden = self.binding.hidden - {name} if seen else self.binding.hidden | {name}
+        self.binding.hidden = frozenset(hidden)
+
+    # ---- corrections
+    def _fill_labels(self, classes: list[str]) -> None:
+        with QSignalBlocker(self.labels):
+            self.labels.clear()
+            self.labels.addItem("Set label of selection to …")
+            for name in [*classes, UNKNOWN] if classes else []:
+                icon = glyph_icon(
+                    palette.symbol_of(name, classes), palette.colour_of(name, classes)
+                )
+                self.labels.addItem(icon, name, name)
+            if classes:
+                self.labels.addItem("what the model says", "")
+
+    def _on_label_chosen(self, index: int) -> None:
+        if index > 0:
+            self.session.relabel(self.session.selection, self.labels.itemData(index))
+        self.labels.setCurrentIndex(0)
+
+    def _on_selection(self, *_: Any) -> None:
+        n = len(self.session.selection)
+        self.selected.setText(
+            "Click a cluster in the image, or drag around several, to select."
+            if n == 0
+            else f"{n} cluster{'s' if n > 1 else ''} selected"
+        )
+        self.labels.setEnabled(n > 0 and self.labels.count() > 1)
+
+    def _set_label_mode(self, on: bool) -> None:
+        self.binding.label_mode.on = on
+
+    def _on_label_mode(self, on: bool) -> None:
+        with QSignalBlocker(self.label_mode):
+            self.label_mode.setChecked(on)
+
+    def _on_history(self) -> None:
+        for button, edits, verb, key in (
+            (self.undo_button, self.session.history, "Undo", "Ctrl+Z"),
+            (self.redo_button, self.session.undone, "Redo", "Ctrl+Shift+Z"),
+        ):
+            button.setEnabled(bool(edits))
+            what = edits[-1].description if edits else "nothing"
+            button.setToolTip(f"{verb}: {what} ({key} in label mode).")
+            button.setAccessibleDescription(what)

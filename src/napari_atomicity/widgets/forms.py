@@ -1,0 +1,365 @@
+"""Parts that several docks are made of."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..detection import DetectionSettings
+from ..errors import AtomicityError
+from ..micrograph import LARGEST_PIXEL_NM
+from ..session import Session, State, Status
+from . import calibration, tasks
+from .binding import Binding
+from .following import follow
+
+
+def in_scroll_area(content: QWidget, owner: QWidget) -> None:
+    """Give a dock its content so that it fits a small screen: what does not fit scrolls."""
+    area = QScrollArea(owner)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    layout = QVBoxLayout(owner)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(area)
+
+
+def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:
+    """A row with tooltip and accessible name."""
+    label = QLabel(text)
+    label.setBuddy(field)
+    label.setToolTip(tooltip)
+    field.setToolTip(tooltip)
+    field.setAccessibleName(text)
+    form.addRow(label, field)
+
+
+def new_form() -> QFormLayout:
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    return form
+
+
+class _Combo(QComboBox):
+    """A combo box that long names do not widen, and that the wheel passes by."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+class ImageCombo(_Combo):
+    """The Image layers that may hold a micrograph; follows the viewer.
+
+    Signals: ``changed()`` when another image is chosen or the chosen one has changed.
+    """
+
+    changed = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding
+        self._layers: list[weakref.ref[Image]] = []
+        follow(self, binding.layers_changed, self._refill)
+        follow(self, binding.session.current_changed, self._show_current)
+        self.currentIndexChanged.connect(self._on_index)
+        self._refill()
+        self._show_current(binding.session.current)
+
+    @property
+    def layer(self) -> Image | None:
+        """The chosen layer."""
+        index = self.currentIndex()
+        return self._layers[index]() if 0 <= index < len(self._layers) else None
+
+    def _refill(self) -> None:
+        before = self.layer
+        layers = self._binding.image_layers()
+        self.blockSignals(True)
+        self.clear()
+        self._layers = [weakref.ref(x) for x in layers]
+        self.addItems([x.name for x in layers])
+        # A new image is the one that somebody wants to look at next.
+        index = next((i for i, x in enumerate(layers) if x is before), len(layers) - 1)
+        self.setCurrentIndex(index)
+        self.blockSignals(False)
+        self.changed.emit()
+
+    def _show_current(self, image: str | None) -> None:
+        layer = self._binding.source_layer(image) if image else None
+        index = next((i for i, x in enumerate(self._layers) if x() is layer), -1)
+        if layer is not None and index >= 0:
+            self.setCurrentIndex(index)
+
+    def _on_index(self, index: int) -> None:
+        layer = self.layer
+        image = self._binding.image_of(layer) if layer is not None else None
+        if image in self._binding.session.images:
+            self._binding.session.current = image
+        self.changed.emit()
+
+
+class ImageForm(QWidget):
+    """Which image, and how large its pixels are; what is typed is written to the layer.
+
+    Signals: ``changed()`` when either changes.
+    """
+
+    changed = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding
+        self.images = ImageCombo(binding)
+        self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
+        self.pixel_size.setSpecialValueText("not known")
+        self.pixel_size.setSingleStep(0.001)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        form = new_form()
+        labelled(form, "Image", self.images, "The layer that holds the micrograph.")
+        labelled(
+            form,
+            "Pixel size",
+            self.pixel_size,
+            "Edge length of a pixel in nm, from the layer's scale and units. Without it nothing "
+            "can be classified; what is typed here is written to the layer.",
+        )
+        form.addRow(self.hint)
+        self.setLayout(form)
+        self.images.changed.connect(self._on_image)
+        self.pixel_size.valueChanged.connect(self.changed)
+        self._on_image()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is an image with a pixel size."""
+        return self.images.layer is not None and self.pixel_size.value() > 0
+
+    def take(self) -> str:
+        """Calibrate the layer, bring it into the session, and return the image's name.
+
+        Raises
+        ------
+        UnsuitableImageError
+            If the layer holds no micrograph.
+        """
+        layer, size = self.images.layer, self.pixel_size.value()
+        if layer is None:
+            raise AtomicityError("there is no image", advice="Open a micrograph first")
+        known = calibration.pixel_size_nm(layer)
+        # The field shows five digits; what a file says is not rounded to them.
+        if known is None or abs(known - size) > 0.5e-5:
+            calibration.calibrate(layer, size)
+            self._binding.viewer.reset_view()
+        return self._binding.ensure_image(layer)
+
+    def _on_image(self) -> None:
+        layer = self.images.layer
+        size = None if layer is None else calibration.pixel_size_nm(layer)
+        guess = None if layer is None else calibration.suggested_nm(layer)
+        self.pixel_size.blockSignals(True)
+        self.pixel_size.setValue(size or guess or 0.0)
+        self.pixel_size.blockSignals(False)
+        self.hint.setText(_hint(layer is not None, size, guess))
+        self.hint.setVisible(bool(self.hint.text()))
+        self.changed.emit()
+
+
+def _hint(image: bool, size_nm: float | None, guess_nm: float | None) -> str:
+    if not image:
+        return "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
+    if size_nm is not None:
+        return ""
+    if guess_nm is not None:
+        return f"The layer has a scale of {guess_nm:g} without a unit. Is this in nm?"
+    return (
+        "The file does not say how large a pixel is. Type it in: without it diameters, and so "
+        "atomicities, would mean nothing."
+    )
+
+
+class ModelCombo(_Combo):
+    """The models at hand; their cards are read when the list is first opened or asked for."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        from ..model.classifier import available_models
+
+        self.addItem("default", "default")
+        try:
+            cards = available_models()
+        except Exception:  # the models are reported missing when one is needed, not here
+            cards = []
+        for card in cards:
+            if card.name != "default":
+                self.addItem(card.name, card.name)
+            index = self.findData(card.name)
+            words = card.description or ", ".join(card.classes)
+            self.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
+
+    @property
+    def model(self) -> str:
+        return str(self.currentData() or "default")
+
+
+class DeviceCombo(_Combo):
+    """Where the network runs; the devices are looked for when the list is opened."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        for name, words in (
+            ("auto", "automatic"),
+            ("cpu", "CPU"),
+            ("cuda", "GPU (CUDA)"),
+            ("mps", "GPU (Apple)"),
+        ):
+            self.addItem(words, name)
+
+    @property
+    def device(self) -> str:
+        return str(self.currentData())
+
+
+class _SpinBox(QDoubleSpinBox):
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+    box = _SpinBox()
+    box.setDecimals(decimals)
+    box.setRange(low, high)
+    box.setValue(value)
+    box.setSingleStep(10.0 ** (1 - decimals))
+    box.setSuffix(suffix)
+    box.setKeyboardTracking(False)
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return box
+
+
+class DetectionForm(QWidget):
+    """The settings of the detection."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        usual = DetectionSettings()
+        form = new_form()
+        self.setLayout(form)
+        self.diameter_min = spin_box(0.1, 50.0, usual.diameter_min_nm, 2, " nm")
+        self.diameter_max = spin_box(0.2, 100.0, usual.diameter_max_nm, 2, " nm")
+        self.threshold = spin_box(0.5, 100.0, usual.threshold, 1, " × noise")
+        self.split = QCheckBox("Split touching clusters")
+        self.split.setChecked(usual.split_touching)
+        self.split.setToolTip(
+            "Whether a cluster with two summits counts as two clusters. Default: yes."
+        )
+        labelled(
+            form,
+            "Smallest",
+            self.diameter_min,
+            f"Diameter of the smallest cluster in nm. Default: {usual.diameter_min_nm:g} nm.",
+        )
+        labelled(
+            form,
+            "Largest",
+            self.diameter_max,
+            f"Diameter of the largest cluster in nm. Default: {usual.diameter_max_nm:g} nm.",
+        )
+        labelled(
+            form,
+            "Threshold",
+            self.threshold,
+            "How far a cluster must stand out, in units of the noise: lower finds fainter "
+            f"clusters and more that are none. Default: {usual.threshold:g}.",
+        )
+        form.addRow(self.split)
+
+    def settings(self) -> DetectionSettings:
+        """What is set.
+
+        Raises
+        ------
+        AtomicityError
+            If the diameters are no range.
+        """
+        return DetectionSettings(
+            diameter_min_nm=self.diameter_min.value(),
+            diameter_max_nm=self.diameter_max.value(),
+            threshold=self.threshold.value(),
+            split_touching=self.split.isChecked(),
+        )
+
+
+class TaskBar(QWidget):
+    """What the window is busy with: words, a bar, and Cancel. Empty while it is not."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAccessibleName("Status")
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setAccessibleName("Progress")
+        self.bar.setMaximumHeight(self.fontMetrics().height())
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop what is running; nothing changes.")
+        self.cancel_button.clicked.connect(self._cancel)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        layout.addLayout(row)
+        follow(self, session.status_changed, self._show)
+        self._show(session.status)
+
+    def _cancel(self) -> None:
+        tasks.cancel(self.session)
+
+    def _show(self, status: Status) -> None:
+        busy = status.state is State.RUNNING
+        self.bar.setVisible(busy)
+        self.cancel_button.setVisible(busy)
+        # Done goes without saying: the result is there.
+        said = status.state in (State.RUNNING, State.STOPPED, State.FAILED)
+        self.words.setVisible(said and bool(status.message))
+        self.words.setText(status.message)
+        self.bar.setMaximum(status.total)
+        self.bar.setValue(status.done)
+
+
+def busy(session: Session) -> bool:
+    """Whether something is running that the person waits for."""
+    return session.status.state is State.RUNNING

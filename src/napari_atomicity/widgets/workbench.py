@@ -1,0 +1,232 @@
+"""All docks, arranged; and the window of ``atomicity demo``."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.viewer import Viewer
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+from ..analysis import Analysis
+from ..errors import AtomicityError
+from . import compat, tasks
+from .analyse import Analyse
+from .binding import Binding, binding_of, unwrapped
+from .classify import Classify
+from .detect import Detect
+from .embedding import Embedding
+from .explain import Explain
+from .ratios import Ratios
+from .reader import layer_data
+
+DOCKS: tuple[tuple[type[QWidget], ...], ...] = (
+    (Analyse, Detect, Classify),
+    (Explain, Ratios),
+    (Embedding,),
+)
+"""The groups from top to bottom at the right; the docks of a group are tabs."""
+
+PLUGIN = "Atomicity"
+_PAINT_TIMEOUT_S = 60.0
+
+
+def dock_name(widget: type[QWidget]) -> str:
+    """As napari names a dock that is opened from the menu, so that the menu finds it."""
+    return f"{widget.__name__} ({PLUGIN})"
+
+
+def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
+    """Open the docks that are missing and show those that are hidden."""
+    window = viewer.window
+    main = _main_window(viewer)
+    there = {d.objectName() or d.windowTitle(): d for d in main.findChildren(QDockWidget)}
+    by_name = {d.windowTitle(): d for d in there.values()} | there
+    docks: dict[str, QDockWidget] = {}
+    for group in DOCKS:
+        for kind in group:
+            name = dock_name(kind)
+            dock = by_name.get(name)
+            if dock is None:
+                dock = window.add_dock_widget(
+                    kind(viewer), name=name, area="right", add_vertical_stretch=False
+                )
+            dock.show()
+            docks[name] = dock
+    return docks
+
+
+def _main_window(viewer: Any) -> QMainWindow:
+    # napari has no public name for it; a dock's parent would do as well, but there may be none.
+    return viewer.window._qt_window
+
+
+def open_workbench(viewer: Any = None) -> Any:
+    """Open all docks in a viewer, arranged.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer; a new one, if None.
+
+    Returns
+    -------
+    napari.Viewer
+        The viewer.
+    """
+    viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
+    docks = _open_docks(viewer)
+    main = _main_window(viewer)
+    groups = [[docks[dock_name(kind)] for kind in group] for group in DOCKS]
+    for group in groups:
+        for dock in group:
+            dock.setFloating(False)
+            main.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    firsts = [group[0] for group in groups]
+    for above, below in itertools.pairwise(firsts):
+        main.splitDockWidget(above, below, Qt.Orientation.Vertical)
+    for group in groups:
+        for one, following in itertools.pairwise(group):
+            main.tabifyDockWidget(one, following)
+        group[0].raise_()
+    main.setTabPosition(
+        Qt.DockWidgetArea.RightDockWidgetArea, main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
+    )
+    main.resizeDocks(firsts, [340, 360, 300], Qt.Orientation.Vertical)
+    main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
+    compat.show_scale_bar(viewer)
+    return viewer
+
+
+class Workbench(QWidget):
+    """What the menu opens: it opens all docks and goes away."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = unwrapped(napari_viewer)
+        # Not at once: napari is about to put this widget into a dock of its own.
+        QTimer.singleShot(0, self._open)
+
+    def _open(self) -> None:
+        viewer, self._viewer = self._viewer, None
+        open_workbench(viewer)
+        viewer.window.remove_dock_widget(self)
+        self.deleteLater()
+
+
+def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
+    """Put an analysed image into a viewer, with one cluster selected."""
+    binding = binding_of(viewer)
+    data, options, _ = layer_data(analysis.micrograph)
+    layer = viewer.add_image(data, **options)
+    image = binding.ensure_image(layer)
+    binding.session.set_analysis(analysis, f"analyse {image}")
+    binding.label_mode.on = True
+    typical = _typical_cluster(analysis)
+    if typical is not None:
+        binding.session.select({(image, typical)})
+    return binding
+
+
+def _typical_cluster(analysis: Analysis) -> int | None:
+    """A cluster that is worth a first look: whole, alone, and rather certain."""
+    table = analysis.table
+    whole = table[~(table["touches_border"] | table["touches_neighbour"])]
+    chosen = whole if len(whole) else table
+    if not len(chosen):
+        return None
+    order = chosen.sort_values("confidence", ascending=False, kind="stable")
+    return int(order["cluster_id"].iloc[len(order) // 4])
+
+
+def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:
+    """A window with an analysed image and every dock in place.
+
+    Parameters
+    ----------
+    analysis
+        What to show.
+    screenshot
+        A PNG of the whole window is written here once everything is painted.
+    block
+        Whether to hand over to the window until it is closed.
+
+    Returns
+    -------
+    napari.Viewer
+        The viewer; closed already if ``block``.
+
+    Raises
+    ------
+    AtomicityError
+        If the window is not painted within a minute.
+    """
+    viewer = napari.Viewer(title="Atomicity", show_welcome_screen=False)
+    main = _main_window(viewer)
+    available = QApplication.primaryScreen().availableGeometry().size()
+    main.resize(available.boundedTo(QSize(1600, 1000)))
+    open_workbench(viewer)
+    binding = show_analysis(viewer, analysis)
+    image = analysis.micrograph.name
+    _process_until(lambda: _complete(binding, image, analysis))
+    viewer.reset_view()
+    _process_until(lambda: not tasks.running(binding.session))
+    if screenshot is not None:
+        viewer.window.screenshot(str(screenshot), flash=False, canvas_only=False)
+    if block:
+        napari.run()
+    return viewer
+
+
+def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
+    points = binding.points_layer(image)
+    maps = [binding.class_map_layer(image, c) for c in analysis.class_maps]
+    return (
+        points is not None
+        and len(points.data) == len(analysis.table)
+        and all(m is not None for m in maps)
+        and not tasks.running(binding.session)
+    )
+
+
+def _process_until(done: Callable[[], bool]) -> None:
+    """Let the window work until something is true, and then until it has nothing left to do.
+
+    Raises
+    ------
+    AtomicityError
+        If that takes too long.
+    """
+    limit = time.monotonic() + _PAINT_TIMEOUT_S
+    with _idle_flag() as idle:
+        while not (done() and idle()):
+            if time.monotonic() > limit:
+                raise AtomicityError(
+                    "the window was not painted in time",
+                    advice="The display may be very slow; try again",
+                )
+            QApplication.processEvents()
+
+
+@contextmanager
+def _idle_flag() -> Iterator[Callable[[], bool]]:
+    """True once a timer that only fires when nothing else waits has fired a few times."""
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    timer.start(0)
+    try:
+        yield lambda: count > 20
+    finally:
+        timer.stop()
