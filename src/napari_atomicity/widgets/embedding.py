@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -151,6 +151,10 @@ def without_place(analysis: Analysis) -> int:
     embedded = np.isfinite(analysis.embedding).all(axis=1)
     placed = np.isfinite(analysis.table[["umap_1", "umap_2"]].to_numpy(float)).all(axis=1)
     return int((embedded & ~placed).sum())
+
+
+def _model_id(analysis: Analysis) -> str | None:
+    return analysis.parameters.get("model", {}).get("model_id")
 
 
 # ---- what runs in a worker
@@ -390,19 +394,14 @@ class Embedding(QWidget):
     def _take_places(self, placed: list[Analysis]) -> None:
         for result in placed:
             now = self.session.analysis(result.micrograph.name)
-            # Labels may have changed meanwhile; the embedding is what the places belong to.
-            if now is None or now.embedding is not result.embedding:
-                continue
-            table = now.table.copy()
-            for column in ("umap_1", "umap_2"):
-                table[column] = result.table[column].to_numpy()
-            self.session.set_analysis(replace(now, table=table), "place in the map")
+            # Of another model meanwhile: these places are of another map.
+            if now is not None and _model_id(now) == _model_id(result):
+                self.session.fill(result)
 
     def _follow_model(self) -> None:
         """Put the reference points of the model at hand behind the clusters."""
         analysis = next((a for a in self._analyses() if a.embedding.size), None)
-        model = analysis.parameters.get("model", {}) if analysis is not None else {}
-        model_id = model.get("model_id")
+        model_id = None if analysis is None else _model_id(analysis)
         if model_id is None or model_id == self._model_id:
             return
         self._model_id = model_id

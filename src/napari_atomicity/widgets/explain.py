@@ -230,6 +230,7 @@ class Explain(QWidget):
         self.facts.setHorizontalSpacing(10)
         self.facts.setVerticalSpacing(2)
         self.facts.setColumnStretch(1, 1)
+        self._fact_labels: list[tuple[QLabel, QLabel]] = []
 
         inside = QWidget()
         body = QVBoxLayout(inside)
@@ -375,18 +376,20 @@ class Explain(QWidget):
         )
 
     def _show_facts(self, rows: list[tuple[str, str, str]]) -> None:
-        while self.facts.count():
-            widget = self.facts.takeAt(0).widget()
-            widget.setParent(None)
-            widget.deleteLater()
-        for i, (name, value, tooltip) in enumerate(rows):
-            for column, words in enumerate((name, value)):
-                label = QLabel(words)
+        while len(self._fact_labels) < len(rows):
+            name, value = QLabel(), QLabel()
+            value.setWordWrap(True)
+            value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            line = len(self._fact_labels)
+            self.facts.addWidget(name, line, 0, Qt.AlignmentFlag.AlignTop)
+            self.facts.addWidget(value, line, 1, Qt.AlignmentFlag.AlignTop)
+            self._fact_labels.append((name, value))
+        for i, labels in enumerate(self._fact_labels):
+            *words, tooltip = rows[i] if i < len(rows) else ("", "", "")
+            for label, text in zip(labels, words, strict=True):
+                label.setText(text)
                 label.setToolTip(tooltip)
-                if column:
-                    label.setWordWrap(True)
-                    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-                self.facts.addWidget(label, i, column, Qt.AlignmentFlag.AlignTop)
+                label.setVisible(i < len(rows))
 
     def _show_message(self, words: str) -> None:
         self.message.setText(words)

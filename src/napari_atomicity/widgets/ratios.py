@@ -67,7 +67,7 @@ def interval(low: float, high: float) -> str:
     """An interval of fractions in per cent."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "–"
-    return f"{100 * low:.1f}–{100 * high:.1f} %"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
 def ratio_bars(ratios: pd.DataFrame, classes: Sequence[str]) -> list[Bar]:
@@ -82,7 +82,7 @@ def ratio_bars(ratios: pd.DataFrame, classes: Sequence[str]) -> list[Bar]:
             row["fraction_low"],
             row["fraction_high"],
             tooltip=f"{row['class']}: {row['count']} clusters, {per_cent(row['fraction'])}, "
-            f"interval {interval(row['fraction_low'], row['fraction_high'])} ({row['method']})",
+            f"interval {interval(row['fraction_low'], row['fraction_high'])} % ({row['method']})",
         )
         for _, row in ratios.iterrows()
         if row["class"] != UNKNOWN
@@ -118,7 +118,7 @@ def summary(table: pd.DataFrame) -> str:
 class RatioModel(QAbstractTableModel):
     """The rows of one scope for a table view."""
 
-    HEADERS = ("Class", "Count", "Fraction", "Interval")
+    HEADERS = ("Class", "Count", "Fraction", "Interval, %")
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -270,12 +270,12 @@ class Ratios(QWidget):
         """The ratios of the scope that is shown."""
         if not len(self.ratios):
             return self.ratios
-        blocks = self.ratios["scope"] == self.scope
-        if self.scope == ALL:
-            # An image may be called "all" as well: the last block is that of all images.
-            starts = blocks & ~blocks.shift(fill_value=False)
-            blocks &= starts.cumsum() == starts.sum()
-        return self.ratios[blocks].reset_index(drop=True)
+        found = self.ratios[self.ratios["scope"] == self.scope]
+        if ALL in self.session.images:  # an image of that name: its rows come first
+            half = len(found) // 2
+            of_all = self.scope_combo.currentText() == ALL_IMAGES
+            found = found.iloc[half:] if of_all else found.iloc[:half]
+        return found.reset_index(drop=True)
 
     def _show(self, *_: object) -> None:
         ratios, classes = self.shown(), self.session.classes()

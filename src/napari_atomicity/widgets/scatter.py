@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.path import Path as Polygon
-from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtGui import QCursor, QPalette
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import scene
-from vispy.util import keys
 
 PICK_RADIUS_PX = 10
 """How near to a point the mouse must be, in logical pixels of the screen."""
@@ -74,8 +73,9 @@ def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
 class Scatter(QWidget):
     """Points in a plane, with a background cloud, a highlight and a lasso.
 
-    Drag pans, the wheel zooms, a click picks the nearest point; Shift and drag, or drag while
-    `lasso` is on, draws a lasso. Shift adds to what is picked, Ctrl takes away.
+    Drag pans (with the middle button always), the wheel zooms, a click picks the nearest point;
+    Shift and drag, or drag while `lasso` is on, draws a lasso, which Escape ends. Shift adds to
+    what is picked, Ctrl takes away.
 
     Signals: ``picked(rows, mode)`` with mode "replace", "add" or "remove"; ``activated(row)`` at
     a double click.
@@ -100,13 +100,20 @@ class Scatter(QWidget):
         self._dragging = False
         self._path: list[np.ndarray] | None = None
         self._user_moved = False
+        kinds = QEvent.Type
+        self._handlers: dict[QEvent.Type, Callable[..., bool]] = {
+            kinds.MouseButtonPress: self._on_press,
+            kinds.MouseMove: self._on_move,
+            kinds.MouseButtonRelease: self._on_release,
+            kinds.MouseButtonDblClick: self._on_double_click,
+            kinds.Wheel: self._on_wheel,
+            kinds.Leave: self._on_leave,
+            kinds.KeyPress: self._on_key,
+        }
 
         self.canvas = scene.SceneCanvas(keys=None, show=False)
         view = self.canvas.central_widget.add_view()
-        # Its mouse handling would render the scene at each click to find out what was hit.
-        view.interactive = False
         view.camera = scene.PanZoomCamera(aspect=1)
-        view.camera.interactive = False
         self._view = view
         self._behind = self._markers(view.scene, order=0)
         self._points = self._markers(view.scene, order=1)
@@ -119,17 +126,12 @@ class Scatter(QWidget):
         self._line = scene.visuals.Line(parent=self.canvas.scene, width=1.5, antialias=True)
         self._line.visible = False
 
-        events = self.canvas.events
-        events.mouse_press.connect(self._on_press)
-        events.mouse_move.connect(self._on_move)
-        events.mouse_release.connect(self._on_release)
-        events.mouse_double_click.connect(self._on_double_click)
-        events.mouse_wheel.connect(self._on_wheel)
-        events.key_press.connect(self._on_key)
-
         native = self.canvas.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         native.setMouseTracking(True)
+        # Before vispy, which drops moves that follow one another quickly and renders the scene at
+        # each click to find out what was hit.
+        native.installEventFilter(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(native)
@@ -300,24 +302,32 @@ class Scatter(QWidget):
         return int(self._rows[index]) if index < len(self._rows) else -1
 
     # ---- mouse and keys
-    def _on_press(self, event) -> None:
-        if event.button != 1:
-            return
-        QToolTip.hideText()
-        self._press = np.array(event.pos[:2], float)
-        self._last = self._press
-        self._dragging = False
-        drawing = self._lasso or keys.SHIFT in event.modifiers or keys.CONTROL in event.modifiers
-        self._path = [self._press] if drawing else None
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Take the events of the canvas that are for the plot; vispy sees the others."""
+        handle = self._handlers.get(event.type())
+        return handle(event) if handle is not None else False
 
-    def _on_move(self, event) -> None:
-        here = np.array(event.pos[:2], float)
+    def _on_press(self, event: QMouseEvent) -> bool:
+        QToolTip.hideText()
+        self._end_drag()
+        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
+            self._press = self._last = _place(event)
+            keys = _SHIFT | _CONTROL
+            drawing = self._lasso or bool(event.modifiers() & keys)
+            if drawing and event.button() == Qt.MouseButton.LeftButton:
+                self._path = [self._press]
+        return True
+
+    def _on_move(self, event: QMouseEvent) -> bool:
+        here = _place(event)
         if self._press is None:
             self._hover(here)
-            return
-        if not self._dragging and np.hypot(*(here - self._press)) < _DRAG_PX:
-            return
-        self._dragging = True
+        elif self._dragging or np.hypot(*(here - self._press)) >= _DRAG_PX:
+            self._dragging = True
+            self._drag_to(here)
+        return True
+
+    def _drag_to(self, here: np.ndarray) -> None:
         if self._path is None:
             before, now = self.to_data(np.array([self._last, here]))
             self._view.camera.pan(before - now)
@@ -329,35 +339,44 @@ class Scatter(QWidget):
             self.canvas.update()
         self._last = here
 
-    def _on_release(self, event) -> None:
-        if event.button != 1 or self._press is None:
-            return
+    def _on_release(self, event: QMouseEvent) -> bool:
         path, dragged, press = self._path, self._dragging, self._press
         self._end_drag()
-        mode = _mode(event.modifiers)
+        mode = _mode(event.modifiers())
+        if press is None or event.button() != Qt.MouseButton.LeftButton:
+            return True
         if not dragged:
             row = self.row_at(press)
-            rows = np.array([row] if row >= 0 else [], np.int64)
-            if mode == ADD and row >= 0 and row in self._highlighted:
+            if mode == ADD and row in self._highlighted:
                 mode = REMOVE  # a second Shift-click takes it back
-            if len(rows) or mode == REPLACE:
-                self.picked.emit(rows, mode)
+            if row >= 0 or mode == REPLACE:
+                self.picked.emit(np.array([row] if row >= 0 else [], np.int64), mode)
         elif path is not None:
             self.picked.emit(rows_in_polygon(self._xy, self.to_data(np.array(path))), mode)
+        return True
 
-    def _on_double_click(self, event) -> None:
-        row = self.row_at(event.pos[:2])
-        if event.button == 1 and row >= 0:
+    def _on_double_click(self, event: QMouseEvent) -> bool:
+        row = self.row_at(_place(event))
+        if event.button() == Qt.MouseButton.LeftButton and row >= 0:
             self.activated.emit(row)
+        return True
 
-    def _on_wheel(self, event) -> None:
-        centre = self.to_data(np.array(event.pos[:2]))[0]
-        self._view.camera.zoom(_ZOOM_PER_NOTCH ** -event.delta[1], tuple(centre))
+    def _on_wheel(self, event: QWheelEvent) -> bool:
+        centre = self.to_data(_place(event))[0]
+        notches = event.angleDelta().y() / 120
+        self._view.camera.zoom(_ZOOM_PER_NOTCH**-notches, tuple(centre))
         self._user_moved = True
+        return True
 
-    def _on_key(self, event) -> None:
-        if event.key == keys.ESCAPE:
-            self._end_drag()
+    def _on_leave(self, event: QEvent) -> bool:
+        self._hovered = -1
+        return False
+
+    def _on_key(self, event: QKeyEvent) -> bool:
+        if event.key() != Qt.Key.Key_Escape or self._press is None:
+            return False
+        self._end_drag()
+        return True
 
     def _end_drag(self) -> None:
         self._press, self._path, self._dragging = None, None, False
@@ -392,7 +411,16 @@ class Scatter(QWidget):
         self.set_highlight(self._highlighted)
 
 
-def _mode(modifiers: Sequence[object]) -> str:
-    if keys.CONTROL in modifiers:
+_SHIFT = Qt.KeyboardModifier.ShiftModifier
+_CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+def _mode(modifiers: Qt.KeyboardModifier) -> str:
+    if modifiers & _CONTROL:
         return REMOVE
-    return ADD if keys.SHIFT in modifiers else REPLACE
+    return ADD if modifiers & _SHIFT else REPLACE
+
+
+def _place(event: QMouseEvent | QWheelEvent) -> np.ndarray:
+    """Where the mouse is, in logical pixels of the canvas."""
+    return np.array([event.position().x(), event.position().y()])

@@ -1,0 +1,348 @@
+"""The Explain dock: the right pictures of the right cluster, in register."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.errors import ModelError
+from napari_atomicity.widgets import explain as docks
+from napari_atomicity.widgets.binding import session_of
+from napari_atomicity.widgets.explain import (
+    NOT_CLASSIFIED,
+    NOTHING_SELECTED,
+    Explain,
+    facts,
+    novelty_in_words,
+    ordered,
+)
+from napari_atomicity.widgets.patchview import (
+    PatchView,
+    Tile,
+    compose,
+    enlarge,
+    grey,
+    scale_bar_nm,
+)
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    session.set_analysis(made_up(40))
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot):
+    dock = Explain(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(300, 640)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    return dock
+
+
+class Model:
+    """Class maps that tell their class."""
+
+    def class_maps(self, patches, label):
+        n = len(patches["raw"])
+        value = 1.0 + CLASSES.index(label)
+        return {c: np.full((n, 14, 14), value, np.float32) for c in patches}
+
+
+def said(dock) -> str:
+    """Every word that a person reads in the dock."""
+    return "\n".join(w.text() for w in dock.findChildren(QLabel) if w.isVisible())
+
+
+# ---- pictures
+@pytest.mark.parametrize("cell", [(0, 0), (3, 7), (13, 13), (13, 0)])
+def test_a_class_map_lies_where_it_belongs_to_half_a_pixel(cell):
+    coarse = np.zeros((14, 14))
+    coarse[cell] = 1
+    fine = enlarge(coarse, 56)
+    where = np.array(np.nonzero(fine == fine.max())).mean(axis=1)
+    inside = [0 < c < 13 for c in cell]
+    # The middle of a cell of 4 pixels lies between its 2nd and 3rd. At the edge the brightest
+    # part goes on to the edge, so there only the inner axes can be compared.
+    expected = 4 * np.array(cell) + 1.5
+    assert where[inside] == pytest.approx(expected[inside], abs=1e-6)
+    weights = fine / fine.sum()
+    mean = np.array([(weights * g).sum() for g in np.mgrid[:56, :56]])
+    assert mean == pytest.approx(expected, abs=1.0)
+
+
+def test_patch_and_map_are_painted_in_register():
+    patch = np.zeros((56, 56))
+    patch[20:24, 40:44] = 1  # one cell of the map
+    coarse = np.zeros((14, 14))
+    coarse[5, 10] = 1
+
+    def centre(weights):
+        return np.array([(weights * g).sum() / weights.sum() for g in np.indices(weights.shape)])
+
+    plain = compose(patch)[..., 0].astype(float)
+    explained = compose(np.zeros((56, 56)), coarse)[..., 0].astype(float)
+    assert plain.shape == explained.shape == (280, 280)
+    assert centre(explained) == pytest.approx(centre(plain), abs=0.5)
+
+
+def test_a_map_speaks_against_nothing_and_may_be_missing():
+    patch = np.random.default_rng(0).normal(size=(56, 56))
+    dark = compose(patch, np.full((14, 14), np.nan))
+    assert (dark == compose(patch, np.full((14, 14), -1.0))).all()
+    bright = compose(patch, np.ones((14, 14)))
+    assert bright.mean() > dark.mean() + 50
+    half = compose(patch, np.ones((14, 14)), top=2.0)
+    assert dark.mean() < half.mean() < bright.mean()
+
+
+def test_grey_survives_flat_and_broken_patches():
+    assert grey(np.full((4, 4), np.nan)).tolist() == np.zeros((4, 4)).tolist()
+    assert np.isfinite(grey(np.full((4, 4), 7.0))).all()
+    patch = np.arange(16.0).reshape(4, 4)
+    patch[0, 0] = np.inf
+    stretched = grey(patch)
+    assert stretched.min() >= 0 and stretched.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("field_of_view_nm", "length_nm"), [(2.8, 1.0), (4.5, 2.0), (0.5, 0.2), (0.0, 0.0)]
+)
+def test_scale_bars_are_round_and_fit(field_of_view_nm, length_nm):
+    assert scale_bar_nm(field_of_view_nm) == length_nm
+
+
+def test_the_scale_bar_is_as_long_as_it_says(qtbot):
+    view = PatchView()
+    qtbot.addWidget(view)
+    view.show_tiles([Tile("raw", np.zeros((56, 56)))], 2.8)
+    view.resize(280, view.heightForWidth(280))
+    picture = view.grab().toImage()
+    box = view._boxes()[0]
+    y = round(box.bottom() - 0.05 * box.width())
+    white = [x for x in range(picture.width()) if picture.pixelColor(x, y).lightness() > 200]
+    assert len(white) == pytest.approx(box.width() / 2.8, abs=2)
+
+
+def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
+    view = PatchView()
+    qtbot.addWidget(view)
+    view.show_tiles([Tile(str(i), np.zeros((8, 8))) for i in range(4)], 2.8)
+    view.resize(280, view.heightForWidth(280))
+    assert len({box.top() for box in view._boxes()}) == 2
+    wide = 1200
+    view.resize(wide, view.heightForWidth(wide))
+    assert len({box.top() for box in view._boxes()}) == 1
+    for box in view._boxes():
+        assert view.rect().toRectF().contains(box)
+
+
+# ---- words
+def test_novelty_is_said_in_words():
+    assert novelty_in_words(1.01) == "unlike anything learnt"
+    assert novelty_in_words(0.3) == "like what was learnt"
+    assert novelty_in_words(np.nan) == ""
+
+
+def test_facts_of_a_cluster_that_was_only_detected():
+    table = made_up(5).table.assign(
+        confidence=np.nan, prediction_set="", ood_score=np.nan, touches_border=True
+    )
+    assert [name for name, *_ in facts(table.iloc[0])] == ["Diameter", "Note"]
+
+
+def test_selected_clusters_come_in_a_stable_order():
+    keys = frozenset({("b", 2), ("a", 9), ("b", 1), ("a", 1)})
+    assert ordered(keys, ["a", "b"], "b") == [("b", 1), ("b", 2), ("a", 1), ("a", 9)]
+
+
+# ---- the dock
+def test_a_selected_cluster_is_explained(dock, session):
+    assert NOTHING_SELECTED in said(dock)
+    session.select([("field", 13)])
+    words, row = said(dock), session.table("field").iloc[12]
+    assert "Pt41" in words and "predicted" in words
+    assert f"{row['diameter_nm']:.2f} nm" in words
+    assert f"{100 * row['confidence']:.0f} %" in words
+    assert novelty_in_words(row["ood_score"]) in words
+    assert [bar.label for bar in dock.bars.bars] == CLASSES
+    assert [bar.value for bar in dock.bars.bars] == pytest.approx(
+        row[[f"p_{c}" for c in CLASSES]].tolist()
+    )
+    strong = [bar.label for bar in dock.bars.bars if bar.strong]
+    assert strong == ["Pt41"]
+    assert {b.label for b in dock.bars.bars if b.marked} == set(row["prediction_set"].split("|"))
+
+    analysis = session.analysis("field")
+    titles = [tile.title for tile in dock.patches.tiles]
+    assert titles == ["raw", "class map raw · Pt41", "LCN", "class map LCN · Pt41"]
+    for tile, channel in zip(dock.patches.tiles, ["raw", "raw", "LCN", "LCN"], strict=True):
+        assert tile.patch is not None and (tile.patch == analysis.patches[channel][12]).all()
+        if tile.class_map is not None:
+            assert (tile.class_map == analysis.class_maps[channel][12]).all()
+    assert len({t.top for t in dock.patches.tiles if t.class_map is not None}) == 1
+
+    session.select([])
+    assert NOTHING_SELECTED in said(dock) and "Pt41" not in said(dock)
+
+
+def test_everything_fits_a_narrow_dock(dock, session):
+    session.select([("field", 13)])
+    dock.resize(300, 600)
+    dock.grab()
+    for widget in (dock.patches, dock.bars, dock.class_combo, dock.focus_button):
+        assert widget.isVisible()
+        right = widget.mapTo(dock, widget.rect().topRight()).x()
+        assert right <= 300, widget
+
+
+def test_the_pictures_are_painted(dock, session, qtbot):
+    session.select([("field", 5)])
+    qtbot.waitUntil(lambda: dock.patches.height() > 200)
+    picture = dock.patches.grab().toImage()
+    raw, explained = dock.patches._boxes()[:2]
+    middle = [picture.pixelColor(b.center().toPoint()) for b in (raw, explained)]
+    assert middle[0].lightness() > 180 and middle[0].hsvSaturation() < 10
+    assert middle[1].hsvSaturation() > 40
+
+
+def test_the_arrows_walk_through_the_image_and_round(dock, session):
+    QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 1)}
+    assert "1 of 40" in said(dock)
+    QTest.mouseClick(dock.previous_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 40)}
+    QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 1)}
+
+
+def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, session):
+    chosen = {("field", i) for i in (7, 3, 30)}
+    session.select(chosen)
+    assert "1 of 3 selected" in said(dock)
+    seen = []
+    for _ in range(3):
+        seen.append(dock._shown)
+        QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert seen == [("field", 3), ("field", 7), ("field", 30)]
+    assert session.selection == chosen
+
+
+def test_a_correction_is_said_and_undone(dock, session):
+    session.select([("field", 1)])
+    session.relabel([("field", 1)], "Pt70")
+    assert "Pt70" in dock.title.text() and "the model says Pt19" in dock.title.text()
+    assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
+    assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
+    session.undo()
+    assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()
+
+
+def test_a_cluster_that_goes_away_is_no_longer_shown(dock, session):
+    session.select([("field", 1)])
+    session.remove_clusters("field", [1])
+    assert NOTHING_SELECTED in said(dock)
+
+
+def test_a_cluster_that_is_not_classified_says_so(dock, session):
+    analysis = session.analysis("field")
+    session.set_analysis(
+        replace(analysis, patches={}, class_maps={}, embedding=np.empty((0, 0), np.float32))
+    )
+    session.select([("field", 2)])
+    assert NOT_CLASSIFIED in said(dock)
+    assert not dock.class_combo.isVisible()
+
+
+def test_show_in_image_asks_for_it(dock, session):
+    asked = []
+    session.focus_requested.connect(asked.append)
+    session.select([("field", 4)])
+    QTest.mouseClick(dock.focus_button, Qt.MouseButton.LeftButton)
+    assert asked == [("field", 4)]
+
+
+# ---- maps of another class
+def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
+    monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
+    session.select([("field", 1)])
+    dock.class_combo.setCurrentText("Pt55")
+    dock.class_combo.activated.emit(dock.class_combo.currentIndex())
+    assert session.explained_class == "Pt55"
+    assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"], "not the maps of another class"
+    settle(viewer)
+    titles = [t.title for t in dock.patches.tiles]
+    assert titles == ["raw", "class map raw · Pt55", "LCN", "class map LCN · Pt55"]
+    assert (dock.patches.tiles[1].class_map == 4).all()
+
+    session.select([("field", 2)])
+    session.select([("field", 3)])  # before the maps of the other have come
+    settle(viewer)
+    assert dock._chosen_for[0] == ("field", 3)
+    assert len(dock.patches.tiles) == 4
+
+    session.explained_class = None  # by another dock
+    assert dock.class_combo.currentText() == docks.PREDICTED
+    assert dock.patches.tiles[1].title == "class map raw · Pt41"
+
+
+def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, monkeypatch):
+    def gone(analysis):
+        raise ModelError("the model is not at hand", advice="Classify again")
+
+    monkeypatch.setattr(docks, "classifier_of", gone)
+    session.select([("field", 1)])
+    before = len(notification_manager.records)
+    session.explained_class = "Pt55"
+    settle(viewer)
+    session.relabel([("field", 9)], "Pt19")
+    settle(viewer)
+    said_now = [r.message for r in notification_manager.records[before:]]
+    assert said_now and all("Classify again" in words for words in said_now)
+    assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"]
+
+
+# ---- life
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
+    signals = [
+        session.analysis_changed,
+        session.selection_changed,
+        session.current_changed,
+        session.explained_class_changed,
+    ]
+    before = [len(s) for s in signals]
+    dock = Explain(viewer)
+    viewer.window.add_dock_widget(dock, name="Explain")
+    session.select([("field", 1)])
+    assert [len(s) for s in signals] == [n + 1 for n in before]
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(dock)
+    del dock
+
+    def let_go():
+        gc.collect()
+        return gone() is None
+
+    qtbot.waitUntil(let_go)
+    assert [len(s) for s in signals] == before
+
+
+def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, session, qtbot):
+    dock = Explain(viewer)
+    before = len(session.selection_changed)
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    assert len(session.selection_changed) == before - 1
+    session.select([("field", 1)])
