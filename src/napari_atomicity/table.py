@@ -111,7 +111,7 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
         elif dtype == _TEXT:
             out[name] = table[name].astype(object).where(table[name].notna(), "").astype(object)
         else:
-            out[name] = table[name].astype(dtype)
+            out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
     stale = {c for c in table.columns if str(c).startswith("p_")}
     extra = {c: table[c] for c in table.columns if c not in out and c not in stale}
     return pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)

@@ -111,7 +111,7 @@ class Classifier:
             raise ModelError(
                 f"the weights of {card.name!r} don't fit its card", advice=str(error)
             ) from error
-        self.network.eval().to(device, memory_format=torch.channels_last)
+        self.network.eval().to(device)
         self.reference_embedding = tensors.get("reference.embedding", np.empty((0, 0), np.float32))
         self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))

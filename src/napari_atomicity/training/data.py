@@ -1,0 +1,272 @@
+"""Labelled patches: from size-selected images, or from simulated fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+
+from ..detection import detect
+from ..detection.patches import extract_patches
+from ..errors import AtomicityError, ReadError
+from ..model.card import PatchSettings
+from ..model.intensity_scale import usable
+from ..progress import Progress, Stop, check, report
+from ..simulation.fields import random_settings, simulate_field
+from ..simulation.imaging import cross_section_nm2
+from ..simulation.structures import Isomer
+
+MATCH_NM = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSet:
+    """Detected clusters of known class.
+
+    Parameters
+    ----------
+    table
+        The cluster table, N rows, with ``truth`` (class, or "" where a detection is none) and,
+        from simulation, ``true_intensity_per_atom``.
+    patches
+        Channel → (N, P, P); the raw channel in background-subtracted counts, not yet divided by
+        the intensity of an atom.
+    left_out
+        Reason → number of detections that were not used.
+    """
+
+    table: pd.DataFrame
+    patches: dict[str, np.ndarray]
+    left_out: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: np.ndarray) -> PatchSet:
+        """Some of the rows, by boolean mask or index."""
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return replace(
+            self,
+            table=self.table.iloc[index].reset_index(drop=True),
+            patches={c: p[index] for c, p in self.patches.items()},
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[PatchSet]) -> PatchSet:
+        """Several sets as one."""
+        left_out: dict[str, int] = {}
+        for part in parts:
+            for reason, n in part.left_out.items():
+                left_out[reason] = left_out.get(reason, 0) + n
+        return cls(
+            pd.concat([p.table for p in parts], ignore_index=True),
+            {c: np.concatenate([p.patches[c] for p in parts]) for c in parts[0].patches},
+            left_out,
+        )
+
+
+def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
+    """(N,) bool, true for the held-out share: whole images, of every class in turn."""
+    held = np.zeros(len(table), bool)
+    label_of = table.groupby("image")["truth"].agg(lambda s: s.mode().iloc[0])
+    for name in sorted(label_of.unique()):
+        images = np.array(sorted(label_of.index[label_of == name]))
+        rng.shuffle(images)
+        n = max(1, round(share * len(images))) if len(images) > 1 else 0
+        held |= table["image"].isin(images[:n]).to_numpy()
+    return held
+
+
+# ---- size-selected images
+
+
+def from_folder(
+    data_dir: Path,
+    settings: PatchSettings | None = None,
+    pixel_size_nm: float | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> tuple[PatchSet, list[str]]:
+    """Every detected cluster of ``data_dir/<class>/*.tif`` has the class of its folder.
+
+    Left out, and counted: clusters cut by the border, touching ones, and outliers in diameter or
+    intensity within their image (an aggregate, a speck).
+
+    Parameters
+    ----------
+    data_dir
+        With a folder per class, such as ``Pt19``.
+    settings
+        Geometry of the patches.
+    pixel_size_nm
+        For images without calibration.
+    progress, stop
+        Called between images.
+
+    Returns
+    -------
+    PatchSet
+        The clusters.
+    list of str
+        The classes, ordered by their number of atoms.
+
+    Raises
+    ------
+    ReadError
+        If there are fewer than two classes, or an image can't be read.
+    AtomicityError
+        If nothing usable is detected in a class.
+    """
+    from ..io.images import find_images, load
+
+    settings = settings or PatchSettings()
+    folders = (
+        [p for p in sorted(Path(data_dir).iterdir()) if p.is_dir()]
+        if Path(data_dir).is_dir()
+        else []
+    )
+    if len(folders) < 2:
+        raise ReadError(
+            "a folder per class is needed, at least two",
+            data_dir,
+            "Put the images of each class into a folder of its name, such as Pt19",
+        )
+    folders.sort(key=lambda p: (number_of_atoms(p.name), p.name))
+    files = [(f.name, path) for f in folders for path in find_images([f])]
+    parts = []
+    for i, (label, path) in enumerate(files):
+        check(stop)
+        report(progress, i, len(files), f"Finding clusters in {path.name}")
+        micrograph = load(path, pixel_size_nm)
+        micrograph = replace(micrograph, name=f"{label}/{path.name}")
+        table = detect(micrograph, stop=stop).table
+        patches = extract_patches(micrograph, table, settings, 1.0, stop)
+        parts.append(_cleaned(PatchSet(table.assign(truth=label), patches, {})))
+    whole = PatchSet.join(parts)
+    classes = [f.name for f in folders]
+    empty = [c for c in classes if not (whole.table["truth"] == c).any()]
+    if empty:
+        raise AtomicityError(
+            f"no usable cluster was found in {', '.join(empty)}",
+            data_dir,
+            "Look at the images with `atomicity analyse`, check the pixel size",
+        )
+    return whole, classes
+
+
+def number_of_atoms(name: str) -> int:
+    """The last number in a class's name, 0 if there is none."""
+    digits = "".join(ch if ch.isdigit() else " " for ch in name).split()
+    return int(digits[-1]) if digits else 0
+
+
+def _cleaned(part: PatchSet) -> PatchSet:
+    table = part.table
+    border = table["touches_border"].to_numpy(bool)
+    touching = table["touches_neighbour"].to_numpy(bool) & ~border
+    whole = usable(table)
+    outlier = np.zeros(len(table), bool)
+    if whole.sum() >= 5:
+        for column in ("integrated_intensity", "diameter_nm"):
+            value = np.log(np.clip(table[column].to_numpy(float), 1e-12, None))
+            middle = np.median(value[whole])
+            spread = 1.4826 * np.median(np.abs(value[whole] - middle))
+            outlier |= np.abs(value - middle) > 4 * max(spread, 0.08)
+    outlier &= whole
+    keep = whole & ~outlier
+    left_out = {
+        "border": int(border.sum()),
+        "touching": int(touching.sum()),
+        "outlying": int(outlier.sum()),
+    }
+    return replace(part.take(keep), left_out=left_out)
+
+
+# ---- simulation
+
+
+def from_simulation(
+    library: Sequence[Isomer],
+    classes: Sequence[str],
+    n_fields: int,
+    seed: int,
+    settings: PatchSettings | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> PatchSet:
+    """Clusters detected in simulated fields, by the same code as in real ones.
+
+    Parameters
+    ----------
+    library
+        Isomers; give training and test sets libraries that share none.
+    classes
+        In order of size.
+    n_fields
+        Fields to simulate; their conditions are drawn by `random_settings`.
+    seed
+        The same seed gives the same patches, whatever the workers.
+    settings
+        Geometry of the patches.
+    workers
+        Processes.
+    progress, stop
+        Called between fields.
+    """
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n_fields)]
+    job = partial(_simulated, list(library), list(classes), settings or PatchSettings())
+    parts = []
+    if workers == 1:
+        for i, field_seed in enumerate(seeds):
+            check(stop)
+            parts.append(job(field_seed))
+            report(progress, i + 1, n_fields, "Simulating fields")
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            for i, part in enumerate(pool.map(job, seeds, chunksize=4)):
+                if stop is not None and stop():
+                    pool.shutdown(cancel_futures=True)
+                    check(stop)
+                parts.append(part)
+                report(progress, i + 1, n_fields, "Simulating fields")
+    return PatchSet.join(parts)
+
+
+def _simulated(
+    library: list[Isomer], classes: list[str], patch: PatchSettings, seed: int
+) -> PatchSet:
+    settings = random_settings(classes, np.random.default_rng(seed))
+    made = simulate_field(library, settings, seed, name=f"simulated-{seed}")
+    table = detect(made.micrograph).table
+    patches = extract_patches(made.micrograph, table, patch)
+    rows, truths = match(table, made.truth, settings.pixel_size_nm)
+    label = np.full(len(table), "", object)
+    label[rows] = made.truth["label"].to_numpy()[truths]
+    electrons_per_nm2 = settings.microscope.dose_e_per_a2 * 100 * settings.pixel_size_nm**2
+    element = classes[0].rstrip("0123456789")
+    per_atom = electrons_per_nm2 * settings.microscope.gain * cross_section_nm2(element)
+    table = table.assign(truth=label, true_intensity_per_atom=per_atom)
+    return PatchSet(table, patches, {})
+
+
+def match(
+    found: pd.DataFrame, truth: pd.DataFrame, pixel_nm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (rows of found, rows of truth) within half a diameter, at least `MATCH_NM`."""
+    if len(found) == 0 or len(truth) == 0:
+        return np.empty(0, int), np.empty(0, int)
+    apart = pixel_nm * np.hypot(
+        found["y_px"].to_numpy()[:, None] - truth["y_px"].to_numpy(),
+        found["x_px"].to_numpy()[:, None] - truth["x_px"].to_numpy(),
+    )
+    allowed = apart <= np.maximum(truth["diameter_nm"].to_numpy() / 2, MATCH_NM)
+    rows, columns = linear_sum_assignment(np.where(allowed, apart, 1e6))
+    good = allowed[rows, columns]
+    return rows[good], columns[good]
