@@ -285,7 +285,7 @@ def record(
     if scan.streaks > 0:
         hit = rng.random(scattered.shape[0]) < scan.streaks
         fade = np.exp(-np.arange(scattered.shape[1]) / (0.2 * scattered.shape[1]))
-        signal[hit] += level * rng.uniform(0.05, 0.4, (hit.sum(), 1)) * fade
+        signal[hit] += level * rng.uniform(0.05, 0.4, (np.count_nonzero(hit), 1)) * fade
     signal += microscope.black_level
     signal += rng.normal(0, microscope.read_noise, signal.shape)
     return np.clip(np.round(signal), 0, 65535).astype(np.uint16)
