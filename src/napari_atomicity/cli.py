@@ -185,9 +185,10 @@ def analyse(
         "diameter_min_nm": diameter_min_nm,
         "diameter_max_nm": diameter_max_nm,
     }
-    detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
-    if detection.diameter_min_nm >= detection.diameter_max_nm:
-        raise typer.BadParameter("the smallest diameter must be below the largest")
+    try:
+        detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
+    except AtomicityError as error:
+        raise typer.BadParameter(str(error)) from None
     run, _ = _run(images, out, Request(model, device, pixel_size_nm, umap, detection))
     if as_json:
         _print_json(run.summary())
@@ -307,7 +308,7 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
     watchdog.daemon = True
     watchdog.start()
     try:
-        open_demo(analysis, screenshot=screenshot, block=False)
+        open_demo(analysis, screenshot=screenshot, block=False).close()
     finally:
         watchdog.cancel()
 
@@ -354,6 +355,86 @@ def evaluate(
     beside = truth.parent / "images.csv"
     images = read_table(beside) if beside.is_file() else None
     _print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))
+
+
+@app.command()
+@_guarded
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for images, truth.csv and settings.json.")],
+    fields: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
+    classes: Annotated[
+        str, typer.Option(help="Separated by commas, each a metal and a number of atoms.")
+    ] = "Pt19,Pt30,Pt41,Pt55,Pt70",
+    seed: Annotated[int, typer.Option(min=0, help="Of structures, conditions and noise.")] = 0,
+    isomers: Annotated[int, typer.Option(min=1, help="Structures per class.")] = 20,
+    size_px: Annotated[int | None, typer.Option(min=64, help="Edge of the images.")] = None,
+    pixel_size_nm: Annotated[float | None, typer.Option(min=1e-3, max=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate images of clusters on carbon, with the truth beside them."""
+    from .simulation.fields import write_fields
+
+    overrides: dict[str, Any] = {}
+    if size_px is not None:
+        overrides["shape_px"] = (size_px, size_px)
+    if pixel_size_nm is not None:
+        overrides["pixel_size_nm"] = pixel_size_nm
+    with _Narrator() as narrator:
+        truth = write_fields(
+            out,
+            fields,
+            _listed(classes),
+            seed,
+            isomers,
+            overrides,
+            progress=narrator.progress,
+        )
+    if as_json:
+        _print_json({"truth": truth, "images": fields, "classes": _listed(classes), "seed": seed})
+    _say(f"{fields} images with their truth in {out}")
+
+
+@app.command()
+@_guarded
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with a folder of images for each class.")],
+    out: Annotated[Path, typer.Option(help="The model to write, a .safetensors file.")],
+    channels: Annotated[str, typer.Option(help="raw,LCN or one of them.")] = "raw,LCN",
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
+    ] = None,
+    device: DeviceOption = "auto",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the patches.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the fit.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on size-selected images: DIR/Pt19/*.tif, DIR/Pt30/*.tif and so on."""
+    from .training import train_from_folder
+
+    names = _listed(channels)
+    if not names or not set(names) <= {"raw", "LCN"}:
+        raise typer.BadParameter("channels are raw,LCN or one of them")
+    if out.suffix != ".safetensors":
+        raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
+    with _Narrator() as narrator:
+        card = train_from_folder(
+            data,
+            out,
+            channels=names,
+            seed=seed,
+            epochs=epochs,
+            pixel_size_nm=pixel_size_nm,
+            device=device,
+            progress=narrator.progress,
+        )
+    if as_json:
+        _print_json({"model_id": card.model_id, **card.to_dict()})
+    _say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @app.command()

@@ -128,3 +128,20 @@ def _read_number(descriptor: int, timeout_s: float) -> str | None:
             return None
         text += part
     return text.decode().strip()
+
+
+def _run_on_virtual_display(command: list[str]) -> int:
+    """Exit status of a command that is given a virtual display, on Linux."""
+    if not sys.platform.startswith("linux"):
+        return subprocess.call(command)
+    with virtual_display():
+        return subprocess.call(command)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(_run_on_virtual_display(sys.argv[1:]))
+    except DependencyError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,45 @@
+# All that a person or CI does here. Each target sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint model accuracy bench screenshots clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHON
+# On a virtual display, so that a window of the tests is in nobody's way; nothing where there is a
+# display always.
+HEADLESS := $(BIN)/python -m napari_atomicity.display
+
+help: ## Show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Make .venv and install everything
+	@tools/setup.sh
+
+demo: setup ## Analyse the bundled example and open it in napari
+	$(BIN)/atomicity demo --out demo-output
+
+test: setup lint ## Everything that must pass
+	NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: setup ## Style, types, import contract, manifest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/npe2 validate napari-atomicity
+
+model: setup ## Train the shipped models on simulated images (about an hour)
+	$(BIN)/python -m napari_atomicity.training.shipped
+
+accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
+	$(BIN)/python benchmarks/accuracy.py
+
+bench: setup ## Time per stage, beside the obvious way
+	$(BIN)/python benchmarks/speed.py
+
+screenshots: setup ## The pictures of the documentation
+	$(HEADLESS) $(BIN)/python docs/screenshots.py
+
+clean: ## Remove what was made, the environment too
+	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

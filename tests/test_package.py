@@ -1,0 +1,94 @@
+"""The package as a whole: cheap to import, complete, and one version everywhere."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import napari_atomicity
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "qtpy", "PyQt6", "umap", "numba", "napari", "vispy", "matplotlib", "pandas")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The modules of `HEAVY` that a fresh interpreter has loaded after some code."""
+    program = f"{code}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_after("import napari_atomicity") == set()
+
+
+def test_the_command_line_loads_nothing_heavy_before_its_commands():
+    assert loaded_after("import napari_atomicity.cli") == set()
+
+
+def test_the_core_needs_neither_qt_nor_napari():
+    code = (
+        "import sys\n"
+        "for name in ('qtpy', 'PyQt6', 'PySide6', 'napari', 'vispy', 'magicgui'):\n"
+        "    sys.modules[name] = None\n"
+        "import napari_atomicity.runs, napari_atomicity.session, napari_atomicity.embedding\n"
+        "import napari_atomicity.io.images, napari_atomicity.io.report\n"
+        "import napari_atomicity.simulation.fields, napari_atomicity.statistics.scores\n"
+    )
+    assert not loaded_after(code) & {"umap", "numba"}
+
+
+def test_importing_is_quick():
+    code = (
+        "import time\nstart = time.perf_counter()\nimport napari_atomicity\n"
+        "print(time.perf_counter() - start)"
+    )
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) < 0.3
+
+
+@pytest.mark.parametrize("name", napari_atomicity.__all__)
+def test_public_names_are_there(name):
+    assert getattr(napari_atomicity, name) is not None
+    assert name in dir(napari_atomicity)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = napari_atomicity.nonsense
+
+
+def test_the_version_is_the_same_everywhere():
+    version = napari_atomicity.__version__
+    assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.M)
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_packages_for_debian_are_the_same_everywhere():
+    from napari_atomicity.display import DEBIAN_PACKAGES
+
+    setup = (ROOT / "tools" / "setup.sh").read_text()
+    listed = re.search(r'^packages="([^"]+)"', setup, re.M)[1]
+    assert listed.split() == DEBIAN_PACKAGES.split()
+
+
+def test_torch_is_pinned_for_development_and_open_for_users():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert any(d.startswith("torch>=") for d in project["dependencies"])
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+def test_no_file_is_unpickled():
+    """Models and tables come from strangers: nothing that can run code may be loaded."""
+    forbidden = re.compile(
+        r"\b(import pickle|from pickle|read_pickle|joblib|torch\.load|allow_pickle=True)\b"
+    )
+    found = [p.name for p in (ROOT / "src").rglob("*.py") if forbidden.search(p.read_text())]
+    assert found == []

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes .venv with everything that developing, testing and the demo need, and sees to the system
+# libraries of a window. Does only what is missing: run it as often as you like.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages="xvfb libegl1 libgl1 libgl1-mesa-dri libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-xinerama0 libxcb-shape0 libdbus-1-3 libfontconfig1"
+venv=.venv
+stamp=$venv/.installed
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+        if [ -n "$candidate" ] && "$candidate" -c \
+            'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Python 3.11, 3.12 or 3.13 is needed and was not found. Install it, or name it:" \
+        "make PYTHON=/path/to/python3.12" >&2
+    exit 1
+}
+
+missing_packages() {
+    local package
+    for package in $packages; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || echo "$package"
+    done
+}
+
+system_libraries() {
+    # Other systems bring a display, or name these packages otherwise.
+    [ "$(uname -s)" = Linux ] && command -v dpkg-query >/dev/null || return 0
+    local missing
+    missing=$(missing_packages | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ]; then
+        echo "Installing $missing" >&2
+        # A package list may be stale or absent in a fresh container.
+        apt-get update -qq >&2
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 </dev/null
+    else
+        # Not the end: a desktop may do without some of them, and what needs them says so.
+        echo "These system packages are missing: $missing" >&2
+        echo "If no window opens, install them, then run make again:" >&2
+        echo "    sudo apt-get update && sudo apt-get install -y $missing" >&2
+    fi
+}
+
+make_venv() {
+    local python
+    [ -x "$venv/bin/python" ] && return 0
+    python=$(find_python)
+    echo "Making $venv with $("$python" --version)" >&2
+    "$python" -m venv "$venv" 2>/dev/null && return 0
+    # Debian splits venv off Python.
+    rm -rf "$venv"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2 </dev/null
+        "$python" -m venv "$venv"
+    else
+        echo "A virtual environment could not be made. On Debian or Ubuntu:" \
+            "sudo apt-get install -y python3-venv" >&2
+        exit 1
+    fi
+}
+
+install_package() {
+    # By content, not by time: a fresh checkout has new times.
+    local wanted
+    wanted=$(cat pyproject.toml constraints.txt | cksum)
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
+    echo "Installing napari-atomicity and what it needs (some minutes the first time)" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt -e ".[dev]" >&2
+    echo "$wanted" >"$stamp"
+}
+
+system_libraries
+make_venv
+install_package
