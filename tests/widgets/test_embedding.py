@@ -331,6 +331,29 @@ def test_the_reference_lies_behind_with_its_names(dock, reference):
     assert 0 < left < right < dock.scatter.canvas.size[0], "the whole map is shown"
 
 
+def test_the_plot_survives_a_dock_that_floats_and_returns(viewer, session, settle, qtbot):
+    dock = Embedding(viewer)
+    frame = viewer.window.add_dock_widget(dock, name="Embedding")
+    viewer.window._qt_window.show()
+    settle(viewer)
+    session.select([("field", 4)])
+
+    def drawn() -> bool:
+        picture = dock.scatter.canvas.render(alpha=False)[..., :3].astype(int)
+        return bool((np.ptp(picture, axis=2) > 100).sum() > 100)
+
+    qtbot.waitUntil(drawn)
+    for floating in (True, False):
+        first = dock.scatter.canvas
+        frame.setFloating(floating)
+        # Qt makes a new OpenGL context in the other window.
+        qtbot.waitUntil(lambda old=first: dock.scatter.canvas is not old)
+        qtbot.waitUntil(drawn)
+        assert dock.scatter.highlighted.tolist() == [3]
+        assert dock.scatter._rings.visible
+    viewer.window.remove_dock_widget(dock)
+
+
 # ---- places
 def test_clusters_without_a_place_are_left_out_then_placed(
     dock, session, viewer, qtbot, settle, monkeypatch

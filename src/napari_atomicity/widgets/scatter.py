@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.path import Path as Polygon
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
@@ -111,7 +111,23 @@ class Scatter(QWidget):
             kinds.KeyPress: self._on_key,
         }
 
+        self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
+        self._ground: tuple | None = None
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.setMinimumSize(120, 120)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self._renewal = QTimer(self)
+        self._renewal.setSingleShot(True)
+        self._renewal.timeout.connect(self._renew_canvas)
+        self._make_canvas()
+        self._apply_theme()
+
+    def _make_canvas(self) -> None:
         self.canvas = scene.SceneCanvas(keys=None, show=False)
+        self._initialised = False
+        self.canvas.events.initialize.connect(self._on_initialise)
         view = self.canvas.central_widget.add_view()
         view.camera = scene.PanZoomCamera(aspect=1)
         self._view = view
@@ -132,12 +148,34 @@ class Scatter(QWidget):
         # Before vispy, which drops moves that follow one another quickly and renders the scene at
         # each click to find out what was hit.
         native.installEventFilter(self)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(native)
-        self.setMinimumSize(120, 120)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.layout().addWidget(native)
+        self.lasso = self._lasso
+
+    def _on_initialise(self, event) -> None:
+        # Qt makes a new OpenGL context when the dock floats or returns; what vispy has sent to
+        # the old one is gone.
+        if self._initialised:
+            self.canvas.events.draw.block()
+            self._renewal.start(0)
+        self._initialised = True
+
+    def _renew_canvas(self) -> None:
+        """The same picture on a new canvas."""
+        old, rect, moved = self.canvas, self._view.camera.rect, self._user_moved
+        old.native.removeEventFilter(self)
+        self.layout().removeWidget(old.native)
+        old.events.initialize.disconnect(self._on_initialise)
+        self._end_drag()
+        self._make_canvas()
+        old.close()
+        old.native.deleteLater()
+        if self._ground is not None:
+            self.set_background(*self._ground)
         self._apply_theme()
+        if self._style is not None:
+            self.set_style(*self._style)
+        self._view.camera.rect = rect
+        self._user_moved = moved
 
     @staticmethod
     def _markers(parent: scene.Node, order: int) -> scene.visuals.Markers:
@@ -160,6 +198,7 @@ class Scatter(QWidget):
         self._tree = None
         self._hovered = -1
         self._points.visible = False
+        self._style = None
         self.set_highlight(np.empty(0, np.int64))
 
     def set_style(
@@ -176,6 +215,7 @@ class Scatter(QWidget):
         emphasised
             (N,) bool: those with a strong edge.
         """
+        self._style = face, symbol, emphasised
         rows = self._rows
         if not len(rows):
             self._points.visible = False
@@ -214,6 +254,7 @@ class Scatter(QWidget):
         names, at
             K words and where to write them, (K, 2).
         """
+        self._ground = xy, face, names, at
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)
         self._behind.visible = bool(keep.any())
