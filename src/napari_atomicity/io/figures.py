@@ -159,8 +159,11 @@ def interval_bar(fraction: float, low: float, high: float, colour: str, width: i
     ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour)
 
 
-def histograms(table: pd.DataFrame, classes: Sequence[str]) -> Markup:
-    """Histograms of confidence and of diameter, stacked by class, as one SVG image."""
+def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -> Markup:
+    """Histograms of confidence and of diameter, stacked by class, as one SVG image.
+
+    Beside each other if ``wide``, else one above the other.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -180,9 +183,9 @@ def histograms(table: pd.DataFrame, classes: Sequence[str]) -> Markup:
         "hatch.linewidth": 0.6,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(8.4, 2.6), layout="constrained")
+        figure = Figure(figsize=(8.4, 2.6) if wide else (5.2, 4.4), layout="constrained")
         for axes, column, what, limits in zip(
-            figure.subplots(1, 2),
+            figure.subplots(1, 2) if wide else figure.subplots(2, 1),
             ("confidence", "diameter_nm"),
             ("Confidence", "Diameter / nm"),
             ((0.0, 1.0), _span(table["diameter_nm"])),

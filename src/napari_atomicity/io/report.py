@@ -86,7 +86,7 @@ def image_section(analysis: Analysis, outcome: Outcome, small: bool = False) -> 
         overview=overview(analysis, classes, 500 if small else 1200),
         ratios=_ratio_rows(class_ratios(table, scope=outcome.image, images=[outcome.image])),
         legend=_legend(table, classes),
-        histograms="" if small else histograms(table, classes),
+        histograms="" if small else histograms(table, classes, wide=False),
         gallery=[] if small else _gallery(analysis, classes),
         n_corrected=int((table["label_corrected"] != "").sum()),
     )
@@ -130,10 +130,16 @@ def write_report(
         n_clusters=len(table),
         n_counted=int(counted(table).sum()),
         record=record,
-        failed=[i for i in record["images"] if i["status"] != "done"],
+        failed=[(i["image"], _reason(i)) for i in record["images"] if i["status"] != "done"],
         record_json=to_json(record),
     )
     return write_text(path, html)
+
+
+def _reason(image: dict[str, Any]) -> str:
+    """Why it was not analysed; its name stands beside and need not be said again."""
+    reason = image["error"] or image["status"]
+    return reason.removeprefix(f"{Path(image['path']).name}: ")
 
 
 @cache
