@@ -100,8 +100,12 @@ class Analyse(QWidget):
         self.detection = DetectionForm()
         self.device = DeviceCombo()
 
-        form = new_form()
-        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
+        labelled(
+            self.image_form.form,
+            "Model",
+            self.models,
+            "The network that is asked. Default: the shipped one.",
+        )
         more = new_form()
         labelled(more, "Device", self.device, "Where the network runs. Default: automatic.")
         folded = QWidget()
@@ -116,7 +120,6 @@ class Analyse(QWidget):
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addWidget(self.image_form)
-        layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.task_bar)
         layout.addWidget(self.result)

@@ -304,7 +304,7 @@ class Binding:
         table, classes = analysis.table, self.session.classes()
         pixel_size_nm = analysis.micrograph.calibrated()
         data = marks.positions(table, layer.ndim)
-        sizes = marks.sizes_px(table, pixel_size_nm)
+        sizes = marks.sizes_px(table, pixel_size_nm, classes)
         if len(data) != len(sizes):
             raise ValueError("as many sizes as points are needed")
         with self._quietly():

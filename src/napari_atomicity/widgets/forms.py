@@ -143,7 +143,7 @@ class ImageForm(QWidget):
         self.pixel_size.setSingleStep(0.001)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
-        form = new_form()
+        self.form = form = new_form()
         labelled(form, "Image", self.images, "The layer that holds the micrograph.")
         labelled(
             form,

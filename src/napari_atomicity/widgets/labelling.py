@@ -85,6 +85,7 @@ class LabelMode:
             return
         overlay = compat.text_overlay(binding.viewer)
         overlay.visible = self._on
+        overlay.position = "top_left"
         if self._on:
             overlay.text = "Label mode   " + keys_in_words(binding.session)
 

@@ -33,6 +33,14 @@ FEATURES = (
 
 _MARK_PER_DIAMETER = 1.5
 _DEFAULT_DIAMETER_NM = 1.2
+# So that a cluster fits into its symbol.
+_SYMBOL_SCALE = {
+    "diamond": 1.3,
+    "triangle_up": 1.45,
+    "triangle_down": 1.45,
+    "star": 1.7,
+    "cross": 1.5,
+}
 _CORRECTED_BORDER = (1.0, 1.0, 1.0)
 
 
@@ -43,10 +51,11 @@ def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
     return table[names].to_numpy(float, copy=True)
 
 
-def sizes_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
+def sizes_px(table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]) -> np.ndarray:
     """Diameters of the marks in pixels: they go round the clusters, not over them."""
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
-    return _MARK_PER_DIAMETER * np.maximum(diameter, 0.4) / pixel_size_nm
+    wider = np.array([_SYMBOL_SCALE.get(s, 1.0) for s in symbols(table, classes)])
+    return _MARK_PER_DIAMETER * wider * np.maximum(diameter, 0.4) / pixel_size_nm
 
 
 def default_size_px(pixel_size_nm: float) -> float:

@@ -98,7 +98,7 @@ def open_workbench(viewer: Any = None) -> Any:
     main.setTabPosition(
         Qt.DockWidgetArea.RightDockWidgetArea, main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
     )
-    main.resizeDocks(firsts, [340, 360, 300], Qt.Orientation.Vertical)
+    main.resizeDocks(firsts, [230, 450, 260], Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
     compat.show_scale_bar(viewer)
     return viewer
