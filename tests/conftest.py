@@ -1,0 +1,68 @@
+"""Fixtures for every room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.simulation.structures import Isomer
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data; tests that need it skip where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of shared data is not beside the repository")
+    return SHARED
+
+
+def lattice_isomer(n: int, seed: int = 0) -> Isomer:
+    """A piece of a simple lattice of n atoms: an isomer without the potential that relaxes it."""
+    rng = np.random.default_rng(seed)
+    sites = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3) * 0.26
+    sites = sites + rng.normal(0, 0.01, sites.shape)
+    order = np.argsort(np.linalg.norm(sites - rng.uniform(-0.1, 0.1, 3), axis=1))
+    positions = sites[order[:n]]
+    return Isomer("Pt", "compact", (positions - positions.mean(axis=0)).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def library() -> list[Isomer]:
+    """Two isomers of Pt19 and of Pt70."""
+    return [lattice_isomer(n, seed) for n in (19, 70) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model file of two classes, its network untrained."""
+    import torch
+
+    from napari_atomicity.model.files import save_model
+    from napari_atomicity.model.intensity_scale import ScaleReference
+    from napari_atomicity.model.network import AtomicityNet
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    classes = ("Pt19", "Pt70")
+    patches = PatchSettings(size_px=32)
+    network = AtomicityNet(patches.channels, len(classes), width=4)
+    tensors = {f"network.{k}": v.numpy() for k, v in network.state_dict().items()}
+    embedding = rng.normal(size=(40, 32)).astype(np.float32)
+    tensors |= {
+        "reference.embedding": embedding,
+        "reference.label": np.arange(40) % 2,
+        "reference.map": rng.uniform(0, 10, (40, 2)).astype(np.float32),
+        "ood.mean": np.zeros((2, 32), np.float32),
+        "ood.whitening": np.eye(32, dtype=np.float32),
+    }
+    small = ((0.01, 0.0), (0.0, 0.01))
+    scale = ScaleReference((np.log(19.0), np.log(70.0)), (-0.2, 0.25), (small, small))
+    card = ModelCard("tiny", classes, patches, scale=scale, width=4, ood_limit=1e6)
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(path, card, tensors)
+    return path

@@ -1,0 +1,150 @@
+"""Fields: the truth is where the clusters are, and the seed decides everything."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_atomicity import load
+from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.simulation import fields, structures
+from napari_atomicity.simulation.fields import FieldSettings, random_settings, simulate_field
+from napari_atomicity.simulation.imaging import Microscope
+from napari_atomicity.table import columns, validate
+
+SMALL = FieldSettings(
+    shape_px=(300, 300),
+    mixture={"Pt19": 1.0, "Pt70": 1.0},
+    clusters_per_nm2=0.06,
+    lone_atoms_per_nm2=0.05,
+)
+
+
+def test_truth_is_a_cluster_table(library):
+    made = simulate_field(library, SMALL, 1)
+    validate(made.truth)
+    assert set(columns()) <= set(made.truth.columns)
+    assert set(made.truth["label"]) <= {"Pt19", "Pt70"}
+    assert len(made.truth) >= 3
+
+
+def test_the_seed_decides(library):
+    one, same, other = (simulate_field(library, SMALL, s) for s in (5, 5, 6))
+    np.testing.assert_array_equal(one.micrograph.data, same.micrograph.data)
+    pd.testing.assert_frame_equal(one.truth, same.truth)
+    assert (one.micrograph.data != other.micrograph.data).any()
+
+
+def test_clusters_are_where_the_truth_says(library):
+    quiet = replace(SMALL, lone_atoms_per_nm2=0.0, touching=0.0, microscope=Microscope(lag=0.0))
+    drifting = replace(quiet, scan=replace(quiet.scan, drift_px_per_row=(0.01, 0.02)))
+    for settings in (quiet, drifting):
+        made = simulate_field(library, settings, 2)
+        inner = made.truth[~made.truth["touches_border"]]
+        data = made.micrograph.data
+        for y, x in inner[["y_px", "x_px"]].round().astype(int).to_numpy():
+            window = data[y - 12 : y + 13, x - 12 : x + 13] - np.median(data)
+            yy, xx = np.mgrid[-12:13, -12:13]
+            weight = np.clip(window - 0.3 * window.max(), 0, None)
+            centre = np.array([(weight * yy).sum(), (weight * xx).sum()]) / weight.sum()
+            assert np.abs(centre).max() < 3.5  # 0.14 nm
+    assert len(inner) >= 3
+
+
+def test_intensity_goes_with_the_number_of_atoms(library):
+    quiet = replace(
+        SMALL, intensity_scatter=0.0, channelling=0.0, lone_atoms_per_nm2=0.0, touching=0.0,
+        shape_px=(500, 500), clusters_per_nm2=0.03,
+    )  # fmt: skip
+    from napari_atomicity.detection import detect
+    from napari_atomicity.training.data import match
+
+    made = simulate_field(library, quiet, 4)
+    table = detect(made.micrograph).table
+    rows, truths = match(table, made.truth, 0.04)
+    whole = ~table["touches_border"].to_numpy()[rows]
+    per_atom = (
+        table["integrated_intensity"].to_numpy()[rows] / made.truth["n_atoms"].to_numpy()[truths]
+    )[whole]
+    assert len(per_atom) >= 4
+    assert per_atom.std() / per_atom.mean() < 0.06
+
+
+def test_vacuum_holds_no_clusters(library):
+    made = simulate_field(library, replace(SMALL, step=-1.0, shape_px=(400, 400)), 9)
+    data = made.micrograph.data
+    for y, x in made.truth[["y_px", "x_px"]].round().astype(int).clip(0, 399).to_numpy():
+        assert data[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].mean() > np.median(data)
+
+
+def test_conditions_are_drawn_widely_and_reproducibly():
+    drawn = [random_settings(("Pt19", "Pt70"), np.random.default_rng(i)) for i in range(60)]
+    assert drawn[3] == random_settings(("Pt19", "Pt70"), np.random.default_rng(3))
+    doses = [d.microscope.dose_e_per_a2 for d in drawn]
+    assert max(doses) / min(doses) > 8
+    for d in drawn:
+        assert sum(d.mixture.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("label", ["19", "Xx30", "Pt", ""])
+def test_a_class_that_names_no_cluster_is_refused(label):
+    with pytest.raises(AtomicityError, match="Pt55"):
+        fields.size_of(label)
+
+
+def test_a_class_without_isomers_is_refused(library):
+    with pytest.raises(AtomicityError, match="Pt30"):
+        simulate_field(library, replace(SMALL, mixture={"Pt30": 1.0}), 0)
+
+
+def test_written_fields_can_be_read_and_made_again(tmp_path):
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    changes = {"shape_px": (200, 200), "pixel_size_nm": 0.05, "microscope": {"gain": 2.0}}
+    kwargs = {"classes": ("Pt19",), "seed": 3, "isomers_per_class": 1, "overrides": changes}
+    truth = pd.read_csv(fields.write_fields(tmp_path / "a", 2, **kwargs))
+    fields.write_fields(tmp_path / "b", 2, **kwargs)
+    image = load(tmp_path / "a" / "field_0001.tif")
+    assert image.pixel_size_nm == pytest.approx(0.05)
+    np.testing.assert_array_equal(image.data, load(tmp_path / "b" / "field_0001.tif").data)
+    assert set(truth["label"]) <= {"Pt19"}
+    described = json.loads((tmp_path / "a" / "settings.json").read_text())
+    assert described["fields"]["field_0000.tif"]["microscope"]["gain"] == 2.0
+
+
+@pytest.mark.parametrize("wrong", [{"colour": 1}, {"microscope": {"colour": 1}}])
+def test_unknown_settings_are_refused(wrong):
+    with pytest.raises(AtomicityError):
+        fields.override(FieldSettings(), wrong)
+
+
+# ---- structures
+
+
+@pytest.mark.parametrize("kind", list(structures.KINDS))
+def test_isomers_have_their_atoms_at_bond_length(kind):
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    isomer = structures.make_isomer("Pt", 19, kind, seed=1)
+    p = isomer.positions_nm
+    apart = np.linalg.norm(p[:, None] - p[None], axis=2) + 9 * np.eye(19)
+    assert p.shape == (19, 3)
+    assert apart.min() > 0.22
+    assert apart.min(axis=1).max() < 0.30  # nobody is alone
+    again = structures.make_isomer("Pt", 19, kind, seed=1)
+    np.testing.assert_array_equal(p, again.positions_nm)
+
+
+def test_libraries_survive_the_disk(tmp_path, library):
+    structures.save_library(tmp_path / "l.npz", library)
+    back = structures.load_library(tmp_path / "l.npz")
+    assert [(i.n, i.kind, i.element) for i in back] == [(i.n, i.kind, i.element) for i in library]
+    np.testing.assert_array_equal(back[2].positions_nm, library[2].positions_nm)
+    (tmp_path / "broken.npz").write_bytes(b"no")
+    with pytest.raises(ReadError, match=r"broken\.npz"):
+        structures.load_library(tmp_path / "broken.npz")
+
+
+def test_metals_without_potential_are_refused():
+    with pytest.raises(AtomicityError, match="EMT"):
+        structures.make_isomer("Fe", 19, "fcc", 0)
