@@ -94,7 +94,7 @@ def test_it_holds_every_image_and_needs_nothing_else(tmp_path):
 @pytest.mark.parametrize("n", [0, 1])
 def test_few_or_no_clusters_are_fine(tmp_path, n):
     _, text = written(tmp_path, [synthetic_analysis(n)])
-    assert ("No cluster was found" if n == 0 else "Only 1 clusters count") in text
+    assert ("No cluster was found" if n == 0 else "Only 1 cluster counts in the ratios") in text
 
 
 def test_no_image_at_all_is_fine(tmp_path):
@@ -168,7 +168,7 @@ def test_warnings_name_what_is_doubtful():
     table.loc[:9, "label"] = "unknown"
     table["touches_neighbour"] = True
     found = " ".join(warnings(table))
-    for words in ("mean confidence is 0.40", "33% of the clusters are none", "100% of the"):
+    for words in ("mean confidence is 0.40", "10 of 30 clusters are none", "30 of 30 clusters touch"):
         assert words in found
     table = synthetic_analysis(30).table.assign(confidence=0.95)
     assert warnings(table) == ()

@@ -48,21 +48,24 @@ def warnings(table: pd.DataFrame) -> tuple[str, ...]:
     found = []
     classified = table[table["label_predicted"] != ""]
     n = int(counted(table).sum())
-    if n < FEW_CLUSTERS:
-        found.append(f"Only {n} clusters count in the ratios: the intervals are wide.")
+    if n == 0:
+        found.append("No cluster counts in the ratios.")
+    elif n < FEW_CLUSTERS:
+        number = "1 cluster counts" if n == 1 else f"{n} clusters count"
+        found.append(f"Only {number} in the ratios: the intervals are wide.")
     confidence = float(classified["confidence"].mean()) if len(classified) else np.nan
     if confidence < LOW_CONFIDENCE:
         found.append(
             f"The mean confidence is {confidence:.2f}: the conditions of this image may be unlike "
             "those the model learnt from."
         )
-    for share, what in (
-        ((table["label"] == UNKNOWN).mean(), "are none of the model's classes (unknown)"),
-        (table["touches_neighbour"].mean(), "touch a neighbour, where outlines are less sure"),
-        (table["touches_border"].mean(), "are cut by the border and do not count"),
+    for concerned, what in (
+        (table["label"] == UNKNOWN, "are none of the model's classes (unknown)"),
+        (table["touches_neighbour"], "touch a neighbour, where outlines are less sure"),
+        (table["touches_border"], "are cut by the border and do not count"),
     ):
-        if share > MANY:
-            found.append(f"{share:.0%} of the clusters {what}.")
+        if concerned.mean() > MANY:
+            found.append(f"{concerned.sum()} of {len(table)} clusters {what}.")
     return tuple(found)
 
 
