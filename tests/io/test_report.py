@@ -168,7 +168,11 @@ def test_warnings_name_what_is_doubtful():
     table.loc[:9, "label"] = "unknown"
     table["touches_neighbour"] = True
     found = " ".join(warnings(table))
-    for words in ("mean confidence is 0.40", "10 of 30 clusters are none", "30 of 30 clusters touch"):
+    for words in (
+        "mean confidence is 0.40",
+        "10 of 30 clusters are none",
+        "30 of 30 clusters touch",
+    ):
         assert words in found
     table = synthetic_analysis(30).table.assign(confidence=0.95)
     assert warnings(table) == ()
