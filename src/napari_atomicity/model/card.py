@@ -53,6 +53,8 @@ class ModelCard:
         images, the true one in ``conformal_level`` of the cases.
     ood_limit
         Distance in embedding space that only one in two hundred held-out clusters exceeds.
+    thresholds
+        The obvious estimators, fitted on the same clusters: see `model.thresholds`.
     description, intended_use, limits
         For a reader.
     data, training, scores
@@ -73,6 +75,7 @@ class ModelCard:
     conformal_level: float = 0.95
     conformal_threshold: float = 0.0
     ood_limit: float = 1.0
+    thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""
     intended_use: str = ""
     limits: str = ""
@@ -100,6 +103,7 @@ class ModelCard:
         patches = dict(values.pop("patches"))
         patches["channels"] = tuple(patches["channels"])
         values["classes"] = tuple(values["classes"])
+        values["thresholds"] = {k: tuple(v) for k, v in values.get("thresholds", {}).items()}
         values["bias"] = tuple(values.get("bias", ()))
         if values.get("scale") is not None:
             values["scale"] = ScaleReference.from_dict(values["scale"])

@@ -41,7 +41,7 @@ def find_model(model: str | Path) -> Path:
         If there is none.
     """
     path = Path(model)
-    if path.suffix == ".safetensors" or path.exists():
+    if path.suffix == ".safetensors":
         if not path.is_file():
             raise ModelError("there is no such model file", path, "Check the path")
         return path

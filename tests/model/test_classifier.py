@@ -1,0 +1,196 @@
+"""Inference and model files."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from napari_atomicity import table as tables
+from napari_atomicity.errors import ModelError
+from napari_atomicity.model.classifier import (
+    Prediction,
+    available_models,
+    choose_device,
+    load_classifier,
+)
+from napari_atomicity.model.files import find_model, read_card
+from napari_atomicity.progress import Cancelled
+
+
+@pytest.fixture
+def patches():
+    rng = np.random.default_rng(0)
+    return {c: rng.normal(5, 5, (7, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
+
+
+def test_everything_comes_in_one_pass(tiny_model, patches):
+    classifier = load_classifier(tiny_model, "cpu")
+    result = classifier.predict(patches)
+    np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert result.embedding.shape == (7, 32)
+    assert {c: m.shape for c, m in result.class_maps.items()} == {
+        "raw": (7, 8, 8),
+        "LCN": (7, 8, 8),
+    }
+    assert result.ood_score.shape == (7,)
+    best = np.array(classifier.card.classes)[result.probabilities.argmax(axis=1)]
+    for label in set(best):
+        maps = classifier.class_maps(patches, label)
+        rows = best == label
+        np.testing.assert_allclose(maps["raw"][rows], result.class_maps["raw"][rows], rtol=1e-5)
+
+
+def test_batches_make_no_difference(tiny_model, patches):
+    classifier = load_classifier(tiny_model, "cpu")
+    whole = classifier.predict(patches)
+    classifier.batch_size, before = 2, classifier.batch_size
+    try:
+        parts = classifier.predict(patches)
+    finally:
+        classifier.batch_size = before
+    np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_out_of_memory_halves_the_batch(tiny_model, patches, monkeypatch):
+    classifier = load_classifier(tiny_model, "cpu")
+    whole = classifier.predict(patches)
+    forward = classifier.network.forward
+
+    def small_device(batch):
+        if len(batch["raw"]) > 2:
+            raise torch.cuda.OutOfMemoryError("no memory")
+        return forward(batch)
+
+    monkeypatch.setattr(classifier.network, "forward", small_device)
+    monkeypatch.setattr(classifier, "batch_size", 8)
+    result = classifier.predict(patches)
+    np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
+    assert classifier.batch_size == 2
+
+
+def test_no_patches_no_rows(tiny_model):
+    nothing = {c: np.empty((0, 32, 32), np.float32) for c in ("raw", "LCN")}
+    result = load_classifier(tiny_model, "cpu").predict(nothing)
+    assert result.probabilities.shape == (0, 2)
+    card = load_classifier(tiny_model, "cpu").card
+    assert len(result.write_to(tables.empty(), card)) == 0
+
+
+def test_a_patch_of_nans_costs_only_its_own_row(tiny_model, patches):
+    patches["raw"][3] = np.nan
+    classifier = load_classifier(tiny_model, "cpu")
+    result = classifier.predict(patches)
+    assert np.isnan(result.probabilities[3]).all()
+    assert np.isfinite(np.delete(result.probabilities, 3, 0)).all()
+
+
+def test_predictions_go_into_the_table_and_corrections_stay(tiny_model):
+    card = load_classifier(tiny_model, "cpu").card
+    table = tables.conform(
+        tables.pd.DataFrame(
+            {
+                "image": ["a"] * 4,
+                "cluster_id": [1, 2, 3, 4],
+                "y_px": 0.0,
+                "x_px": 0.0,
+                "label_corrected": ["", "Pt70", "", ""],
+            }
+        )
+    )
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [np.nan, np.nan]])
+    result = Prediction(p, np.zeros((4, 2)), {}, np.array([0.2, 0.3, 1.5, np.nan]))
+    done = result.write_to(table, card)
+    tables.validate(done)
+    assert done["label_predicted"].tolist() == ["Pt19", "Pt19", "unknown", ""]
+    assert done["label"].tolist() == ["Pt19", "Pt70", "unknown", ""]
+    assert done["p_Pt19"].tolist()[:3] == [0.9, 0.8, 0.6]
+    assert done["model_id"].iloc[0] == card.model_id
+
+
+def test_prediction_sets_hold_the_best_and_have_no_gaps(tiny_model):
+    from napari_atomicity.model.classifier import _contiguous
+
+    classes = np.arange(5)
+    assert classes[_contiguous(np.array([0.4, 0.0, 0.5, 0.1, 0.0]), 0.2)].tolist() == [0, 1, 2]
+    assert classes[_contiguous(np.array([0.3, 0.3, 0.4, 0.0, 0.0]), 0.99)].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: {"raw": p["raw"]}, "LCN"),
+        (lambda p: {c: x[:, :16] for c, x in p.items()}, "32 × 32"),
+    ],
+)
+def test_patches_that_do_not_fit_are_refused(tiny_model, patches, change, words):
+    with pytest.raises(ModelError, match=words):
+        load_classifier(tiny_model, "cpu").predict(change(patches))
+
+
+def test_it_stops_when_asked(tiny_model, patches):
+    with pytest.raises(Cancelled):
+        load_classifier(tiny_model, "cpu").predict(patches, stop=lambda: True)
+
+
+def test_a_class_it_does_not_know(tiny_model, patches):
+    with pytest.raises(ModelError, match="Pt19, Pt70"):
+        load_classifier(tiny_model, "cpu").class_maps(patches, "Au55")
+
+
+# ---- files
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(ModelError, match="atomicity models"):
+        find_model("no-such-model")
+    with pytest.raises(ModelError, match="no such model file"):
+        find_model("nowhere/x.safetensors")
+
+
+def test_a_damaged_model_is_refused(tiny_model, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(tiny_model, copy)
+    with pytest.raises(ModelError, match="no card"):
+        load_classifier(copy, "cpu")
+    shutil.copy(tiny_model.with_suffix(".json"), copy.with_suffix(".json"))
+    load_classifier(copy, "cpu")
+    data = bytearray(copy.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(ModelError, match="not those that the card describes"):
+        load_classifier(copy, "cpu")
+    copy.with_suffix(".json").write_text("{")
+    with pytest.raises(ModelError, match="card is damaged"):
+        load_classifier(copy, "cpu")
+
+
+def test_the_users_models_are_listed_and_a_broken_one_is_not(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path))
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(tiny_model.with_suffix(suffix), tmp_path / f"mine{suffix}")
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    assert "tiny" in [card.name for card in available_models()]
+    assert find_model("mine") == tmp_path / "mine.safetensors"
+
+
+@pytest.mark.parametrize(("name", "channels"), [("default", ("raw", "LCN")), ("raw", ("raw",))])
+def test_shipped_models(name, channels):
+    path = find_model(name)
+    card = read_card(path)
+    assert card.patches.channels == channels
+    assert card.classes == ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+    assert path.stat().st_size < 5e6
+    for text in (card.description, card.intended_use, card.limits):
+        assert len(text) > 20
+    assert card.data["source"] and card.training["seed"] and card.scores["test"]["clusters"] > 500
+    assert json.loads(path.with_suffix(".json").read_text())["sha256"] == card.sha256
+    load_classifier(name, "cpu")
+
+
+def test_a_device_that_is_not_there():
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="cpu"):
+            choose_device("cuda")
+    assert choose_device("cpu").type == "cpu"

@@ -1,0 +1,98 @@
+"""The locked mixture and the thresholds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_atomicity.model.intensity_scale import (
+    ScaleReference,
+    fit_locked_mixture,
+    intensity_per_atom,
+)
+from napari_atomicity.model.thresholds import by_thresholds, fit_thresholds
+
+SIZES = np.array([19, 30, 41, 55, 70])
+DIAMETERS = np.array([0.85, 0.97, 1.08, 1.18, 1.29])
+SPREAD = ((0.006, 0.0), (0.0, 0.01))
+REFERENCE = ScaleReference(tuple(np.log(SIZES)), tuple(np.log(DIAMETERS)), (SPREAD,) * 5)
+
+
+def clusters(shares, n, scale, seed):
+    rng = np.random.default_rng(seed)
+    k = rng.choice(5, size=n, p=shares)
+    intensity = SIZES[k] * np.exp(rng.normal(0, 0.06, n)) * scale
+    diameter = DIAMETERS[k] * np.exp(rng.normal(0, 0.09, n))
+    return k, intensity, diameter
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scale=st.floats(1e-3, 1e5),
+    shares=st.sampled_from(
+        [(0.2,) * 5, (0.5, 0, 0.2, 0, 0.3), (0.34, 0, 0.33, 0, 0.33), (0, 0.5, 0, 0.5, 0)]
+    ),
+    seed=st.integers(0, 30),
+)
+def test_the_scale_is_found_whatever_it_is(scale, shares, seed):
+    k, intensity, diameter = clusters(shares, 60, scale, seed)
+    fitted = fit_locked_mixture(intensity, diameter, REFERENCE)
+    assert abs(np.log(fitted.intensity_per_atom / scale)) < 0.2
+    assert (fitted.probabilities.argmax(axis=1) == k).mean() > 0.7
+
+
+def test_scaling_the_intensities_scales_the_answer():
+    _, intensity, diameter = clusters((0.2,) * 5, 50, 1.0, 0)
+    one = fit_locked_mixture(intensity, diameter, REFERENCE)
+    ten = fit_locked_mixture(10 * intensity, diameter, REFERENCE)
+    assert ten.intensity_per_atom == pytest.approx(10 * one.intensity_per_atom, rel=1e-6)
+    np.testing.assert_allclose(ten.probabilities, one.probabilities, atol=1e-9)
+
+
+def test_outliers_do_not_drag_the_scale():
+    _, intensity, diameter = clusters((0.2,) * 5, 50, 1.0, 1)
+    intensity[:4] *= 300
+    assert abs(np.log(fit_locked_mixture(intensity, diameter, REFERENCE).intensity_per_atom)) < 0.15
+
+
+def table(intensity, diameter, border=False):
+    return pd.DataFrame(
+        {
+            "integrated_intensity": intensity,
+            "diameter_nm": diameter,
+            "touches_border": border,
+            "touches_neighbour": False,
+        }
+    )
+
+
+def test_nothing_to_go_by():
+    assert intensity_per_atom(table([], []), REFERENCE) == 1.0
+    assert intensity_per_atom(table([-5.0], [np.nan]), REFERENCE) == 1.0
+
+
+def test_a_single_cluster_and_only_cut_ones():
+    for border in (False, True):
+        value = intensity_per_atom(table([19.0 * 7], [0.85], border), REFERENCE)
+        assert 1 < value < 20
+
+
+def test_the_reference_is_what_was_put_in():
+    k, intensity, diameter = clusters((0.2,) * 5, 5000, 1.0, 2)
+    names = np.array(["a", "b", "c", "d", "e"], object)
+    fitted = ScaleReference.fit(intensity, diameter, names[k], list(names))
+    np.testing.assert_allclose(np.exp(fitted.log_intensity), SIZES, rtol=0.02)
+    np.testing.assert_allclose(np.exp(fitted.log_diameter), DIAMETERS, rtol=0.02)
+    assert ScaleReference.from_dict(fitted.to_dict()) == fitted
+
+
+@given(st.lists(st.floats(0.5, 2), min_size=4, max_size=4), st.integers(0, 100))
+def test_thresholds_part_what_can_be_parted(gaps, seed):
+    rng = np.random.default_rng(seed)
+    centres = np.cumsum([1.0, *gaps])
+    label = rng.integers(0, 5, 300)
+    value = centres[label] + rng.uniform(-0.2, 0.2, 300)
+    cuts = fit_thresholds(value, label, 5)
+    assert list(cuts) == sorted(cuts)
+    np.testing.assert_array_equal(by_thresholds(value, cuts), label)
