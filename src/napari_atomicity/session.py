@@ -179,34 +179,20 @@ def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
 
 def _rebuilt(analysis: Analysis, parts: list[Rows]) -> Analysis:
     """The rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
-
-    def stack(arrays: list[np.ndarray], like: np.ndarray) -> np.ndarray:
-        if like.ndim < 2 or like.size == 0:
-            return like
-        filled = [
-            a
-            if a.shape[1:] == like.shape[1:]
-            else np.full((len(p.table), *like.shape[1:]), np.nan, like.dtype)
-            for a, p in zip(arrays, parts, strict=True)
-        ]
-        return np.concatenate(filled)
-
+    lengths = [len(p.table) for p in parts]
     joined = [p.table for p in parts if len(p.table)]
     table = pd.concat(joined, ignore_index=True) if joined else analysis.table.iloc[:0]
     order = np.argsort(table["cluster_id"].to_numpy(), kind="stable")
     nothing = np.empty((0, 0), np.float32)
 
     def channelwise(name: str) -> dict[str, np.ndarray]:
-        out = {}
-        for channel, like in getattr(analysis, name).items():
-            arrays = [getattr(p, name).get(channel, nothing) for p in parts]
-            best = next((a for a in [like, *arrays] if a.size), like)
-            out[channel] = stack(arrays, best)[order] if best.size else like[:0]
-        return out
+        return {
+            channel: _stacked(
+                like, [getattr(p, name).get(channel, nothing) for p in parts], lengths, order
+            )
+            for channel, like in getattr(analysis, name).items()
+        }
 
-    embedding = next(
-        (a for a in [analysis.embedding, *(p.embedding for p in parts)] if a.size), nothing
-    )
     outlines = [o for p in parts for o in p.outlines]
     return replace(
         analysis,
@@ -214,10 +200,22 @@ def _rebuilt(analysis: Analysis, parts: list[Rows]) -> Analysis:
         outlines=[outlines[i] for i in order],
         patches=channelwise("patches"),
         class_maps=channelwise("class_maps"),
-        embedding=stack([p.embedding for p in parts], embedding)[order]
-        if embedding.size
-        else analysis.embedding,
+        embedding=_stacked(analysis.embedding, [p.embedding for p in parts], lengths, order),
     )
+
+
+def _stacked(
+    like: np.ndarray, arrays: list[np.ndarray], lengths: list[int], order: np.ndarray
+) -> np.ndarray:
+    """The arrays on top of each other, in this order; those of another shape become NaN."""
+    shapes = [a.shape[1:] for a in [like, *arrays] if a.ndim > 1 and np.prod(a.shape[1:])]
+    if not shapes:
+        return like
+    filled = [
+        a if a.shape == (n, *shapes[0]) else np.full((n, *shapes[0]), np.nan, np.float32)
+        for a, n in zip(arrays, lengths, strict=True)
+    ]
+    return np.concatenate(filled)[order]
 
 
 def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
