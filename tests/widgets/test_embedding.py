@@ -25,6 +25,7 @@ from napari_atomicity.widgets.embedding import (
     WARM_UP_VARIABLE,
     Embedding,
     by_label,
+    typical_places,
     without_place,
 )
 from napari_atomicity.widgets.legend import Scale
@@ -352,6 +353,15 @@ def test_the_plot_survives_a_dock_that_floats_and_returns(viewer, session, settl
         assert dock.scatter.highlighted.tolist() == [3]
         assert dock.scatter._rings.visible
     viewer.window.remove_dock_widget(dock)
+
+
+def test_names_stand_on_their_islands_even_on_bent_ones():
+    turn = np.linspace(0, np.pi, 101)
+    bent = pd.DataFrame({"umap_1": np.cos(turn), "umap_2": np.sin(turn), "label": "Pt19"})
+    bent.loc[100, "umap_1"] = np.nan
+    names, places = typical_places(bent)
+    assert names == ["Pt19"]
+    assert np.hypot(*places[0]) == pytest.approx(1)
 
 
 # ---- places

@@ -145,6 +145,11 @@ def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
     wide = 1200
     view.resize(wide, view.heightForWidth(wide))
     assert len({box.top() for box in view._boxes()}) == 1
+    # In a low dock also where they get smaller, but not where they would be illegible.
+    view.height_limit = 150
+    for width, rows in ((420, 1), (200, 2)):
+        view.resize(width, view.heightForWidth(width))
+        assert len({box.top() for box in view._boxes()}) == rows
     for box in view._boxes():
         assert view.rect().toRectF().contains(box)
 
@@ -187,7 +192,7 @@ def test_a_selected_cluster_is_explained(dock, session):
 
     analysis = session.analysis("field")
     titles = [tile.title for tile in dock.patches.tiles]
-    assert titles == ["raw", "class map raw · Pt41", "LCN", "class map LCN · Pt41"]
+    assert titles == ["raw", "raw · Pt41", "LCN", "LCN · Pt41"]
     for tile, channel in zip(dock.patches.tiles, ["raw", "raw", "LCN", "LCN"], strict=True):
         assert tile.patch is not None and (tile.patch == analysis.patches[channel][12]).all()
         if tile.class_map is not None:
@@ -284,7 +289,7 @@ def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
     assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"], "not the maps of another class"
     settle(viewer)
     titles = [t.title for t in dock.patches.tiles]
-    assert titles == ["raw", "class map raw · Pt55", "LCN", "class map LCN · Pt55"]
+    assert titles == ["raw", "raw · Pt55", "LCN", "LCN · Pt55"]
     assert (dock.patches.tiles[1].class_map == 4).all()
 
     session.select([("field", 2)])
@@ -295,7 +300,7 @@ def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
 
     session.explained_class = None  # by another dock
     assert dock.class_combo.currentText() == docks.PREDICTED
-    assert dock.patches.tiles[1].title == "class map raw · Pt41"
+    assert dock.patches.tiles[1].title == "raw · Pt41"
 
 
 def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, monkeypatch):

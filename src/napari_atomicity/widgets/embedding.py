@@ -153,6 +153,21 @@ def without_place(analysis: Analysis) -> int:
     return int((embedded & ~placed).sum())
 
 
+def typical_places(reference: pd.DataFrame) -> tuple[list[str], np.ndarray]:
+    """Each label of a map with the reference point nearest to the middle of its points, (K, 2).
+
+    The middle itself may lie off a bent island.
+    """
+    names, places = [], []
+    for name, rows in reference.groupby("label", sort=False)[["umap_1", "umap_2"]]:
+        xy = rows.to_numpy(float)
+        xy = xy[np.isfinite(xy).all(axis=1)]
+        if len(xy):
+            names.append(str(name))
+            places.append(xy[np.argmin(((xy - np.median(xy, axis=0)) ** 2).sum(axis=1))])
+    return names, np.reshape(places, (-1, 2))
+
+
 def _model_id(analysis: Analysis) -> str | None:
     return analysis.parameters.get("model", {}).get("model_id")
 
@@ -422,13 +437,11 @@ class Embedding(QWidget):
             return
         classes = list(dict.fromkeys([*self.session.classes(), *reference["label"]]))
         rgba = {n: (*to_rgba(c)[:3], 0.22) for n, c in colours(classes).items()}
-        islands = reference.groupby("label", sort=False)
-        # Over its island, not on it.
-        at = np.column_stack([islands["umap_1"].median(), islands["umap_2"].quantile(0.995)])
+        names, at = typical_places(reference)
         self.scatter.set_background(
             reference[["umap_1", "umap_2"]].to_numpy(float),
             look_up(reference["label"], rgba, (*_MISSING_RGBA[:3], 0.22)),
-            names=[str(name) for name in islands.groups],
+            names=names,
             at=at,
         )
         if not self.scatter.user_moved:

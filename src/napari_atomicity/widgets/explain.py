@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -262,6 +263,11 @@ class Explain(QWidget):
         button.setAccessibleName(name)
         return button
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        super().resizeEvent(event)
+        # In a low dock the bars must be seen without scrolling.
+        self.patches.height_limit = round(0.55 * self.height())
+
     # ---- what the session says
     def _on_selection(self, *_: object) -> None:
         session = self.session
@@ -413,11 +419,12 @@ class Explain(QWidget):
             if channel in maps:
                 tiles.append(
                     Tile(
-                        f"class map {channel}" + (f" · {label}" if label else ""),
+                        f"{channel} · {label}" if label else f"{channel} · class map",
                         patch,
                         maps[channel],
                         top,
-                        "Bright where the network saw the class; one scale for all channels.",
+                        f"Class map of {label or 'the predicted class'}: bright where the network "
+                        "saw it; one scale for all channels.",
                     )
                 )
         self.patches.show_tiles(tiles, analysis.field_of_view_nm)

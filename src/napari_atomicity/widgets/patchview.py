@@ -98,6 +98,7 @@ class PatchView(QWidget):
         self._tiles: tuple[Tile, ...] = ()
         self._images: list[QImage] = []
         self._field_of_view_nm = 0.0
+        self._height_limit = 10_000
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
@@ -126,10 +127,27 @@ class PatchView(QWidget):
         return self._images
 
     # ---- geometry
+    @property
+    def height_limit(self) -> int:
+        """More height than this the view takes only if its pictures would else be illegible."""
+        return self._height_limit
+
+    @height_limit.setter
+    def height_limit(self, height: int) -> None:
+        if height != self._height_limit:
+            self._height_limit = height
+            self.updateGeometry()
+
     def _columns(self, width: float) -> int:
+        """A row of all where each keeps a good size, or a fair one and height is scarce."""
         n = max(len(self._tiles), 1)
-        # A row of all if each keeps a legible size.
-        return n if width / n >= 12 * QFontMetricsF(self.font()).averageCharWidth() * 1.5 else 2
+        character = QFontMetricsF(self.font()).averageCharWidth()
+        side = width / n
+        if side >= 18 * character:
+            return n
+        rows = math.ceil(n / 2)
+        high = rows * (width / 2 + self._title_height())
+        return n if side >= 13 * character and high > self._height_limit else min(n, 2)
 
     def _spacing(self) -> float:
         return 0.5 * QFontMetricsF(self.font()).height()
