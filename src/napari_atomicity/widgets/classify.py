@@ -115,14 +115,17 @@ class Classify(QWidget):
         history.addWidget(self.undo_button)
         history.addWidget(self.redo_button)
 
+        self.models.setToolTip("The network that is asked. Default: the shipped one.")
+        self.models.setAccessibleName("Model")
+        ask = QHBoxLayout()
+        ask.addWidget(self.models, 1)
+        ask.addWidget(self.button)
         form = new_form()
-        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
         labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
         content = QWidget()
         layout = QVBoxLayout(content)
-        layout.addLayout(form)
+        layout.addLayout(ask)
         for widget in (
-            self.button,
             self.task_bar,
             self.legend,
             self.label_mode,
@@ -131,6 +134,7 @@ class Classify(QWidget):
         ):
             layout.addWidget(widget)
         layout.addLayout(history)
+        layout.addLayout(form)
         layout.addStretch(1)
         in_scroll_area(content, self)
 
@@ -177,6 +181,7 @@ class Classify(QWidget):
         if counts.get("", 0):
             names.append("")
         keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)} | {UNKNOWN: "0"}
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         with QSignalBlocker(self.legend):
             self.legend.clear()
             for name in names:
@@ -198,7 +203,7 @@ class Classify(QWidget):
                     seen = Qt.CheckState.Unchecked
                 item.setCheckState(_NAME, seen)
                 for column in (_COUNT, _CORRECTED, _KEY):
-                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                    item.setTextAlignment(column, right)
                 self.legend.addTopLevelItem(item)
         self._fit_legend()
         self._fill_labels(classes)

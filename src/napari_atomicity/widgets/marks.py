@@ -40,6 +40,7 @@ _SYMBOL_SCALE = {
     "triangle_down": 1.45,
     "star": 1.7,
     "cross": 1.5,
+    "x": 1.5,
 }
 _CORRECTED_BORDER = (1.0, 1.0, 1.0)
 

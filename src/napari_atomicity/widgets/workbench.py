@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
@@ -33,7 +34,11 @@ DOCKS: tuple[tuple[type[QWidget], ...], ...] = (
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 
+SMALL_SCREEN_DOCKS = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
+"""The same for a screen on which three would be too low to be of use."""
+
 PLUGIN = "Atomicity"
+_LEAST_HEIGHT_FOR_THREE = 900
 _PAINT_TIMEOUT_S = 60.0
 
 
@@ -83,7 +88,9 @@ def open_workbench(viewer: Any = None) -> Any:
     viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
     docks = _open_docks(viewer)
     main = _main_window(viewer)
-    groups = [[docks[dock_name(kind)] for kind in group] for group in DOCKS]
+    three = main.height() >= _LEAST_HEIGHT_FOR_THREE
+    arrangement = DOCKS if three else SMALL_SCREEN_DOCKS
+    groups = [[docks[dock_name(kind)] for kind in group] for group in arrangement]
     for group in groups:
         for dock in group:
             dock.setFloating(False)
@@ -98,7 +105,8 @@ def open_workbench(viewer: Any = None) -> Any:
     main.setTabPosition(
         Qt.DockWidgetArea.RightDockWidgetArea, main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
     )
-    main.resizeDocks(firsts, [230, 450, 260], Qt.Orientation.Vertical)
+    heights = [250, 450, 240] if three else [300, 400]
+    main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
     compat.show_scale_bar(viewer)
     return viewer
@@ -124,7 +132,9 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     """Put an analysed image into a viewer, with one cluster selected."""
     binding = binding_of(viewer)
     data, options, _ = layer_data(analysis.micrograph)
-    layer = viewer.add_image(data, **options)
+    # A few bright atoms must not make the rest dark.
+    limits = np.nanpercentile(data, (0.5, 99.97))
+    layer = viewer.add_image(data, contrast_limits=limits, **options)
     image = binding.ensure_image(layer)
     binding.session.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
@@ -175,7 +185,7 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
     binding = show_analysis(viewer, analysis)
     image = analysis.micrograph.name
     _process_until(lambda: _complete(binding, image, analysis))
-    viewer.reset_view()
+    viewer.reset_view(margin=0.02)
     _process_until(lambda: not tasks.running(binding.session))
     if screenshot is not None:
         viewer.window.screenshot(str(screenshot), flash=False, canvas_only=False)
