@@ -6,6 +6,12 @@ import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs
 
 
+@pytest.fixture(autouse=True)
+def no_warm_up(monkeypatch):
+    """Nothing is compiled in the background."""
+    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
+
+
 @pytest.fixture
 def model(monkeypatch):
     """Every model that is asked for is the one that needs no weights."""

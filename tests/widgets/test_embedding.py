@@ -19,6 +19,7 @@ from synthetic import CLASSES, made_up
 
 from napari_atomicity.palette import colours
 from napari_atomicity.widgets import embedding as docks
+from napari_atomicity.widgets import tasks
 from napari_atomicity.widgets.binding import session_of
 from napari_atomicity.widgets.embedding import (
     COLOURINGS,
@@ -436,3 +437,4 @@ def test_warming_up_waits_for_the_window_and_can_be_switched_off(
     on.show()
     qtbot.waitUntil(lambda: warmed == [1])
     assert session_of(viewer).status.message == "", "nobody asked for it, so not a word"
+    assert not tasks.running(session_of(viewer)), "the window need not wait for it"

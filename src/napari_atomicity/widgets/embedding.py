@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -195,7 +196,7 @@ def _reference_map(
         return None
 
 
-def _warm_up(progress: Progress | None = None, stop: Stop | None = None) -> None:
+def _warm_up() -> None:
     try:
         umap.warm_up()
     except Exception as error:  # a task that nobody asked for must not complain
@@ -454,4 +455,5 @@ class Embedding(QWidget):
             self._warm_up_timer.start(_WARM_UP_DELAY_MS)
 
     def _warm_up(self) -> None:
-        start(self.session, _warm_up, on_result=lambda _: None, key="warm up", owner=self)
+        # No task: neither the end of the program nor anybody's Cancel has to do with it.
+        threading.Thread(target=_warm_up, name="UMAP warm-up", daemon=True).start()
