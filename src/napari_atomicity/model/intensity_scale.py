@@ -15,6 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+STARTS = 41
+DIRICHLET = 0.5
+"""Pseudo-count of every class: none is ever ruled out."""
+LOG_OUTLIER = float(np.log(0.02 / 4.0))
+"""A flat component over some decades of both quantities, with 2 % of the clusters."""
+
 
 @dataclass(frozen=True)
 class ScaleReference:
@@ -110,56 +116,72 @@ def fit_locked_mixture(
     reference
         The locked class means and covariances.
     iterations
-        Of each start.
+        Of the starts that look best after a few.
 
     Returns
     -------
     LockedMixture
         Of the start that ends with the highest posterior.
     """
-    n = len(intensity)
+    n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
-        c = len(reference.log_intensity)
         return LockedMixture(1.0, 0.0, np.full(c, 1 / c), np.empty((0, c)), -np.inf)
-    x = np.log(np.stack([intensity, diameter_nm], axis=1)).astype(float)
-    mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
+    x = np.log(np.stack([intensity, diameter_nm])).astype(float)
+    mean = np.array(reference.log_intensity)
+    centre = np.median(x[0]) - mean.mean()
+    starts = centre + np.linspace(-np.ptp(mean), np.ptp(mean), STARTS)
+    shift = np.stack([starts, np.zeros_like(starts)], axis=1)
+    shares = np.full((STARTS, c), 1 / c)
+    # the starts are sorted out on a part of a large image, the best are refined on all of it
+    part = x[:, :: max(1, n // 300)]
+    for _ in range(10):
+        shift, shares, posterior, _ = _step(part, shift, shares, reference)
+    best = np.argsort(posterior)[-4:]
+    shift, shares = shift[best], shares[best]
+    for _ in range(iterations):
+        shift, shares, posterior, weight = _step(x, shift, shares, reference)
+    k = int(np.argmax(posterior))
+    return LockedMixture(
+        float(np.exp(shift[k, 0])),
+        float(shift[k, 1]),
+        shares[k],
+        weight[k] / np.maximum(weight[k].sum(axis=1, keepdims=True), 1e-300),
+        float(posterior[k]),
+    )
+
+
+def _step(
+    x: np.ndarray, shift: np.ndarray, shares: np.ndarray, reference: ScaleReference
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One step of S starts at once: new shifts (S, 2), shares (S, C), log posteriors (S,) of the
+    old ones, weights (S, N, C)."""
     covariance = np.array(reference.covariance)
     precision = np.linalg.inv(covariance)
-    half_log_det = 0.5 * np.linalg.slogdet(covariance)[1]
-    centre = np.median(x[:, 0]) - mean[:, 0].mean()
-    span = np.ptp(mean[:, 0])
-    starts = centre + np.linspace(-span, span, 41)
-    shift = np.stack([starts, np.zeros_like(starts)], axis=1)  # (S, 2)
-    shares = np.full((len(starts), len(mean)), 1 / len(mean))
-    outlier = np.log(0.02) - np.log(4.0)  # a flat component over some decades of both
-    prior_precision = np.diag([0.0, 1 / reference.diameter_scatter**2])
-
-    for _ in range(iterations):
-        residual = x[None, :, None] - mean[None, None] - shift[:, None, None]  # (S, N, C, 2)
-        distance = np.einsum("snci,cij,sncj->snc", residual, precision, residual)
-        log_p = np.log(shares)[:, None] - 0.5 * distance - half_log_det - np.log(2 * np.pi)
-        top = np.maximum(log_p.max(axis=2), outlier)
-        total = np.exp(log_p - top[..., None]).sum(axis=2) + np.exp(outlier - top)
-        weight = np.exp(log_p - top[..., None]) / total[..., None]
-        log_likelihood = (top + np.log(total)).sum(axis=1)
-        log_prior = -0.5 * (shift[:, 1] / reference.diameter_scatter) ** 2
-        # a Dirichlet prior that keeps every class possible
-        log_prior = log_prior + 0.5 * np.log(shares).sum(axis=1)
-        posterior = log_likelihood + log_prior
-        shares = weight.sum(axis=1) + 0.5
-        shares /= shares.sum(axis=1, keepdims=True)
-        a = np.einsum("snc,cij->sij", weight, precision) + prior_precision
-        a = a + 1e-9 * np.eye(2)
-        b = np.einsum("snc,cij,sncj->si", weight, precision, residual + shift[:, None, None])
-        shift = np.linalg.solve(a, b[..., None])[..., 0]
-    best = int(np.argmax(posterior))
-    return LockedMixture(
-        float(np.exp(shift[best, 0])),
-        float(shift[best, 1]),
-        shares[best],
-        weight[best] / np.maximum(weight[best].sum(axis=1, keepdims=True), 1e-300),
-        float(posterior[best]),
-    )
+    p00, p01, p11 = precision[:, 0, 0], precision[:, 0, 1], precision[:, 1, 1]
+    height = -0.5 * np.linalg.slogdet(covariance)[1] - np.log(2 * np.pi)
+    mean = np.stack([reference.log_intensity, reference.log_diameter])
+    u = x[0][:, None] - mean[0]  # (N, C), without the shift
+    v = x[1][:, None] - mean[1]
+    ru, rv = u - shift[:, 0, None, None], v - shift[:, 1, None, None]  # (S, N, C)
+    log_p = height - 0.5 * (p00 * ru**2 + 2 * p01 * ru * rv + p11 * rv**2)
+    log_p += np.log(shares)[:, None]
+    top = np.maximum(log_p.max(axis=2), LOG_OUTLIER)
+    weight = np.exp(log_p - top[..., None])
+    total = weight.sum(axis=2) + np.exp(LOG_OUTLIER - top)
+    weight /= total[..., None]
+    posterior = (top + np.log(total)).sum(axis=1)
+    posterior -= 0.5 * (shift[:, 1] / reference.diameter_scatter) ** 2
+    posterior += DIRICHLET * np.log(shares).sum(axis=1)
+    # the weighted least squares of both shifts, the diameter's with its prior
+    members = weight.sum(axis=1)
+    wu, wv = (weight * u).sum(axis=1), (weight * v).sum(axis=1)
+    a00, a01 = members @ p00 + 1e-9, members @ p01
+    a11 = members @ p11 + 1 / reference.diameter_scatter**2
+    b0, b1 = wu @ p00 + wv @ p01, wu @ p01 + wv @ p11
+    determinant = a00 * a11 - a01**2
+    new = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1) / determinant[:, None]
+    shares = members + DIRICHLET
+    return new, shares / shares.sum(axis=1, keepdims=True), posterior, weight
 
 
 def intensity_per_atom(table: pd.DataFrame, reference: ScaleReference) -> float:
