@@ -32,13 +32,13 @@ model: setup ## Train the shipped models on simulated images (about an hour)
 	$(BIN)/python -m napari_atomicity.training.shipped
 
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
-	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python docs/make_accuracy.py
 
 bench: setup ## Time per stage, beside the obvious way
 	$(BIN)/python benchmarks/speed.py
 
 screenshots: setup ## The pictures of the documentation
-	$(HEADLESS) $(BIN)/python docs/screenshots.py
+	$(HEADLESS) $(BIN)/python docs/make_screenshots.py
 
 clean: ## Remove what was made, the environment too
 	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

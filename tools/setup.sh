@@ -8,18 +8,26 @@ packages="xvfb libegl1 libgl1 libgl1-mesa-dri libxcb-cursor0 libxkbcommon-x11-0 
 venv=.venv
 stamp=$venv/.installed
 
-find_python() {
+# The first Python whose version lies in a range such as "(3, 11) <= v <= (3, 13)".
+python_within() {
     local candidate
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
         if [ -n "$candidate" ] && "$candidate" -c \
-            'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            "import sys; v = sys.version_info[:2]; sys.exit(not $1)" 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "Python 3.11, 3.12 or 3.13 is needed and was not found. Install it, or name it:" \
-        "make PYTHON=/path/to/python3.12" >&2
-    exit 1
+    return 1
+}
+
+find_python() {
+    # Of the newest Python not every package may have a wheel yet: the last choice.
+    python_within "(3, 11) <= v <= (3, 13)" || python_within "(3, 11) <= v" || {
+        echo "Python 3.11 or newer is needed and was not found. Install it, or name it:" \
+            "make PYTHON=/path/to/python3.12" >&2
+        return 1
+    }
 }
 
 missing_packages() {
@@ -38,25 +46,23 @@ system_libraries() {
     if [ "$(id -u)" = 0 ]; then
         echo "Installing $missing" >&2
         # A package list may be stale or absent in a fresh container.
-        apt-get update -qq >&2
         # shellcheck disable=SC2086
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2 </dev/null
-    else
-        # Not the end: a desktop may do without some of them, and what needs them says so.
-        echo "These system packages are missing: $missing" >&2
-        echo "If no window opens, install them, then run make again:" >&2
-        echo "    sudo apt-get update && sudo apt-get install -y $missing" >&2
+        apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends $missing >&2 </dev/null && return 0
     fi
+    # Not the end: a desktop may do without some of them, and what needs them says so.
+    echo "These system packages are missing: $missing" >&2
+    echo "If no window opens, install them, then run make again:" >&2
+    echo "    sudo apt-get update && sudo apt-get install -y $missing" >&2
 }
 
 make_venv() {
     local python
-    [ -x "$venv/bin/python" ] && return 0
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 && return 0
     python=$(find_python)
     echo "Making $venv with $("$python" --version)" >&2
     "$python" -m venv "$venv" 2>/dev/null && return 0
     # Debian splits venv off Python.
-    rm -rf "$venv"
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq >&2
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >&2 </dev/null
@@ -71,7 +77,7 @@ make_venv() {
 install_package() {
     # By content, not by time: a fresh checkout has new times.
     local wanted
-    wanted=$(cat pyproject.toml constraints.txt | cksum)
+    wanted="$(cat pyproject.toml constraints.txt | cksum) $PWD"
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
     echo "Installing napari-atomicity and what it needs (some minutes the first time)" >&2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip >&2

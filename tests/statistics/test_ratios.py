@@ -47,7 +47,9 @@ def test_fractions_sum_to_one_and_lie_in_their_intervals(table):
     for scope, block in known.groupby("scope"):
         assert list(block["class"]) == CLASSES
         if block["count"].sum() == 0:
-            assert block[["fraction", "fraction_low", "fraction_high"]].isna().all(None), scope
+            assert block[["fraction", "fraction_low", "fraction_high"]].isna().to_numpy().all(), (
+                scope
+            )
             continue
         assert block["fraction"].sum() == pytest.approx(1)
         assert (block["fraction_low"] >= 0).all() and (block["fraction_high"] <= 1).all()

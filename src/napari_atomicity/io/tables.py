@@ -108,12 +108,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0).columns
     # "NA" may be the name of an image; an empty number is not zero.
     numbers = {name: ["", "nan", "NaN", "NA"] for name in header if name not in _TEXT}
+    # From version 3 on pandas reads every digit by itself, and says so when told to.
+    exact: dict[str, Any] = (
+        {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
+    )
     return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(_TEXT, str),
-        keep_default_na=False,
-        na_values=numbers,
-        float_precision="round_trip",
+        path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=numbers, **exact
     )
 
 
