@@ -438,3 +438,27 @@ def test_warming_up_waits_for_the_window_and_can_be_switched_off(
     qtbot.waitUntil(lambda: warmed == [1])
     assert session_of(viewer).status.message == "", "nobody asked for it, so not a word"
     assert not tasks.running(session_of(viewer)), "the window need not wait for it"
+
+
+def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):
+    from napari_atomicity.widgets.binding import binding_of
+    from napari_atomicity.widgets.workbench import show_analysis
+
+    binding = show_analysis(viewer, made_up(40))
+    session = binding.session
+    dock = Embedding(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(420, 480)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)
+    points = binding_of(viewer).points_layer("field")
+    ids = session.table("field")["cluster_id"].to_numpy()
+
+    drag(dock.scatter, box_around(session, "Pt41"), SHIFT)
+    assert {("field", int(ids[i])) for i in points.selected_data} >= island(session, "Pt41")
+    dock.legend.clicked.emit("Pt55", PLAIN)
+    assert {("field", int(ids[i])) for i in points.selected_data} == island(session, "Pt55")
+    points.selected_data = {3, 9}
+    qtbot.waitUntil(lambda: dock.scatter.highlighted.tolist() == [3, 9])
+    assert session.selection == {("field", int(ids[3])), ("field", int(ids[9]))}
