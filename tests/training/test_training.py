@@ -1,0 +1,203 @@
+"""Training end to end on a few small fields, and the splits that must not leak."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+
+from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.model.classifier import Classifier, load_classifier
+from napari_atomicity.model.files import read_model
+from napari_atomicity.progress import Cancelled
+from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.structures import Isomer
+from napari_atomicity.training import (
+    PatchSet,
+    TrainingSettings,
+    from_folder,
+    from_simulation,
+    train_classifier,
+    train_from_folder,
+)
+from napari_atomicity.training.calibrate import calibrated, scores
+from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.fit import _augmented, _targets
+from napari_atomicity.training.shipped import split_library
+
+QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, library):
+    """Three small size-selected images of each of two classes."""
+    root = tmp_path_factory.mktemp("size-selected")
+    for label in ("Pt70", "Pt19"):
+        (root / label).mkdir()
+        for i in range(3):
+            settings = FieldSettings(
+                shape_px=(360, 360),
+                clusters_per_nm2=0.05,
+                mixture={label: 1.0},
+                microscope=FieldSettings().microscope,
+            )
+            field = simulate_field(library, settings, seed=10 * i + len(label + str(i)))
+            tifffile.imwrite(
+                root / label / f"{i}.tif",
+                field.micrograph.data.astype(np.uint16),
+                imagej=True,
+                resolution=(25, 25),
+                metadata={"unit": "nm"},
+            )
+    return root
+
+
+def test_a_folder_per_class_gives_clean_patches(folder):
+    patches, classes = from_folder(folder, PatchSettings(size_px=32))
+    assert classes == ["Pt19", "Pt70"]  # by size, not by name
+    assert not patches.table["touches_border"].any()
+    assert not patches.table["touches_neighbour"].any()
+    assert patches.left_out["border"] > 0
+    assert set(patches.table["image"].str.split("/").str[0]) == set(classes)
+    assert patches.patches["raw"].shape == (len(patches), 32, 32)
+
+
+def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path):
+    seen = []
+    card = train_from_folder(
+        folder, tmp_path / "mine.safetensors", epochs=3, progress=lambda *a: seen.append(a)
+    )
+    loaded, tensors = read_model(tmp_path / "mine.safetensors")
+    assert loaded == card or loaded.to_dict() == card.to_dict()
+    assert card.classes == ("Pt19", "Pt70")
+    assert set(card.thresholds) >= {"diameter", "intensity"}
+    assert card.data["held_out_images"] >= 2
+    assert tensors["reference.map"].shape == (len(tensors["reference.label"]), 2)
+    assert any("Epoch 3" in message for _, _, message in seen)
+    # 19 and 70 atoms differ by eye: even three epochs on a few dozen clusters part them
+    assert card.scores["held_out"]["accuracy"] > 0.8
+    load_classifier(tmp_path / "mine.safetensors", "cpu")
+
+
+def test_training_is_reproducible(folder):
+    patches, classes = from_folder(folder, PatchSettings(size_px=32))
+    card = ModelCard("x", tuple(classes), PatchSettings(size_px=32))
+    held = split_by_image(patches.table, 0.3, np.random.default_rng(0))
+    runs = [
+        train_classifier(patches.take(~held), patches.take(held), card, QUICK, "cpu")[1]
+        for _ in range(2)
+    ]
+    for name in runs[0]:
+        np.testing.assert_array_equal(runs[0][name], runs[1][name], err_msg=name)
+
+
+def test_training_stops_when_asked(folder):
+    with pytest.raises(Cancelled):
+        train_from_folder(folder, folder / "never.safetensors", stop=lambda: True)
+    assert not (folder / "never.safetensors").exists()
+
+
+@pytest.mark.parametrize("content", [[], ["Pt19"]])
+def test_fewer_than_two_classes_are_refused(tmp_path, content):
+    for name in content:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ReadError, match="folder per class"):
+        from_folder(tmp_path)
+
+
+def test_a_class_in_which_nothing_is_found_is_refused(folder, tmp_path):
+    for name in ("Pt19", "Pt70"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "Pt70" / "0.tif").write_bytes((folder / "Pt70" / "0.tif").read_bytes())
+    tifffile.imwrite(
+        tmp_path / "Pt19" / "flat.tif",
+        np.full((100, 100), 9, np.uint16),
+        imagej=True,
+        resolution=(25, 25),
+        metadata={"unit": "nm"},
+    )
+    with pytest.raises(AtomicityError, match="Pt19"):
+        from_folder(tmp_path)
+
+
+# ---- splits
+
+
+def test_whole_images_are_held_out_of_every_class():
+    table = pd.DataFrame({"image": [f"{c}/{i}" for c in "ab" for i in range(5) for _ in range(7)]})
+    table["truth"] = table["image"].str[0]
+    held = split_by_image(table, 0.2, np.random.default_rng(0))
+    held_images, train_images = set(table["image"][held]), set(table["image"][~held])
+    assert not held_images & train_images
+    assert {i[0] for i in held_images} == {"a", "b"}
+    assert len(held_images) == 2
+
+
+def test_isomers_are_never_on_both_sides():
+    library = [
+        Isomer("Pt", "fcc", np.full((n, 3), float(i), np.float32))
+        for n in (19, 30)
+        for i in range(40)
+    ]
+    parts = split_library(library, 0)
+    ids = {name: {(i.n, float(i.positions_nm[0, 0])) for i in part} for name, part in parts.items()}
+    assert sum(map(len, ids.values())) == len(library) == len(set().union(*ids.values()))
+    assert {n for n, _ in ids["test"]} == {19, 30}
+
+
+def test_simulated_patches_do_not_depend_on_the_workers(library):
+    one = from_simulation(library, ("Pt19", "Pt70"), 3, 5, PatchSettings(size_px=24), 1)
+    two = from_simulation(library, ("Pt19", "Pt70"), 3, 5, PatchSettings(size_px=24), 2)
+    pd.testing.assert_frame_equal(one.table, two.table)
+    np.testing.assert_array_equal(one.patches["LCN"], two.patches["LCN"])
+    known = one.table["truth"] != ""
+    assert known.mean() > 0.7
+    atoms = one.table["integrated_intensity"] / one.table["true_intensity_per_atom"]
+    middle = atoms[known & ~one.table["touches_border"]].groupby(one.table["truth"]).median()
+    assert middle["Pt19"] == pytest.approx(19, rel=0.15)
+    assert middle["Pt70"] == pytest.approx(70, rel=0.15)
+
+
+# ---- pieces
+
+
+def test_augmentation_is_a_symmetry_of_the_square():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.arange(16.0).reshape(1, 4, 4).repeat(64, 1, 1)
+    out = _augmented({"raw": x, "LCN": x.clone()}, 0.0, generator)
+    torch.testing.assert_close(out["raw"], out["LCN"])  # both channels turn together
+    allowed = {
+        tuple(np.rot90(m, k).ravel())
+        for m in (x[0].numpy(), x[0].numpy()[:, ::-1])
+        for k in range(4)
+    }
+    seen = {tuple(v.numpy().ravel()) for v in out["raw"]}
+    assert seen == allowed
+
+
+def test_targets_sum_to_one_and_favour_neighbours():
+    target = _targets(torch.tensor([0, 2, 4]), 5, 0.1)
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(3))
+    assert target[1].tolist() == pytest.approx([0, 0.05, 0.9, 0.05, 0])
+    assert target[0].tolist() == pytest.approx([0.95, 0.05, 0, 0, 0])
+
+
+def test_calibration_takes_back_overconfidence(tiny_model):
+    """Labels drawn from the network's own probabilities at another temperature."""
+    card, tensors = read_model(tiny_model)
+    rng = np.random.default_rng(0)
+    patches = {c: rng.normal(0, 10, (1500, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
+    tensors = dict(tensors)
+    tensors["network.head.weight"] = tensors["network.head.weight"] * 40
+    device = torch.device("cpu")
+    z = np.log(Classifier(card, tensors, device).predict(patches).probabilities + 1e-12)
+    p = np.exp(z / 3) / np.exp(z / 3).sum(axis=1, keepdims=True)
+    label = (rng.random(1500) < p[:, 1]).astype(int)
+    table = pd.DataFrame({"truth": np.array(card.classes, object)[label], "image": "x"})
+    part = PatchSet(table, patches, {})
+    before = scores(Classifier(card, tensors, device), part)["expected_calibration_error"]
+    card, tensors = calibrated(card, tensors, part, device)
+    after = scores(Classifier(card, tensors, device), part)
+    assert after["expected_calibration_error"] < min(0.04, before)
+    assert after["prediction_set_coverage"] == pytest.approx(0.95, abs=0.01)
