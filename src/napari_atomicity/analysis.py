@@ -60,7 +60,8 @@ class Analysis:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
         from .statistics.ratios import class_ratios
 
-        return class_ratios(self.table, **options)
+        # Named, so that an image without clusters has its rows too.
+        return class_ratios(self.table, **{"images": [self.micrograph.name], **options})
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from napari_atomicity.statistics.ratios import (
     wilson_interval,
 )
 from napari_atomicity.table import conform
+from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 
@@ -183,3 +184,9 @@ def test_images_that_differ_widen_the_interval_of_all():
         for rows in (alike, unlike)
     ]
     assert widths[1] > 2 * widths[0]
+
+
+def test_an_analysis_without_clusters_has_ratios_all_the_same():
+    ratios = synthetic_analysis(0).ratios()
+    assert list(ratios["scope"].unique()) == ["field.tif", ALL]
+    assert list(synthetic_analysis(9).ratios(scope=ALL)["scope"].unique()) == [ALL]
