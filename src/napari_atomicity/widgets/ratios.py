@@ -118,7 +118,13 @@ def summary(table: pd.DataFrame) -> str:
 class RatioModel(QAbstractTableModel):
     """The rows of one scope for a table view."""
 
-    HEADERS = ("Class", "Count", "Fraction", "Interval, %")
+    HEADERS = ("Class", "Count", "Fraction", "Interval")
+    TOOLTIPS = (
+        "As a model or a person says.",
+        "Whole clusters of the class.",
+        "Of the clusters that were counted.",
+        "95 % interval of the fraction, in per cent.",
+    )
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -137,9 +143,13 @@ class RatioModel(QAbstractTableModel):
         return 0 if parent.isValid() else len(self.HEADERS)
 
     def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return self.HEADERS[section]
-        return None
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        words = {
+            Qt.ItemDataRole.DisplayRole: self.HEADERS,
+            Qt.ItemDataRole.ToolTipRole: self.TOOLTIPS,
+        }.get(role)
+        return None if words is None else words[section]
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         row, column = self._ratios.iloc[index.row()], index.column()
@@ -203,8 +213,8 @@ class Ratios(QWidget):
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         header = self.view.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(True)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         header.setHighlightSections(False)
         self.note = QLabel()
         self.note.setWordWrap(True)
