@@ -70,6 +70,8 @@ class _Image:
     class_maps: dict[str, weakref.ref[Image]] = field(default_factory=dict)
     # The maps that the layers show, so that a corrected label does not draw them again.
     shown_maps: Any = None
+    shown_outlines: Any = None
+    stroke_rows: Any = None
     engine: tuple[str, str] | None = None
     # Clusters that were once sent to the model; one that it can't do is not sent for ever.
     tried: set[tuple[int, float, float]] = field(default_factory=set)
@@ -307,21 +309,22 @@ class Binding:
         sizes = marks.sizes_px(table, pixel_size_nm, classes)
         if len(data) != len(sizes):
             raise ValueError("as many sizes as points are needed")
+        wanted = {
+            "size": sizes,
+            "symbol": marks.symbols(table, classes),
+            "border_color": marks.border_colours(table, classes),
+            "face_color": marks.face_colours(table, classes),
+            "shown": marks.shown(table, self._hidden),
+        }
         with self._quietly():
-            layer.selected_data = set()
-            layer.data = data
+            if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
+                layer.selected_data = set()
+                layer.data = data
             layer.features = marks.features(table)
-            if len(table):
-                layer.size = sizes
-                layer.symbol = marks.symbols(table, classes)
-                layer.border_color = marks.border_colours(table, classes)
-                layer.face_color = marks.face_colours(table, classes)
-                layer.shown = marks.shown(table, self._hidden)
-            # What is added by hand looks unlabelled until it has been measured.
-            layer.current_size = marks.default_size_px(pixel_size_nm)
-            layer.current_symbol = "disc"
-            layer.current_border_color = "white"
-            layer.current_face_color = "transparent"
+            for name, values in wanted.items():
+                # napari draws everything anew at each assignment.
+                if len(table) and not _equal(getattr(layer, name), values):
+                    setattr(layer, name, values)
             self._write_text(layer, image)
             self._write_selection(layer, image)
 
@@ -377,10 +380,18 @@ class Binding:
                 layer.refresh()
 
     def _show_outlines(self, image: str, analysis: Analysis) -> None:
-        vectors, colours = marks.outline_vectors(
-            analysis, self.session.classes(), self._hidden, analysis.micrograph.data.ndim
-        )
+        known = self._images[image]
         layer = self.outlines_layer(image)
+        # A corrected label changes colours only, which is much quicker than all the strokes.
+        wanted = (analysis.outlines, self._hidden_of(analysis))
+        drawn = known.shown_outlines
+        same = drawn is not None and drawn[0] is wanted[0] and drawn[1] == wanted[1]
+        if layer is None or not same:
+            vectors, known.stroke_rows = marks.outline_vectors(
+                analysis, self._hidden, analysis.micrograph.data.ndim
+            )
+            known.shown_outlines = wanted
+        colours = marks.label_colours(analysis.table, self.session.classes())[known.stroke_rows]
         if layer is None:
             layer = Vectors(
                 vectors,
@@ -391,12 +402,18 @@ class Binding:
                 visible=self._outlines_wanted,
                 **self._options(image, "outlines", 2),
             )
-            self._images[image].outlines = weakref.ref(layer)
+            known.outlines = weakref.ref(layer)
             self._put_above(layer, image, 2)
             return
-        layer.data = vectors
-        if len(colours):
+        if not same:
+            layer.data = vectors
+        if len(colours) and not np.allclose(layer.edge_color[:, :3], colours):
             layer.edge_color = colours
+
+    def _hidden_of(self, analysis: Analysis) -> frozenset[int]:
+        """Ids of the clusters that are not drawn."""
+        seen = marks.shown(analysis.table, self._hidden)
+        return frozenset(analysis.table.loc[~seen, "cluster_id"])
 
     # ---- class maps
     def _show_class_maps(self, image: str, analysis: Analysis) -> None:
@@ -480,8 +497,19 @@ class Binding:
         for name in ("label", "label_predicted", "label_corrected", "prediction_set"):
             features[name] = features[name].astype(object)
             features.loc[at, name] = ""
+        pixel_size_nm = self.session.micrograph(image).calibrated()
+        looks = {
+            "size": marks.default_size_px(pixel_size_nm),
+            "symbol": "disc",
+            "border_color": (1.0, 1.0, 1.0, 1.0),
+            "face_color": (0.0, 0.0, 0.0, 0.0),
+        }
         with self._quietly():
             layer.features = features
+            for name, value in looks.items():
+                values = np.array(getattr(layer, name))
+                values[at] = value
+                setattr(layer, name, values)
         self._measure(image, places, None)
 
     def _on_moved(self, layer: Points, image: str) -> None:
@@ -813,6 +841,12 @@ def class_map_images(
         check(stop)
         out[channel] = marks.class_map_image(analysis, values)
     return out
+
+
+def _equal(shown: Any, wanted: np.ndarray) -> bool:
+    if wanted.dtype == object:
+        return [str(s) for s in shown] == wanted.tolist()
+    return bool(np.allclose(shown, wanted))
 
 
 def _stroke_px(analysis: Analysis) -> float:

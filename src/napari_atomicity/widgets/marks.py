@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
-from scipy import ndimage
 
 from .. import palette
 from ..analysis import Analysis
@@ -127,7 +126,7 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def outline_vectors(
-    analysis: Analysis, classes: Sequence[str], hidden: Collection[str], ndim: int
+    analysis: Analysis, hidden: Collection[str], ndim: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outlines as short strokes: thousands of polygons stay as quick as one.
 
@@ -135,11 +134,10 @@ def outline_vectors(
     -------
     vectors : ndarray
         (M, 2, ndim): start and step of each stroke, in pixels.
-    colours : ndarray
-        (M, 4) RGBA.
+    rows : ndarray
+        (M,): row of the table that each stroke belongs to.
     """
     keep = np.flatnonzero(shown(analysis.table, hidden))
-    rgb = label_colours(analysis.table, classes)
     frames = analysis.table["frame"].to_numpy(float)
     starts, steps, owner = [], [], []
     for i in keep:
@@ -149,14 +147,14 @@ def outline_vectors(
             steps.append(np.roll(ring, -1, axis=0) - ring)
             owner.append(np.full(len(ring), i))
     if not starts:
-        return np.zeros((0, 2, ndim)), np.zeros((0, 4))
+        return np.zeros((0, 2, ndim)), np.zeros(0, int)
     index = np.concatenate(owner)
     vectors = np.stack([np.concatenate(starts), np.concatenate(steps)], axis=1)
     if ndim == 3:
         depth = np.zeros((len(index), 2, 1))
         depth[:, 0, 0] = frames[index]
         vectors = np.concatenate([depth, vectors], axis=2)
-    return vectors, np.column_stack([rgb[index], np.ones(len(index))])
+    return vectors, index
 
 
 def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
@@ -192,11 +190,16 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
         # The first map pixel is centred half a map pixel inside the edge of the patch.
         v = ((rows - y) / extent_px + 0.5) * cam.shape[0] - 0.5
         u = ((cols - x) / extent_px + 0.5) * cam.shape[1] - 0.5
-        grid = np.meshgrid(v, u, indexing="ij")
-        part = ndimage.map_coordinates(cam / cam.max(), grid, order=1, mode="nearest")
+        part = _linear(v, cam.shape[0]) @ (cam / cam.max()) @ _linear(u, cam.shape[1]).T
         target = out[int(frame), rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         np.maximum(target, part, out=target)
     return out.reshape(data.shape)
+
+
+def _linear(at: np.ndarray, length: int) -> np.ndarray:
+    """(M, length) weights of linear interpolation at M places of an axis; constant beyond it."""
+    at = np.clip(at, 0, length - 1)
+    return np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None).astype(np.float32)
 
 
 def _covered(centre: float, extent_px: float, length: int) -> np.ndarray:
