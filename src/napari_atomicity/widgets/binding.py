@@ -455,6 +455,8 @@ class Binding:
             contrast_limits=(0.0, 1.0),
             blending="additive",
             interpolation2d="linear",
+            # What matters little should not hide the image.
+            gamma=1.5,
             opacity=0.6,
             visible=channel == "raw",
             **self._options(image, f"class map {channel}", 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from napari.layers import Image
@@ -23,8 +24,10 @@ from qtpy.QtWidgets import (
 )
 
 from ..detection import DetectionSettings
-from ..errors import AtomicityError
+from ..errors import AtomicityError, ModelError
 from ..micrograph import LARGEST_PIXEL_NM
+from ..model.card import ModelCard
+from ..model.files import SHIPPED, model_files, read_card
 from ..session import Session, State, Status
 from . import calibration, tasks
 from .binding import Binding
@@ -207,21 +210,16 @@ def _hint(image: bool, size_nm: float | None, guess_nm: float | None) -> str:
 
 
 class ModelCombo(_Combo):
-    """The models at hand; their cards are read when the list is first opened or asked for."""
+    """The models at hand, with their cards as tooltips."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        from ..model.classifier import available_models
-
-        self.addItem("default", "default")
-        try:
-            cards = available_models()
-        except Exception:  # the models are reported missing when one is needed, not here
-            cards = []
-        for card in cards:
-            if card.name != "default":
+        usual = SHIPPED["default"]
+        self.addItem(f"{usual} (default)", "default")
+        for card in _cards():
+            if card.name != usual:
                 self.addItem(card.name, card.name)
-            index = self.findData(card.name)
+            index = self.findData("default" if card.name == usual else card.name)
             words = card.description or ", ".join(card.classes)
             self.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
 
@@ -230,8 +228,18 @@ class ModelCombo(_Combo):
         return str(self.currentData() or "default")
 
 
+def _cards() -> list[ModelCard]:
+    """Cards of the models at hand, without the seconds that torch takes to load."""
+    cards = []
+    for path in model_files():
+        # A damaged one is reported when it is asked for, not here.
+        with suppress(ModelError):
+            cards.append(read_card(path))
+    return cards
+
+
 class DeviceCombo(_Combo):
-    """Where the network runs; the devices are looked for when the list is opened."""
+    """Where the network runs; a device that is not there is said so when it is asked for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
