@@ -83,3 +83,17 @@ def test_predictions_do_not_depend_on_the_batch(network, patches):
         [network({c: p[i : i + 1] for c, p in patches.items()}).logits for i in range(6)]
     )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_are_in_register_with_the_patch():
+    """With kernels that are mirror images of themselves a mirrored patch has mirrored maps."""
+    torch.manual_seed(0)
+    network = AtomicityNet(("LCN",), 2, width=4).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            with torch.no_grad():
+                module.weight.copy_((module.weight + module.weight.flip(2, 3)) / 2)
+    patch = torch.randn(1, 32, 32)
+    maps = network({"LCN": patch}).maps["LCN"]
+    mirrored = network({"LCN": patch.flip(1, 2)}).maps["LCN"]
+    torch.testing.assert_close(mirrored.flip(2, 3), maps, rtol=1e-4, atol=1e-5)

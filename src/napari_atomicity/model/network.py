@@ -32,35 +32,42 @@ class Branch(nn.Module):
     """Convolutions of one channel, (N, 1, P, P) → (N, 4 × width, P/4, P/4), non-negative.
 
     Group normalisation does not depend on which classes share a batch. It also removes absolute
-    brightness, which tells atoms from atoms: the raw channel therefore enters as itself and
-    through saturating curves at several levels, whose extent keeps the brightness.
+    brightness, which counts atoms. The raw channel therefore enters through saturating curves at
+    several levels too, whose extent keeps the brightness, and once more before the last
+    convolution: a pooled map can then be an integrated intensity.
     """
 
     def __init__(self, width: int, absolute: bool) -> None:
         super().__init__()
         self.absolute = absolute
         w = width
-        self.stem = nn.Conv2d(1 + len(_LEVELS) if absolute else 1, w, 5, stride=2, padding=2)
+        # Even kernels where the grid is halved: the cell j of a map then lies on the patch pixels
+        # 4j to 4j + 3, and class maps are in register with the patch.
+        self.stem = nn.Conv2d(1 + len(_LEVELS) if absolute else 1, w, 6, stride=2, padding=2)
         self.blocks = nn.Sequential(
             nn.Conv2d(w, 2 * w, 3, padding=1),
             nn.GroupNorm(4, 2 * w),
             nn.SiLU(),
-            nn.Conv2d(2 * w, 3 * w, 3, stride=2, padding=1),
+            nn.Conv2d(2 * w, 3 * w, 4, stride=2, padding=1),
             nn.GroupNorm(4, 3 * w),
             nn.SiLU(),
             nn.Conv2d(3 * w, 4 * w, 3, padding=1),
             nn.GroupNorm(4, 4 * w),
             nn.SiLU(),
         )
-        self.last = nn.Conv2d(4 * w, 4 * w, 3, padding=1)
+        self.last = nn.Conv2d(4 * w + (1 if absolute else 0), 4 * w, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        brightness = functional.avg_pool2d(x, 4)
         if self.absolute:
             levels = [torch.tanh(x / level) for level in _LEVELS]
             x = torch.cat([x, *levels], dim=1)
         x = functional.silu(self.stem(x))
+        x = self.blocks(x)
+        if self.absolute:
+            x = torch.cat([x, brightness], dim=1)
         # no normalisation after the last convolution: the maps are what is explained
-        return functional.relu(self.last(self.blocks(x)))
+        return functional.relu(self.last(x))
 
 
 class AtomicityNet(nn.Module):

@@ -127,11 +127,11 @@ def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSe
     microscope = Microscope(
         voltage_kv=float(rng.choice([80, 200, 300], p=[0.1, 0.6, 0.3])),
         convergence_mrad=float(rng.uniform(18, 30)),
-        defocus_nm=float(rng.normal(0, 5)),
+        defocus_nm=float(rng.normal(0, 6)),
         astigmatism_nm=float(np.abs(rng.normal(0, 1.5))),
         astigmatism_rad=float(rng.uniform(0, np.pi)),
         cs_um=float(rng.normal(0, 1)),
-        source_nm=float(rng.uniform(0.05, 0.16)),
+        source_nm=float(rng.uniform(0.05, 0.2)),
         thermal_nm=float(rng.uniform(0.006, 0.012)),
         dose_e_per_a2=float(np.exp(rng.uniform(np.log(1200), np.log(30000)))),
         gain=float(np.exp(rng.uniform(np.log(1), np.log(50)))),

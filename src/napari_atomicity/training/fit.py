@@ -20,6 +20,7 @@ from ..model.classifier import Classifier, choose_device
 from ..model.files import save_model
 from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
+from ..model.thresholds import fit_thresholds, quantities
 from ..progress import Progress, Stop, check, report
 from .calibrate import calibrated, out_of_distribution, scores
 from .data import PatchSet, from_folder, number_of_atoms, split_by_image
@@ -53,7 +54,7 @@ class TrainingSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     neighbour_smoothing: float = 0.03
-    scale_jitter: float = 0.08
+    scale_jitter: float = 0.04
     width: int = 16
     seed: int = 0
 
@@ -267,6 +268,7 @@ def train_classifier(
     torch.manual_seed(settings.seed)
     where = choose_device(device)
     reference = card.scale or reference_from(train, classes)
+    thresholds = _thresholds(train, classes, reference)
     train = _known(scaled(train, reference)[0], classes)
     held_out = _known(scaled(held_out, reference)[0], classes)
     network = AtomicityNet(channels, len(classes), settings.width)
@@ -285,6 +287,7 @@ def train_classifier(
     card = replace(
         card,
         scale=reference,
+        thresholds=thresholds,
         width=settings.width,
         version=__version__,
         temperature=1.0,
@@ -328,6 +331,24 @@ def _known(part: PatchSet, classes: Sequence[str]) -> PatchSet:
     """Clusters of a class, whole: what the border cuts is not of the class that it was."""
     keep = part.table["truth"].isin(list(classes)) & ~part.table["touches_border"]
     return part.take(keep.to_numpy(bool))
+
+
+def _thresholds(
+    train: PatchSet, classes: Sequence[str], reference: ScaleReference
+) -> dict[str, tuple[float, ...]]:
+    values: dict[str, list[np.ndarray]] = {}
+    labels = []
+    for _, table in train.table.groupby("image", sort=False):
+        whole = usable(table) & table["truth"].isin(list(classes)).to_numpy()
+        scale = intensity_per_atom(table, reference)
+        for name, value in quantities(table, scale).items():
+            values.setdefault(name, []).append(value[whole])
+        labels.append(table["truth"][whole].map(list(classes).index).to_numpy(int))
+    label = np.concatenate(labels)
+    return {
+        name: fit_thresholds(np.concatenate(value), label, len(classes))
+        for name, value in values.items()
+    }
 
 
 def _counts(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
