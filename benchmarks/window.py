@@ -1,0 +1,242 @@
+"""How long the window is blocked by what a person does: the longest turn of the event loop.
+
+    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000] [--size 2048]
+
+A real window with every dock open and an analysis made up in memory, so that neither detection
+nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
+
+- *turn*: the longest single event handler, in milliseconds of the clock. This is what blocks.
+- *CPU*: the same of the thread of the window. On a busy machine the clock says more than is due.
+- *painting*: the longest paint event. With a virtual display a processor draws what a graphics
+  card would, so this is no measure of a real screen.
+- *done*: from the action until nothing is left to do, tasks in the background included.
+
+The best of several repeats is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_atomicity.analysis import Analysis
+from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.table import conform
+
+CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
+PIXEL_SIZE_NM = 0.036
+_PAINTING = {QEvent.Type.Paint, QEvent.Type.UpdateRequest, QEvent.Type.Expose}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The longest turns of one action, and how long the whole of it took, in milliseconds."""
+
+    turn: float
+    cpu: float
+    painting: float
+    done: float
+
+
+class Timed(QApplication):
+    """An application that times every event it delivers."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self._depth = 0
+        self.handled: list[tuple[float, float]] = []
+        self.painted: list[float] = []
+
+    def notify(self, receiver: QObject, event: QEvent) -> bool:
+        if self._depth:
+            return super().notify(receiver, event)
+        self._depth += 1
+        kind, wall, cpu = event.type(), time.perf_counter(), time.thread_time()
+        try:
+            return super().notify(receiver, event)
+        finally:
+            self._depth -= 1
+            spent = 1e3 * (time.perf_counter() - wall), 1e3 * (time.thread_time() - cpu)
+            if kind in _PAINTING:
+                self.painted.append(spent[0])
+            else:
+                self.handled.append(spent)
+
+
+def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysis:
+    """N clusters of five classes with patches, class maps, outlines and places in a map."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(np.sqrt(n)))
+    step = size_px / side
+    cells = np.stack(np.divmod(np.arange(n), side), axis=1) + 0.5
+    centres = cells * step + rng.uniform(-0.2, 0.2, (n, 2)) * step
+    kind = rng.integers(0, len(CLASSES), n)
+    label = np.array(CLASSES, object)[kind]
+    p = rng.dirichlet(np.ones(len(CLASSES)), n) * 0.5
+    p[np.arange(n), kind] += 0.5
+    diameter = 0.9 + 0.12 * kind + rng.normal(0, 0.05, n)
+    angle = 2 * np.pi * kind / len(CLASSES)
+    table = pd.DataFrame(p, columns=[f"p_{c}" for c in CLASSES]).assign(
+        image=name,
+        cluster_id=np.arange(1, n + 1),
+        y_px=centres[:, 0],
+        x_px=centres[:, 1],
+        y_nm=centres[:, 0] * PIXEL_SIZE_NM,
+        x_nm=centres[:, 1] * PIXEL_SIZE_NM,
+        diameter_nm=diameter,
+        label=label,
+        label_predicted=label,
+        confidence=p.max(axis=1),
+        prediction_set=label,
+        ood_score=0.5,
+        umap_1=5 + 4 * np.cos(angle) + rng.normal(0, 0.5, n),
+        umap_2=5 + 4 * np.sin(angle) + rng.normal(0, 0.5, n),
+        model_id="made-up",
+    )
+    turn = np.linspace(0, 2 * np.pi, 40)
+    ring = np.column_stack([np.sin(turn), np.cos(turn)]) / (2 * PIXEL_SIZE_NM)
+    image = rng.normal(100, 5, (size_px, size_px)).astype(np.float32)
+    return Analysis(
+        Micrograph(image, PIXEL_SIZE_NM, name),
+        conform(table, CLASSES),
+        [centre + ring * d for centre, d in zip(centres, diameter, strict=True)],
+        patches={c: rng.random((n, 56, 56), np.float32) for c in ("raw", "LCN")},
+        embedding=rng.normal(size=(n, 64)).astype(np.float32),
+        class_maps={c: rng.random((n, 14, 14), np.float32) for c in ("raw", "LCN")},
+        field_of_view_nm=2.8,
+        parameters={"model": {"model_id": "made-up", "classes": CLASSES}, "device": "cpu"},
+    )
+
+
+def settle(app: Timed, session: object) -> None:
+    """Let the window work until no task runs and nothing is left in the queue."""
+    from napari_atomicity.widgets import tasks
+
+    quiet = 0
+    while quiet < 8:
+        start = time.perf_counter()
+        app.processEvents()
+        idle = not tasks.running(session) and time.perf_counter() - start < 0.003
+        quiet = quiet + 1 if idle else 0
+        time.sleep(0.008)
+
+
+def measure(app: Timed, session: object, action: Callable[[], object]) -> Turns:
+    """One action in the queue of the window, and all that follows from it."""
+    settle(app, session)
+    app.handled.clear()
+    app.painted.clear()
+    start = time.perf_counter()
+    QTimer.singleShot(0, action)
+    settle(app, session)
+    done = 1e3 * (time.perf_counter() - start) - 8 * 8  # the quiet at the end is not its doing
+    turn, cpu = (max(column) for column in zip(*app.handled, strict=True))
+    return Turns(turn, cpu, max(app.painted, default=0.0), max(done, turn))
+
+
+def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], object]]:
+    """What a person does, and what a worker brings; each leaves things as they were."""
+    from napari_atomicity.widgets import compat
+    from napari_atomicity.widgets.binding import binding_of
+
+    binding = binding_of(viewer)
+    session = binding.session
+    canvas = viewer.window._qt_viewer.canvas.native
+    ids = session.table("field")["cluster_id"].tolist()
+    rng = np.random.default_rng(1)
+    control = Qt.KeyboardModifier.ControlModifier
+    results = [made_up(n, size_px), made_up(n, size_px)]
+
+    def select(count: int) -> Callable[[], object]:
+        def act() -> None:
+            session.select(("field", int(i)) for i in rng.choice(ids, count, replace=False))
+
+        return act
+
+    def key(code: Qt.Key, *modifiers: Qt.KeyboardModifier) -> Callable[[], object]:
+        return lambda: QTest.keyClick(canvas, code, *modifiers)
+
+    def camera() -> None:
+        view = compat.camera(viewer)
+        view.center = tuple(np.asarray(view.center) + rng.normal(0, 0.2, 3) * (0, 1, 1))
+
+    def renewed() -> None:
+        result = results[rng.integers(2)]
+        session.set_analysis(replace(result, outlines=list(result.outlines)))
+
+    def placed() -> None:
+        now = session.analysis("field")
+        table = now.table.copy()
+        table[["umap_1", "umap_2"]] = rng.normal(5, 2, (n, 2))
+        session.place(replace(now, table=table))
+
+    return {
+        "select one": select(1),
+        "its label by key": key(Qt.Key.Key_3),
+        "undo by key": key(Qt.Key.Key_Z, control),
+        "select half": select(len(ids) // 2),
+        "their label by key": key(Qt.Key.Key_2),
+        "undo that by key": key(Qt.Key.Key_Z, control),
+        "move the view": camera,
+        "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
+        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]]),
+        "undo the deletion": lambda: binding.undo(),
+        "places in the map": placed,
+        "analyse again": renewed,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clusters", type=int, nargs="+", default=[200, 2000])
+    parser.add_argument("--size", type=int, default=2048, help="edge of the image in pixels")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
+    app = Timed()
+
+    import napari
+
+    from napari_atomicity.widgets.binding import binding_of
+    from napari_atomicity.widgets.workbench import open_workbench, show_analysis
+
+    print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")
+    for n in options.clusters:
+        viewer = napari.Viewer(show_welcome_screen=False)
+        viewer.window._qt_window.resize(1600, 1000)
+        open_workbench(viewer)
+        binding = binding_of(viewer)
+        settle(app, binding.session)
+        found: dict[str, list[Turns]] = {}
+
+        def note(name: str, turns: Turns, found: dict = found) -> None:
+            found.setdefault(name, []).append(turns)
+
+        analysis = made_up(n, options.size)
+
+        def show(viewer: object = viewer, analysis: Analysis = analysis) -> None:
+            show_analysis(viewer, analysis)
+
+        note("first result", measure(app, binding.session, show))
+        viewer.window._qt_viewer.canvas.native.setFocus()
+        for _ in range(options.repeats):
+            for name, action in actions(viewer, options.size, n).items():
+                note(name, measure(app, binding.session, action))
+        for name, runs in found.items():
+            best = [min(getattr(r, f) for r in runs) for f in ("turn", "cpu", "painting", "done")]
+            print(f"{n:8d}  {name:<20} {best[0]:8.1f} {best[1]:8.1f} {best[2]:9.1f} {best[3]:8.1f}")
+        viewer.close()
+        app.processEvents()
+
+
+if __name__ == "__main__":
+    main()
