@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from qtpy.QtCore import Qt
 
@@ -218,6 +219,21 @@ def test_a_scale_without_unit_is_asked_about(viewer, dock, model):
     analyse = dock(Analyse)
     assert analyse.image_form.pixel_size.value() == pytest.approx(0.05)
     assert "Is this in nm?" in analyse.image_form.hint.text()
+
+
+def test_a_tiff_that_napari_opened_has_the_pixel_size_of_its_file(viewer, model, dock, tmp_path):
+    path = tmp_path / "field.tif"
+    options = {"imagej": True, "resolution": (20, 20), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(path, blobs().astype(np.float32), **options)
+    (layer,) = viewer.open(path, plugin="napari")
+    assert calibration.pixel_size_nm(layer) is None
+    form = dock(Analyse).image_form
+    assert form.pixel_size.value() == pytest.approx(0.05)
+    assert "from the file" in form.hint.text()
+    form.take()
+    assert calibration.pixel_size_nm(layer) == pytest.approx(0.05)
+    layer.data = layer.data[::2, ::2]
+    assert calibration.size_in_file_nm(layer) is None
 
 
 def test_cancel_midway_changes_nothing(

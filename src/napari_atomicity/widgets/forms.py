@@ -188,21 +188,27 @@ class ImageForm(QWidget):
         layer = self.images.layer
         size = None if layer is None else calibration.pixel_size_nm(layer)
         guess = None if layer is None else calibration.suggested_nm(layer)
+        unknown = layer is not None and size is None and guess is None
+        in_file = calibration.size_in_file_nm(layer) if unknown else None
         self.pixel_size.blockSignals(True)
-        self.pixel_size.setValue(size or guess or 0.0)
+        self.pixel_size.setValue(size or guess or in_file or 0.0)
         self.pixel_size.blockSignals(False)
-        self.hint.setText(_hint(layer is not None, size, guess))
+        self.hint.setText(_hint(layer is not None, size, guess, in_file))
         self.hint.setVisible(bool(self.hint.text()))
         self.changed.emit()
 
 
-def _hint(image: bool, size_nm: float | None, guess_nm: float | None) -> str:
+def _hint(
+    image: bool, size_nm: float | None, guess_nm: float | None, in_file_nm: float | None
+) -> str:
     if not image:
         return "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
     if size_nm is not None:
         return ""
     if guess_nm is not None:
         return f"The layer has a scale of {guess_nm:g} without a unit. Is this in nm?"
+    if in_file_nm is not None:
+        return "The pixel size is read from the file; the layer gets it with the first run."
     return (
         "The file does not say how large a pixel is. Type it in: without it diameters, and so "
         "atomicities, would mean nothing."
