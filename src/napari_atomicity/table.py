@@ -18,7 +18,7 @@ label                         what counts: the correction where there is one, el
                               prediction; "" where there is neither
 label_predicted               the model's label, never overwritten; "" before classification
 label_corrected               a person's label; "" where there is none
-confidence                    calibrated probability of label_predicted
+confidence                    calibrated probability of label_predicted; 0 if that is "unknown"
 p_<class>                     calibrated probability of each class
 prediction_set                the labels that can't be ruled out, joined by "|"
 ood_score                     how far from anything the model has learnt (1 = its limit)

@@ -106,6 +106,7 @@ def test_predictions_go_into_the_table_and_corrections_stay(tiny_model):
     assert done["label_predicted"].tolist() == ["Pt19", "Pt19", "unknown", ""]
     assert done["label"].tolist() == ["Pt19", "Pt70", "unknown", ""]
     assert done["p_Pt19"].tolist()[:3] == [0.9, 0.8, 0.6]
+    assert done["confidence"].tolist()[:3] == [0.9, 0.8, 0.0]
     assert done["model_id"].iloc[0] == card.model_id
 
 

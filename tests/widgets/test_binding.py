@@ -34,7 +34,9 @@ def test_one_session_per_viewer(viewer):
     assert session_of(viewer) is session_of(viewer)
 
 
-def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer):
+def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qtbot):
+    # The texts come last: they are written when there is time.
+    qtbot.waitUntil(lambda: analysed.texts_layer("field") is not None)
     names = [layer.name for layer in viewer.layers]
     assert names == [
         "field",
@@ -42,6 +44,7 @@ def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer):
         "field class map LCN",
         "field outlines",
         "field clusters",
+        "field texts",
     ]
     for layer in viewer.layers:
         np.testing.assert_allclose(layer.scale, [PIXEL_NM, PIXEL_NM])
@@ -134,20 +137,30 @@ def test_corrections_show(analysed):
     analysed.session.relabel([("field", 1)], "Pt70")
     np.testing.assert_allclose(layer.border_color[0], [1, 1, 1, 1])
     assert layer.face_color[0, 3] > 0
-    assert layer.text.values[0] in ("Pt70*", "")
 
 
-def test_texts_only_where_they_can_be_read(analysed, viewer):
+def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
     from napari_atomicity.widgets import compat
 
-    layer = analysed.points_layer("field")
+    def texts():
+        layer = analysed.texts_layer("field")
+        return [] if layer is None or not len(layer.data) else layer.text.values.tolist()
+
+    layer, table = analysed.points_layer("field"), analysed.session.table("field")
     compat.camera(viewer).zoom = 100
     compat.camera(viewer).center = (0, 40 * PIXEL_NM, 40 * PIXEL_NM)
     near = (np.abs(layer.data - 40) <= [4 / PIXEL_NM, 3 / PIXEL_NM]).all(axis=1)
-    assert [t.startswith("Pt") for t in layer.text.values] == near.tolist()
     assert 0 < near.sum() < N_CLUSTERS
+    wanted = [f"{r.label} {r.confidence:.2f}" for r in table[near].itertuples()]
+    qtbot.waitUntil(lambda: texts() == wanted)
+    analysed.session.relabel([("field", table["cluster_id"][near].iloc[0])], "Pt70")
+    qtbot.waitUntil(lambda: texts() == ["Pt70*", *wanted[1:]])
+    layer.visible = False
+    qtbot.waitUntil(lambda: texts() == [])
+    layer.visible = True
+    qtbot.waitUntil(lambda: len(texts()) == near.sum())
     compat.camera(viewer).zoom = 1
-    assert not any(layer.text.values)
+    qtbot.waitUntil(lambda: texts() == [])
 
 
 def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer):

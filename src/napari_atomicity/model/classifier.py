@@ -46,7 +46,8 @@ class Prediction:
     def write_to(self, table: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
         """The cluster table with its prediction columns filled; corrections stay.
 
-        A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN`; its probabilities are kept.
+        A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN`. Its probabilities are kept, but
+        they hold among the classes only, so they give no confidence.
         """
         p = self.probabilities
         best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
@@ -58,7 +59,8 @@ class Prediction:
         for i, name in enumerate(tables.probability_columns(card.classes)):
             out[name] = p[:, i]
         out["label_predicted"] = np.where(done, label, "")
-        out["confidence"] = p.max(axis=1) if len(p) else np.empty(0)
+        best_p = p.max(axis=1) if len(p) else np.empty(0)
+        out["confidence"] = np.where(self.ood_score > 1, 0.0, best_p)
         out["prediction_set"] = [
             "|".join(classes[_contiguous(row, card.conformal_threshold)]) if ok else ""
             for row, ok in zip(p, done, strict=True)

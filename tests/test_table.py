@@ -1,0 +1,91 @@
+"""The cluster table's contract."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_atomicity import table as tables
+from napari_atomicity.errors import TableError
+from support import CLASSES, synthetic_analysis
+
+CONTRACT = [
+    "image",
+    "frame",
+    "cluster_id",
+    "y_px",
+    "x_px",
+    "y_nm",
+    "x_nm",
+    "diameter_nm",
+    "integrated_intensity",
+    "eccentricity",
+    "touches_border",
+    "touches_neighbour",
+    "label",
+    "label_predicted",
+    "label_corrected",
+    "confidence",
+    "p_Pt19",
+    "p_Pt30",
+    "p_Pt41",
+    "p_Pt55",
+    "p_Pt70",
+    "prediction_set",
+    "ood_score",
+    "umap_1",
+    "umap_2",
+    "model_id",
+]
+
+
+def test_columns_are_those_of_the_contract_in_its_order():
+    assert list(tables.columns(CLASSES)) == CONTRACT
+    assert list(tables.empty(CLASSES).columns) == CONTRACT
+
+
+def test_conforming_twice_changes_nothing_and_keeps_what_is_additional():
+    table = synthetic_analysis().table.assign(note="x")
+    once = tables.conform(table)
+    assert list(once.columns) == [*CONTRACT, "note"]
+    pd.testing.assert_frame_equal(once, tables.conform(once))
+
+
+@given(st.permutations(CONTRACT), st.integers(0, 10))
+def test_order_and_gaps_are_mended(order, missing):
+    whole = synthetic_analysis(5).table
+    part = whole[[c for c in order if c not in CONTRACT[17 : 17 + missing]]]
+    assert set(CONTRACT) - set(tables.conform(part, CLASSES).columns) == set()
+
+
+def test_a_correction_counts_and_its_absence_gives_the_prediction_back():
+    table = synthetic_analysis(3).table
+    table["label_corrected"] = ["Pt70", "", "unknown"]
+    settled = tables.settle_labels(table)
+    assert settled["label"].tolist() == ["Pt70", table["label_predicted"][1], "unknown"]
+    assert settled["label_predicted"].equals(table["label_predicted"])
+    tables.validate(settled)
+    settled["label_corrected"] = ""
+    back = tables.settle_labels(settled)
+    assert back["label"].equals(back["label_predicted"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t.drop(columns="y_nm"), "y_nm"),
+        (lambda t: t.assign(cluster_id=1), "twice"),
+        (lambda t: t.assign(x_px=float("nan")), "no position"),
+        (lambda t: t.assign(p_Pt19=3.0), "sum to 1"),
+        (lambda t: t.assign(label_corrected="Pt19", label="Pt70"), "correction"),
+    ],
+)
+def test_what_is_impossible_is_refused(spoil, words):
+    table = synthetic_analysis().table
+    tables.validate(table)
+    with pytest.raises(TableError, match=words):
+        tables.validate(spoil(table))
+
+
+def test_classes_come_in_the_tables_order():
+    assert tables.classes_of(synthetic_analysis().table) == list(CLASSES)
