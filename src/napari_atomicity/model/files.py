@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ModelError
+from ..io.files import replacing, write_json
 from .card import ModelCard
 
 SHIPPED = {"default": "pt-dual", "dual": "pt-dual", "raw": "pt-raw"}
@@ -61,25 +62,17 @@ def save_model(path: Path, card: ModelCard, tensors: dict[str, np.ndarray]) -> M
 
     Raises
     ------
-    ModelError
-        If the file can't be written.
+    AtomicityError
+        If a file can't be written.
     """
     from safetensors.numpy import save
 
     path = path.with_suffix(".safetensors")
     data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
-    text = json.dumps(card.to_dict(), indent=1, ensure_ascii=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for target, content in ((path, data), (path.with_suffix(".json"), text.encode())):
-            part = target.with_name(target.name + ".part")
-            part.write_bytes(content)
-            part.replace(target)
-    except OSError as error:
-        raise ModelError(
-            f"the model can't be written ({error.strerror})", path, "Check space and permissions"
-        ) from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    write_json(path.with_suffix(".json"), card.to_dict())
     return card
 
 

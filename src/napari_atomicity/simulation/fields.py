@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from .. import __version__
 from .. import table as tables
 from ..errors import AtomicityError
+from ..io.files import write_json
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from .imaging import (
@@ -466,7 +466,7 @@ def write_fields(
         "isomers_per_class": isomers_per_class,
         "fields": record_of,
     }
-    (out_dir / "settings.json").write_text(json.dumps(settings_json, indent=1))
+    write_json(out_dir / "settings.json", settings_json)
     return out_dir / "truth.csv"
 
 
