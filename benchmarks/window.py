@@ -1,6 +1,6 @@
 """How long the window is blocked by what a person does: the longest turn of the event loop.
 
-    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000] [--size 2048]
+    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000]
 
 A real window with every dock open and an analysis made up in memory, so that neither detection
 nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
@@ -102,7 +102,7 @@ def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysi
         umap_2=5 + 4 * np.sin(angle) + rng.normal(0, 0.5, n),
         model_id="made-up",
     )
-    turn = np.linspace(0, 2 * np.pi, 40)
+    turn = np.linspace(0, 2 * np.pi, 110)  # as many corners as outlines really have
     ring = np.column_stack([np.sin(turn), np.cos(turn)]) / (2 * PIXEL_SIZE_NM)
     image = rng.normal(100, 5, (size_px, size_px)).astype(np.float32)
     return Analysis(

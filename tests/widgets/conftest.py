@@ -44,12 +44,11 @@ def image_layer(viewer):
 
 @pytest.fixture
 def settle(qtbot):
-    """Wait until no task of a viewer's session is under way."""
-    from napari_atomicity.widgets import tasks
-    from napari_atomicity.widgets.binding import session_of
+    """Wait until no task of a viewer's session is under way and all is shown."""
+    from napari_atomicity.widgets.binding import binding_of
 
     def wait(viewer, timeout_ms: int = 20_000) -> None:
-        session = session_of(viewer)
-        qtbot.waitUntil(lambda: not tasks.running(session), timeout=timeout_ms)
+        binding = binding_of(viewer)
+        qtbot.waitUntil(lambda: binding.settled, timeout=timeout_ms)
 
     return wait

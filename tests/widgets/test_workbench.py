@@ -93,7 +93,7 @@ def test_the_demo_window_shows_the_result(model, qtbot, tmp_path, make_napari_vi
     assert image.width() > 800
     session = binding_of(viewer).session
     assert len(session.selection) == 1
-    assert len(viewer.layers) == 5
+    assert len(viewer.layers) == 6
     assert compat.text_overlay(viewer).visible
 
 

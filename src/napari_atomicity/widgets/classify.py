@@ -62,7 +62,7 @@ class Classify(QWidget):
         follow(self, session.analysis_changed, self._refresh)
         follow(self, session.selection_changed, self._on_selection)
         follow(self, session.history_changed, self._on_history)
-        follow(self, self.binding.labelling_changed, self._on_label_mode)
+        follow(self, self.binding.label_mode.changed, self._on_label_mode)
         follow(self, self.binding.hidden_changed, self._refresh)
         self._refresh()
         self._on_history()

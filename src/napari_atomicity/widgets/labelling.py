@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from psygnal import Signal, SignalInstance
 
 from ..session import Key, Session
 from ..table import UNKNOWN
 from . import compat
 from .shortcuts import LABEL_MODE, Shortcut
 
-if TYPE_CHECKING:
-    from .binding import Binding
+
+class Window(Protocol):
+    """What label mode needs of the binding of a viewer."""
+
+    session: Session
+    points_made: SignalInstance
+
+    @property
+    def viewer(self) -> Any: ...
+
+    def points_layer(self, image: str) -> Any: ...
+
+    def undo(self) -> None: ...
+
+    def redo(self) -> None: ...
 
 
 class LabelMode:
@@ -20,9 +35,13 @@ class LabelMode:
 
     napari's own keys of a points layer (1 deletes!) are only overlaid on these layers, and come
     back when the mode goes off.
+
+    Signals: ``changed(bool)`` when it goes on or off.
     """
 
-    def __init__(self, binding: Binding) -> None:
+    changed = Signal(bool)
+
+    def __init__(self, binding: Window) -> None:
         self._binding = weakref.ref(binding)
         self._bound: list[weakref.ref[Any]] = []
         self._on = False
@@ -49,7 +68,7 @@ class LabelMode:
                 self._unbind(reference())
             self._bound.clear()
         self._say()
-        binding.labelling_changed.emit(on)
+        self.changed.emit(on)
 
     def _bind(self, layer: Any) -> None:
         if not self._on or any(r() is layer for r in self._bound):
@@ -96,7 +115,7 @@ def keys_in_words(session: Session) -> str:
     return "   ".join([*numbered, f"0 {UNKNOWN}"])
 
 
-def perform(binding: Binding, action: str, argument: int = 0) -> None:
+def perform(binding: Window, action: str, argument: int = 0) -> None:
     """Do what a shortcut stands for."""
     session = binding.session
     if action == "undo":

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from ..analysis import Analysis
 from ..errors import AtomicityError
-from . import compat, tasks
+from . import compat
 from .analyse import Analyse
 from .binding import Binding, binding_of, unwrapped
 from .classify import Classify
@@ -186,7 +186,7 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
     image = analysis.micrograph.name
     _process_until(lambda: _complete(binding, image, analysis))
     viewer.reset_view(margin=0.02)
-    _process_until(lambda: not tasks.running(binding.session))
+    _process_until(lambda: binding.settled)
     if screenshot is not None:
         viewer.window.screenshot(str(screenshot), flash=False, canvas_only=False)
     if block:
@@ -201,7 +201,7 @@ def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
         points is not None
         and len(points.data) == len(analysis.table)
         and all(m is not None for m in maps)
-        and not tasks.running(binding.session)
+        and binding.settled
     )
 
 
