@@ -168,6 +168,14 @@ def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Anal
 def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
     """The rows of these clusters, in table order."""
     index = np.flatnonzero(analysis.table["cluster_id"].isin(list(cluster_ids)))
+    if len(index) == len(analysis.table):  # the arrays are large and never written to
+        return Rows(
+            analysis.table.reset_index(drop=True),
+            analysis.outlines,
+            analysis.patches,
+            analysis.embedding,
+            analysis.class_maps,
+        )
     return Rows(
         analysis.table.iloc[index].reset_index(drop=True),
         [analysis.outlines[i] for i in index],
@@ -211,11 +219,17 @@ def _stacked(
     shapes = [a.shape[1:] for a in [like, *arrays] if a.ndim > 1 and np.prod(a.shape[1:])]
     if not shapes:
         return like
-    filled = [
-        a if a.shape == (n, *shapes[0]) else np.full((n, *shapes[0]), np.nan, np.float32)
-        for a, n in zip(arrays, lengths, strict=True)
-    ]
-    return np.concatenate(filled)[order]
+    fits = [a.shape == (n, *shapes[0]) for a, n in zip(arrays, lengths, strict=True)]
+    if fits == [True] and np.array_equal(order, np.arange(len(order))):
+        return arrays[0]
+    # Written once, to where each row belongs: patches of thousands of clusters are large.
+    out = np.empty((len(order), *shapes[0]), np.float32)
+    goes_to = np.empty(len(order), int)
+    goes_to[order] = np.arange(len(order))
+    last = np.cumsum(lengths)
+    for array, fit, n, end in zip(arrays, fits, lengths, last, strict=True):
+        out[goes_to[end - n : end]] = array if fit else np.nan
+    return out
 
 
 def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
@@ -226,15 +240,9 @@ def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
 
 def insert_rows(analysis: Analysis, rows: Rows) -> Analysis:
     """The analysis with these clusters, which replace those with the same ids."""
-    return _rebuilt(
-        analysis,
-        [
-            take_rows(
-                remove_rows(analysis, rows.table["cluster_id"]), analysis.table["cluster_id"]
-            ),
-            rows,
-        ],
-    )
+    new = set(rows.table["cluster_id"])
+    kept = take_rows(analysis, (i for i in analysis.table["cluster_id"] if i not in new))
+    return _rebuilt(analysis, [kept, rows])
 
 
 def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:

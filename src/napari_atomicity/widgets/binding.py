@@ -263,8 +263,7 @@ class Binding:
             if drawn is not self._drawn.get(image) or now is None:
                 return
             colours = marks.label_colours(now.table, self.session.classes())
-            known.write_outlines(*strokes, colours, stroke_px(now))
-            known.outlines.visible = self._outlines_wanted
+            known.write_outlines(*strokes, colours, stroke_px(now), self._outlines_wanted)
 
         tasks.start(
             self.session,

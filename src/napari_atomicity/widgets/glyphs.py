@@ -63,6 +63,7 @@ def paint_glyph(painter: QPainter, box: QRectF, symbol: str, colour: str) -> Non
     painter.restore()
 
 
+@lru_cache(maxsize=256)
 def glyph_icon(symbol: str, colour: str, size: int = 32) -> QIcon:
     """An icon of a class, for combo boxes and tables."""
     pixmap = QPixmap(size, size)

@@ -290,9 +290,17 @@ class ImageLayers:
 
     # ---- outlines
     def write_outlines(
-        self, vectors: np.ndarray, rows: np.ndarray, colours: np.ndarray, stroke_px: float
+        self,
+        vectors: np.ndarray,
+        rows: np.ndarray,
+        colours: np.ndarray,
+        stroke_px: float,
+        visible: bool,
     ) -> None:
-        """New strokes, the row of the table that each belongs to, and the colour of each row."""
+        """New strokes, the row of the table that each belongs to, and the colour of each row.
+
+        ``stroke_px`` and ``visible`` are for a layer that is not there yet.
+        """
         self._stroke_rows = rows
         layer = self.outlines
         if layer is not None:
@@ -305,6 +313,7 @@ class ImageLayers:
             edge_width=stroke_px,
             edge_color=colours[rows] if len(rows) else "white",
             opacity=0.9,
+            visible=visible,
             **self._options("outlines", _OUTLINES),
         )
         self._insert(layer)

@@ -31,8 +31,9 @@ FEATURES = (
 """Columns of the table that the points show in napari's own features table."""
 
 _MARK_PER_DIAMETER = 1.5
-# Enough for a smooth look; an outline has hundreds of corners, and napari draws each stroke.
-_MOST_STROKES = 36
+# An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer.
+_MOST_STROKES_IN_ALL = 40_000
+_STROKES_PER_OUTLINE = (16, 64)
 _DEFAULT_DIAMETER_NM = 1.2
 # Larger than discs, so that they are as easily told apart; the outline says where the cluster ends.
 _SYMBOL_SCALE = {
@@ -75,10 +76,10 @@ def symbols(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
 
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """The colour of each cluster's label, (N, 3)."""
-    known = {label: to_rgb(c) for label, c in palette.colours(classes).items()}
-    unknown = to_rgb(palette.UNKNOWN_COLOUR)
-    colours = [known.get(label, unknown) for label in table["label"]]
-    return np.array(colours, float).reshape(-1, 3)
+    known = palette.colours(classes)
+    codes, labels = pd.factorize(table["label"])
+    colours = [to_rgb(known.get(label, palette.UNKNOWN_COLOUR)) for label in labels]
+    return np.array(colours, float).reshape(-1, 3)[codes]
 
 
 def border_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
@@ -140,11 +141,12 @@ def outline_vectors(
         (M,): row of the table that each stroke belongs to.
     """
     keep = np.flatnonzero(shown(analysis.table, hidden))
+    most = int(np.clip(_MOST_STROKES_IN_ALL // max(len(keep), 1), *_STROKES_PER_OUTLINE))
     frames = analysis.table["frame"].to_numpy(float)
     starts, steps, owner = [], [], []
     for i in keep:
         ring = np.asarray(analysis.outlines[i], float).reshape(-1, 2)
-        ring = ring[:: max(1, -(-len(ring) // _MOST_STROKES))]
+        ring = ring[:: max(1, -(-len(ring) // most))]
         if len(ring) > 1:
             starts.append(ring)
             steps.append(np.roll(ring, -1, axis=0) - ring)
