@@ -19,6 +19,7 @@ from typing import Any
 import napari
 import numpy as np
 import pandas as pd
+from napari.layers import Points
 from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, QRect, Qt
@@ -30,7 +31,7 @@ from superqt import QCollapsible
 from napari_atomicity.examples import example_path, example_truth_path
 from napari_atomicity.io.images import load
 from napari_atomicity.statistics.scores import match_nearest
-from napari_atomicity.widgets import compat, tasks
+from napari_atomicity.widgets import compat
 from napari_atomicity.widgets.analyse import Analyse
 from napari_atomicity.widgets.binding import Binding, binding_of
 from napari_atomicity.widgets.classify import Classify
@@ -71,7 +72,7 @@ class Studio:
             if time.monotonic() > end:
                 raise SystemExit("the window is still busy")
             QTest.qWait(60)
-            quiet = 0 if tasks.running(self.session) else quiet + 1
+            quiet = quiet + 1 if self.binding.settled else 0
 
     # ---- furniture
     def dock(self, kind: type[QWidget]) -> QDockWidget:
@@ -287,11 +288,11 @@ def explain(studio: Studio) -> None:
 
 def class_maps(studio: Studio) -> None:
     """The class maps of both channels over the image."""
-    image = studio.session.current
     place = crowded(studio.table(), 9.0)
-    overlay = compat.text_overlay(studio.viewer)
-    marks = [studio.binding.points_layer(image), studio.binding.outlines_layer(image)]
-    overlay.visible = marks[0].visible = False
+    hidden = [x for x in studio.viewer.layers if isinstance(x, Points)]
+    hidden.append(compat.text_overlay(studio.viewer))
+    for thing in hidden:
+        thing.visible = False
     pictures = []
     with studio.alone(Explain):
         for channel in ("raw", "LCN"):
@@ -299,7 +300,8 @@ def class_maps(studio: Studio) -> None:
             studio.look_at(*place, width_nm=13.0)
             pictures.append(square(studio.part(studio.canvas)).resize((560, 560)))
     studio.save("class-maps", beside(*pictures))
-    overlay.visible = marks[0].visible = True
+    for thing in hidden:
+        thing.visible = True
     studio.show_class_maps("raw")
 
 

@@ -1,0 +1,182 @@
+"""The documentation: what it links to, shows and tells people to type is there."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+
+from napari_atomicity.analysis import Analysis
+from napari_atomicity.cli import app
+from napari_atomicity.detection import DetectionSettings
+from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.model.card import PatchSettings
+from napari_atomicity.table import columns
+from napari_atomicity.widgets.shortcuts import LABEL_MODE
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+IMAGES = sorted((ROOT / "docs" / "images").glob("*.png"))
+LARGEST_IMAGE_BYTES = 400_000
+KNOWN = {"analysis": Analysis, "micrograph": Micrograph}
+"""What the variables of the examples are."""
+
+COMMANDS = typer.main.get_command(app)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, text) of every code block of a language."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.M | re.S)
+    return [(name_of(p), text) for p in PAGES for text in pattern.findall(p.read_text())]
+
+
+def prose(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+
+
+def links(path: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(path))
+
+
+def anchors(path: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", h.lower()) for h in headings]
+    return {h.strip().replace(" ", "-") for h in plain}
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    return [(page, line) for page, text in blocks("sh") for line in text.splitlines() if line]
+
+
+# ---- links and pictures
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    dead = []
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(link)
+    assert dead == []
+
+
+def test_every_picture_is_shown_and_small():
+    shown = {(p.parent / link).resolve() for p in PAGES for link in links(p)}
+    assert set(IMAGES) == {path for path in shown if path.suffix == ".png"}
+    too_large = [p.name for p in IMAGES if p.stat().st_size > LARGEST_IMAGE_BYTES]
+    assert too_large == []
+    for path in IMAGES:
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+
+
+def test_the_readme_shows_the_window_first():
+    assert (ROOT / "README.md").read_text().startswith("![")
+
+
+# ---- Python
+PYTHON = blocks("python")
+
+
+def called(node: ast.Call, names: dict[str, object]) -> object | None:
+    """The function or method that an example calls, where it is one of ours."""
+    function = node.func
+    if isinstance(function, ast.Name):
+        return names.get(function.id)
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return getattr(KNOWN.get(function.value.id), function.attr, None)
+    return None
+
+
+@pytest.mark.parametrize(("page", "code"), PYTHON, ids=[page for page, _ in PYTHON])
+def test_names_and_arguments_of_the_examples_exist(page, code):
+    names: dict[str, object] = {}
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            names |= {a.asname or a.name: getattr(module, a.name) for a in node.names}
+    assert names
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            kind = KNOWN.get(node.value.id)
+            if kind is not None:
+                fields = {f.name for f in dataclasses.fields(kind)}
+                assert node.attr in fields or hasattr(kind, node.attr)
+        elif isinstance(node, ast.Call) and (function := called(node, names)) is not None:
+            parameters = inspect.signature(function).parameters
+            open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+            assert open_ended or {k.arg for k in node.keywords} <= set(parameters)
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "table":
+            column = getattr(node.slice, "value", None)
+            assert column is None or column in columns()
+
+
+# ---- the command line
+ATOMICITY = [(page, line) for page, line in shell_lines() if line.startswith("atomicity")]
+
+
+@pytest.mark.parametrize(("page", "line"), ATOMICITY, ids=[line for _, line in ATOMICITY])
+def test_commands_can_be_typed_as_they_are_shown(page, line):
+    _, name, *arguments = shlex.split(line, comments=True)
+    COMMANDS.commands[name].make_context(name, arguments)
+
+
+def test_commands_in_the_text_exist():
+    said = {n for p in PAGES for n in re.findall(r"`atomicity ([a-z]+)", prose(p))}
+    assert said and said <= set(COMMANDS.commands)
+    shown = said | {line.split()[1] for _, line in ATOMICITY}
+    assert set(COMMANDS.commands) <= shown
+
+
+def test_targets_of_make_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    said = {n for p in PAGES for n in re.findall(r"`make ([a-z]+)`", prose(p))}
+    said |= {n for _, line in shell_lines() for n in re.findall(r"^make ([a-z]+)", line)}
+    assert said and said <= targets
+
+
+def test_extras_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = {n for p in PAGES for n in re.findall(r"extra `([a-z]+)`", prose(p))}
+    said |= {n for p in PAGES for n in re.findall(r"napari-atomicity\[([a-z]+)\]", p.read_text())}
+    assert said and said <= set(project["optional-dependencies"])
+
+
+# ---- figures
+def test_defaults_are_those_of_the_code():
+    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    said = dict(re.findall(r"^\| `(\w+)` \| ([\w.]+) \|", text, re.M))
+    settings = dataclasses.asdict(DetectionSettings()) | dataclasses.asdict(PatchSettings())
+    settings.pop("channels")
+    assert said == {name: str(value) for name, value in settings.items()}
+
+
+def test_keys_are_those_of_label_mode():
+    text = (ROOT / "docs" / "tutorial.md").read_text()
+    cells = re.findall(r"^\| (.+?) \| .+ \|$", text, re.M)
+    keys = {key for cell in cells for key in re.split(r", | … ", cell)}
+    for shortcut in LABEL_MODE:
+        names = {k.replace("Control-", "Ctrl+").replace("Shift-", "Shift+") for k in shortcut.keys}
+        assert names & keys or (shortcut.action == "label" and {"1", "9"} <= keys)
+
+
+def test_references_are_cited_and_listed():
+    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    body, _, listed = text.partition("## References")
+    body = re.sub(r"```.*?```", "", body, flags=re.S)
+    cited = {int(n) for n in re.findall(r"\[(\d+)\](?!\()", body)}
+    assert cited == {int(n) for n in re.findall(r"^(\d+)\. ", listed, re.M)}
