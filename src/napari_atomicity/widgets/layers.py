@@ -263,6 +263,8 @@ class ImageLayers:
             np.zeros((0, ndim)),
             size=1e-3,
             face_color="transparent",
+            # However small a point is, napari draws its border.
+            border_color="transparent",
             border_width=0,
             **self._options("texts", _TEXTS),
         )
