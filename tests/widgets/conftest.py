@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs
+from qtpy.QtCore import QSettings
 
 
 @pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     """Nothing is compiled in the background."""
     monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(tmp_path):
+    """Forms start with their defaults, and nobody's settings change."""
+    kind, scope = QSettings.Format.IniFormat, QSettings.Scope.UserScope
+    before = Path(QSettings(kind, scope, "napari-atomicity", "window").fileName()).parents[1]
+    QSettings.setPath(kind, scope, str(tmp_path))
+    yield
+    QSettings.setPath(kind, scope, str(before))
 
 
 @pytest.fixture

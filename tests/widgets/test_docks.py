@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-import tifffile
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from qtpy.QtCore import Qt
 
@@ -68,6 +67,7 @@ def test_one_press_of_the_button_does_everything(analysed, viewer):
     }
     assert analysed.label_mode.on
     assert compat.text_overlay(viewer).visible
+    assert len(session.selection) == 1  # for Explain
 
 
 def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
@@ -112,6 +112,7 @@ def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
 
 def test_a_key_without_a_selection_changes_nothing(analysed, viewer):
     before = analysed.session.history
+    analysed.session.select(())
     press(viewer, "3", "Delete", "U")
     assert analysed.session.history == before
     assert "Select" in viewer.status
@@ -120,6 +121,7 @@ def test_a_key_without_a_selection_changes_nothing(analysed, viewer):
 def test_next_goes_from_the_least_certain_to_the_next(analysed, viewer):
     order = analysed.session.table("field").sort_values("confidence", kind="stable")
     ids = order["cluster_id"].tolist()
+    analysed.session.select(())
     for expected in ids[:3]:
         press(viewer, "N")
         assert analysed.session.selection == {("field", expected)}
@@ -219,21 +221,6 @@ def test_a_scale_without_unit_is_asked_about(viewer, dock, model):
     analyse = dock(Analyse)
     assert analyse.image_form.pixel_size.value() == pytest.approx(0.05)
     assert "Is this in nm?" in analyse.image_form.hint.text()
-
-
-def test_a_tiff_that_napari_opened_has_the_pixel_size_of_its_file(viewer, model, dock, tmp_path):
-    path = tmp_path / "field.tif"
-    options = {"imagej": True, "resolution": (20, 20), "metadata": {"unit": "nm"}}
-    tifffile.imwrite(path, blobs().astype(np.float32), **options)
-    (layer,) = viewer.open(path, plugin="napari")
-    assert calibration.pixel_size_nm(layer) is None
-    form = dock(Analyse).image_form
-    assert form.pixel_size.value() == pytest.approx(0.05)
-    assert "from the file" in form.hint.text()
-    form.take()
-    assert calibration.pixel_size_nm(layer) == pytest.approx(0.05)
-    layer.data = layer.data[::2, ::2]
-    assert calibration.size_in_file_nm(layer) is None
 
 
 def test_cancel_midway_changes_nothing(

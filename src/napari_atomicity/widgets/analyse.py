@@ -64,6 +64,17 @@ def summary(session: Session, image: str | None) -> str:
     return f"{len(table)} {noun}" + (": " + ", ".join(parts) if parts else "")
 
 
+def typical_cluster(analysis: Analysis) -> int | None:
+    """A cluster that is worth a first look: whole, alone, and rather certain."""
+    table = analysis.table
+    whole = table[~(table["touches_border"] | table["touches_neighbour"])]
+    chosen = whole if len(whole) else table
+    if not len(chosen):
+        return None
+    order = chosen.sort_values("confidence", ascending=False, kind="stable")
+    return int(order["cluster_id"].iloc[len(order) // 4])
+
+
 class Analyse(QWidget):
     """Image, model, pixel size, and the button that does everything."""
 
@@ -168,6 +179,9 @@ class Analyse(QWidget):
         self.binding.label_mode.on = True
         now = self.session.analysis(image)
         if now is not None and len(now.table):
+            if not self.session.selection:
+                # So that Explain has something to explain.
+                self.session.select({(image, typical_cluster(now))})
             tasks.start(
                 self.session,
                 place_in_map,

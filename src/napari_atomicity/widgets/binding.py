@@ -8,7 +8,6 @@ listened to (`layers`); everything that a person does to a layer becomes an edit
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,12 @@ from qtpy.QtCore import QTimer
 from ..analysis import Analysis
 from ..micrograph import Micrograph
 from ..session import Key, Session
-from . import calibration, compat, marks, picking, tasks
+from . import compat, marks, picking, tasks
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
 from .layers import ROLE, ImageLayers, Quiet, stroke_px
+from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 
 # Not at every step of a movement of the camera.
 _TEXT_DELAY_MS = 40
@@ -54,11 +54,13 @@ class Binding:
     """Keeps the layers of a viewer and its session the same.
 
     Signals: ``layers_changed()`` when Image layers come, go, are renamed or calibrated;
+    ``looked_at(layer)`` when an Image layer that may hold a micrograph becomes the active one;
     ``hidden_changed()`` when other labels are hidden; ``points_made(layer)`` when an image gets
     its points layer.
     """
 
     layers_changed = Signal()
+    looked_at = Signal(object)
     hidden_changed = Signal()
     points_made = Signal(object)
 
@@ -67,6 +69,9 @@ class Binding:
         self.session = Session()
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
+        self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
+            weakref.WeakKeyDictionary()
+        )
         self._hidden: frozenset[str] = frozenset()
         self._outlines_wanted = True
         self._quiet = Quiet()
@@ -126,7 +131,7 @@ class Binding:
             layer.events.units.connect(self._on_placement)
             layer.events.translate.connect(self._on_placement)
         micrograph = micrograph_of(layer, name)
-        if not _same(micrograph, self._known(name)):
+        if not same(micrograph, self._known(name)):
             self.session.add_image(micrograph)
         self.session.current = name
         return name
@@ -139,6 +144,33 @@ class Binding:
         while free in taken:
             free, i = f"{name} [{i}]", i + 1
         return free
+
+    def size_in_file_nm(self, layer: Image) -> float | None:
+        """What the layer's file says of a pixel, in nm; None if nothing, or nothing yet.
+
+        The file is read in a worker when it is first asked for; ``layers_changed`` follows.
+        """
+        path = layer.source.path
+        if layer in self._sizes_in_files or path is None:
+            return self._sizes_in_files.get(layer)
+        self._sizes_in_files[layer] = None
+        reference = weakref.ref(layer)
+
+        def found(size_nm: float | None) -> None:
+            asked = reference()
+            if asked is not None and size_nm is not None:
+                self._sizes_in_files[asked] = size_nm
+                self.layers_changed.emit()
+
+        tasks.start(
+            self.session,
+            size_in_file_nm,
+            str(path),
+            layer.data.shape[-2:],
+            on_result=found,
+            key=f"pixel size in {path}",
+        )
+        return None
 
     def source_layer(self, image: str) -> Image | None:
         """The layer that holds the micrograph."""
@@ -182,9 +214,21 @@ class Binding:
         self.layers_changed.emit()
 
     def _on_active(self, event: Any) -> None:
+        if self._quiet:
+            return
         image = self.image_of(event.value)
-        if not self._quiet and image in self.session.images:
+        if image in self.session.images:
             self.session.current = image
+        if event.value is not None and is_micrograph(event.value):
+            self.looked_at.emit(event.value)
+
+    def look_at(self, layer: Image) -> None:
+        """Make an image the current one; one that nobody has analysed yet, the active layer."""
+        image = self.image_of(layer)
+        if image in self.session.images:
+            self.session.current = image
+        elif self.viewer is not None and self.viewer.layers.selection.active is not layer:
+            self.viewer.layers.selection.active = layer
 
     def _on_placement(self, event: Any) -> None:
         """An image was moved or calibrated: what lies on it goes with it."""
@@ -400,47 +444,6 @@ class Binding:
     @property
     def outlines_wanted(self) -> bool:
         return self._outlines_wanted
-
-
-def is_micrograph(layer: Any) -> bool:
-    """Whether a layer may hold a micrograph: grey, real, two or three axes, not made by us."""
-    return (
-        isinstance(layer, Image)
-        and not layer.rgb
-        and layer.ndim in (2, 3)
-        and ROLE not in layer.metadata
-        and not np.issubdtype(layer.dtype, np.complexfloating)
-    )
-
-
-def micrograph_of(layer: Image, name: str) -> Micrograph:
-    """The micrograph that an Image layer holds.
-
-    Raises
-    ------
-    UnsuitableImageError
-        If it holds none.
-    """
-    data = layer.data[0] if layer.multiscale else layer.data
-    known = layer.metadata.get("atomicity", {})
-    path = known.get("path") or layer.source.path
-    return Micrograph(
-        np.asarray(data),
-        calibration.pixel_size_nm(layer),
-        name=name,
-        path=None if path is None else Path(path),
-        sha256=known.get("sha256"),
-        metadata=known,
-    )
-
-
-def _same(a: Micrograph, b: Micrograph | None) -> bool:
-    return (
-        b is not None
-        and a.pixel_size_nm == b.pixel_size_nm
-        and a.data.shape == b.data.shape
-        and np.array_equal(a.data, b.data, equal_nan=True)
-    )
 
 
 def _is(a: object, b: object) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pint
 
-from ..errors import AtomicityError
-from ..io.images import load
 from ..micrograph import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM
 
 # As in reading files: beyond this x and y differ by more than rounding.
@@ -48,25 +45,6 @@ def suggested_nm(layer: Any) -> float | None:
     scale = float(layer.scale[-1])
     plausible = SMALLEST_PIXEL_NM <= scale <= LARGEST_PIXEL_NM and scale != 1.0
     return scale if plausible and pixel_size_nm(layer) is None else None
-
-
-def size_in_file_nm(layer: Any) -> float | None:
-    """What the layer's file says of a pixel: napari opens TIFF and PNG without asking it.
-
-    None if there is no such file, if it does not say, or if the layer holds another image by now.
-    """
-    path = layer.source.path
-    found = None if path is None else _read(str(path))
-    return found[1] if found is not None and found[0] == layer.data.shape[-2:] else None
-
-
-@lru_cache(maxsize=32)
-def _read(path: str) -> tuple[tuple[int, int], float | None] | None:
-    try:
-        micrograph = load(path)
-    except AtomicityError:
-        return None
-    return micrograph.shape_px, micrograph.pixel_size_nm
 
 
 def calibrate(layer: Any, size_nm: float) -> None:

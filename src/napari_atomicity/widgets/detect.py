@@ -58,11 +58,11 @@ class Detect(QWidget):
         layout = QVBoxLayout(content)
         for widget in (
             self.image_form,
-            self.detection,
             self.button,
             self.task_bar,
             self.result,
             self.outlines,
+            self.detection,
             by_hand,
         ):
             layout.addWidget(widget)

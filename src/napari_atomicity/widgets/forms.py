@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from napari.layers import Image
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -32,6 +32,9 @@ from ..session import Session, State, Status
 from . import calibration, tasks
 from .binding import Binding
 from .following import follow
+from .memory import remember
+from .micrographs import why_not
+from .ruler import Ruler
 
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
@@ -91,6 +94,7 @@ class ImageCombo(_Combo):
         self._binding = binding
         self._layers: list[weakref.ref[Image]] = []
         follow(self, binding.layers_changed, self._refill)
+        follow(self, binding.looked_at, self._show)
         follow(self, binding.session.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
         self._refill()
@@ -109,23 +113,29 @@ class ImageCombo(_Combo):
         self.clear()
         self._layers = [weakref.ref(x) for x in layers]
         self.addItems([x.name for x in layers])
-        # A new image is the one that somebody wants to look at next.
-        index = next((i for i, x in enumerate(layers) if x is before), len(layers) - 1)
+        # A new image is the active layer, and the one that somebody wants to look at next.
+        active = self._binding.viewer.layers.selection.active if layers else None
+        index = next(
+            (i for wish in (active, before) for i, x in enumerate(layers) if x is wish),
+            len(layers) - 1,
+        )
         self.setCurrentIndex(index)
         self.blockSignals(False)
         self.changed.emit()
 
     def _show_current(self, image: str | None) -> None:
         layer = self._binding.source_layer(image) if image else None
+        if layer is not None:
+            self._show(layer)
+
+    def _show(self, layer: Image) -> None:
         index = next((i for i, x in enumerate(self._layers) if x() is layer), -1)
-        if layer is not None and index >= 0:
+        if index >= 0:
             self.setCurrentIndex(index)
 
     def _on_index(self, index: int) -> None:
-        layer = self.layer
-        image = self._binding.image_of(layer) if layer is not None else None
-        if image in self._binding.session.images:
-            self._binding.session.current = image
+        if self.layer is not None:
+            self._binding.look_at(self.layer)
         self.changed.emit()
 
 
@@ -140,12 +150,17 @@ class ImageForm(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
+        # What was typed and not yet written to a layer: it must survive that other layers come.
+        self._typed: weakref.WeakKeyDictionary[Image, float] = weakref.WeakKeyDictionary()
         self.images = ImageCombo(binding)
         self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("not known")
         self.pixel_size.setSingleStep(0.001)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
+        self.ruler = Ruler(binding, spin_box(0.0, 1e6, 0.0, 3, " nm"))
+        self.ruler.button.clicked.connect(self._draw)
+        self.ruler.measured.connect(self.pixel_size.setValue)
         self.form = form = new_form()
         labelled(form, "Image", self.images, "The layer that holds the micrograph.")
         labelled(
@@ -156,9 +171,10 @@ class ImageForm(QWidget):
             "can be classified; what is typed here is written to the layer.",
         )
         form.addRow(self.hint)
+        form.addRow(self.ruler)
         self.setLayout(form)
         self.images.changed.connect(self._on_image)
-        self.pixel_size.valueChanged.connect(self.changed)
+        self.pixel_size.valueChanged.connect(self._on_typed)
         self._on_image()
 
     @property
@@ -178,37 +194,61 @@ class ImageForm(QWidget):
         if layer is None:
             raise AtomicityError("there is no image", advice="Open a micrograph first")
         known = calibration.pixel_size_nm(layer)
-        # The field shows five digits; what a file says is not rounded to them.
-        if known is None or abs(known - size) > 0.5e-5:
+        if known is None or abs(known - size) > _ROUNDING_NM:
             calibration.calibrate(layer, size)
             self._binding.viewer.reset_view()
-        return self._binding.ensure_image(layer)
+        self._typed.pop(layer, None)
+        image = self._binding.ensure_image(layer)
+        self._on_image()
+        return image
+
+    def _on_typed(self, size_nm: float) -> None:
+        if self.images.layer is not None:
+            self._typed[self.images.layer] = size_nm
+        self._on_image()
+
+    def _draw(self) -> None:
+        if self.images.layer is not None:
+            self.ruler.draw(self.images.layer)
 
     def _on_image(self) -> None:
         layer = self.images.layer
-        size = None if layer is None else calibration.pixel_size_nm(layer)
-        guess = None if layer is None else calibration.suggested_nm(layer)
-        unknown = layer is not None and size is None and guess is None
-        in_file = calibration.size_in_file_nm(layer) if unknown else None
-        self.pixel_size.blockSignals(True)
-        self.pixel_size.setValue(size or guess or in_file or 0.0)
-        self.pixel_size.blockSignals(False)
-        self.hint.setText(_hint(layer is not None, size, guess, in_file))
+        size = typed = guess = in_file = None
+        if layer is not None:
+            size, typed = calibration.pixel_size_nm(layer), self._typed.get(layer)
+            guess = calibration.suggested_nm(layer)
+            in_file = self._binding.size_in_file_nm(layer) if size is None else None
+        shown = typed or size or guess or in_file or 0.0
+        if abs(self.pixel_size.value() - shown) > _ROUNDING_NM:
+            with QSignalBlocker(self.pixel_size):
+                self.pixel_size.setValue(shown)
+        self.hint.setText(self._no_image() if layer is None else _hint(size, typed, guess, in_file))
         self.hint.setVisible(bool(self.hint.text()))
+        self.ruler.setVisible(layer is not None and size is None and in_file is None)
         self.changed.emit()
+
+    def _no_image(self) -> str:
+        """What to do where no layer holds a micrograph; why the one that is there does not."""
+        viewer = self._binding.viewer
+        layers = [] if viewer is None else list(viewer.layers)
+        reasons = [why_not(layer) for layer in layers]
+        return reasons[-1] if reasons else _OPEN
+
+
+_OPEN = "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
+# The field shows five digits; what a file says is not rounded to them.
+_ROUNDING_NM = 0.5e-5
 
 
 def _hint(
-    image: bool, size_nm: float | None, guess_nm: float | None, in_file_nm: float | None
+    size_nm: float | None, typed_nm: float | None, guess_nm: float | None, in_file_nm: float | None
 ) -> str:
-    if not image:
-        return "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
-    if size_nm is not None:
+    if size_nm is not None or typed_nm:
         return ""
     if guess_nm is not None:
         return f"The layer has a scale of {guess_nm:g} without a unit. Is this in nm?"
     if in_file_nm is not None:
-        return "The pixel size is read from the file; the layer gets it with the first run."
+        return "This is the pixel size that the file gives."
     return (
         "The file does not say how large a pixel is. Type it in: without it diameters, and so "
         "atomicities, would mean nothing."
@@ -228,6 +268,7 @@ class ModelCombo(_Combo):
             index = self.findData("default" if card.name == usual else card.name)
             words = card.description or ", ".join(card.classes)
             self.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
+        remember("model", self)
 
     @property
     def model(self) -> str:
@@ -256,6 +297,7 @@ class DeviceCombo(_Combo):
             ("mps", "GPU (Apple)"),
         ):
             self.addItem(words, name)
+        remember("device", self)
 
     @property
     def device(self) -> str:
@@ -315,6 +357,8 @@ class DetectionForm(QWidget):
             f"clusters and more that are none. Default: {usual.threshold:g}.",
         )
         form.addRow(self.split)
+        for name in ("diameter_min", "diameter_max", "threshold", "split"):
+            remember(f"detection/{name}", getattr(self, name))
 
     def settings(self) -> DetectionSettings:
         """What is set.

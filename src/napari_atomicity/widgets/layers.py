@@ -27,7 +27,7 @@ MOST_TEXTS_IN_VIEW = 250
 # Screen pixels per nm below which texts would lie on top of each other.
 _LEAST_ZOOM_FOR_TEXT = 12.0
 _STROKE_NM = 0.03
-_BORDER_NM = 0.1
+_BORDER_NM = 0.07
 _CLASS_MAP, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4
 
 

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 from ..analysis import Analysis
 from ..errors import AtomicityError
 from . import compat
-from .analyse import Analyse
+from .analyse import Analyse, typical_cluster
 from .binding import Binding, binding_of, unwrapped
 from .classify import Classify
 from .detect import Detect
@@ -138,21 +138,10 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     image = binding.ensure_image(layer)
     binding.session.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
-    typical = _typical_cluster(analysis)
+    typical = typical_cluster(analysis)
     if typical is not None:
         binding.session.select({(image, typical)})
     return binding
-
-
-def _typical_cluster(analysis: Analysis) -> int | None:
-    """A cluster that is worth a first look: whole, alone, and rather certain."""
-    table = analysis.table
-    whole = table[~(table["touches_border"] | table["touches_neighbour"])]
-    chosen = whole if len(whole) else table
-    if not len(chosen):
-        return None
-    order = chosen.sort_values("confidence", ascending=False, kind="stable")
-    return int(order["cluster_id"].iloc[len(order) // 4])
 
 
 def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:
