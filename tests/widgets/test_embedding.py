@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from mouse import at, drag, move
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
@@ -30,7 +30,7 @@ from napari_atomicity.widgets.embedding import (
     without_place,
 )
 from napari_atomicity.widgets.legend import Scale
-from napari_atomicity.widgets.scatter import Scatter, extent, rows_in_polygon
+from napari_atomicity.widgets.scatter import extent, rows_in_polygon
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -69,23 +69,6 @@ def dock(viewer, session, qtbot, settle):
     return dock
 
 
-def at(scatter: Scatter, xy) -> QPoint:
-    x, y = scatter.to_canvas(xy)[0]
-    return QPoint(round(x), round(y))
-
-
-def drag(scatter: Scatter, corners, modifiers=PLAIN) -> None:
-    """Press at the first corner, move along the others, release at the last."""
-    native = scatter.canvas.native
-    # Where they are now: the map may move under the mouse.
-    places = [at(scatter, corner) for corner in corners]
-    QTest.mousePress(native, LEFT, modifiers, places[0])
-    for a, b in pairwise(places):
-        for step in range(1, 6):
-            _move(native, a + (b - a) * (step / 5), modifiers)
-    QTest.mouseRelease(native, LEFT, modifiers, places[-1])
-
-
 def _wheel(native, here: QPoint, angle: int) -> None:
     place = QPointF(here)
     event = QWheelEvent(
@@ -97,15 +80,6 @@ def _wheel(native, here: QPoint, angle: int) -> None:
         PLAIN,
         Qt.ScrollPhase.NoScrollPhase,
         False,
-    )
-    QApplication.sendEvent(native, event)
-
-
-def _move(native, here: QPoint, modifiers) -> None:
-    # QTest.mouseMove presses no button.
-    place = QPointF(here)
-    event = QMouseEvent(
-        QEvent.Type.MouseMove, place, native.mapToGlobal(place), LEFT, LEFT, modifiers
     )
     QApplication.sendEvent(native, event)
 
@@ -168,7 +142,7 @@ def test_escape_gives_a_lasso_up(dock, session):
     scatter, corners = dock.scatter, box_around(session, "Pt41")
     QTest.mousePress(scatter.canvas.native, LEFT, SHIFT, at(scatter, corners[0]))
     for corner in corners[1:]:
-        _move(scatter.canvas.native, at(scatter, corner), SHIFT)
+        move(scatter.canvas.native, at(scatter, corner), SHIFT)
     assert scatter._line.visible
     QTest.keyClick(scatter.canvas.native, Qt.Key.Key_Escape)
     assert not scatter._line.visible

@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from brightness import PIXEL_NM, blobs
+from mouse import on_canvas
 from npe2 import PluginManager
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QDockWidget
 
@@ -95,14 +96,6 @@ def test_the_demo_window_shows_the_result(model, qtbot, tmp_path, make_napari_vi
     assert len(session.selection) == 1
     assert len(viewer.layers) == 6
     assert compat.text_overlay(viewer).visible
-
-
-def on_canvas(viewer, layer, index: int) -> QPoint:
-    """Where a point is in the canvas, in logical pixels."""
-    world = layer.data_to_world(layer.data[index])
-    camera, size = compat.camera(viewer), compat.canvas_size(viewer)
-    y, x = (np.asarray(world[-2:]) - camera.center[-2:]) * camera.zoom + np.array(size) / 2
-    return QPoint(round(x), round(y))
 
 
 @pytest.mark.parametrize("label_mode", [True, False])
