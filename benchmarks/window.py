@@ -206,8 +206,9 @@ def main() -> None:
 
     import napari
 
-    from napari_atomicity.widgets.binding import binding_of
-    from napari_atomicity.widgets.workbench import open_workbench, show_analysis
+    from napari_atomicity.widgets.binding import Binding, binding_of
+    from napari_atomicity.widgets.reader import layer_data
+    from napari_atomicity.widgets.workbench import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")
     for n in options.clusters:
@@ -223,9 +224,18 @@ def main() -> None:
 
         analysis = made_up(n, options.size)
 
-        def show(viewer: object = viewer, analysis: Analysis = analysis) -> None:
-            show_analysis(viewer, analysis)
+        data, layer_options, _ = layer_data(analysis.micrograph)
+        layer = viewer.add_image(data.astype(np.uint16), **layer_options)
+        settle(app, binding.session)
 
+        def take(binding: Binding = binding, layer: object = layer) -> None:
+            binding.ensure_image(layer)
+
+        def show(binding: Binding = binding, analysis: Analysis = analysis) -> None:
+            binding.session.set_analysis(analysis)
+            binding.label_mode.on = True
+
+        note("take the image", measure(app, binding.session, take))
         note("first result", measure(app, binding.session, show))
         viewer.window._qt_viewer.canvas.native.setFocus()
         for _ in range(options.repeats):

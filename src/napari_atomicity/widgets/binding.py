@@ -8,6 +8,7 @@ listened to (`layers`); everything that a person does to a layer becomes an edit
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from qtpy.QtCore import QTimer
 from ..analysis import Analysis
 from ..micrograph import Micrograph
 from ..session import Key, Session
-from . import compat, marks, picking, tasks
+from . import calibration, compat, marks, picking, tasks
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
@@ -235,10 +236,9 @@ class Binding:
         image = self.image_of(event.source)
         if image is None:
             return
-        before = self._known(image)
-        micrograph = micrograph_of(event.source, image)
-        if before is None or micrograph.pixel_size_nm != before.pixel_size_nm:
-            self.session.add_image(micrograph)
+        before, size = self._known(image), calibration.pixel_size_nm(event.source)
+        if before is not None and size != before.pixel_size_nm:
+            self.session.add_image(replace(before, pixel_size_nm=size))
             if self.session.analysis(image) is not None:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "

@@ -28,6 +28,8 @@ MOST_TEXTS_IN_VIEW = 250
 _LEAST_ZOOM_FOR_TEXT = 12.0
 _STROKE_NM = 0.03
 _BORDER_NM = 0.07
+# napari's own highlight is a thin line of one colour, which may be that of the mark.
+_SELECTED_NM = 0.16
 _CLASS_MAP, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4
 
 
@@ -174,7 +176,6 @@ class ImageLayers:
             if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
                 layer.selected_data = set()
                 layer.data = data
-                wanted["border_width"] = np.full(len(data), _BORDER_NM / pixel_size_nm)
             layer.features = marks.features(table)
             for name, values in wanted.items():
                 # napari draws everything anew at each assignment.
@@ -224,11 +225,17 @@ class ImageLayers:
         layer = self.points
         if layer is None:
             return
-        known = layer.features["cluster_id"].to_numpy()
-        indices = set(np.flatnonzero(np.isin(known, list(ids))).tolist())
-        if indices != set(layer.selected_data):
-            with self._quiet():
+        pixel_size_nm = calibration.pixel_size_nm(self.source)
+        chosen = np.isin(layer.features["cluster_id"].to_numpy(), list(ids))
+        indices = set(np.flatnonzero(chosen).tolist())
+        with self._quiet():
+            if indices != set(layer.selected_data):
                 layer.selected_data = indices
+            if pixel_size_nm is None:
+                return
+            width = np.where(chosen, _SELECTED_NM, _BORDER_NM) / pixel_size_nm
+            if len(width) and not _equal(layer.border_width, width):
+                layer.border_width = width
 
     # ---- texts
     def write_texts(self, table: pd.DataFrame) -> None:
