@@ -202,3 +202,28 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
     assert binding.outlines_layer("film").data.shape[1:] == (2, 3)
     assert binding.class_map_layer("film", "raw").data.shape == stack.shape
     assert consistent(binding, "film")
+
+
+def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image_layer, settle):
+    points = analysed.points_layer("field")
+    analysed.class_map_layer("field", "LCN").visible = True
+    analysed.show_outlines(False)
+    options = {"scale": image_layer.scale, "units": image_layer.units}
+    second = viewer.add_image(blobs(1), name="second", **options)
+    beside = viewer.add_image(blobs(2), name="beside", translate=(0, 1000), **options)
+    for layer in (second, beside):
+        name = analysed.ensure_image(layer)
+        analysed.session.set_analysis(analyse(analysed.session.micrograph(name)))
+        settle(viewer)
+    assert not image_layer.visible and not points.visible
+    assert second.visible and beside.visible
+    viewer.layers.selection.active = points
+    assert analysed.session.current == "field"
+    assert image_layer.visible and points.visible
+    assert analysed.class_map_layer("field", "LCN").visible
+    assert not analysed.outlines_layer("field").visible
+    assert not second.visible and not analysed.points_layer("second").visible
+    assert beside.visible
+    viewer.layers.remove(image_layer)
+    assert analysed.session.current == "second"
+    assert second.visible

@@ -403,14 +403,28 @@ class Binding:
                 known.write_selection(self._selected_of(image))
 
     def _on_current(self, image: str | None) -> None:
-        """Another image is looked at: its points get the keys."""
+        """Another image is looked at: its points get the keys, and none lies over it."""
         if image is None or self.viewer is None:
             return
+        self._bring_forward(image)
         active = self.viewer.layers.selection.active
         layer = self.points_layer(image)
         if layer is not None and self.image_of(active) != image:
             with self._quiet():
                 self.viewer.layers.selection.active = layer
+
+    def _bring_forward(self, image: str) -> None:
+        known = self._images.get(image)
+        if known is None:
+            return
+        if known.aside:
+            known.step_forward()
+            if known.outlines is not None:
+                known.outlines.visible = self._outlines_wanted
+        if not compat.grid(self.viewer).enabled:
+            for name, other in self._images.items():
+                if name != image and other.overlaps(known):
+                    other.step_aside()
 
     def _on_focus(self, key: Key) -> None:
         image, cluster_id = key
@@ -438,7 +452,7 @@ class Binding:
         """Switch the outlines of all images on or off."""
         self._outlines_wanted = wanted
         for known in self._images.values():
-            if known.outlines is not None:
+            if known.outlines is not None and not known.aside:
                 known.outlines.visible = wanted
 
     @property

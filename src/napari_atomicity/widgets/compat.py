@@ -23,6 +23,12 @@ def camera(viewer: Any) -> Any:
     return viewer.camera if scene is None else scene.camera
 
 
+def grid(viewer: Any) -> Any:
+    """The grid in which layers can be laid out side by side."""
+    found = getattr(getattr(viewer, "canvas", None), "grid", None)
+    return viewer.grid if found is None else found
+
+
 def canvas_size(viewer: Any) -> tuple[float, float]:
     """Height and width of the canvas in screen pixels."""
     size = getattr(getattr(viewer, "canvas", None), "size", None)

@@ -84,6 +84,8 @@ class ImageLayers:
         self._layers: dict[str, weakref.ref[Any]] = {}
         self._stroke_rows = np.zeros(0, int)
         self._texts: tuple[Any, ...] = ()
+        # What was visible when another image came to lie in front; None: it is this one.
+        self._aside: list[weakref.ref[Layer]] | None = None
 
     # ---- which there are
     @property
@@ -128,6 +130,35 @@ class ImageLayers:
             viewer.layers.remove(layer)
         self._layers.clear()
 
+    def overlaps(self, other: ImageLayers) -> bool:
+        """Whether the two micrographs lie over each other in the scene."""
+        if self.source is None or other.source is None:
+            return False
+        low, high = self.source.extent.world[:, -2:]
+        other_low, other_high = other.source.extent.world[:, -2:]
+        return bool((low < other_high).all() and (other_low < high).all())
+
+    @property
+    def aside(self) -> bool:
+        """Whether all is hidden because another image is looked at."""
+        return self._aside is not None
+
+    def step_aside(self) -> None:
+        """Hide everything until `step_forward`."""
+        if self._aside is None:
+            shown = [x for x in (self.source, *self.derived()) if x is not None and x.visible]
+            self._aside = [weakref.ref(x) for x in shown]
+            for layer in shown:
+                layer.visible = False
+
+    def step_forward(self) -> None:
+        """Show again what `step_aside` has hidden."""
+        aside, self._aside = self._aside, None
+        for reference in aside or ():
+            layer = reference()
+            if layer is not None:
+                layer.visible = True
+
     def follow_source(self) -> None:
         """The micrograph was moved or calibrated: what lies on it goes with it."""
         place = calibration.placement(self.source)
@@ -152,6 +183,9 @@ class ImageLayers:
         below = [self.source, *lower]
         index = max((layers.index(x) for x in below if x in layers), default=-1) + 1
         self._layers[role["kind"]] = weakref.ref(layer)
+        if self._aside is not None and layer.visible:
+            layer.visible = False
+            self._aside.append(weakref.ref(layer))
         with self._quiet():
             layers.insert(index, layer)
             if active is not None:
