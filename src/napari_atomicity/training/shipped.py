@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description=f"Pt clusters of 19 to 70 atoms on carbon; {' + '.join(channels)}.",
             intended_use=(
                 "Size-selected Pt clusters of these sizes on thin amorphous carbon, "
-                "aberration-corrected HAADF-STEM, 0.02 to 0.06 nm per pixel."
+                "aberration-corrected HAADF-STEM, 0.024 to 0.06 nm per pixel."
             ),
             limits=LIMITS,
             data={
