@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..io.images import load, reader_of, unique_names
 from ..micrograph import Micrograph
 
@@ -42,6 +44,7 @@ def layer_data(micrograph: Micrograph) -> LayerData:
     options: dict[str, Any] = {
         "name": micrograph.name,
         "axis_labels": ("frame", "y", "x") if stack else ("y", "x"),
+        "contrast_limits": _display_limits(micrograph.data),
         "metadata": {
             METADATA_KEY: {
                 "path": None if micrograph.path is None else str(micrograph.path),
@@ -55,3 +58,10 @@ def layer_data(micrograph: Micrograph) -> LayerData:
         options["scale"] = (1.0, size, size) if stack else (size, size)
         options["units"] = ("pixel", "nm", "nm") if stack else ("nm", "nm")
     return micrograph.data, options, "image"
+
+
+def _display_limits(data: np.ndarray) -> tuple[float, float]:
+    """Grey values between which an image is shown: a few bright atoms must not darken the rest."""
+    sample = data.reshape(-1)[:: max(1, data.size // 1_000_000)]
+    low, high = np.percentile(sample[np.isfinite(sample)], (0.5, 99.9))
+    return float(low), float(high if high > low else low + 1)

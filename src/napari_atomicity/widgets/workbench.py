@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-import numpy as np
 from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
@@ -132,9 +131,7 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     """Put an analysed image into a viewer, with one cluster selected."""
     binding = binding_of(viewer)
     data, options, _ = layer_data(analysis.micrograph)
-    # A few bright atoms must not make the rest dark.
-    limits = np.nanpercentile(data, (0.5, 99.97))
-    layer = viewer.add_image(data, contrast_limits=limits, **options)
+    layer = viewer.add_image(data, **options)
     image = binding.ensure_image(layer)
     binding.session.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
