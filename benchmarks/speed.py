@@ -80,7 +80,9 @@ def by_blob_log(micrograph: Micrograph) -> np.ndarray:
     return blob_log(flat, low, high, num_sigma=8, threshold=0.8, overlap=0.3)
 
 
-def by_captum(classifier: Classifier, patches: dict[str, np.ndarray]) -> np.ndarray:
+def by_captum(
+    classifier: Classifier, patches: dict[str, np.ndarray], predicted: np.ndarray
+) -> np.ndarray:
     """Grad-CAM of the predicted class, one cluster and one channel at a time."""
     channels = classifier.network.channels
 
@@ -96,10 +98,11 @@ def by_captum(classifier: Classifier, patches: dict[str, np.ndarray]) -> np.ndar
     maps = []
     for i in range(len(patches[channels[0]])):
         inputs = tuple(torch.from_numpy(patches[c][i : i + 1]) for c in channels)
-        target = int(wrapped(*inputs).argmax())
         for c in channels:
             cam = LayerGradCam(wrapped, classifier.network.branches[c])
-            maps.append(cam.attribute(inputs, target=target, relu_attributions=True).detach())
+            maps.append(
+                cam.attribute(inputs, target=int(predicted[i]), relu_attributions=True).detach()
+            )
     return torch.cat(maps).numpy()
 
 
@@ -129,8 +132,9 @@ def main() -> None:
         result.parameters["intensity_per_atom"],
     )
     network_s, prediction = best_of(lambda: classifier.predict(patches), options.repeats)
+    predicted = prediction.probabilities.argmax(axis=1)
     blob_s, blobs = best_of(lambda: by_blob_log(micrograph), 1)
-    captum_s, cams = best_of(lambda: by_captum(classifier, patches), 1)
+    captum_s, cams = best_of(lambda: by_captum(classifier, patches, predicted), 1)
     ours = np.stack([prediction.class_maps[c] for c in classifier.network.channels], axis=1)
     same = bool(np.allclose(ours.reshape(cams[:, 0].shape), cams[:, 0], rtol=1e-3, atol=1e-6))
 

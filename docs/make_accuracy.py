@@ -156,9 +156,17 @@ def main() -> None:
         "",
         "Made by `make accuracy` (`docs/make_accuracy.py`). The images are an independent "
         "simulation of size-selected Pt clusters with ground truth, made by other code than this "
-        "package's; no shipped model was trained, calibrated or tuned on any of them. All "
-        "estimators see the same detections. The thresholds (on diameter, and on integrated "
-        "intensity in three units) were fitted on the training clusters of the network.",
+        "package's; no shipped model was trained or calibrated on any of them, and settings were "
+        "chosen on held-out fields of our own simulation. All estimators see the same detections. "
+        "The thresholds were fitted on the training clusters of the network: on the diameter, and "
+        "on the integrated intensity in three units. *intensity* is counts nm² as recorded; "
+        "*/ image median* is relative to the median cluster of its image; */ locked mixture* is in "
+        "atoms, by the scale that this package finds in each image for itself "
+        "([how](how-it-works.md#the-intensity-of-one-atom)), which the networks use as well: it is "
+        "most of the accuracy, and it is no part of the published method.",
+        "",
+        "These are simulations: how far the figures hold on a real microscope, only an image of "
+        "known composition can tell.",
         "",
         f"Version {__version__}; models "
         + ", ".join(f"`{m.card.model_id}`" for m in models.values())
