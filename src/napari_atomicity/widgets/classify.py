@@ -181,33 +181,36 @@ class Classify(QWidget):
         if counts.get("", 0):
             names.append("")
         keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)} | {UNKNOWN: "0"}
-        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         with QSignalBlocker(self.legend):
-            self.legend.clear()
-            for name in names:
-                item = QTreeWidgetItem(
-                    [
-                        name or "not classified",
-                        str(counts.get(name, 0)),
-                        str(corrected.get(name, 0) or "") if name else "",
-                        keys.get(name, ""),
-                    ]
+            # Rows are made anew only for other labels: one that is being clicked must live on.
+            if [row.data(_NAME, Qt.ItemDataRole.UserRole) for row in self._rows()] != names:
+                self.legend.clear()
+                self.legend.addTopLevelItems([self._new_row(name, classes) for name in names])
+            for row, name in zip(self._rows(), names, strict=True):
+                row.setText(_COUNT, str(counts.get(name, 0)))
+                row.setText(_CORRECTED, str(corrected.get(name, 0) or "") if name else "")
+                row.setText(_KEY, keys.get(name, ""))
+                hidden = name in self.binding.hidden
+                row.setCheckState(
+                    _NAME, Qt.CheckState.Unchecked if hidden else Qt.CheckState.Checked
                 )
-                item.setData(_NAME, Qt.ItemDataRole.UserRole, name)
-                item.setIcon(
-                    _NAME,
-                    glyph_icon(palette.symbol_of(name, classes), palette.colour_of(name, classes)),
-                )
-                seen = Qt.CheckState.Checked
-                if name in self.binding.hidden:
-                    seen = Qt.CheckState.Unchecked
-                item.setCheckState(_NAME, seen)
-                for column in (_COUNT, _CORRECTED, _KEY):
-                    item.setTextAlignment(column, right)
-                self.legend.addTopLevelItem(item)
         self._fit_legend()
         self._fill_labels(classes)
         self._on_selection()
+
+    def _rows(self) -> list[QTreeWidgetItem]:
+        return [self.legend.topLevelItem(i) for i in range(self.legend.topLevelItemCount())]
+
+    @staticmethod
+    def _new_row(name: str, classes: list[str]) -> QTreeWidgetItem:
+        row = QTreeWidgetItem([name or "not classified"])
+        row.setData(_NAME, Qt.ItemDataRole.UserRole, name)
+        colour = palette.colour_of(name, classes)
+        row.setIcon(_NAME, glyph_icon(palette.symbol_of(name, classes), colour))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        for column in (_COUNT, _CORRECTED, _KEY):
+            row.setTextAlignment(column, right)
+        return row
 
     def _fit_legend(self) -> None:
         """As high as its rows: a list that scrolls inside a dock that scrolls is a trap."""
