@@ -10,7 +10,12 @@ import pytest
 from napari_atomicity import load
 from napari_atomicity.errors import AtomicityError, ReadError
 from napari_atomicity.simulation import fields, structures
-from napari_atomicity.simulation.fields import FieldSettings, random_settings, simulate_field
+from napari_atomicity.simulation.fields import (
+    FieldSettings,
+    random_atom_settings,
+    random_settings,
+    simulate_field,
+)
 from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.table import columns, validate
 
@@ -86,6 +91,14 @@ def test_conditions_are_drawn_widely_and_reproducibly():
     assert max(doses) / min(doses) > 8
     for d in drawn:
         assert sum(d.mixture.values()) == pytest.approx(1)
+
+
+def test_fields_of_atoms_hold_no_clusters():
+    settings = random_atom_settings(("Pt19",), np.random.default_rng(1))
+    made = simulate_field([], replace(settings, shape_px=(200, 200)), 1)
+    assert len(made.truth) == 0
+    without = replace(settings, shape_px=(200, 200), lone_atoms_per_nm2=0, loose_groups_per_nm2=0)
+    assert made.micrograph.data.max() > simulate_field([], without, 1).micrograph.data.max()
 
 
 @pytest.mark.parametrize("label", ["19", "Xx30", "Pt", ""])

@@ -21,7 +21,7 @@ from napari_atomicity.training import (
     train_classifier,
     train_from_folder,
 )
-from napari_atomicity.training.calibrate import calibrated, scores
+from napari_atomicity.training.calibrate import calibrated, learn_negatives, scores
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import _augmented, _targets
 from napari_atomicity.training.shipped import split_library
@@ -201,3 +201,20 @@ def test_calibration_takes_back_overconfidence(tiny_model):
     after = scores(Classifier(card, tensors, device), part)
     assert after["expected_calibration_error"] < min(0.04, before)
     assert after["prediction_set_coverage"] == pytest.approx(0.95, abs=0.01)
+
+
+def test_negatives_that_were_learnt_are_unknown(tiny_model):
+    """Patches of another kind that lie no further from the class means than the clusters do."""
+    card, tensors = read_model(tiny_model)
+    rng = np.random.default_rng(0)
+
+    def part(shift, n):
+        patches = {c: rng.normal(0, 5, (n, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
+        patches["raw"][:, 12:20, 12:20] += shift
+        return PatchSet(pd.DataFrame({"image": ["x"] * n}), patches, {})
+
+    device = torch.device("cpu")
+    tensors = learn_negatives(card, tensors, part(60, 300), part(-60, 300), device)
+    classifier = Classifier(card, tensors, device)
+    assert (classifier.predict(part(-60, 200).patches).ood_score > 1).mean() > 0.95
+    assert (classifier.predict(part(60, 200).patches).ood_score > 1).mean() < 0.03

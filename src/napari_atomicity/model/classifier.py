@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from .. import table as tables
@@ -119,6 +120,8 @@ class Classifier:
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
         self._ood_mean = tensors.get("ood.mean")
         self._ood_whitening = tensors.get("ood.whitening")
+        self._ood_weight = tensors.get("ood.weight")
+        self._ood_bias = tensors.get("ood.bias")
         bias = card.bias or (0.0,) * len(card.classes)
         self._bias = torch.tensor(bias, dtype=torch.float32, device=device)
 
@@ -234,13 +237,19 @@ class Classifier:
         )
 
     def _ood(self, embedding: np.ndarray) -> np.ndarray:
-        """Mahalanobis distance to the nearest class, in units of the card's limit.
+        """How far a cluster is from anything learnt: (N,), 1 is the limit.
 
-        Lee et al., NeurIPS 2018; one covariance shared by the classes.
+        The larger of two: the Mahalanobis distance to the nearest class (Lee et al., NeurIPS 2018;
+        one covariance shared by the classes) in units of the card's limit, and twice the
+        probability of being one of the negatives that the model has seen, if it has seen any.
         """
         if self._ood_mean is None or self._ood_whitening is None or len(embedding) == 0:
             return np.zeros(len(embedding))
-        return mahalanobis(embedding, self._ood_mean, self._ood_whitening) / self.card.ood_limit
+        far = mahalanobis(embedding, self._ood_mean, self._ood_whitening) / self.card.ood_limit
+        if self._ood_weight is None or self._ood_bias is None:
+            return far
+        logit = embedding.astype(np.float64) @ self._ood_weight + self._ood_bias[0]
+        return np.maximum(far, 2 * expit(logit))
 
 
 def mahalanobis(embedding: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:

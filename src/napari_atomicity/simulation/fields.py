@@ -57,8 +57,11 @@ class FieldSettings:
         Relative standard deviation of the scattering between clusters.
     channelling
         Gain in weight of an atom per atom in line above it.
-    lone_atoms_per_nm2
+    element, lone_atoms_per_nm2
         Single atoms between the clusters.
+    loose_groups_per_nm2
+        Groups of a few atoms that lie near each other without being a cluster, as where molecules
+        with one metal atom each gather.
     touching
         Share of the clusters that are placed against another.
     """
@@ -75,7 +78,9 @@ class FieldSettings:
     step: float = 0.0
     intensity_scatter: float = 0.04
     channelling: float = 0.03
+    element: str = "Pt"
     lone_atoms_per_nm2: float = 0.0
+    loose_groups_per_nm2: float = 0.0
     touching: float = 0.06
 
 
@@ -162,6 +167,17 @@ def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSe
     )
 
 
+def random_atom_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
+    """As `random_settings`, but single atoms and loose groups of them instead of clusters."""
+    settings = random_settings(classes, rng)
+    return replace(
+        settings,
+        mixture={},
+        lone_atoms_per_nm2=float(np.exp(rng.uniform(np.log(0.1), np.log(3)))),
+        loose_groups_per_nm2=float(np.exp(rng.uniform(np.log(0.02), np.log(0.4)))),
+    )
+
+
 def simulate_field(
     library: Sequence[Isomer],
     settings: FieldSettings,
@@ -192,20 +208,31 @@ def simulate_field(
         line = _in_line_above(atoms)
         sigma = cross_section_nm2(library[i].element)
         weights.append(sigma * scale * (1 + settings.channelling * np.minimum(line, 4)))
-    n_lone = rng.poisson(settings.lone_atoms_per_nm2 * extent.prod())
-    if n_lone and library:
-        points.append(rng.uniform(0, 1, (n_lone, 2)) * extent)
-        weights.append(np.full(n_lone, cross_section_nm2(library[0].element)))
+    atoms_apart = _atoms_apart(settings, extent, rng)
+    points.append(atoms_apart)
+    weights.append(np.full(len(atoms_apart), cross_section_nm2(settings.element)))
     image = scatter_carbon(thickness, pixel, settings.microscope, rng, settings.order)
-    if points:
-        image += scatter_atoms(
-            shape, pixel, np.concatenate(points), np.concatenate(weights),
-            settings.microscope, displacement,
-        )  # fmt: skip
+    image += scatter_atoms(
+        shape, pixel, np.concatenate(points), np.concatenate(weights),
+        settings.microscope, displacement,
+    )  # fmt: skip
     pixels = record(image, pixel, settings.microscope, settings.scan, rng)
     micrograph = Micrograph(pixels, pixel, name=name, metadata={"simulated": True, "seed": seed})
     truth = _truth(library, placed, chosen, centres, settings, name)
     return Field(micrograph, truth, settings, seed)
+
+
+def _atoms_apart(
+    settings: FieldSettings, extent_nm: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions (n, 2) of the atoms that belong to no cluster: lone ones and loose groups."""
+    area = extent_nm.prod()
+    lone = rng.uniform(0, 1, (rng.poisson(settings.lone_atoms_per_nm2 * area), 2)) * extent_nm
+    groups = [lone]
+    for _ in range(rng.poisson(settings.loose_groups_per_nm2 * area)):
+        centre, size = rng.uniform(0, 1, 2) * extent_nm, rng.uniform(0.2, 0.6)
+        groups.append(centre + rng.normal(0, size, (rng.integers(4, 15), 2)))
+    return np.concatenate(groups)
 
 
 def _choose(

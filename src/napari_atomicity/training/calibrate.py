@@ -84,6 +84,41 @@ def out_of_distribution(
     )
 
 
+def learn_negatives(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    held_out: PatchSet,
+    negatives: PatchSet,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """A linear decision between clusters and what is detected where there are none.
+
+    Such things lie between the classes' means rather than far from them, so distance alone does
+    not tell them. Both sides count the same; the decision is on whitened embeddings.
+
+    Returns
+    -------
+    dict
+        The tensors with ``ood.weight`` (D,) and ``ood.bias`` (1,).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    classifier = Classifier(card, tensors, device)
+    sides = [classifier.predict(part.patches).embedding for part in (held_out, negatives)]
+    x = np.concatenate(sides).astype(np.float64) @ tensors["ood.whitening"].astype(np.float64)
+    y = np.repeat([0, 1], [len(side) for side in sides])
+    fitted = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000).fit(x, y)
+    weight = tensors["ood.whitening"].astype(np.float64) @ fitted.coef_[0]
+    # as on held-out clusters by distance: no more than one in two hundred is turned away
+    logit = sides[0].astype(np.float64) @ weight + fitted.intercept_[0]
+    bias = fitted.intercept_[0] - max(0.0, float(np.quantile(logit, OOD_QUANTILE)))
+    return {
+        **tensors,
+        "ood.weight": weight.astype(np.float32),
+        "ood.bias": np.array([bias], np.float32),
+    }
+
+
 def scores(classifier: Classifier, part: PatchSet) -> dict[str, Any]:
     """Accuracy, confusion, calibration and coverage on labelled patches."""
     card = classifier.card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +18,12 @@ from ..errors import AtomicityError, ReadError
 from ..model.card import PatchSettings
 from ..model.intensity_scale import usable
 from ..progress import Progress, Stop, check, report
-from ..simulation.fields import random_settings, simulate_field
+from ..simulation.fields import FieldSettings, random_settings, simulate_field
 from ..simulation.imaging import cross_section_nm2
 from ..simulation.structures import Isomer
 
 MATCH_NM = 0.35
+DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +201,7 @@ def from_simulation(
     workers: int = 1,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    draw: DrawSettings = random_settings,
 ) -> PatchSet:
     """Clusters detected in simulated fields, by the same code as in real ones.
 
@@ -210,7 +212,7 @@ def from_simulation(
     classes
         In order of size.
     n_fields
-        Fields to simulate; their conditions are drawn by `random_settings`.
+        Fields to simulate.
     seed
         The same seed gives the same patches, whatever the workers.
     settings
@@ -219,9 +221,11 @@ def from_simulation(
         Processes.
     progress, stop
         Called between fields.
+    draw
+        Draws the conditions of a field.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n_fields)]
-    job = partial(_simulated, list(library), list(classes), settings or PatchSettings())
+    job = partial(_simulated, list(library), list(classes), settings or PatchSettings(), draw)
     parts = []
     if workers == 1:
         for i, field_seed in enumerate(seeds):
@@ -240,9 +244,9 @@ def from_simulation(
 
 
 def _simulated(
-    library: list[Isomer], classes: list[str], patch: PatchSettings, seed: int
+    library: list[Isomer], classes: list[str], patch: PatchSettings, draw: DrawSettings, seed: int
 ) -> PatchSet:
-    settings = random_settings(classes, np.random.default_rng(seed))
+    settings = draw(classes, np.random.default_rng(seed))
     made = simulate_field(library, settings, seed, name=f"simulated-{seed}")
     table = detect(made.micrograph).table
     patches = extract_patches(made.micrograph, table, patch)

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ..model.card import ModelCard, PatchSettings
 from ..model.classifier import Classifier
-from ..model.files import save_model, shipped_folder
+from ..model.files import read_model, save_model, shipped_folder
 from ..progress import Progress
+from ..simulation.fields import random_atom_settings, random_settings
 from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
-from .calibrate import scores
+from .calibrate import learn_negatives, scores
 from .data import PatchSet, from_simulation
 from .fit import TrainingSettings, scaled, train_classifier
 
@@ -29,6 +31,8 @@ CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143
 ISOMERS_PER_CLASS = 400
 FIELDS = {"train": 2000, "held_out": 240, "test": 240}
+ATOM_FIELDS = {"negatives": 240, "negatives_test": 120}
+"""Fields of single atoms and loose groups: what is detected there is no cluster."""
 SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}
 
 LIMITS = (
@@ -69,7 +73,7 @@ def terminal_progress() -> Progress:
 def patch_sets(
     build: Path, isomers_per_class: int, fields: dict[str, int], workers: int
 ) -> dict[str, PatchSet]:
-    """Isomers (kept in ``build``) and the patches of all three sets of fields."""
+    """Isomers (kept in ``build``) and the patches of the fields that are asked for."""
     progress = terminal_progress()
     stored = build / f"isomers_{isomers_per_class}_{SEED}.npz"
     if stored.exists():
@@ -79,12 +83,79 @@ def patch_sets(
         library = isomer_library("Pt", sizes, isomers_per_class, SEED, workers, progress)
         save_library(stored, library)
     parts = split_library(library, SEED)
+    seeds = {name: SEED + i for i, name in enumerate([*FIELDS, *ATOM_FIELDS])}
     return {
         name: from_simulation(
-            parts[name], CLASSES, fields[name], SEED + i, PatchSettings(), workers, progress
+            parts.get(name, []),
+            CLASSES,
+            n,
+            seeds[name],
+            workers=workers,
+            progress=progress,
+            draw=random_settings if name in FIELDS else random_atom_settings,
         )
-        for i, name in enumerate(fields)
+        for name, n in fields.items()
     }
+
+
+def new_card(
+    name: str, channels: tuple[str, ...], isomers: int, fields: dict[str, int]
+) -> ModelCard:
+    """What is known of a shipped model before it is trained."""
+    return ModelCard(
+        name=name,
+        classes=CLASSES,
+        patches=PatchSettings(channels=channels),
+        description=f"Pt clusters of 19 to 70 atoms on carbon; {' + '.join(channels)}.",
+        intended_use=(
+            "Size-selected Pt clusters of these sizes on thin amorphous carbon, "
+            "aberration-corrected HAADF-STEM, 0.024 to 0.06 nm per pixel."
+        ),
+        limits=LIMITS,
+        data={
+            "source": "napari_atomicity.simulation",
+            "seed": SEED,
+            "isomers_per_class": isomers,
+            "kinds": dict(KINDS),
+            "fields": fields,
+            "split": "by isomer, and so by image",
+        },
+    )
+
+
+def finished(
+    card: ModelCard, tensors: dict[str, np.ndarray], sets: dict[str, PatchSet]
+) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Teach a trained model what no cluster looks like, and score it on the test fields."""
+    if card.scale is None:
+        raise ValueError("a trained model has a scale")
+    reference, device = card.scale, torch.device("cpu")
+
+    def ready(name: str) -> PatchSet:
+        part, _ = scaled(sets[name], reference)
+        keep = ~part.table["touches_border"]
+        if name in FIELDS:
+            keep &= part.table["truth"].isin(CLASSES)
+        return part.take(keep.to_numpy())
+
+    tensors = learn_negatives(card, tensors, ready("held_out"), ready("negatives"), device)
+    classifier = Classifier(card, tensors, device)
+    test, negatives = ready("test"), ready("negatives_test")
+    known = classifier.predict(test.patches).ood_score
+    none = classifier.predict(negatives.patches).ood_score
+    all_scores = {
+        **card.scores,
+        "test": scores(classifier, test),
+        "negatives": {
+            "detections": len(none),
+            "fields": ATOM_FIELDS["negatives_test"],
+            "unknown": round(float((none > 1).mean()), 4),
+            "auroc": round(
+                float(roc_auc_score(np.repeat([0, 1], [len(known), len(none)]), [*known, *none])), 4
+            ),
+        },
+    }
+    return replace(card, scores=all_scores), tensors
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,52 +167,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fields", type=float, default=1.0, help="share of the full number")
     parser.add_argument("--epochs", type=int, default=TrainingSettings.epochs)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--keep-networks",
+        action="store_true",
+        help="take the networks that are in --out and redo only what follows their training",
+    )
     options = parser.parse_args(arguments)
 
-    fields = {k: max(6, round(n * options.fields)) for k, n in FIELDS.items()}
-    # a library per process must not fight over the same cores
-    torch.set_num_threads(1)
-    sets = patch_sets(options.build, options.isomers, fields, options.workers)
+    everything = {**FIELDS, **ATOM_FIELDS}
+    fields = {k: max(6, round(n * options.fields)) for k, n in everything.items()}
+    needed = {k: n for k, n in fields.items() if k != "train" or not options.keep_networks}
+    torch.set_num_threads(1)  # the processes that simulate share the cores
+    sets = patch_sets(options.build, options.isomers, needed, options.workers)
     torch.set_num_threads(options.workers)
     for name, channels in (("pt-dual", ("raw", "LCN")), ("pt-raw", ("raw",))):
-        started = time.monotonic()
-        card = ModelCard(
-            name=name,
-            classes=CLASSES,
-            patches=PatchSettings(channels=channels),
-            description=f"Pt clusters of 19 to 70 atoms on carbon; {' + '.join(channels)}.",
-            intended_use=(
-                "Size-selected Pt clusters of these sizes on thin amorphous carbon, "
-                "aberration-corrected HAADF-STEM, 0.024 to 0.06 nm per pixel."
-            ),
-            limits=LIMITS,
-            data={
-                "source": "napari_atomicity.simulation",
-                "seed": SEED,
-                "isomers_per_class": options.isomers,
-                "kinds": dict(KINDS),
-                "fields": fields,
-                "split": "by isomer, and so by image",
-            },
-        )
-        settings = TrainingSettings(epochs=options.epochs, seed=SEED)
-        card, tensors = train_classifier(
-            sets["train"], sets["held_out"], card, settings, "cpu", terminal_progress()
-        )
-        if card.scale is None:
-            raise RuntimeError("a trained model has a scale")
-        test, _ = scaled(sets["test"], card.scale)
-        known = test.table["truth"].isin(CLASSES) & ~test.table["touches_border"]
-        test_scores = scores(
-            Classifier(card, tensors, torch.device("cpu")), test.take(known.to_numpy())
-        )
-        card = replace(
-            card,
-            scores={**card.scores, "test": test_scores},
-            training={**card.training, "seconds": round(time.monotonic() - started)},
-        )
-        card = save_model(options.out / f"{name}.safetensors", card, tensors)
-        print(f"{card.model_id}: {test_scores}")
+        path = options.out / f"{name}.safetensors"
+        if options.keep_networks:
+            card, tensors = read_model(path)
+            described = new_card(name, channels, options.isomers, fields)
+            card = replace(card, data={**card.data, "fields": described.data["fields"]})
+        else:
+            started = time.monotonic()
+            card, tensors = train_classifier(
+                sets["train"],
+                sets["held_out"],
+                new_card(name, channels, options.isomers, fields),
+                TrainingSettings(epochs=options.epochs, seed=SEED),
+                "cpu",
+                terminal_progress(),
+            )
+            seconds = round(time.monotonic() - started)
+            card = replace(card, training={**card.training, "seconds": seconds})
+        card = save_model(path, *finished(card, tensors, sets))
+        print(f"{card.model_id}: {card.scores['test']} {card.scores['negatives']}")
 
 
 if __name__ == "__main__":
