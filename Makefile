@@ -34,8 +34,9 @@ model: setup ## Train the shipped models on simulated images (about an hour)
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 	$(BIN)/python docs/make_accuracy.py
 
-bench: setup ## Time per stage, beside the obvious way
+bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
+	$(HEADLESS) $(BIN)/python benchmarks/window.py
 
 screenshots: setup ## The pictures of the documentation
 	$(HEADLESS) $(BIN)/python docs/make_screenshots.py
