@@ -596,7 +596,13 @@ class Session:
             The new measurements; ``cluster_id`` says of which clusters.
         """
         analysis = self._analyses.get(image)
-        if analysis is None or not len(table):
+        if analysis is None:
+            return
+        # One that was deleted meanwhile must not come back.
+        there = table["cluster_id"].isin(analysis.table["cluster_id"]).to_numpy()
+        outlines = [o for o, is_there in zip(outlines, there, strict=True) if is_there]
+        table = table[there]
+        if not len(table):
             return
         before = take_rows(analysis, table["cluster_id"])
         corrected = before.table.set_index("cluster_id")["label_corrected"]

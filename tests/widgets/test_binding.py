@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from brightness import N_CLUSTERS, PIXEL_NM, blobs
 
 from napari_atomicity import analyse
+from napari_atomicity.progress import check
 from napari_atomicity.session import unclassified
+from napari_atomicity.widgets import tasks
 from napari_atomicity.widgets.binding import binding_of, session_of
 
 
@@ -163,9 +167,9 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
     qtbot.waitUntil(lambda: texts() == [])
 
 
-def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer):
+def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer, qtbot):
     viewer.layers.remove(image_layer)
-    assert len(viewer.layers) == 0
+    qtbot.waitUntil(lambda: not len(viewer.layers))
     assert analysed.session.images == []
     assert analysed.session.history == ()
 
@@ -227,3 +231,77 @@ def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image
     viewer.layers.remove(image_layer)
     assert analysed.session.current == "second"
     assert second.visible
+
+
+def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):
+    qtbot.waitUntil(lambda: analysed.texts_layer("field") is not None)
+    viewer.layers.select_all()
+    viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: not len(viewer.layers))
+    assert analysed.session.images == []
+
+
+def _endless(at_work):
+    def measure(*args, progress=None, stop=None):
+        at_work.set()
+        while True:
+            check(stop)
+
+    return measure
+
+
+@pytest.mark.parametrize("how", ["add", "move"])
+def test_a_measurement_that_is_cancelled_leaves_no_trace(
+    analysed, viewer, qtbot, settle, monkeypatch, how
+):
+    at_work = threading.Event()
+    monkeypatch.setattr("napari_atomicity.widgets.hand.measure_places", _endless(at_work))
+    layer = analysed.points_layer("field")
+    if how == "add":
+        layer.add([10, 10])
+    else:
+        layer.selected_data = {2}
+        layer._set_drag_start({2}, layer.data[2])
+        layer._move({2}, layer.data[2] + 3)
+    qtbot.waitUntil(at_work.is_set)
+    tasks.cancel(analysed.session)
+    settle(viewer)
+    assert consistent(analysed)
+    assert len(analysed.session.table("field")) == N_CLUSTERS
+
+
+def test_cancel_leaves_alone_what_is_drawn_in_silence(analysed, viewer, qtbot, settle):
+    at_work, release, done = threading.Event(), threading.Event(), []
+
+    def drawing(progress=None, stop=None):
+        at_work.set()
+        release.wait(10)
+        return "drawn"
+
+    tasks.start(analysed.session, drawing, on_result=done.append, key="silent")
+    qtbot.waitUntil(at_work.is_set)
+    tasks.cancel(analysed.session)
+    release.set()
+    settle(viewer)
+    assert done == ["drawn"]
+
+
+def test_a_cluster_that_was_deleted_does_not_come_back_measured(analysed):
+    session = analysed.session
+    table = session.table("field")
+    late = table.iloc[[0, 1]].copy()
+    outlines = session.analysis("field").outlines[:2]
+    session.remove_clusters("field", [int(table["cluster_id"][0])])
+    left = session.table("field")["cluster_id"].tolist()
+    session.move_clusters("field", late, outlines)
+    assert session.table("field")["cluster_id"].tolist() == left
+    session.undo()
+    session.undo()
+    assert session.table("field")["cluster_id"].tolist() == table["cluster_id"].tolist()
+
+
+def test_a_result_of_another_pixel_size_is_not_taken(analysed, image_layer):
+    stale = analysed.session.analysis("field")
+    assert analysed.accepts(stale)
+    image_layer.scale = (2 * PIXEL_NM, 2 * PIXEL_NM)
+    assert not analysed.accepts(stale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
@@ -167,13 +169,14 @@ class Analyse(QWidget):
             self.models.model,
             self.device.device,
             message=f"Analysing {image}",
-            on_result=self._done,
+            on_result=partial(self._done, self.models.model),
             owner=self,
+            about=image,
         )
 
-    def _done(self, analysis: Analysis) -> None:
+    def _done(self, model: str, analysis: Analysis) -> None:
         image = analysis.micrograph.name
-        if image not in self.session.images:
+        if not self.binding.accepts(analysis):
             return
         self.session.set_analysis(analysis, f"analyse {image}")
         self.binding.label_mode.on = True
@@ -186,9 +189,10 @@ class Analyse(QWidget):
                 self.session,
                 place_in_map,
                 now,
-                self.models.model,
+                model,
                 message="Placing the clusters in the map",
                 on_result=self.session.place,
                 key="umap",
                 owner=self,
+                about=image,
             )

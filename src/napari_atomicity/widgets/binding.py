@@ -206,7 +206,7 @@ class Binding:
         layer = event.value
         image = self.image_of(layer)
         if image is not None and layer.metadata.get(ROLE) is None:
-            tasks.cancel(self.session)
+            tasks.cancel_about(self.session, image)
             known = self._images.pop(image)
             self._drawn.pop(image, None)
             self._by_hand.forget(image)
@@ -317,6 +317,7 @@ class Binding:
             on_result=show,
             on_error=lambda _: drawn.pop("outlines", None),
             key=f"outlines of {image}",
+            about=image,
         )
 
     def _show_class_maps(self, image: str, analysis: Analysis) -> None:
@@ -344,6 +345,7 @@ class Binding:
             on_result=show,
             on_error=lambda _: drawn.pop("class maps", None),
             key=f"class maps of {image}",
+            about=image,
         )
 
     def _on_explained_class(self, label: str | None) -> None:
@@ -351,6 +353,17 @@ class Binding:
             analysis = self.session.analysis(image)
             if analysis is not None:
                 self._show_class_maps(image, analysis)
+
+    def accepts(self, analysis: Analysis) -> bool:
+        """Whether a result still is of an image as it is now; if not, a person is told why."""
+        image = analysis.micrograph.name
+        now = self._known(image)
+        if now is None:
+            return False
+        if now.pixel_size_nm != analysis.micrograph.pixel_size_nm:
+            show_info(f"The pixel size of {image} has changed meanwhile: start again.")
+            return False
+        return True
 
     # ---- what a person does
     def _on_points(self, event: Any) -> None:

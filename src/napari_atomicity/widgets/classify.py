@@ -163,6 +163,7 @@ class Classify(QWidget):
             message=f"Classifying the clusters of {image}",
             on_result=self._done,
             owner=self,
+            about=image,
         )
 
     def _done(self, result: Analysis) -> None:

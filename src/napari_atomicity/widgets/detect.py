@@ -105,8 +105,9 @@ class Detect(QWidget):
             message=f"Finding the clusters of {image}",
             on_result=self._done,
             owner=self,
+            about=image,
         )
 
     def _done(self, analysis: Analysis) -> None:
-        if analysis.micrograph.name in self.session.images:
+        if self.binding.accepts(analysis):
             self.session.set_analysis(analysis, f"detect in {analysis.micrograph.name}")

@@ -114,14 +114,17 @@ class ByHand:
         task = tasks.start(
             session,
             measure_places,
-            session.micrograph(image),
+            # as the others were measured, should the pixel size have been changed since
+            session.micrograph(image) if known is None else known.micrograph,
             places,
             settings,
             message="Measuring",
             on_result=done,
             on_error=lambda _: self._refresh(image),
             key=f"measure {self._n_measured}",
+            about=image,
         )
+        task.finished.connect(lambda: self._refresh(image) if task.cancelled else None)
         self._measuring = [(t, of) for t, of in self._measuring if t.running]
         self._measuring.append((task, layers))
 
@@ -157,4 +160,5 @@ class ByHand:
             message="Classifying what is new",
             on_result=done,
             key=f"classify new of {image}",
+            about=image,
         )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..analysis import Analysis, classify_clusters, embed_clusters
 from ..detection import Detection, DetectionSettings, measure_at
-from ..errors import AtomicityError
+from ..errors import AtomicityError, ModelError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from . import marks, tasks
@@ -90,7 +90,12 @@ def outline_strokes(
 
 
 def _classifier(analysis: Analysis, engine: Engine | None) -> Classifier:
-    """The model that was chosen in a dock, or else the one that made the analysis."""
+    """The model that made the analysis; if it is not at hand by name, the one that was chosen."""
     from ..model.classifier import load_classifier
 
-    return classifier_of(analysis) if engine is None else load_classifier(*engine)
+    try:
+        return classifier_of(analysis)
+    except ModelError:
+        if engine is None:
+            raise
+        return load_classifier(*engine)

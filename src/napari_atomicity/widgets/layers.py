@@ -10,11 +10,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from napari.layers import Image, Layer, Points, Vectors
+from qtpy.QtCore import QTimer
 
 from ..analysis import Analysis
 from . import calibration, compat, marks
@@ -127,7 +129,11 @@ class ImageLayers:
         """Take all but the micrograph out of the viewer."""
         viewer = self._viewer()
         for layer in self.derived():
-            viewer.layers.remove(layer)
+            if layer in viewer.layers.selection:
+                # napari may be removing the selection: it must find each of it still there
+                QTimer.singleShot(0, partial(_remove_if_there, self._viewer, layer))
+            else:
+                viewer.layers.remove(layer)
         self._layers.clear()
 
     def overlaps(self, other: ImageLayers) -> bool:
@@ -401,3 +407,8 @@ def _equal(shown: Any, wanted: np.ndarray) -> bool:
     if wanted.dtype == object:
         return [str(s) for s in shown] == wanted.tolist()
     return bool(np.allclose(shown, wanted))
+
+
+def _remove_if_there(viewer: Any, layer: Any) -> None:
+    if viewer() is not None and layer in viewer().layers:
+        viewer().layers.remove(layer)

@@ -105,8 +105,10 @@ class Task(QObject):
         call: _Call,
         on_result: Callable[[Any], object],
         on_error: Callable[[BaseException], object] | None,
+        about: str | None = None,
     ) -> None:
         super().__init__()
+        self.about = about
         self._session = session
         self._call = call
         self._on_result = on_result
@@ -145,6 +147,10 @@ class Task(QObject):
     def _silence(self) -> None:
         """Cancel without a word: something newer speaks, or nobody listens."""
         self._silenced = True
+        self._call.cancelled = True
+
+    def _abandon(self) -> None:
+        """The dock that wanted it is gone; what others see must not say that it goes on."""
         self._call.cancelled = True
 
     def _say(self, state: State, message: str, done: int = 0, total: int = 0) -> None:
@@ -211,6 +217,7 @@ def start(
     on_error: Callable[[BaseException], object] | None = None,
     key: str = "analysis",
     owner: QObject | None = None,
+    about: str | None = None,
     **kwargs: Any,
 ) -> Task:
     """Run ``function(*args, progress=..., stop=..., **kwargs)`` in a worker.
@@ -231,6 +238,8 @@ def start(
         A newer task with the same key ends the older one, whose result is dropped.
     owner
         The dock that wants the result; when it is destroyed the task ends.
+    about
+        Name of the image that it is about; when that goes the task ends.
 
     Returns
     -------
@@ -241,11 +250,11 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = Task(session, call, on_result, on_error)
+    task = Task(session, call, on_result, on_error, about)
     tasks[key] = task
     _alive.add(task)
     if owner is not None:
-        owner.destroyed.connect(task._silence)
+        owner.destroyed.connect(task._abandon)
     task._start()
     return task
 
@@ -256,10 +265,18 @@ def running(session: Session, key: str | None = None) -> list[Task]:
     return [t for k, t in tasks.items() if key in (None, k)]
 
 
-def cancel(session: Session, key: str | None = None) -> None:
-    """Stop the tasks of a session, those of one key or all."""
-    for task in running(session, key):
-        task.cancel()
+def cancel(session: Session) -> None:
+    """Stop what the person is told of; what is drawn in silence goes on."""
+    for task in running(session):
+        if task.message:
+            task.cancel()
+
+
+def cancel_about(session: Session, image: str) -> None:
+    """Stop all that is about an image."""
+    for task in running(session):
+        if task.about == image:
+            task.cancel()
 
 
 def _forget(session: Session, task: Task) -> None:
