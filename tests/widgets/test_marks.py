@@ -86,6 +86,8 @@ def test_texts_tell_corrections_from_predictions():
     assert marks.texts(found.table).tolist() == ["Pt19 0.93", "unknown*", ""]
     wanted = np.array([False, True, True])
     assert marks.texts(found.table, wanted).tolist() == ["", "unknown*", ""]
+    found = analysis([[1, 1]], ["unknown"])
+    assert marks.texts(found.table).tolist() == ["unknown"]
 
 
 def test_looks_have_a_row_per_cluster_and_differ_by_label():

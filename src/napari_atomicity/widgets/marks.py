@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 
 from .. import palette
 from ..analysis import Analysis
+from ..table import UNKNOWN
 
 FEATURES = (
     "cluster_id",
@@ -113,6 +114,8 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
         label, corrected, confidence = (c[i] for c in columns)
         if corrected:
             out[i] = f"{label}*"
+        elif label == UNKNOWN:  # there is no confidence in that
+            out[i] = label
         elif label:
             out[i] = f"{label} {confidence:.2f}"
     return out.astype(str)
