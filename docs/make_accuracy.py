@@ -21,6 +21,9 @@ from napari_atomicity import __version__, load
 from napari_atomicity.analysis import classify_clusters, detect_clusters
 from napari_atomicity.model.classifier import Classifier, load_classifier
 from napari_atomicity.model.thresholds import by_thresholds, quantities
+from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.scores import atoms_of
+from napari_atomicity.training.calibrate import expected_calibration_error
 from napari_atomicity.training.data import match
 
 HERE = Path(__file__).resolve().parent
@@ -71,14 +74,6 @@ def score_folder(folder: Path, models: dict[str, Classifier]) -> Scored:
     return Scored(pd.concat(parts, ignore_index=True), detected, truths, matched)
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion."""
-    z = 1.959964
-    centre = (successes + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(successes * (n - successes) / n + z**2 / 4)
-    return centre - half, centre + half
-
-
 def ratio_scores(clusters: pd.DataFrame, name: str, classes: list[str]) -> tuple[float, float]:
     """R² and mean absolute error of the class fractions over samples and classes."""
     true, said = [], []
@@ -106,10 +101,10 @@ def section(title: str, scored: Scored, names: list[str], classes: list[str]) ->
         + " | mean error (atoms) | ratio R² | ratio MAE |",
         "|---|---|" + "---|" * (len(classes) + 3),
     ]  # fmt: skip
-    size = {c: int("".join(filter(str.isdigit, c))) for c in classes}
+    size = {c: atoms_of(c) for c in classes}
     for name in names:
         right = data[name] == data["truth"]
-        low, high = wilson(right.sum(), len(data))
+        low, high = wilson_interval(right.mean(), len(data))
         recall = [right[data["truth"] == c].mean() for c in classes]
         error = (data[name].map(size) - data["truth"].map(size)).abs().mean()
         r2, mae = ratio_scores(data, name, classes)
@@ -120,8 +115,7 @@ def section(title: str, scored: Scored, names: list[str], classes: list[str]) ->
         )
     best = names[-1]
     confidence, right = data[f"{best} confidence"], data[best] == data["truth"]
-    bins = np.clip((confidence * 10).astype(int), 0, 9)
-    ece = sum(abs((confidence - right)[bins == b].sum()) for b in range(10)) / len(data)
+    ece = expected_calibration_error(confidence.to_numpy(), right.to_numpy())
     unknown = (data[f"{best} label"] == "unknown").mean()
     lines += [
         "",

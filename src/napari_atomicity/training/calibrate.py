@@ -119,6 +119,13 @@ def learn_negatives(
     }
 
 
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over ten bins of confidence, weighted by number."""
+    which = np.clip(np.digitize(confidence, np.linspace(0, 1, 11)) - 1, 0, 9)
+    gaps = np.bincount(which, confidence - right, minlength=10)
+    return float(np.abs(gaps).sum() / max(1, len(confidence)))
+
+
 def scores(classifier: Classifier, part: PatchSet) -> dict[str, Any]:
     """Accuracy, confusion, calibration and coverage on labelled patches."""
     card = classifier.card
@@ -127,19 +134,15 @@ def scores(classifier: Classifier, part: PatchSet) -> dict[str, Any]:
     best = p.argmax(axis=1)
     c = len(card.classes)
     confusion = np.bincount(label * c + best, minlength=c * c).reshape(c, c)
-    edges = np.linspace(0, 1, 11)
-    which = np.clip(np.digitize(p.max(axis=1), edges) - 1, 0, 9)
-    gap = sum(
-        abs(float((p.max(axis=1)[which == b] - (best == label)[which == b]).sum()))
-        for b in range(10)
-    )
     true_p = p[np.arange(len(label)), label]
     return {
         "clusters": len(label),
         "accuracy": round(float((best == label).mean()), 4),
         "off_by_more_than_one": round(float((np.abs(best - label) > 1).mean()), 4),
         "confusion": confusion.tolist(),
-        "expected_calibration_error": round(gap / max(1, len(label)), 4),
+        "expected_calibration_error": round(
+            expected_calibration_error(p.max(axis=1), best == label), 4
+        ),
         "prediction_set_coverage": round(
             float((true_p >= np.minimum(card.conformal_threshold, p.max(axis=1))).mean()), 4
         ),

@@ -21,6 +21,7 @@ from ..progress import Progress, Stop, check, report
 from ..simulation.fields import FieldSettings, random_settings, simulate_field
 from ..simulation.imaging import cross_section_nm2
 from ..simulation.structures import Isomer
+from ..statistics.scores import atoms_of
 
 MATCH_NM = 0.35
 DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
@@ -138,7 +139,7 @@ def from_folder(
             data_dir,
             "Put the images of each class into a folder of its name, such as Pt19",
         )
-    folders.sort(key=lambda p: (number_of_atoms(p.name), p.name))
+    folders.sort(key=lambda p: (atoms_of(p.name) or 0, p.name))
     files = [(f.name, path) for f in folders for path in find_images([f])]
     parts = []
     for i, (label, path) in enumerate(files):
@@ -159,12 +160,6 @@ def from_folder(
             "Look at the images with `atomicity analyse`, check the pixel size",
         )
     return whole, classes
-
-
-def number_of_atoms(name: str) -> int:
-    """The last number in a class's name, 0 if there is none."""
-    digits = "".join(ch if ch.isdigit() else " " for ch in name).split()
-    return int(digits[-1]) if digits else 0
 
 
 def _cleaned(part: PatchSet) -> PatchSet:

@@ -22,8 +22,9 @@ from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
 from ..model.thresholds import fit_thresholds, quantities
 from ..progress import Progress, Stop, check, report
+from ..statistics.scores import atoms_of
 from .calibrate import calibrated, out_of_distribution, scores
-from .data import PatchSet, from_folder, number_of_atoms, split_by_image
+from .data import PatchSet, from_folder, split_by_image
 
 REFERENCES_PER_CLASS = 300
 
@@ -319,7 +320,7 @@ def reference_from(train: PatchSet, classes: Sequence[str]) -> ScaleReference:
     if "true_intensity_per_atom" in table:
         per_atom = table["true_intensity_per_atom"].to_numpy(float)
     else:
-        ratio = table["integrated_intensity"] / table["truth"].map(number_of_atoms)
+        ratio = table["integrated_intensity"] / table["truth"].map(atoms_of)
         per_atom = ratio.groupby(table["image"]).transform("median").to_numpy(float)
     intensity = table["integrated_intensity"].to_numpy(float) / per_atom
     return ScaleReference.fit(
