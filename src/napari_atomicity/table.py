@@ -40,6 +40,10 @@ from .errors import TableError
 
 UNKNOWN = "unknown"
 """The label of a cluster that is none of the model's classes."""
+AGGREGATE = "aggregate"
+"""The label of two clusters or more on top of each other."""
+OUTSIDE = (UNKNOWN, AGGREGATE)
+"""Labels that the model and a person can give and that are no class; they have no fraction."""
 
 _TEXT = "object"
 BEFORE_PROBABILITIES = {

@@ -51,6 +51,11 @@ class ModelCard:
     conformal_level, conformal_threshold
         The prediction set holds the classes of at least ``conformal_threshold`` and, on held-out
         images, the true one in ``conformal_level`` of the cases.
+    confusion
+        Counts (C, C) of held-out clusters, rows by true class, columns by the most probable one.
+    recalibration
+        (R, C + 1): bootstrap replicates of the calibration set, each a factor and C biases, so
+        that the set would have said softmax(factor × log p + biases) where the model says p.
     ood_limit
         Distance in embedding space that only one in two hundred held-out clusters exceeds.
     thresholds
@@ -74,6 +79,8 @@ class ModelCard:
     bias: tuple[float, ...] = ()
     conformal_level: float = 0.95
     conformal_threshold: float = 0.0
+    confusion: tuple[tuple[int, ...], ...] = ()
+    recalibration: tuple[tuple[float, ...], ...] = ()
     ood_limit: float = 1.0
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""
@@ -105,6 +112,8 @@ class ModelCard:
         values["classes"] = tuple(values["classes"])
         values["thresholds"] = {k: tuple(v) for k, v in values.get("thresholds", {}).items()}
         values["bias"] = tuple(values.get("bias", ()))
+        for name in ("confusion", "recalibration"):
+            values[name] = tuple(tuple(row) for row in values.get(name, ()))
         if values.get("scale") is not None:
             values["scale"] = ScaleReference.from_dict(values["scale"])
         known = cls.__dataclass_fields__
