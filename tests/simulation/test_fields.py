@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_atomicity import load
 from napari_atomicity.errors import AtomicityError, ReadError
@@ -13,11 +15,12 @@ from napari_atomicity.simulation import fields, structures
 from napari_atomicity.simulation.fields import (
     FieldSettings,
     random_atom_settings,
+    random_outlier_settings,
     random_settings,
     simulate_field,
 )
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.table import columns, validate
+from napari_atomicity.table import AGGREGATE, columns, validate
 
 SMALL = FieldSettings(
     shape_px=(300, 300),
@@ -45,8 +48,8 @@ def test_the_seed_decides(library):
 def test_clusters_are_where_the_truth_says(library):
     quiet = replace(SMALL, lone_atoms_per_nm2=0.0, touching=0.0, microscope=Microscope(lag=0.0))
     drifting = replace(quiet, scan=replace(quiet.scan, drift_px_per_row=(0.01, 0.02)))
-    for settings in (quiet, drifting):
-        made = simulate_field(library, settings, 2)
+    for conditions in (quiet, drifting):
+        made = simulate_field(library, conditions, 2)
         inner = made.truth[~made.truth["touches_border"]]
         data = made.micrograph.data
         for y, x in inner[["y_px", "x_px"]].round().astype(int).to_numpy():
@@ -99,6 +102,51 @@ def test_fields_of_atoms_hold_no_clusters():
     assert len(made.truth) == 0
     without = replace(settings, shape_px=(200, 200), lone_atoms_per_nm2=0, loose_groups_per_nm2=0)
     assert made.micrograph.data.max() > simulate_field([], without, 1).micrograph.data.max()
+
+
+# ---- aggregates
+
+
+@given(st.integers(0, 200))
+@settings(max_examples=25, deadline=None)
+def test_a_second_cluster_rests_on_the_first(library, seed):
+    rng = np.random.default_rng(seed)
+    first, second = library[rng.integers(4)].positions_nm, library[rng.integers(4)].positions_nm
+    both = fields._landed_on(first, second, rng)
+    one, other = both[: len(first)], both[len(first) :]
+    apart = np.linalg.norm(one[:, None] - other[None], axis=2)
+    assert 0.25 < apart.min() < 0.45
+    np.testing.assert_allclose(one - one.mean(0), first - first.mean(0), atol=1e-5)
+    np.testing.assert_allclose(both.mean(0), 0, atol=1e-5)
+    assert np.linalg.norm(one[:, None, :2] - other[None, :, :2], axis=2).min() < 0.27
+    union = fields._projected_diameter_nm(both)
+    assert union > max(fields._projected_diameter_nm(p) for p in (first, second))
+
+
+def test_aggregates_are_one_row_with_all_their_atoms(library):
+    made = simulate_field(library, replace(SMALL, aggregates=1.0, touching=0.0), 3)
+    assert len(made.truth) >= 3
+    assert set(made.truth["label"]) == {AGGREGATE}
+    sizes = made.truth["parts"].map(lambda p: sum(int(c[2:]) for c in p.split("+")))
+    np.testing.assert_array_equal(made.truth["n_atoms"], sizes)
+    some = simulate_field(library, replace(SMALL, aggregates=0.5, shape_px=(600, 600)), 3).truth
+    whole = some[some["label"] != AGGREGATE]
+    assert 0 < len(whole) < len(some)
+    np.testing.assert_array_equal(whole["parts"], whole["label"])
+
+
+def test_aggregates_leave_fields_without_them_as_they_were(library):
+    without = simulate_field(library, SMALL, 11)
+    never = simulate_field(library, replace(SMALL, aggregates=1e-12), 11)
+    np.testing.assert_array_equal(without.micrograph.data, never.micrograph.data)
+    pd.testing.assert_frame_equal(without.truth, never.truth)
+
+
+def test_outlier_fields_hold_aggregates_under_the_same_conditions():
+    one = random_outlier_settings(("Pt19", "Pt70"), np.random.default_rng(2))
+    assert 0.3 <= one.aggregates <= 0.7
+    plain = random_settings(("Pt19", "Pt70"), np.random.default_rng(2))
+    assert replace(one, aggregates=0.0) == plain
 
 
 @pytest.mark.parametrize("label", ["19", "Xx30", "Pt", ""])

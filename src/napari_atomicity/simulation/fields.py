@@ -64,6 +64,8 @@ class FieldSettings:
         with one metal atom each gather.
     touching
         Share of the clusters that are placed against another.
+    aggregates
+        Share of the clusters on which a second one has landed: one object in the image.
     """
 
     shape_px: tuple[int, int] = (768, 768)
@@ -82,13 +84,15 @@ class FieldSettings:
     lone_atoms_per_nm2: float = 0.0
     loose_groups_per_nm2: float = 0.0
     touching: float = 0.06
+    aggregates: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
     """A simulated micrograph, the truth in the columns of the cluster table, and how it was made.
 
-    The truth's ``n_atoms`` and ``isomer`` (index into the library) are additional columns.
+    The truth's ``n_atoms``, ``isomer`` (index into the library), ``kind`` and ``parts`` (the
+    classes that landed there, joined by +) are additional columns.
     """
 
     micrograph: Micrograph
@@ -178,6 +182,12 @@ def random_atom_settings(classes: Sequence[str], rng: np.random.Generator) -> Fi
     )
 
 
+def random_outlier_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
+    """As `random_settings`, but on about half of the clusters a second one has landed."""
+    settings = random_settings(classes, rng)
+    return replace(settings, aggregates=float(rng.uniform(0.3, 0.7)))
+
+
 def simulate_field(
     library: Sequence[Isomer],
     settings: FieldSettings,
@@ -192,22 +202,26 @@ def simulate_field(
         If the library lacks a class of the mixture.
     """
     rng = np.random.default_rng(seed)
+    # what is off by default draws from its own stream, so that all else stays the same
+    (landing,) = rng.spawn(1)
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     extent = np.array(shape) * pixel
     chosen = _choose(library, settings, float(extent.prod()), rng)
     thickness = _thickness(settings, rng)
-    placed = [_orient(library[i], rng) for i in chosen]
-    centres = _place(placed, extent, settings.touching, thickness, pixel, rng)
-    placed, chosen, centres = placed[: len(centres)], chosen[: len(centres)], centres
+    deposits = [_Deposit((i,), _orient(library[i], rng), _sigma(library[i])) for i in chosen]
+    if settings.aggregates > 0:
+        deposits = _with_aggregates(deposits, library, settings, landing)
+    centres = _place([d.atoms for d in deposits], extent, settings.touching, thickness, pixel, rng)
+    deposits = deposits[: len(centres)]
 
     displacement = scan_positions(shape, settings.scan, rng)
     points, weights = [], []
-    for atoms, i, centre in zip(placed, chosen, centres, strict=True):
-        points.append(atoms[:, :2] + centre)
+    for deposit, centre in zip(deposits, centres, strict=True):
+        points.append(deposit.atoms[:, :2] + centre)
         scale = np.exp(rng.normal(0, settings.intensity_scatter))
-        line = _in_line_above(atoms)
-        sigma = cross_section_nm2(library[i].element)
-        weights.append(sigma * scale * (1 + settings.channelling * np.minimum(line, 4)))
+        line = _in_line_above(deposit.atoms)
+        gain = 1 + settings.channelling * np.minimum(line, 4)
+        weights.append(deposit.sigma_nm2 * scale * gain)
     atoms_apart = _atoms_apart(settings, extent, rng)
     points.append(atoms_apart)
     weights.append(np.full(len(atoms_apart), cross_section_nm2(settings.element)))
@@ -218,8 +232,67 @@ def simulate_field(
     )  # fmt: skip
     pixels = record(image, pixel, settings.microscope, settings.scan, rng)
     micrograph = Micrograph(pixels, pixel, name=name, metadata={"simulated": True, "seed": seed})
-    truth = _truth(library, placed, chosen, centres, settings, name)
+    truth = _truth(library, deposits, centres, settings, name)
     return Field(micrograph, truth, settings, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Deposit:
+    """What lies in one place: isomers (by index), atoms (n, 3) as (y, x, z), cross-sections."""
+
+    isomers: tuple[int, ...]
+    atoms: np.ndarray
+    sigma_nm2: np.ndarray
+
+
+def _sigma(isomer: Isomer) -> np.ndarray:
+    """(n,) cross-sections of the atoms in nm²."""
+    return np.full(isomer.n, cross_section_nm2(isomer.element))
+
+
+def _with_aggregates(
+    deposits: Sequence[_Deposit],
+    library: Sequence[Isomer],
+    settings: FieldSettings,
+    rng: np.random.Generator,
+) -> list[_Deposit]:
+    """On a share of the deposits lands a second cluster, drawn from the same mixture."""
+    hit = rng.random(len(deposits)) < settings.aggregates
+    seconds = iter(_draw_isomers(library, settings, int(hit.sum()), rng))
+    out = []
+    for deposit, lands in zip(deposits, hit, strict=True):
+        if lands:
+            second = next(seconds)
+            atoms = _landed_on(deposit.atoms, _orient(library[second], rng), rng)
+            sigma = np.concatenate([deposit.sigma_nm2, _sigma(library[second])])
+            deposit = _Deposit((*deposit.isomers, second), atoms, sigma)
+        out.append(deposit)
+    return out
+
+
+def _landed_on(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, bond_nm: float = 0.26
+) -> np.ndarray:
+    """Atoms of both (n, 3) about their common centre, the second resting on the first.
+
+    In projection the centres are 0.3 to 0.9 of the sum of the radii apart, nearer where irregular
+    outlines would leave a gap.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    direction = np.array([np.sin(angle), np.cos(angle)])
+    radii = (_projected_diameter_nm(first) + _projected_diameter_nm(second)) / 2
+    apart = rng.uniform(0.3, 0.9) * radii
+    tree = cKDTree(first[:, :2])
+    while tree.query(second[:, :2] + apart * direction)[0].min() > bond_nm:
+        apart *= 0.9
+    second = second + np.append(apart * direction, 0)
+    lateral2 = ((second[:, None, :2] - first[None, :, :2]) ** 2).sum(axis=2)
+    clearance = np.sqrt(np.clip(bond_nm**2 - lateral2, 0, None))
+    height = first[None, :, 2] - second[:, None, 2]
+    # where nothing is below it, the second one rests on the support
+    lift = (height + clearance)[clearance > 0].max(initial=first[:, 2].min() - second[:, 2].min())
+    both = np.concatenate([first, second + np.array([0, 0, lift])])
+    return np.asarray(both - both.mean(axis=0))
 
 
 def _atoms_apart(
@@ -238,17 +311,24 @@ def _atoms_apart(
 def _choose(
     library: Sequence[Isomer], settings: FieldSettings, area_nm2: float, rng: np.random.Generator
 ) -> np.ndarray:
+    if sum(settings.mixture.values()) <= 0:
+        return np.empty(0, int)
+    n = rng.poisson(settings.clusters_per_nm2 * area_nm2)
+    return _draw_isomers(library, settings, n, rng)
+
+
+def _draw_isomers(
+    library: Sequence[Isomer], settings: FieldSettings, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Indices of n isomers: classes by their share, isomers of a class alike."""
     labels = list(settings.mixture)
     shares = np.array([settings.mixture[c] for c in labels], float)
-    if shares.sum() <= 0:
-        return np.empty(0, int)
     of_class: dict[str, list[int]] = {c: [] for c in labels}
     for index, isomer in enumerate(library):
         of_class.setdefault(f"{isomer.element}{isomer.n}", []).append(index)
     missing = [c for c, s in zip(labels, shares, strict=True) if s > 0 and not of_class[c]]
     if missing:
         raise AtomicityError(f"the library holds no isomers of {', '.join(missing)}")
-    n = rng.poisson(settings.clusters_per_nm2 * area_nm2)
     drawn = rng.choice(len(labels), size=n, p=shares / shares.sum())
     return np.array([rng.choice(of_class[labels[k]]) for k in drawn], int)
 
@@ -351,8 +431,7 @@ def _in_line_above(atoms: np.ndarray) -> np.ndarray:
 
 def _truth(
     library: Sequence[Isomer],
-    placed: Sequence[np.ndarray],
-    chosen: np.ndarray,
+    deposits: Sequence[_Deposit],
     centres: np.ndarray,
     settings: FieldSettings,
     name: str,
@@ -363,6 +442,7 @@ def _truth(
     # atoms appear where the drifting beam meets them
     at = centres / pixel
     at = at - drift * at[:, :1] if n else at.reshape(0, 2)
+    placed = [d.atoms for d in deposits]
     diameters = np.array([_projected_diameter_nm(p) for p in placed])
     extent = np.array(settings.shape_px) * pixel
     border, touching = np.zeros(n, bool), np.zeros(n, bool)
@@ -374,8 +454,9 @@ def _truth(
             if j != i and apart < 4 and not touching[i]:
                 other = placed[j][:, :2] + centres[j]
                 touching[i] = bool(cKDTree(other).query(points)[0].min() < 0.45)
-    isomers = [library[i] for i in chosen]
-    labels = [f"{i.element}{i.n}" for i in isomers]
+    parts = [[library[i] for i in d.isomers] for d in deposits]
+    classes = [[f"{i.element}{i.n}" for i in of_one] for of_one in parts]
+    labels = [c[0] if len(c) == 1 else tables.AGGREGATE for c in classes]
     return tables.conform(
         pd.DataFrame(
             {
@@ -391,9 +472,10 @@ def _truth(
                 "touches_neighbour": touching,
                 "label": labels,
                 "label_corrected": labels,
-                "n_atoms": [i.n for i in isomers],
-                "isomer": chosen,
-                "kind": [i.kind for i in isomers],
+                "n_atoms": [len(p) for p in placed],
+                "isomer": [d.isomers[0] for d in deposits],
+                "kind": [of_one[0].kind for of_one in parts],
+                "parts": ["+".join(c) for c in classes],
             }
         )
     )
