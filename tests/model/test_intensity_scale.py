@@ -96,3 +96,24 @@ def test_thresholds_part_what_can_be_parted(gaps, seed):
     cuts = fit_thresholds(value, label, 5)
     assert list(cuts) == sorted(cuts)
     np.testing.assert_array_equal(by_thresholds(value, cuts), label)
+
+
+def test_solutions_one_class_apart_are_weighed_not_chosen():
+    """Clusters of one size alone may be of any class: the probabilities must say so."""
+    rng = np.random.default_rng(4)
+    intensity = 41 * np.exp(rng.normal(0, 0.05, 12))
+    fitted = fit_locked_mixture(intensity, np.full(12, 1.03), REFERENCE)
+    assert fitted.certainty < 0.95
+    assert fitted.probabilities.max(axis=1).max() < 0.97
+    np.testing.assert_allclose(fitted.evidence.sum(axis=1), 1)
+
+
+def test_a_clean_image_gives_surer_probabilities_than_a_noisy_one():
+    sure = []
+    for noise in (0.03, 0.08):
+        rng = np.random.default_rng(5)
+        k = rng.choice(5, size=150)
+        intensity = SIZES[k] * np.exp(rng.normal(0, noise, 150))
+        diameter = DIAMETERS[k] * np.exp(rng.normal(0, 0.09, 150))
+        sure.append(fit_locked_mixture(intensity, diameter, REFERENCE).evidence.max(1).mean())
+    assert sure[0] > sure[1] + 0.02
