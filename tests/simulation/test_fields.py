@@ -149,7 +149,19 @@ def test_outlier_fields_hold_aggregates_under_the_same_conditions():
     assert replace(one, aggregates=0.0) == plain
 
 
-@pytest.mark.parametrize("label", ["19", "Xx30", "Pt", ""])
+# ---- classes
+
+
+@pytest.mark.parametrize(
+    ("label", "atoms_of"),
+    [("Pt55", {"Pt": 55}), ("Au24Pd1", {"Au": 24, "Pd": 1}), ("W7", {"W": 7})],
+)
+def test_a_class_names_its_atoms(label, atoms_of):
+    assert structures.composition(label) == atoms_of
+    assert fields.size_of(label) == sum(atoms_of.values())
+
+
+@pytest.mark.parametrize("label", ["19", "Xx30", "Pt", "", "Pt0", "Pt5Pt6", "Pt19 ", "PtNi"])
 def test_a_class_that_names_no_cluster_is_refused(label):
     with pytest.raises(AtomicityError, match="Pt55"):
         fields.size_of(label)
@@ -207,5 +219,98 @@ def test_libraries_survive_the_disk(tmp_path, library):
 
 
 def test_metals_without_potential_are_refused():
-    with pytest.raises(AtomicityError, match="EMT"):
-        structures.make_isomer("Fe", 19, "fcc", 0)
+    with pytest.raises(AtomicityError, match="potential for Hg"):
+        structures.make_isomer("Hg", 19, "fcc", 0)
+
+
+@pytest.mark.parametrize("label", ["Au12Pd7", "Pt10Co9", "Ir19", "W19"])
+def test_other_metals_and_alloys_keep_their_bonds(label):
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    atoms_of = structures.composition(label)
+    isomer = structures.make_alloy(atoms_of, "compact", seed=1)
+    assert (isomer.label, isomer.composition) == (label, atoms_of)
+    p = isomer.positions_nm
+    apart = np.linalg.norm(p[:, None] - p[None], axis=2) + 9 * np.eye(19)
+    bonds = [structures.nearest_neighbour_nm(e) for e in atoms_of]
+    assert apart.min() > 0.88 * min(bonds)
+    assert apart.min(axis=1).max() < 1.05 * max(bonds)
+    again = structures.make_alloy(atoms_of, "compact", seed=1)
+    np.testing.assert_array_equal(p, again.positions_nm)
+    assert (isomer.symbols is None) == (len(atoms_of) == 1)
+
+
+def test_metals_of_an_alloy_lie_in_random_order():
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    one, other = (structures.make_alloy({"Au": 10, "Pd": 9}, "fcc", s).symbols for s in (1, 2))
+    assert one.tolist() != sorted(one) and one.tolist() != other.tolist()
+
+
+def test_forces_between_pairs_are_the_slope_of_their_energy():
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    from ase import Atoms
+
+    symbols = np.array(["Ir", "Fe", "Pt", "W"] * 2)
+    atoms = Atoms(list(symbols), positions=np.random.default_rng(0).uniform(0, 5, (8, 3)))
+    pairs = structures._Morse(symbols)
+    force, step = pairs.get_forces(atoms), 1e-5
+    energy = []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions[3, 1] += sign * step
+        energy.append(pairs.get_potential_energy(moved))
+    assert force[3, 1] == pytest.approx(-(energy[0] - energy[1]) / (2 * step), rel=1e-5)
+    np.testing.assert_allclose(force.sum(axis=0), 0, atol=1e-9)
+
+
+def test_a_pair_rests_at_the_distance_of_the_metal():
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    from ase import Atoms
+
+    bond = structures.nearest_neighbour_nm("W")
+    assert bond == pytest.approx(0.274, abs=0.001)  # bcc
+    assert structures.nearest_neighbour_nm("Co") == pytest.approx(0.250, abs=0.001)  # hcp
+    pair = Atoms("W2", positions=[[0, 0, 0], [0, 0, bond * 10]])
+    np.testing.assert_allclose(structures._Morse(np.array(["W", "W"])).get_forces(pair), 0)
+
+
+# ---- alloys in the image
+
+
+def alloyed(isomer, metals, symbols):
+    return replace(isomer, element=metals, symbols=np.array(symbols))
+
+
+def test_alloys_survive_the_disk_and_old_files_can_be_read(tmp_path, library):
+    mixed = [library[0], alloyed(library[1], "PtNi", ["Ni"] * 9 + ["Pt"] * 10)]
+    structures.save_library(tmp_path / "l.npz", mixed)
+    back = structures.load_library(tmp_path / "l.npz")
+    assert [i.label for i in back] == ["Pt19", "Pt10Ni9"]
+    assert back[0].symbols is None
+    np.testing.assert_array_equal(back[1].symbols, mixed[1].symbols)
+    with np.load(tmp_path / "l.npz") as stored:
+        np.savez(tmp_path / "old.npz", **{k: stored[k] for k in stored if k != "symbols"})
+    assert structures.load_library(tmp_path / "old.npz")[0].label == "Pt19"
+
+
+def test_an_alloy_is_as_bright_as_its_atoms(library):
+    from napari_atomicity.detection import detect
+
+    isomers = [alloyed(library[2], "PtNi", ["Pt", "Ni"] * 35)]
+    conditions = replace(
+        SMALL, mixture={"Pt35Ni35": 1.0}, shape_px=(500, 500), lone_atoms_per_nm2=0.0,
+        intensity_scatter=0.0, channelling=0.0, touching=0.0,
+    )  # fmt: skip
+    made = simulate_field(isomers, conditions, 1)
+    assert set(made.truth["label"]) == {"Pt35Ni35"}
+    table = detect(made.micrograph).table
+    whole = table[~table["touches_border"]]
+    expected = 70 * made.intensity_per_atom("Pt35Ni35")
+    assert whole["integrated_intensity"].median() == pytest.approx(expected, rel=0.1)
+    platinum = made.intensity_per_atom("Pt55")
+    assert made.intensity_per_atom("Ni5") < 0.2 * platinum
+    mean = (platinum + made.intensity_per_atom("Ni5")) / 2
+    assert made.intensity_per_atom("Pt35Ni35") == pytest.approx(mean)
+
+
+def test_lone_atoms_are_of_the_metal_of_the_classes():
+    assert random_settings(("Au20", "Au55"), np.random.default_rng(0)).element == "Au"

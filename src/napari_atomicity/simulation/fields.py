@@ -28,7 +28,7 @@ from .imaging import (
     scatter_atoms,
     scatter_carbon,
 )
-from .structures import EMT_METALS, LYING_KINDS, Isomer, isomer_library
+from .structures import LYING_KINDS, Isomer, composition, library_of
 
 
 @dataclass(frozen=True)
@@ -100,28 +100,30 @@ class Field:
     settings: FieldSettings
     seed: int
 
+    def intensity_per_atom(self, label: str) -> float:
+        """Integrated intensity of one atom of a class, the mean of its metals, in counts nm²."""
+        microscope, pixel = self.settings.microscope, self.settings.pixel_size_nm
+        counts_nm2 = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
+        atoms_of = composition(label)
+        sigma = sum(cross_section_nm2(e) * n for e, n in atoms_of.items()) / sum(atoms_of.values())
+        return counts_nm2 * sigma
+
 
 def size_of(label: str) -> int:
-    """The number of atoms that a class such as ``Pt55`` names.
+    """The number of atoms that a class such as ``Pt55`` or ``Au24Pd1`` names.
 
     Raises
     ------
     AtomicityError
         If it names none.
     """
-    return element_and_size(label)[1]
+    return sum(composition(label).values())
 
 
 def element_and_size(label: str) -> tuple[str, int]:
-    """``Pt55`` → ("Pt", 55)."""
-    element = label.rstrip("0123456789")
-    digits = label[len(element) :]
-    if not digits or element not in EMT_METALS:
-        raise AtomicityError(
-            f"{label!r} names no cluster of a metal and a number of atoms",
-            advice=f"Write for example Pt55; metals: {', '.join(EMT_METALS)}",
-        )
-    return element, int(digits)
+    """``Pt55`` → ("Pt", 55), ``Au24Pd1`` → ("AuPd", 25)."""
+    atoms_of = composition(label)
+    return "".join(atoms_of), sum(atoms_of.values())
 
 
 def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
@@ -167,6 +169,7 @@ def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSe
         step=float(rng.choice([0, rng.uniform(0.2, 1), -1], p=[0.85, 0.1, 0.05])),
         intensity_scatter=float(rng.uniform(0.0, 0.07)),
         channelling=float(rng.uniform(0, 0.06)),
+        element=next(iter(composition(classes[0]))),
         lone_atoms_per_nm2=float(rng.choice([0, rng.uniform(0, 0.08)], p=[0.6, 0.4])),
     )
 
@@ -247,7 +250,9 @@ class _Deposit:
 
 def _sigma(isomer: Isomer) -> np.ndarray:
     """(n,) cross-sections of the atoms in nm²."""
-    return np.full(isomer.n, cross_section_nm2(isomer.element))
+    if isomer.symbols is None:
+        return np.full(isomer.n, cross_section_nm2(isomer.element))
+    return np.array([cross_section_nm2(e) for e in isomer.symbols.tolist()])
 
 
 def _with_aggregates(
@@ -325,7 +330,7 @@ def _draw_isomers(
     shares = np.array([settings.mixture[c] for c in labels], float)
     of_class: dict[str, list[int]] = {c: [] for c in labels}
     for index, isomer in enumerate(library):
-        of_class.setdefault(f"{isomer.element}{isomer.n}", []).append(index)
+        of_class.setdefault(isomer.label, []).append(index)
     missing = [c for c, s in zip(labels, shares, strict=True) if s > 0 and not of_class[c]]
     if missing:
         raise AtomicityError(f"the library holds no isomers of {', '.join(missing)}")
@@ -455,7 +460,7 @@ def _truth(
                 other = placed[j][:, :2] + centres[j]
                 touching[i] = bool(cKDTree(other).query(points)[0].min() < 0.45)
     parts = [[library[i] for i in d.isomers] for d in deposits]
-    classes = [[f"{i.element}{i.n}" for i in of_one] for of_one in parts]
+    classes = [[i.label for i in of_one] for of_one in parts]
     labels = [c[0] if len(c) == 1 else tables.AGGREGATE for c in classes]
     return tables.conform(
         pd.DataFrame(
@@ -516,7 +521,7 @@ def write_fields(
     n_fields
         How many.
     classes
-        Such as ``Pt55``: a metal and a number of atoms.
+        Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms.
     seed
         Of isomers, conditions and noise.
     isomers_per_class
@@ -539,11 +544,7 @@ def write_fields(
     """
     import tifffile
 
-    elements = {element_and_size(c)[0] for c in classes}
-    library: list[Isomer] = []
-    for element in sorted(elements):
-        sizes = [size_of(c) for c in classes if element_and_size(c)[0] == element]
-        library += isomer_library(element, sizes, isomers_per_class, seed, progress=progress)
+    library = library_of(classes, isomers_per_class, seed, progress=progress)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     seeds = np.random.SeedSequence(seed).generate_state(n_fields)

@@ -11,7 +11,11 @@ from scipy.constants import c, e, h, m_e
 HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
 """Scattering into 68-280 mrad at 200 kV, screened Rutherford; other elements by Z^1.7."""
 
-_ATOMIC_NUMBER = {"C": 6, "Al": 13, "Ni": 28, "Cu": 29, "Pd": 46, "Ag": 47, "Pt": 78, "Au": 79}
+_ATOMIC_NUMBER = {
+    "C": 6, "Al": 13, "Ti": 22, "V": 23, "Cr": 24, "Fe": 26, "Co": 27, "Ni": 28, "Cu": 29,
+    "Zr": 40, "Nb": 41, "Mo": 42, "Ru": 44, "Rh": 45, "Pd": 46, "Ag": 47, "Hf": 72, "Ta": 73,
+    "W": 74, "Re": 75, "Os": 76, "Ir": 77, "Pt": 78, "Au": 79,
+}  # fmt: skip
 CARBON_PER_NM3 = 100.0
 """Atoms in amorphous carbon of 2.0 g/cm³."""
 

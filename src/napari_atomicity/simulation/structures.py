@@ -1,4 +1,4 @@
-"""Isomers of clusters of a given number of atoms, relaxed with ASE's effective-medium theory.
+"""Isomers of clusters of a given number of atoms, relaxed with effective-medium theory or pairs.
 
 A small cluster on carbon has no single structure: it is compact or flat, ordered or not, and
 changes under the beam. A model that is to count atoms must have seen all of that, so every class
@@ -7,10 +7,12 @@ is a library of isomers of many kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +24,96 @@ from ..progress import Progress, report
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 """Metals with parameters in ASE's EMT (Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996))."""
 
+PAIR_METALS_EV = {
+    "Ti": 4.85, "V": 5.31, "Cr": 4.10, "Fe": 4.28, "Co": 4.39, "Zr": 6.25, "Nb": 7.57,
+    "Mo": 6.82, "Ru": 6.74, "Rh": 5.75, "Hf": 6.44, "Ta": 8.10, "W": 8.90, "Re": 8.03,
+    "Os": 8.17, "Ir": 6.94,
+}  # fmt: skip
+"""Metals that EMT lacks, relaxed with a pair potential, and their cohesive energies (also below)
+in eV (Kittel, Introduction to Solid State Physics, 8th edition, table 3.1)."""
+
+_EMT_METALS_EV = {
+    "Al": 3.39, "Ni": 4.44, "Cu": 3.49, "Pd": 3.89, "Ag": 2.95, "Pt": 5.84, "Au": 3.81,
+}  # fmt: skip
+METALS = (*EMT_METALS, *PAIR_METALS_EV)
+"""Metals whose clusters can be built, alone and with each other."""
+
 LYING_KINDS = ("raft", "hemisphere", "flat")
 """Kinds with a face that lies on the support; z is the direction away from it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Isomer:
-    """One structure: positions (n, 3) in nm about the centre of mass, and how it was made."""
+    """One structure: positions (n, 3) in nm about the centre of mass, and how it was made.
+
+    Parameters
+    ----------
+    element
+        The metal; of an alloy its metals in the order of the class, such as ``AuPd``.
+    kind
+        One of `KINDS`.
+    positions_nm
+        (n, 3).
+    symbols
+        (n,) the metal of each atom; None where there is only one.
+    """
 
     element: str
     kind: str
     positions_nm: np.ndarray
+    symbols: np.ndarray | None = None
 
     @property
     def n(self) -> int:
         return len(self.positions_nm)
 
+    @property
+    def composition(self) -> dict[str, int]:
+        """Metal → number of its atoms."""
+        if self.symbols is None:
+            return {self.element: self.n}
+        counts = Counter(self.symbols.tolist())
+        return {e: counts[e] for e in re.findall(_SYMBOL, self.element)}
+
+    @property
+    def label(self) -> str:
+        """The class, such as ``Pt55`` or ``Au24Pd1``."""
+        return "".join(f"{e}{n}" for e, n in self.composition.items())
+
+
+_SYMBOL = r"[A-Z][a-z]?"
+
+
+def composition(label: str) -> dict[str, int]:
+    """Metal → number of atoms: ``Au24Pd1`` → {"Au": 24, "Pd": 1}.
+
+    Raises
+    ------
+    AtomicityError
+        If the label names no cluster that can be built.
+    """
+    parts = re.findall(rf"({_SYMBOL})(\d+)", label)
+    counts = {e: int(n) for e, n in parts}
+    written = "".join(e + n for e, n in parts)
+    possible = counts and len(counts) == len(parts) and min(counts.values()) > 0
+    if written != label or not possible or not set(counts) <= set(METALS):
+        raise AtomicityError(
+            f"{label!r} names no cluster of a metal and a number of atoms",
+            advice=f"Write for example Pt55 or Au24Pd1; metals: {', '.join(METALS)}",
+        )
+    return counts
+
 
 def nearest_neighbour_nm(element: str) -> float:
-    """Nearest-neighbour distance of the fcc metal."""
-    ase_data = _ase("data")
-    lattice: float = ase_data.reference_states[ase_data.atomic_numbers[element]]["a"]
+    """Nearest-neighbour distance in the metal."""
+    data = _ase("data")
+    state = data.reference_states[data.atomic_numbers[element]]
+    lattice: float = state["a"]
+    if state["symmetry"] == "bcc":
+        return lattice * np.sqrt(3) / 2 / 10
+    if state["symmetry"] == "hcp":
+        between_layers = np.hypot(lattice / np.sqrt(3), state["c/a"] * lattice / 2)
+        return float(min(lattice, between_layers)) / 10
     return lattice / np.sqrt(2) / 10
 
 
@@ -198,14 +269,19 @@ KINDS: dict[str, float] = {
 
 
 def make_isomer(element: str, n: int, kind: str, seed: int) -> Isomer:
-    """Build one isomer and relax it.
+    """Build one isomer of a single metal and relax it, see `make_alloy`."""
+    return make_alloy({element: n}, kind, seed)
+
+
+def make_alloy(atoms_of: Mapping[str, int], kind: str, seed: int) -> Isomer:
+    """Build one isomer, its metals in random order, and relax it.
+
+    Relaxed with EMT if that has parameters for all its metals, else with Morse pairs.
 
     Parameters
     ----------
-    element
-        One of `EMT_METALS`.
-    n
-        Number of atoms.
+    atoms_of
+        Metal (one of `METALS`) → number of atoms.
     kind
         One of `KINDS`.
     seed
@@ -216,25 +292,78 @@ def make_isomer(element: str, n: int, kind: str, seed: int) -> Isomer:
     DependencyError
         If ASE is not installed.
     AtomicityError
-        If EMT has no parameters for the element.
+        If there is no potential for a metal.
     """
-    if element not in EMT_METALS:
+    without = [e for e in atoms_of if e not in METALS]
+    if without:
         raise AtomicityError(
-            f"there is no EMT potential for {element}",
-            advice=f"Choose one of {', '.join(EMT_METALS)}",
+            f"there is no potential for {', '.join(without)}",
+            advice=f"Choose among {', '.join(METALS)}",
         )
-    Atoms = _ase("atoms").Atoms
-    EMT = _ase("calculators.emt").EMT
+    n = sum(atoms_of.values())
+    symbols = np.repeat(list(atoms_of), list(atoms_of.values()))
     rng = np.random.default_rng([seed, n])
-    start = _START[kind](n, rng) * nearest_neighbour_nm(element) * 10
-    atoms = Atoms(f"{element}{n}", positions=start)
-    atoms.calc = EMT()
+    bond = sum(nearest_neighbour_nm(e) * m for e, m in atoms_of.items()) / n
+    start = _START[kind](n, rng) * bond * 10
+    if len(atoms_of) > 1:
+        symbols = rng.permutation(symbols)
+    atoms = _ase("atoms").Atoms(list(symbols), positions=start)
+    by_emt = set(atoms_of) <= set(EMT_METALS)
+    atoms.calc = _ase("calculators.emt").EMT() if by_emt else _Morse(symbols)
     _quench(atoms, steps=80)
     if kind == "annealed":
         _anneal(atoms, rng)
         _quench(atoms, steps=80)
     positions = atoms.positions / 10
-    return Isomer(element, kind, (positions - positions.mean(axis=0)).astype(np.float32))
+    return Isomer(
+        "".join(atoms_of),
+        kind,
+        (positions - positions.mean(axis=0)).astype(np.float32),
+        symbols if len(atoms_of) > 1 else None,
+    )
+
+
+class _Morse:
+    """Morse pairs between all atoms, in the form that ASE asks of a calculator.
+
+    ASE's own knows one metal only. The distance is that of nearest neighbours in the metal, the
+    range that of Lennard-Jones (ρ₀ = 6; Doye and Wales, J. Chem. Soc. Faraday Trans. 93, 4233
+    (1997)). A pair is a third as strong as the cohesive energy over six: in metals the bonds that
+    remain get stronger when others break, so that a vacancy costs a third of what pairs would say,
+    and atoms move at the temperatures of annealing. Unlike pairs take the arithmetic mean of the
+    distances and the geometric mean of the depths.
+
+    Parameters
+    ----------
+    symbols
+        (n,) metal of each atom.
+    """
+
+    RANGE = 6.0
+
+    def __init__(self, symbols: np.ndarray) -> None:
+        energies = _EMT_METALS_EV | PAIR_METALS_EV
+        depth = np.array([energies[e] / 18 for e in symbols])
+        bond = np.array([nearest_neighbour_nm(e) * 10 for e in symbols])
+        self._depth = np.sqrt(depth[:, None] * depth)
+        self._bond = (bond[:, None] + bond) / 2
+
+    def _pairs(self, atoms: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        apart = atoms.positions[:, None] - atoms.positions[None]
+        distance = np.linalg.norm(apart, axis=2)
+        np.fill_diagonal(distance, np.inf)
+        return apart, distance, np.exp(-self.RANGE * (distance / self._bond - 1))
+
+    def get_potential_energy(self, atoms: Any, force_consistent: bool = False) -> float:
+        """In eV; there is only one energy, so it is consistent with the forces."""
+        _, _, decay = self._pairs(atoms)
+        return float((self._depth * decay * (decay - 2)).sum() / 2)
+
+    def get_forces(self, atoms: Any) -> np.ndarray:
+        """(n, 3) in eV per Å."""
+        apart, distance, decay = self._pairs(atoms)
+        slope = 2 * self._depth * self.RANGE / self._bond * decay * (decay - 1)
+        return np.asarray((slope / distance)[:, :, None] * apart).sum(axis=1)
 
 
 def _quench(atoms: Any, steps: int) -> None:
@@ -276,22 +405,57 @@ def isomer_library(
     DependencyError
         If ASE is not installed.
     """
+    return _library([{element: n} for n in sizes], per_size, seed, workers, progress)
+
+
+def library_of(
+    classes: Sequence[str],
+    per_class: int,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Isomer]:
+    """As `isomer_library`, for classes of any metals and alloys, such as ``Pt55`` or ``Au24Pd1``.
+
+    Raises
+    ------
+    DependencyError
+        If ASE is not installed.
+    AtomicityError
+        If a class names no cluster that can be built.
+    """
+    wanted: dict[str, list[dict[str, int]]] = {}
+    for label in classes:
+        atoms_of = composition(label)
+        wanted.setdefault("".join(atoms_of), []).append(atoms_of)
+    library = []
+    for metals in sorted(wanted):
+        library += _library(wanted[metals], per_class, seed, workers, progress)
+    return library
+
+
+def _library(
+    compositions: Sequence[Mapping[str, int]],
+    per_class: int,
+    seed: int,
+    workers: int,
+    progress: Progress | None,
+) -> list[Isomer]:
     _ase("atoms")
     rng = np.random.default_rng(seed)
-    wanted: list[tuple[int, str, int]] = []
-    for n in sizes:
-        kinds = rng.choice(list(KINDS), size=per_size, p=list(KINDS.values()))
-        wanted += [(n, str(kind), int(rng.integers(2**31))) for kind in kinds]
-    arguments = [repeat(element), *map(list, zip(*wanted, strict=True))]
+    wanted: list[tuple[Mapping[str, int], str, int]] = []
+    for atoms_of in compositions:
+        kinds = rng.choice(list(KINDS), size=per_class, p=list(KINDS.values()))
+        wanted += [(atoms_of, str(kind), int(rng.integers(2**31))) for kind in kinds]
+    arguments = list(map(list, zip(*wanted, strict=True)))
     library = []
-    if workers == 1:
-        made = map(make_isomer, *arguments)
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        made = (
+            map(make_alloy, *arguments)
+            if pool is None
+            else pool.map(make_alloy, *arguments, chunksize=8)
+        )
         for i, isomer in enumerate(made):
-            library.append(isomer)
-            report(progress, i + 1, len(wanted), "Building isomers")
-        return library
-    with ProcessPoolExecutor(workers) as pool:
-        for i, isomer in enumerate(pool.map(make_isomer, *arguments, chunksize=8)):
             library.append(isomer)
             report(progress, i + 1, len(wanted), "Building isomers")
     return library
@@ -306,17 +470,29 @@ def save_library(path: Path, library: Sequence[Isomer]) -> None:
         n=np.array([i.n for i in library]),
         kind=np.array([i.kind for i in library]),
         element=np.array([i.element for i in library]),
+        symbols=np.concatenate([_symbols(i) for i in library]),
     )
+
+
+def _symbols(isomer: Isomer) -> np.ndarray:
+    return np.repeat(isomer.element, isomer.n) if isomer.symbols is None else isomer.symbols
 
 
 def load_library(path: Path) -> list[Isomer]:
     """Read what `save_library` wrote."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            parts = np.split(stored["positions_nm"], np.cumsum(stored["n"])[:-1])
+            ends = np.cumsum(stored["n"])[:-1]
+            positions = np.split(stored["positions_nm"], ends)
+            if "symbols" in stored:
+                symbols = np.split(stored["symbols"], ends)
+            else:  # written before there were alloys
+                symbols = np.split(np.repeat(stored["element"], stored["n"]), ends)
             return [
-                Isomer(str(e), str(k), p)
-                for e, k, p in zip(stored["element"], stored["kind"], parts, strict=True)
+                Isomer(str(e), str(k), p, s if (s != e).any() else None)
+                for e, k, p, s in zip(
+                    stored["element"], stored["kind"], positions, symbols, strict=True
+                )
             ]
     except (OSError, ValueError, KeyError) as error:
         raise ReadError("this is no library of isomers", path, "Build it again") from error
