@@ -23,7 +23,8 @@ from napari_atomicity.training import (
 )
 from napari_atomicity.training.calibrate import calibrated, learn_negatives, scores
 from napari_atomicity.training.data import split_by_image
-from napari_atomicity.training.fit import _augmented, _targets
+from napari_atomicity.training.augmentation import augmented
+from napari_atomicity.training.fit import _targets
 from napari_atomicity.training.shipped import split_library
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
@@ -165,7 +166,7 @@ def test_simulated_patches_do_not_depend_on_the_workers(library):
 def test_augmentation_is_a_symmetry_of_the_square():
     generator = torch.Generator().manual_seed(0)
     x = torch.arange(16.0).reshape(1, 4, 4).repeat(64, 1, 1)
-    out = _augmented({"raw": x, "LCN": x.clone()}, 0.0, generator)
+    out = augmented({"raw": x, "LCN": x.clone()}, 0.0, generator)
     torch.testing.assert_close(out["raw"], out["LCN"])  # both channels turn together
     allowed = {
         tuple(np.rot90(m, k).ravel())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,13 +15,14 @@ from scipy.optimize import linear_sum_assignment
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..errors import AtomicityError, ReadError
+from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..model.intensity_scale import usable
 from ..progress import Progress, Stop, check, report
 from ..simulation.fields import FieldSettings, random_settings, simulate_field
-from ..simulation.imaging import cross_section_nm2
 from ..simulation.structures import Isomer
 from ..statistics.scores import atoms_of
+from ..table import OUTSIDE
 
 MATCH_NM = 0.35
 DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
@@ -74,15 +75,22 @@ class PatchSet:
 
 
 def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(N,) bool, true for the held-out share: whole images, of every class in turn."""
-    held = np.zeros(len(table), bool)
-    label_of = table.groupby("image")["truth"].agg(lambda s: s.mode().iloc[0])
-    for name in sorted(label_of.unique()):
-        images = np.array(sorted(label_of.index[label_of == name]))
+    """(N,) bool, true for the held-out share: whole images, of every class in turn.
+
+    Of every class that occurs in more than one image, some stay for the training.
+    """
+    holds = table.groupby("truth")["image"].unique()
+    held: set[str] = set()
+    for name in sorted(holds.index):
+        images = np.array(sorted(holds[name]))
         rng.shuffle(images)
         n = max(1, round(share * len(images))) if len(images) > 1 else 0
-        held |= table["image"].isin(images[:n]).to_numpy()
-    return held
+        for image in images:
+            if len(held & set(images)) >= n:
+                break
+            if all(set(others) - held - {image} for others in holds if image in others):
+                held.add(image)
+    return table["image"].isin(held).to_numpy(bool)
 
 
 # ---- size-selected images
@@ -139,6 +147,13 @@ def from_folder(
             data_dir,
             "Put the images of each class into a folder of its name, such as Pt19",
         )
+    nameless = [p.name for p in folders if atoms_of(p.name) is None]
+    if nameless:
+        raise ReadError(
+            f"the folder name {nameless[0]!r} gives no number of atoms",
+            data_dir,
+            "Name each folder after its class, such as Pt19, and move others elsewhere",
+        )
     folders.sort(key=lambda p: (atoms_of(p.name) or 0, p.name))
     files = [(f.name, path) for f in folders for path in find_images([f])]
     parts = []
@@ -150,7 +165,7 @@ def from_folder(
         table = detect(micrograph, stop=stop).table
         patches = extract_patches(micrograph, table, settings, 1.0, stop)
         parts.append(_cleaned(PatchSet(table.assign(truth=label), patches, {})))
-    whole = PatchSet.join(parts)
+    whole = with_known_scale(PatchSet.join(parts))
     classes = [f.name for f in folders]
     empty = [c for c in classes if not (whole.table["truth"] == c).any()]
     if empty:
@@ -182,6 +197,142 @@ def _cleaned(part: PatchSet) -> PatchSet:
         "outlying": int(outlier.sum()),
     }
     return replace(part.take(keep), left_out=left_out)
+
+
+def with_known_scale(part: PatchSet) -> PatchSet:
+    """Add ``known_intensity_per_atom``: per image, the median of intensity / atoms of its class.
+
+    The number of atoms is known, so the scale is: no mixture needs to be fitted. Clusters that
+    touch or are cut count only in images that have no other.
+    """
+    table = part.table
+    ratio = table["integrated_intensity"] / table["truth"].map(atoms_of).astype(float)
+    ratio = ratio.where(ratio > 0)
+    whole = ratio.where(usable(table)).groupby(table["image"]).transform("median")
+    anyhow = ratio.groupby(table["image"]).transform("median")
+    known = whole.fillna(anyhow).fillna(1.0)
+    return replace(part, table=table.assign(known_intensity_per_atom=known))
+
+
+# ---- corrected labels
+
+
+def from_corrections(
+    images: Iterable[tuple[Micrograph, pd.DataFrame]],
+    settings: PatchSettings | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> tuple[PatchSet, list[str]]:
+    """The clusters that a person has corrected, cut again where they were measured.
+
+    A correction to `table.UNKNOWN` or `table.AGGREGATE` names no class: it is left out and
+    counted, and so are clusters cut by the border.
+
+    Parameters
+    ----------
+    images
+        Calibrated micrographs, each with its cluster table.
+    settings
+        Geometry of the patches.
+    progress, stop
+        Called between images.
+
+    Returns
+    -------
+    PatchSet
+        The clusters.
+    list of str
+        The classes, ordered by their number of atoms.
+
+    Raises
+    ------
+    AtomicityError
+        If a class names no number of atoms, or there are fewer than two, or one of them was
+        corrected in one image only: nothing could be held out.
+    """
+    settings = settings or PatchSettings()
+    pairs = list(images)
+    parts = []
+    for i, (micrograph, table) in enumerate(pairs):
+        check(stop)
+        report(progress, i, len(pairs), f"Cutting clusters of {micrograph.name}")
+        corrected = table[(table["label_corrected"] != "").to_numpy()]
+        border = corrected["touches_border"].to_numpy(bool)
+        outside = corrected["label_corrected"].isin(OUTSIDE).to_numpy() & ~border
+        own = corrected[~border & ~outside].reset_index(drop=True)
+        own = own.assign(truth=own["label_corrected"], image=micrograph.name)
+        left_out = {"border": int(border.sum()), "no class": int(outside.sum())}
+        patches = extract_patches(micrograph, own, settings, 1.0, stop)
+        parts.append(PatchSet(own, patches, left_out))
+    advice = "Correct clusters of every class in at least two images"
+    if not parts:
+        raise AtomicityError("there are no corrected clusters", advice=advice)
+    whole = PatchSet.join(parts)
+    labels = sorted(whole.table["truth"].unique())
+    nameless = [c for c in labels if atoms_of(c) is None]
+    if nameless:
+        raise AtomicityError(
+            f"the label {nameless[0]!r} gives no number of atoms",
+            advice="Labels of classes are such as Pt19",
+        )
+    if len(labels) < 2:
+        raise AtomicityError(
+            f"corrected labels of at least two classes are needed, not of {len(labels)}",
+            advice=advice,
+        )
+    seen_in = whole.table.groupby("truth")["image"].nunique()
+    lonely = seen_in.index[seen_in < 2]
+    if len(lonely):
+        raise AtomicityError(
+            f"{', '.join(sorted(lonely))} was corrected in one image only, so that no image can "
+            "be held out",
+            advice=advice,
+        )
+    return with_known_scale(whole), sorted(labels, key=lambda c: (atoms_of(c) or 0, c))
+
+
+def tables_with_images(
+    files: Sequence[Path],
+    folders: Sequence[Path],
+    pixel_size_nm: float | None = None,
+) -> Iterator[tuple[Micrograph, pd.DataFrame]]:
+    """The images that cluster tables name, each read once, with its rows.
+
+    Parameters
+    ----------
+    files
+        Cluster tables as this package writes them.
+    folders
+        Where the images lie: files, and folders of them.
+    pixel_size_nm
+        Instead of that with which the table was measured.
+
+    Raises
+    ------
+    ReadError
+        If an image is not there, or several have its name.
+    """
+    from ..io.images import find_images, load
+    from ..io.tables import concatenate, read_clusters
+
+    table = concatenate([read_clusters(file) for file in files])
+    table = table[table["label_corrected"] != ""]
+    found = find_images(folders) if len(table) else []
+    for name, rows in table.groupby("image", sort=False):
+        paths = [p for p in found if f"/{p.as_posix()}".endswith(f"/{name}")]
+        if len(paths) != 1:
+            many = "several files are" if paths else "no file is"
+            raise ReadError(
+                f"{many} called so among the images",
+                str(name),
+                "Give with --images the folders in which each image of the table lies once",
+            )
+        size = pixel_size_nm
+        if size is None:  # as it was measured
+            good = rows["y_px"] > 0
+            ratio = (rows["y_nm"] / rows["y_px"])[good].median()
+            size = float(ratio) if ratio > 0 else None
+        yield replace(load(paths[0], size), name=str(name)), rows.reset_index(drop=True)
 
 
 # ---- simulation
@@ -248,9 +399,7 @@ def _simulated(
     rows, truths = match(table, made.truth, settings.pixel_size_nm)
     label = np.full(len(table), "", object)
     label[rows] = made.truth["label"].to_numpy()[truths]
-    electrons_per_nm2 = settings.microscope.dose_e_per_a2 * 100 * settings.pixel_size_nm**2
-    element = classes[0].rstrip("0123456789")
-    per_atom = electrons_per_nm2 * settings.microscope.gain * cross_section_nm2(element)
+    per_atom = made.intensity_per_atom(classes[0])
     table = table.assign(truth=label, true_intensity_per_atom=per_atom)
     return PatchSet(table, patches, {})
 

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import __version__
-from ..errors import AtomicityError
-from ..model.card import ModelCard, PatchSettings
+from ..errors import AtomicityError, ModelError
+from ..model.card import ModelCard
 from ..model.classifier import Classifier, choose_device
-from ..model.files import save_model
 from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
 from ..model.thresholds import fit_thresholds, quantities
 from ..progress import Progress, Stop, check, report
 from ..statistics.scores import atoms_of
+from .augmentation import augmented
 from .calibrate import calibrated, out_of_distribution, scores
-from .data import PatchSet, from_folder, split_by_image
+from .checkpoint import Checkpoint, optimiser_tensors, restore_optimiser, weights
+from .data import PatchSet
 
 REFERENCES_PER_CLASS = 300
+OnEpoch = Callable[[list[dict[str, float]]], None]
+"""Called with the history so far: a dict per epoch."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class TrainingSettings:
         for its neighbour is the lesser error.
     scale_jitter
         Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
+    body_rate
+        Learning rate of the convolutions as a share of the head's; less than 1 where they start
+        from trained ones.
+    conditions
+        How much noise, blur and misjudged background are added to patches (`augmentation`);
+        simulated fields vary in them by themselves.
+    patience
+        Epochs without a lower held-out loss after which the fit ends; 0 never.
     width
         Features of the network's first layer.
     seed
@@ -56,12 +66,26 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     neighbour_smoothing: float = 0.03
     scale_jitter: float = 0.04
+    body_rate: float = 1.0
+    conditions: float = 0.0
+    patience: int = 0
     width: int = 16
     seed: int = 0
 
 
+def scale_of(image: pd.DataFrame, reference: ScaleReference) -> float:
+    """The intensity of one atom in an image: from its known classes, else by the mixture.
+
+    In a field of one size there are no intensity ratios to recognise, and the mixture may be one
+    class off. Where a person says what the clusters are, it is not asked.
+    """
+    if "known_intensity_per_atom" in image:
+        return float(image["known_intensity_per_atom"].iloc[0])
+    return intensity_per_atom(image, reference)
+
+
 def scaled(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, np.ndarray]:
-    """Divide every image's raw channel by its intensity per atom, found as on real images.
+    """Divide every image's raw channel by its intensity per atom (`scale_of`).
 
     Returns
     -------
@@ -72,7 +96,7 @@ def scaled(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, np.ndar
     """
     scale = np.ones(len(part))
     for _, rows in part.table.groupby("image", sort=False).indices.items():
-        scale[rows] = intensity_per_atom(part.table.iloc[rows], reference)
+        scale[rows] = scale_of(part.table.iloc[rows], reference)
     patches = dict(part.patches)
     if "raw" in patches:
         patches["raw"] = (patches["raw"] / scale[:, None, None]).astype(np.float32)
@@ -94,26 +118,6 @@ def _targets(label: Tensor, n_classes: int, smoothing: float) -> Tensor:
     return target * kept + smoothing * spill
 
 
-def _augmented(
-    batch: dict[str, Tensor], jitter: float, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """A random symmetry of the square for the batch's parts, and a misjudged scale for each."""
-    n = len(next(iter(batch.values())))
-    which = torch.randint(8, (n,), generator=generator)
-    out = {}
-    for channel, x in batch.items():
-        x = x.clone()
-        for k in range(1, 8):
-            own = which == k
-            turned = torch.rot90(x[own], k % 4, dims=(1, 2))
-            x[own] = turned.flip(2) if k >= 4 else turned
-        out[channel] = x
-    if "raw" in out and jitter > 0:
-        factor = torch.exp(jitter * torch.randn(n, generator=generator))
-        out["raw"] = out["raw"] * factor[:, None, None]
-    return out
-
-
 def fit_network(
     network: AtomicityNet,
     train: tuple[dict[str, Tensor], Tensor],
@@ -122,13 +126,40 @@ def fit_network(
     device: torch.device,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    atoms: Sequence[int] = (),
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
     """Fit a network in place; the average of its weights over the last steps is what remains.
+
+    Every epoch draws its chance from (seed, epoch), so that a fit that goes on from a checkpoint
+    ends with the same weights as one that was never interrupted.
+
+    Parameters
+    ----------
+    network
+        With random weights, or those to start from.
+    train, held_out
+        Channel → (N, P, P), and (N,) class indices.
+    settings
+        Of the fit.
+    device
+        Where to compute.
+    progress, stop
+        Called at every step.
+    atoms
+        (C,) number of atoms of each class, for the mean error in atoms.
+    on_epoch
+        Called with the history after every epoch.
+    checkpoint
+        Written after every epoch; the fit goes on from it if it is there.
 
     Returns
     -------
     list of dict
-        Per epoch: loss, accuracy on held-out images.
+        Per epoch: loss, and of held-out images loss, accuracy, share that is off by one class
+        (mean of the classes each), mean error in atoms.
 
     Raises
     ------
@@ -137,31 +168,47 @@ def fit_network(
     """
     patches, label = train
     n, n_classes = len(label), network.head.out_features
-    generator = torch.Generator().manual_seed(settings.seed)
     weight = torch.from_numpy(class_balanced_weights(label.numpy(), n_classes)).to(device)
     network.to(device)
     average = copy.deepcopy(network)
+    head, rates = network.head.parameters(), [settings.learning_rate] * 2
+    rates[1] *= settings.body_rate
     optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [{"params": list(head)}, {"params": list(network.branches.parameters())}],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
     steps = max(1, -(-n // settings.batch_size))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=steps * settings.epochs, pct_start=0.15
+        optimiser, rates, total_steps=steps * settings.epochs, pct_start=0.15
     )
     decay = 1 - 1 / max(2.0, min(500.0, 0.5 * steps))
     half = device.type in ("cuda", "cpu")
     history: list[dict[str, float]] = []
-    best: tuple[float, dict[str, Tensor]] = (-1.0, {})
-    for epoch in range(settings.epochs):
+    best = weights(average)
+    stored = checkpoint.load() if checkpoint is not None else None
+    if stored is not None:
+        state, parts = stored
+        history = state["history"]
+        network.load_state_dict(parts["network"])
+        average.load_state_dict(parts["average"])
+        best = parts["best"]
+        restore_optimiser(optimiser, parts["optimiser"], state["groups"])
+        schedule.load_state_dict(state["schedule"])
+    for epoch in range(len(history), settings.epochs):
+        if _is_patience_over(history, settings.patience):
+            break
+        seed = settings.seed * 100_003 + epoch
+        torch.manual_seed(seed)  # of the dropout
+        generator = torch.Generator().manual_seed(seed)
         network.train()
         order = torch.randperm(n, generator=generator)
         total = 0.0
         for step in range(steps):
             check(stop)
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            batch = _augmented(
-                {c: p[rows].float() for c, p in patches.items()}, settings.scale_jitter, generator
-            )
+            batch = {c: p[rows].float() for c, p in patches.items()}
+            batch = augmented(batch, settings.scale_jitter, generator, settings.conditions)
             batch = {c: x.to(device) for c, x in batch.items()}
             own = label[rows].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -179,35 +226,82 @@ def fit_network(
                 for a, b in zip(average.parameters(), network.parameters(), strict=True):
                     a.lerp_(b, 1 - decay)
             report(progress, epoch * steps + step + 1, settings.epochs * steps, "Training")
-        accuracy = _accuracy(average, *held_out, device)
-        history.append({"epoch": epoch + 1, "loss": total / steps, "accuracy": accuracy})
+        found = _held_out_scores(average, *held_out, device, atoms)
+        history.append({"epoch": epoch + 1, "loss": total / steps, **found})
+        if found["held_out_loss"] <= min(h["held_out_loss"] for h in history):
+            best = weights(average)
+        if checkpoint is not None:
+            checkpoint.save(
+                {
+                    "history": history,
+                    "groups": optimiser.state_dict()["param_groups"],
+                    "schedule": {
+                        k: v
+                        for k, v in schedule.state_dict().items()
+                        if isinstance(v, (int, float, str, bool, list))
+                    },
+                },
+                {
+                    "network": weights(network),
+                    "average": weights(average),
+                    "best": best,
+                    "optimiser": optimiser_tensors(optimiser),
+                },
+            )
+        if on_epoch is not None:
+            on_epoch(list(history))
         report(
             progress,
             (epoch + 1) * steps,
             settings.epochs * steps,
-            f"Epoch {epoch + 1}: loss {total / steps:.3f}, held-out accuracy {accuracy:.3f}",
+            f"Epoch {epoch + 1}: loss {total / steps:.3f}, "
+            f"held-out accuracy {found['accuracy']:.3f}",
         )
-        if accuracy >= best[0]:
-            best = (accuracy, copy.deepcopy(average.state_dict()))
-    network.load_state_dict(best[1])
+    network.load_state_dict(best)
     network.eval()
     return history
 
 
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
+    """The epoch with the least held-out loss, the last of equal ones, counted from 1."""
+    losses = [h["held_out_loss"] for h in history]
+    return len(losses) - int(np.argmin(losses[::-1]))
+
+
+def _is_patience_over(history: Sequence[dict[str, float]], patience: int) -> bool:
+    return bool(patience and history) and len(history) - best_epoch(history) >= patience
+
+
 @torch.inference_mode()
-def _accuracy(
-    network: AtomicityNet, patches: dict[str, Tensor], label: Tensor, device: torch.device
-) -> float:
+def _held_out_scores(
+    network: AtomicityNet,
+    patches: dict[str, Tensor],
+    label: Tensor,
+    device: torch.device,
+    atoms: Sequence[int],
+) -> dict[str, float]:
+    """Loss, accuracy and share off by one: means of the classes; mean error in atoms."""
     network.eval()
-    right = torch.zeros(network.head.out_features)
-    count = torch.zeros_like(right)
-    for start in range(0, len(label), 1024):
-        rows = slice(start, start + 1024)
-        logits = network({c: p[rows].float().to(device) for c, p in patches.items()}).logits
-        hit = logits.argmax(dim=1).cpu() == label[rows]
-        right += torch.bincount(label[rows], hit.float(), minlength=len(right))
-        count += torch.bincount(label[rows], minlength=len(right))
-    return float((right / count.clamp(min=1))[count > 0].mean()) if len(label) else 0.0
+    logits = torch.cat(
+        [
+            network({c: p[start : start + 1024].float().to(device) for c, p in patches.items()})
+            .logits.float()
+            .cpu()
+            for start in range(0, max(len(label), 1), 1024)
+        ]
+    )
+    each = functional.cross_entropy(logits, label, reduction="none")
+    off = (logits.argmax(dim=1) - label).abs()
+    per_class = [
+        [float(v[label == i].float().mean()) for v in (each, off == 0, off == 1)]
+        for i in torch.unique(label).tolist()
+    ]
+    loss, accuracy, off_by_one = np.mean(per_class, axis=0).tolist()
+    found = {"held_out_loss": loss, "accuracy": accuracy, "off_by_one": off_by_one}
+    if len(atoms):
+        size = torch.tensor(atoms, dtype=torch.float32)
+        found["error_atoms"] = float((size[logits.argmax(dim=1)] - size[label]).abs().mean())
+    return found
 
 
 def _tensors(
@@ -226,6 +320,10 @@ def train_classifier(
     device: str = "auto",
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    start: tuple[ModelCard, dict[str, np.ndarray]] | None = None,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Fit, calibrate and describe a classifier.
 
@@ -242,6 +340,10 @@ def train_classifier(
         "auto", "cpu", "cuda" or "mps".
     progress, stop
         Called at every step.
+    start
+        Card and tensors of a model whose convolutions the fit starts from; random ones if None.
+    on_epoch, checkpoint
+        Of `fit_network`.
 
     Returns
     -------
@@ -254,6 +356,8 @@ def train_classifier(
     ------
     AtomicityError
         If a class has no patches.
+    ModelError
+        If ``start`` does not fit.
     Cancelled
         If ``stop()`` says so.
     """
@@ -270,9 +374,13 @@ def train_classifier(
     where = choose_device(device)
     reference = card.scale or reference_from(train, classes)
     thresholds = _thresholds(train, classes, reference)
-    train = _known(scaled(train, reference)[0], classes)
-    held_out = _known(scaled(held_out, reference)[0], classes)
+    train = known(scaled(train, reference)[0], classes)
+    held_out = known(scaled(held_out, reference)[0], classes)
+    if start is not None:
+        settings = replace(settings, width=start[0].width)
     network = AtomicityNet(channels, len(classes), settings.width)
+    if start is not None:
+        start_from(network, card, *start)
     history = fit_network(
         network,
         _tensors(train, classes, channels),
@@ -281,6 +389,9 @@ def train_classifier(
         where,
         progress,
         stop,
+        atoms=[atoms_of(c) or 0 for c in classes],
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
     tensors = {
         f"network.{k}": v.detach().float().cpu().numpy() for k, v in network.state_dict().items()
@@ -301,7 +412,13 @@ def train_classifier(
             "held_out_images": int(held_out.table["image"].nunique()),
             "left_out": train.left_out,
         },
-        training={**asdict(settings), "torch": str(torch.__version__), "history": history},
+        training={
+            **asdict(settings),
+            "started_from": start[0].model_id if start is not None else "random weights",
+            "epoch_kept": best_epoch(history),
+            "torch": str(torch.__version__),
+            "history": history,
+        },
     )
     card, tensors = calibrated(card, tensors, held_out, where)
     card, tensors = out_of_distribution(card, tensors, train, held_out, where)
@@ -310,25 +427,66 @@ def train_classifier(
     return replace(card, scores={**card.scores, "held_out": held_scores}), tensors
 
 
+def start_from(
+    network: AtomicityNet, card: ModelCard, other: ModelCard, tensors: dict[str, np.ndarray]
+) -> None:
+    """Give a network the convolutions of a trained one, and its decision on classes they share.
+
+    A new class gets random weights of the head, as does any if the channels differ.
+
+    Raises
+    ------
+    ModelError
+        If the trained one sees patches of another geometry or lacks a channel.
+    """
+    geometry, wanted = other.patches, card.patches
+    if replace(geometry, channels=wanted.channels) != wanted:
+        raise ModelError(
+            f"{other.name!r} sees patches of {geometry.size_px} pixels over "
+            f"{geometry.field_of_view_nm} nm, not of {wanted.size_px} over "
+            f"{wanted.field_of_view_nm} nm",
+            advice="Start from another model or from scratch",
+        )
+    missing = [c for c in wanted.channels if c not in geometry.channels]
+    if missing:
+        raise ModelError(
+            f"{other.name!r} has no channel {' or '.join(missing)} to start from",
+            advice=f"Its channels are {', '.join(geometry.channels)}; or start from scratch",
+        )
+    state = network.state_dict()
+    given = {
+        k.removeprefix("network."): torch.from_numpy(np.array(v))
+        for k, v in tensors.items()
+        if k.startswith("network.")
+    }
+    state.update({k: v for k, v in given.items() if k in state and k.startswith("branches.")})
+    if geometry.channels == wanted.channels:
+        for i, name in enumerate(card.classes):
+            if name in other.classes:
+                j = other.classes.index(name)
+                state["head.weight"][i] = given["head.weight"][j]
+                state["head.bias"][i] = given["head.bias"][j]
+    network.load_state_dict(state)
+
+
 def reference_from(train: PatchSet, classes: Sequence[str]) -> ScaleReference:
     """The classes' intensities and diameters.
 
-    Simulated clusters know the intensity of an atom. On size-selected images it is found image by
-    image from the number of atoms that the class names.
+    Simulated clusters know the intensity of an atom. On images whose classes are known it is
+    found image by image from the number of atoms that the class names.
     """
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
-    if "true_intensity_per_atom" in table:
-        per_atom = table["true_intensity_per_atom"].to_numpy(float)
-    else:
-        ratio = table["integrated_intensity"] / table["truth"].map(atoms_of)
-        per_atom = ratio.groupby(table["image"]).transform("median").to_numpy(float)
+    known = "true_intensity_per_atom" in table
+    per_atom = table["true_intensity_per_atom" if known else "known_intensity_per_atom"].to_numpy(
+        float
+    )
     intensity = table["integrated_intensity"].to_numpy(float) / per_atom
     return ScaleReference.fit(
         intensity, table["diameter_nm"].to_numpy(float), table["truth"].to_numpy(), classes
     )
 
 
-def _known(part: PatchSet, classes: Sequence[str]) -> PatchSet:
+def known(part: PatchSet, classes: Sequence[str]) -> PatchSet:
     """Clusters of a class, whole: what the border cuts is not of the class that it was."""
     keep = part.table["truth"].isin(list(classes)) & ~part.table["touches_border"]
     return part.take(keep.to_numpy(bool))
@@ -341,7 +499,7 @@ def _thresholds(
     labels = []
     for _, table in train.table.groupby("image", sort=False):
         whole = usable(table) & table["truth"].isin(list(classes)).to_numpy()
-        scale = intensity_per_atom(table, reference)
+        scale = scale_of(table, reference)
         for name, value in quantities(table, scale).items():
             values.setdefault(name, []).append(value[whole])
         labels.append(table["truth"][whole].map(list(classes).index).to_numpy(int))
@@ -381,67 +539,3 @@ def _references(
         "reference.label": label[chosen].astype(np.int64),
         "reference.map": fit_map(embedding.astype(np.float16).astype(np.float32), seed),
     }
-
-
-def train_from_folder(
-    data_dir: Path,
-    out_path: Path,
-    channels: Sequence[str] = ("raw", "LCN"),
-    seed: int = 0,
-    epochs: int = 40,
-    pixel_size_nm: float | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> ModelCard:
-    """Train a model on size-selected images and write it with its card.
-
-    Parameters
-    ----------
-    data_dir
-        ``data_dir/<class>/*.tif``; see `from_folder`.
-    out_path
-        Where the .safetensors and the .json go.
-    channels
-        "raw" and "LCN", or one of them.
-    seed
-        Of the split and of the fit.
-    epochs
-        Passes over the training patches.
-    pixel_size_nm
-        For images without calibration.
-    device, progress, stop
-        As elsewhere.
-
-    Returns
-    -------
-    ModelCard
-        As written.
-
-    Raises
-    ------
-    ReadError, AtomicityError, ModelError
-        If the data don't suffice or the model can't be written.
-    """
-    geometry = PatchSettings(channels=tuple(channels))
-    whole, classes = from_folder(Path(data_dir), geometry, pixel_size_nm, progress, stop)
-    held = split_by_image(whole.table, 0.2, np.random.default_rng(seed))
-    files: dict[str, Any] = {"folder": Path(data_dir).name, "images": _image_names(whole)}
-    card = ModelCard(
-        name=Path(out_path).stem,
-        classes=tuple(classes),
-        patches=geometry,
-        description=f"Trained on size-selected images of {', '.join(classes)}.",
-        intended_use="Images of the same metal under conditions like those of the training images.",
-        limits="Sizes between the classes and aggregates are given the nearest class or 'unknown'.",
-        data=files,
-    )
-    settings = TrainingSettings(epochs=epochs, batch_size=64, seed=seed)
-    card, tensors = train_classifier(
-        whole.take(~held), whole.take(held), card, settings, device, progress, stop
-    )
-    return save_model(Path(out_path), card, tensors)
-
-
-def _image_names(part: PatchSet) -> list[str]:
-    return sorted(map(str, part.table["image"].unique()))

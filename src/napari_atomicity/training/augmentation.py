@@ -1,0 +1,93 @@
+"""Patches made different on purpose: turned, misjudged, noisier, blurred."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLUR_PX = 1.0
+"""Largest standard deviation of the blur at strength 1, in pixels of the patch."""
+
+
+def augmented(
+    batch: dict[str, Tensor], jitter: float, generator: torch.Generator, conditions: float = 0.0
+) -> dict[str, Tensor]:
+    """Patches (N, P, P) per channel as they might have been recorded.
+
+    Parameters
+    ----------
+    batch
+        Channel → (N, P, P).
+    jitter
+        Standard deviation of the logarithm of a misjudged scale of the raw channel.
+    generator
+        Of all chance.
+    conditions
+        Strength of other conditions. At 1 a patch gets up to as much noise again as it has, a
+        blur of up to `BLUR_PX`, and a background misjudged by half the noise (one standard
+        deviation).
+    """
+    n = len(next(iter(batch.values())))
+    out = _turned(batch, n, generator)
+    if conditions > 0:
+        out = _conditions(out, n, conditions, generator)
+    if "raw" in out and jitter > 0:
+        factor = torch.exp(jitter * torch.randn(n, generator=generator))
+        out["raw"] = out["raw"] * factor[:, None, None]
+    return out
+
+
+def _turned(batch: dict[str, Tensor], n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """A random one of the eight symmetries of the square for each patch, alike in all channels."""
+    which = torch.randint(8, (n,), generator=generator)
+    out = {}
+    for channel, x in batch.items():
+        x = x.clone()
+        for k in range(1, 8):
+            own = which == k
+            turned = torch.rot90(x[own], k % 4, dims=(1, 2))
+            x[own] = turned.flip(2) if k >= 4 else turned
+        out[channel] = x
+    return out
+
+
+def _conditions(
+    batch: dict[str, Tensor], n: int, strength: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    blur = BLUR_PX * strength * torch.rand(n, generator=generator)
+    share = strength * torch.rand(n, generator=generator)
+    offset = 0.5 * strength * torch.randn(n, generator=generator)
+    # one realisation for all channels: they are two views of the same counts
+    white = torch.randn(next(iter(batch.values())).shape, generator=generator)
+    out = {}
+    for channel, x in batch.items():
+        noise = noise_of(x)
+        changed = blurred(x, blur) + (share * noise)[:, None, None] * white
+        if channel == "raw":
+            changed = changed + (offset * noise)[:, None, None]
+        else:  # contrast stays normalised, whatever noise and blur do
+            spread = x.std(dim=(1, 2)) / changed.std(dim=(1, 2)).clamp(min=1e-12)
+            changed = changed * spread[:, None, None]
+        out[channel] = changed
+    return out
+
+
+def noise_of(x: Tensor) -> Tensor:
+    """(N,) standard deviation of the noise of patches, from differences of neighbouring pixels."""
+    difference = (x[:, :, 1:] - x[:, :, :-1]).flatten(1).abs()
+    return 1.4826 / math.sqrt(2) * difference.median(dim=1).values
+
+
+def blurred(x: Tensor, sigma: Tensor) -> Tensor:
+    """Patches (N, P, P) under Gaussians of their own standard deviations (N,) in pixels."""
+    radius = 3
+    at = torch.arange(-radius, radius + 1, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (at / sigma.clamp(min=0.05)[:, None]) ** 2)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    n = len(x)
+    padded = functional.pad(x[None], [radius] * 4, mode="reflect")
+    along_y = functional.conv2d(padded, kernel[:, None, :, None], groups=n)
+    return functional.conv2d(along_y, kernel[:, None, None, :], groups=n)[0]

@@ -1,0 +1,140 @@
+"""A training that is interrupted goes on where it was: plain arrays and JSON, never pickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..io.files import replacing
+from .data import PatchSet
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a fit is kept.
+
+    Parameters
+    ----------
+    path
+        A .safetensors file; its metadata hold the rest of the state as JSON.
+    key
+        Of the request: a file of another one is not gone on from.
+    """
+
+    path: Path
+    key: str
+
+    def save(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
+        """Write the state, whole or not at all.
+
+        Parameters
+        ----------
+        state
+            What JSON can hold; Python's floats come back exactly.
+        parts
+            Name → tensors.
+        """
+        from safetensors.torch import save
+
+        tensors = {
+            f"{part}/{name}": value.detach().cpu().contiguous().clone()
+            for part, values in parts.items()
+            for name, value in values.items()
+        }
+        metadata = {"key": self.key, "state": json.dumps(state)}
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(save(tensors, metadata))
+
+    def load(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
+        """What `save` wrote; None if there is nothing, or of another request, or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != self.key:
+                    return None
+                parts: dict[str, dict[str, Tensor]] = {}
+                for name in file.keys():  # noqa: SIM118  (not a dict)
+                    part, own = name.split("/", 1)
+                    parts.setdefault(part, {})[own] = file.get_tensor(name)
+                return json.loads(metadata["state"]), parts
+        except (OSError, SafetensorError, ValueError, KeyError):
+            return None
+
+    def remove(self) -> None:
+        """Nothing is left to go on with."""
+        self.path.unlink(missing_ok=True)
+
+
+def save_patches(path: Path, part: PatchSet, key: str) -> None:
+    """Keep prepared patches, so that an interrupted training need not prepare them again."""
+    from safetensors.numpy import save
+
+    text = [c for c in part.table if not pd.api.types.is_numeric_dtype(part.table[c])]
+    tensors = {f"patches/{c}": np.ascontiguousarray(p) for c, p in part.patches.items()}
+    for name in part.table.columns.difference(text):
+        tensors[f"table/{name}"] = part.table[name].to_numpy()
+    metadata = {
+        "key": key,
+        "columns": json.dumps(list(part.table.columns)),
+        "text": json.dumps({c: part.table[c].astype(str).tolist() for c in text}),
+        "left_out": json.dumps(part.left_out),
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+
+
+def load_patches(path: Path, key: str) -> PatchSet | None:
+    """What `save_patches` wrote; None if there is nothing, or of another request, or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("key") != key:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        columns: dict[str, Any] = {**json.loads(metadata["text"])}
+        patches: dict[str, np.ndarray] = {}
+        for name, value in tensors.items():
+            kind, own = name.split("/", 1)
+            (patches if kind == "patches" else columns)[own] = value
+        table = pd.DataFrame({c: columns[c] for c in json.loads(metadata["columns"])})
+        for name in json.loads(metadata["text"]):
+            table[name] = table[name].astype(object)
+        return PatchSet(table, patches, json.loads(metadata["left_out"]))
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's moments: "parameter.name" → tensor."""
+    return {
+        f"{i}.{name}": torch.as_tensor(value)
+        for i, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]
+) -> None:
+    """Put back what `optimiser_tensors` took, and the groups' settings."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        i, name = key.split(".", 1)
+        state.setdefault(int(i), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    """Its state, apart from the network: a copy."""
+    return {k: v.detach().clone() for k, v in network.state_dict().items()}
