@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 STARTS = 41
 SOLUTIONS = 4
@@ -89,30 +90,58 @@ class ScaleReference:
 
 @dataclass(frozen=True, eq=False)
 class LockedMixture:
-    """A fitted image.
+    """The scale of an image: K solutions, the best one first.
 
     Parameters
     ----------
-    intensity_per_atom
-        The scale, in counts nm².
-    log_diameter_shift
-        Common error of log diameter.
+    reference
+        What was fitted.
+    weight
+        (K,) of the solutions, by their posteriors; sums to 1.
+    shift
+        (K, 2) of log intensity and log diameter against the reference.
     shares
-        (C,) of the classes.
-    probabilities
-        (N, C) of each cluster's classes, given the shares.
-    evidence
-        (N, C) the same without them: all classes equally likely beforehand.
-    certainty
-        Weight of this scale among all the solutions found, 0 to 1.
+        (K, C) of the classes.
+    spread
+        (K, 2) variances within the classes relative to the reference's.
     """
 
-    intensity_per_atom: float
-    log_diameter_shift: float
+    reference: ScaleReference
+    weight: np.ndarray
+    shift: np.ndarray
     shares: np.ndarray
-    probabilities: np.ndarray
-    evidence: np.ndarray
-    certainty: float
+    spread: np.ndarray
+
+    @property
+    def intensity_per_atom(self) -> float:
+        """Integrated intensity of one atom in counts nm²."""
+        return float(np.exp(self.shift[0, 0]))
+
+    @property
+    def certainty(self) -> float:
+        """Weight of the best solution among its rivals, 0 to 1."""
+        return float(self.weight[0])
+
+    def probabilities(
+        self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True
+    ) -> np.ndarray:
+        """Class probabilities (N, C) of clusters, averaged over the solutions.
+
+        Parameters
+        ----------
+        intensity, diameter_nm
+            (N,); rows that are not positive come out as NaN.
+        with_shares
+            Whether a class that is common in the image is likelier beforehand.
+        """
+        good = (intensity > 0) & (diameter_nm > 0)
+        out = np.full((len(intensity), self.shares.shape[1]), np.nan)
+        x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
+        log_p = _residuals(x, self.shift, self.spread, self.reference).log_density
+        if with_shares:
+            log_p = log_p + np.log(self.shares)[:, None]
+        out[good] = np.einsum("k,knc->nc", self.weight, softmax(log_p, axis=2))
+        return out
 
 
 def usable(table: pd.DataFrame) -> np.ndarray:
@@ -146,8 +175,9 @@ def fit_locked_mixture(
     """
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
-        nothing = np.empty((0, c))
-        return LockedMixture(1.0, 0.0, np.full(c, 1 / c), nothing, nothing, 0.0)
+        return LockedMixture(
+            reference, np.ones(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
+        )
     x = np.log(np.stack([intensity, diameter_nm])).astype(float)
     mean = np.array(reference.log_intensity)
     centre = np.median(x[0]) - mean.mean()
@@ -160,27 +190,14 @@ def fit_locked_mixture(
     # the starts are sorted out on a part of a large image, the best are refined on all of it
     part = x[:, :: max(1, n // 300)]
     for _ in range(15):
-        state, fitted = _step(part, state, reference)
-    state = state.take(_distinct(state.shift[:, 0], fitted.posterior)[:SOLUTIONS])
+        state, posterior = _step(part, state, reference)
+    state = state.take(_distinct(state.shift[:, 0], posterior)[:SOLUTIONS])
     for _ in range(40):
-        state, fitted = _step(x, state, reference)
-    kept = _distinct(state.shift[:, 0], fitted.posterior)
-    weight = np.exp(fitted.posterior[kept] - fitted.posterior[kept[0]])
-    weight /= weight.sum()
-    member, shares = fitted.member[kept], state.shares[kept]
-
-    def averaged(p: np.ndarray) -> np.ndarray:
-        p = p / np.maximum(p.sum(axis=2, keepdims=True), 1e-300)
-        return np.einsum("k,knc->nc", weight, p)
-
-    return LockedMixture(
-        float(np.exp(state.shift[kept[0], 0])),
-        float(state.shift[kept[0], 1]),
-        shares[0],
-        averaged(member),
-        averaged(member / shares[:, None]),
-        float(weight[0]),
-    )
+        state, posterior = _step(x, state, reference)
+    kept = _distinct(state.shift[:, 0], posterior)
+    state = state.take(kept)
+    weight = softmax(posterior[kept])
+    return LockedMixture(reference, weight, state.shift, state.shares, state.spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +213,6 @@ class _State:
         return _State(self.shift[rows], self.shares[rows], self.spread[rows])
 
 
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """Log posteriors (S,) and each cluster's memberships (S, N, C) of a state."""
-
-    posterior: np.ndarray
-    member: np.ndarray
-
-
 def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     """Indices of the starts that ended in different places, the best first."""
     kept: list[int] = []
@@ -213,19 +222,38 @@ def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     return np.array(kept)
 
 
-def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_State, _Fitted]:
-    """One step of all starts at once: the next state, and how well the present one fits."""
+class _Residuals(NamedTuple):
+    """Of S solutions: N clusters' log densities in each class (S, N, C) and their residuals in
+    standard deviations; standard deviations (S, C); correlation (C,)."""
+
+    log_density: np.ndarray
+    ru: np.ndarray
+    rv: np.ndarray
+    su: np.ndarray
+    sv: np.ndarray
+    rho: np.ndarray
+
+
+def _residuals(
+    x: np.ndarray, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference
+) -> _Residuals:
     covariance = np.array(reference.covariance)
-    mean = np.stack([reference.log_intensity, reference.log_diameter])
-    s0, s1 = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
-    rho = covariance[:, 0, 1] / (s0 * s1)
-    free = 1 - rho**2
-    a, b = s0 * np.sqrt(state.spread[:, :1]), s1 * np.sqrt(state.spread[:, 1:])  # (S, C)
-    u, v = x[0][:, None] - mean[0], x[1][:, None] - mean[1]  # (N, C), without the shift
-    ru = (u - state.shift[:, 0, None, None]) / a[:, None]
-    rv = (v - state.shift[:, 1, None, None]) / b[:, None]
-    log_p = -0.5 * (ru**2 - 2 * rho * ru * rv + rv**2) / free
-    log_p += (np.log(state.shares) - np.log(2 * np.pi * a * b * np.sqrt(free)))[:, None]
+    su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
+    rho = covariance[:, 0, 1] / (su * sv)
+    su, sv = su * np.sqrt(spread[:, :1]), sv * np.sqrt(spread[:, 1:])
+    u = x[0][:, None] - np.array(reference.log_intensity)
+    v = x[1][:, None] - np.array(reference.log_diameter)
+    ru = (u - shift[:, 0, None, None]) / su[:, None]
+    rv = (v - shift[:, 1, None, None]) / sv[:, None]
+    log_density = -0.5 * (ru**2 - 2 * rho * ru * rv + rv**2) / (1 - rho**2)
+    log_density -= np.log(2 * np.pi * su * sv * np.sqrt(1 - rho**2))[:, None]
+    return _Residuals(log_density, ru, rv, su, sv, rho)
+
+
+def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_State, np.ndarray]:
+    """One step of all starts at once: the next state, and the log posteriors (S,) of this one."""
+    r = _residuals(x, state.shift, state.spread, reference)
+    log_p = r.log_density + np.log(state.shares)[:, None]
     top = np.maximum(log_p.max(axis=2), LOG_OUTLIER)
     member = np.exp(log_p - top[..., None])
     total = member.sum(axis=2) + np.exp(LOG_OUTLIER - top)
@@ -237,42 +265,40 @@ def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_Sta
     posterior += DIRICHLET * np.log(state.shares).sum(axis=1)
     posterior -= 0.5 * SPREAD_PRIOR * (np.log(state.spread) + 1 / state.spread).sum(axis=1)
 
-    # the weighted least squares of both shifts, the diameter's with its prior
-    p00, p01, p11 = 1 / (a**2 * free), -rho / (a * b * free), 1 / (b**2 * free)
+    # the weighted least squares of what the shifts leave over, the diameter's with its prior
+    free = 1 - r.rho**2
+    p00, p01, p11 = 1 / (r.su**2 * free), -r.rho / (r.su * r.sv * free), 1 / (r.sv**2 * free)
     number = member.sum(axis=1)
-    wu, wv = (member * u).sum(axis=1), (member * v).sum(axis=1)
+    du, dv = (member * r.ru).sum(axis=1) * r.su, (member * r.rv).sum(axis=1) * r.sv
     a00 = (number * p00).sum(axis=1) + 1e-9
     a01 = (number * p01).sum(axis=1)
     a11 = (number * p11).sum(axis=1) + 1 / scatter2
-    b0 = (wu * p00 + wv * p01).sum(axis=1)
-    b1 = (wu * p01 + wv * p11).sum(axis=1)
-    shift = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
-    shift /= (a00 * a11 - a01**2)[:, None]
+    b0 = (du * p00 + dv * p01).sum(axis=1)
+    b1 = (du * p01 + dv * p11).sum(axis=1) - state.shift[:, 1] / scatter2
+    change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
+    change /= (a00 * a11 - a01**2)[:, None]
     shares = number + DIRICHLET
     shares = shares / shares.sum(axis=1, keepdims=True)
-    squares = np.stack([(member * r**2).sum(axis=(1, 2)) for r in (ru, rv)], axis=1)
+    squares = np.stack([(member * x**2).sum(axis=(1, 2)) for x in (r.ru, r.rv)], axis=1)
     spread = (SPREAD_PRIOR + squares * state.spread) / (
         SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
     )
-    return _State(shift, shares, np.clip(spread, *SPREAD_LIMITS)), _Fitted(posterior, member)
+    return _State(state.shift + change, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
 
 
-def fit_image(table: pd.DataFrame, reference: ScaleReference) -> tuple[LockedMixture, np.ndarray]:
-    """The mixture of an image, and the rows (N,) bool of the table that it was fitted to.
+def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
+    """The mixture of an image, fitted to its usable clusters.
 
-    These are the usable clusters; if there are none, all that have been measured.
+    If there are none, to all that have been measured.
     """
     rows = usable(table)
     if not rows.any():
         rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    return fit_locked_mixture(intensity, diameter_nm, reference), rows
+    return fit_locked_mixture(intensity, diameter_nm, reference)
 
 
 def intensity_per_atom(table: pd.DataFrame, reference: ScaleReference) -> float:
-    """Integrated intensity of one atom in counts nm², from the usable clusters of a table.
-
-    With no cluster to go by it is 1.
-    """
-    return fit_image(table, reference)[0].intensity_per_atom
+    """Integrated intensity of one atom in counts nm²; 1 with no cluster to go by."""
+    return fit_image(table, reference).intensity_per_atom
