@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_atomicity.statistics.prevalence import bootstrap_fractions
 from napari_atomicity.statistics.ratios import (
     ALL,
     COLUMNS,
-    bootstrap_fractions,
+    CONDITIONS_DIFFER,
     class_ratios,
     wilson_interval,
 )
@@ -32,7 +33,7 @@ def cluster_table(rows) -> pd.DataFrame:
 tables = st.lists(
     st.tuples(
         st.sampled_from(["b.tif", "a.tif", "c.tif"]),
-        st.sampled_from([*CLASSES, "unknown", ""]),
+        st.sampled_from([*CLASSES, "unknown", "aggregate", ""]),
         st.booleans(),
     ),
     max_size=40,
@@ -44,7 +45,7 @@ tables = st.lists(
 def test_fractions_sum_to_one_and_lie_in_their_intervals(table):
     ratios = class_ratios(table, n_bootstrap=50)
     assert list(ratios.columns) == COLUMNS
-    known = ratios[ratios["class"] != "unknown"]
+    known = ratios[~ratios["class"].isin(["unknown", "aggregate"])]
     for scope, block in known.groupby("scope"):
         assert list(block["class"]) == CLASSES
         if block["count"].sum() == 0:
@@ -101,6 +102,25 @@ def test_cut_and_unknown_clusters_have_no_share():
     assert ratios["count"].to_dict() == {"Pt19": 1, "Pt41": 0, "Pt70": 0, "unknown": 1}
     assert ratios.loc["Pt19", "fraction"] == 1
     assert np.isnan(ratios.loc["unknown", "fraction"])
+
+
+def test_an_aggregate_is_no_class():
+    table = cluster_table([("a", "Pt19"), ("a", "aggregate"), ("a", "unknown"), ("b", "Pt19")])
+    ratios = class_ratios(table, scope="b").set_index("class")
+    assert list(ratios.index) == [*CLASSES, "unknown", "aggregate"]
+    assert list(ratios["count"]) == [1, 0, 0, 0, 0]
+    assert ratios.loc[["unknown", "aggregate"], "fraction"].isna().all()
+
+
+def test_images_under_other_conditions_are_noted():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "unknown")])
+    assert (class_ratios(table)["note"] == "").all()
+    for value in (True, "True"):  # as text where other rows of a file are empty
+        table["conditions_differ"] = [value, None, value]
+        notes = class_ratios(table).groupby("scope")["note"].unique().map(list)
+        assert notes.to_dict() == {"a": [CONDITIONS_DIFFER], "b": [""], ALL: [CONDITIONS_DIFFER]}
+    table["conditions_differ"] = False
+    assert (class_ratios(table)["note"] == "").all()
 
 
 def test_corrections_count_and_may_name_a_new_class():

@@ -1,14 +1,16 @@
 """Class ratios: how many clusters of each class, which fraction, and how sure of it we are.
 
-What is counted: clusters whose ``label`` is a class. So a person's corrections count, and these
-do not:
+What counts: clusters whose ``label`` is a class. So a person's corrections count, and these do
+not:
 
 - clusters cut by the border of the image, whose size can't be known (large clusters meet the
   border more often than small ones, so their share comes out low by about the ratio of
   diameter to field of view: 2 to 4 % of itself in a field of 40 nm);
-- clusters labelled ``unknown``, which are none of the classes: where there are any, they get a
-  row with their count and no fraction;
+- clusters labelled ``unknown`` or ``aggregate``, which are none of the classes: where there are
+  any, they get a row with their count and no fraction;
 - clusters without a label.
+
+The fractions are those of the labels, or adjusted for wrong labels: see `statistics.prevalence`.
 
 The interval is Wilson's [1]_ for an effective number of clusters. The variance of each fraction
 is found by a *bootstrap*: counted clusters are drawn anew from each image with replacement, and for
@@ -23,9 +25,10 @@ carries it [3]_. Of J images, each drawn image therefore has its clusters drawn 
 a weight of 1/J. This makes the variance right for images that differ by chance alone, whatever
 their number.
 
-The interval says nothing of wrong labels: that needs the confusion of the model. And no bootstrap
-knows how different an image that was not recorded would have been: with fewer than about five
-images that differ by more than chance, the interval of ``all`` is too narrow.
+The interval of counted labels says nothing of wrong ones; those of the adjusted fractions do,
+because their resamples draw the calibration of the model as well. And no bootstrap knows how
+different an image that was not recorded would have been: with fewer than about five images that
+differ by more than chance, the interval of ``all`` is too narrow.
 
 References
 ----------
@@ -40,41 +43,67 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..table import UNKNOWN, classes_of
+from ..errors import ModelError
+from ..progress import Stop, check
+from ..table import OUTSIDE, classes_of
+from .prevalence import METHODS, Evidence, unavailable
+
+if TYPE_CHECKING:
+    from ..model.card import ModelCard
 
 ALL = "all"
 """The scope of the ratios over all images."""
 
-COLUMNS = ["scope", "class", "count", "fraction", "fraction_low", "fraction_high", "method"]
+CONDITIONS_DIFFER = (
+    "conditions differ from the training of the model: adapt before trusting these ratios"
+)
+"""The note of ratios of images that a test of their conditions has marked."""
+
+_DTYPES = {
+    "scope": "object",
+    "class": "object",
+    "count": "int64",
+    "fraction": "float64",
+    "fraction_low": "float64",
+    "fraction_high": "float64",
+    "method": "object",
+    "note": "object",
+}
+COLUMNS = list(_DTYPES)
 
 
 def class_ratios(
     table: pd.DataFrame,
     classes: Sequence[str] | None = None,
     level: float = 0.95,
-    n_bootstrap: int = 2000,
+    n_bootstrap: int | None = None,
     seed: int = 0,
     scope: str | None = None,
     images: Iterable[str] | None = None,
+    method: str = "counted",
+    card: ModelCard | None = None,
+    stop: Stop | None = None,
 ) -> pd.DataFrame:
     """Counts and fractions of the classes, per image and over all images, with intervals.
 
     Parameters
     ----------
     table
-        A cluster table of one image or of many.
+        A cluster table of one image or of many. A column ``conditions_differ`` marks clusters of
+        images whose conditions are not those that the model was trained for.
     classes
         The classes, in order; those of the table's probabilities if None. Labels that are in the
         table and not among them follow at the end, so that nothing goes uncounted.
     level
         Coverage of the intervals, between 0 and 1.
     n_bootstrap
-        Number of resamples.
+        Number of resamples; 2000 of counted labels and 500 of adjusted ones if None.
     seed
         Of the resampling: the same table and seed give the same interval, in whatever order the
         rows and the images come.
@@ -82,64 +111,115 @@ def class_ratios(
         One image, or "all", to get its rows only; None for every image and "all".
     images
         All images that were analysed, in order, so that those without clusters have rows too.
+    method
+        A name in `prevalence.METHODS`: "counted", "confusion" or "em".
+    card
+        Of the model that classified the clusters; the adjusted methods need it.
+    stop
+        ``stop() -> bool``, asked before each scope.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``scope, class, count, fraction, fraction_low, fraction_high, method``: a row per
-        class for each image, in table order, then for "all". Every class has its row, with count
-        0 where there is none. Fractions are NaN where nothing was counted.
+        Columns ``scope, class, count, fraction, fraction_low, fraction_high, method, note``: a
+        row per class for each image, in table order, then for "all". Every class has its row,
+        with count 0 where there is none. Counts are those of the labels, whatever the method.
+        Fractions are NaN where nothing was counted. The note is empty or `CONDITIONS_DIFFER`.
 
     Raises
     ------
     ValueError
-        If ``level`` is not between 0 and 1 or ``n_bootstrap`` is not positive.
+        If ``level`` is not between 0 and 1, ``n_bootstrap`` is not positive or there is no such
+        method.
+    ModelError
+        If the method can't be used with this card and table.
+    Cancelled
+        If ``stop()`` says so.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, not {level}")
-    if n_bootstrap < 1:
+    if n_bootstrap is not None and n_bootstrap < 1:
         raise ValueError(f"n_bootstrap must be positive, not {n_bootstrap}")
-    labels = table["label"].astype(str)
-    classes = _all_classes(labels, classes_of(table) if classes is None else classes)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method}")
+    of_table = table[counted(table)]
+    refuse_unavailable(method, card, of_table)
+    model_classes = _model_classes(method, card)
+    wanted_classes = classes_of(table) if classes is None else classes
+    classes = _all_classes(table["label"].astype(str), [*wanted_classes, *model_classes])
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
-    counts = _counts(table, names, [*classes, UNKNOWN])
-    unknown_seen = bool((labels == UNKNOWN).any())
+    counts = _counts(table, names, [*classes, *OUTSIDE])
+    outside = [name for name in OUTSIDE if (table["label"] == name).any()]
+    differing = _images_that_differ(table)
 
-    wanted = [*names, ALL] if scope is None else [scope]
     blocks = []
-    for name in wanted:
-        of_scope = counts if name == ALL else counts[[n == name for n in names]]
-        source = "images and clusters" if name == ALL else "clusters"
-        method = f"counted; Wilson with bootstrap over {source}, {100 * level:g} %"
-        block = _block(of_scope[:, :-1], level, n_bootstrap, seed)
-        block.insert(0, "scope", name)
-        block.insert(1, "class", classes)
-        block["method"] = method
-        if unknown_seen:
+    for name in [*names, ALL] if scope is None else [scope]:
+        check(stop)
+        is_all = name == ALL
+        of_scope = counts if is_all else counts[[n == name for n in names]]
+        number = pd.Series(of_scope.sum(axis=0), index=[*classes, *OUTSIDE])
+        evidence = Evidence.of(
+            of_table if is_all else of_table[of_table["image"].astype(str) == name],
+            classes,
+            model_classes,
+        )
+        block = pd.DataFrame(
+            {
+                "scope": name,
+                "class": classes,
+                "count": number[classes].to_numpy(),
+                **_fractions(evidence, method, card, level, n_bootstrap, seed),
+                "method": _described(method, card, level, is_all),
+            }
+        )
+        for label in outside:
             block.loc[len(block)] = [
-                name, UNKNOWN, int(of_scope[:, -1].sum()), np.nan, np.nan, np.nan, "counted",
+                name, label, int(number[label]), np.nan, np.nan, np.nan, "counted",
             ]  # fmt: skip
+        differs = bool(differing) if is_all else name in differing
+        block["note"] = CONDITIONS_DIFFER if differs else ""
         blocks.append(block)
     frames = [b for b in blocks if len(b)]
     if not frames:
-        return pd.DataFrame({c: pd.Series(dtype=d) for c, d in zip(COLUMNS, _DTYPES, strict=True)})
-    return pd.concat(frames, ignore_index=True)[COLUMNS].astype(
-        dict(zip(COLUMNS, _DTYPES, strict=True))
-    )
+        return pd.DataFrame({c: pd.Series(dtype=d) for c, d in _DTYPES.items()})
+    return pd.concat(frames, ignore_index=True)[COLUMNS].astype(_DTYPES)
 
 
-_DTYPES = ["object", "object", "int64", "float64", "float64", "float64", "object"]
+def refuse_unavailable(
+    method: str, card: ModelCard | None, counted: pd.DataFrame | None = None
+) -> None:
+    """Raise ModelError, with the reason, if the method can't be used."""
+    reason = unavailable(method, card, counted)
+    if reason is not None:
+        raise ModelError(
+            f"ratios can't be found by {METHODS[method].title}: {reason}",
+            advice="Ratios as counted need nothing but the labels",
+        )
 
 
 def counted(table: pd.DataFrame) -> pd.Series:
     """Which clusters count in the fractions: whole ones with a label that is a class."""
     labels = table["label"].astype(str)
-    return ~table["touches_border"].astype(bool) & ~labels.isin(["", UNKNOWN])
+    return ~table["touches_border"].astype(bool) & ~labels.isin(["", *OUTSIDE])
+
+
+def _model_classes(method: str, card: ModelCard | None) -> tuple[str, ...]:
+    """The classes whose probabilities or confusion enter; none for counting."""
+    return card.classes if card is not None and METHODS[method].missing is not None else ()
 
 
 def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     found = sorted(set(labels) - set(classes))
-    return [c for c in [*classes, *found] if c not in ("", UNKNOWN)]
+    return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *OUTSIDE)]
+
+
+def _images_that_differ(table: pd.DataFrame) -> set[str]:
+    """Images whose conditions are said to differ; where nothing is said, none does."""
+    if "conditions_differ" not in table.columns:
+        return set()
+    # Text after a detour through a file in which other rows were empty.
+    said = table["conditions_differ"].astype(str).str.lower().isin(["true", "1", "1.0"])
+    return set(table.loc[said, "image"].astype(str))
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
@@ -149,27 +229,70 @@ def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.nda
     return crossed.reindex(index=images, columns=labels, fill_value=0).to_numpy(np.int64)
 
 
-def _block(counts: np.ndarray, level: float, n_bootstrap: int, seed: int) -> pd.DataFrame:
-    """Count, fraction and interval of each class from (images, classes) counts."""
-    total = counts.sum(axis=0)
-    n = total.sum()
+def _described(method: str, card: ModelCard | None, level: float, is_all: bool) -> str:
+    """What was done, for a reader of the table."""
+    known = METHODS[method]
+    sources = [*(["images"] if is_all else []), "clusters", *known.sources]
+    over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
+    of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
+    return f"{known.description}{of_model}; Wilson with bootstrap over {over}, {100 * level:g} %"
+
+
+def _fractions(
+    evidence: Evidence,
+    method: str,
+    card: ModelCard | None,
+    level: float,
+    n_bootstrap: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Fraction and interval of each class, from the counted clusters of a scope."""
+    n = len(evidence.label)
     if n == 0:
-        nothing = np.full(len(total), np.nan)
-        return pd.DataFrame(
-            {"count": total, "fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
-        )
-    fraction = total / n
-    resampled = bootstrap_fractions(counts, n_bootstrap, np.random.default_rng(seed))
-    low, high = wilson_interval(fraction, n / variance_factor(fraction, n, resampled), level)
-    return pd.DataFrame(
-        {
-            "count": total,
-            "fraction": fraction,
-            # Rounding must not put a fraction outside its interval.
-            "fraction_low": np.minimum(low, fraction),
-            "fraction_high": np.maximum(high, fraction),
-        }
-    )
+        nothing = np.full(evidence.n_classes, np.nan)
+        return {"fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
+    fraction, resampled = _estimate("counted", evidence, card, n_bootstrap, seed)
+    factor = variance_factor(fraction, n, resampled)
+    low, high = wilson_interval(fraction, n / factor, level)
+    if method != "counted":
+        fraction, resampled = _estimate(method, evidence, card, n_bootstrap, seed)
+        low, high = _adjusted_interval(fraction, n, resampled, level, float(np.median(factor)))
+    return {
+        "fraction": fraction,
+        # Rounding must not put a fraction outside its interval.
+        "fraction_low": np.minimum(low, fraction),
+        "fraction_high": np.maximum(high, fraction),
+    }
+
+
+def _adjusted_interval(
+    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, least_factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval for an effective number, and the percentiles of the resamples.
+
+    Both, because each lacks something: percentiles say that what no resample holds is impossible;
+    and Wilson's interval never reaches 0 if the fraction does not, but here a class may have a
+    share by a mistake of the adjustment alone. ``least_factor`` is that of the labels: adjusting
+    does not make images more alike.
+    """
+    # Adjusted to 0 a class has no variance of counting, but its resamples have one.
+    typical = np.clip(resampled.mean(axis=0), 1 / (n + 1), n / (n + 1))
+    factor = np.maximum(variance_factor(typical, n, resampled), least_factor)
+    low, high = wilson_interval(fraction, n / factor, level)
+    tail = (1 - level) / 2
+    lowest, highest = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    low = np.minimum(low, lowest)
+    # Likelihood creeps up on its bound: less than a tenth of a cluster is none.
+    return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)
+
+
+def _estimate(
+    method: str, evidence: Evidence, card: ModelCard | None, n_bootstrap: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(classes,) fractions and (B, classes) fractions of resamples."""
+    known = METHODS[method]
+    number = n_bootstrap or known.n_bootstrap
+    return known.estimate(evidence, card, number, np.random.default_rng(seed))
 
 
 def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
@@ -178,11 +301,11 @@ def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.n
     Parameters
     ----------
     fraction
-        (classes,) fractions as counted.
+        (classes,) fractions, for the variance of independent clusters.
     n
         Number of clusters.
     resampled
-        (B, classes) from `bootstrap_fractions`.
+        (B, classes) fractions of resamples.
 
     Returns
     -------
@@ -211,34 +334,3 @@ def wilson_interval(
         np.clip((centre - half_width) / scale, 0, 1),
         np.clip((centre + half_width) / scale, 0, 1),
     )
-
-
-def bootstrap_fractions(
-    counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Pooled class fractions of resampled images and, within them, resampled clusters.
-
-    Parameters
-    ----------
-    counts
-        (images, classes) numbers of clusters, at least one in all.
-    n_bootstrap
-        Number of resamples B.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray
-        (B, classes); each row sums to 1.
-    """
-    counts = counts[counts.sum(axis=1) > 0]
-    # The draws must not depend on the order in which the images came.
-    counts = counts[np.lexsort(counts.T[::-1])]
-    n_images, n_classes = counts.shape
-    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    drawn = np.zeros((n_bootstrap, n_classes))
-    for of_image, times in zip(counts, copies.T, strict=True):
-        n = of_image.sum()
-        drawn += rng.multinomial(times * n * n_images, of_image / n)
-    return drawn / drawn.sum(axis=1, keepdims=True)
