@@ -149,6 +149,49 @@ def test_outlier_fields_hold_aggregates_under_the_same_conditions():
     assert replace(one, aggregates=0.0) == plain
 
 
+# ---- support
+
+
+def test_waves_are_the_zoomed_knots():
+    from scipy import ndimage
+
+    waves = fields._waves((120, 90), 0.04, 1.0, np.random.default_rng(3))
+    knots = np.random.default_rng(3).normal(size=(7, 6)).astype(np.float32)
+    zoomed = ndimage.zoom(knots, (120 / 7, 90 / 6), order=3)
+    np.testing.assert_allclose(waves, zoomed, atol=1e-6)
+
+
+def test_contamination_covers_its_share_with_smooth_carbon(library):
+    dirty = replace(SMALL, contamination=0.3, contamination_nm=2.0, roughness=0.0)
+    clean = np.full(SMALL.shape_px, 3.0, np.float32)
+    clean[:40] = 0  # vacuum
+    extra = fields._soiled(clean, dirty, np.random.default_rng(0)) - clean
+    assert (extra[40:] > 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert extra.max() == pytest.approx(2.0, abs=0.01)
+    assert np.abs(np.diff(extra[40:], axis=0)).max() < 0.4  # no step
+    assert (extra[:40] == 0).all()
+    without, with_it = (simulate_field(library, s, 5) for s in (SMALL, dirty))
+    assert with_it.micrograph.data.mean() > without.micrograph.data.mean()
+    np.testing.assert_array_equal(without.truth["label"], with_it.truth["label"])
+
+
+def test_demanding_conditions_only_add_to_the_usual_ones():
+    one = fields.demanding_settings(("Pt19", "Pt70"), np.random.default_rng(4))
+    plain = random_settings(("Pt19", "Pt70"), np.random.default_rng(4))
+    usual = {"aggregates": 0.0, "contamination": 0.0, "contamination_nm": 2.0}
+    dry = replace(one.microscope, afterglow=0.0, afterglow_px=100.0)
+    assert replace(one, microscope=dry, **usual) == plain
+
+
+def test_another_device_forms_the_same_image(library):
+    bright = replace(SMALL, microscope=Microscope(dose_e_per_a2=1e6, gain=0.01))
+    here, there = (simulate_field(library, bright, 1, device=d).micrograph.data
+                   for d in ("cpu", "cpu:0"))  # fmt: skip
+    difference = np.abs(there - here)
+    assert difference.max() <= 0.05 * here.max()  # a pixel's count by chance
+    assert difference.mean() < 0.02 * here.std()
+
+
 # ---- classes
 
 
@@ -184,6 +227,61 @@ def test_written_fields_can_be_read_and_made_again(tmp_path):
     assert set(truth["label"]) <= {"Pt19"}
     described = json.loads((tmp_path / "a" / "settings.json").read_text())
     assert described["fields"]["field_0000.tif"]["microscope"]["gain"] == 2.0
+
+
+def test_fields_are_made_again_from_their_settings(tmp_path):
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    changes = {
+        "shape_px": (160, 150), "pixel_size_nm": 0.05, "aggregates": 0.5, "contamination": 0.2,
+        "clusters_per_nm2": 0.1, "microscope": {"afterglow": 0.1},
+    }  # fmt: skip
+    fields.write_fields(
+        tmp_path / "a", 2, ("Au9", "Au10Pd3"), 3, 2, changes, draw=fields.demanding_settings
+    )
+    recipe = fields.read_recipe(tmp_path / "a" / "settings.json")
+    fields.write_recipe(tmp_path / "b", recipe)
+    written = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert written == ["field_0000.tif", "field_0001.tif", "settings.json", "truth.csv"]
+    for name in written:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert set(pd.read_csv(tmp_path / "a" / "truth.csv")["label"]) <= {"Au9", "Au10Pd3", AGGREGATE}
+
+
+def recipe_file(folder, content):
+    path = folder / "settings.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_settings_written_by_hand_need_only_say_what_is_special(tmp_path):
+    one = {"mixture": {"Pt9": 1}, "scan": {"drift_px_per_row": [0, 0.1]}, "shape_px": [80, 90]}
+    recipe = fields.read_recipe(
+        recipe_file(tmp_path, {"classes": ["Pt9"], "fields": {"a.tif": one}})
+    )
+    seed, made = recipe.fields["a.tif"]
+    assert (seed, recipe.seed, recipe.isomers_per_class) == (0, 0, 20)
+    expected = FieldSettings(shape_px=(80, 90), mixture={"Pt9": 1})
+    assert made == replace(expected, scan=replace(expected.scan, drift_px_per_row=(0, 0.1)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "no JSON",
+        "[]",
+        {"classes": ["Pt9"]},
+        {"classes": ["Pt9"], "fields": {"../a.tif": {}}},
+        {"classes": ["Pt9"], "fields": {"a.exe": {}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"colour": 1}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"carbon_nm": "thick"}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"microscope": {"gain": None}}}},
+        {"classes": ["Pt9"], "fields": {"a.tif": {"scan": {"drift_px_per_row": 1}}}},
+    ],
+    ids=str,
+)
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, wrong):
+    with pytest.raises(ReadError, match=r"settings\.json"):
+        fields.read_recipe(recipe_file(tmp_path, wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"colour": 1}, {"microscope": {"colour": 1}}])

@@ -1,5 +1,7 @@
 """Image formation: conservation, resolution, counting, reproducibility."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,3 +102,44 @@ def test_drift_displaces_rows_steadily():
     y, x = scan_positions((50, 60), Scan(0.0, (0.01, -0.02)), np.random.default_rng(0))
     np.testing.assert_allclose(np.diff(y), 0.01)
     np.testing.assert_allclose(np.diff(x), -0.02)
+
+
+def test_afterglow_trails_along_the_row_and_into_the_next():
+    spot = np.zeros((6, 100))
+    spot[2, 90] = 1.0
+    dry = Microscope(dose_e_per_a2=1e6, gain=0.1, black_level=0, read_noise=0.0, lag=0.0)
+    glowing = replace(dry, afterglow=0.2, afterglow_px=20.0)
+    plain, trail = (
+        record(spot, 0.05, m, STILL, np.random.default_rng(0)).astype(float) for m in (dry, glowing)
+    )
+    assert plain[2, 90] > 0 and plain.sum() == plain[2, 90]
+    assert trail[:2].sum() == trail[2, :90].sum() == 0
+    assert trail[2, 90] == pytest.approx(0.8 * plain[2, 90], rel=0.02)
+    assert trail[3, 10] / trail[2, 91] == pytest.approx(np.exp(-19 / 20), abs=0.02)
+    assert trail.sum() == pytest.approx(plain.sum(), rel=0.02)
+
+
+def test_afterglow_keeps_an_even_image_even():
+    glowing = Microscope(afterglow=0.3, afterglow_px=200.0, read_noise=0.0, lag=0.0, gain=10.0)
+    dry = replace(glowing, afterglow=0.0)
+    even = np.full((60, 60), 0.01)
+    images = [record(even, 0.05, m, STILL, np.random.default_rng(0)) for m in (dry, glowing)]
+    assert images[1].mean() == pytest.approx(images[0].mean(), rel=0.01)
+    assert images[1][0].mean() == pytest.approx(images[0].mean(), rel=0.05)
+
+
+def test_another_device_gives_the_same_to_rounding():
+    rng = np.random.default_rng(0)
+    places, shape = rng.uniform(-0.3, 4, (50, 2)), (90, 80)
+    stray = scan_positions(shape, Scan(0.3, (0.01, 0.02)), rng)
+    here, there = (
+        scatter_atoms(shape, 0.04, places, np.full(50, 2e-4), Microscope(), stray, device=d)
+        for d in ("cpu", "cpu:0")  # the second is PyTorch's
+    )
+    np.testing.assert_allclose(there, here, atol=1e-5 * here.max())
+    support = np.full(shape, 3.0)
+    here, there = (
+        scatter_carbon(support, 0.04, Microscope(), np.random.default_rng(1), device=d)
+        for d in ("cpu", "cpu:0")
+    )
+    np.testing.assert_allclose(there, here, atol=1e-5 * here.max())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from .. import __version__
 from .. import table as tables
-from ..errors import AtomicityError
+from ..errors import AtomicityError, ReadError
 from ..io.files import write_json
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
@@ -66,6 +67,8 @@ class FieldSettings:
         Share of the clusters that are placed against another.
     aggregates
         Share of the clusters on which a second one has landed: one object in the image.
+    contamination, contamination_nm
+        Share of the support that patches of hydrocarbons cover, and the carbon in their middle.
     """
 
     shape_px: tuple[int, int] = (768, 768)
@@ -85,6 +88,8 @@ class FieldSettings:
     loose_groups_per_nm2: float = 0.0
     touching: float = 0.06
     aggregates: float = 0.0
+    contamination: float = 0.0
+    contamination_nm: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +196,45 @@ def random_outlier_settings(classes: Sequence[str], rng: np.random.Generator) ->
     return replace(settings, aggregates=float(rng.uniform(0.3, 0.7)))
 
 
+def demanding_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
+    """As `random_settings`, with contamination, after-glow and aggregates at times."""
+    settings = random_settings(classes, rng)
+    microscope = replace(
+        settings.microscope,
+        afterglow=float(rng.choice([0, rng.uniform(0.02, 0.2)])),
+        afterglow_px=float(np.exp(rng.uniform(np.log(10), np.log(400)))),
+    )
+    return replace(
+        settings,
+        microscope=microscope,
+        aggregates=float(rng.uniform(0, 0.15)),
+        contamination=float(rng.choice([0, rng.uniform(0.05, 0.4)])),
+        contamination_nm=float(rng.uniform(0.5, 3)),
+    )
+
+
 def simulate_field(
     library: Sequence[Isomer],
     settings: FieldSettings,
     seed: int,
     name: str = "field.tif",
+    device: str = "cpu",
 ) -> Field:
     """One field; the same library, settings and seed give the same pixels.
+
+    Parameters
+    ----------
+    library
+        Isomers of the classes of the mixture.
+    settings
+        All else that decides the field.
+    seed
+        Of every random number in it; all are drawn on the CPU.
+    name
+        Of the micrograph, also in the truth.
+    device
+        "cpu", or a device of PyTorch that forms the image. There, expected intensities differ by
+        rounding, and so here and there a pixel's count by chance.
 
     Raises
     ------
@@ -206,11 +243,13 @@ def simulate_field(
     """
     rng = np.random.default_rng(seed)
     # what is off by default draws from its own stream, so that all else stays the same
-    (landing,) = rng.spawn(1)
+    landing, soiling = rng.spawn(2)
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     extent = np.array(shape) * pixel
     chosen = _choose(library, settings, float(extent.prod()), rng)
     thickness = _thickness(settings, rng)
+    if settings.contamination > 0:
+        thickness = _soiled(thickness, settings, soiling)
     deposits = [_Deposit((i,), _orient(library[i], rng), _sigma(library[i])) for i in chosen]
     if settings.aggregates > 0:
         deposits = _with_aggregates(deposits, library, settings, landing)
@@ -228,10 +267,10 @@ def simulate_field(
     atoms_apart = _atoms_apart(settings, extent, rng)
     points.append(atoms_apart)
     weights.append(np.full(len(atoms_apart), cross_section_nm2(settings.element)))
-    image = scatter_carbon(thickness, pixel, settings.microscope, rng, settings.order)
+    image = scatter_carbon(thickness, pixel, settings.microscope, rng, settings.order, device)
     image += scatter_atoms(
         shape, pixel, np.concatenate(points), np.concatenate(weights),
-        settings.microscope, displacement,
+        settings.microscope, displacement, device=device,
     )  # fmt: skip
     pixels = record(image, pixel, settings.microscope, settings.scan, rng)
     micrograph = Micrograph(pixels, pixel, name=name, metadata={"simulated": True, "seed": seed})
@@ -342,10 +381,7 @@ def _thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     relief = np.zeros(shape, np.float32)
     for scale_nm in (1.5, 4.0, 10.0):
-        coarse = [max(2, int(n * pixel / scale_nm) + 3) for n in shape]
-        waves = rng.normal(size=coarse).astype(np.float32)
-        zoomed = ndimage.zoom(waves, [n / m for n, m in zip(shape, coarse, strict=True)], order=3)
-        relief += zoomed[: shape[0], : shape[1]] * (scale_nm / 10) ** 0.5
+        relief += _waves(shape, pixel, scale_nm, rng) * (scale_nm / 10) ** 0.5
     relief *= settings.roughness / max(float(relief.std()), 1e-9)
     thickness = settings.carbon_nm * np.clip(1 + relief, 0.05, None)
     if settings.step:
@@ -355,6 +391,29 @@ def _thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
         beyond = y * np.sin(angle) + x * np.cos(angle) > offset + wave
         thickness = np.where(beyond, thickness * (1 + settings.step), thickness)
     return np.asarray(thickness, np.float32)
+
+
+def _waves(
+    shape: tuple[int, int], pixel_nm: float, scale_nm: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Random smooth field (Y, X) float32, of unit variance at its knots, ``scale_nm`` apart."""
+    coarse = [max(2, int(n * pixel_nm / scale_nm) + 3) for n in shape]
+    knots = rng.normal(size=coarse).astype(np.float32)
+    # a spline through knots is linear in them: one matrix per axis, faster than zooming the image
+    along = [
+        ndimage.zoom(np.eye(m), (n / m, 1), order=3) for n, m in zip(shape, coarse, strict=True)
+    ]
+    return np.asarray(along[0] @ knots @ along[1].T, np.float32)
+
+
+def _soiled(thickness: np.ndarray, settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
+    """Smooth patches of additional carbon, where there is a support to hold it."""
+    waves = _waves(settings.shape_px, settings.pixel_size_nm, 4.0, rng)
+    above = waves - np.quantile(waves[thickness > 0], 1 - settings.contamination)
+    height = np.clip(above / max(float(above.max()), 1e-9), 0, None)
+    # rises steeply at the rim and is level in the middle
+    patches = settings.contamination_nm * (1 - (1 - height) ** 2)
+    return np.where((thickness > 0) & (above > 0), thickness + patches, thickness)
 
 
 def _orient(isomer: Isomer, rng: np.random.Generator) -> np.ndarray:
@@ -511,6 +570,8 @@ def write_fields(
     overrides: dict[str, Any] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    draw: Callable[[Sequence[str], np.random.Generator], FieldSettings] = random_settings,
+    device: str = "cpu",
 ) -> Path:
     """Simulate fields into a folder: ``field_0000.tif`` …, ``truth.csv``, ``settings.json``.
 
@@ -529,6 +590,12 @@ def write_fields(
     overrides
         Settings to hold fixed, by the names of `FieldSettings`; ``microscope`` and ``scan`` may
         be dictionaries of some of their own settings.
+    progress, stop
+        Called between fields.
+    draw
+        Draws the conditions of a field.
+    device
+        See `simulate_field`.
 
     Returns
     -------
@@ -542,22 +609,121 @@ def write_fields(
     AtomicityError
         If a class or a setting is not known.
     """
+    recipe = Recipe(tuple(classes), seed, isomers_per_class, {})
+    for index, field_seed in enumerate(np.random.SeedSequence(seed).generate_state(n_fields)):
+        drawn = draw(classes, np.random.default_rng(field_seed))
+        settings = override(drawn, overrides or {})
+        recipe.fields[f"field_{index:04d}.tif"] = (int(field_seed), settings)
+    return write_recipe(out_dir, recipe, progress, stop, device)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a number of fields; what ``settings.json`` holds.
+
+    Parameters
+    ----------
+    classes, seed, isomers_per_class
+        Of the library of isomers.
+    fields
+        Name → seed and settings.
+    """
+
+    classes: tuple[str, ...]
+    seed: int
+    isomers_per_class: int
+    fields: dict[str, tuple[int, FieldSettings]]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a ``settings.json``, as written with simulated fields or by hand.
+
+    Settings that are not given have the values of `FieldSettings`, seeds are 0, and there are 20
+    isomers of each class.
+
+    Raises
+    ------
+    ReadError
+        If the file is no such thing, or knows a setting that we don't.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields: dict[str, tuple[int, FieldSettings]] = {}
+        for name, values in content["fields"].items():
+            if Path(name).name != name or Path(name).suffix not in (".tif", ".tiff"):
+                raise ValueError(f"{name!r} is no name of a TIFF file")
+            fields[name] = (int(values.get("seed", 0)), _from_json(values))
+        of_library = (int(content.get("seed", 0)), int(content.get("isomers_per_class", 20)))
+        return Recipe(tuple(content["classes"]), *of_library, fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AtomicityError) as error:
+        raise ReadError(
+            f"these are no settings of simulated fields ({error})",
+            path,
+            "Give the settings.json that was written beside them",
+        ) from error
+
+
+def _from_json(values: dict[str, Any]) -> FieldSettings:
+    """Settings with every value of the kind that it must have; JSON has no tuples."""
+    settings = override(FieldSettings(), {k: v for k, v in values.items() if k != "seed"})
+    drift_y, drift_x = settings.scan.drift_px_per_row
+    scan = replace(settings.scan, drift_px_per_row=(drift_y, drift_x))
+    settings = replace(settings, scan=scan)
+    for part in (settings, settings.microscope, settings.scan):
+        for name, value in vars(part).items():
+            usual = getattr(type(part)(), name)
+            kind = (int, float) if isinstance(usual, float) else type(usual)
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} can't be {value!r}")
+    return settings
+
+
+def simulate_recipe(
+    recipe: Recipe,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    device: str = "cpu",
+) -> Iterator[Field]:
+    """The fields of a recipe, one after another; on the CPU the same recipe gives the same bits.
+
+    Raises
+    ------
+    DependencyError
+        If ASE is not installed.
+    AtomicityError
+        If a class names no cluster that can be built.
+    """
+    per_class = recipe.isomers_per_class
+    library = library_of(recipe.classes, per_class, recipe.seed, progress=progress)
+    for index, (name, (seed, settings)) in enumerate(recipe.fields.items()):
+        check(stop)
+        yield simulate_field(library, settings, seed, name, device)
+        report(progress, index + 1, len(recipe.fields), "Simulating fields")
+
+
+def write_recipe(
+    out_dir: Path,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Simulate the fields of a recipe into a folder, with truth and settings as `write_fields`.
+
+    Returns
+    -------
+    Path
+        The truth table.
+    """
     import tifffile
 
-    library = library_of(classes, isomers_per_class, seed, progress=progress)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    seeds = np.random.SeedSequence(seed).generate_state(n_fields)
-    truths, record_of = [], {}
-    for index in range(n_fields):
-        check(stop)
-        rng = np.random.default_rng(seeds[index])
-        settings = override(random_settings(classes, rng), overrides or {})
-        name = f"field_{index:04d}.tif"
-        made = simulate_field(library, settings, int(seeds[index]), name)
-        resolution = 1 / settings.pixel_size_nm
+    truths = []
+    for made in simulate_recipe(recipe, progress, stop, device):
+        resolution = 1 / made.settings.pixel_size_nm
         tifffile.imwrite(
-            out_dir / name,
+            out_dir / made.micrograph.name,
             made.micrograph.data.astype(np.uint16),
             imagej=True,
             resolution=(resolution, resolution),
@@ -565,16 +731,17 @@ def write_fields(
             compression="zlib",
         )
         truths.append(made.truth)
-        record_of[name] = {"seed": int(seeds[index]), **asdict(settings)}
-        report(progress, index + 1, n_fields, "Simulating fields")
     truth = pd.concat(truths, ignore_index=True) if truths else tables.empty()
     truth.to_csv(out_dir / "truth.csv", index=False)
     settings_json = {
         "version": __version__,
-        "classes": list(classes),
-        "seed": seed,
-        "isomers_per_class": isomers_per_class,
-        "fields": record_of,
+        "classes": list(recipe.classes),
+        "seed": recipe.seed,
+        "isomers_per_class": recipe.isomers_per_class,
+        "fields": {
+            name: {"seed": seed, **asdict(settings)}
+            for name, (seed, settings) in recipe.fields.items()
+        },
     }
     write_json(out_dir / "settings.json", settings_json)
     return out_dir / "truth.csv"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft, ndimage, signal
 from scipy.constants import c, e, h, m_e
 
 HAADF_CROSS_SECTION_NM2 = {"C": 1.6e-6, "Pt": 2.2e-4}
@@ -48,6 +50,9 @@ class Microscope:
         Standard deviation in counts.
     lag
         Share of a pixel's signal that the detector gives to the next one in the row.
+    afterglow, afterglow_px
+        Share of the signal that the scintillator gives off slowly, and the dwell times within
+        which it falls to 1/e. What is left at the end of a row shines into the next.
     """
 
     voltage_kv: float = 200.0
@@ -63,6 +68,8 @@ class Microscope:
     black_level: float = 500.0
     read_noise: float = 2.0
     lag: float = 0.1
+    afterglow: float = 0.0
+    afterglow_px: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ def scatter_atoms(
     microscope: Microscope,
     displacement_px: tuple[np.ndarray, np.ndarray],
     reach_nm: float = 0.6,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Share of the beam scattered by heavy atoms at every pixel.
 
@@ -176,6 +184,8 @@ def scatter_atoms(
         Of `scan_positions`.
     reach_nm
         Half width of the window around each atom.
+    device
+        "cpu", or a device of PyTorch: faster on a GPU, and the same to 1 in 10⁵ of the peak.
 
     Returns
     -------
@@ -191,6 +201,7 @@ def scatter_atoms(
     half = int(np.ceil(reach_nm / pixel_nm)) + 1
     window = np.arange(-half, half + 1)
     dy, dx = displacement_px
+    sample = _sample_on_cpu if device == "cpu" else partial(_sample_on, device)
     flat = image.ravel()
     for start in range(0, len(positions_nm), 2048):  # bounded memory
         place = positions_nm[start : start + 2048] / pixel_nm
@@ -199,17 +210,71 @@ def scatter_atoms(
         row = np.clip(iy, 0, shape[0] - 1)
         off_y = (iy + dy[row] - place[:, :1]) * pixel_nm / fine_nm + middle
         ix = np.round(place[:, 1]).astype(int)[:, None] + window
-        off_x = ((ix - place[:, 1:]) * pixel_nm / fine_nm + middle)[:, None, :] + (
-            dx[row] * pixel_nm / fine_nm
-        )[:, :, None]
-        yy = np.broadcast_to(off_y[:, :, None], off_x.shape)
-        value = ndimage.map_coordinates(table, [yy, off_x], order=1, mode="constant")
-        value *= weight[:, None, None]
-        inside = ((iy >= 0) & (iy < shape[0]))[:, :, None] & ((ix >= 0) & (ix < shape[1]))[:, None]
-        index = (row[:, :, None] * shape[1] + np.clip(ix, 0, shape[1] - 1)[:, None]).ravel()
-        value = np.where(inside, value, 0)
-        flat += np.bincount(index, value.ravel(), minlength=flat.size).astype(np.float32)
+        column = np.clip(ix, 0, shape[1] - 1)
+        off_x = (ix - place[:, 1:]) * pixel_nm / fine_nm + middle
+        stray = dx[row] * pixel_nm / fine_nm
+        inside = (iy == row)[:, :, None] & (ix == column)[:, None]
+        index = row[:, :, None] * shape[1] + column[:, None]
+        flat += sample(table, off_y, off_x, stray, weight, inside, index, flat.size)
     return image
+
+
+def _sample_on_cpu(
+    table: np.ndarray,
+    off_y: np.ndarray,
+    off_x: np.ndarray,
+    stray: np.ndarray,
+    weight: np.ndarray,
+    inside: np.ndarray,
+    index: np.ndarray,
+    size: int,
+) -> np.ndarray:
+    """Sum over atoms of weight times probe, (size,) float32.
+
+    Parameters
+    ----------
+    table
+        The probe, finely sampled.
+    off_y, off_x, stray
+        (N, W) coordinates in it of the rows and columns of a window around each atom, and what is
+        to be added to all columns of a row.
+    weight
+        (N,).
+    inside, index
+        (N, W, W) whether a pixel of the window lies in the image, and which it is there.
+    size
+        Number of pixels of the image.
+    """
+    xx = off_x[:, None, :] + stray[:, :, None]
+    yy = np.broadcast_to(off_y[:, :, None], xx.shape)
+    value = ndimage.map_coordinates(table, [yy, xx], order=1, mode="constant")
+    value *= weight[:, None, None]
+    value = np.where(inside, value, 0)
+    return np.bincount(index.ravel(), value.ravel(), minlength=size).astype(np.float32)
+
+
+def _sample_on(device: str, table: np.ndarray, *arrays: Any) -> np.ndarray:
+    """As `_sample_on_cpu`, by PyTorch."""
+    import torch
+
+    *coordinates, weight, inside, index, size = arrays
+    height, width = table.shape
+    flat = torch.from_numpy(table.ravel()).to(device)
+    off_y, off_x, stray, weight = (
+        torch.from_numpy(np.asarray(a, np.float32)).to(device) for a in (*coordinates, weight)
+    )
+    yy, xx = off_y[:, :, None], off_x[:, None, :] + stray[:, :, None]
+    y0, x0 = yy.floor(), xx.floor()
+    ty, tx = yy - y0, xx - x0
+    on_table = (y0 >= 0) & (y0 < height - 1) & (x0 >= 0) & (x0 < width - 1)
+    corner = y0.long().clamp(0, height - 2) * width + x0.long().clamp(0, width - 2)
+    near = flat[corner] * (1 - tx) + flat[corner + 1] * tx
+    far = flat[corner + width] * (1 - tx) + flat[corner + width + 1] * tx
+    value = (near * (1 - ty) + far * ty) * weight[:, None, None]
+    value = value * (on_table & torch.from_numpy(inside).to(device))
+    image = torch.zeros(size, dtype=torch.float32, device=device)
+    image.index_add_(0, torch.from_numpy(index.ravel()).to(device), value.ravel())
+    return np.asarray(image.cpu().numpy())
 
 
 def scatter_carbon(
@@ -218,6 +283,7 @@ def scatter_carbon(
     microscope: Microscope,
     rng: np.random.Generator,
     order: float = 0.5,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Share of the beam scattered by amorphous carbon, placed atom by atom.
 
@@ -234,6 +300,8 @@ def scatter_carbon(
     order
         0: atoms fall anywhere (Poisson); towards 1 they avoid each other, so that large areas
         hold more nearly equal numbers of them, as in a real solid.
+    device
+        "cpu", or a device of PyTorch. The positions are drawn on the CPU in any case.
     """
     expected = np.clip(thickness_nm, 0, None) * CARBON_PER_NM3 * pixel_nm**2
     atoms = rng.poisson(expected).astype(np.float32)
@@ -252,9 +320,19 @@ def scatter_carbon(
     placed = np.zeros(size, np.float32)
     placed[: kernel.shape[0], : kernel.shape[1]] = kernel
     placed = np.roll(placed, (-half, -half), (0, 1))
-    image = fft.irfft2(fft.rfft2(padded.astype(np.float32)) * fft.rfft2(placed), s=size)
+    image = _convolved(padded.astype(np.float32), placed, device)
     image = image[half : half + atoms.shape[0], half : half + atoms.shape[1]]
     return np.clip(image * cross_section_nm2("C"), 0, None).astype(np.float32)
+
+
+def _convolved(image: np.ndarray, kernel: np.ndarray, device: str) -> np.ndarray:
+    """Circular convolution of two arrays (Y, X) of one shape."""
+    if device == "cpu":
+        return np.asarray(fft.irfft2(fft.rfft2(image) * fft.rfft2(kernel), s=image.shape))
+    import torch
+
+    one, other = (torch.fft.rfft2(torch.from_numpy(a).to(device)) for a in (image, kernel))
+    return np.asarray(torch.fft.irfft2(one * other, s=image.shape).cpu().numpy())
 
 
 def record(
@@ -282,14 +360,24 @@ def record(
     if microscope.lag > 0:
         for _ in range(2):  # an exponential tail to second order
             counts[:, 1:] += microscope.lag * (counts[:, :-1] - counts[:, 1:])
-    signal = counts * microscope.gain
-    level = float(signal.mean())
+    if microscope.afterglow > 0:
+        counts = _with_afterglow(counts, microscope.afterglow, microscope.afterglow_px)
+    image = counts * microscope.gain
+    level = float(image.mean())
     rows = rng.normal(0, scan.row_noise, (scattered.shape[0], 1)).astype(np.float32)
-    signal += level * rows
+    image += level * rows
     if scan.streaks > 0:
         hit = rng.random(scattered.shape[0]) < scan.streaks
         fade = np.exp(-np.arange(scattered.shape[1]) / (0.2 * scattered.shape[1]))
-        signal[hit] += level * rng.uniform(0.05, 0.4, (np.count_nonzero(hit), 1)) * fade
-    signal += microscope.black_level
-    signal += rng.normal(0, microscope.read_noise, signal.shape)
-    return np.clip(np.round(signal), 0, 65535).astype(np.uint16)
+        image[hit] += level * rng.uniform(0.05, 0.4, (np.count_nonzero(hit), 1)) * fade
+    image += microscope.black_level
+    image += rng.normal(0, microscope.read_noise, image.shape)
+    return np.clip(np.round(image), 0, 65535).astype(np.uint16)
+
+
+def _with_afterglow(counts: np.ndarray, share: float, length_px: float) -> np.ndarray:
+    """A share of the signal decays exponentially with time, that is, along row after row."""
+    keeps = np.exp(-1 / length_px)
+    before = float(counts[0].mean())  # the beam has been somewhere like here
+    slow, _ = signal.lfilter([1 - keeps], [1, -keeps], counts.ravel(), zi=[keeps * before])
+    return np.asarray((1 - share) * counts + share * slow.reshape(counts.shape), np.float32)
