@@ -1,10 +1,14 @@
 """What several tests need: an analysis as it comes out of the pipeline, made without it."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import tifffile
 
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.table import conform
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -46,3 +50,22 @@ def synthetic_analysis(
         parameters={"model": {"model_id": "synthetic-0"}},
         seconds={"detect": 0.1, "network": 0.2},
     )
+
+
+def write_size_selected(root: Path, library, images: int = 3) -> Path:
+    """Small simulated images ``root/Pt19/0.tif`` … and the same of Pt70."""
+    for label in ("Pt70", "Pt19"):
+        (root / label).mkdir()
+        for i in range(images):
+            settings = FieldSettings(
+                shape_px=(360, 360), clusters_per_nm2=0.05, mixture={label: 1.0}
+            )
+            field = simulate_field(library, settings, seed=10 * i + len(label + str(i)))
+            tifffile.imwrite(
+                root / label / f"{i}.tif",
+                field.micrograph.data.astype(np.uint16),
+                imagej=True,
+                resolution=(25, 25),
+                metadata={"unit": "nm"},
+            )
+    return root

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
+from click.core import ParameterSource
 
 from . import __version__
 from .errors import AtomicityError, Cancelled, ModelError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .analysis import Analysis
     from .io.provenance import Outcome
     from .runs import Request, Run
+    from .training.request import Source
 
 app = typer.Typer(
     name="atomicity",
@@ -118,6 +120,13 @@ class _Narrator:
 
             count = f" {done}/{total}" if total > 1 else ""
             self._status.update(Text(message + count))
+
+    def epoch(self, history: list[dict[str, float]]) -> None:
+        last = history[-1]
+        self.line(
+            f"epoch {last['epoch']:.0f}: loss {last['loss']:.3f}, held-out loss "
+            f"{last['held_out_loss']:.3f}, accuracy {last['accuracy']:.3f}"
+        )
 
     def line(self, message: str) -> None:
         self._console.print(message, markup=False)
@@ -360,77 +369,208 @@ def evaluate(
 @app.command()
 @_guarded
 def simulate(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for images, truth.csv and settings.json.")],
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="A settings.json: its fields are made again, to the bit on the CPU."),
+    ] = None,
     fields: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
     classes: Annotated[
-        str, typer.Option(help="Separated by commas, each a metal and a number of atoms.")
+        str, typer.Option(help="Separated by commas; metals and numbers of atoms: Pt55, Au24Pd1.")
     ] = "Pt19,Pt30,Pt41,Pt55,Pt70",
     seed: Annotated[int, typer.Option(min=0, help="Of structures, conditions and noise.")] = 0,
     isomers: Annotated[int, typer.Option(min=1, help="Structures per class.")] = 20,
     size_px: Annotated[int | None, typer.Option(min=64, help="Edge of the images.")] = None,
     pixel_size_nm: Annotated[float | None, typer.Option(min=1e-3, max=1)] = None,
+    aggregates: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of clusters on which a second one has landed."),
+    ] = None,
+    contamination: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the support under hydrocarbons.")
+    ] = None,
+    demanding: Annotated[
+        bool, typer.Option(help="With contamination, after-glow and aggregates at times.")
+    ] = False,
+    device: Annotated[Device, typer.Option(help="Where images are formed.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Simulate images of clusters on carbon, with the truth beside them."""
-    from .simulation.fields import write_fields
+    from .model.classifier import choose_device
+    from .simulation.fields import (
+        demanding_settings,
+        draw_recipe,
+        random_settings,
+        read_recipe,
+        write_recipe,
+    )
 
-    overrides: dict[str, Any] = {}
-    if size_px is not None:
-        overrides["shape_px"] = (size_px, size_px)
-    if pixel_size_nm is not None:
-        overrides["pixel_size_nm"] = pixel_size_nm
-    with _Narrator() as narrator:
-        truth = write_fields(
-            out,
+    if settings is not None:
+        recipe = read_recipe(settings)
+        given = [
+            name for name in context.params
+            if name not in ("out", "settings", "device", "as_json")
+            and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ]  # fmt: skip
+        if given:
+            names = ", ".join("--" + n.replace("_", "-") for n in given)
+            raise typer.BadParameter(f"{names} and --settings can't be given together")
+    else:
+        overrides: dict[str, Any] = {
+            "shape_px": size_px and (size_px, size_px),
+            "pixel_size_nm": pixel_size_nm,
+            "aggregates": aggregates,
+            "contamination": contamination,
+        }
+        recipe = draw_recipe(
             fields,
             _listed(classes),
             seed,
             isomers,
-            overrides,
-            progress=narrator.progress,
+            {name: value for name, value in overrides.items() if value is not None},
+            demanding_settings if demanding else random_settings,
         )
+    with _Narrator() as narrator:
+        where = str(choose_device(device))
+        truth = write_recipe(out, recipe, progress=narrator.progress, device=where)
+    n, names = len(recipe.fields), list(recipe.classes)
     if as_json:
-        _print_json({"truth": truth, "images": fields, "classes": _listed(classes), "seed": seed})
-    _say(f"{fields} images with their truth in {out}")
+        _print_json({"truth": truth, "images": n, "classes": names, "seed": recipe.seed})
+    _say(f"{n} images with their truth in {out}")
 
 
 @app.command()
 @_guarded
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with a folder of images for each class.")],
     out: Annotated[Path, typer.Option(help="The model to write, a .safetensors file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with a folder of images for each class.")
+    ] = None,
+    simulate: Annotated[
+        str | None, typer.Option(help="Instead: classes to simulate, such as Au20,Au55,Au92.")
+    ] = None,
+    corrections: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead: a cluster table with corrected labels; may be repeated."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --corrections: where its images lie; may be repeated."),
+    ] = None,
+    fields: Annotated[
+        int | None, typer.Option(min=10, help="With --simulate: number of images (300).")
+    ] = None,
+    isomers: Annotated[
+        int | None, typer.Option(min=10, help="With --simulate: structures per class (60).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --simulate: processes (one per core).")
+    ] = None,
     channels: Annotated[str, typer.Option(help="raw,LCN or one of them.")] = "raw,LCN",
+    start: Annotated[
+        str,
+        typer.Option(
+            help="Where the network starts: default (the shipped one), scratch, or a model."
+        ),
+    ] = "default",
     pixel_size_nm: Annotated[
         float | None,
         typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
     ] = None,
     device: DeviceOption = "auto",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the patches.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the fit.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the patches at most.")] = 40,
+    patience: Annotated[
+        int,
+        typer.Option(min=0, help="Epochs without a lower held-out loss before it ends; 0 never."),
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, fit and simulation.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model on size-selected images: DIR/Pt19/*.tif, DIR/Pt30/*.tif and so on."""
-    from .training import train_from_folder
+    """Train a model on size-selected images: DIR/Pt19/*.tif, DIR/Pt30/*.tif and so on.
+
+    Or on simulated images, or on labels that a person has corrected. Stopped and run again, it
+    goes on where it was.
+    """
+    from .training.request import TrainRequest, check_source
+    from .training.request import train as train_model
 
     names = _listed(channels)
-    if not names or not set(names) <= {"raw", "LCN"}:
+    if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):
         raise typer.BadParameter("channels are raw,LCN or one of them")
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
+    source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
+    try:
+        check_source(source)
+    except AtomicityError as error:
+        raise typer.BadParameter(str(error)) from None
+    request = TrainRequest(
+        source,
+        out,
+        tuple(c for c in ("raw", "LCN") if c in names),
+        start,
+        epochs,
+        patience,
+        seed,
+        device,
+        pixel_size_nm,
+    )
     with _Narrator() as narrator:
-        card = train_from_folder(
-            data,
-            out,
-            channels=names,
-            seed=seed,
-            epochs=epochs,
-            pixel_size_nm=pixel_size_nm,
-            device=device,
-            progress=narrator.progress,
-        )
+        if request.resumable:
+            narrator.line(f"Going on with {request.workspace.name}, if it is of the same request")
+        try:
+            card = train_model(request, narrator.progress, on_epoch=narrator.epoch)
+        except ModelError as error:  # as the command stands, nothing can be trained
+            _fail(str(error), 2)
+        except KeyboardInterrupt:
+            if request.resumable:
+                narrator.line("What was done is kept: the same command goes on from there.")
+            raise
     if as_json:
         _print_json({"model_id": card.model_id, **card.to_dict()})
     _say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
+    held = card.scores["test" if "test" in card.scores else "held_out"]
+    left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)
+    _say(
+        f"accuracy {held['accuracy']:.3f} on {held['clusters']} clusters of other images"
+        + (f"; left out: {left_out}" if left_out else "")
+    )
+
+
+def _training_source(
+    data: Path | None,
+    simulate: str | None,
+    corrections: list[Path] | None,
+    images: list[Path] | None,
+    fields: int | None,
+    isomers: int | None,
+    workers: int | None,
+) -> Source:
+    """Where the labelled clusters come from; options that don't go together are wrong usage."""
+    from .training.request import CorrectionsSource, FolderSource, SimulationSource
+
+    if sum(x is not None for x in (data, simulate, corrections or None)) != 1:
+        raise typer.BadParameter("give one of --data, --simulate and --corrections")
+    given = {"--fields": fields, "--isomers": isomers, "--workers": workers}
+    for name, value in given.items():
+        if value is not None and simulate is None:
+            raise typer.BadParameter(f"{name} goes with --simulate")
+    if images and not corrections:
+        raise typer.BadParameter("--images goes with --corrections")
+    if simulate is not None:
+        usual = SimulationSource(())
+        return SimulationSource(
+            tuple(_listed(simulate)),
+            fields or usual.fields,
+            isomers or usual.isomers,
+            workers or os.cpu_count() or 1,
+        )
+    if data is not None:
+        return FolderSource(data)
+    if not images:
+        raise typer.BadParameter("--corrections needs --images: where the images of the table lie")
+    return CorrectionsSource(tuple(corrections or ()), tuple(images))
 
 
 def _listed(text: str) -> list[str]:

@@ -11,7 +11,6 @@ from napari_atomicity.model.card import ModelCard, PatchSettings
 from napari_atomicity.model.classifier import Classifier, load_classifier
 from napari_atomicity.model.files import read_model
 from napari_atomicity.progress import Cancelled
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training import (
     PatchSet,
@@ -21,37 +20,13 @@ from napari_atomicity.training import (
     train_classifier,
     train_from_folder,
 )
+from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.calibrate import calibrated, learn_negatives, scores
 from napari_atomicity.training.data import split_by_image
-from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.fit import _targets
 from napari_atomicity.training.shipped import split_library
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, library):
-    """Three small size-selected images of each of two classes."""
-    root = tmp_path_factory.mktemp("size-selected")
-    for label in ("Pt70", "Pt19"):
-        (root / label).mkdir()
-        for i in range(3):
-            settings = FieldSettings(
-                shape_px=(360, 360),
-                clusters_per_nm2=0.05,
-                mixture={label: 1.0},
-                microscope=FieldSettings().microscope,
-            )
-            field = simulate_field(library, settings, seed=10 * i + len(label + str(i)))
-            tifffile.imwrite(
-                root / label / f"{i}.tif",
-                field.micrograph.data.astype(np.uint16),
-                imagej=True,
-                resolution=(25, 25),
-                metadata={"unit": "nm"},
-            )
-    return root
 
 
 def test_a_folder_per_class_gives_clean_patches(folder):

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from .. import __version__
 from ..errors import AtomicityError, ModelError
-from ..model.card import ModelCard
+from ..model.card import ModelCard, PatchSettings
 from ..model.classifier import Classifier, choose_device
 from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
@@ -52,6 +52,9 @@ class TrainingSettings:
     conditions
         How much noise, blur and misjudged background are added to patches (`augmentation`);
         simulated fields vary in them by themselves.
+    neighbours
+        Share of patches that get another cluster beside their own; simulated fields have
+        clusters that touch.
     patience
         Epochs without a lower held-out loss after which the fit ends; 0 never.
     width
@@ -68,6 +71,7 @@ class TrainingSettings:
     scale_jitter: float = 0.04
     body_rate: float = 1.0
     conditions: float = 0.0
+    neighbours: float = 0.0
     patience: int = 0
     width: int = 16
     seed: int = 0
@@ -128,6 +132,7 @@ def fit_network(
     stop: Stop | None = None,
     *,
     atoms: Sequence[int] = (),
+    radius_px: Tensor | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
@@ -150,6 +155,8 @@ def fit_network(
         Called at every step.
     atoms
         (C,) number of atoms of each class, for the mean error in atoms.
+    radius_px
+        (N,) radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
     on_epoch
         Called with the history after every epoch.
     checkpoint
@@ -208,7 +215,14 @@ def fit_network(
             check(stop)
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             batch = {c: p[rows].float() for c, p in patches.items()}
-            batch = augmented(batch, settings.scale_jitter, generator, settings.conditions)
+            batch = augmented(
+                batch,
+                settings.scale_jitter,
+                generator,
+                settings.conditions,
+                settings.neighbours,
+                None if radius_px is None else radius_px[rows],
+            )
             batch = {c: x.to(device) for c, x in batch.items()}
             own = label[rows].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -374,6 +388,7 @@ def train_classifier(
     where = choose_device(device)
     reference = card.scale or reference_from(train, classes)
     thresholds = _thresholds(train, classes, reference)
+    left_out = _left_out(train, classes)
     train = known(scaled(train, reference)[0], classes)
     held_out = known(scaled(held_out, reference)[0], classes)
     if start is not None:
@@ -390,6 +405,7 @@ def train_classifier(
         progress,
         stop,
         atoms=[atoms_of(c) or 0 for c in classes],
+        radius_px=_radius_px(train, card.patches),
         on_epoch=on_epoch,
         checkpoint=checkpoint,
     )
@@ -410,7 +426,7 @@ def train_classifier(
             "held_out_clusters": _counts(held_out, classes),
             "training_images": int(train.table["image"].nunique()),
             "held_out_images": int(held_out.table["image"].nunique()),
-            "left_out": train.left_out,
+            "left_out": left_out,
         },
         training={
             **asdict(settings),
@@ -425,6 +441,12 @@ def train_classifier(
     tensors.update(_references(card, tensors, train, settings.seed, where))
     held_scores = scores(Classifier(card, tensors, where), held_out)
     return replace(card, scores={**card.scores, "held_out": held_scores}), tensors
+
+
+def _radius_px(part: PatchSet, geometry: PatchSettings) -> Tensor:
+    """(N,) radius of the outlines in pixels of the patch."""
+    pixel_nm = geometry.field_of_view_nm / geometry.size_px
+    return torch.tensor(part.table["diameter_nm"].to_numpy(np.float32) / 2 / pixel_nm)
 
 
 def start_from(
@@ -490,6 +512,17 @@ def known(part: PatchSet, classes: Sequence[str]) -> PatchSet:
     """Clusters of a class, whole: what the border cuts is not of the class that it was."""
     keep = part.table["truth"].isin(list(classes)) & ~part.table["touches_border"]
     return part.take(keep.to_numpy(bool))
+
+
+def _left_out(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
+    """Reason → detections that are not learnt from, here or before."""
+    border = part.table["touches_border"].to_numpy(bool)
+    no_class = ~part.table["truth"].isin(list(classes)).to_numpy() & ~border
+    found = dict(part.left_out)
+    for reason, n in (("border", int(border.sum())), ("no class", int(no_class.sum()))):
+        if n or reason in found:
+            found[reason] = found.get(reason, 0) + n
+    return found
 
 
 def _thresholds(

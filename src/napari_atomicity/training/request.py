@@ -213,8 +213,9 @@ def settings_for(request: TrainRequest) -> TrainingSettings:
         patience=request.patience,
         seed=request.seed,
         batch_size=128 if simulated else 64,
-        # simulated fields differ in their conditions by themselves
+        # simulated fields differ in their conditions by themselves, and have clusters that touch
         conditions=0.0 if simulated else 0.5,
+        neighbours=0.0 if simulated else 0.25,
     )
     if request.start == SCRATCH:
         return settings
