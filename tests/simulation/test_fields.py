@@ -218,9 +218,9 @@ def test_a_class_without_isomers_is_refused(library):
 def test_written_fields_can_be_read_and_made_again(tmp_path):
     pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
     changes = {"shape_px": (200, 200), "pixel_size_nm": 0.05, "microscope": {"gain": 2.0}}
-    kwargs = {"classes": ("Pt19",), "seed": 3, "isomers_per_class": 1, "overrides": changes}
-    truth = pd.read_csv(fields.write_fields(tmp_path / "a", 2, **kwargs))
-    fields.write_fields(tmp_path / "b", 2, **kwargs)
+    recipe = fields.draw_recipe(2, ("Pt19",), 3, 1, changes)
+    truth = pd.read_csv(fields.write_recipe(tmp_path / "a", recipe))
+    fields.write_recipe(tmp_path / "b", recipe)
     image = load(tmp_path / "a" / "field_0001.tif")
     assert image.pixel_size_nm == pytest.approx(0.05)
     np.testing.assert_array_equal(image.data, load(tmp_path / "b" / "field_0001.tif").data)
@@ -235,11 +235,9 @@ def test_fields_are_made_again_from_their_settings(tmp_path):
         "shape_px": (160, 150), "pixel_size_nm": 0.05, "aggregates": 0.5, "contamination": 0.2,
         "clusters_per_nm2": 0.1, "microscope": {"afterglow": 0.1},
     }  # fmt: skip
-    fields.write_fields(
-        tmp_path / "a", 2, ("Au9", "Au10Pd3"), 3, 2, changes, draw=fields.demanding_settings
-    )
-    recipe = fields.read_recipe(tmp_path / "a" / "settings.json")
-    fields.write_recipe(tmp_path / "b", recipe)
+    drawn = fields.draw_recipe(2, ("Au9", "Au10Pd3"), 3, 2, changes, fields.demanding_settings)
+    fields.write_recipe(tmp_path / "a", drawn)
+    fields.write_recipe(tmp_path / "b", fields.read_recipe(tmp_path / "a" / "settings.json"))
     written = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert written == ["field_0000.tif", "field_0001.tif", "settings.json", "truth.csv"]
     for name in written:
@@ -270,6 +268,7 @@ def test_settings_written_by_hand_need_only_say_what_is_special(tmp_path):
         "no JSON",
         "[]",
         {"classes": ["Pt9"]},
+        {"classes": ["Xx9"], "fields": {}},
         {"classes": ["Pt9"], "fields": {"../a.tif": {}}},
         {"classes": ["Pt9"], "fields": {"a.exe": {}}},
         {"classes": ["Pt9"], "fields": {"a.tif": {"colour": 1}}},

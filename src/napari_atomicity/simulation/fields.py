@@ -561,24 +561,45 @@ def _projected_diameter_nm(atoms: np.ndarray, atom_radius_nm: float = 0.138) -> 
 # ---- writing fields
 
 
-def write_fields(
-    out_dir: Path,
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a number of fields; what ``settings.json`` holds.
+
+    Parameters
+    ----------
+    classes, seed, isomers_per_class
+        Of the library of isomers.
+    fields
+        Name → seed and settings.
+
+    Raises
+    ------
+    AtomicityError
+        If a class names no cluster that can be built.
+    """
+
+    classes: tuple[str, ...]
+    seed: int
+    isomers_per_class: int
+    fields: dict[str, tuple[int, FieldSettings]]
+
+    def __post_init__(self) -> None:
+        for label in self.classes:
+            composition(label)
+
+
+def draw_recipe(
     n_fields: int,
     classes: Sequence[str] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"),
     seed: int = 0,
     isomers_per_class: int = 20,
     overrides: dict[str, Any] | None = None,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
     draw: Callable[[Sequence[str], np.random.Generator], FieldSettings] = random_settings,
-    device: str = "cpu",
-) -> Path:
-    """Simulate fields into a folder: ``field_0000.tif`` …, ``truth.csv``, ``settings.json``.
+) -> Recipe:
+    """Conditions for a number of fields.
 
     Parameters
     ----------
-    out_dir
-        Created if need be.
     n_fields
         How many.
     classes
@@ -590,22 +611,11 @@ def write_fields(
     overrides
         Settings to hold fixed, by the names of `FieldSettings`; ``microscope`` and ``scan`` may
         be dictionaries of some of their own settings.
-    progress, stop
-        Called between fields.
     draw
         Draws the conditions of a field.
-    device
-        See `simulate_field`.
-
-    Returns
-    -------
-    Path
-        The truth table.
 
     Raises
     ------
-    DependencyError
-        If ASE is not installed.
     AtomicityError
         If a class or a setting is not known.
     """
@@ -614,25 +624,7 @@ def write_fields(
         drawn = draw(classes, np.random.default_rng(field_seed))
         settings = override(drawn, overrides or {})
         recipe.fields[f"field_{index:04d}.tif"] = (int(field_seed), settings)
-    return write_recipe(out_dir, recipe, progress, stop, device)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides a number of fields; what ``settings.json`` holds.
-
-    Parameters
-    ----------
-    classes, seed, isomers_per_class
-        Of the library of isomers.
-    fields
-        Name → seed and settings.
-    """
-
-    classes: tuple[str, ...]
-    seed: int
-    isomers_per_class: int
-    fields: dict[str, tuple[int, FieldSettings]]
+    return recipe
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -708,7 +700,18 @@ def write_recipe(
     stop: Stop | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Simulate the fields of a recipe into a folder, with truth and settings as `write_fields`.
+    """Simulate into a folder: the images of a recipe, ``truth.csv`` and ``settings.json``.
+
+    Parameters
+    ----------
+    out_dir
+        Created if need be.
+    recipe
+        From `draw_recipe` or `read_recipe`.
+    progress, stop
+        Called between fields.
+    device
+        See `simulate_field`.
 
     Returns
     -------

@@ -1,0 +1,59 @@
+"""`atomicity simulate`: what is asked for is made, and can be made again."""
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from napari_atomicity.cli import app
+
+SMALL = ("--fields", 1, "--isomers", 1, "--size-px", 128, "--pixel-size-nm", 0.08, "--seed", 4)
+
+
+def simulate(*arguments):
+    pytest.importorskip("ase", reason="the extra 'simulation' is not installed")
+    return CliRunner().invoke(app, ["simulate", *map(str, arguments)])
+
+
+def test_settings_make_the_same_files_again(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    done = simulate(
+        "--out", first, *SMALL, "--classes", "Au9,Au7Pd3", "--aggregates", 1, "--demanding",
+        "--contamination", 0.3, "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    summary = json.loads(done.stdout)
+    assert (summary["images"], summary["classes"]) == (1, ["Au9", "Au7Pd3"])
+    field = json.loads((first / "settings.json").read_text())["fields"]["field_0000.tif"]
+    assert (field["aggregates"], field["contamination"]) == (1, 0.3)
+    assert set(pd.read_csv(first / "truth.csv")["label"]) == {"aggregate"}
+    done = simulate("--out", again, "--settings", first / "settings.json", "--device", "auto")
+    assert done.exit_code == 0
+    assert "1 images" in done.stderr
+    for name in ("truth.csv", "settings.json"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--settings", "nowhere.json"], 1),
+        (["--classes", "Pt9,Xx9"], 1),
+        (["--aggregates", "2"], 2),
+        (["--device", "abacus"], 2),
+    ],
+)
+def test_what_cannot_be_made_is_said(tmp_path, arguments, status):
+    done = simulate("--out", tmp_path / "none", *SMALL[:2] if status == 2 else (), *arguments)
+    assert done.exit_code == status
+    assert done.stdout == ""
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_file_and_options_are_not_mixed(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"classes": ["Pt9"], "fields": {}}))
+    done = simulate("--out", tmp_path / "none", "--settings", path, "--seed", 3)
+    assert done.exit_code == 2
+    assert "--seed" in done.stderr
