@@ -609,8 +609,8 @@ def draw(averages: Averages, *, normalised: bool = False) -> Figure:
             average = averages.get(label, channels[0], "patch")
             n = 0 if average is None else average.clusters
             axes.set_title(f"{label} (n = {n})", color="black", fontweight="bold")
-        for axes, channel in zip(below.subplots(1, len(channels), squeeze=False)[0], channels,
-                                 strict=True):  # fmt: skip
+        charts = below.subplots(1, len(channels), squeeze=False, sharey=True)[0]
+        for axes, channel in zip(charts, channels, strict=True):
             for label in labels:
                 average = averages.get(label, channel)
                 if average is not None and average.clusters:

@@ -1,4 +1,4 @@
-"""The Explain dock: the right pictures of the right cluster, in register."""
+"""The Explain dock: the right pictures of the right cluster, in register; class averages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import weakref
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLabel
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.errors import ModelError
+from napari_atomicity.palette import colour_of
+from napari_atomicity.table import conform
+from napari_atomicity.widgets import averages as averages_page
 from napari_atomicity.widgets import explain as docks
+from napari_atomicity.widgets.averages import ALL_IMAGES, IN_NM
 from napari_atomicity.widgets.binding import session_of
 from napari_atomicity.widgets.explain import (
     NOT_CLASSIFIED,
@@ -33,6 +39,8 @@ from napari_atomicity.widgets.patchview import (
     grey,
     scale_bar_nm,
 )
+from napari_atomicity.widgets.profiles import Line, ProfileChart
+from napari_atomicity.widgets.profiles import in_words as tile_in_words
 
 
 @pytest.fixture
@@ -351,3 +359,190 @@ def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, session, qtb
         dock.deleteLater()
     assert len(session.selection_changed) == before - 1
     session.select([("field", 1)])
+
+
+# ---- class averages
+@pytest.fixture
+def averaged(qtbot, viewer, settle):
+    """Wait until the averages of a dock are those of what is there."""
+
+    def wait(dock):
+        qtbot.waitUntil(lambda: dock.averages.settled, timeout=20_000)
+        settle(viewer)
+
+    return wait
+
+
+@pytest.fixture
+def averages(dock, averaged):
+    dock.pages.setCurrentIndex(1)
+    page = dock.averages
+    averaged(dock)
+    assert page.averages is not None
+    return page
+
+
+def test_class_averages_follow_the_image(averages, session, dock, averaged):
+    assert averages.averages.labels == CLASSES
+    assert "40 clusters averaged" in averages.note.text()
+    rows = averages.grid.cells()
+    assert [[a.label for a in row] for row in rows] == [CLASSES] * 4
+    assert [(row[0].quantity, row[0].channel) for row in rows] == [
+        ("patch", "raw"), ("patch", "LCN"), ("class map", "raw"), ("class map", "LCN")
+    ]  # fmt: skip
+    # The made-up maps: raw in the middle, LCN along the outline.
+    for label in CLASSES:
+        assert averages.averages.get(label, "raw").balance.value > 0.3
+        assert averages.averages.get(label, "LCN").balance.value < -0.3
+    session.set_analysis(made_up(10, name="other"))
+    session.current = "other"
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 2
+    averages.scope_combo.setCurrentText(ALL_IMAGES)
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 10
+
+
+def test_class_averages_follow_labels(averages, session, dock, averaged):
+    session.relabel([("field", 1)], "Pt70")  # was Pt19
+    averaged(dock)
+    out = averages.averages
+    assert out.get("Pt19", "raw").clusters == 7
+    assert out.get("Pt70", "raw", "patch").clusters == 9
+    assert out.get("Pt70", "raw").clusters == 8, "the map is still of Pt19"
+    assert "1 corrected" in averages.note.text()
+    session.undo()
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 8
+
+
+def test_class_averages_in_nm_and_to_their_own_maximum(averages, dock, averaged):
+    assert averages.averages.unit == "radius"
+    together = [chart.top for chart in averages.charts]
+    assert len(set(together)) == 1, "channels can be compared"
+    averages.own_scale.setChecked(True)
+    for chart in averages.charts:
+        assert chart.top == 1
+        assert [np.nanmax(line.mean) for line in chart.lines] == pytest.approx([1] * 5)
+    averages.unit_combo.setCurrentText(IN_NM)
+    averaged(dock)
+    assert averages.averages.unit == "nm"
+    assert averages.charts[0].lines[0].r[-1] == pytest.approx(1.4, abs=0.05)
+
+
+def test_class_averages_are_computed_only_when_they_are_seen(dock, session, averaged):
+    averaged(dock)
+    assert dock.averages.averages is None
+    dock.pages.setCurrentIndex(1)
+    averaged(dock)
+    first = dock.averages.averages
+    assert first is not None
+    dock.pages.setCurrentIndex(0)
+    session.relabel([("field", 1)], "Pt70")
+    averaged(dock)
+    assert dock.averages.averages is first
+    dock.pages.setCurrentIndex(1)
+    averaged(dock)
+    assert dock.averages.averages is not first
+
+
+@pytest.mark.parametrize("width", [300, 360, 900])
+def test_class_averages_fit_and_are_painted(dock, averages, width):
+    dock.resize(width, 700)
+    picture = averages.grid.grab().toImage()
+    ratio = picture.devicePixelRatio()
+    boxes = averages.grid.boxes()
+    for row in boxes:
+        for box in row:
+            assert averages.grid.rect().toRectF().contains(box)
+            assert box.width() > 35
+    colour = picture.pixelColor((boxes[2][0].center() * ratio).toPoint())
+    assert colour.hsvSaturation() > 40 and colour.lightness() > 100
+    patch = picture.pixelColor((boxes[0][4].center() * ratio).toPoint())
+    assert patch.hsvSaturation() < 10 and patch.lightness() > 150
+    for chart in averages.charts:
+        assert chart.mapTo(dock, chart.rect().topRight()).x() <= width
+
+
+def test_a_profile_is_painted_at_its_height(qtbot):
+    chart = ProfileChart()
+    qtbot.addWidget(chart)
+    r = np.linspace(0, 1.75, 36)
+    heights = {"Pt19": 0.75, "Pt70": 0.25}
+    lines = [
+        Line(name, colour_of(name, CLASSES), "disc", r, np.full(36, y), np.zeros(36))
+        for name, y in heights.items()
+    ]
+    chart.show_lines("raw", lines, "radius", 1.0)
+    chart.resize(240, 180)
+    image = chart.grab().toImage()
+    found = {}
+    for name in heights:
+        wanted = QColor(colour_of(name, CLASSES))
+        where = [
+            y
+            for y in range(image.height())
+            for x in range(image.width())
+            if image.pixelColor(x, y).rgb() == wanted.rgb()
+        ]
+        found[name] = np.median(where)
+    axis = image.height()  # the scale begins above the words below
+    assert found["Pt19"] < found["Pt70"] < axis
+    # From 0.25 to 0.75 is half of the scale, which is most of the height.
+    assert 0.25 * axis < found["Pt70"] - found["Pt19"] < 0.5 * axis
+
+
+def test_a_tile_says_what_it_shows(averages):
+    out = averages.averages
+    words = tile_in_words(out.get("Pt41", "LCN"))
+    assert "Pt41" in words and "8 clusters" in words
+    assert f"{out.get('Pt41', 'LCN').balance.value:+.2f}" in words
+    assert "outline" not in tile_in_words(out.get("Pt41", "LCN", "patch"))
+
+
+def test_why_there_are_no_class_averages(dock, session, averaged):
+    dock.pages.setCurrentIndex(1)
+    page = dock.averages
+    analysis = session.analysis("field")
+
+    def said_when(analysis):
+        session.set_analysis(analysis)
+        averaged(dock)
+        assert not page.grid.isVisible() and not page.save_button.isVisible()
+        return page.note.text()
+
+    assert said_when(replace(analysis, patches={}, class_maps={})) == averages_page.NO_PATCHES
+    none = conform(analysis.table.drop(columns=[f"p_{c}" for c in CLASSES]), [])
+    assert said_when(replace(analysis, table=none)) == averages_page.NOT_CLASSIFIED
+    cut = replace(analysis, table=analysis.table.assign(touches_border=True))
+    assert "40 cut by the border" in said_when(cut)
+    session.remove_clusters("field", range(1, 41))
+    averaged(dock)
+    assert page.note.text() == averages_page.NO_CLUSTERS
+    session.set_analysis(analysis)
+    averaged(dock)
+    assert page.grid.isVisible() and page.save_button.isVisible()
+
+
+def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatch):
+    def ask(name, kind):
+        monkeypatch.setattr(
+            averages_page.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), kind)
+        )
+
+    ask("picture", "SVG drawing (*.svg)")
+    averages.export_picture()
+    averaged(dock)
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+    ask("profiles.csv", "")
+    averages.export_profiles()
+    profiles = pd.read_csv(tmp_path / "profiles.csv")
+    assert set(profiles["class"]) == set(CLASSES)
+    ask("balance.csv", "")
+    averages.export_balances()
+    found = pd.read_csv(tmp_path / "balance.csv").set_index(["class", "channel", "quantity"])
+    b = averages.averages.get("Pt55", "LCN").balance
+    assert found.loc[("Pt55", "LCN", "class map"), "high"] == pytest.approx(b.high)
+    ask("", "")
+    averages.export_profiles()  # cancelled
+    assert len(list(tmp_path.glob("*.*"))) == 3

@@ -1,4 +1,4 @@
-"""The Explain dock: why a cluster is said to be what it is."""
+"""The Explain dock: why a cluster is said to be what it is, and what a class is known by."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTabWidget,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -30,6 +31,7 @@ from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop, check, report
 from ..session import Key, take_rows
 from ..table import UNKNOWN, classes_of
+from .averages import ClassAverages
 from .bars import Bar, BarChart
 from .binding import session_of
 from .following import follow
@@ -161,7 +163,7 @@ def verdict(row: pd.Series) -> str:
 
 
 class Explain(QWidget):
-    """Patches, class maps and probabilities of the first selected cluster."""
+    """Patches, class maps and probabilities of the first selected cluster; class averages."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -174,6 +176,7 @@ class Explain(QWidget):
         follow(self, session.selection_changed, self._on_selection)
         follow(self, session.analysis_changed, self._on_analysis)
         follow(self, session.current_changed, self._on_current)
+        follow(self, session.images_changed, self.averages.later)
         follow(self, session.explained_class_changed, self._on_class)
         self._fill_classes()
         self._on_selection()
@@ -250,10 +253,24 @@ class Explain(QWidget):
         scroll.setWidget(inside)
         scroll.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        cluster = QWidget()
+        of_cluster = QVBoxLayout(cluster)
+        of_cluster.setContentsMargins(0, 4, 0, 0)
+        of_cluster.addLayout(top)
+        of_cluster.addWidget(scroll, 1)
+        self.averages = ClassAverages(self.session)
+        self.pages = QTabWidget()
+        self.pages.setDocumentMode(True)
+        self.pages.tabBar().setDrawBase(False)
+        self.pages.addTab(cluster, "Cluster")
+        self.pages.addTab(self.averages, "Class averages")
+        self.pages.setTabToolTip(0, "Why the selected cluster is said to be what it is.")
+        self.pages.setTabToolTip(
+            1, "Average patches and class maps of every class: where the network looks."
+        )
         outer = QVBoxLayout(self)
-        outer.setContentsMargins(6, 6, 2, 2)
-        outer.addLayout(top)
-        outer.addWidget(scroll, 1)
+        outer.setContentsMargins(6, 2, 2, 2)
+        outer.addWidget(self.pages)
 
     @staticmethod
     def _arrow(arrow: Qt.ArrowType, name: str) -> QToolButton:
@@ -277,11 +294,13 @@ class Explain(QWidget):
         self._refresh()
 
     def _on_analysis(self, image: str) -> None:
+        self.averages.later()
         self._fill_classes()
         if self._shown is None or self._shown[0] == image:
             self._refresh()
 
     def _on_current(self, *_: object) -> None:
+        self.averages.later()
         self._refresh()
 
     def _on_class(self, *_: object) -> None:
