@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from .. import table as tables
-from ..errors import AtomicityError, ReadError
+from ..errors import AtomicityError, ReadError, TableError
+from ..statistics.reference import normalised
 from .files import replacing
 
 
@@ -76,6 +77,29 @@ def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     return table
 
 
+def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read reference ratios: columns class, fraction and, where they are not of all, scope.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``scope, class, fraction``; fractions sum to 1 in each scope: see
+        `statistics.reference`.
+
+    Raises
+    ------
+    ReadError
+        If the file is missing or not such a file.
+    TableError
+        If it is no reference.
+    """
+    path = Path(path)
+    try:
+        return normalised(read_table(path))
+    except TableError as error:
+        raise TableError(error.what, path, error.advice) from None
+
+
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read any table by its suffix; columns that hold text in a cluster table stay text.
 
@@ -99,7 +123,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ReadError(f"this is no {path.suffix[1:]} table ({reason})", path) from error
 
 
-_TEXT = ("scope", "class", "method", "sample", *(
+_TEXT = ("scope", "class", "method", "note", "sample", *(
     name for name, dtype in tables.columns().items() if dtype == "object"
 ))  # fmt: skip
 
@@ -118,7 +142,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
-    return pd.read_excel(path, dtype=dict.fromkeys(_TEXT, str), engine="openpyxl")
+    table = pd.read_excel(path, dtype=dict.fromkeys(_TEXT, str), engine="openpyxl")
+    # An empty cell of text is the empty text that was written.
+    return table.fillna({name: "" for name in table.columns if name in _TEXT})
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
