@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 import typer
-from click.core import ParameterSource
 
 from . import __version__
 from .errors import AtomicityError, Cancelled, ModelError
@@ -408,14 +407,11 @@ def simulate(
 
     if settings is not None:
         recipe = read_recipe(settings)
-        given = [
-            name for name in context.params
-            if name not in ("out", "settings", "device", "as_json")
-            and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        ]  # fmt: skip
-        if given:
-            names = ", ".join("--" + n.replace("_", "-") for n in given)
-            raise typer.BadParameter(f"{names} and --settings can't be given together")
+        for name in context.params.keys() - {"out", "settings", "device", "as_json"}:
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                option = "--" + name.replace("_", "-")
+                raise typer.BadParameter(f"the file decides what {option} would; give one of both")
     else:
         overrides: dict[str, Any] = {
             "shape_px": size_px and (size_px, size_px),
