@@ -122,6 +122,21 @@ def test_the_interval_covers_the_truth():
     assert 50 <= hits <= 60
 
 
+def test_what_two_channels_share_cancels_in_their_difference():
+    rng = np.random.default_rng(3)
+    image = np.arange(80) % 8
+    shared = rng.gamma(3, 0.5, (8, 1))[image] * np.array([[1.0, 0.0]]) + [[0.2, 0.5]]
+    first = shared + rng.normal(0, 0.01, (80, 2))
+    second = shared + [[0.0, 0.1]] + rng.normal(0, 0.01, (80, 2))
+    between = ex.balance_between(first, second, image)
+    one, other = ex.balance(first, image), ex.balance(second, image)
+    assert between.value == pytest.approx(one.value - other.value)
+    assert one.low < other.high, "the intervals overlap"
+    assert 0 < between.low < between.value < between.high
+    assert ex.balance_between(first, first, image) == ex.Balance(0.0, 0.0, 0.0)
+    assert np.isnan(ex.balance_between(np.empty((0, 2)), np.empty((0, 2)), np.empty(0)).value)
+
+
 def test_a_balance_of_little_or_nothing():
     nothing = ex.balance(np.empty((0, 2)), np.empty(0))
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()

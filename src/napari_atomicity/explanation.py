@@ -307,18 +307,65 @@ def balance(
     value = float(_difference(values.mean(axis=0)))
     if len(values) == 1:
         return Balance(value)
+    return Balance(
+        value, *_interval(_difference(_resampled(values, image, n_bootstrap, seed)), level)
+    )
+
+
+def balance_between(
+    first: np.ndarray,
+    second: np.ndarray,
+    image: np.ndarray,
+    level: float = 0.95,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Balance:
+    """By how much the balance of one quantity exceeds that of another in the same clusters.
+
+    Both are resampled together, so what clusters and images have in common cancels: two intervals
+    that overlap may still differ for certain.
+
+    Parameters
+    ----------
+    first, second
+        (N, 2) each, from `centre_and_outline`, of the same clusters.
+    image, level, n_bootstrap, seed
+        As in `balance`.
+    """
+    values = np.concatenate([first, second], axis=1)
+    finite = np.isfinite(values).all(axis=1)
+    values, image = values[finite], np.asarray(image)[finite]
+
+    def between(of: np.ndarray) -> np.ndarray:
+        return np.asarray(_difference(of[..., :2]) - _difference(of[..., 2:]))
+
+    if not len(values):
+        return Balance()
+    value = float(between(values.mean(axis=0)))
+    if len(values) == 1:
+        return Balance(value)
+    return Balance(value, *_interval(between(_resampled(values, image, n_bootstrap, seed)), level))
+
+
+def _resampled(values: np.ndarray, image: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Sums (B, K) of values (N, K) over resampled images and, within them, clusters."""
     rng = np.random.default_rng(seed)
     names, of = np.unique(image.astype(str), return_inverse=True)
     copies = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)
-    sums = np.zeros((n_bootstrap, 2))
+    sums = np.zeros((n_bootstrap, values.shape[1]))
     for i, times in enumerate(copies.T):
         own = values[of == i]
         sums += rng.multinomial(times * len(own), np.full(len(own), 1 / len(own))) @ own
+    return sums
+
+
+def _interval(resampled: np.ndarray, level: float) -> tuple[float, float]:
+    finite = resampled[np.isfinite(resampled)]
+    if not len(finite):
+        return np.nan, np.nan
     tail = 100 * (1 - level) / 2
-    resampled = _difference(sums)
-    resampled = resampled[np.isfinite(resampled)]
-    low, high = np.percentile(resampled, (tail, 100 - tail)) if len(resampled) else (np.nan, np.nan)
-    return Balance(value, float(low), float(high))
+    low, high = np.percentile(finite, (tail, 100 - tail))
+    return float(low), float(high)
 
 
 def _difference(centre_outline: np.ndarray) -> np.ndarray:
@@ -673,7 +720,11 @@ def outline_radius(averages: Averages, average: Average) -> float:
 
 
 def write_picture(
-    averages: Averages, path: str | os.PathLike[str], *, normalised: bool = False
+    averages: Averages,
+    path: str | os.PathLike[str],
+    *,
+    normalised: bool = False,
+    dpi: float = 110,
 ) -> Path:
     """Write the figure of `draw`, as PNG or SVG by the suffix, whole or not at all.
 
@@ -688,6 +739,6 @@ def write_picture(
     kind = path.suffix.lower().lstrip(".") or "png"
     with replacing(path) as temporary:
         draw(averages, normalised=normalised).savefig(
-            temporary, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None
+            temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
         )
     return path
