@@ -1,5 +1,6 @@
 """The command line as a script sees it: status, standard output, standard error."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 
 import napari_atomicity
 from napari_atomicity import cli, display, runs
-from napari_atomicity.errors import DependencyError, ModelError
+from napari_atomicity.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios import CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.reference import compare, parse_reference
 from support import synthetic_analysis
 
 
@@ -67,6 +69,40 @@ def test_done_is_0_and_says_nothing_on_standard_output(ends):
     assert (request.umap, request.detection.threshold, request.pixel_size_nm) == (False, 7.0, None)
 
 
+def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
+    asked = ends([GOOD])
+    analysis = synthetic_analysis()
+    table = analysis.table.assign(conditions_differ=True)
+    analyse_images = runs.analyse_images
+
+    def compared(*args, **kwargs):
+        known = parse_reference("Pt19:Pt70 = 1:3")
+        run = analyse_images(*args, **kwargs)
+        return dataclasses.replace(
+            run, ratios=class_ratios(table), comparison=compare(table, known)
+        )
+
+    monkeypatch.setattr(runs, "analyse_images", compared)
+    result = atomicity(
+        "analyse", "a.tif", "--out", "o", "--ratios", "em", "--reference", "r.csv", "--json"
+    )
+    assert result.exit_code == 0
+    request = asked[0][2]
+    assert (request.ratios, request.reference) == ("em", "r.csv")
+    assert f"\nnote: {CONDITIONS_DIFFER}\n" in result.stderr
+    summary = json.loads(result.stdout)["reference"]
+    assert f"R² {summary['r2']:.3f}, mean absolute error" in result.stderr
+    assert summary["table"][0]["reference"] == 0.25
+
+
+@pytest.mark.parametrize("kind", [ReadError, TableError])
+def test_a_reference_that_makes_no_sense_is_2(ends, kind):
+    ends(error=kind("the reference is empty", "r.csv"))
+    result = atomicity("analyse", "a.tif", "--out", "o", "--reference", "r.csv")
+    assert result.exit_code == 2
+    assert result.stderr == "atomicity: r.csv: the reference is empty.\n"
+
+
 def test_a_failed_image_is_1_and_named_once(ends):
     ends([GOOD, BAD])
     result = atomicity("analyse", "a.tif", "b.tif", "--out", "o", "--json")
@@ -98,6 +134,7 @@ def test_ctrl_c_before_the_first_image_is_130(ends):
         ("analyse", "a.tif", "--out", "o", "--pixel-size-nm", "-1"),
         ("analyse", "a.tif", "--out", "o", "--pixel-size-nm", "wide"),
         ("analyse", "a.tif", "--out", "o", "--device", "tpu"),
+        ("analyse", "a.tif", "--out", "o", "--ratios", "magic"),
         ("analyse", "a.tif", "--out", "o", "--diameter-min-nm", "5"),
         ("evaluate", "one.csv"),
         ("nonsense",),

@@ -10,10 +10,11 @@ import pytest
 import tifffile
 
 from napari_atomicity import runs
-from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
+from napari_atomicity.errors import AtomicityError, Cancelled, ModelError, ReadError, TableError
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.runs import Request, analyse_images
+from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 FILES = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.json"}
@@ -168,3 +169,88 @@ def test_progress_names_the_image(tmp_path, image):
     told = []
     analyse_images([image("a.tif")], tmp_path / "out", progress=lambda *args: told.append(args))
     assert (1, 2, "[1/1] a.tif: Half-way") in told
+
+
+@pytest.fixture
+def calibrated(monkeypatch):
+    """The model knows its confusion and classified the clusters itself."""
+    n = len(CLASSES)
+    confusion = tuple(tuple(90 if i == j else 3 for j in range(n)) for i in range(n))
+    card = ModelCard("fake", CLASSES, confusion=confusion, sha256="0" * 64)
+    monkeypatch.setattr(FakeClassifier, "card", card)
+    analyse = runs.analyse
+
+    def by_this_model(*args, **kwargs):
+        made = analyse(*args, **kwargs)
+        return replace(made, table=made.table.assign(model_id=card.model_id))
+
+    monkeypatch.setattr(runs, "analyse", by_this_model)
+
+
+def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
+    paths = [image("a.tif"), image("b.tif")]
+    run = analyse_images(paths, tmp_path / "out", Request(ratios="confusion", umap=False))
+    written = read_table(tmp_path / "out" / "ratios.csv")
+    assert written["method"].str.startswith("adjusted by the confusion matrix of fake").all()
+    counted = class_ratios(run.table)
+    assert not np.allclose(written["fraction"], counted["fraction"], atol=0.01)
+    assert list(written["count"]) == list(counted["count"])
+    assert list(written["note"]) == [""] * len(written)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "shares are adjusted for wrong ones" in report
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["parameters"]["ratios"] == "confusion"
+
+
+def test_ratios_that_the_model_does_not_serve_are_refused_before_the_work(tmp_path, image):
+    with pytest.raises(ModelError, match="fake holds no replicates of its calibration"):
+        analyse_images(
+            [image("a.tif")],
+            tmp_path / "out",
+            Request(ratios="em"),
+            on_outcome=lambda *_: pytest.fail("an image was analysed"),
+        )
+
+
+def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
+    known = tmp_path / "known.csv"
+    known.write_text("scope,class,fraction\n[ab].tif,Pt19,50\n[ab].tif,Pt70,50\nz.tif,Pt30,1\n")
+    paths = [image("a.tif"), image("b.tif"), image("z.tif", calibrated=False)]
+    out = tmp_path / "out"
+    run = analyse_images(paths, out, Request(reference=str(known)))
+    assert {path.name for path in out.iterdir()} == FILES | {"reference.json"}
+    said = json.loads((out / "reference.json").read_text())
+    assert said["not_compared"] == ["z.tif"]
+    pooled = class_ratios(run.table, scope="all")
+    assert [row["fraction"] for row in said["table"]] == pytest.approx(list(pooled["fraction"]))
+    assert [row["reference"] for row in said["table"]] == [0.5, 0, 0, 0, 0.5]
+    assert run.summary()["reference"]["r2"] == said["r2"] is not None
+    report = (out / "report.html").read_text()
+    assert "Beside the reference" in report and "Nothing was counted in z.tif" in report
+    assert {path.name for path in run.files} == FILES | {"reference.json"}
+    # That of an earlier run would seem to be of this one.
+    analyse_images(paths[:1], out)
+    assert {path.name for path in out.iterdir()} == FILES
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (None, ReadError, "no such file"),
+        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image is called so"),
+        ("class,fraction\nPt20,1\n", TableError, "names Pt20"),
+    ],
+)
+def test_a_reference_that_makes_no_sense_is_refused_before_the_work(
+    tmp_path, image, text, error, words
+):
+    known = tmp_path / "known.csv"
+    if text is not None:
+        known.write_text(text)
+    with pytest.raises(error, match=words):
+        analyse_images(
+            [image("a.tif")],
+            tmp_path / "out",
+            Request(reference=str(known)),
+            on_outcome=lambda *_: pytest.fail("an image was analysed"),
+        )

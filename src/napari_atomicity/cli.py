@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, 
 import typer
 
 from . import __version__
-from .errors import AtomicityError, Cancelled, ModelError
+from .errors import AtomicityError, Cancelled, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
     from .analysis import Analysis
@@ -182,6 +182,17 @@ def analyse(
     diameter_max_nm: Annotated[
         float | None, typer.Option(min=0, help="Largest cluster looked for.")
     ] = None,
+    ratios: Annotated[
+        Literal["counted", "confusion", "em"],
+        typer.Option(
+            help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
+            "expectation-maximisation."
+        ),
+    ] = "counted",
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Known ratios to compare with: columns class, fraction and scope."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the clusters in images, say how many atoms each holds, and count the classes."""
@@ -197,7 +208,17 @@ def analyse(
         detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
-    run, _ = _run(images, out, Request(model, device, pixel_size_nm, umap, detection))
+    request = Request(
+        model,
+        device,
+        pixel_size_nm,
+        umap,
+        detection,
+        ratios=ratios,
+        reference=None if reference is None else str(reference),
+    )
+    run, _ = _run(images, out, request)
+    _tell_ratios(run)
     if as_json:
         _print_json(run.summary())
     _leave(run, out)
@@ -217,9 +238,24 @@ def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis
     with _Narrator() as narrator:
         try:
             run = analyse_images(images, out, request, narrator.progress, on_outcome=on_outcome)
-        except ModelError as error:  # as the command stands, no image can be analysed
+        except (ModelError, ReadError, TableError) as error:
+            # as the command stands, no image can be analysed or compared
             _fail(str(error), 2)
     return run, last[0] if last else None
+
+
+def _tell_ratios(run: Run) -> None:
+    """Say what the ratios over all images are worth."""
+    from .statistics.ratios import ALL
+
+    for note in dict.fromkeys(run.ratios.loc[run.ratios["scope"] == ALL, "note"]):
+        if note:
+            _say(f"note: {note}")
+    if run.comparison is None or run.comparison.mean_absolute_error is None:
+        return
+    r2, error = run.comparison.r2, run.comparison.mean_absolute_error
+    said = run.comparison.why_no_r2 if r2 is None else f"{r2:.3f}"
+    _say(f"beside the reference: R² {said}, mean absolute error {error:.3f}")
 
 
 def _leave(run: Run, out: Path) -> None:

@@ -23,10 +23,11 @@ from .io.files import write_json
 from .io.images import find_images, load, unique_names
 from .io.provenance import Outcome, now, run_record
 from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
-from .io.tables import concatenate, write_clusters, write_ratios
+from .io.tables import concatenate, read_reference, write_clusters, write_ratios
 from .model.classifier import Classifier, load_classifier
 from .progress import Progress, Stop, check, report
-from .statistics.ratios import class_ratios
+from .statistics.ratios import class_ratios, refuse_unavailable
+from .statistics.reference import Comparison, check_reference, compare
 from .table import empty
 
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
@@ -48,6 +49,10 @@ class Request:
         Whether to place the clusters in the model's map.
     detection
         Settings in nm and in units of the noise.
+    ratios
+        How ratios are found, a name in `statistics.prevalence.METHODS`.
+    reference
+        Table of reference ratios to set beside those that are found: see `statistics.reference`.
     """
 
     model: str = "default"
@@ -55,17 +60,21 @@ class Request:
     pixel_size_nm: float | None = None
     umap: bool = True
     detection: DetectionSettings = field(default_factory=DetectionSettings)
+    ratios: str = "counted"
+    reference: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What came of it: the table and ratios of all images, an outcome for each, files written."""
+    """What came of it: the table and ratios of all images, an outcome for each, files written;
+    and how the ratios compare with a reference, if there was one."""
 
     table: pd.DataFrame
     ratios: pd.DataFrame
     outcomes: list[Outcome]
     files: list[Path]
     interrupted: bool
+    comparison: Comparison | None = None
 
     @property
     def failed(self) -> list[Outcome]:
@@ -91,6 +100,7 @@ class Run:
                 for outcome in self.outcomes
             ],
             "ratios": self.ratios.to_dict("records"),
+            "reference": None if self.comparison is None else self.comparison.to_dict(),
         }
 
 
@@ -111,7 +121,8 @@ def analyse_images(
         Image files, and folders that are searched for them.
     out_dir
         Folder that gets ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``
-        and ``run.json``; those of an earlier run are replaced, each as a whole.
+        and ``run.json``, and ``reference.json`` if there is a reference; those of an earlier run
+        are replaced, each as a whole.
     request
         Model, device and settings.
     progress, stop
@@ -129,7 +140,10 @@ def analyse_images(
     Raises
     ------
     ModelError
-        If the model can't be loaded or lacks the device: before any image is read.
+        If the model can't be loaded, or lacks the device or what the ratios need: before any
+        image is read.
+    TableError
+        If the reference makes no sense for these images and this model: before as well.
     AtomicityError
         If the folder can't be made or a file can't be written.
     """
@@ -139,7 +153,12 @@ def analyse_images(
     started = now()
     report(progress, 0, 0, "Loading the model")
     classifier = load_classifier(request.model, request.device)
+    refuse_unavailable(request.ratios, classifier.card)
     inputs = _inputs(paths)
+    reference = None
+    if request.reference is not None:
+        reference = read_reference(request.reference)
+        check_reference(reference, [item.name for item in inputs], classifier.card.classes)
     small = len(inputs) > MANY_IMAGES
 
     done: list[_Result] = []
@@ -163,10 +182,17 @@ def analyse_images(
     report(progress, 0, 0, "Writing tables and report")
     nothing = empty(classifier.card.classes)
     table = concatenate([nothing, *(r.table for r in done if r.table is not None)])
-    ratios = class_ratios(table, images=[o.image for o in outcomes if o.status == "done"])
+    analysed = [o.image for o in outcomes if o.status == "done"]
+    method: dict[str, Any] = {"method": request.ratios, "card": classifier.card}
+    ratios = class_ratios(table, images=analysed, **method)
+    comparison = None
+    if reference is not None:
+        # Images that failed are named, so that their scope has nothing rather than being unknown.
+        comparison = compare(table, reference, [o.image for o in outcomes], **method)
     sections = [result.section for result in done if result.section is not None]
     # The record comes last: where it lies, the rest lies too.
-    files = [out_dir / name for name in (*TABLES, "report.html", "run.json")]
+    names = [*TABLES, "report.html", *(["reference.json"] if comparison else []), "run.json"]
+    files = [out_dir / name for name in names]
     record = run_record(
         outcomes,
         started=started,
@@ -181,9 +207,13 @@ def analyse_images(
     write_clusters(table, files[0])
     write_clusters(table, files[1])
     write_ratios(ratios, files[2])
-    write_report(files[3], sections, table, ratios, record)
-    write_json(files[4], record)
-    return Run(table, ratios, outcomes, files, interrupted)
+    write_report(files[3], sections, table, ratios, record, comparison)
+    if comparison is not None:
+        write_json(out_dir / "reference.json", comparison.to_dict())
+    else:  # one of an earlier run would seem to be of this
+        (out_dir / "reference.json").unlink(missing_ok=True)
+    write_json(files[-1], record)
+    return Run(table, ratios, outcomes, files, interrupted, comparison)
 
 
 @dataclass(frozen=True)
@@ -284,7 +314,7 @@ def _one(
             warnings=warnings(analysis.table),
         )
         report(progress, 0, 0, "Drawing")
-        section = image_section(analysis, outcome, small)
+        section = image_section(analysis, outcome, small, request.ratios, classifier.card)
     except Cancelled:
         raise
     except AtomicityError as error:

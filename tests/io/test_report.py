@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_atomicity.io.figures import glyph, interval_bar, overview, patch_strip, to_8_bit
+from napari_atomicity.io.figures import (
+    glyph,
+    interval_bar,
+    overview,
+    parity,
+    patch_strip,
+    to_8_bit,
+)
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.report import image_section, warnings, write_report
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.palette import symbols
 from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.reference import compare, parse_reference
 from support import CLASSES, synthetic_analysis
 
 
@@ -43,7 +51,7 @@ class Checker(HTMLParser):
         self.text.append(data)
 
 
-def written(tmp_path, analyses, failures=(), **record_options):
+def written(tmp_path, analyses, failures=(), reference=None, **record_options):
     outcomes, sections = [], []
     for analysis in analyses:
         outcome = Outcome(
@@ -71,6 +79,7 @@ def written(tmp_path, analyses, failures=(), **record_options):
         table,
         class_ratios(table, images=[o.image for o in outcomes]),
         record,
+        None if reference is None else compare(table, reference),
     )
     html = path.read_text(encoding="utf-8")
     checker = Checker()
@@ -182,3 +191,49 @@ def test_the_environment_names_versions_and_nobody():
     known = environment()
     assert known["packages"]["numpy"] == np.__version__
     assert not any("/" in str(value) for value in known["packages"].values())
+
+
+def test_the_reference_stands_beside_what_was_found(tmp_path):
+    analyses = [synthetic_analysis(30, name=f"{i}.tif", seed=i) for i in range(2)]
+    line = "Pt19:Pt30:Pt41:Pt55:Pt70 = 96:1:1:1:1"
+    html, text = written(tmp_path, analyses, reference=parse_reference(line))
+    table = concatenate([a.table for a in analyses])
+    found = compare(table, parse_reference(line))
+    assert f"{found.r2:.3f} R²" in text and "of 5 references lie in their intervals" in text
+    assert f"Pt19 {100 * found.bias_per_class['Pt19']:+.1f}" in text
+    assert html.count('class="number missed"') == (~found.covered).sum() > 0
+    assert html.count('class="parity"') == 1 and html.count('class="reference"') == 5
+    html, text = written(tmp_path, analyses)
+    assert "Beside the reference" not in text
+
+
+def test_an_undefined_r2_says_why(tmp_path):
+    reference = parse_reference("Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1")
+    _, text = written(tmp_path, [synthetic_analysis(30)], reference=reference)
+    assert "– R²: all reference fractions are equal" in text
+    _, text = written(tmp_path, [synthetic_analysis(0)], reference=reference)
+    assert "– R²: nothing was counted" in text and "Nothing was counted in all." in text
+
+
+def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
+    analysis = synthetic_analysis(30)
+    differing = replace(analysis, table=analysis.table.assign(conditions_differ=True))
+    words = "Conditions differ from the training of the model: adapt before trusting these ratios."
+    html, _ = written(tmp_path, [differing, synthetic_analysis(30, name="other.tif")])
+    assert html.count(f'<p class="warning">{words}</p>') == 2
+    assert words in warnings(differing.table) and words not in warnings(analysis.table)
+
+
+def test_a_parity_plot_holds_every_class_and_interval():
+    found = compare(synthetic_analysis(40).table, parse_reference("Pt19:Pt41 = 1:2"))
+    uri = re.search('base64,([^"]+)', parity(found.pairs, CLASSES))[1]
+    svg = base64.b64decode(uri).decode()
+    assert all(f">{name}<" in svg for name in (*CLASSES, "Reference / %"))
+    # In the plot and in its legend.
+    assert svg.count('id="LineCollection_') == 2 * len(CLASSES)
+    assert parity(found.pairs[:0], CLASSES) == ""
+
+
+def test_a_mark_of_the_reference_is_to_scale():
+    assert 'd="M50.0 0V18"' in interval_bar(0.5, 0.2, 0.8, "#123456", width=200, reference=0.25)
+    assert "reference" not in interval_bar(0.5, 0.2, 0.8, "#123456")

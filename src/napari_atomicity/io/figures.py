@@ -32,6 +32,31 @@ _GLYPHS = {
     "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
 }
 
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "atomicity",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#667085",
+    "hatch.linewidth": 0.6,
+}
+"""Of charts."""
+
+# The same as matplotlib knows them.
+_MARKERS = {
+    "disc": "o",
+    "ring": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle_up": "^",
+    "triangle_down": "v",
+    "star": "*",
+    "cross": "P",
+    "x": "X",
+}
+
 
 def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.ndarray:
     """Grey levels between two percentiles of the finite pixels; what is not finite is black."""
@@ -147,16 +172,26 @@ def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
     )  # fmt: skip
 
 
-def interval_bar(fraction: float, low: float, high: float, colour: str, width: int = 220) -> Markup:
-    """A bar for a fraction with a whisker for its interval, on a scale from 0 to 1."""
+def interval_bar(
+    fraction: float,
+    low: float,
+    high: float,
+    colour: str,
+    width: int = 220,
+    reference: float | None = None,
+) -> Markup:
+    """A bar for a fraction with a whisker for its interval and a mark for its reference, 0 to 1."""
     if not np.isfinite(fraction):
         return Markup("")
+    mark = Markup("")
+    if reference is not None:
+        mark = Markup('<path class="reference" d="M{:.1f} 0V18"/>').format(width * reference)
     return Markup(
         '<svg class="bar" viewBox="0 0 {w} 18" width="{w}" height="18" aria-hidden="true">'
         '<rect class="track" width="{w}" height="18" rx="2"/>'
-        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>'
+        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>{m}'
         '<path class="whisker" d="M{l:.1f} 9H{h:.1f}M{l:.1f} 4V14M{h:.1f} 4V14"/></svg>'
-    ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour)
+    ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour, m=mark)
 
 
 def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -> Markup:
@@ -172,17 +207,7 @@ def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -
         return Markup("")
     colour = colours(classes)
     present = [name for name in [*classes, UNKNOWN, ""] if (table["label"] == name).any()]
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "atomicity",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "#667085",
-        "hatch.linewidth": 0.6,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 2.6) if wide else (5.2, 4.4), layout="constrained")
         for axes, column, what, limits in zip(
             figure.subplots(1, 2) if wide else figure.subplots(2, 1),
@@ -203,11 +228,61 @@ def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -
             axes.set(xlabel=what, ylabel="Clusters", xlim=limits)
             axes.yaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=9)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup('<img class="chart" alt="{}" src="data:image/svg+xml;base64,{}">').format(
-        "Histograms of confidence and of diameter by class",
-        base64.b64encode(stream.getvalue()).decode(),
+        return _as_image(figure, "chart", "Histograms of confidence and of diameter by class")
+
+
+def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Markup:
+    """Fractions found against their references, with intervals, as one SVG image.
+
+    Parameters
+    ----------
+    pairs
+        From `statistics.reference.Comparison`.
+    classes
+        All classes, in order.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    if not len(pairs):
+        return Markup("")
+    colour, symbol = colours(classes), symbols(classes)
+    # Classes with the same reference would hide each other.
+    order = pairs["class"].map({name: i for i, name in enumerate(classes)})
+    aside = 0.8 * (order - order.mean())
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        top = 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
+        axes.plot([0, top], [0, top], color="#667085", linewidth=1, zorder=0)
+        for name, rows in pairs.groupby("class", sort=False):
+            found = 100 * rows["fraction"]
+            axes.errorbar(
+                100 * rows["reference"] + aside[rows.index],
+                found,
+                yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
+                fmt=_MARKERS[symbol[str(name)]],
+                color=colour[str(name)],
+                markeredgecolor="#1d2433",
+                markeredgewidth=0.5,
+                ecolor="#1d2433",
+                elinewidth=0.8,
+                capsize=2,
+                label=str(name),
+            )
+        axes.set(
+            xlabel="Reference / %", ylabel="Found / %", xlim=(-0.03 * top, 1.03 * top),
+            ylim=(-0.03 * top, 1.03 * top), aspect="equal",
+        )  # fmt: skip
+        axes.legend(frameon=False, fontsize=9)
+        return _as_image(figure, "parity", "Fractions found against their references")
+
+
+def _as_image(figure: Any, css_class: str, words: str) -> Markup:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    return Markup('<img class="{}" alt="{}" src="data:image/svg+xml;base64,{}">').format(
+        css_class, words, base64.b64encode(stream.getvalue()).decode()
     )
 
 

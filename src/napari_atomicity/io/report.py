@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,21 @@ from markupsafe import Markup
 
 from ..analysis import Analysis
 from ..palette import colours
-from ..statistics.ratios import ALL, class_ratios, counted
-from ..table import UNKNOWN, classes_of
-from .figures import glyph, histograms, interval_bar, overview, patch_strip
+from ..statistics.ratios import (
+    ALL,
+    CONDITIONS_DIFFER,
+    class_ratios,
+    counted,
+    images_that_differ,
+)
+from ..statistics.reference import Comparison
+from ..table import AGGREGATE, UNKNOWN, classes_of
+from .figures import glyph, histograms, interval_bar, overview, parity, patch_strip
 from .files import to_json, write_text
 from .provenance import Outcome
+
+if TYPE_CHECKING:
+    from ..model.card import ModelCard
 
 LOW_CONFIDENCE = 0.7
 MANY = 0.2
@@ -59,8 +69,11 @@ def warnings(table: pd.DataFrame) -> tuple[str, ...]:
             f"The mean confidence is {confidence:.2f}: the conditions of this image may be unlike "
             "those the model learnt from."
         )
+    if images_that_differ(table):
+        found.append(_sentence(CONDITIONS_DIFFER))
     for concerned, what in (
         (table["label"] == UNKNOWN, "are none of the model's classes (unknown)"),
+        (table["label"] == AGGREGATE, "are aggregates, which are no class"),
         (table["touches_neighbour"], "touch a neighbour, where outlines are less sure"),
         (table["touches_border"], "are cut by the border and do not count"),
     ):
@@ -69,7 +82,13 @@ def warnings(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(found)
 
 
-def image_section(analysis: Analysis, outcome: Outcome, small: bool = False) -> Section:
+def image_section(
+    analysis: Analysis,
+    outcome: Outcome,
+    small: bool = False,
+    method: str = "counted",
+    card: ModelCard | None = None,
+) -> Section:
     """Draw what the report shows of one analysed image.
 
     Parameters
@@ -80,14 +99,19 @@ def image_section(analysis: Analysis, outcome: Outcome, small: bool = False) -> 
         Its record.
     small
         Numbers and a small overview only.
+    method, card
+        How the ratios are found: see `statistics.ratios.class_ratios`.
     """
     table = analysis.table
     classes = classes_of(table)
+    ratios = class_ratios(
+        table, scope=outcome.image, images=[outcome.image], method=method, card=card
+    )
     html = _template("image.html.j2").render(
         outcome=outcome,
         micrograph=analysis.micrograph,
         overview=overview(analysis, classes, 500 if small else 1200),
-        ratios=_ratio_rows(class_ratios(table, scope=outcome.image, images=[outcome.image])),
+        ratios=_ratio_rows(ratios),
         legend=_legend(table, classes),
         histograms="" if small else histograms(table, classes, wide=False),
         gallery=[] if small else _gallery(analysis, classes),
@@ -102,6 +126,7 @@ def write_report(
     table: pd.DataFrame,
     ratios: pd.DataFrame,
     record: dict[str, Any],
+    comparison: Comparison | None = None,
 ) -> Path:
     """Write the report of a run, whole or not at all.
 
@@ -117,6 +142,8 @@ def write_report(
         Class ratios with the scope "all".
     record
         From `provenance.run_record`.
+    comparison
+        With reference ratios, if there are any.
 
     Raises
     ------
@@ -124,10 +151,17 @@ def write_report(
         If the file can't be written.
     """
     classes = classes_of(table)
+    of_all = ratios[ratios["scope"] == ALL]
+    method = next(iter(of_all["method"]), "")
     html = _template("report.html.j2").render(
         sections=sections,
-        ratios=_ratio_rows(ratios[ratios["scope"] == ALL]),
-        method=next(iter(ratios.loc[ratios["scope"] == ALL, "method"]), ""),
+        ratios=_ratio_rows(of_all),
+        method=method,
+        adjusted=not method.startswith("counted"),
+        note=next((_sentence(str(note)) for note in of_all["note"] if note), ""),
+        comparison=comparison,
+        reference=[] if comparison is None else _reference_rows(comparison, classes),
+        parity="" if comparison is None else parity(comparison.pairs, classes),
         legend=_legend(table, classes),
         histograms=histograms(table, classes) if len(sections) != 1 else "",
         n_clusters=len(table),
@@ -178,6 +212,32 @@ def _ratio_rows(ratios: pd.DataFrame) -> list[dict[str, Any]]:
             ),
         }
         for row in ratios.to_dict("records")
+    ]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _reference_rows(comparison: Comparison, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Pairs as the template shows them, grouped by scope."""
+    pairs = comparison.pairs.assign(covered=comparison.covered)
+    known = [*dict.fromkeys([*classes, *pairs["class"]])]
+    colour = colours(known)
+    rows: list[Any] = pairs.to_dict("records")
+    return [
+        {
+            **row,
+            "glyph": glyph(row["class"], known),
+            "bar": interval_bar(
+                row["fraction"],
+                row["fraction_low"],
+                row["fraction_high"],
+                colour[row["class"]],
+                reference=row["reference"],
+            ),
+        }
+        for row in rows
     ]
 
 

@@ -150,7 +150,7 @@ def class_ratios(
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
     counts = _counts(table, names, [*classes, *OUTSIDE])
     outside = [name for name in OUTSIDE if (table["label"] == name).any()]
-    differing = _images_that_differ(table)
+    differing = images_that_differ(table)
 
     blocks = []
     for name in [*names, ALL] if scope is None else [scope]:
@@ -213,7 +213,7 @@ def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *OUTSIDE)]
 
 
-def _images_that_differ(table: pd.DataFrame) -> set[str]:
+def images_that_differ(table: pd.DataFrame) -> set[str]:
     """Images whose conditions are said to differ; where nothing is said, none does."""
     if "conditions_differ" not in table.columns:
         return set()
