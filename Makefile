@@ -36,6 +36,7 @@ accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 
 bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/simulation.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 
 screenshots: setup ## The pictures of the documentation

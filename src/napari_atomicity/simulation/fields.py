@@ -125,12 +125,6 @@ def size_of(label: str) -> int:
     return sum(composition(label).values())
 
 
-def element_and_size(label: str) -> tuple[str, int]:
-    """``Pt55`` → ("Pt", 55), ``Au24Pd1`` → ("AuPd", 25)."""
-    atoms_of = composition(label)
-    return "".join(atoms_of), sum(atoms_of.values())
-
-
 def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
     """Imaging conditions and a mixture drawn widely, so that a model relies on none of them."""
     pixel = float(np.exp(rng.uniform(np.log(0.024), np.log(0.06))))

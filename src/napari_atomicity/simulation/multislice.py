@@ -1,0 +1,130 @@
+"""One isomer by multislice, to check the incoherent images against. Needs the extra `multislice`.
+
+Nothing else in the package uses this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import fft, ndimage
+
+from ..errors import DependencyError
+from .fields import _in_line_above, _sigma
+from .imaging import Microscope, scatter_atoms, wavelength_nm
+from .structures import Isomer, _ase
+
+MARGIN_NM = 0.35
+"""Between the atoms and the edge of the cell: most of the probe's tails."""
+
+
+def _abtem() -> Any:
+    try:
+        import abtem
+    except ImportError as error:
+        raise DependencyError(
+            "multislice images need abTEM",
+            advice='Install it with: pip install "napari-atomicity[multislice]"',
+        ) from error
+    return abtem
+
+
+def cell_of(isomer: Isomer, pixel_nm: float = 0.05) -> tuple[int, np.ndarray]:
+    """Pixels along the edge of a square cell around an isomer, and its atoms (n, 3) in it in nm."""
+    low, high = isomer.positions_nm.min(axis=0), isomer.positions_nm.max(axis=0)
+    n = int(np.ceil(((high - low)[:2].max() + 2 * MARGIN_NM) / pixel_nm))
+    return n, isomer.positions_nm - (low + high) / 2 + [n * pixel_nm / 2, n * pixel_nm / 2, 0]
+
+
+def incoherent_image(
+    isomer: Isomer,
+    microscope: Microscope,
+    pixel_nm: float = 0.05,
+    channelling: float = 0.03,
+) -> np.ndarray:
+    """Share of the beam that an isomer scatters, as in simulated fields, on the cell of `cell_of`.
+
+    Parameters
+    ----------
+    isomer
+        As it lies: z points against the beam.
+    microscope
+        Voltage and probe; dose and detector don't enter.
+    pixel_nm
+        Step of the scan.
+    channelling
+        Gain in weight of an atom per atom in line above it.
+    """
+    n, atoms = cell_of(isomer, pixel_nm)
+    weights = _sigma(isomer) * (1 + channelling * np.minimum(_in_line_above(atoms), 4))
+    still = (np.zeros(n), np.zeros(n))
+    return scatter_atoms((n, n), pixel_nm, atoms[:, :2], weights, microscope, still)
+
+
+def multislice_image(
+    isomer: Isomer,
+    microscope: Microscope,
+    pixel_nm: float = 0.05,
+    angles_mrad: tuple[float, float] = (68.0, 150.0),
+    configurations: int = 2,
+    slice_nm: float = 0.24,
+    seed: int = 0,
+) -> np.ndarray:
+    """Share of the beam that an isomer scatters into a ring, by abTEM's multislice.
+
+    Independent-atom potentials (Lobato and van Dyck, Acta Cryst. A 70, 636 (2014)), frozen
+    phonons, the source by convolution.
+
+    Parameters
+    ----------
+    isomer, microscope, pixel_nm
+        As in `incoherent_image`, which gives the same grid.
+    angles_mrad
+        Inner and outer angle of the detector. The sampling of the waves goes with the outer one,
+        and the time with its square.
+    configurations
+        Of the displaced atoms, averaged.
+    slice_nm
+        Thickness of a slice.
+    seed
+        Of the displacements.
+
+    Raises
+    ------
+    DependencyError
+        If abTEM or ASE is not installed.
+    """
+    abtem = _abtem()
+    n, atoms = cell_of(isomer, pixel_nm)
+    edge, height = n * pixel_nm * 10, 10 * np.ptp(atoms[:, 2]) + 2  # abTEM's unit is Å
+    depth = 10 * (atoms[:, 2].max() - atoms[:, 2]) + 1  # the beam comes from where z is largest
+    symbols = [isomer.element] * isomer.n if isomer.symbols is None else list(isomer.symbols)
+    structure = _ase("atoms").Atoms(
+        symbols, np.column_stack([atoms[:, :2] * 10, depth]), cell=(edge, edge, height)
+    )
+    # two thirds of the waves' band are kept from aliasing, and its rim fades: a fifth to spare
+    finest = 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * angles_mrad[1] * 1e-3)
+    aberrations = {
+        "C10": 10 * microscope.defocus_nm,
+        "C12": 10 * microscope.astigmatism_nm,
+        "phi12": np.pi / 2 - microscope.astigmatism_rad,  # abTEM's first axis is our second
+        "C30": 1e4 * microscope.cs_um,
+    }
+    quiet = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
+    with abtem.config.set(quiet):
+        moving = abtem.FrozenPhonons(
+            structure, configurations, sigmas=10 * microscope.thermal_nm, seed=seed
+        )
+        points = fft.next_fast_len(int(np.ceil(edge / finest)) + 1)
+        potential = abtem.Potential(moving, gpts=points, slice_thickness=10 * slice_nm)
+        probe = abtem.Probe(
+            energy=microscope.voltage_kv * 1e3,
+            semiangle_cutoff=microscope.convergence_mrad,
+            aberrations=aberrations,
+        )
+        detector = abtem.AnnularDetector(*angles_mrad)
+        scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
+        image = probe.scan(potential, scan, detector, max_batch=64, lazy=False).array
+    blur = microscope.source_nm / 2.3548 / pixel_nm
+    return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
