@@ -18,6 +18,7 @@ from .progress import Progress, Stop, check, report
 
 if TYPE_CHECKING:
     from .model.classifier import Classifier
+    from .model.intensity_scale import LockedMixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,9 @@ class Analysis:
         Channel name → (N, h, w) float32: Grad-CAM of the predicted class.
     field_of_view_nm
         Edge length of patches and class maps.
+    scale
+        The intensity of one atom in this image, as its clusters tell it; None before
+        classification, and if the model does not ask for it.
     parameters
         Settings, model and device that led here.
     seconds
@@ -53,6 +57,7 @@ class Analysis:
     embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     class_maps: dict[str, np.ndarray] = field(default_factory=dict)
     field_of_view_nm: float = 0.0
+    scale: LockedMixture | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -106,11 +111,11 @@ def classify_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
-    scale: float | None = None,
+    scale: LockedMixture | None = None,
 ) -> Analysis:
     """Give every cluster of the table its atomicity; corrections of a person stay.
 
-    ``scale`` is the integrated intensity of one atom where it is known already, as for a few
+    ``scale`` tells the integrated intensity of one atom where it is known already, as for a few
     clusters of an image whose others have been classified; else it is read from the table.
 
     Raises
@@ -122,7 +127,8 @@ def classify_clusters(
     """
     from .detection.patches import extract_patches
     from .model.classifier import Classifier, load_classifier
-    from .model.intensity_scale import intensity_per_atom
+    from .model.conclusion import conclude
+    from .model.intensity_scale import fit_image
 
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
@@ -130,15 +136,16 @@ def classify_clusters(
     check(stop)
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
-        if scale is None:
-            known = classifier.card.scale
-            scale = 1.0 if known is None else intensity_per_atom(analysis.table, known)
+        reference = classifier.card.scale
+        if scale is None and reference is not None:
+            scale = fit_image(analysis.table, reference)
+        per_atom = 1.0 if scale is None else scale.intensity_per_atom
         patches = extract_patches(
-            analysis.micrograph, analysis.table, classifier.card.patches, scale, stop
+            analysis.micrograph, analysis.table, classifier.card.patches, per_atom, stop
         )
     with _timed(seconds, "network"):
         result = classifier.predict(patches, progress=progress, stop=stop)
-    table = result.write_to(analysis.table, classifier.card)
+    table = conclude(analysis.table, classifier, result, scale)
     tables.validate(table)
     return replace(
         analysis,
@@ -147,11 +154,13 @@ def classify_clusters(
         embedding=result.embedding,
         class_maps=result.class_maps,
         field_of_view_nm=classifier.card.patches.field_of_view_nm,
+        scale=scale,
         parameters={
             **analysis.parameters,
             "model": classifier.card.provenance(),
             "device": str(classifier.device),
-            "intensity_per_atom": scale,
+            "intensity_per_atom": per_atom,
+            "certainty_of_scale": None if scale is None else scale.certainty,
         },
         seconds=seconds,
     )

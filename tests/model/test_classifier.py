@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_atomicity import table as tables
 from napari_atomicity.errors import ModelError
 from napari_atomicity.model.classifier import (
-    Prediction,
     available_models,
     choose_device,
     load_classifier,
@@ -34,7 +32,6 @@ def test_everything_comes_in_one_pass(tiny_model, patches):
         "raw": (7, 8, 8),
         "LCN": (7, 8, 8),
     }
-    assert result.ood_score.shape == (7,)
     best = np.array(classifier.card.classes)[result.probabilities.argmax(axis=1)]
     for label in set(best):
         maps = classifier.class_maps(patches, label)
@@ -74,8 +71,6 @@ def test_no_patches_no_rows(tiny_model):
     nothing = {c: np.empty((0, 32, 32), np.float32) for c in ("raw", "LCN")}
     result = load_classifier(tiny_model, "cpu").predict(nothing)
     assert result.probabilities.shape == (0, 2)
-    card = load_classifier(tiny_model, "cpu").card
-    assert len(result.write_to(tables.empty(), card)) == 0
 
 
 def test_a_patch_of_nans_costs_only_its_own_row(tiny_model, patches):
@@ -84,38 +79,6 @@ def test_a_patch_of_nans_costs_only_its_own_row(tiny_model, patches):
     result = classifier.predict(patches)
     assert np.isnan(result.probabilities[3]).all()
     assert np.isfinite(np.delete(result.probabilities, 3, 0)).all()
-
-
-def test_predictions_go_into_the_table_and_corrections_stay(tiny_model):
-    card = load_classifier(tiny_model, "cpu").card
-    table = tables.conform(
-        tables.pd.DataFrame(
-            {
-                "image": ["a"] * 4,
-                "cluster_id": [1, 2, 3, 4],
-                "y_px": 0.0,
-                "x_px": 0.0,
-                "label_corrected": ["", "Pt70", "", ""],
-            }
-        )
-    )
-    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [np.nan, np.nan]])
-    result = Prediction(p, np.zeros((4, 2)), {}, np.array([0.2, 0.3, 1.5, np.nan]))
-    done = result.write_to(table, card)
-    tables.validate(done)
-    assert done["label_predicted"].tolist() == ["Pt19", "Pt19", "unknown", ""]
-    assert done["label"].tolist() == ["Pt19", "Pt70", "unknown", ""]
-    assert done["p_Pt19"].tolist()[:3] == [0.9, 0.8, 0.6]
-    assert done["confidence"].tolist()[:3] == [0.9, 0.8, 0.0]
-    assert done["model_id"].iloc[0] == card.model_id
-
-
-def test_prediction_sets_hold_the_best_and_have_no_gaps(tiny_model):
-    from napari_atomicity.model.classifier import _contiguous
-
-    classes = np.arange(5)
-    assert classes[_contiguous(np.array([0.4, 0.0, 0.5, 0.1, 0.0]), 0.2)].tolist() == [0, 1, 2]
-    assert classes[_contiguous(np.array([0.3, 0.3, 0.4, 0.0, 0.0]), 0.99)].tolist() == [2]
 
 
 @pytest.mark.parametrize(

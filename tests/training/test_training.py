@@ -8,12 +8,11 @@ import torch
 
 from napari_atomicity.errors import AtomicityError, ReadError
 from napari_atomicity.model.card import ModelCard, PatchSettings
-from napari_atomicity.model.classifier import Classifier, load_classifier
+from napari_atomicity.model.classifier import load_classifier
 from napari_atomicity.model.files import read_model
 from napari_atomicity.progress import Cancelled
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training import (
-    PatchSet,
     TrainingSettings,
     from_folder,
     from_simulation,
@@ -21,7 +20,6 @@ from napari_atomicity.training import (
     train_from_folder,
 )
 from napari_atomicity.training.augmentation import augmented
-from napari_atomicity.training.calibrate import calibrated, learn_negatives, scores
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import _targets
 from napari_atomicity.training.shipped import split_library
@@ -157,40 +155,3 @@ def test_targets_sum_to_one_and_favour_neighbours():
     torch.testing.assert_close(target.sum(dim=1), torch.ones(3))
     assert target[1].tolist() == pytest.approx([0, 0.05, 0.9, 0.05, 0])
     assert target[0].tolist() == pytest.approx([0.95, 0.05, 0, 0, 0])
-
-
-def test_calibration_takes_back_overconfidence(tiny_model):
-    """Labels drawn from the network's own probabilities at another temperature."""
-    card, tensors = read_model(tiny_model)
-    rng = np.random.default_rng(0)
-    patches = {c: rng.normal(0, 10, (1500, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
-    tensors = dict(tensors)
-    tensors["network.head.weight"] = tensors["network.head.weight"] * 40
-    device = torch.device("cpu")
-    z = np.log(Classifier(card, tensors, device).predict(patches).probabilities + 1e-12)
-    p = np.exp(z / 3) / np.exp(z / 3).sum(axis=1, keepdims=True)
-    label = (rng.random(1500) < p[:, 1]).astype(int)
-    table = pd.DataFrame({"truth": np.array(card.classes, object)[label], "image": "x"})
-    part = PatchSet(table, patches, {})
-    before = scores(Classifier(card, tensors, device), part)["expected_calibration_error"]
-    card, tensors = calibrated(card, tensors, part, device)
-    after = scores(Classifier(card, tensors, device), part)
-    assert after["expected_calibration_error"] < min(0.04, before)
-    assert after["prediction_set_coverage"] == pytest.approx(0.95, abs=0.01)
-
-
-def test_negatives_that_were_learnt_are_unknown(tiny_model):
-    """Patches of another kind that lie no further from the class means than the clusters do."""
-    card, tensors = read_model(tiny_model)
-    rng = np.random.default_rng(0)
-
-    def part(shift, n):
-        patches = {c: rng.normal(0, 5, (n, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
-        patches["raw"][:, 12:20, 12:20] += shift
-        return PatchSet(pd.DataFrame({"image": ["x"] * n}), patches, {})
-
-    device = torch.device("cpu")
-    tensors = learn_negatives(card, tensors, part(60, 300), part(-60, 300), device)
-    classifier = Classifier(card, tensors, device)
-    assert (classifier.predict(part(-60, 200).patches).ood_score > 1).mean() > 0.95
-    assert (classifier.predict(part(60, 200).patches).ood_score > 1).mean() < 0.03

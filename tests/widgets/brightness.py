@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from napari_atomicity import table as tables
 from napari_atomicity.model.card import ModelCard, PatchSettings
-from napari_atomicity.model.classifier import Classifier
+from napari_atomicity.model.classifier import Classifier, Prediction
 from napari_atomicity.progress import check, report
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -27,30 +26,12 @@ def blobs(seed: int = 0, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
     return image.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class _Prediction:
-    probabilities: np.ndarray
-    embedding: np.ndarray
-    class_maps: dict[str, np.ndarray]
-    ood_score: np.ndarray
-
-    def write_to(self, table, card):
-        table = tables.conform(table, card.classes)
-        best = self.probabilities.argmax(axis=1)
-        table["label_predicted"] = np.array(card.classes, object)[best]
-        table["confidence"] = self.probabilities.max(axis=1)
-        table[tables.probability_columns(card.classes)] = self.probabilities
-        table["prediction_set"] = table["label_predicted"]
-        table["ood_score"] = self.ood_score
-        table["model_id"] = card.model_id
-        return tables.settle_labels(table)
-
-
 class BrightnessClassifier(Classifier):
     """Says that brighter patches hold more atoms; deterministic."""
 
     card = ModelCard("brightness", CLASSES, PatchSettings(size_px=32), sha256="0123456789abcdef")
     device = "cpu"
+    beside: ClassVar[dict] = {}
 
     def __init__(self):
         pass
@@ -66,7 +47,7 @@ class BrightnessClassifier(Classifier):
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         embedding = np.column_stack([brightness, p]).astype(np.float32)
-        return _Prediction(p, embedding, self.class_maps(patches, ""), np.full(n, 0.5))
+        return Prediction(p, embedding, self.class_maps(patches, ""))
 
     def class_maps(self, patches, label):
         scale = 1 + CLASSES.index(label) if label in CLASSES else 1

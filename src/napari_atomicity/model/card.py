@@ -31,6 +31,35 @@ class PatchSettings:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """A log-linear pool of the network and the locked mixture, fitted on held-out images.
+
+    Parameters
+    ----------
+    network, mixture
+        Weights of the logarithms of their class probabilities.
+    bias
+        (C,) added to them.
+    doubt
+        By how much rival solutions for the scale of the image take off the confidence.
+    """
+
+    network: float
+    mixture: float
+    bias: tuple[float, ...]
+    doubt: float
+
+
+@dataclass(frozen=True)
+class CountError:
+    """Half widths of the 95 % interval of the logarithm of the count, on held-out images: for
+    clusters that stand alone (``whole``), by their intensity, and for the others."""
+
+    whole: float
+    other: float
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything about a model but its weights; lies beside them as JSON.
 
@@ -47,7 +76,7 @@ class ModelCard:
     width
         Of the network's first layer.
     temperature, bias
-        Calibration: probabilities are softmax(logits / temperature + bias).
+        Calibration of the network: its probabilities are softmax(logits / temperature + bias).
     conformal_level, conformal_threshold
         The prediction set holds the classes of at least ``conformal_threshold`` and, on held-out
         images, the true one in ``conformal_level`` of the cases.
@@ -56,6 +85,10 @@ class ModelCard:
     recalibration
         (R, C + 1): bootstrap replicates of the calibration set, each a factor and C biases, so
         that the set would have said softmax(factor × log p + biases) where the model says p.
+    combination
+        Makes the probabilities of network and mixture one.
+    count
+        How far the continuous count of atoms can be off.
     ood_limit
         Distance in embedding space that only one in two hundred held-out clusters exceeds.
     thresholds
@@ -81,6 +114,8 @@ class ModelCard:
     conformal_threshold: float = 0.0
     confusion: tuple[tuple[int, ...], ...] = ()
     recalibration: tuple[tuple[float, ...], ...] = ()
+    combination: Combination | None = None
+    count: CountError | None = None
     ood_limit: float = 1.0
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""
@@ -116,6 +151,11 @@ class ModelCard:
             values[name] = tuple(tuple(row) for row in values.get(name, ()))
         if values.get("scale") is not None:
             values["scale"] = ScaleReference.from_dict(values["scale"])
+        if values.get("combination") is not None:
+            given = dict(values["combination"])
+            values["combination"] = Combination(**{**given, "bias": tuple(given["bias"])})
+        if values.get("count") is not None:
+            values["count"] = CountError(**values["count"])
         known = cls.__dataclass_fields__
         return cls(
             patches=PatchSettings(**patches), **{k: v for k, v in values.items() if k in known}

@@ -8,12 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.special import expit
 from torch import Tensor
 
-from .. import table as tables
 from ..errors import ModelError
 from ..progress import Progress, Stop, check, report
 from .card import ModelCard
@@ -25,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Results for N patches and C classes.
+    """What the network says of N patches and C classes.
 
     Parameters
     ----------
@@ -35,46 +32,11 @@ class Prediction:
         (N, D) float32.
     class_maps
         Channel → (N, h, w) float32, of the most probable class.
-    ood_score
-        (N,), beyond 1 a cluster is unlike what the model has learnt.
     """
 
     probabilities: np.ndarray
     embedding: np.ndarray
     class_maps: dict[str, np.ndarray]
-    ood_score: np.ndarray
-
-    def write_to(self, table: pd.DataFrame, card: ModelCard) -> pd.DataFrame:
-        """The cluster table with its prediction columns filled; corrections stay.
-
-        A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN`. Its probabilities are kept, but
-        they hold among the classes only, so they give no confidence.
-        """
-        p = self.probabilities
-        best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
-        done = np.isfinite(p).all(axis=1)
-        classes = np.array(card.classes, dtype=object)
-        label = np.where(self.ood_score > 1, tables.UNKNOWN, classes[best])
-        old = [c for c in table.columns if str(c).startswith("p_")]
-        out = table.drop(columns=old)
-        for i, name in enumerate(tables.probability_columns(card.classes)):
-            out[name] = p[:, i]
-        out["label_predicted"] = np.where(done, label, "")
-        best_p = p.max(axis=1) if len(p) else np.empty(0)
-        out["confidence"] = np.where(self.ood_score > 1, 0.0, best_p)
-        out["prediction_set"] = [
-            "|".join(classes[_contiguous(row, card.conformal_threshold)]) if ok else ""
-            for row, ok in zip(p, done, strict=True)
-        ]
-        out["ood_score"] = self.ood_score
-        out["model_id"] = card.model_id
-        return tables.conform(tables.settle_labels(out), card.classes)
-
-
-def _contiguous(p: np.ndarray, threshold: float) -> slice:
-    """The classes of at least the threshold, the best one always, without gaps between them."""
-    wanted = np.flatnonzero(p >= min(threshold, p.max()))
-    return slice(int(wanted[0]), int(wanted[-1]) + 1)
 
 
 class Classifier:
@@ -85,7 +47,8 @@ class Classifier:
     card
         Of the model.
     tensors
-        Name → array: ``network.*`` and the references ``reference.*``, ``ood.*``.
+        Name → array: ``network.*``, the references ``reference.*``, and what `model.outside` needs,
+        ``ood.*`` and ``outside.*``.
     device
         Where to compute.
     batch_size
@@ -118,10 +81,7 @@ class Classifier:
         self.reference_embedding = tensors.get("reference.embedding", np.empty((0, 0), np.float32))
         self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
-        self._ood_mean = tensors.get("ood.mean")
-        self._ood_whitening = tensors.get("ood.whitening")
-        self._ood_weight = tensors.get("ood.weight")
-        self._ood_bias = tensors.get("ood.bias")
+        self.beside = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
         bias = card.bias or (0.0,) * len(card.classes)
         self._bias = torch.tensor(bias, dtype=torch.float32, device=device)
 
@@ -143,7 +103,7 @@ class Classifier:
         Returns
         -------
         Prediction
-            Probabilities, embedding, class maps of the most probable class, distances.
+            Probabilities, embedding, class maps of the most probable class.
 
         Raises
         ------
@@ -178,7 +138,7 @@ class Classifier:
         bad = ~np.isfinite(embedding).all(axis=1)
         probabilities[bad] = np.nan
         maps = {c: torch.cat([m[c] for _, _, m in parts]).numpy() for c in self.network.channels}
-        return Prediction(probabilities, embedding, maps, self._ood(embedding))
+        return Prediction(probabilities, embedding, maps)
 
     def class_maps(self, patches: dict[str, np.ndarray], label: str) -> dict[str, np.ndarray]:
         """Grad-CAM of a chosen class: channel → (N, h, w) float32.
@@ -235,29 +195,6 @@ class Classifier:
             output.embedding.float().cpu(),
             {c: m.float().cpu() for c, m in maps.items()},
         )
-
-    def _ood(self, embedding: np.ndarray) -> np.ndarray:
-        """How far a cluster is from anything learnt: (N,), 1 is the limit.
-
-        The larger of two: the Mahalanobis distance to the nearest class (Lee et al., NeurIPS 2018;
-        one covariance shared by the classes) in units of the card's limit, and twice the
-        probability of being one of the negatives that the model has seen, if it has seen any.
-        """
-        if self._ood_mean is None or self._ood_whitening is None or len(embedding) == 0:
-            return np.zeros(len(embedding))
-        far = mahalanobis(embedding, self._ood_mean, self._ood_whitening) / self.card.ood_limit
-        if self._ood_weight is None or self._ood_bias is None:
-            return far
-        logit = embedding.astype(np.float64) @ self._ood_weight + self._ood_bias[0]
-        return np.maximum(far, 2 * expit(logit))
-
-
-def mahalanobis(embedding: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    """Distance (N,) of embeddings (N, D) to the nearest of the class means (C, D)."""
-    white = embedding.astype(np.float64) @ whitening
-    centres = mean.astype(np.float64) @ whitening
-    squared = (white**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * white @ centres.T
-    return np.asarray(np.sqrt(np.clip(squared.min(axis=1), 0, None)))
 
 
 def choose_device(device: str = "auto") -> torch.device:

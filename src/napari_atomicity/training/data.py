@@ -96,6 +96,36 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
 # ---- size-selected images
 
 
+def size_selected(data_dir: Path) -> dict[str, list[Path]]:
+    """Class → image files of ``data_dir/<class>``, ordered by the number of atoms.
+
+    Raises
+    ------
+    ReadError
+        If there are fewer than two classes, or the name of a folder gives no number of atoms.
+    """
+    from ..io.images import find_images
+
+    data_dir = Path(data_dir)
+    inside = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
+    if len(folders) < 2:
+        raise ReadError(
+            "a folder per class is needed, at least two",
+            data_dir,
+            "Put the images of each class into a folder of its name, such as Pt19",
+        )
+    nameless = [p.name for p in folders if atoms_of(p.name) is None]
+    if nameless:
+        raise ReadError(
+            f"the folder name {nameless[0]!r} gives no number of atoms",
+            data_dir,
+            "Name each folder after its class, such as Pt19, and move others elsewhere",
+        )
+    folders.sort(key=lambda p: (atoms_of(p.name) or 0, p.name))
+    return {f.name: find_images([f]) for f in folders}
+
+
 def from_folder(
     data_dir: Path,
     settings: PatchSettings | None = None,
@@ -133,40 +163,22 @@ def from_folder(
     AtomicityError
         If nothing usable is detected in a class.
     """
-    from ..io.images import find_images, load
+    from ..io.images import load
 
     settings = settings or PatchSettings()
-    folders = (
-        [p for p in sorted(Path(data_dir).iterdir()) if p.is_dir()]
-        if Path(data_dir).is_dir()
-        else []
-    )
-    if len(folders) < 2:
-        raise ReadError(
-            "a folder per class is needed, at least two",
-            data_dir,
-            "Put the images of each class into a folder of its name, such as Pt19",
-        )
-    nameless = [p.name for p in folders if atoms_of(p.name) is None]
-    if nameless:
-        raise ReadError(
-            f"the folder name {nameless[0]!r} gives no number of atoms",
-            data_dir,
-            "Name each folder after its class, such as Pt19, and move others elsewhere",
-        )
-    folders.sort(key=lambda p: (atoms_of(p.name) or 0, p.name))
-    files = [(f.name, path) for f in folders for path in find_images([f])]
+    found = size_selected(data_dir)
+    files = [(label, path) for label, paths in found.items() for path in paths]
     parts = []
     for i, (label, path) in enumerate(files):
         check(stop)
         report(progress, i, len(files), f"Finding clusters in {path.name}")
         micrograph = load(path, pixel_size_nm)
-        micrograph = replace(micrograph, name=f"{label}/{path.name}")
+        micrograph = replace(micrograph, name=path.relative_to(data_dir).as_posix())
         table = detect(micrograph, stop=stop).table
         patches = extract_patches(micrograph, table, settings, 1.0, stop)
         parts.append(_cleaned(PatchSet(table.assign(truth=label), patches, {})))
     whole = with_known_scale(PatchSet.join(parts))
-    classes = [f.name for f in folders]
+    classes = list(found)
     empty = [c for c in classes if not (whole.table["truth"] == c).any()]
     if empty:
         raise AtomicityError(

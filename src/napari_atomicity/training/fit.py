@@ -22,11 +22,13 @@ from ..model.thresholds import fit_thresholds, quantities
 from ..progress import Progress, Stop, check, report
 from ..statistics.scores import atoms_of
 from .augmentation import augmented
-from .calibrate import calibrated, out_of_distribution, scores
+from .calibrate import finished
 from .checkpoint import Checkpoint, optimiser_tensors, restore_optimiser, weights
 from .data import PatchSet
+from .mixtures import as_mixtures
 
 REFERENCES_PER_CLASS = 300
+REPLAYED_PER_CLASS = 60
 OnEpoch = Callable[[list[dict[str, float]]], None]
 """Called with the history so far: a dict per epoch."""
 
@@ -389,6 +391,9 @@ def train_classifier(
     reference = card.scale or reference_from(train, classes)
     thresholds = _thresholds(train, classes, reference)
     left_out = _left_out(train, classes)
+    mixed_train, mixed_held_out = (
+        as_mixtures(part, classes, settings.seed) for part in (train, held_out)
+    )
     train = known(scaled(train, reference)[0], classes)
     held_out = known(scaled(held_out, reference)[0], classes)
     if start is not None:
@@ -436,11 +441,9 @@ def train_classifier(
             "history": history,
         },
     )
-    card, tensors = calibrated(card, tensors, held_out, where)
-    card, tensors = out_of_distribution(card, tensors, train, held_out, where)
     tensors.update(_references(card, tensors, train, settings.seed, where))
-    held_scores = scores(Classifier(card, tensors, where), held_out)
-    return replace(card, scores={**card.scores, "held_out": held_scores}), tensors
+    tensors.update(replay(train, classes, channels, settings.seed))
+    return finished(card, tensors, mixed_train, mixed_held_out, where)
 
 
 def _radius_px(part: PatchSet, geometry: PatchSettings) -> Tensor:
@@ -545,6 +548,33 @@ def _thresholds(
 
 def _counts(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
     return {c: int((part.table["truth"] == c).sum()) for c in classes}
+
+
+def replay(
+    train: PatchSet, classes: Sequence[str], channels: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
+    """Patches of every class that an adaptation sees again, so that it forgets nothing.
+
+    Parameters
+    ----------
+    train
+        Raw channel in atoms per nm².
+    classes, channels
+        Of the model.
+    seed
+        Of the choice.
+    """
+    rng = np.random.default_rng(seed)
+    whole = known(train, classes)
+    label = whole.table["truth"].map({c: i for i, c in enumerate(classes)}).to_numpy(int)
+    chosen = np.concatenate(
+        [
+            rng.permutation(np.flatnonzero(label == i))[:REPLAYED_PER_CLASS]
+            for i in range(len(classes))
+        ]
+    )
+    patches = {f"replay.{c}": whole.patches[c][chosen].astype(np.float16) for c in channels}
+    return {**patches, "replay.label": label[chosen].astype(np.int64)}
 
 
 def _references(

@@ -14,45 +14,65 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
 from ..model.card import ModelCard, PatchSettings
-from ..model.classifier import Classifier
+from ..model.estimators import count_atoms
 from ..model.files import read_model, save_model, shipped_folder
+from ..model.outside import OUTCOMES, outside
 from ..progress import Progress
-from ..simulation.fields import random_atom_settings, random_settings
+from ..simulation.fields import (
+    FieldSettings,
+    random_atom_settings,
+    random_outlier_settings,
+    random_settings,
+)
 from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
-from .calibrate import learn_negatives, scores
+from .calibrate import Seen, finished, scores, see
 from .data import PatchSet, from_simulation
-from .fit import TrainingSettings, scaled, train_classifier
+from .fit import TrainingSettings, replay, scaled, train_classifier
+from .outside import learn_outside, outcome
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143
 ISOMERS_PER_CLASS = 400
-FIELDS = {"train": 2000, "held_out": 240, "test": 240}
-ATOM_FIELDS = {"negatives": 240, "negatives_test": 120}
-"""Fields of single atoms and loose groups: what is detected there is no cluster."""
+FIELDS = {"train": 2000, "held_out": 240, "test": 240, "replay": 60}
+"""Fields of the classes; those to replay in an adaptation are of the isomers of the training."""
+OUTSIDE_FIELDS = {
+    name + suffix: n
+    for suffix, n in (("", 200), ("_test", 100))
+    for name in ("atoms", "aggregates", "other_sizes")
+}
+"""Fields of what is none of the classes: single atoms and loose groups of them, aggregates,
+clusters of other sizes among those of the classes."""
+OTHER_SIZES = (8, 13, 25, 36, 48, 62, 85, 100, 130)
+OTHER_ISOMERS = 40
+OTHER_SHARE = 0.3
 SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}
+OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
-    "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown'; "
-    "two clusters on top of each other, other metals, supports much heavier than carbon and fields "
-    "of single atoms are outside of what it knows. The intensity of one atom is found from each "
-    "image's own clusters: with fewer than about ten of them, or all of one unexpected shape, it "
-    "can be wrong, and all labels of the image with it. Compare the ratios with an image of known "
-    "composition before you publish them."
+    "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
+    "beside a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
+    "in all; other metals and supports much heavier than carbon are outside of what it knows. The "
+    "intensity of one atom is found from each image's own clusters: with fewer than about ten of "
+    "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
+    "image with it. Compare the ratios with an image of known composition before you publish them."
 )
 
 
-def split_library(library: Sequence[Isomer], seed: int) -> dict[str, list[Isomer]]:
+def split_library(
+    library: Sequence[Isomer], seed: int, shares: dict[str, float] = SHARES
+) -> dict[str, list[Isomer]]:
     """Isomers for training, held-out and test fields; every class in the same shares."""
     rng = np.random.default_rng(seed)
-    parts: dict[str, list[Isomer]] = {name: [] for name in SHARES}
+    parts: dict[str, list[Isomer]] = {name: [] for name in shares}
     for n in sorted({i.n for i in library}):
         own = [i for i in library if i.n == n]
         order = rng.permutation(len(own))
-        edges = np.cumsum([round(s * len(own)) for s in SHARES.values()])[:-1]
+        edges = np.cumsum([round(s * len(own)) for s in shares.values()])[:-1]
         for name, index in zip(parts, np.split(order, edges), strict=True):
             parts[name] += [own[k] for k in index]
     return parts
@@ -70,32 +90,58 @@ def terminal_progress() -> Progress:
     return progress
 
 
+def other_sizes_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
+    """As `random_settings`, but some of the clusters are of sizes that no class has."""
+    settings = random_settings(classes, rng)
+    mixture = {c: share * (1 - OTHER_SHARE) for c, share in settings.mixture.items()}
+    mixture.update({f"Pt{n}": OTHER_SHARE / len(OTHER_SIZES) for n in OTHER_SIZES})
+    return replace(settings, mixture=mixture)
+
+
+DRAWS = {
+    "atoms": random_atom_settings,
+    "aggregates": random_outlier_settings,
+    "other_sizes": other_sizes_settings,
+}
+
+
+def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[Isomer]:
+    """Isomers, made once and kept."""
+    if not stored.exists():
+        made = isomer_library("Pt", list(sizes), n, SEED, workers, terminal_progress())
+        save_library(stored, made)
+    return load_library(stored)
+
+
 def patch_sets(
     build: Path, isomers_per_class: int, fields: dict[str, int], workers: int
 ) -> dict[str, PatchSet]:
     """Isomers (kept in ``build``) and the patches of the fields that are asked for."""
-    progress = terminal_progress()
+    sizes = [int(c[2:]) for c in CLASSES]
     stored = build / f"isomers_{isomers_per_class}_{SEED}.npz"
-    if stored.exists():
-        library = load_library(stored)
-    else:
-        sizes = [int(c[2:]) for c in CLASSES]
-        library = isomer_library("Pt", sizes, isomers_per_class, SEED, workers, progress)
-        save_library(stored, library)
-    parts = split_library(library, SEED)
-    seeds = {name: SEED + i for i, name in enumerate([*FIELDS, *ATOM_FIELDS])}
-    return {
-        name: from_simulation(
-            parts.get(name, []),
+    parts = split_library(_library(stored, sizes, isomers_per_class, workers), SEED)
+    n_other = min(OTHER_ISOMERS, max(4, isomers_per_class))
+    stored = build / f"isomers_other_{n_other}_{SEED}.npz"
+    others = split_library(_library(stored, OTHER_SIZES, n_other, workers), SEED, OTHER_SHARES)
+    seeds = {name: SEED + i for i, name in enumerate([*FIELDS, *OUTSIDE_FIELDS])}
+    sets = {}
+    for name, n in fields.items():
+        kind = name.removesuffix("_test")
+        # what the held-out fields teach is judged on isomers of the test fields
+        of = name if name in FIELDS else "test" if name != kind else "held_out"
+        library = parts["train"] if name == "replay" else parts[of]
+        if kind == "other_sizes":
+            library = library + others[of]
+        sets[name] = from_simulation(
+            library,
             CLASSES,
             n,
             seeds[name],
             workers=workers,
-            progress=progress,
-            draw=random_settings if name in FIELDS else random_atom_settings,
+            progress=terminal_progress(),
+            draw=DRAWS.get(kind, random_settings),
         )
-        for name, n in fields.items()
-    }
+    return sets
 
 
 def new_card(
@@ -123,39 +169,72 @@ def new_card(
     )
 
 
-def finished(
+def with_outside(
     card: ModelCard, tensors: dict[str, np.ndarray], sets: dict[str, PatchSet]
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Teach a trained model what no cluster looks like, and score it on the test fields."""
-    if card.scale is None:
-        raise ValueError("a trained model has a scale")
-    reference, device = card.scale, torch.device("cpu")
+    """Teach a calibrated model what is none of its classes, and score it on the test fields."""
+    device = torch.device("cpu")
+    others = [sets[name] for name in DRAWS]
+    tensors = learn_outside(card, tensors, sets["held_out"], others, device, SEED)
+    of_classes = see(card, tensors, sets["test"], device)
+    inside = np.concatenate([_ood(s, tensors)[s.label >= 0] for s in of_classes])
+    found = {}
+    for name in DRAWS:
+        images = see(card, tensors, sets[f"{name}_test"], device)
+        rows = [outcome(s) > 0 for s in images]
+        truth = np.concatenate(
+            [s.known.table["truth"][r] for s, r in zip(images, rows, strict=True)]
+        )
+        score = np.concatenate([_ood(s, tensors)[r] for s, r in zip(images, rows, strict=True)])
+        found[name] = _told_apart(inside, score)
+        if name == "other_sizes":
+            for size in sorted(set(truth) - {""}, key=lambda label: int(label[2:])):
+                found[size] = _told_apart(inside, score[truth == size])
+    test = scores(card, tensors, sets["test"], device)
+    counts = count_of_other_sizes(card, tensors, sets["other_sizes_test"], device)
+    told = {**card.scores, "test": test, "outside": found, "count": counts}
+    return replace(card, scores=told), tensors
 
-    def ready(name: str) -> PatchSet:
-        part, _ = scaled(sets[name], reference)
-        keep = ~part.table["touches_border"]
-        if name in FIELDS:
-            keep &= part.table["truth"].isin(CLASSES)
-        return part.take(keep.to_numpy())
 
-    tensors = learn_negatives(card, tensors, ready("held_out"), ready("negatives"), device)
-    classifier = Classifier(card, tensors, device)
-    test, negatives = ready("test"), ready("negatives_test")
-    known = classifier.predict(test.patches).ood_score
-    none = classifier.predict(negatives.patches).ood_score
-    all_scores = {
-        **card.scores,
-        "test": scores(classifier, test),
-        "negatives": {
-            "detections": len(none),
-            "fields": ATOM_FIELDS["negatives_test"],
-            "unknown": round(float((none > 1).mean()), 4),
-            "auroc": round(
-                float(roc_auc_score(np.repeat([0, 1], [len(known), len(none)]), [*known, *none])), 4
-            ),
-        },
+def _ood(image: Seen, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    return outside(image.known, image.embedding, tensors)[0]
+
+
+def _told_apart(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
+    truth = np.repeat([0, 1], [len(inside), len(outside)])
+    return {
+        "detections": len(outside),
+        "flagged": round(float((outside > 1).mean()), 4),
+        "auroc": round(float(roc_auc_score(truth, [*inside, *outside])), 4),
     }
-    return replace(card, scores=all_scores), tensors
+
+
+def count_of_other_sizes(
+    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """The continuous count of clusters between and beyond the classes: median, mean error."""
+    images = see(card, tensors, part, device)
+    rows = [outcome(s) == OUTCOMES.index("unknown") for s in images]
+    table = pd.concat(
+        [
+            s.known.table[["truth"]].assign(
+                count=count_atoms(s.known)[:, 0],
+                low=count_atoms(s.known)[:, 1],
+                high=count_atoms(s.known)[:, 2],
+            )[r]
+            for s, r in zip(images, rows, strict=True)
+        ]
+    )
+    out = {}
+    for label, own in table[table["truth"] != ""].groupby("truth"):
+        n = int(str(label)[2:])
+        out[str(label)] = {
+            "clusters": len(own),
+            "mean": round(float(own["count"].mean()), 2),
+            "median": round(float(own["count"].median()), 2),
+            "interval_coverage": round(float(((own["low"] <= n) & (n <= own["high"])).mean()), 3),
+        }
+    return dict(sorted(out.items(), key=lambda item: int(item[0][2:])))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -174,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    everything = {**FIELDS, **ATOM_FIELDS}
+    everything = {**FIELDS, **OUTSIDE_FIELDS}
     fields = {k: max(6, round(n * options.fields)) for k, n in everything.items()}
     needed = {k: n for k, n in fields.items() if k != "train" or not options.keep_networks}
     torch.set_num_threads(1)  # the processes that simulate share the cores
@@ -185,7 +264,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.keep_networks:
             card, tensors = read_model(path)
             described = new_card(name, channels, options.isomers, fields)
-            card = replace(card, data={**card.data, "fields": described.data["fields"]})
+            card = replace(
+                card,
+                limits=described.limits,
+                data={**card.data, "fields": described.data["fields"]},
+            )
+            card, tensors = finished(card, tensors, None, sets["held_out"], torch.device("cpu"))
         else:
             started = time.monotonic()
             card, tensors = train_classifier(
@@ -198,8 +282,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             seconds = round(time.monotonic() - started)
             card = replace(card, training={**card.training, "seconds": seconds})
-        card = save_model(path, *finished(card, tensors, sets))
-        print(f"{card.model_id}: {card.scores['test']} {card.scores['negatives']}")
+        if card.scale is None:
+            raise ValueError("a trained model has a scale")
+        replayed, _ = scaled(sets["replay"], card.scale)
+        tensors = {**tensors, **replay(replayed, card.classes, card.patches.channels, SEED)}
+        card = save_model(path, *with_outside(card, tensors, sets))
+        print(f"{card.model_id}: {card.scores['test']} {card.scores['outside']}")
 
 
 if __name__ == "__main__":

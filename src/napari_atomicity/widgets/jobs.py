@@ -53,8 +53,9 @@ def classify_some(
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)
     # The scale is the image's: a few clusters do not tell it.
-    scale = analysis.parameters.get("intensity_per_atom")
-    analysis = classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
+    analysis = classify_clusters(
+        analysis, classifier, progress=progress, stop=stop, scale=analysis.scale
+    )
     try:
         return embed_clusters(analysis, classifier, stop)
     except AtomicityError:

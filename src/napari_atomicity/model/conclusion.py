@@ -1,0 +1,68 @@
+"""From what is measured and what the network says to what is said of each cluster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .. import table as tables
+from .classifier import Classifier, Prediction
+from .estimators import Measured, combination, count_atoms, opinions
+from .intensity_scale import LockedMixture
+from .outside import outside
+
+
+def conclude(
+    table: pd.DataFrame,
+    classifier: Classifier,
+    prediction: Prediction,
+    scale: LockedMixture | None,
+) -> pd.DataFrame:
+    """The cluster table of an image with its prediction columns filled; corrections stay.
+
+    A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`. Its
+    probabilities are kept, but they hold among the classes only, so they give no confidence.
+
+    Parameters
+    ----------
+    table
+        N rows.
+    classifier
+        That made the prediction.
+    prediction
+        Of the same N clusters.
+    scale
+        Of the image.
+    """
+    card = classifier.card
+    known = Measured(table, card, scale, prediction.probabilities)
+    score, aggregate = outside(known, prediction.embedding, classifier.beside)
+    p = combination(known)
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
+    done = np.asarray(np.isfinite(p).all(axis=1))
+    classes = np.array(card.classes, dtype=object)
+    label = np.where(done, classes[best], "")
+    out = table.drop(columns=[c for c in table.columns if str(c).startswith("p_")])
+    for i, name in enumerate(tables.probability_columns(card.classes)):
+        out[name] = p[:, i]
+    elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
+    out["label_predicted"] = np.where(done & (score > 1), elsewhere, label)
+    out["confidence"] = np.where(score > 1, 0.0, p.max(axis=1) if len(p) else np.empty(0))
+    out["prediction_set"] = [
+        "|".join(classes[contiguous(row, card.conformal_threshold)]) if ok else ""
+        for row, ok in zip(p, done, strict=True)
+    ]
+    out["ood_score"] = score
+    out["model_id"] = card.model_id
+    out = tables.conform(tables.settle_labels(out), card.classes)
+    count = count_atoms(known)
+    beside = opinions(known, label)
+    for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):
+        out[name] = count[:, i]
+    return pd.concat([out, beside], axis=1)
+
+
+def contiguous(p: np.ndarray, threshold: float) -> slice:
+    """The classes of at least the threshold, the best one always, without gaps between them."""
+    wanted = np.flatnonzero(p >= min(threshold, p.max()))
+    return slice(int(wanted[0]), int(wanted[-1]) + 1)

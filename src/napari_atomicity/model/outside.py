@@ -1,0 +1,132 @@
+"""Clusters that are none of the model's classes: unknown things, and aggregates.
+
+Two scores, of which the larger counts: the distance from the classes in embedding space, and the
+probability that a small second network gives to "none of them". It sees where the cluster lies
+among the classes, and what physics says of it: intensity and diameter that fit no class, or not
+each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import softmax
+
+from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, locked_mixture
+
+COMPONENTS = 8
+"""Principal components of the whitened embedding that the second network sees."""
+OUTCOMES = ("class", "unknown", "aggregate")
+_FAR = 5.0
+
+
+def mahalanobis(embedding: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:
+    """Distances (N, C) of embeddings (N, D) to the class means (C, D) [1]_.
+
+    One covariance is shared by the classes.
+
+    .. [1] K. Lee et al., "A simple unified framework for detecting out-of-distribution samples and
+       adversarial attacks", NeurIPS 2018.
+    """
+    white = embedding.astype(np.float64) @ whitening
+    centres = mean.astype(np.float64) @ whitening
+    squared = (white**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * white @ centres.T
+    return np.asarray(np.sqrt(np.clip(squared, 0, None)))
+
+
+def features(
+    known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """What the second network sees: (N, F).
+
+    Parameters
+    ----------
+    known
+        The clusters of one image; their model has a scale and sizes.
+    embedding
+        (N, D).
+    tensors
+        With ``ood.mean``, ``ood.whitening``, ``outside.centre`` (D,) and ``outside.axes``
+        (D, `COMPONENTS`).
+    """
+    sizes = class_sizes(known.card.classes)
+    if sizes is None or known.scale is None:
+        raise ValueError("the model has no scale or its classes name no sizes")
+    log_n, reference = np.log(sizes), known.scale.reference
+    white = embedding.astype(np.float64) @ tensors["ood.whitening"].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = np.log(atoms_by_intensity(known))
+        n = np.nan_to_num(n, nan=log_n[0], neginf=log_n[0] - 3, posinf=log_n[-1] + 3)
+        diameter = np.nan_to_num(np.log(known.diameter_nm), nan=0.0, neginf=-2.0, posinf=2.0)
+    nearest = np.abs(n[:, None] - log_n).min(axis=1)
+    # beyond the classes a diameter goes with the cube root of the atoms, a little faster if flat
+    expected = np.interp(n, log_n, np.array(reference.log_diameter))
+    expected += (n - np.clip(n, log_n[0], log_n[-1])) / 2.7
+    excess = diameter - expected - known.scale.shift[0, 1]
+    p = np.nan_to_num(known.network, nan=1 / len(log_n))
+    by_network = p @ log_n
+    mixture = np.nan_to_num(locked_mixture(known), nan=1 / len(log_n))
+    own = np.stack(
+        [
+            nearest,
+            np.maximum(n - log_n[-1], 0),
+            np.maximum(log_n[0] - n, 0),
+            excess,
+            np.abs(excess),
+            known.table["eccentricity"].to_numpy(float),
+            known.table["touches_neighbour"].to_numpy(float),
+            -(p * np.log(p + 1e-9)).sum(axis=1),
+            np.abs(by_network - n),
+            np.minimum(n - by_network, 1),
+            np.full(len(n), 1 - known.scale.certainty),
+        ],
+        axis=1,
+    )
+    return np.nan_to_num(
+        np.concatenate(
+            [
+                (white - tensors["outside.centre"]) @ tensors["outside.axes"],
+                mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]),
+                own,
+                p,
+                np.log(np.clip(mixture, LEAST, 1)),
+            ],
+            axis=1,
+        )
+    )
+
+
+def outcome_logits(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Logits (N, 3) of `OUTCOMES` from features (N, F): one hidden layer."""
+    z = np.clip((x - tensors["outside.mean"]) / tensors["outside.deviation"], -_FAR, _FAR)
+    hidden = z @ tensors["outside.hidden.weight"].T + tensors["outside.hidden.bias"]
+    hidden = hidden / (1 + np.exp(-hidden))
+    out = hidden @ tensors["outside.output.weight"].T + tensors["outside.output.bias"]
+    return np.asarray(out, float)
+
+
+def outside(
+    known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far clusters are from anything learnt, and which of those are aggregates.
+
+    Returns
+    -------
+    score
+        (N,); beyond 1 a cluster is given no class.
+    aggregate
+        (N,) bool: of such a cluster, that it rather is an aggregate.
+    """
+    n = len(known.table)
+    score, aggregate = np.zeros(n), np.zeros(n, bool)
+    if n == 0 or "ood.mean" not in tensors:
+        return score, aggregate
+    distance = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"])
+    score = distance.min(axis=1) / known.card.ood_limit
+    if "outside.axes" in tensors:
+        p = softmax(outcome_logits(features(known, embedding, tensors), tensors), axis=1)
+        score = np.maximum(score, 2 * (1 - p[:, 0]))
+        aggregate = p[:, 2] > p[:, 1]
+    score[~np.isfinite(embedding).all(axis=1)] = np.nan
+    return score, aggregate
