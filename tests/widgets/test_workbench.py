@@ -29,7 +29,7 @@ from napari_atomicity.widgets.workbench import (
 )
 
 PLUGIN = "napari-atomicity"
-NAMES = {"Analyse", "Detect", "Classify", "Explain", "Embedding", "Ratios"}
+NAMES = {"Analyse", "Detect", "Classify", "Explain", "Embedding", "Ratios", "Train"}
 
 
 @pytest.fixture(autouse=True)

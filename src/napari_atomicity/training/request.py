@@ -217,9 +217,8 @@ def settings_for(request: TrainRequest) -> TrainingSettings:
         patience=request.patience,
         seed=request.seed,
         batch_size=128 if simulated else 64,
-        # simulated fields differ in their conditions by themselves, and have clusters that touch
-        conditions=0.0 if simulated else 0.5,
-        neighbours=0.0 if simulated else 0.25,
+        # simulated fields differ in their conditions by themselves
+        conditions=0.0 if simulated else 1.0,
     )
     if request.start == SCRATCH:
         return settings

@@ -34,6 +34,7 @@ from .binding import Binding
 from .following import follow
 from .memory import remember
 from .micrographs import why_not
+from .models import model_folder
 from .ruler import Ruler
 
 
@@ -256,10 +257,15 @@ def _hint(
 
 
 class ModelCombo(_Combo):
-    """The models at hand, with their cards as tooltips."""
+    """The models at hand, with their cards as tooltips; a new one is listed at once."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._fill()
+        remember("model", self)
+        follow(self, model_folder.changed, self._refill)
+
+    def _fill(self) -> None:
         usual = SHIPPED["default"]
         self.addItem(f"{usual} (default)", "default")
         for card in _cards():
@@ -268,7 +274,13 @@ class ModelCombo(_Combo):
             index = self.findData("default" if card.name == usual else card.name)
             words = card.description or ", ".join(card.classes)
             self.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
-        remember("model", self)
+
+    def _refill(self) -> None:
+        chosen = self.model
+        with QSignalBlocker(self):
+            self.clear()
+            self._fill()
+            self.setCurrentIndex(max(0, self.findData(chosen)))
 
     @property
     def model(self) -> str:

@@ -1,15 +1,29 @@
-"""Finding the model that made an analysis."""
+"""Finding the model that made an analysis; hearing of new models."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from psygnal import Signal
+
 from ..analysis import Analysis
 from ..errors import ModelError
 
 if TYPE_CHECKING:
     from ..model.classifier import Classifier
+
+
+class ModelFolder:
+    """The models on disk, for whoever lists them.
+
+    Signals: ``changed()`` when a model has come into the folder.
+    """
+
+    changed = Signal()
+
+
+model_folder = ModelFolder()
 
 
 def classifier_of(analysis: Analysis) -> Classifier:

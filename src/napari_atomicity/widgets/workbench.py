@@ -25,9 +25,10 @@ from .embedding import Embedding
 from .explain import Explain
 from .ratios import Ratios
 from .reader import layer_data
+from .train import Train
 
 DOCKS: tuple[tuple[type[QWidget], ...], ...] = (
-    (Analyse, Detect, Classify),
+    (Analyse, Detect, Classify, Train),
     (Explain, Ratios),
     (Embedding,),
 )
