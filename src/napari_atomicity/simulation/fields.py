@@ -367,8 +367,9 @@ def _draw_isomers(
     missing = [c for c, s in zip(labels, shares, strict=True) if s > 0 and not of_class[c]]
     if missing:
         raise AtomicityError(f"the library holds no isomers of {', '.join(missing)}")
+    members = [np.array(of_class[c], int) for c in labels]
     drawn = rng.choice(len(labels), size=n, p=shares / shares.sum())
-    return np.array([rng.choice(of_class[labels[k]]) for k in drawn], int)
+    return np.array([rng.choice(members[k]) for k in drawn], int)
 
 
 def _thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
@@ -504,14 +505,13 @@ def _truth(
     diameters = np.array([_projected_diameter_nm(p) for p in placed])
     extent = np.array(settings.shape_px) * pixel
     border, touching = np.zeros(n, bool), np.zeros(n, bool)
+    points = [p[:, :2] + c for p, c in zip(placed, centres, strict=True)]
     for i in range(n):
-        points = placed[i][:, :2] + centres[i]
-        border[i] = bool((points < 0.1).any() or (points > extent - 0.1).any())
-        for j in range(n):
-            apart = np.linalg.norm(centres[i] - centres[j])
-            if j != i and apart < 4 and not touching[i]:
-                other = placed[j][:, :2] + centres[j]
-                touching[i] = bool(cKDTree(other).query(points)[0].min() < 0.45)
+        border[i] = bool((points[i] < 0.1).any() or (points[i] > extent - 0.1).any())
+    for i, j in cKDTree(centres).query_pairs(4) if n else ():
+        if not (touching[i] and touching[j]):
+            touches = cKDTree(points[j]).query(points[i])[0].min() < 0.45
+            touching[[i, j]] |= touches
     parts = [[library[i] for i in d.isomers] for d in deposits]
     classes = [[i.label for i in of_one] for of_one in parts]
     labels = [c[0] if len(c) == 1 else tables.AGGREGATE for c in classes]

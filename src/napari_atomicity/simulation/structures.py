@@ -78,6 +78,8 @@ class Isomer:
     @property
     def label(self) -> str:
         """The class, such as ``Pt55`` or ``Au24Pd1``."""
+        if self.symbols is None:  # the usual case, quickly: libraries are large
+            return f"{self.element}{self.n}"
         return "".join(f"{e}{n}" for e, n in self.composition.items())
 
 
