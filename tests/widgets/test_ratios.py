@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import weakref
 from dataclasses import replace
 
@@ -15,11 +16,15 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
+from napari_atomicity.io.files import write_json
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
+from napari_atomicity.model.card import ModelCard
+from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.reference import compare, parse_reference
 from napari_atomicity.widgets import ratios as docks
 from napari_atomicity.widgets.bars import Bar, BarChart
 from napari_atomicity.widgets.binding import session_of
+from napari_atomicity.widgets.parity import ParityPlot
 from napari_atomicity.widgets.ratios import (
     ALL_IMAGES,
     THIS_IMAGE,
@@ -117,7 +122,7 @@ def test_a_copy_pastes_as_the_table(dock, session):
     pasted = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
     expected = class_ratios(session.table(), CLASSES, scope="all")
     assert list(pasted.columns) == COLUMNS
-    pd.testing.assert_frame_equal(pasted, expected, check_dtype=False)
+    pd.testing.assert_frame_equal(pasted.fillna({"note": ""}), expected, check_dtype=False)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
@@ -241,3 +246,207 @@ def test_the_export_button_opens_a_menu_of_both_tables(dock):
     actions = [a.text() for a in dock.export_button.menu().actions()]
     assert actions == ["Ratios…", "Clusters…"]
     QTest.keyClick(dock.export_button.menu(), Qt.Key.Key_Escape)
+
+
+# ---- adjusted ratios
+@pytest.fixture
+def card(monkeypatch, tmp_path, session):
+    """A model at hand that classified the clusters; it knows its confusion, not its calibration."""
+    n = len(CLASSES)
+    confusion = tuple(tuple(80 if i == j else 5 * (j > i) for j in range(n)) for i in range(n))
+    card = ModelCard("made-up", tuple(CLASSES), confusion=confusion, sha256="0" * 64)
+    monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path))
+    (tmp_path / "made-up.safetensors").touch()
+    write_json(tmp_path / "made-up.json", card.to_dict())
+    for name in ("field", "second"):
+        analysis = session.analysis(name)
+        table = analysis.table.assign(model_id=card.model_id)
+        session.set_analysis(replace(analysis, table=table))
+    return card
+
+
+def choose_method(dock, name):
+    dock.method_combo.setCurrentIndex(dock.method_combo.findData(name))
+
+
+def test_adjusted_ratios_are_those_of_the_statistics(card, dock, session, settle, viewer, qtbot):
+    choose_method(dock, "confusion")
+    qtbot.waitUntil(lambda: "confusion" in "".join(dock.ratios["method"]))
+    expected = class_ratios(
+        session.table(), CLASSES, method="confusion", card=card, images=session.images
+    )
+    pd.testing.assert_frame_equal(dock.ratios, expected)
+    assert [b.value for b in dock.chart.bars] == list(expected["fraction"][:5])
+    session.relabel([("field", 1), ("field", 6)], "Pt70")
+    qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
+    choose_method(dock, "counted")
+    qtbot.waitUntil(lambda: dock.chart.bars[4].value == 0.25)
+
+
+def test_a_late_result_of_another_method_is_dropped(card, dock, settle, viewer):
+    choose_method(dock, "confusion")
+    dock.update_now()
+    choose_method(dock, "counted")
+    dock.update_now()
+    settle(viewer)
+    assert dock.ratios["method"].str.startswith("counted").all()
+
+
+def test_a_method_that_can_not_be_used_says_why(card, dock):
+    items = dock.method_combo.model()
+    assert [items.item(i).isEnabled() for i in range(3)] == [True, True, False]
+    assert "holds no replicates of its calibration" in items.item(2).toolTip()
+    assert dock.warning.isHidden()
+    choose_method(dock, "em")  # as it may have been before another model classified
+    dock.update_now()
+    assert "holds no replicates of its calibration" in dock.warning.text()
+    assert not dock.chart.bars and len(dock.ratios) == 0
+    choose_method(dock, "counted")
+    dock.update_now()
+    assert len(dock.chart.bars) == 5 and dock.warning.isHidden()
+
+
+def test_without_the_card_there_is_only_counting(dock):
+    items = dock.method_combo.model()
+    assert [items.item(i).isEnabled() for i in range(3)] == [True, False, False]
+    assert "the card of the model is not at hand" in items.item(1).toolTip()
+
+
+def test_conditions_that_differ_are_seen(dock, session, qtbot):
+    analysis = session.analysis("field")
+    session.set_analysis(replace(analysis, table=analysis.table.assign(conditions_differ=True)))
+    qtbot.waitUntil(lambda: not dock.warning.isHidden())
+    assert dock.warning.text() == f"C{CONDITIONS_DIFFER[1:]}."
+    session.current = "second"
+    assert dock.warning.isHidden()
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    assert not dock.warning.isHidden()
+
+
+# ---- references
+def type_reference(dock, line):
+    dock.reference_line.setFocus()
+    dock.reference_line.selectAll()
+    QTest.keyClicks(dock.reference_line, line) if line else dock.reference_line.clear()
+    QTest.keyClick(dock.reference_line, Qt.Key.Key_Return)
+
+
+def test_a_typed_reference_marks_bars_and_is_judged(dock, session):
+    assert dock.parity.isHidden() and dock.verdict.isHidden()
+    type_reference(dock, "Pt19:Pt70 = 3:1")
+    assert [b.reference for b in dock.chart.bars] == [0.75, 0, 0, 0, 0.25]
+    expected = compare(session.table("field"), parse_reference("Pt19:Pt70 = 3:1"))
+    assert dock.comparison.r2 == pytest.approx(expected.r2)
+    assert f"R² {expected.r2:.3f}; mean absolute error" in dock.verdict.text()
+    assert f"{expected.covered.sum()} of 5 in their intervals" in dock.verdict.text()
+    assert [p.reference for p in dock.parity.points] == [0.75, 0, 0, 0, 0.25]
+    assert not dock.parity.isHidden()
+    session.current = "second"
+    assert set(dock.comparison.pairs["scope"]) == {"second"}
+    type_reference(dock, "")
+    assert dock.comparison is None and dock.parity.isHidden() and dock.verdict.isHidden()
+    assert all(math.isnan(b.reference) for b in dock.chart.bars)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Pt19:Pt70", "Write it like Pt19:Pt41:Pt70 = 1:1:1"),
+        ("Pt19:Pt20 = 1:1", "The reference names Pt20, which can't be found"),
+        ("Pt19:Pt30 = 0.5:0.1", "sum to 0.6, not to 1"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_told(dock, line, words):
+    type_reference(dock, line)
+    assert words in dock.verdict.text() and dock.comparison is None
+    assert all(math.isnan(b.reference) for b in dock.chart.bars)
+
+
+def test_equal_references_have_no_r2(dock):
+    type_reference(dock, "Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1")
+    assert dock.verdict.text() == (
+        "No R² (all reference fractions are equal); mean absolute error 0.0 %; "
+        "5 of 5 in their intervals."
+    )
+
+
+@pytest.fixture
+def load(dock, tmp_path, monkeypatch):
+    def load_text(text):
+        path = tmp_path / "known.csv"
+        path.write_text(text)
+        monkeypatch.setattr(docks.QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
+        dock.load_button.click()
+
+    return load_text
+
+
+def test_a_loaded_reference_pools_what_its_patterns_say(dock, session, load, settle, viewer):
+    load("scope,class,fraction\n*d,Pt19,1\n*d,Pt30,1\nmissing,Pt70,1\nsecond,Pt41,1\n")
+    settle(viewer)
+    assert dock.reference_line.text() == "known.csv"
+    pairs = dock.comparison.pairs
+    assert list(dict.fromkeys(pairs["scope"])) == ["*d", "second"]
+    assert list(pairs["count"]) == [11] * 5 + [3] * 5
+    assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
+    assert len(dock.parity.points) == 10
+    session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    settle(viewer)
+    assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
+    type_reference(dock, "Pt19 = 1")
+    assert set(dock.comparison.pairs["scope"]) == {"field"}
+
+
+def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
+    load("scope,class,fraction\nmissing,Pt70,1\n")
+    settle(viewer)
+    assert dock.verdict.text().startswith("The reference speaks of none of the images")
+    load("class,fraction\nPt7,1\n")
+    settle(viewer)
+    assert "names Pt7, which can't be found" in dock.verdict.text()
+    load("class,share\nPt70,1\n")
+    assert "known.csv: the reference lacks" in notification_manager.records[-1].message
+
+
+def test_the_mark_of_a_reference_is_to_scale(qtbot):
+    chart = BarChart(axis=True)
+    qtbot.addWidget(chart)
+    bar = Bar("Pt19", 0.25, "25.0 %", "#56b4e9", "disc", 0.2, 0.35, reference=0.4)
+    chart.bars = [bar]
+    chart.resize(300, chart.sizeHint().height())
+    assert chart.limit == 0.4
+    marked = chart.grab().toImage()
+    chart.bars = [replace(bar, reference=math.nan)]
+    plain = chart.grab().toImage()
+    # Above the bar there is nothing but the mark, at the right end of the scale.
+    y = round(2 + 0.2 * chart._row_height())
+    differs = [x for x in range(300) if marked.pixelColor(x, y) != plain.pixelColor(x, y)]
+    bar_end = max(
+        x
+        for x in range(300)
+        if plain.pixelColor(x, round(2 + chart._row_height() / 2 - 3)).name() == "#56b4e9"
+    )
+    assert 0 < max(differs) - min(differs) < 8
+    assert min(differs) > bar_end + 20
+    chart.bars = [replace(bar, reference=0.5)]
+    assert chart.limit == 0.6
+
+
+def test_the_parity_plot_names_the_point_at_the_mouse(qtbot):
+    plot = ParityPlot()
+    qtbot.addWidget(plot)
+    points = docks.parity_points(
+        compare(made_up(20).table, parse_reference("Pt19:Pt70 = 3:1")).pairs, CLASSES
+    )
+    plot.points = points
+    plot.resize(220, 180)
+    assert plot.limit == 0.8
+    box = plot._box()
+    for point in (points[0], points[4]):
+        assert plot._at(plot._place(point, point.found, box)) == point
+    assert plot._at(box.topLeft()) is None
+    assert "Pt19 in all: 20.0 %, reference 75.0 %" in plot.accessibleDescription()
+    picture = plot.grab().toImage()
+    middle = plot._place(points[0], points[0].found, box).toPoint()
+    assert picture.pixelColor(middle).name() == points[0].colour

@@ -33,6 +33,8 @@ class Bar:
         Whether a dot before the words marks the row.
     tooltip
         Words for the mouse.
+    reference
+        Where a mark says what the value should be; NaN draws none.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Bar:
     strong: bool = False
     marked: bool = False
     tooltip: str = ""
+    reference: float = math.nan
 
 
 class BarChart(QWidget):
@@ -78,7 +81,7 @@ class BarChart(QWidget):
         """Right end of the scale: 1, or less where all bars are short and there is an axis."""
         if not self._axis:
             return 1.0
-        ends = [x for b in self._bars for x in (b.value, b.high) if math.isfinite(x)]
+        ends = [x for b in self._bars for x in (b.value, b.high, b.reference) if math.isfinite(x)]
         longest = max(ends, default=1.0)
         return next((limit for limit in (0.1, 0.2, 0.4, 0.6, 0.8) if longest <= limit), 1.0)
 
@@ -178,6 +181,15 @@ class BarChart(QWidget):
             painter.setBrush(QColor(bar.colour))
             painter.setPen(QPen(QColor(0, 0, 0, 110), 0.7))
             painter.drawRoundedRect(filled, 2, 2)
+        if math.isfinite(bar.reference):
+            x = box.left() + box.width() * bar.reference / self.limit
+            reach = 0.25 * thick
+            for colour, width in (
+                (self.palette().window().color(), 5.0),
+                (self.palette().windowText().color(), 2.6),
+            ):
+                painter.setPen(QPen(colour, width))
+                painter.drawLine(QPointF(x, box.top() - reach), QPointF(x, box.bottom() + reach))
         if math.isfinite(bar.low) and math.isfinite(bar.high):
             low, high = (box.left() + box.width() * v / self.limit for v in (bar.low, bar.high))
             y = box.center().y()

@@ -1,9 +1,11 @@
-"""The Ratios dock: how many of each class, how sure, and out into a file."""
+"""The Ratios dock: how many of each class, how sure, beside what is known; and out into a file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ import pandas as pd
 from napari.utils.notifications import show_error, show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QApplication,
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QLineEdit,
     QMenu,
     QPushButton,
     QSizePolicy,
@@ -27,23 +30,41 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..errors import AtomicityError
-from ..io.tables import write_clusters, write_ratios
+from ..errors import AtomicityError, ModelError, TableError
+from ..io.tables import read_reference, write_clusters, write_ratios
+from ..model.card import ModelCard
+from ..model.files import model_files, read_card
 from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop
-from ..statistics.ratios import ALL, class_ratios, counted
-from ..table import UNKNOWN
+from ..statistics.prevalence import METHODS, unavailable
+from ..statistics.ratios import ALL, COLUMNS, class_ratios, counted
+from ..statistics.reference import (
+    Comparison,
+    check_reference,
+    compare,
+    images_of,
+    pair,
+    parse_reference,
+    reference_for,
+)
+from ..table import AGGREGATE, OUTSIDE, UNKNOWN
 from .bars import Bar, BarChart
 from .binding import session_of
 from .following import follow
+from .forms import _Combo, in_scroll_area, labelled, new_form
 from .glyphs import glyph_icon
-from .tasks import start
+from .parity import ParityPlot, Point
+from .tasks import running, start
 
 WORKER_FROM_ROWS = 1000
 """Tables of more rows are counted in a worker."""
 
 _DEBOUNCE_MS = 25
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
+REFERENCE_TYPES = "Tables (*.csv *.xlsx *.parquet)"
+EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"
+MOST_ROWS = 12
+"""A table of more rows scrolls."""
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 
 
@@ -51,11 +72,48 @@ def count(
     table: pd.DataFrame,
     classes: Sequence[str],
     images: Sequence[str],
+    method: str = "counted",
+    card: ModelCard | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
     """Class ratios of every image and of all."""
-    return class_ratios(table, classes, images=images)
+    return class_ratios(table, classes, images=images, method=method, card=card, stop=stop)
+
+
+def beside(
+    table: pd.DataFrame,
+    reference: pd.DataFrame,
+    images: Sequence[str],
+    method: str,
+    card: ModelCard | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Comparison:
+    """What was found in every scope of a reference."""
+    return compare(table, reference, images, method=method, card=card, stop=stop)
+
+
+def card_of(table: pd.DataFrame) -> ModelCard | None:
+    """The card of the model that classified most of the clusters, if it is at hand."""
+    ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
+    for path in model_files():
+        # A damaged one is reported when it is asked for, not here.
+        with suppress(ModelError, OSError):
+            card = _read_card(path, path.with_suffix(".json").stat().st_mtime_ns)
+            if len(ids) and card.model_id == ids.index[0]:
+                return card
+    return None
+
+
+@lru_cache(maxsize=16)
+def _read_card(path: Path, _modified: int) -> ModelCard:
+    return read_card(path)
+
+
+def capital(words: str) -> str:
+    """As a sentence begins."""
+    return words[:1].upper() + words[1:]
 
 
 def per_cent(fraction: float) -> str:
@@ -70,8 +128,10 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}"
 
 
-def ratio_bars(ratios: pd.DataFrame, classes: Sequence[str]) -> list[Bar]:
-    """A bar with its interval per class that has a fraction."""
+def ratio_bars(
+    ratios: pd.DataFrame, classes: Sequence[str], reference: Mapping[str, float] | None = None
+) -> list[Bar]:
+    """A bar per class, with its interval and the mark of its reference if there is one."""
     return [
         Bar(
             row["class"],
@@ -83,10 +143,44 @@ def ratio_bars(ratios: pd.DataFrame, classes: Sequence[str]) -> list[Bar]:
             row["fraction_high"],
             tooltip=f"{row['class']}: {row['count']} clusters, {per_cent(row['fraction'])}, "
             f"interval {interval(row['fraction_low'], row['fraction_high'])} % ({row['method']})",
+            reference=reference.get(row["class"], 0.0) if reference else math.nan,
         )
         for _, row in ratios.iterrows()
-        if row["class"] != UNKNOWN
+        if row["class"] not in OUTSIDE
     ]
+
+
+def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
+    """A point per pair of a comparison."""
+    # Those with the same reference side by side, but never far from it.
+    same = pairs.groupby(pairs["reference"].round(3))["reference"]
+    number, size = same.cumcount(), same.transform("size")
+    aside = (number - (size - 1) / 2) * (4 / size).clip(upper=1)
+    return [
+        Point(
+            row["reference"],
+            row["fraction"],
+            row["fraction_low"],
+            row["fraction_high"],
+            colour_of(row["class"], classes),
+            symbol_of(row["class"], classes),
+            aside[i],
+            f"{row['class']} in {row['scope']}: {per_cent(row['fraction'])}, "
+            f"reference {per_cent(row['reference'])}",
+        )
+        for i, row in pairs.iterrows()
+    ]
+
+
+def verdict(comparison: Comparison) -> str:
+    """The figures of a comparison in a line."""
+    if comparison.mean_absolute_error is None:
+        return "Nothing was counted to set beside the reference."
+    known = comparison.r2 is not None
+    r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
+    n, covered = len(comparison.pairs), int(comparison.covered.sum())
+    error = per_cent(comparison.mean_absolute_error)
+    return f"{r2}; mean absolute error {error}; {covered} of {n} in their intervals."
 
 
 def tab_separated(ratios: pd.DataFrame) -> str:
@@ -100,13 +194,16 @@ def summary(table: pd.DataFrame) -> str:
         return "No clusters yet."
     border = int(table["touches_border"].sum())
     whole = table[~table["touches_border"].astype(bool)]
-    unknown, unlabelled = ((whole["label"] == name).sum() for name in (UNKNOWN, ""))
+    unknown, aggregates, unlabelled = (
+        int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
+    )
     left_out = [
         f"{n} {words}"
         for n, words in (
             (border, "cut by the border"),
-            (int(unknown), "unknown"),
-            (int(unlabelled), "without a label"),
+            (unknown, "unknown"),
+            (aggregates, "aggregate" + "s" * (aggregates != 1)),
+            (unlabelled, "without a label"),
         )
         if n
     ]
@@ -171,13 +268,19 @@ class RatioModel(QAbstractTableModel):
 
 
 class Ratios(QWidget):
-    """Table and bars of the class ratios, of the current image or of all."""
+    """Table and bars of the class ratios, of the current image or of all, and their reference."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session_of(napari_viewer)
-        self.ratios = pd.DataFrame()
+        self.ratios = pd.DataFrame(columns=COLUMNS)
+        self.comparison: Comparison | None = None
+        self._card: ModelCard | None = None
+        self._reason: str | None = None
+        self._typed: pd.DataFrame | None = None
+        self._loaded: pd.DataFrame | None = None
         self._build()
+        self._judge(None)
         session = self.session
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -189,19 +292,53 @@ class Ratios(QWidget):
         self.update_now()
 
     def _build(self) -> None:
-        self.scope_combo = QComboBox()
+        self.scope_combo = _Combo()
         self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
-        self.scope_combo.setToolTip("Whose clusters are counted. Default: this image.")
-        self.scope_combo.setAccessibleName("Ratios of")
         self.scope_combo.currentIndexChanged.connect(self._show)
-        label = QLabel("Ratios of")
-        label.setBuddy(self.scope_combo)
-        top = QHBoxLayout()
-        top.addWidget(label)
-        top.addWidget(self.scope_combo, 1)
+        self.method_combo = _Combo()
+        for name, method in METHODS.items():
+            self.method_combo.addItem(method.title, name)
+        self.method_combo.currentIndexChanged.connect(self._later)
+        form = new_form()
+        labelled(
+            form,
+            "Ratios of",
+            self.scope_combo,
+            "Whose clusters are counted. Default: this image.",
+        )
+        labelled(
+            form,
+            "Found by",
+            self.method_combo,
+            "Whether labels are counted as they are, or adjusted for the mistakes of the model. "
+            "Default: as counted.",
+        )
 
         self.chart = BarChart(axis=True)
         self.chart.setAccessibleName("Class ratios with intervals")
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self.warning = QLabel()
+        self.warning.setWordWrap(True)
+        self.warning.setAccessibleName("Warning")
+        # Orange says it a second time; the words are enough.
+        self.warning.setStyleSheet("border-left: 4px solid #e69f00; padding: 4px 8px;")
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(form)
+        layout.addWidget(self.warning)
+        layout.addWidget(self.chart)
+        layout.addWidget(self.note)
+        layout.addWidget(self._table())
+        layout.addLayout(self._reference_part())
+        layout.addLayout(self._buttons())
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _table(self) -> QTableView:
         self.model = RatioModel(self)
         self.view = QTableView()
         self.view.setModel(self.model)
@@ -211,14 +348,45 @@ class Ratios(QWidget):
         self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         header = self.view.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         header.setHighlightSections(False)
-        self.note = QLabel()
-        self.note.setWordWrap(True)
+        return self.view
 
+    def _reference_part(self) -> QVBoxLayout:
+        self.reference_line = QLineEdit()
+        self.reference_line.setPlaceholderText(EXAMPLE)
+        self.reference_line.setClearButtonEnabled(True)
+        self.reference_line.setAccessibleName("Reference")
+        self.reference_line.setToolTip(
+            f"Known ratios of what is shown, such as {EXAMPLE}, in parts, per cent or fractions; "
+            "classes that are not named are absent. Default: none."
+        )
+        self.reference_line.editingFinished.connect(self._read_line)
+        self.load_button = QPushButton("Load…")
+        self.load_button.setToolTip(
+            "Known ratios from a table with the columns class, fraction and scope: an image, a "
+            "pattern of images such as sample_1_*, or all."
+        )
+        self.load_button.clicked.connect(self.load_reference)
+        label = QLabel("Reference")
+        label.setBuddy(self.reference_line)
+        row = QHBoxLayout()
+        row.addWidget(label)
+        row.addWidget(self.reference_line, 1)
+        row.addWidget(self.load_button)
+        self.verdict = QLabel()
+        self.verdict.setWordWrap(True)
+        self.verdict.setAccessibleName("Beside the reference")
+        self.parity = ParityPlot()
+        part = QVBoxLayout()
+        part.addLayout(row)
+        part.addWidget(self.verdict)
+        part.addWidget(self.parity)
+        return part
+
+    def _buttons(self) -> QHBoxLayout:
         self.export_button = QPushButton("Export")
         self.export_button.setToolTip("Write ratios or clusters as CSV, Excel or Parquet.")
         menu = QMenu(self.export_button)
@@ -232,44 +400,56 @@ class Ratios(QWidget):
         bottom.addWidget(self.export_button)
         bottom.addWidget(self.copy_button)
         bottom.addStretch(1)
-
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(top)
-        layout.addWidget(self.chart)
-        layout.addWidget(self.note)
-        layout.addWidget(self.view, 100)
-        layout.addLayout(bottom)
-        layout.addStretch(1)
+        return bottom
 
     # ---- counting
     def _later(self, *_: object) -> None:
         """Count once for a burst of changes."""
         self._timer.start()
 
+    @property
+    def method(self) -> str:
+        """How the ratios are found, a name in `METHODS`."""
+        return str(self.method_combo.currentData())
+
+    def _images(self) -> list[str]:
+        return [i for i in self.session.images if self.session.analysis(i) is not None]
+
     def update_now(self) -> None:
         """Count the clusters of all images and show the result."""
         session = self.session
         table = session.table()
-        images = [i for i in session.images if session.analysis(i) is not None]
-        if len(table) <= WORKER_FROM_ROWS:
-            self._take(count(table, session.classes(), images))
+        self._card = card_of(table)
+        self._offer_methods(table)
+        for task in running(session, "ratios"):  # what it finds is of yesterday
+            task.cancel()
+        if self._reason is not None:
+            self._take(pd.DataFrame(columns=COLUMNS))
             return
-        start(
-            session,
-            count,
-            table,
-            session.classes(),
-            images,
-            on_result=self._take,
-            key="ratios",
-            owner=self,
-        )
+        wanted = (table, session.classes(), self._images(), self.method, self._card)
+        if len(table) <= WORKER_FROM_ROWS and self.method == "counted":
+            self._take(count(*wanted))
+            return
+        self.note.setText("Finding the ratios…")
+        start(session, count, *wanted, on_result=self._take, key="ratios", owner=self)
+
+    def _offer_methods(self, table: pd.DataFrame) -> None:
+        """Those that can't be used are greyed out and say why."""
+        rows = table[counted(table)]
+        reasons = {name: unavailable(name, self._card, rows) for name in METHODS}
+        if not len(rows):  # a card without clusters is no reason
+            reasons = dict.fromkeys(METHODS)
+        self._reason = reasons[self.method]
+        for i, (name, reason) in enumerate(reasons.items()):
+            item = self.method_combo.model().item(i)
+            item.setEnabled(reason is None)
+            words = METHODS[name].explanation
+            item.setToolTip(words if reason is None else f"{words} Not now: {reason}.")
 
     def _take(self, ratios: pd.DataFrame) -> None:
         self.ratios = ratios
         self._show()
+        self._compare_loaded()
 
     @property
     def scope(self) -> str | None:
@@ -289,23 +469,136 @@ class Ratios(QWidget):
 
     def _show(self, *_: object) -> None:
         ratios, classes = self.shown(), self.session.classes()
-        bars = ratio_bars(ratios, classes) if len(ratios) else []
+        known = self._known()
+        bars = ratio_bars(ratios, classes, known) if len(ratios) else []
         self.chart.bars = bars
         self.chart.setVisible(bool(bars))
         self.model.show(ratios, classes)
         self.view.setVisible(len(ratios) > 0)
-        line = round(1.5 * self.fontMetrics().height())
-        self.view.verticalHeader().setDefaultSectionSize(line)
-        self.view.setIconSize(QSize(round(0.6 * line), round(0.6 * line)))
-        header = self.view.horizontalHeader().sizeHint().height()
-        self.view.setMaximumHeight(header + (len(ratios) + 1) * line)
+        self._fit_table()
         image = self.session.current if self.scope_combo.currentText() == THIS_IMAGE else None
         table = self.session.table(image)
         if image is None and self.scope_combo.currentText() == THIS_IMAGE:
             table = table.iloc[:0]
         self.note.setText(summary(table))
+        self._warn(ratios)
         for button in (self.copy_button, self.export_button):
             button.setEnabled(len(self.ratios) > 0 or len(table) > 0)
+        if self._typed is not None:
+            self._compare_typed(ratios)
+
+    def _fit_table(self) -> None:
+        """As high as its rows: within a dock that scrolls nothing else should."""
+        line = round(1.5 * self.fontMetrics().height())
+        self.view.verticalHeader().setDefaultSectionSize(line)
+        self.view.setIconSize(QSize(round(0.6 * line), round(0.6 * line)))
+        header = self.view.horizontalHeader().sizeHint().height()
+        rows = min(self.model.rowCount(), MOST_ROWS)
+        self.view.setFixedHeight(header + rows * line + 2 * self.view.frameWidth())
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._fit_table()  # only now is the theme's font known
+
+    def _warn(self, ratios: pd.DataFrame) -> None:
+        notes = [str(note) for note in ratios["note"] if note] if len(ratios) else []
+        words = notes[0] if notes else ""
+        if self._reason is not None:
+            title = METHODS[self.method].title
+            words = f"there are no ratios by {title}: {self._reason}"
+        self.warning.setText(f"{capital(words)}." if words else "")
+        self.warning.setVisible(bool(words))
+
+    # ---- beside what is known
+    def _known(self) -> dict[str, float]:
+        """Class → reference of what is shown; empty where nothing is known."""
+        if self._typed is not None:
+            return reference_for(self._typed, ALL)
+        if self._loaded is not None and self.scope is not None:
+            return reference_for(self._loaded, self.scope)
+        return {}
+
+    def _read_line(self) -> None:
+        """Take what was typed for the reference; the name of a loaded file stays what it is."""
+        line = self.reference_line.text().strip()
+        self.reference_line.setCursorPosition(0)
+        if self._loaded is not None and line == self.reference_line.property("file"):
+            return
+        self._typed = self._loaded = None
+        self._compare_loaded()
+        self._judge(None)
+        if line:
+            try:
+                typed = parse_reference(line)
+                check_reference(typed, [], self.session.classes() or list(typed["class"]))
+            except TableError as error:
+                self._judge(None, str(error))
+            else:
+                self._typed = typed
+        self._show()
+
+    def load_reference(self) -> None:
+        """Ask for a file of known ratios and set them beside what was found."""
+        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
+        if not chosen:
+            return
+        try:
+            self._loaded = read_reference(chosen)
+        except AtomicityError as error:
+            show_error(str(error))
+            return
+        self._typed = None
+        name = Path(chosen).name
+        self.reference_line.setProperty("file", name)
+        self.reference_line.setText(name)
+        self._show()
+        self._compare_loaded()
+
+    def _compare_typed(self, ratios: pd.DataFrame) -> None:
+        """What is shown beside what was typed: both are at hand."""
+        method = str(ratios["method"].iloc[0]) if len(ratios) else ""
+        pairs = pair(ratios, self._known(), str(self.scope)) if len(ratios) else ratios
+        self._judge(Comparison(pairs, method))
+
+    def _compare_loaded(self) -> None:
+        """Every scope of the file that images are open of; these may have to be pooled anew."""
+        for task in running(self.session, "reference ratios"):
+            task.cancel()
+        if self._loaded is None or self._reason is not None:
+            return
+        session, images = self.session, self._images()
+        scopes = self._loaded["scope"]
+        here = self._loaded[[bool(images_of(str(scope), images)) for scope in scopes]]
+        if not len(here):
+            self._judge(None, "the reference speaks of none of the images that are analysed.")
+            return
+        try:
+            check_reference(here, images, session.classes())
+        except TableError as error:
+            self._judge(None, str(error))
+            return
+        start(
+            session,
+            beside,
+            session.table(),
+            here,
+            images,
+            self.method,
+            self._card,
+            on_result=self._judge,
+            key="reference ratios",
+            owner=self,
+        )
+
+    def _judge(self, comparison: Comparison | None, words: str = "") -> None:
+        """Show a comparison, or words instead."""
+        self.comparison = comparison
+        self.verdict.setText(verdict(comparison) if comparison is not None else capital(words))
+        self.verdict.setVisible(bool(self.verdict.text()))
+        pairs = None if comparison is None else comparison.pairs
+        points = [] if pairs is None else parity_points(pairs, self.session.classes())
+        self.parity.points = points
+        self.parity.setVisible(bool(points))
 
     # ---- out
     def copy(self) -> None:
