@@ -51,6 +51,16 @@ def test_samples_are_those_of_the_pixels_they_fall_on():
     assert np.isfinite(values[:, 0]).all() and np.isnan(values[:, 1]).all()
 
 
+def test_a_grid_is_made_of_the_same_samples():
+    images = np.random.default_rng(1).normal(size=(3, 14, 14))
+    reach = np.array([0.7, 1.4, 1.8])
+    at = reach[:, None] * ((np.arange(20) + 0.5) / 10 - 1)
+    y, x = (np.broadcast_to(a, (3, 20, 20)) for a in (at[:, :, None], at[:, None, :]))
+    np.testing.assert_allclose(
+        ex.on_grid(images, FIELD_NM, reach, 20), ex.sample(images, FIELD_NM, y, x), atol=1e-12
+    )
+
+
 def test_a_coarse_map_and_a_fine_patch_lie_in_register():
     fine = np.zeros((1, 56, 56))
     fine[0, 20:24, 40:44] = 1
@@ -127,7 +137,7 @@ def test_what_two_channels_share_cancels_in_their_difference():
     image = np.arange(80) % 8
     shared = rng.gamma(3, 0.5, (8, 1))[image] * np.array([[1.0, 0.0]]) + [[0.2, 0.5]]
     first = shared + rng.normal(0, 0.01, (80, 2))
-    second = shared + [[0.0, 0.1]] + rng.normal(0, 0.01, (80, 2))
+    second = shared + np.array([[0.0, 0.1]]) + rng.normal(0, 0.01, (80, 2))
     between = ex.balance_between(first, second, image)
     one, other = ex.balance(first, image), ex.balance(second, image)
     assert between.value == pytest.approx(one.value - other.value)
@@ -223,6 +233,17 @@ def test_tables_and_pictures(tmp_path):
     text = ex.write_picture(out, tmp_path / "a.svg", normalised=True).read_text()
     assert "<svg" in text
     assert ex.of_analyses([]).profiles().empty and ex.of_analyses([]).balances().empty
+
+
+def test_profiles_are_drawn_in_full_on_one_scale():
+    analysis = synthetic_analysis(40)
+    maps = {"raw": analysis.class_maps["raw"], "LCN": 3 * analysis.class_maps["LCN"]}
+    out = ex.of_analyses([replace(analysis, class_maps=maps)])
+    charts = [axes for axes in ex.draw(out).axes if axes.lines and not axes.images]
+    assert len(charts) == 2
+    highest = max(np.nanmax(line.get_ydata()) for axes in charts for line in axes.lines[:1])
+    for axes in charts:
+        assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > highest
 
 
 def test_a_profile_in_units_of_its_maximum():
