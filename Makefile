@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model accuracy bench screenshots clean
+.PHONY: help setup demo test lint model accuracy explain bench screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ model: setup ## Train the shipped models on simulated images (about an hour)
 
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 	$(BIN)/python docs/make_accuracy.py
+
+explain: setup ## Where the shipped model looks, into docs/explain.md
+	$(BIN)/python docs/make_explain.py
 
 bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
