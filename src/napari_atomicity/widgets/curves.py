@@ -69,7 +69,7 @@ class LearningCurve(QWidget):
         line = metrics.height()
         left = metrics.horizontalAdvance("100 %") + 6
         width = self.width() - left - metrics.averageCharWidth()
-        height = (self.height() - 4.2 * line) / 2
+        height = (self.height() - 4.6 * line) / 2
         last = self._history[-1]
         accuracy = [h["accuracy"] for h in self._history]
         low = math.floor(10 * min(accuracy)) / 10 if min(accuracy) < 1 else 0.9
@@ -85,7 +85,7 @@ class LearningCurve(QWidget):
         highest = max(x for values in losses for x in values if math.isfinite(x)) * 1.05 or 1.0
         self._panel(
             painter,
-            QRectF(left, height + 2.7 * line, width, height),
+            QRectF(left, height + 3.1 * line, width, height),
             f"Loss: held out {last['held_out_loss']:.3f}, training {last['loss']:.3f} (dashed)",
             [
                 (losses[0], _TRAINING, Qt.PenStyle.DashLine),
@@ -141,8 +141,10 @@ class LearningCurve(QWidget):
                     if math.isfinite(v)
                 ]
             )
-            # A rim of ink under the colour: a light line must be seen on a light ground.
-            for pen in (QPen(self._ink(0.35), 3.2), QPen(QColor(colour), 2.0, style)):
+            # A rim of ink under a full line: it must be seen on a light ground, too. Dashes would
+            # drown in it.
+            rim = [QPen(self._ink(0.35), 3.2)] if style == Qt.PenStyle.SolidLine else []
+            for pen in (*rim, QPen(QColor(colour), 2.0, style)):
                 painter.setPen(pen)
                 painter.drawPolyline(points)
             painter.setPen(QPen(self._ink(0.35), 0.7))

@@ -93,8 +93,8 @@ def summary(card: ModelCard) -> str:
     ]
     if scale.get("off"):
         lines.append(
-            f"In {scale['off']} of {scale['images']} images of one class the scale would be found "
-            "a class off: expect that of deposits of a single size."
+            f"In {scale['off']} of {scale['images']} images that it learnt from, the scale that an "
+            "analysis finds is a class off. That happens to deposits of a single size."
         )
     return "\n".join(lines)
 
