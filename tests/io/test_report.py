@@ -212,7 +212,7 @@ def test_an_undefined_r2_says_why(tmp_path):
     _, text = written(tmp_path, [synthetic_analysis(30)], reference=reference)
     assert "– R²: all reference fractions are equal" in text
     _, text = written(tmp_path, [synthetic_analysis(0)], reference=reference)
-    assert "– R²: nothing was counted" in text and "Nothing was counted in all." in text
+    assert "– R²: nothing was counted" in text and "Nothing was counted in all: no image" in text
 
 
 def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):

@@ -98,6 +98,12 @@ def test_a_scope_in_which_nothing_was_counted_is_named():
     assert isinstance(nothing, Comparison) and nothing.to_dict()["table"] == []
 
 
+def test_a_file_may_speak_of_other_samples_too():
+    table = cluster_table(a="14")
+    found = compare(table, reference(**{"a": "Pt19 = 1", "gold_*": "Au20:Au55 = 1:1"}))
+    assert set(found.pairs["scope"]) == {"a"} and found.not_compared == ("gold_*",)
+
+
 def test_conditions_that_differ_are_noted_in_the_pairs():
     table = cluster_table(a="14", b="4").assign(conditions_differ=[False, False, True])
     found = compare(table, reference(a="Pt19 = 1", all="Pt19 = 1"))

@@ -401,7 +401,7 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, session, load, set
 def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
     load("scope,class,fraction\nmissing,Pt70,1\n")
     settle(viewer)
-    assert dock.verdict.text().startswith("The reference speaks of none of the images")
+    assert dock.verdict.text().startswith("The reference speaks of missing, and no image")
     load("class,fraction\nPt7,1\n")
     settle(viewer)
     assert "names Pt7, which can't be found" in dock.verdict.text()

@@ -50,7 +50,7 @@ class Comparison:
     method
         How the fractions were found.
     not_compared
-        Scopes in which nothing was counted.
+        Scopes without images, or in which nothing was counted.
     """
 
     pairs: pd.DataFrame
@@ -147,7 +147,7 @@ def compare(
     Raises
     ------
     TableError
-        If a scope fits no image, or the reference names a class that nobody knows.
+        If no scope fits an image, or the reference names a class that nobody knows.
     ModelError, Cancelled
         As `ratios.class_ratios`.
     """
@@ -158,6 +158,9 @@ def compare(
     parts, empty, done = [], [], ""
     for scope, rows in reference.groupby("scope", sort=False):
         members = images_of(str(scope), names)
+        if not members:
+            empty.append(str(scope))
+            continue
         one = str(scope) in names
         ratios = class_ratios(
             table[table["image"].astype(str).isin(members)],
@@ -217,14 +220,18 @@ def reference_for(reference: pd.DataFrame, scope: str) -> dict[str, float]:
 
 
 def check_reference(reference: pd.DataFrame, images: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise TableError if a scope fits none of the images, or a class is none of these."""
-    for scope in dict.fromkeys(reference["scope"]):
-        if not images_of(scope, images) and scope != ALL:
-            raise TableError(
-                f"the reference speaks of {scope}, and no image is called so",
-                advice='A scope is the name of an image, a pattern such as "sample_1_*", or "all"',
-            )
-    strange = sorted(set(reference["class"]) - set(classes))
+    """Raise TableError if no scope fits an image, or a class of those that do is none of these.
+
+    One file may be kept for many samples, so scopes without images are no error.
+    """
+    scopes = dict.fromkeys(map(str, reference["scope"]))
+    fitting = [scope for scope in scopes if scope == ALL or images_of(scope, images)]
+    if not fitting:
+        raise TableError(
+            f"the reference speaks of {', '.join(scopes)}, and no image is called so",
+            advice='A scope is the name of an image, a pattern such as "sample_1_*", or "all"',
+        )
+    strange = sorted(set(reference.loc[reference["scope"].isin(fitting), "class"]) - set(classes))
     if strange:
         raise TableError(
             f"the reference names {', '.join(strange)}, which can't be found",

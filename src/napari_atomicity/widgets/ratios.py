@@ -42,7 +42,6 @@ from ..statistics.reference import (
     Comparison,
     check_reference,
     compare,
-    images_of,
     pair,
     parse_reference,
     reference_for,
@@ -561,19 +560,14 @@ class Ratios(QWidget):
         self._judge(Comparison(pairs, method))
 
     def _compare_loaded(self) -> None:
-        """Every scope of the file that images are open of; these may have to be pooled anew."""
+        """Every scope of the file of which images are open; these may have to be pooled anew."""
         for task in running(self.session, "reference ratios"):
             task.cancel()
         if self._loaded is None or self._reason is not None:
             return
         session, images = self.session, self._images()
-        scopes = self._loaded["scope"]
-        here = self._loaded[[bool(images_of(str(scope), images)) for scope in scopes]]
-        if not len(here):
-            self._judge(None, "the reference speaks of none of the images that are analysed.")
-            return
         try:
-            check_reference(here, images, session.classes())
+            check_reference(self._loaded, images, session.classes())
         except TableError as error:
             self._judge(None, str(error))
             return
@@ -581,7 +575,7 @@ class Ratios(QWidget):
             session,
             beside,
             session.table(),
-            here,
+            self._loaded,
             images,
             self.method,
             self._card,
