@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from napari_atomicity import load
+from napari_atomicity.cli import app
 from napari_atomicity.detection import detect
 from napari_atomicity.errors import AtomicityError, ModelError, ReadError
 from napari_atomicity.io.tables import write_clusters
@@ -323,6 +325,40 @@ def test_what_cannot_be_simulated_is_refused_at_once(tmp_path, classes, isomers,
     with pytest.raises(AtomicityError, match=words):
         train(TrainRequest(source, tmp_path / "x.safetensors"))
     assert not list(tmp_path.iterdir())
+
+
+# ---- the command line
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give one of --data, --simulate and --corrections"),
+        (["--data", "d", "--simulate", "Au20,Au55"], "give one of"),
+        (["--data", "d", "--fields", "20"], "--fields goes with --simulate"),
+        (["--data", "d", "--images", "i"], "--images goes with --corrections"),
+        (["--corrections", "t.csv"], "--corrections needs --images"),
+        (["--simulate", "Au20"], "at least two different classes"),
+        (["--data", "d", "--channels", "raw,raw"], "channels are raw,LCN"),
+        (["--data", "d", "--start", "nowhere"], "there is no model 'nowhere'"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(tmp_path, arguments, words):
+    out = tmp_path / "m.safetensors"
+    result = CliRunner().invoke(app, ["train", "--out", str(out), *arguments])
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_tells_how_good_the_model_is_and_what_was_left_out(folder, tmp_path):
+    out = tmp_path / "m.safetensors"
+    arguments = ["--data", str(folder), "--out", str(out), "--start", "scratch", "--epochs", "2"]
+    result = CliRunner().invoke(app, ["train", *arguments, "--device", "cpu", "--json"])
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert printed["model_id"] == read_model(out)[0].model_id
+    assert "epoch 2: loss" in result.stderr
+    left_out = printed["data"]["left_out"]
+    assert f"left out: {left_out['border']} border" in result.stderr
 
 
 # ---- pieces

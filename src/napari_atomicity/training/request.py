@@ -434,7 +434,7 @@ def _digest(table: pd.DataFrame) -> str:
 def _stamps(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of every file."""
     files = [f for p in paths for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
-    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 # ---- the usual case in one line
