@@ -1,7 +1,9 @@
 """Fields: the truth is where the clusters are, and the seed decides everything."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -411,3 +413,27 @@ def test_an_alloy_is_as_bright_as_its_atoms(library):
 
 def test_lone_atoms_are_of_the_metal_of_the_classes():
     assert random_settings(("Au20", "Au55"), np.random.default_rng(0)).element == "Au"
+
+
+# ---- the page
+
+
+def test_the_page_lists_every_setting_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    said = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| ", page, re.M))
+    usual = FieldSettings()
+    expected = {**vars(usual), **vars(usual.microscope), **vars(usual.scan), "mixture": "none"}
+    del expected["microscope"], expected["scan"]
+
+    def written(value):
+        return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    headings = {"microscope": "default", "scan": "default"}
+    assert said == headings | {k: written(v) for k, v in expected.items()}
+
+
+def test_settings_shown_on_the_page_can_be_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    (shown,) = re.findall(r"^```json\n(.*?)^```", page, re.M | re.S)
+    recipe = fields.read_recipe(recipe_file(tmp_path, shown))
+    assert recipe.fields["one.tif"][1].microscope.defocus_nm == 4

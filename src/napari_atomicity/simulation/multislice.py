@@ -125,6 +125,6 @@ def multislice_image(
         )
         detector = abtem.AnnularDetector(*angles_mrad)
         scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
-        image = probe.scan(potential, scan, detector, max_batch=64, lazy=False).array
+        image = probe.scan(potential, scan, detector, max_batch=32, lazy=False).array
     blur = microscope.source_nm / 2.3548 / pixel_nm
     return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
