@@ -98,8 +98,11 @@ def test_a_burst_of_changes_is_counted_once(dock, session, qtbot, monkeypatch):
     assert len(calls) == 1
 
 
-def test_many_clusters_are_counted_in_a_worker(dock, session, settle, viewer, monkeypatch):
-    monkeypatch.setattr(docks, "WORKER_FROM_ROWS", 10)
+@pytest.mark.parametrize(("limit", "value"), [("WORKER_FROM_ROWS", 10), ("WORKER_FROM_IMAGES", 1)])
+def test_many_clusters_are_counted_in_a_worker(
+    dock, session, settle, viewer, monkeypatch, limit, value
+):
+    monkeypatch.setattr(docks, limit, value)
     started = []
     monkeypatch.setattr(docks, "start", _noting(docks.start, started))
     session.relabel([("field", 1)], "Pt70")

@@ -42,7 +42,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ class Evidence:
     Parameters
     ----------
     image
-        (N,) number of its image, from 0.
+        (N,) number of its image, from 0, by name.
     label
         (N,) its label, an index of the K classes of the ratios.
     certain
@@ -100,6 +100,17 @@ class Evidence:
         order = np.lexsort([*p.T, certain, label, image])
         known = np.array([place[name] for name in model_classes], int)
         return cls(image[order], label[order], certain[order], p[order], known, len(classes))
+
+    def of_image(self, number: int) -> Evidence:
+        """That of one image; of none if the number is that of none."""
+        here = self.image == number
+        return replace(
+            self,
+            image=np.zeros(int(here.sum()), int),
+            label=self.label[here],
+            certain=self.certain[here],
+            probabilities=self.probabilities[here],
+        )
 
     def counts(self) -> np.ndarray:
         """(images, 2 K) numbers of clusters: the uncertain by label, then the certain."""

@@ -151,6 +151,8 @@ def class_ratios(
     counts = _counts(table, names, [*classes, *OUTSIDE])
     outside = [name for name in OUTSIDE if (table["label"] == name).any()]
     differing = images_that_differ(table)
+    of_all = Evidence.of(of_table, classes, model_classes)
+    number_of = {name: i for i, name in enumerate(sorted(set(of_table["image"].astype(str))))}
 
     blocks = []
     for name in [*names, ALL] if scope is None else [scope]:
@@ -158,11 +160,7 @@ def class_ratios(
         is_all = name == ALL
         of_scope = counts if is_all else counts[[n == name for n in names]]
         number = pd.Series(of_scope.sum(axis=0), index=[*classes, *OUTSIDE])
-        evidence = Evidence.of(
-            of_table if is_all else of_table[of_table["image"].astype(str) == name],
-            classes,
-            model_classes,
-        )
+        evidence = of_all if is_all else of_all.of_image(number_of.get(name, -1))
         block = pd.DataFrame(
             {
                 "scope": name,

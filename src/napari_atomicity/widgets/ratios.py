@@ -56,7 +56,8 @@ from .parity import ParityPlot, Point
 from .tasks import running, start
 
 WORKER_FROM_ROWS = 1000
-"""Tables of more rows are counted in a worker."""
+WORKER_FROM_IMAGES = 3
+"""Tables of more rows, and more images, are counted in a worker."""
 
 _DEBOUNCE_MS = 25
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
@@ -425,8 +426,10 @@ class Ratios(QWidget):
         if self._reason is not None:
             self._take(pd.DataFrame(columns=COLUMNS))
             return
-        wanted = (table, session.classes(), self._images(), self.method, self._card)
-        if len(table) <= WORKER_FROM_ROWS and self.method == "counted":
+        images = self._images()
+        wanted = (table, session.classes(), images, self.method, self._card)
+        few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
+        if few and self.method == "counted":
             self._take(count(*wanted))
             return
         self.note.setText("Finding the ratios…")
