@@ -48,7 +48,7 @@ class DetectionSettings:
     diameter_max_nm: float = 3.2
     threshold: float = 6.0
     split_touching: bool = True
-    split_depth: float = 0.85
+    split_depth: float = 0.9
     faintest: float = 0.1
 
     def __post_init__(self) -> None:

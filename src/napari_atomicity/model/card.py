@@ -91,6 +91,8 @@ class ModelCard:
         How far the continuous count of atoms can be off.
     ood_limit
         Distance in embedding space that only one in two hundred held-out clusters exceeds.
+    drift_limit
+        Drift of the embeddings (`model.shift.drift`) that one in a hundred held-out images exceeds.
     thresholds
         The obvious estimators, fitted on the same clusters: see `model.thresholds`.
     description, intended_use, limits
@@ -117,6 +119,7 @@ class ModelCard:
     combination: Combination | None = None
     count: CountError | None = None
     ood_limit: float = 1.0
+    drift_limit: float | None = None
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""
     intended_use: str = ""

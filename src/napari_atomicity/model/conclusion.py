@@ -10,6 +10,7 @@ from .classifier import Classifier, Prediction
 from .estimators import Measured, combination, count_atoms, opinions
 from .intensity_scale import LockedMixture
 from .outside import outside
+from .shift import drift
 
 
 def conclude(
@@ -56,6 +57,10 @@ def conclude(
     out["model_id"] = card.model_id
     out = tables.conform(tables.settle_labels(out), card.classes)
     count = count_atoms(known)
+    # the conditions are the image's: one answer for all of its clusters
+    out["conditions_differ"] = card.drift_limit is not None and bool(
+        drift(prediction.embedding, best, classifier.beside) > card.drift_limit
+    )
     beside = opinions(known, label)
     for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):
         out[name] = count[:, i]

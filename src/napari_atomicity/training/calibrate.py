@@ -24,9 +24,11 @@ from ..model.estimators import (
 )
 from ..model.intensity_scale import LockedMixture, fit_image, usable
 from ..model.outside import mahalanobis, outside
+from ..model.shift import drift
 from .data import PatchSet
 
 OOD_QUANTILE = 0.995
+DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
 REPLICATES = 100
 _LEAST = 1e-9
@@ -116,7 +118,10 @@ def finished(
     card = calibrated(card, tensors, held_out, device)
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
-    card = replace(card, ood_limit=_ood_limit(card, tensors, held_out, device))
+    seen = see(card, tensors, held_out, device)
+    card = replace(
+        card, ood_limit=_ood_limit(seen, tensors), drift_limit=_drift_limit(seen, tensors)
+    )
     own = scores(card, tensors, held_out, device)
     return replace(card, scores={**card.scores, "held_out": own}), tensors
 
@@ -276,14 +281,25 @@ def class_means(
     return {"ood.mean": mean.astype(np.float32), "ood.whitening": whitening.astype(np.float32)}
 
 
-def _ood_limit(
-    card: ModelCard, tensors: dict[str, np.ndarray], held_out: PatchSet, device: torch.device
-) -> float:
+def _ood_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> float:
     """The distance that only one in two hundred held-out clusters exceeds."""
-    seen = see(card, tensors, held_out, device)
-    held = _stacked(seen, [s.embedding for s in seen])
+    held = _stacked(images, [s.embedding for s in images])
     distance = mahalanobis(held, tensors["ood.mean"], tensors["ood.whitening"])
     return float(np.quantile(distance.min(axis=1), OOD_QUANTILE))
+
+
+def _drift_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> float | None:
+    """The drift that only one in a hundred held-out images exceeds."""
+    embedding = _stacked(images, [s.embedding for s in images])
+    best = _stacked(images, [combination(s.known).argmax(axis=1) for s in images])
+    origin = _stacked(images, [_origin(s.known.table) for s in images])
+    drifts = [
+        drift(embedding[rows], best[rows], tensors)
+        for rows in pd.Series(origin).groupby(origin).indices.values()
+    ]
+    known = [d for d in drifts if np.isfinite(d)]
+    # of few images the largest is no bound: leave it room
+    return float(np.quantile(known, DRIFT_QUANTILE)) * 1.5 if known else None
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

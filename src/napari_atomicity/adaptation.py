@@ -1,0 +1,564 @@
+"""Adapting a model to new imaging conditions, without labels or with a few.
+
+Pseudo-labels are taken where physics leaves little doubt: where the diameter lies in a range that
+only one class has, and where the locked mixture of intensities and diameters is sure. A person's
+corrections count as certain. The last convolutions, the head and the scales of the normalisations
+are tuned on them, class-balanced, while patches of the training are replayed. What is tuned is
+kept only if it helps on pseudo-labels and corrections that were left out, forgets nothing, and does
+not collapse; otherwise the model stays what it was, and the reason is given.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from . import __version__
+from . import table as tables
+from .analysis import Analysis
+from .errors import ModelError
+from .model.card import ModelCard
+from .model.classifier import Classifier
+from .model.conclusion import conclude
+from .model.estimators import Measured, diameter, locked_mixture
+from .model.intensity_scale import usable
+from .model.network import AtomicityNet
+from .model.outside import mahalanobis
+from .model.shift import Shift, compare, drift
+from .progress import Progress, Stop, check, report
+
+SURE_SCALE = 0.9
+"""Certainty of an image's scale below which its mixture gives no pseudo-labels."""
+LEAST_PSEUDO_LABELS = 10
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How a model is adapted.
+
+    Parameters
+    ----------
+    posterior
+        Least probability of a pseudo-label.
+    held_out
+        Share of pseudo-labels and corrections that decide whether the result is kept.
+    steps, batch_size, learning_rate
+        Of AdamW; half of every batch is replayed.
+    scale_jitter
+        Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
+    worst_forgetting
+        Most that the accuracy on replayed patches of the training may fall.
+    seed
+        Of all chance.
+    """
+
+    posterior: float = 0.95
+    held_out: float = 0.25
+    steps: int = 80
+    batch_size: int = 48
+    learning_rate: float = 1.5e-3
+    scale_jitter: float = 0.04
+    worst_forgetting: float = 0.01
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What came of an adaptation.
+
+    Parameters
+    ----------
+    accepted
+        Whether the model was changed.
+    reasons
+        Why, or why not, in words.
+    card, tensors
+        Of the model as it is now: the adapted one, or the one that it was.
+    shift
+        Of the conditions before; None if there were too few clusters to tell.
+    pseudo_labels
+        Class → number of clusters that were learnt from.
+    corrections
+        Number of a person's labels among them.
+    checks
+        Name → (before, after) of what decided.
+    before, after
+        The analyses, in order, as concluded by the model that was and the one that is.
+    """
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    card: ModelCard
+    tensors: dict[str, np.ndarray]
+    shift: Shift | None
+    pseudo_labels: dict[str, int]
+    corrections: int
+    checks: dict[str, tuple[float, float]]
+    before: tuple[Analysis, ...]
+    after: tuple[Analysis, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """In a few words, ready for JSON."""
+        return {
+            "accepted": self.accepted,
+            "reasons": list(self.reasons),
+            "shift": None if self.shift is None else asdict(self.shift),
+            "pseudo_labels": self.pseudo_labels,
+            "corrections": self.corrections,
+            "checks": {k: list(v) for k, v in self.checks.items()},
+        }
+
+
+def adapt(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    settings: AdaptSettings | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Adaptation:
+    """Fine-tune a model on the clusters of some images.
+
+    Parameters
+    ----------
+    analyses
+        Of images under the new conditions, classified by this model, their scales known. Labels
+        that a person gave are in their tables.
+    card, tensors
+        The model, as `model.files.read_model` gives it.
+    settings
+        Of the fit.
+    device
+        Where to compute; the CPU if None.
+    progress, stop
+        Called at every step.
+
+    Returns
+    -------
+    Adaptation
+        Accepted or rolled back.
+
+    Raises
+    ------
+    ModelError
+        If the model has nothing to replay: it was made before models could be adapted.
+    Cancelled
+        If ``stop()`` says so.
+    """
+    settings = settings or AdaptSettings()
+    device = device or torch.device("cpu")
+    if "replay.label" not in tensors or card.scale is None:
+        raise ModelError(
+            f"{card.name!r} can't be adapted: it holds no patches of its training to replay",
+            advice="Train it again with this version",
+        )
+    old = Classifier(card, tensors, device)
+    before = tuple(reclassified(a, old) for a in analyses)
+    target = _target(before, card, settings)
+    shift = _shift(before, card, tensors)
+    numbers = {c: int((target.label == i).sum()) for i, c in enumerate(card.classes)}
+
+    def unchanged(*reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
+        return Adaptation(
+            False, reasons, card, tensors, shift, numbers, int(target.certain.sum()), checks,
+            before, before,
+        )  # fmt: skip
+
+    named = (target.label >= 0).sum()
+    if named < LEAST_PSEUDO_LABELS or sum(n > 0 for n in numbers.values()) < 2:
+        return unchanged(
+            f"only {named} clusters of {sum(n > 0 for n in numbers.values())} classes are beyond "
+            f"doubt; at least {LEAST_PSEUDO_LABELS} of two are needed: correct some labels, or "
+            "take more images",
+            checks={},
+        )
+    split = _Split.drawn(target, tensors["replay.label"], settings)
+    network = tuned(old.network, target, tensors, split, settings, device, progress, stop)
+    reasons: tuple[str, ...] = ()
+    checks: dict[str, tuple[float, float]] = {}
+    for share in (1.0, 0.5, 0.25):  # less of the change, if the whole of it forgets too much
+        blended = _blended(old.network, network, share)
+        candidate = _with_network(card, tensors, blended, device)
+        checks = _checks(old, Classifier(card, candidate, device), target, tensors, split)
+        reasons = _objections(checks, settings)
+        if not reasons:
+            break
+    if reasons:
+        return unchanged(*reasons, checks=checks)
+    check(stop)
+    candidate = _moved_references(old, card, candidate, target, split, device)
+    new_card = _described(card, candidate, numbers, target, settings, analyses, share, device)
+    new = Classifier(new_card, candidate, device)
+    after = tuple(reclassified(a, new) for a in before)
+    first, last = checks["pseudo-labels left out"]
+    return Adaptation(
+        True,
+        (f"of the pseudo-labels left out, {last:.0%} are met instead of {first:.0%}",),
+        new_card, candidate, shift, numbers, int(target.certain.sum()), checks, before, after,
+    )  # fmt: skip
+
+
+def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
+    """The same clusters, patches and scale as another model of the same geometry sees them."""
+    result = classifier.predict(analysis.patches)
+    table = conclude(analysis.table, classifier, result, analysis.scale)
+    return replace(
+        analysis,
+        table=table,
+        embedding=result.embedding,
+        class_maps=result.class_maps,
+        parameters={**analysis.parameters, "model": classifier.card.provenance()},
+    )
+
+
+# ---- what to learn from
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Clusters of all images: patches, class indices (N,) (-1: none is sure), and which of those
+    (N,) a person gave."""
+
+    patches: dict[str, np.ndarray]
+    label: np.ndarray
+    certain: np.ndarray
+
+
+def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
+    """Class indices (N,) of the clusters of an image that physics leaves little doubt of, else -1.
+
+    Either only one class has such a diameter, once the image's blur is taken off, and the locked
+    mixture finds none likelier; or the mixture is sure of both the scale and the class.
+    """
+    label = np.full(len(known.table), -1)
+    if known.scale is None or len(label) == 0:
+        return label
+    deblurred = known.table.assign(diameter_nm=known.diameter_nm * np.exp(-known.scale.shift[0, 1]))
+    by_diameter = np.nan_to_num(diameter(replace(known, table=deblurred)))
+    by_mixture = np.nan_to_num(locked_mixture(known))
+    with_shares = known.scale.probabilities(known.intensity, known.diameter_nm)
+    with_shares = np.nan_to_num(np.where(usable(known.table)[:, None], with_shares, np.nan))
+    best = with_shares.argmax(axis=1)
+    rows = np.arange(len(label))
+    sure = (with_shares[rows, best] >= posterior) & (known.scale.certainty >= SURE_SCALE)
+    alone = (by_diameter.max(axis=1) >= posterior) & (by_diameter.argmax(axis=1) == best)
+    alone &= by_mixture[rows, best] >= 0.5
+    label[sure | alone] = best[sure | alone]
+    label[~usable(known.table)] = -1
+    return label
+
+
+def _target(analyses: Sequence[Analysis], card: ModelCard, settings: AdaptSettings) -> Target:
+    labels, certain = [], []
+    index = {c: i for i, c in enumerate(card.classes)}
+    for analysis in analyses:
+        known = _measured(analysis, card)
+        label = pseudo_labels(known, settings.posterior)
+        # what is an aggregate or no cluster at all must teach nothing
+        label[analysis.table["label_predicted"].isin(tables.OUTSIDE).to_numpy()] = -1
+        given = analysis.table["label_corrected"]
+        corrected = given.map(index).fillna(-1).to_numpy(int)
+        label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
+        labels.append(label)
+        certain.append(corrected >= 0)
+    channels = card.patches.channels
+    return Target(
+        {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels},
+        np.concatenate(labels),
+        np.concatenate(certain),
+    )
+
+
+def _measured(analysis: Analysis, card: ModelCard) -> Measured:
+    p = analysis.table[tables.probability_columns(card.classes)].to_numpy(float)
+    return Measured(analysis.table, card, analysis.scale, p)
+
+
+def _shift(
+    analyses: Sequence[Analysis], card: ModelCard, tensors: dict[str, np.ndarray]
+) -> Shift | None:
+    names = tables.probability_columns(card.classes)
+    p = np.concatenate([a.table[names].to_numpy(float) for a in analyses])
+    return compare(
+        np.concatenate([a.embedding for a in analyses]),
+        np.nan_to_num(p, nan=-1).argmax(axis=1),
+        {c: np.concatenate([a.patches[c] for a in analyses]) for c in card.patches.channels},
+        tensors,
+        card.patches.field_of_view_nm,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Rows of the target and of the replayed patches: to learn from, and to decide by."""
+
+    learn: np.ndarray
+    decide: np.ndarray
+    replay: np.ndarray
+    remember: np.ndarray
+
+    @classmethod
+    def drawn(cls, target: Target, replayed: np.ndarray, settings: AdaptSettings) -> _Split:
+        rng = np.random.default_rng(settings.seed)
+        decide = np.zeros(len(target.label), bool)
+        for certain in (False, True):
+            for i in np.unique(target.label[target.label >= 0]):
+                own = np.flatnonzero((target.label == i) & (target.certain == certain))
+                decide[rng.permutation(own)[: int(settings.held_out * len(own))]] = True
+        remember = np.zeros(len(replayed), bool)
+        for i in np.unique(replayed):
+            own = np.flatnonzero(replayed == i)
+            remember[rng.permutation(own)[: len(own) // 2]] = True
+        named = target.label >= 0
+        return cls(
+            np.flatnonzero(named & ~decide),
+            np.flatnonzero(decide),
+            np.flatnonzero(~remember),
+            np.flatnonzero(remember),
+        )
+
+
+# ---- learning
+
+
+def tuned(
+    network: AtomicityNet,
+    target: Target,
+    tensors: dict[str, np.ndarray],
+    split: _Split,
+    settings: AdaptSettings,
+    device: torch.device,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> AtomicityNet:
+    """A copy of a network, fine-tuned; the average of its weights over the second half."""
+    from .training.augmentation import augmented
+
+    network = copy.deepcopy(network).to(device)
+    chosen = _trainable(network)
+    optimiser = torch.optim.AdamW(chosen, settings.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.2
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    channels = network.channels
+    new_label, old_label = target.label, tensors["replay.label"]
+    average = [p.detach().clone() for p in chosen]
+    network.train()
+    half = settings.batch_size // 2
+    for step in range(settings.steps):
+        check(stop)
+        report(progress, step, settings.steps, "Adapting")
+        new = _drawn(new_label, split.learn, half, rng)
+        replayed = _drawn(old_label, split.replay, settings.batch_size - half, rng)
+        batch = {
+            c: torch.from_numpy(
+                np.concatenate([target.patches[c][new], tensors[f"replay.{c}"][replayed]]).astype(
+                    np.float32
+                )
+            )
+            for c in channels
+        }
+        batch = augmented(batch, settings.scale_jitter, generator)
+        own = torch.from_numpy(np.concatenate([new_label[new], old_label[replayed]])).to(device)
+        logits = network({c: x.to(device) for c, x in batch.items()}).logits
+        loss = functional.cross_entropy(logits, own, label_smoothing=0.03)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(chosen, 1.0)
+        optimiser.step()
+        schedule.step()
+        late = step - settings.steps // 2
+        with torch.no_grad():
+            for a, p in zip(average, chosen, strict=True):
+                a.lerp_(p, 1.0 if late <= 0 else 1 / (1 + late))
+    with torch.no_grad():
+        for a, p in zip(average, chosen, strict=True):
+            p.copy_(a)
+    report(progress, settings.steps, settings.steps, "Adapting")
+    return network.eval()
+
+
+def _trainable(network: AtomicityNet) -> list[Tensor]:
+    """Last convolutions, normalisation scales and the head; the rest is frozen."""
+    network.requires_grad_(False)
+    chosen: list[Tensor] = [*network.head.parameters()]
+    for branch in network.branches.values():
+        chosen += [*branch.last.parameters()]  # type: ignore[union-attr]
+        for module in branch.modules():
+            if isinstance(module, nn.GroupNorm):
+                chosen += [*module.parameters()]
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def _drawn(label: np.ndarray, rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows with replacement, every class that is there equally often."""
+    classes = np.unique(label[rows])
+    wanted = rng.permutation(np.resize(rng.permutation(classes), n))
+    of_class = {i: rows[label[rows] == i] for i in classes}
+    return np.array([rng.choice(of_class[i]) for i in wanted])
+
+
+def _blended(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet:
+    """A network between two, ``share`` of the way to the new one."""
+    out = copy.deepcopy(new)
+    with torch.no_grad():
+        for own, other in zip(out.parameters(), old.parameters(), strict=True):
+            own.lerp_(other, 1 - share)
+    return out
+
+
+def _with_network(
+    card: ModelCard, tensors: dict[str, np.ndarray], network: AtomicityNet, device: torch.device
+) -> dict[str, np.ndarray]:
+    """The tensors with other weights, their class means moved along by the replayed patches."""
+    state = network.state_dict()
+    out = {**tensors, **{f"network.{k}": v.float().cpu().numpy() for k, v in state.items()}}
+    moved = _replayed(Classifier(card, out, device), tensors).embedding
+    was = _replayed(Classifier(card, tensors, device), tensors).embedding
+    label = tensors["replay.label"]
+    mean = tensors["ood.mean"].copy()
+    for i in np.unique(label):
+        mean[i] += (moved[label == i] - was[label == i]).mean(axis=0)
+    return {**out, "ood.mean": mean}
+
+
+def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Any:
+    return classifier.predict(
+        {c: tensors[f"replay.{c}"].astype(np.float32) for c in classifier.network.channels}
+    )
+
+
+# ---- keeping or rolling back
+
+
+def _checks(
+    old: Classifier,
+    new: Classifier,
+    target: Target,
+    tensors: dict[str, np.ndarray],
+    split: _Split,
+) -> dict[str, tuple[float, float]]:
+    """What decides, before and after."""
+    named: dict[str, list[float]] = {}
+    for classifier in (old, new):
+        here = classifier.predict(target.patches).probabilities.argmax(axis=1)
+        there = _replayed(classifier, tensors).probabilities.argmax(axis=1)
+        right = here == target.label
+        decide, certain = split.decide, target.certain
+        found = {
+            "pseudo-labels left out": right[decide[~certain[decide]]],
+            "corrections left out": right[decide[certain[decide]]],
+            "training remembered": (there == tensors["replay.label"])[split.remember],
+        }
+        for name, values in found.items():
+            named.setdefault(name, []).append(float(values.mean()) if len(values) else np.nan)
+        share = np.bincount(here, minlength=len(classifier.card.classes)) / max(1, len(here))
+        named.setdefault("largest share of a class", []).append(float(share.max()))
+    return {name: (values[0], values[1]) for name, values in named.items()}
+
+
+def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings) -> tuple[str, ...]:
+    """Why a tuned network is not kept; nothing if it is."""
+    out = []
+    for name in ("pseudo-labels left out", "corrections left out"):
+        before, after = checks[name]
+        if after < before:
+            out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
+    before, after = checks["training remembered"]
+    if after < before - settings.worst_forgetting:
+        out.append(
+            f"under the conditions of the training, {after:.1%} would be right instead of "
+            f"{before:.1%}"
+        )
+    before, after = checks["largest share of a class"]
+    if after > max(0.9, before + 0.2):
+        out.append(f"{after:.0%} of the clusters would be given one class")
+    return tuple(out)
+
+
+# ---- the adapted model
+
+
+def _moved_references(
+    old: Classifier,
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    target: Target,
+    split: _Split,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """References of the embedding from the replayed patches, which keep their places in the map."""
+    from .embedding import place
+
+    was = _replayed(old, tensors).embedding
+    now = _replayed(Classifier(card, tensors, device), tensors).embedding
+    return {
+        **tensors,
+        "reference.embedding": now.astype(np.float16),
+        "reference.label": tensors["replay.label"],
+        "reference.map": np.nan_to_num(place(was, old)).astype(np.float32),
+    }
+
+
+def _described(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    numbers: dict[str, int],
+    target: Target,
+    settings: AdaptSettings,
+    analyses: Sequence[Analysis],
+    share: float,
+    device: torch.device,
+) -> ModelCard:
+    """The card of an adapted model; nothing that both conditions know is turned away."""
+    classifier = Classifier(card, tensors, device)
+    sure = {c: p[target.label >= 0] for c, p in target.patches.items()}
+    embedding = np.concatenate(
+        [classifier.predict(sure).embedding, _replayed(classifier, tensors).embedding]
+    )
+    distance = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    record = {
+        "from": card.model_id,
+        "images": [{"image": a.micrograph.name, "sha256": a.micrograph.sha256} for a in analyses],
+        "pseudo_labels": numbers,
+        "corrections": int(target.certain.sum()),
+        "share_of_change": share,
+        **asdict(settings),
+    }
+    return replace(
+        card,
+        ood_limit=max(card.ood_limit, float(np.quantile(distance, 0.995))),
+        drift_limit=_drift_limit(card, analyses, classifier, tensors),
+        description=f"{card.description} Adapted to {len(analyses)} images.",
+        data={**card.data, "adaptation": record},
+        version=__version__,
+    )
+
+
+def _drift_limit(
+    card: ModelCard,
+    analyses: Sequence[Analysis],
+    classifier: Classifier,
+    tensors: dict[str, np.ndarray],
+) -> float | None:
+    """What the images drift now is no shift any more."""
+    if card.drift_limit is None:
+        return None
+    found = [card.drift_limit]
+    for analysis in analyses:
+        result = classifier.predict(analysis.patches)
+        label = np.nan_to_num(result.probabilities, nan=-1).argmax(axis=1)
+        found.append(1.5 * drift(result.embedding, label, tensors))
+    return float(np.nanmax(found))
