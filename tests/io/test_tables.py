@@ -51,6 +51,15 @@ def test_a_cluster_table_comes_back_as_it_was(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_what_an_estimator_says_stays_text(tmp_path, suffix):
+    table = cluster_table().assign(label_network=["Pt19", "", "NA", "41", "Pt41"])
+    if suffix == "xlsx":  # which knows no text that stands for nothing but the empty one
+        table.loc[2, "label_network"] = ""
+    path = write_clusters(table, tmp_path / f"clusters.{suffix}")
+    assert list(read_clusters(path)["label_network"]) == list(table["label_network"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
 def test_a_table_without_rows_keeps_its_columns(tmp_path, suffix):
     path = write_clusters(empty(CLASSES), tmp_path / f"clusters.{suffix}")
     pd.testing.assert_frame_equal(read_clusters(path), empty(CLASSES))

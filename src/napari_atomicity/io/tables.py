@@ -128,23 +128,29 @@ _TEXT = ("scope", "class", "method", "note", "sample", *(
 ))  # fmt: skip
 
 
+def _is_text(name: Any) -> bool:
+    """Whether a column holds text; what single estimators say is in ``label_<estimator>``."""
+    return name in _TEXT or str(name).startswith("label_")
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0).columns
     # "NA" may be the name of an image; an empty number is not zero.
-    numbers = {name: ["", "nan", "NaN", "NA"] for name in header if name not in _TEXT}
+    numbers = {name: ["", "nan", "NaN", "NA"] for name in header if not _is_text(name)}
     # From version 3 on pandas reads every digit by itself, and says so when told to.
     exact: dict[str, Any] = (
         {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
     )
-    return pd.read_csv(
-        path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=numbers, **exact
-    )
+    text = {name: str for name in header if _is_text(name)}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
-    table = pd.read_excel(path, dtype=dict.fromkeys(_TEXT, str), engine="openpyxl")
+    header = pd.read_excel(path, nrows=0, engine="openpyxl").columns
+    text = [name for name in header if _is_text(name)]
+    table = pd.read_excel(path, dtype=dict.fromkeys(text, str), engine="openpyxl")
     # An empty cell of text is the empty text that was written.
-    return table.fillna({name: "" for name in table.columns if name in _TEXT})
+    return table.fillna(dict.fromkeys(text, ""))
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -171,7 +177,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
 
 
 def _text_columns(table: pd.DataFrame) -> list[Any]:
-    return [name for name in table.columns if name in _TEXT and len(table)]
+    return [name for name in table.columns if _is_text(name) and len(table)]
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
