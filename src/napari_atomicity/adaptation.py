@@ -155,11 +155,7 @@ def adapt(
     """
     settings = settings or AdaptSettings()
     device = device or torch.device("cpu")
-    if "replay.label" not in tensors or card.scale is None:
-        raise ModelError(
-            f"{card.name!r} can't be adapted: it holds no patches of its training to replay",
-            advice="Train it again with this version",
-        )
+    refuse_unadaptable(card, tensors)
     old = Classifier(card, tensors, device)
     before = tuple(reclassified(a, old) for a in analyses)
     target = _target(before, card, settings)
@@ -204,6 +200,21 @@ def adapt(
         (f"of the pseudo-labels left out, {last:.0%} are met instead of {first:.0%}",),
         new_card, candidate, shift, numbers, int(target.certain.sum()), checks, before, after,
     )  # fmt: skip
+
+
+def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
+    """Say at once that a model can't be adapted.
+
+    Raises
+    ------
+    ModelError
+        If it has nothing to replay, or does not ask for the scale of an image.
+    """
+    if "replay.label" not in tensors or card.scale is None:
+        raise ModelError(
+            f"{card.name!r} can't be adapted: it holds no patches of its training to replay",
+            advice="Train it again with this version",
+        )
 
 
 def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:

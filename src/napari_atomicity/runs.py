@@ -154,7 +154,7 @@ def analyse_images(
     report(progress, 0, 0, "Loading the model")
     classifier = load_classifier(request.model, request.device)
     refuse_unavailable(request.ratios, classifier.card)
-    inputs = _inputs(paths)
+    inputs = named_inputs(paths)
     reference = None
     if request.reference is not None:
         reference = read_reference(request.reference)
@@ -217,7 +217,7 @@ def analyse_images(
 
 
 @dataclass(frozen=True)
-class _Input:
+class Input:
     """An image that was asked for, or a path that leads to none."""
 
     name: str
@@ -251,7 +251,7 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _inputs(paths: Iterable[str | PathLike[str]]) -> list[_Input]:
+def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
     """The images under unique names; what leads to none stays, with the reason."""
     good: list[Path] = []
     errors: dict[Path, str] = {}
@@ -263,7 +263,7 @@ def _inputs(paths: Iterable[str | PathLike[str]]) -> list[_Input]:
             errors[path] = str(error)
     images = [*(find_images(good) if good else []), *errors]
     return [
-        _Input(_text(name), path, errors.get(path))
+        Input(_text(name), path, errors.get(path))
         for name, path in zip(unique_names(images), images, strict=True)
     ]
 
@@ -278,7 +278,7 @@ def _prefixed(progress: Progress | None, where: str) -> Progress:
 
 
 def _one(
-    item: _Input,
+    item: Input,
     classifier: Classifier,
     request: Request,
     progress: Progress,

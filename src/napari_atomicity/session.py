@@ -295,6 +295,7 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
         class_maps={k: _all_nan(analysis, v) for k, v in result.class_maps.items()},
         embedding=_all_nan(analysis, result.embedding),
         field_of_view_nm=result.field_of_view_nm,
+        scale=result.scale,
         parameters={**analysis.parameters, **result.parameters},
         seconds={**analysis.seconds, **result.seconds},
     )

@@ -65,15 +65,24 @@ def save_model(path: Path, card: ModelCard, tensors: dict[str, np.ndarray]) -> M
     AtomicityError
         If a file can't be written.
     """
-    from safetensors.numpy import save
-
     path = path.with_suffix(".safetensors")
-    data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+    data = _packed(tensors)
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     write_json(path.with_suffix(".json"), card.to_dict())
     return card
+
+
+def hashed(card: ModelCard, tensors: dict[str, np.ndarray]) -> ModelCard:
+    """The card with the hash that these weights have, on disk or not."""
+    return replace(card, sha256=hashlib.sha256(_packed(tensors)).hexdigest())
+
+
+def _packed(tensors: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
 
 
 def read_card(path: Path) -> ModelCard:
