@@ -392,3 +392,21 @@ def test_every_patch_is_blurred_by_its_own_width():
     at = torch.arange(15.0) - 7
     assert float(out[1].sum()) == pytest.approx(1, abs=1e-5)
     assert float((out[1].sum(dim=0) * at**2).sum()) == pytest.approx(1, abs=0.05)
+
+
+def test_a_neighbour_is_put_beside_the_cluster_and_not_onto_it():
+    generator = torch.Generator().manual_seed(0)
+    size, n, radius = 40, 60, 5.0
+    at = torch.arange(size) - (size - 1) / 2
+    away = torch.hypot(at[:, None], at[None, :])
+    disc = (away < radius).float().expand(n, size, size)
+    out = augmented({"raw": disc, "LCN": disc}, 0.0, generator, 0.0, 0.5, torch.full((n,), radius))
+    added = out["raw"] - disc
+    with_one = added.sum(dim=(1, 2)) > 1
+    assert 0.3 < float(with_one.float().mean()) < 0.7
+    area = float(disc[0].sum())
+    assert float(added[with_one].sum(dim=(1, 2)).mean()) == pytest.approx(area, rel=0.1)
+    assert float(added[:, away < radius - 1].abs().max()) < 0.05
+    empty = disc == 0  # where both lie, intensities add up and contrast is the neighbour's
+    torch.testing.assert_close(out["LCN"][empty], out["raw"][empty])
+    assert float(out["LCN"].max()) < 1.01 < float(out["raw"].max())

@@ -143,9 +143,11 @@ def pooled(
     weights
         (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
+    log_network = np.log(np.clip(network, LEAST**2, 1))
     log_mixture = np.log(np.clip(mixture, LEAST, 1))
-    z = weights[0] * np.log(np.clip(network, LEAST**2, 1)) + weights[3:]
-    z = z + weights[1] * np.nan_to_num(log_mixture)
+    z = weights[0] * log_network + weights[1] * log_mixture + weights[3:]
+    # the weights are of the two together; the network is calibrated for itself
+    z = np.where(np.isnan(mixture).any(axis=1, keepdims=True), log_network, z)
     sharpness = np.exp(-np.clip(weights[2] * (1 - certainty), -MOST_DOUBT, MOST_DOUBT))
     return np.asarray(softmax(sharpness[:, None] * z, axis=1))
 

@@ -1,4 +1,4 @@
-"""Patches made different on purpose: turned, misjudged, noisier, blurred."""
+"""Patches made different on purpose: turned, misjudged, noisier, blurred, with a neighbour."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch.nn import functional
 
 BLUR_PX = 1.0
 """Largest standard deviation of the blur at strength 1, in pixels of the patch."""
+GAP_PX = 6.0
+"""Largest distance of the outlines of neighbours, in pixels of the patch."""
 
 
 def augmented(
@@ -17,6 +19,8 @@ def augmented(
     jitter: float,
     generator: torch.Generator,
     conditions: float = 0.0,
+    neighbours: float = 0.0,
+    radius_px: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Patches (N, P, P) per channel as they might have been recorded.
 
@@ -32,9 +36,15 @@ def augmented(
         Strength of other conditions. At 1 a patch gets up to as much noise again as it has, a
         blur of up to `BLUR_PX`, and a background misjudged by half the noise (one standard
         deviation).
+    neighbours
+        Share of the patches that get another cluster of the batch beside their own.
+    radius_px
+        (N,) radius of the clusters in pixels of the patch; without it none gets a neighbour.
     """
     n = len(next(iter(batch.values())))
     out = _turned(batch, n, generator)
+    if neighbours > 0 and radius_px is not None:
+        out = _with_neighbours(out, neighbours, radius_px, generator)
     if conditions > 0:
         out = _conditions(out, n, conditions, generator)
     if "raw" in out and jitter > 0:
@@ -54,6 +64,39 @@ def _turned(batch: dict[str, Tensor], n: int, generator: torch.Generator) -> dic
             turned = torch.rot90(x[own], k % 4, dims=(1, 2))
             x[own] = turned.flip(2) if k >= 4 else turned
         out[channel] = x
+    return out
+
+
+def _with_neighbours(
+    batch: dict[str, Tensor], share: float, radius_px: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Put another cluster of the batch next to some, touching or nearly so.
+
+    Size-selected images give clusters that stand alone, mixtures have some that touch: without
+    this a network counts the neighbour in. Intensities above the background add up; where the
+    neighbour lies, its contrast is what is seen.
+    """
+    n, size = len(radius_px), next(iter(batch.values())).shape[-1]
+    partner = torch.randperm(n, generator=generator)
+    chosen = torch.rand(n, generator=generator) < share
+    angle = 2 * math.pi * torch.rand(n, generator=generator)
+    gap = GAP_PX * torch.rand(n, generator=generator)
+    other = radius_px[partner]
+    far = radius_px + other + gap
+    shift = torch.stack([far * torch.cos(angle), far * torch.sin(angle)], dim=1)  # (N, 2) of x, y
+    place = torch.eye(2).expand(n, 2, 2)
+    grid = functional.affine_grid(
+        torch.cat([place, -2 / size * shift[:, :, None]], dim=2), [n, 1, size, size], False
+    )
+    at = torch.arange(size) - (size - 1) / 2
+    away = torch.hypot(
+        at[None, None, :] - shift[:, :1, None], at[None, :, None] - shift[:, 1:, None]
+    )
+    mask = torch.sigmoid((other[:, None, None] + 1.5 - away) / 0.7) * chosen[:, None, None]
+    out = {}
+    for channel, x in batch.items():
+        moved = functional.grid_sample(x[partner][:, None], grid, align_corners=False)[:, 0]
+        out[channel] = (x if channel == "raw" else x * (1 - mask)) + mask * moved
     return out
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from .. import __version__
 from ..errors import AtomicityError, ModelError
-from ..model.card import ModelCard
+from ..model.card import ModelCard, PatchSettings
 from ..model.classifier import Classifier, choose_device
 from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
@@ -54,6 +54,9 @@ class TrainingSettings:
     conditions
         How much noise, blur and misjudged background are added to patches (`augmentation`);
         simulated fields vary in them by themselves.
+    neighbours
+        Share of patches that get another cluster beside their own; simulated fields have
+        clusters that touch.
     patience
         Epochs without a lower held-out loss after which the fit ends; 0 never.
     width
@@ -70,6 +73,7 @@ class TrainingSettings:
     scale_jitter: float = 0.04
     body_rate: float = 1.0
     conditions: float = 0.0
+    neighbours: float = 0.0
     patience: int = 0
     width: int = 16
     seed: int = 0
@@ -130,6 +134,7 @@ def fit_network(
     stop: Stop | None = None,
     *,
     atoms: Sequence[int] = (),
+    radius_px: Tensor | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
@@ -152,6 +157,8 @@ def fit_network(
         Called at every step.
     atoms
         (C,) number of atoms of each class, for the mean error in atoms.
+    radius_px
+        (N,) radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
     on_epoch
         Called with the history after every epoch.
     checkpoint
@@ -210,7 +217,14 @@ def fit_network(
             check(stop)
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             batch = {c: p[rows].float() for c, p in patches.items()}
-            batch = augmented(batch, settings.scale_jitter, generator, settings.conditions)
+            batch = augmented(
+                batch,
+                settings.scale_jitter,
+                generator,
+                settings.conditions,
+                settings.neighbours,
+                None if radius_px is None else radius_px[rows],
+            )
             batch = {c: x.to(device) for c, x in batch.items()}
             own = label[rows].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -396,6 +410,7 @@ def train_classifier(
         progress,
         stop,
         atoms=[atoms_of(c) or 0 for c in classes],
+        radius_px=_radius_px(train, card.patches),
         on_epoch=on_epoch,
         checkpoint=checkpoint,
     )
@@ -429,6 +444,12 @@ def train_classifier(
     tensors.update(_references(card, tensors, train, settings.seed, where))
     tensors.update(replay(train, classes, channels, settings.seed))
     return finished(card, tensors, mixed_train, mixed_held_out, where)
+
+
+def _radius_px(part: PatchSet, geometry: PatchSettings) -> Tensor:
+    """(N,) radius of the outlines in pixels of the patch."""
+    pixel_nm = geometry.field_of_view_nm / geometry.size_px
+    return torch.tensor(part.table["diameter_nm"].to_numpy(np.float32) / 2 / pixel_nm)
 
 
 def start_from(

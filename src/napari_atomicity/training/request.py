@@ -217,8 +217,10 @@ def settings_for(request: TrainRequest) -> TrainingSettings:
         patience=request.patience,
         seed=request.seed,
         batch_size=128 if simulated else 64,
-        # simulated fields differ in their conditions by themselves
+        # simulated fields differ in their conditions by themselves, and have clusters that touch
+        # others of any size
         conditions=0.0 if simulated else 1.0,
+        neighbours=0.0 if simulated else 0.3,
     )
     if request.start == SCRATCH:
         return settings
