@@ -22,6 +22,7 @@ from . import __version__
 from .errors import AtomicityError, Cancelled, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
+    from .adapting import AdaptRun
     from .analysis import Analysis
     from .io.provenance import Outcome
     from .runs import Request, Run
@@ -607,6 +608,81 @@ def _training_source(
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@app.command()
+@_guarded
+def adapt(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Image files, and folders of them, of the new conditions.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The model to write, a .safetensors file.")],
+    model: ModelOption = "default",
+    corrections: Annotated[
+        Path | None,
+        typer.Option(help="A cluster table of these images with corrected labels."),
+    ] = None,
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
+    ] = None,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Adapt a model to the conditions of some images; it is written only if that helps.
+
+    No labels are needed: it learns from clusters whose diameter and intensity leave no doubt, and
+    from corrections if they are given.
+    """
+    from .adapting import AdaptRequest, adapt_files
+    from .model.files import find_model
+
+    if out.suffix != ".safetensors":
+        raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
+    request = AdaptRequest(out, model, corrections, pixel_size_nm, device)
+    with _Narrator() as narrator:
+        try:
+            if find_model(model).resolve() == out.resolve():
+                raise typer.BadParameter("the adapted model can't replace the one it comes from")
+            run = adapt_files(images, request, narrator.progress, on_outcome=narrator.outcome)
+        except (ModelError, TableError) as error:  # as the command stands, nothing can be adapted
+            _fail(str(error), 2)
+    summary = run.summary()
+    _tell_adaptation(run, summary)
+    if as_json:
+        _print_json(summary)
+    reasons = "; ".join(run.found.reasons)
+    if not run.found.accepted:
+        _fail(f"rolled back, nothing is written: {reasons}")
+    _say(f"accepted: {reasons}")
+    _say(f"model {run.found.card.model_id} in {out}")
+
+
+def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
+    """The conditions, what was learnt from, and the ratios before and after."""
+    from .adapting import checks_in_words, learnt_in_words, shift_in_words
+
+    _say(shift_in_words(run.found.shift))
+    _say(learnt_in_words(run.found))
+    if run.corrections_lost:
+        _say(f"note: {run.corrections_lost} corrections are of no cluster of these images")
+    for line in checks_in_words(run.found):
+        _say(f"  {line}")
+    if not run.found.accepted:
+        return
+    before, after = summary["before"], summary["after"]
+    names = list(dict.fromkeys([*before["ratios"], *after["ratios"]]))
+    width = max(len("confidence"), *map(len, names))
+    _say(f"  {'':<{width}}  before   after")
+    for name in names:
+        shares = [values["ratios"].get(name, float("nan")) for values in (before, after)]
+        if any(share == share for share in shares):  # what is no class has no share
+            _say(f"  {name:<{width}}" + "".join(f"{100 * share:6.1f} %" for share in shares))
+    confidences = (values["mean_confidence"] for values in (before, after))
+    _say(f"  {'confidence':<{width}}" + "".join(f"{value:8.2f}" for value in confidences))
 
 
 @app.command()
