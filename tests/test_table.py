@@ -89,3 +89,38 @@ def test_what_is_impossible_is_refused(spoil, words):
 
 def test_classes_come_in_the_tables_order():
     assert tables.classes_of(synthetic_analysis().table) == list(CLASSES)
+
+
+# ---- columns that only some tables have
+ADDED = {
+    "conditions_differ": [True, True, True],
+    "n_atoms": [43.2, 0.7, float("nan")],
+    "n_atoms_low": [38.1, 0.6, float("nan")],
+    "n_atoms_high": [48.9, float("nan"), float("nan")],
+    "label_diameter": ["Pt41", "Pt19", ""],
+    "label_mixture": ["Pt30", "", ""],
+    "label_network": ["Pt55", "Pt19", ""],
+    "disagreement": [2 / 3, 0.0, float("nan")],
+}
+
+
+def test_added_columns_keep_their_kind_beside_a_table_without_them():
+    assert list(tables.ADDED) == list(ADDED)
+    added = synthetic_analysis(3, "a").table.assign(**ADDED)
+    both = tables.conform(pd.concat([synthetic_analysis(2, "b").table, added], ignore_index=True))
+    assert list(both.columns) == [*CONTRACT, *ADDED]
+    for name, dtype in tables.ADDED.items():
+        assert both[name].dtype == dtype
+    assert both["conditions_differ"].tolist() == [False, False, True, True, True]
+    assert both["label_network"].tolist() == ["", "", "Pt55", "Pt19", ""]
+    alone = both[2:].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, tables.conform(added))
+
+
+def test_counts_and_other_opinions_in_words():
+    table = synthetic_analysis(3).table.assign(**ADDED, label=["Pt41", "Pt19", "unknown"])
+    counts, others = tables.in_words(table)
+    assert counts == ["43 atoms (38–49)", "1 atom", ""]
+    assert others == ["the mixture says Pt30, the network Pt55", "", ""]
+    assert tables.in_words(table.assign(label="aggregate"))[1] == ["", "", ""]
+    assert tables.in_words(synthetic_analysis(2).table) == (["", ""], ["", ""])

@@ -16,7 +16,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable
 
-from .table import UNKNOWN
+from .table import AGGREGATE, OUTSIDE, UNKNOWN
 
 # Ordered so that neighbouring sizes, which are the ones confused, look most different. Black is
 # left out: it would vanish on the dark ground of a HAADF image.
@@ -25,8 +25,13 @@ _SYMBOLS = ("disc", "square", "triangle_up", "diamond", "star", "triangle_down",
 _GOLDEN = 0.618033988749895
 
 UNKNOWN_COLOUR = "#8c8c8c"
+# Much lighter than that of the unknown, and as far from all others under the common deficiencies
+# as these are from each other, or further.
+AGGREGATE_COLOUR = "#a8f0a8"
 UNLABELLED_COLOUR = "#d3d3d3"
 UNKNOWN_SYMBOL = "x"
+# Discs that lie over each other.
+AGGREGATE_SYMBOL = "clobber"
 UNLABELLED_SYMBOL = "ring"
 
 
@@ -38,7 +43,8 @@ def _further(index: int) -> str:
 
 
 def colours(classes: Iterable[str]) -> dict[str, str]:
-    """The colour of each class, of ``unknown`` (grey) and of "" (light grey).
+    """The colour of each class, of ``unknown`` (grey), ``aggregate`` (pale green) and "" (light
+    grey).
 
     Parameters
     ----------
@@ -48,17 +54,18 @@ def colours(classes: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        Label → ``"#rrggbb"``; the classes first, in order, then "unknown" and "".
+        Label → ``"#rrggbb"``; the classes first, in order, then "unknown", "aggregate" and "".
     """
     names = _names(classes)
     chosen = {
         name: _OKABE_ITO[i] if i < len(_OKABE_ITO) else _further(i) for i, name in enumerate(names)
     }
-    return {**chosen, UNKNOWN: UNKNOWN_COLOUR, "": UNLABELLED_COLOUR}
+    outside = {UNKNOWN: UNKNOWN_COLOUR, AGGREGATE: AGGREGATE_COLOUR}
+    return {**chosen, **outside, "": UNLABELLED_COLOUR}
 
 
 def symbols(classes: Iterable[str]) -> dict[str, str]:
-    """The napari symbol of each class, of ``unknown`` and of "".
+    """The napari symbol of each class, of ``unknown``, ``aggregate`` and "".
 
     There are fewer symbols than colours that can be told apart: they repeat, but never together
     with the same colour.
@@ -71,15 +78,17 @@ def symbols(classes: Iterable[str]) -> dict[str, str]:
     Returns
     -------
     dict
-        Label → name of a napari Points symbol; the classes first, then "unknown" and "".
+        Label → name of a napari Points symbol; the classes first, then "unknown", "aggregate"
+        and "".
     """
     names = _names(classes)
     chosen = {name: _SYMBOLS[i % len(_SYMBOLS)] for i, name in enumerate(names)}
-    return {**chosen, UNKNOWN: UNKNOWN_SYMBOL, "": UNLABELLED_SYMBOL}
+    outside = {UNKNOWN: UNKNOWN_SYMBOL, AGGREGATE: AGGREGATE_SYMBOL}
+    return {**chosen, **outside, "": UNLABELLED_SYMBOL}
 
 
 def _names(classes: Iterable[str]) -> list[str]:
-    return [name for name in dict.fromkeys(classes) if name not in (UNKNOWN, "")]
+    return [name for name in dict.fromkeys(classes) if name not in (*OUTSIDE, "")]
 
 
 def colour_of(label: str, classes: Iterable[str]) -> str:

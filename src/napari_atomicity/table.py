@@ -18,7 +18,8 @@ label                         what counts: the correction where there is one, el
                               prediction; "" where there is neither
 label_predicted               the model's label, never overwritten; "" before classification
 label_corrected               a person's label; "" where there is none
-confidence                    calibrated probability of label_predicted; 0 if that is "unknown"
+confidence                    calibrated probability of label_predicted; 0 if that is no class
+                              ("unknown", "aggregate")
 p_<class>                     calibrated probability of each class
 prediction_set                the labels that can't be ruled out, joined by "|"
 ood_score                     how far from anything the model has learnt (1 = its limit)
@@ -26,11 +27,31 @@ umap_1, umap_2                place in the embedding's map
 model_id                      the model that predicted
 ============================  ==========================================================
 
+After these, where a model with a scale of intensity has classified (`ADDED`):
+
+============================  ==========================================================
+column                        meaning
+============================  ==========================================================
+conditions_differ             the conditions of the whole image are not those of the
+                              model's training: neither labels nor ratios are to be
+                              trusted before adaptation
+n_atoms                       number of atoms on a continuous scale, between and beyond
+                              the classes too
+n_atoms_low, n_atoms_high     its 95 % interval, from held-out images
+label_diameter                the class by the diameter alone
+label_mixture                 by intensity and diameter, with the scale that the image's
+                              own clusters give; silent on those that touch or are cut
+label_network                 by the network alone
+disagreement                  share, 0 to 1, of those three that speak and say another
+                              class than the most probable one
+============================  ==========================================================
+
 Values that could not be computed are NaN (numbers) or "" (text): rows keep their place.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,6 +92,17 @@ AFTER_PROBABILITIES = {
     "umap_2": "float64",
     "model_id": _TEXT,
 }
+ADDED = {
+    "conditions_differ": "bool",
+    "n_atoms": "float64",
+    "n_atoms_low": "float64",
+    "n_atoms_high": "float64",
+    "label_diameter": _TEXT,
+    "label_mixture": _TEXT,
+    "label_network": _TEXT,
+    "disagreement": "float64",
+}
+"""Columns that only some tables have, at their end."""
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
@@ -97,7 +129,7 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
     """A copy with every column of the contract, in order and of the right dtype.
 
     Columns that are missing get the value that says "not computed"; additional columns are kept
-    at the end.
+    at the end, those of `ADDED` with their dtypes.
 
     Parameters
     ----------
@@ -113,12 +145,27 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
         if name not in table.columns:
             out[name] = pd.Series([_default(dtype)] * len(table), index=table.index, dtype=dtype)
         elif dtype == _TEXT:
-            out[name] = table[name].astype(object).where(table[name].notna(), "").astype(object)
+            out[name] = _text(table[name])
         else:
             out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
     stale = {c for c in table.columns if str(c).startswith("p_")}
-    extra = {c: table[c] for c in table.columns if c not in out and c not in stale}
+    extra = {c: _added(table[c]) for c in table.columns if c not in out and c not in stale}
     return pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna(), "").astype(object)
+
+
+def _added(values: pd.Series) -> pd.Series:
+    """An additional column; after a join with a table that lacks it, or a file, as it was."""
+    dtype = ADDED.get(str(values.name))
+    if dtype == _TEXT:
+        return _text(values)
+    if dtype == "bool":
+        return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+    # whole numbers of atoms, as in a ground truth, stay whole
+    return values if dtype is None else pd.to_numeric(values)
 
 
 def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
@@ -160,3 +207,43 @@ def validate(table: pd.DataFrame) -> None:
     label = table["label"].where(table["label_corrected"] == "", table["label_corrected"])
     if not (table["label"] == label).all():
         raise TableError("label must be the correction where there is one")
+
+
+# ---- in words
+
+
+def count_in_words(n_atoms: float, low: float, high: float) -> str:
+    """``43 atoms (38–49)``; without the interval where it is not known, "" without a count."""
+    if not math.isfinite(n_atoms):
+        return ""
+    said = f"{n_atoms:.0f} atom{'' if round(n_atoms) == 1 else 's'}"
+    known = math.isfinite(low) and math.isfinite(high)
+    return f"{said} ({low:.0f}–{high:.0f})" if known else said
+
+
+def otherwise_in_words(label: str, diameter: str, mixture: str, network: str) -> str:
+    """``the diameter says Pt41, the mixture Pt30``: single estimators that don't say ``label``.
+
+    Nothing of a label that is no class: they know classes only.
+    """
+    if label in ("", *OUTSIDE):
+        return ""
+    said = {"diameter": diameter, "mixture": mixture, "network": network}
+    other = [(name, what) for name, what in said.items() if what not in ("", label)]
+    first = [f"the {name} says {what}" for name, what in other[:1]]
+    return ", ".join([*first, *(f"the {name} {what}" for name, what in other[1:])])
+
+
+def in_words(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Of each cluster `count_in_words` and `otherwise_in_words`, as far as the table knows."""
+    nothing, unknown = np.full(len(table), ""), np.full(len(table), np.nan)
+
+    def column(name: str, missing: np.ndarray) -> np.ndarray:
+        return table[name].to_numpy() if name in table.columns else missing
+
+    numbers = (column(f"n_atoms{end}", unknown) for end in ("", "_low", "_high"))
+    labels = (column(f"label_{name}", nothing) for name in ("diameter", "mixture", "network"))
+    return (
+        [count_in_words(*row) for row in zip(*numbers, strict=True)],
+        [otherwise_in_words(*row) for row in zip(table["label"], *labels, strict=True)],
+    )

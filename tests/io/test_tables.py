@@ -60,6 +60,17 @@ def test_what_an_estimator_says_stays_text(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_added_columns_of_some_images_come_back(tmp_path, suffix):
+    counted = cluster_table(3).assign(
+        conditions_differ=[True] * 3, n_atoms=[41.0, 19.25, np.nan], label_mixture="Pt41"
+    )
+    both = concatenate([cluster_table(2, image="b.tif"), counted])
+    found = read_clusters(write_clusters(both, tmp_path / f"clusters.{suffix}"))
+    pd.testing.assert_frame_equal(found, both, check_exact=suffix != "xlsx")
+    assert found["conditions_differ"].tolist() == [False] * 2 + [True] * 3
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
 def test_a_table_without_rows_keeps_its_columns(tmp_path, suffix):
     path = write_clusters(empty(CLASSES), tmp_path / f"clusters.{suffix}")
     pd.testing.assert_frame_equal(read_clusters(path), empty(CLASSES))

@@ -171,6 +171,8 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
     np.testing.assert_allclose(done["ood_score"][:3], [0, 0.3, 1.5], atol=1e-6)
     assert done["label_network"].tolist() == ["Pt19", "Pt19", "Pt19", ""]
     assert done["model_id"].iloc[0] == bare.card.model_id
+    again = conclude(done, bare, Prediction(p, embedding, {}), None)
+    pd.testing.assert_frame_equal(again, done)
 
 
 def test_nothing_is_concluded_of_nothing(tiny_model):

@@ -63,6 +63,23 @@ def test_each_kind_of_mistake_is_seen():
     json.dumps(scores, allow_nan=False)
 
 
+def test_what_is_no_class_in_truth_counts_in_the_detection_only():
+    truth, predicted = truth_table(), truth_table()
+    truth.loc[0, "label"] = "aggregate"
+    for said in ("Pt41", "aggregate", "unknown"):
+        predicted.loc[0, "label"] = said
+        scores = evaluate(predicted, truth, images=IMAGES)
+        assert scores["detection"]["matched"] == 5
+        assert scores["classification"]["n"] == 4
+        assert scores["classification"]["accuracy"] == scores["end_to_end_accuracy"] == 1
+        assert scores["labelled_fraction"] == 1
+        assert "aggregate" not in scores["classification"]["confusion"]["classes"]
+    predicted.loc[1, "label"] = "aggregate"  # a class that is turned away
+    scores = evaluate(predicted, truth, images=IMAGES)
+    assert scores["labelled_fraction"] == scores["end_to_end_accuracy"] == 3 / 4
+    assert scores["classification"]["accuracy"] == 1
+
+
 def test_nothing_predicted_is_all_missed():
     scores = evaluate(truth_table().iloc[:0], truth_table(), images=IMAGES)
     assert scores["detection"]["recall"] == 0 and scores["detection"]["precision"] is None

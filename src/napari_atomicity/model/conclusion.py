@@ -64,7 +64,8 @@ def conclude(
     beside = opinions(known, label)
     for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):
         out[name] = count[:, i]
-    return pd.concat([out, beside], axis=1)
+    # not side by side: a table that was concluded before has these columns already
+    return tables.conform(out.assign(**beside), card.classes)
 
 
 def contiguous(p: np.ndarray, threshold: float) -> slice:

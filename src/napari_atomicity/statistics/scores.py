@@ -6,7 +6,8 @@ the assignment of least total distance, because that may give up an exact match 
 ones.
 
 Clusters that the border of the image cuts are not scored: neither the true ones nor the
-predictions that match them.
+predictions that match them. What in truth is none of the classes (`table.OUTSIDE`) counts in the
+detection only; what a prediction says is none has no label.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from ..errors import TableError
-from ..table import UNKNOWN
+from ..table import OUTSIDE
 
 SMALLEST_TOLERANCE_NM = 0.35
+_NO_CLASS = ("", *OUTSIDE, "nan")
 
 
 def evaluate(
@@ -56,8 +58,8 @@ def evaluate(
         Ready for JSON: ``detection`` (truth, predicted, matched, recall, precision, f1),
         ``classification`` of the matched and labelled (n, accuracy, macro_f1, mean errors in
         atoms, per_class, confusion with truths in rows), ``labelled_fraction``,
-        ``end_to_end_accuracy`` (right among all truths) and ``ratios`` over samples (r2, mean
-        absolute error, bias per class, table). A score that is not defined is None.
+        ``end_to_end_accuracy`` (right among all truths of a class) and ``ratios`` over samples
+        (r2, mean absolute error, bias per class, table). A score that is not defined is None.
 
     Raises
     ------
@@ -74,6 +76,7 @@ def evaluate(
     predicted = predicted.assign(image=predicted["image"].map(names))
     predicted = predicted[predicted["image"].notna()].reset_index(drop=True)
 
+    truth["label"] = truth["label"].where(~truth["label"].str.lower().isin(_NO_CLASS), "")
     predicted["label"] = _canonical(predicted["label"], _ordered(truth["label"]))
     classes = _ordered(pd.concat([truth["label"], predicted["label"]]))
     partner = _match_all(predicted, truth, info["px_nm"], tolerance_nm)
@@ -85,16 +88,18 @@ def evaluate(
 
     true_labels = truth["label"].to_numpy(object)[partner[scored]]
     said = predicted["label"].to_numpy(object)[scored]
-    labelled = said != ""
+    of_class = true_labels != ""
+    labelled = (said != "") & of_class
     n_truth = int((~cut).sum())
+    n_of_class = int((~cut & (truth["label"] != "").to_numpy()).sum())
     return {
         "images": len(known),
         "images_not_in_truth": foreign,
         "tolerance_nm": tolerance_nm,
         "detection": _detection(n_truth, int((~ignored).sum()), int(scored.sum())),
-        "labelled_fraction": _ratio(labelled.sum(), len(said)),
+        "labelled_fraction": _ratio(labelled.sum(), of_class.sum()),
         "classification": _classification(true_labels[labelled], said[labelled], classes),
-        "end_to_end_accuracy": _ratio((true_labels == said).sum(), n_truth),
+        "end_to_end_accuracy": _ratio((true_labels == said)[of_class].sum(), n_of_class),
         "ratios": _sample_ratios(truth[~cut], predicted[~ignored], info["sample"], classes),
     }
 
@@ -219,12 +224,12 @@ def _truth_names(images: Iterable[str], known: list[str]) -> dict[str, str | Non
 
 def _ordered(labels: pd.Series) -> list[str]:
     """The labels, by number of atoms, then by name."""
-    names = set(labels) - {"", UNKNOWN}
+    names = set(labels) - {"", *OUTSIDE}
     return sorted(names, key=lambda name: (atoms_of(name) or 0, name))
 
 
 def _canonical(labels: pd.Series, classes: list[str]) -> list[str]:
-    """Labels by their class: ``41`` is Pt41 if no other class has 41 atoms; unknown is ""."""
+    """Labels by their class: ``41`` is Pt41 if no other class has 41 atoms; "" is none."""
     by_atoms: dict[str, list[str]] = {}
     for name in classes:
         by_atoms.setdefault(str(atoms_of(name)), []).append(name)
@@ -233,7 +238,7 @@ def _canonical(labels: pd.Series, classes: list[str]) -> list[str]:
         label = label.strip()
         if label in classes:
             return label
-        if label.lower() in ("", UNKNOWN, "nan"):
+        if label.lower() in _NO_CLASS:
             return ""
         same = by_atoms.get(label.removesuffix(".0"), [])
         return same[0] if len(same) == 1 else label
