@@ -21,7 +21,7 @@ from napari_atomicity.io.figures import (
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.report import image_section, warnings, write_report
 from napari_atomicity.io.tables import concatenate
-from napari_atomicity.palette import symbols
+from napari_atomicity.palette import colours, symbols
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare, parse_reference
 from support import CLASSES, synthetic_analysis
@@ -148,6 +148,23 @@ def test_marks_lie_beside_their_clusters_and_never_nan():
 def test_every_symbol_can_be_drawn():
     for label in symbols([f"c{i}" for i in range(9)]):
         assert "path" in glyph(label, [f"c{i}" for i in range(9)])
+
+
+def test_aggregates_and_counts_are_shown(tmp_path):
+    analysis = synthetic_analysis()
+    table = analysis.table.assign(
+        n_atoms=43.0, n_atoms_low=38.0, n_atoms_high=49.0, label_diameter="Pt19"
+    )
+    table.loc[0, ["label", "label_predicted", "confidence"]] = ["aggregate", "aggregate", 0.0]
+    analysis = replace(analysis, table=table)
+    svg = str(overview(analysis, CLASSES))
+    first, second = (title for title in re.findall("<title>(.*?)</title>", svg)[:2])
+    assert first.startswith("aggregate, 43 atoms (38–49), ")
+    assert "confidence" in second
+    assert svg.count(colours(CLASSES)["aggregate"]) >= 3
+    html, _ = written(tmp_path, [analysis])
+    assert len(re.findall("<h4>.* aggregate</h4>", html)) == 1
+    assert "aggregate <b>1</b>" in html
 
 
 def test_bars_are_to_scale():

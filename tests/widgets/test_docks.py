@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from napari_atomicity.widgets.analyse import Analyse
 from napari_atomicity.widgets.binding import binding_of
 from napari_atomicity.widgets.classify import Classify
 from napari_atomicity.widgets.detect import Detect
+from napari_atomicity.widgets.ratios import summary
 
 
 @pytest.fixture
@@ -85,6 +87,34 @@ def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
     layer.selected_data = {0, 1, 2}
     press(viewer, "U")
     assert not session.table("field")["label_corrected"].any()
+
+
+def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, viewer, dock):
+    session, layer = analysed.session, analysed.points_layer("field")
+    classify = dock(Classify)
+    assert "A aggregate" in compat.text_overlay(viewer).text
+    layer.selected_data = {1}
+    press(viewer, "A")
+    assert session.table("field")["label_corrected"].tolist().count("aggregate") == 1
+    assert set(layer.selected_data) == {1}
+    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
+    assert (row.text(1), row.text(3)) == ("1", "A")
+    assert str(layer.symbol[1]) == "clobber"
+    session.select([("field", 3)])
+    classify.labels.activated.emit(classify.labels.findData("aggregate"))
+    assert row.text(1) == "2"
+    assert "not counted: 2 aggregates" in summary(session.table("field"))
+    press(viewer, "Control-A")
+    assert len(layer.selected_data) == N_CLUSTERS
+
+
+def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
+    classify, session = dock(Classify), analysed.session
+    assert not classify.conditions.isVisibleTo(classify)
+    now = session.analysis("field")
+    session.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
+    assert classify.conditions.isVisibleTo(classify)
+    assert "adapt" in classify.conditions.text()
 
 
 def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):

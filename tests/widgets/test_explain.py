@@ -176,6 +176,27 @@ def test_facts_of_a_cluster_that_was_only_detected():
     assert [name for name, *_ in facts(table.iloc[0])] == ["Diameter", "Note"]
 
 
+def test_facts_tell_the_count_and_who_says_otherwise():
+    told = made_up(5).table.assign(
+        n_atoms=44.1, n_atoms_low=38.7, n_atoms_high=50.2,
+        label_diameter="Pt30", label_mixture="", label_network="Pt41",
+    )  # fmt: skip
+    found = {name: words for name, words, _ in facts(told.iloc[2])}
+    assert found["Count"] == "44 atoms (39–50)"
+    assert found["But"] == "the diameter says Pt30"
+    assert "But" not in {name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])}
+
+
+def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, session):
+    analysis = session.analysis("field")
+    table = analysis.table.assign(label_network="Pt55")
+    table.loc[1, ["label_predicted", "label"]] = "aggregate"
+    session.set_analysis(replace(analysis, table=table))
+    for cluster_id in (1, 2):
+        session.select([("field", cluster_id)])
+        assert dock.patches.tiles[1].title == "raw · Pt55"
+
+
 def test_selected_clusters_come_in_a_stable_order():
     keys = frozenset({("b", 2), ("a", 9), ("b", 1), ("a", 1)})
     assert ordered(keys, ["a", "b"], "b") == [("b", 1), ("b", 2), ("a", 1), ("a", 9)]

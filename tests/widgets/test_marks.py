@@ -90,6 +90,26 @@ def test_texts_tell_corrections_from_predictions():
     assert marks.texts(found.table).tolist() == ["unknown"]
 
 
+def test_an_aggregate_has_no_confidence_and_a_mark_of_its_own():
+    found = analysis([[1, 1]] * 3, ["Pt19", "unknown", "aggregate"])
+    assert marks.texts(found.table).tolist()[2] == "aggregate"
+    assert len(set(marks.symbols(found.table, CLASSES))) == 3
+    assert len(np.unique(marks.label_colours(found.table, CLASSES), axis=0)) == 3
+
+
+def test_the_status_line_tells_the_count_and_who_says_otherwise():
+    found = analysis([[1, 1]] * 2, ["Pt19", "Pt70"])
+    silent = marks.features(found.table)
+    assert silent["count"].tolist() == silent["otherwise"].tolist() == [None, None]
+    told = found.table.assign(
+        n_atoms=[19.4, 61.0], n_atoms_low=17.0, n_atoms_high=66.0, label_diameter="Pt19",
+        label_mixture="", label_network=["Pt19", "Pt70"],
+    )  # fmt: skip
+    said = marks.features(told)
+    assert said["count"].tolist() == ["19 atoms (17–66)", "61 atoms (17–66)"]
+    assert said["otherwise"].tolist() == [None, "the diameter says Pt19"]
+
+
 def test_looks_have_a_row_per_cluster_and_differ_by_label():
     found = analysis([[1, 1]] * 3, ["Pt19", "Pt70", "Pt70"], corrected=["", "", "Pt19"])
     table = found.table

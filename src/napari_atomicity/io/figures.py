@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..analysis import Analysis
 from ..palette import colours, symbols
-from ..table import UNKNOWN
+from ..table import OUTSIDE, UNKNOWN, in_words
 
 PREVIEW_PX = 1200
 """Longest edge of a micrograph in the report."""
@@ -30,6 +30,7 @@ _GLYPHS = {
     "star": "M0-1L.24-.32L.95-.31L.38.12L.59.81L0 .4L-.59.81L-.38.12L-.95-.31L-.24-.32z",
     "cross": "M-.3-.95H.3V-.3H.95V.3H.3V.95H-.3V.3H-.95V-.3H-.3z",
     "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
+    "clobber": "M-.56-.32A.56.56 0 1 1 .56-.32A.56.56 0 1 1 0 .65A.56.56 0 1 1-.56-.32z",
 }
 
 _STYLE: dict[Any, Any] = {
@@ -115,19 +116,23 @@ def overview(analysis: Analysis, classes: Sequence[str], longest_px: int = PREVI
     ]
     colour, symbol = colours(classes), symbols(classes)
     rows: list[Any] = table.to_dict("records")
-    for row, outline in zip(rows, analysis.outlines, strict=True):
+    for row, outline, *words in zip(rows, analysis.outlines, *in_words(table), strict=True):
         if row["frame"] != frame:
             continue
         fill = colour.get(row["label"], colour[UNKNOWN])
-        name = row["label"] or "not classified"
+        facts = [
+            row["label"] or "not classified",
+            *([] if row["label"] in OUTSIDE else [f"confidence {row['confidence']:.2f}"]),
+            *filter(None, words),
+            f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
+        ]
         parts.append(
             Markup(
                 '<g><title>{}</title><path d="{}" fill="{}" fill-opacity=".08" stroke="{}"'
                 ' class="outline{}"/><path d="{}" fill="{}" fill-rule="evenodd"'
                 ' transform="translate({:.1f} {:.1f}) scale({:.2f})"/></g>'
             ).format(
-                f"{name}, confidence {row['confidence']:.2f}, {row['diameter_nm']:.2f} nm "
-                f"(cluster {row['cluster_id']})",
+                ", ".join(facts),
                 _path(outline),
                 fill,
                 fill,
@@ -206,7 +211,7 @@ def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -
     if not len(table):
         return Markup("")
     colour = colours(classes)
-    present = [name for name in [*classes, UNKNOWN, ""] if (table["label"] == name).any()]
+    present = [name for name in [*classes, *OUTSIDE, ""] if (table["label"] == name).any()]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8.4, 2.6) if wide else (5.2, 4.4), layout="constrained")
         for axes, column, what, limits in zip(

@@ -27,7 +27,7 @@ from ..statistics.ratios import (
     images_that_differ,
 )
 from ..statistics.reference import Comparison
-from ..table import AGGREGATE, UNKNOWN, classes_of
+from ..table import AGGREGATE, OUTSIDE, UNKNOWN, classes_of
 from .figures import glyph, histograms, interval_bar, overview, parity, patch_strip
 from .files import to_json, write_text
 from .provenance import Outcome
@@ -260,7 +260,7 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
         return []
     table = analysis.table.reset_index(drop=True)
     groups = []
-    for label in [*classes, UNKNOWN]:
+    for label in [*classes, *OUTSIDE]:
         ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
             "confidence", ascending=False, kind="stable"
         )

@@ -25,7 +25,8 @@ from ..analysis import Analysis, classify_clusters
 from ..errors import AtomicityError
 from ..progress import Progress, Stop
 from ..session import Status
-from ..table import UNKNOWN
+from ..statistics.ratios import images_that_differ
+from ..table import AGGREGATE, OUTSIDE, UNKNOWN
 from . import tasks
 from .binding import binding_of
 from .following import follow
@@ -33,6 +34,10 @@ from .forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, label
 from .glyphs import glyph_icon
 from .shortcuts import as_help
 
+CONDITIONS_DIFFER = (
+    "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
+    "ratios."
+)
 _NAME, _COUNT, _CORRECTED, _KEY = range(4)
 
 
@@ -77,6 +82,12 @@ class Classify(QWidget):
         self.button.clicked.connect(self.run)
         self.task_bar = TaskBar(self.session)
 
+        self.conditions = QLabel(f"⚠ {CONDITIONS_DIFFER}")
+        self.conditions.setWordWrap(True)
+        self.conditions.setToolTip(
+            "The clusters of this image look otherwise to the network than those that it learnt "
+            "from, whatever their class: blur, noise, dose or support are others."
+        )
         self.legend = QTreeWidget()
         self.legend.setRootIsDecorated(False)
         self.legend.setUniformRowHeights(True)
@@ -127,6 +138,7 @@ class Classify(QWidget):
         layout.addLayout(ask)
         for widget in (
             self.task_bar,
+            self.conditions,
             self.legend,
             self.label_mode,
             self.selected,
@@ -175,13 +187,15 @@ class Classify(QWidget):
         self._enable()
         table = self.session.table(self.session.current) if self.session.current else None
         classes = self.session.classes()
-        names = [*classes, UNKNOWN] if classes else []
+        self.conditions.setVisible(table is not None and bool(images_that_differ(table)))
+        names = [*classes, *OUTSIDE] if classes else []
         counts = {} if table is None else table["label"].value_counts().to_dict()
         corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
         names += [x for x in counts if x and x not in names]
         if counts.get("", 0):
             names.append("")
-        keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)} | {UNKNOWN: "0"}
+        keys = {name: str(i) for i, name in enumerate(classes[:9], start=1)}
+        keys |= {UNKNOWN: "0", AGGREGATE: "A"}
         with QSignalBlocker(self.legend):
             # Rows are made anew only for other labels: one that is being clicked must live on.
             if [row.data(_NAME, Qt.ItemDataRole.UserRole) for row in self._rows()] != names:
@@ -238,7 +252,7 @@ class Classify(QWidget):
         with QSignalBlocker(self.labels):
             self.labels.clear()
             self.labels.addItem("Set label of selection to …")
-            for name in [*classes, UNKNOWN] if classes else []:
+            for name in [*classes, *OUTSIDE] if classes else []:
                 icon = glyph_icon(
                     palette.symbol_of(name, classes), palette.colour_of(name, classes)
                 )

@@ -30,7 +30,7 @@ from ..analysis import Analysis
 from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop, check, report
 from ..session import Key, take_rows
-from ..table import UNKNOWN, classes_of
+from ..table import OUTSIDE, classes_of, in_words
 from .averages import ClassAverages
 from .bars import Bar, BarChart
 from .binding import session_of
@@ -125,6 +125,25 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
                 "they carry a dot in the bars.",
             )
         )
+    (count,), (otherwise,) = in_words(row.to_frame().T)
+    if count:
+        out.append(
+            (
+                "Count",
+                count,
+                "On a continuous scale, with its 95 % interval: by the intensity, or by the "
+                "network if the cluster touches another. It tells sizes between the classes.",
+            )
+        )
+    if otherwise:
+        out.append(
+            (
+                "But",
+                otherwise,
+                "Each estimator by itself: the diameter; the mixture of intensities and diameters "
+                "in this image; the network. The label is by the last two together.",
+            )
+        )
     out.append(
         (
             "Diameter",
@@ -138,7 +157,8 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
             (
                 "Novelty",
                 f"{row['ood_score']:.2f}, {words}",
-                "Distance from everything the model has learnt; beyond 1 the cluster is unknown.",
+                "Distance from everything the model has learnt; beyond 1 the cluster is "
+                "unknown or an aggregate.",
             )
         )
     flags = [
@@ -486,8 +506,9 @@ _PATCH_TOOLTIPS = {
 
 
 def _most_probable(row: pd.Series, classes: Sequence[str]) -> str:
-    """The class whose maps inference made; a cluster called unknown has one too."""
-    if row["label_predicted"] not in ("", UNKNOWN):
-        return str(row["label_predicted"])
+    """The class whose maps inference made; a cluster of no class has one too."""
+    if row.get("label_network", "") or row["label_predicted"] not in ("", *OUTSIDE):
+        # the network's own, which the label need not be
+        return str(row.get("label_network", "") or row["label_predicted"])
     p = np.array([row[f"p_{c}"] for c in classes], float)
     return classes[int(np.nanargmax(p))] if np.isfinite(p).any() else ""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from psygnal import Signal, SignalInstance
 
 from ..session import Key, Session
-from ..table import UNKNOWN
+from ..table import AGGREGATE, UNKNOWN
 from . import compat
 from .shortcuts import LABEL_MODE, Shortcut
 
@@ -110,9 +110,9 @@ class LabelMode:
 
 
 def keys_in_words(session: Session) -> str:
-    """``1 Pt19   2 Pt30 … 0 unknown``"""
+    """``1 Pt19   2 Pt30 … 0 unknown   A aggregate``"""
     numbered = [f"{i} {name}" for i, name in enumerate(session.classes()[:9], start=1)]
-    return "   ".join([*numbered, f"0 {UNKNOWN}"])
+    return "   ".join([*numbered, f"0 {UNKNOWN}", f"A {AGGREGATE}"])
 
 
 def perform(binding: Window, action: str, argument: int = 0) -> None:
@@ -128,6 +128,8 @@ def perform(binding: Window, action: str, argument: int = 0) -> None:
         binding.viewer.status = "Select clusters first: click, or drag around them"
     elif action == "label":
         label_selection(session, argument)
+    elif action == "aggregate":
+        session.relabel(session.selection, AGGREGATE)
     elif action == "unlabel":
         session.relabel(session.selection, "")
     elif action == "delete":

@@ -229,7 +229,7 @@ class ImageLayers:
             border_color="white",
             border_width=_BORDER_NM / analysis.micrograph.calibrated(),
             border_width_is_relative=False,
-            features={name: [] for name in marks.FEATURES},
+            features={name: [] for name in (*marks.FEATURES, *marks.IN_WORDS)},
             **self._options("clusters", _POINTS),
         )
         self._insert(layer)
@@ -247,6 +247,9 @@ class ImageLayers:
         for name in ("label", "label_predicted", "label_corrected", "prediction_set"):
             features[name] = features[name].astype(object)
             features.loc[indices, name] = ""
+        for name in marks.IN_WORDS:
+            features[name] = features[name].astype(object)
+            features.loc[indices, name] = None
         looks = {
             "size": marks.default_size_px(calibration.pixel_size_nm(self.source)),
             "symbol": "disc",

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 
 from .. import palette
 from ..analysis import Analysis
-from ..table import UNKNOWN
+from ..table import OUTSIDE, in_words
 
 FEATURES = (
     "cluster_id",
@@ -30,6 +30,9 @@ FEATURES = (
     "ood_score",
 )
 """Columns of the table that the points show in napari's own features table."""
+IN_WORDS = ("count", "otherwise")
+"""Features that say in words how many atoms there are, and who says another class; napari writes
+all features of the point under the mouse into its status line."""
 
 _MARK_PER_DIAMETER = 1.5
 # An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer.
@@ -44,6 +47,7 @@ _SYMBOL_SCALE = {
     "star": 1.35,
     "cross": 1.25,
     "x": 1.25,
+    "clobber": 1.25,
 }
 _CORRECTED_BORDER = (1.0, 1.0, 1.0)
 
@@ -114,7 +118,7 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
         label, corrected, confidence = (c[i] for c in columns)
         if corrected:
             out[i] = f"{label}*"
-        elif label == UNKNOWN:  # there is no confidence in that
+        elif label in OUTSIDE:  # there is no confidence in that
             out[i] = label
         elif label:
             out[i] = f"{label} {confidence:.2f}"
@@ -128,7 +132,11 @@ def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
     """The part of the table that goes with the points."""
-    return table[list(FEATURES)].reset_index(drop=True)
+    out = table[list(FEATURES)].reset_index(drop=True)
+    for name, words in zip(IN_WORDS, in_words(table), strict=True):
+        # None rather than "": napari leaves it out of the status line
+        out[name] = pd.Series([w or None for w in words], dtype=object)
+    return out
 
 
 def outline_vectors(

@@ -21,6 +21,8 @@ LABEL_MODE: tuple[Shortcut, ...] = (
         for n in range(1, 10)
     ),
     Shortcut(("0",), "the selected clusters are unknown", "label", 0),
+    # napari's A selects all in view; its Ctrl+A and Shift+A, which stay, do so too.
+    Shortcut(("A",), "the selected clusters are aggregates (Ctrl+A selects all)", "aggregate"),
     Shortcut(("U",), "take the labels that a person gave back", "unlabel"),
     Shortcut(("Backspace", "Delete"), "delete the selected clusters", "delete"),
     Shortcut(("Control-Z",), "undo", "undo"),
