@@ -228,22 +228,22 @@ def otherwise_in_words(label: str, diameter: str, mixture: str, network: str) ->
     """
     if label in ("", *OUTSIDE):
         return ""
-    said = {"diameter": diameter, "mixture": mixture, "network": network}
-    other = [(name, what) for name, what in said.items() if what not in ("", label)]
-    first = [f"the {name} says {what}" for name, what in other[:1]]
-    return ", ".join([*first, *(f"the {name} {what}" for name, what in other[1:])])
+    said = (("diameter", diameter), ("mixture", mixture), ("network", network))
+    other = [f"the {name} says {what}" for name, what in said if what not in ("", label)]
+    return ", ".join([*other[:1], *(words.replace(" says ", " ") for words in other[1:])])
 
 
 def in_words(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Of each cluster `count_in_words` and `otherwise_in_words`, as far as the table knows."""
-    nothing, unknown = np.full(len(table), ""), np.full(len(table), np.nan)
+    n = len(table)
 
-    def column(name: str, missing: np.ndarray) -> np.ndarray:
-        return table[name].to_numpy() if name in table.columns else missing
+    def column(name: str, missing: object) -> list:
+        # lists of Python's own numbers: numpy's take twice the time one by one
+        return table[name].tolist() if name in table.columns else [missing] * n
 
-    numbers = (column(f"n_atoms{end}", unknown) for end in ("", "_low", "_high"))
-    labels = (column(f"label_{name}", nothing) for name in ("diameter", "mixture", "network"))
+    numbers = [column(f"n_atoms{end}", math.nan) for end in ("", "_low", "_high")]
+    labels = [column(f"label_{name}", "") for name in ("diameter", "mixture", "network")]
     return (
         [count_in_words(*row) for row in zip(*numbers, strict=True)],
-        [otherwise_in_words(*row) for row in zip(table["label"], *labels, strict=True)],
+        [otherwise_in_words(*row) for row in zip(table["label"].tolist(), *labels, strict=True)],
     )
