@@ -66,3 +66,40 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
     save_model(path, card, tensors)
     return path
+
+
+@pytest.fixture(scope="session")
+def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
+    """A barely trained model of Pt19 and Pt70 that can be adapted, and an image with both."""
+    import tifffile
+
+    from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+    from napari_atomicity.training import train_from_folder
+    from support import write_size_selected
+
+    folder = tmp_path_factory.mktemp("adaptable")
+    (folder / "data").mkdir()
+    write_size_selected(folder / "data", library, images=2)
+    model, image = folder / "tiny.safetensors", folder / "field.tif"
+    with pytest.MonkeyPatch.context() as patch:  # the map's compilation takes seconds
+        patch.setattr("napari_atomicity.embedding.fit_map", lambda e, seed: e[:, :2].copy())
+        train_from_folder(folder / "data", model, ("raw",), epochs=1, start="scratch", device="cpu")
+    settings = FieldSettings(
+        shape_px=(640, 640), clusters_per_nm2=0.08, mixture={"Pt19": 0.5, "Pt70": 0.5}
+    )
+    pixels = simulate_field(library, settings, seed=5).micrograph.data.astype(np.uint16)
+    calibration = {"resolution": (25, 25), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(image, pixels, imagej=True, **calibration)
+    return model, image
+
+
+@pytest.fixture
+def quick_adaptation(monkeypatch):
+    """Adaptations of a few steps, without the map, whose compilation takes seconds."""
+    from functools import partial
+
+    from napari_atomicity import adaptation
+
+    few = partial(adaptation.AdaptSettings, steps=15, batch_size=24, learning_rate=4e-3)
+    monkeypatch.setattr(adaptation, "AdaptSettings", few)
+    monkeypatch.setattr("napari_atomicity.embedding.place", lambda embedding, _: embedding[:, :2])

@@ -24,7 +24,7 @@ from .io.report import warnings
 from .io.tables import concatenate, read_table
 from .micrograph import Micrograph
 from .model.card import ModelCard
-from .model.files import SHIPPED, find_model, hashed, read_model, save_model
+from .model.files import find_model, hashed, read_model, save_model
 from .progress import Progress, Stop, check, report
 from .statistics.ratios import ALL, class_ratios
 from .statistics.scores import match_nearest
@@ -135,24 +135,19 @@ def placed(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
-    """An adaptation whose clusters have their places in the map, before and after."""
-    report(progress, 0, 0, "Placing the clusters in the map")
-    before = tuple(a if _has_places(a) else embed_clusters(a, old, stop) for a in found.before)
+    """An accepted adaptation whose clusters have their places in the map, before and after."""
     if not found.accepted:
-        return replace(found, before=before, after=before)
+        return found
+    report(progress, 0, 0, "Placing the clusters in the map")
     return replace(
-        found, before=before, after=tuple(embed_clusters(a, new, stop) for a in found.after)
+        found,
+        before=tuple(a if _has_places(a) else embed_clusters(a, old, stop) for a in found.before),
+        after=tuple(embed_clusters(a, new, stop) for a in found.after),
     )
 
 
 def _has_places(analysis: Analysis) -> bool:
     return bool(np.isfinite(analysis.table[["umap_1", "umap_2"]].to_numpy(float)).all())
-
-
-def adapted_name(model: str) -> str:
-    """What a model may be called once it is adapted; one that was adapted before, the same."""
-    name = Path(SHIPPED.get(model, model)).stem
-    return name if "-adapted" in name else f"{name}-adapted"
 
 
 # ---- files: for the command line
