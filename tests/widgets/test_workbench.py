@@ -29,7 +29,7 @@ from napari_atomicity.widgets.workbench import (
 )
 
 PLUGIN = "napari-atomicity"
-NAMES = {"Analyse", "Detect", "Classify", "Explain", "Embedding", "Ratios", "Train"}
+NAMES = {"Analyse", "Detect", "Classify", "Explain", "Embedding", "Ratios", "Train", "Adapt"}
 
 
 @pytest.fixture(autouse=True)

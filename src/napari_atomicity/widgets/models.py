@@ -25,6 +25,13 @@ class ModelFolder:
 
 model_folder = ModelFolder()
 
+_unsaved: dict[str, Classifier] = {}
+
+
+def keep_at_hand(classifier: Classifier) -> None:
+    """A model that was made in this window: what it classified needs it, saved or not."""
+    _unsaved[classifier.card.model_id] = classifier
+
 
 def classifier_of(analysis: Analysis) -> Classifier:
     """The classifier that classified the clusters of an analysis; to be called in a worker.
@@ -35,6 +42,8 @@ def classifier_of(analysis: Analysis) -> Classifier:
         If nothing was classified yet, or the model is no longer at hand.
     """
     model_id = analysis.parameters.get("model", {}).get("model_id", "")
+    if model_id in _unsaved:
+        return _unsaved[model_id]
     return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])
 
 

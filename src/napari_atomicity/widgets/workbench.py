@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 from ..analysis import Analysis
 from ..errors import AtomicityError
 from . import compat
+from .adapt import Adapt
 from .analyse import Analyse, typical_cluster
 from .binding import Binding, binding_of, unwrapped
 from .classify import Classify
@@ -28,7 +29,7 @@ from .reader import layer_data
 from .train import Train
 
 DOCKS: tuple[tuple[type[QWidget], ...], ...] = (
-    (Analyse, Detect, Classify, Train),
+    (Analyse, Detect, Classify, Train, Adapt),
     (Explain, Ratios),
     (Embedding,),
 )
