@@ -7,6 +7,7 @@ from typing import Any
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -220,6 +221,7 @@ class Classify(QWidget):
     def _new_row(name: str, classes: list[str]) -> QTreeWidgetItem:
         row = QTreeWidgetItem([name or "not classified"])
         row.setData(_NAME, Qt.ItemDataRole.UserRole, name)
+        row.setToolTip(_NAME, f"{row.text(_NAME)}: click to select, untick to hide")
         colour = palette.colour_of(name, classes)
         row.setIcon(_NAME, glyph_icon(palette.symbol_of(name, classes), colour))
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -232,6 +234,11 @@ class Classify(QWidget):
         row = self.legend.sizeHintForRow(0) if self.legend.topLevelItemCount() else 0
         height = self.legend.header().sizeHint().height() + row * self.legend.topLevelItemCount()
         self.legend.setFixedHeight(height + 2 * self.legend.frameWidth() + 2)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        # only now rows and header are as high as the style of the window makes them
+        self._fit_legend()
 
     def _on_click(self, item: QTreeWidgetItem, column: int) -> None:
         image = self.session.current
