@@ -544,6 +544,9 @@ def of_analyses(
     check(stop)
     p = np.nan_to_num(table[[f"p_{c}" for c in classes]].to_numpy(float), nan=-1.0)
     shown = np.array(classes, object)[p.argmax(axis=1)]
+    if "label_network" in table:  # whose maps they are; the probabilities may be of more than it
+        by_network = table["label_network"].fillna("").to_numpy(object)
+        shown = np.where(by_network != "", by_network, shown)
     of_other_class = (shown != table["label"])[rows].to_numpy()
     patches = {c: _rows_of([a.patches[c] for a in same], rows) for c in same[0].patches}
     maps = {c: _rows_of([a.class_maps[c] for a in same], rows) for c in same[0].class_maps}
