@@ -153,6 +153,21 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
         assert dock.confidences[which].text() == f"confidence {mean:.2f}"
 
 
+def test_what_came_of_it_is_in_sight_in_a_low_dock(
+    make_napari_viewer, analysed, press, settle, qtbot
+):
+    viewer = make_napari_viewer(show=True)
+    dock = Adapt(viewer)
+    dock.setFixedHeight(250)
+    viewer.window.add_dock_widget(dock, name="Adapt", add_vertical_stretch=False)
+    dock.models.setCurrentText("tiny")
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    assert dock.scroll_bar.value() == 0
+    press(dock, dock.button)
+    qtbot.waitUntil(lambda: dock.scroll_bar.value() == dock.panel.y() > 0)
+
+
 def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(
     dock, viewer, analysed, press, settle
 ):

@@ -85,6 +85,16 @@ def test_the_workbench_opens_all_docks_and_goes_away(viewer, model, qtbot):
     assert Workbench.__name__ not in {d.split(" ")[0] for d in docks_of(viewer)}
 
 
+def test_a_small_window_stays_small(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    main = viewer.window._qt_window
+    main.resize(1280, 740)
+    qtbot.waitUntil(lambda: main.height() == 740)
+    open_workbench(viewer)
+    qtbot.wait(100)
+    assert (main.width(), main.height()) == (1280, 740)
+
+
 def test_the_demo_window_shows_the_result(model, qtbot, tmp_path, make_napari_viewer, monkeypatch):
     monkeypatch.setattr("napari.Viewer", lambda **_: make_napari_viewer(show=True))
     analysis = analyse(Micrograph(blobs(), PIXEL_NM, "field"))

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 LEAST_CLUSTERS = 10
 """As `adaptation.LEAST_PSEUDO_LABELS`, which can't be asked without loading torch."""
 BEFORE, AFTER = 0, 1
+# As long as this the layout may go on changing once there is something new to show.
+_LAYOUT_MS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,8 @@ class Adapt(QWidget):
         self._turn = QTimer(self)
         self._turn.setSingleShot(True)
         self._turn.timeout.connect(self._change_next)
+        self._just_done = QTimer(self)
+        self._just_done.setSingleShot(True)
         self._build()
         session = self.session
         follow(self, session.status_changed, self._refresh)
@@ -194,7 +199,9 @@ class Adapt(QWidget):
         layout.addWidget(self.settings)
         layout.addStretch(1)
         in_scroll_area(content, self)
+        self.scroll_bar = self.findChild(QScrollArea).verticalScrollBar()
 
+        self.scroll_bar.rangeChanged.connect(self._scroll_to_panel)
         self.images.currentIndexChanged.connect(self._refresh)
         self.button.clicked.connect(self.run)
 
@@ -338,10 +345,16 @@ class Adapt(QWidget):
         for widget in (*self.sides, self.charts[AFTER], self.confidences[AFTER]):
             widget.setVisible(found.accepted)
         self.panel.show()
+        self._just_done.start(_LAYOUT_MS)
         if found.accepted:
             keep_at_hand(result.classifier)
             self._change(AFTER, "adapt {}")
         self._refresh()
+
+    def _scroll_to_panel(self, *_: object) -> None:
+        """Where the dock is low, what came of it would be out of sight."""
+        if self._just_done.isActive():
+            self.scroll_bar.setValue(self.panel.y())
 
     # ---- back and forth
     def show_before(self) -> None:

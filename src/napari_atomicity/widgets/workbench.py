@@ -87,9 +87,11 @@ def open_workbench(viewer: Any = None) -> Any:
         The viewer.
     """
     viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
-    docks = _open_docks(viewer)
     main = _main_window(viewer)
-    three = main.height() >= _LEAST_HEIGHT_FOR_THREE
+    # Docks stand below each other until they are tabs, which makes a small window grow.
+    size = main.size()
+    docks = _open_docks(viewer)
+    three = size.height() >= _LEAST_HEIGHT_FOR_THREE
     arrangement = DOCKS if three else SMALL_SCREEN_DOCKS
     groups = [[docks[dock_name(kind)] for kind in group] for group in arrangement]
     for group in groups:
@@ -106,6 +108,8 @@ def open_workbench(viewer: Any = None) -> Any:
     main.setTabPosition(
         Qt.DockWidgetArea.RightDockWidgetArea, main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
     )
+    if main.size() != size:
+        main.resize(size)
     heights = [250, 450, 240] if three else [300, 400]
     main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
