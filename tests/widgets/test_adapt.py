@@ -19,6 +19,7 @@ from napari_atomicity.session import State, with_predictions
 from napari_atomicity.widgets.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
 from napari_atomicity.widgets.classify import Classify
 from napari_atomicity.widgets.models import classifier_of
+from napari_atomicity.widgets.ratios import card_of
 from napari_atomicity.widgets.workbench import show_analysis
 
 
@@ -94,7 +95,9 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
     assert dock.button.isEnabled()
     dock.session.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
-    assert "your 1 corrected labels count as certain" in dock.hint.text()
+    assert "your 1 corrected label counts as certain" in dock.hint.text()
+    dock.session.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
+    assert "your 1 corrected label" in dock.hint.text()
     dock.images.setCurrentText("all images")
     assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
     assert LEAST_CLUSTERS == adaptation.LEAST_PSEUDO_LABELS
@@ -247,6 +250,7 @@ def test_clusters_that_come_later_are_shown_to_the_adapted_model(
     row = dock.session.table("field").iloc[-1]
     assert row["model_id"] == dock.result.found.card.model_id and row["label_predicted"]
     assert classifier_of(dock.session.analysis("field")).card.name == "tiny-adapted-1"
+    assert card_of(dock.session.table()) is dock.result.classifier.card  # ratios can be adjusted
 
 
 # ---- keeping it

@@ -37,6 +37,7 @@ from .following import follow
 from .forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, labelled, new_form
 from .models import keep_at_hand, model_folder
 from .ratios import ALL_IMAGES, THIS_IMAGE, ratio_bars
+from .train import corrected
 
 if TYPE_CHECKING:
     from ..adaptation import Adaptation
@@ -293,11 +294,12 @@ class Adapt(QWidget):
                 f"{LEAST_CLUSTERS} are needed, and a hundred are better. Take all images, or "
                 "larger ones."
             )
-        corrected = sum(int((a.table["label_corrected"] != "").sum()) for a in chosen)
+        given = sum(len(corrected(a.table)) for a in chosen)
         images = f"{len(chosen)} image{'s' * (len(chosen) != 1)}"
         words = f"{n} clusters in {images}"
-        if corrected:
-            return f"{words}; your {corrected} corrected labels count as certain."
+        if given:
+            labels = f"{given} corrected label{'s' * (given != 1)}"
+            return f"{words}; your {labels} count{'s' * (given == 1)} as certain."
         return f"{words}. No labels are needed; corrected ones would count as certain."
 
     def _side(self) -> int | None:

@@ -11,6 +11,7 @@ from ..analysis import Analysis
 from ..errors import ModelError
 
 if TYPE_CHECKING:
+    from ..model.card import ModelCard
     from ..model.classifier import Classifier
 
 
@@ -31,6 +32,11 @@ _unsaved: dict[str, Classifier] = {}
 def keep_at_hand(classifier: Classifier) -> None:
     """A model that was made in this window: what it classified needs it, saved or not."""
     _unsaved[classifier.card.model_id] = classifier
+
+
+def unsaved_card(model_id: str) -> ModelCard | None:
+    """The card of a model that was made in this window; None of any other."""
+    return _unsaved[model_id].card if model_id in _unsaved else None
 
 
 def classifier_of(analysis: Analysis) -> Classifier:

@@ -52,6 +52,7 @@ from .binding import session_of
 from .following import follow
 from .forms import _Combo, in_scroll_area, labelled, new_form
 from .glyphs import glyph_icon
+from .models import unsaved_card
 from .parity import ParityPlot, Point
 from .tasks import running, start
 
@@ -97,6 +98,8 @@ def beside(
 def card_of(table: pd.DataFrame) -> ModelCard | None:
     """The card of the model that classified most of the clusters, if it is at hand."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
+    if len(ids) and (unsaved := unsaved_card(ids.index[0])) is not None:
+        return unsaved
     for path in model_files():
         # A damaged one is reported when it is asked for, not here.
         with suppress(ModelError, OSError):
