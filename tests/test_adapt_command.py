@@ -246,10 +246,14 @@ def test_the_shift_in_words(known, words):
 
 def test_the_outcome_in_words():
     nothing = float("nan")
+    checks = {
+        "kept": (0.5, 0.75),
+        "surprise at both": (0.912, 0.4),
+        "corrections left out": (nothing, nothing),
+    }
     found = Adaptation(
-        False, ("too little", "too late"), None, {}, None, {"Pt19": 3, "Pt70": 4}, 2,
-        {"kept": (0.5, 0.75), "corrections left out": (nothing, nothing)}, (), (),
-    )  # fmt: skip
+        False, ("too little", "too late"), None, {}, None, {"Pt19": 3, "Pt70": 4}, 2, checks, (), ()
+    )
     assert adapting.verdict_in_words(found) == (
         "Rolled back, the model stays what it was: too little; too late."
     )
@@ -257,4 +261,7 @@ def test_the_outcome_in_words():
     assert adapting.learnt_in_words(found) == (
         "Learnt from 7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
     )
-    assert adapting.checks_in_words(found) == ["kept: 50.0 % → 75.0 %"]
+    assert adapting.checks_in_words(found) == [
+        "kept: 50.0 % → 75.0 %",
+        "surprise at both: 0.91 → 0.40",
+    ]

@@ -451,9 +451,13 @@ def verdict_in_words(found: Adaptation) -> str:
 
 
 def checks_in_words(found: Adaptation) -> list[str]:
-    """A line for each figure that decided, before and after."""
+    """A line for each figure that decided, before and after: shares, and how surprised it is."""
     return [
-        f"{name}: {before:.1%} → {after:.1%}".replace("%", " %")
-        for name, (before, after) in found.checks.items()
-        if np.isfinite([before, after]).all()  # nothing of that kind was left out
+        f"{name}: " + " → ".join(_figure(name, value) for value in pair)
+        for name, pair in found.checks.items()
+        if np.isfinite(pair).all()  # nothing of that kind was left out
     ]
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.startswith("surprise") else f"{100 * value:.1f} %"
