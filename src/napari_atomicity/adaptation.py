@@ -1,11 +1,12 @@
 """Adapting a model to new imaging conditions, without labels or with a few.
 
-Pseudo-labels are taken where physics leaves little doubt: where the diameter lies in a range that
-only one class has, and where the locked mixture of intensities and diameters is sure. A person's
-corrections count as certain. The last convolutions, the head and the scales of the normalisations
-are tuned on them, class-balanced, while patches of the training are replayed. What is tuned is
-kept only if it helps on pseudo-labels and corrections that were left out, forgets nothing, and does
-not collapse; otherwise the model stays what it was, and the reason is given.
+The intensities and diameters of the classes are re-estimated for the new blur and sampling.
+Pseudo-labels are then taken where physics leaves little doubt: where the diameter lies in a range
+that only one class has, and where the locked mixture of intensities and diameters is sure. A
+person's corrections count as certain. The last convolutions, the head and the scales of the
+normalisations are tuned on them, class-balanced, while patches of the training are replayed. What
+is tuned is kept only if it helps on pseudo-labels and corrections that were left out, forgets
+nothing, and does not collapse; otherwise the model stays what it was, and the reason is given.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,15 +30,15 @@ from .model.card import ModelCard
 from .model.classifier import Classifier
 from .model.conclusion import conclude
 from .model.estimators import Measured, diameter, locked_mixture
-from .model.intensity_scale import usable
+from .model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
 from .model.network import AtomicityNet
 from .model.outside import mahalanobis
 from .model.shift import Shift, compare, drift
 from .progress import Progress, Stop, check, report
 
-SURE_SCALE = 0.9
-"""Certainty of an image's scale below which its mixture gives no pseudo-labels."""
 LEAST_PSEUDO_LABELS = 10
+LEAST_AGREEMENT = 0.6
+"""Of what was left out; below it there is nothing in common to learn."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,10 @@ def adapt(
     refuse_unadaptable(card, tensors)
     old = Classifier(card, tensors, device)
     before = tuple(reclassified(a, old) for a in analyses)
-    target = _target(before, card, settings)
     shift = _shift(before, card, tensors)
+    reference = refined([_of_classes(a.table) for a in before], _scale_of(card))
+    seen_anew = [rescaled(a, reference) for a in before]
+    target = _target(seen_anew, replace(card, scale=reference), settings)
     numbers = {c: int((target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def unchanged(*reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
@@ -180,10 +184,12 @@ def adapt(
     network = tuned(old.network, target, tensors, split, settings, device, progress, stop)
     reasons: tuple[str, ...] = ()
     checks: dict[str, tuple[float, float]] = {}
+    was = replace(target, patches=_joined(before, card.patches.channels))
     for share in (1.0, 0.5, 0.25):  # less of the change, if the whole of it forgets too much
         blended = _blended(old.network, network, share)
         candidate = _with_network(card, tensors, blended, device)
-        checks = _checks(old, Classifier(card, candidate, device), target, tensors, split)
+        new = Classifier(card, candidate, device)
+        checks = _checks((old, was), (new, target), tensors, split)
         reasons = _objections(checks, settings)
         if not reasons:
             break
@@ -191,13 +197,18 @@ def adapt(
         return unchanged(*reasons, checks=checks)
     check(stop)
     candidate = _moved_references(old, card, candidate, target, split, device)
+    card = replace(card, scale=reference)
     new_card = _described(card, candidate, numbers, target, settings, analyses, share, device)
     new = Classifier(new_card, candidate, device)
-    after = tuple(reclassified(a, new) for a in before)
-    first, last = checks["pseudo-labels left out"]
+    after = tuple(reclassified(a, new) for a in seen_anew)
+    gained = tuple(
+        f"of the {name}, {last:.0%} are met instead of {first:.0%}"
+        for name, (first, last) in checks.items()
+        if name.endswith("left out") and np.isfinite(last)
+    )
     return Adaptation(
         True,
-        (f"of the pseudo-labels left out, {last:.0%} are met instead of {first:.0%}",),
+        gained,
         new_card, candidate, shift, numbers, int(target.certain.sum()), checks, before, after,
     )  # fmt: skip
 
@@ -210,7 +221,8 @@ def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
     ModelError
         If it has nothing to replay, or does not ask for the scale of an image.
     """
-    if "replay.label" not in tensors or card.scale is None:
+    known_scale = card.scale
+    if "replay.label" not in tensors or known_scale is None:
         raise ModelError(
             f"{card.name!r} can't be adapted: it holds no patches of its training to replay",
             advice="Train it again with this version",
@@ -228,6 +240,36 @@ def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
         class_maps=result.class_maps,
         parameters={**analysis.parameters, "model": classifier.card.provenance()},
     )
+
+
+def rescaled(analysis: Analysis, reference: ScaleReference) -> Analysis:
+    """The same image with its scale found by another reference, its raw patches in new atoms."""
+    scale = fit_image(analysis.table, reference)
+    patches = dict(analysis.patches)
+    if "raw" in patches:
+        was = 1.0 if analysis.scale is None else analysis.scale.intensity_per_atom
+        patches["raw"] = (patches["raw"] * (was / scale.intensity_per_atom)).astype(np.float32)
+    return replace(
+        analysis,
+        patches=patches,
+        scale=scale,
+        parameters={
+            **analysis.parameters,
+            "intensity_per_atom": scale.intensity_per_atom,
+            "certainty_of_scale": scale.certainty,
+        },
+    )
+
+
+def _scale_of(card: ModelCard) -> ScaleReference:
+    if card.scale is None:
+        raise ModelError(f"{card.name!r} has no scale")
+    return card.scale
+
+
+def _of_classes(table: pd.DataFrame) -> pd.DataFrame:
+    """Without what is an aggregate or nothing, by the model or by a person."""
+    return table[~table["label"].isin(tables.OUTSIDE)]
 
 
 # ---- what to learn from
@@ -259,7 +301,7 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
     with_shares = np.nan_to_num(np.where(usable(known.table)[:, None], with_shares, np.nan))
     best = with_shares.argmax(axis=1)
     rows = np.arange(len(label))
-    sure = (with_shares[rows, best] >= posterior) & (known.scale.certainty >= SURE_SCALE)
+    sure = (with_shares[rows, best] >= posterior) & (known.scale.certainty >= SURE)
     alone = (by_diameter.max(axis=1) >= posterior) & (by_diameter.argmax(axis=1) == best)
     alone &= by_mixture[rows, best] >= 0.5
     label[sure | alone] = best[sure | alone]
@@ -280,12 +322,13 @@ def _target(analyses: Sequence[Analysis], card: ModelCard, settings: AdaptSettin
         label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
         labels.append(label)
         certain.append(corrected >= 0)
-    channels = card.patches.channels
     return Target(
-        {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels},
-        np.concatenate(labels),
-        np.concatenate(certain),
+        _joined(analyses, card.patches.channels), np.concatenate(labels), np.concatenate(certain)
     )
+
+
+def _joined(analyses: Sequence[Analysis], channels: Sequence[str]) -> dict[str, np.ndarray]:
+    return {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels}
 
 
 def _measured(analysis: Analysis, card: ModelCard) -> Measured:
@@ -301,7 +344,7 @@ def _shift(
     return compare(
         np.concatenate([a.embedding for a in analyses]),
         np.nan_to_num(p, nan=-1).argmax(axis=1),
-        {c: np.concatenate([a.patches[c] for a in analyses]) for c in card.patches.channels},
+        _joined(analyses, card.patches.channels),
         tensors,
         card.patches.field_of_view_nm,
     )
@@ -354,6 +397,7 @@ def tuned(
     from .training.augmentation import augmented
 
     network = copy.deepcopy(network).to(device)
+    network.dropout.p = 0.0  # so that chance is all in the generators
     chosen = _trainable(network)
     optimiser = torch.optim.AdamW(chosen, settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -455,29 +499,37 @@ def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Any:
 
 
 def _checks(
-    old: Classifier,
-    new: Classifier,
-    target: Target,
+    old: tuple[Classifier, Target],
+    new: tuple[Classifier, Target],
     tensors: dict[str, np.ndarray],
     split: _Split,
 ) -> dict[str, tuple[float, float]]:
-    """What decides, before and after."""
-    named: dict[str, list[float]] = {}
-    for classifier in (old, new):
-        here = classifier.predict(target.patches).probabilities.argmax(axis=1)
-        there = _replayed(classifier, tensors).probabilities.argmax(axis=1)
-        right = here == target.label
-        decide, certain = split.decide, target.certain
-        found = {
-            "pseudo-labels left out": right[decide[~certain[decide]]],
-            "corrections left out": right[decide[certain[decide]]],
-            "training remembered": (there == tensors["replay.label"])[split.remember],
-        }
-        for name, values in found.items():
-            named.setdefault(name, []).append(float(values.mean()) if len(values) else np.nan)
-        share = np.bincount(here, minlength=len(classifier.card.classes)) / max(1, len(here))
-        named.setdefault("largest share of a class", []).append(float(share.max()))
-    return {name: (values[0], values[1]) for name, values in named.items()}
+    """What decides, before and after: each model with the patches as it sees them."""
+    found = [_check(*pair, tensors, split) for pair in (old, new)]
+    return {name: (found[0][name], found[1][name]) for name in found[0]}
+
+
+def _check(
+    classifier: Classifier, target: Target, tensors: dict[str, np.ndarray], split: _Split
+) -> dict[str, float]:
+    p = classifier.predict(target.patches).probabilities
+    best = p.argmax(axis=1)
+    there = _replayed(classifier, tensors).probabilities.argmax(axis=1)
+    right = best == target.label
+    decide, certain = split.decide, target.certain
+    share = np.bincount(best, minlength=p.shape[1]) / max(1, len(best))
+    surprise = -np.log(np.clip(p[decide, target.label[decide]], 1e-6, 1))
+    return {
+        "pseudo-labels left out": _mean(right[decide[~certain[decide]]]),
+        "corrections left out": _mean(right[decide[certain[decide]]]),
+        "surprise at both": _mean(surprise),
+        "training remembered": _mean((there == tensors["replay.label"])[split.remember]),
+        "largest share of a class": float(share.max()),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings) -> tuple[str, ...]:
@@ -487,6 +539,11 @@ def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings)
         before, after = checks[name]
         if after < before:
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
+        elif after < LEAST_AGREEMENT:
+            out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
+    before, after = checks["surprise at both"]
+    if not out and after >= before:
+        out.append("what was left out would be met with no more confidence than before")
     before, after = checks["training remembered"]
     if after < before - settings.worst_forgetting:
         out.append(

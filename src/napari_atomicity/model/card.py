@@ -91,6 +91,10 @@ class ModelCard:
         How far the continuous count of atoms can be off.
     ood_limit
         Distance in embedding space that only one in two hundred held-out clusters exceeds.
+    ood_limit_touching
+        The same for clusters that touch another.
+    ood_median
+        Median distance of held-out clusters.
     drift_limit
         Drift of the embeddings (`model.shift.drift`) that one in a hundred held-out images exceeds.
     thresholds
@@ -119,6 +123,8 @@ class ModelCard:
     combination: Combination | None = None
     count: CountError | None = None
     ood_limit: float = 1.0
+    ood_limit_touching: float | None = None
+    ood_median: float | None = None
     drift_limit: float | None = None
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""

@@ -23,6 +23,11 @@ SAME_SOLUTION = 0.07
 SPREAD_PRIOR = 30.0
 """Clusters that it takes to move the variances half way from the reference's to the image's."""
 SPREAD_LIMITS = (0.25, 2.0)
+SURE = 0.9
+"""Certainty of a scale from which on an image teaches something."""
+LEAST_MEMBERS = 8
+TIE = 25.0
+"""Clusters of a class that weigh as much as what was known of it before."""
 DIRICHLET = 0.5
 """Pseudo-count of every class: none is ever ruled out."""
 LOG_OUTLIER = float(np.log(0.02 / 4.0))
@@ -297,6 +302,64 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
     return fit_locked_mixture(intensity, diameter_nm, reference)
+
+
+def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleReference:
+    """A reference re-estimated for other conditions, without labels.
+
+    Blur and sampling shift the diameters and the share of the intensity that an outline catches,
+    and not alike for all classes. The clusters of all images whose scale is beyond doubt give new
+    means and covariances, each tied to the old one by as much as `TIE` clusters weigh. What the
+    intensities of all classes have in common belongs to the scales and is taken off.
+
+    Parameters
+    ----------
+    tables
+        A cluster table per image.
+    reference
+        The old one; it comes back if no image is sure.
+    """
+    old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
+    old_covariance = np.array(reference.covariance)
+    new = reference
+    for _ in range(3):
+        found = [_members(table, new) for table in tables]
+        sure = [pair for pair in found if pair is not None]
+        if not sure:
+            return reference
+        x, member = (np.concatenate(part) for part in zip(*sure, strict=True))
+        number = member.sum(axis=0)
+        shift = (member.T @ x) / np.maximum(number, 1e-9)[:, None] - old_mean
+        common = (number[:, None] * shift).sum(axis=0) / number.sum()
+        trust = (number / (number + TIE))[:, None]
+        mean = old_mean + trust * (shift - common) + [0.0, common[1]]
+        residual = x[:, None] - mean - [common[0], 0.0]
+        scatter = np.sqrt(old_covariance[:, [0, 1], [0, 1]])
+        weight = member * (np.abs(residual / scatter).max(axis=2) < 4)
+        squares = np.einsum("nc,nci,ncj->cij", weight, residual, residual)
+        covariance = (squares + TIE * old_covariance) / (weight.sum(axis=0) + TIE)[:, None, None]
+        new = ScaleReference(
+            tuple(map(float, mean[:, 0])),
+            tuple(map(float, mean[:, 1])),
+            tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
+            reference.diameter_scatter,
+        )
+    return new
+
+
+def _members(
+    table: pd.DataFrame, reference: ScaleReference
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(log intensity in atoms, log diameter) (N, 2) of an image's usable clusters, and their class
+    probabilities (N, C); None if the image leaves doubt."""
+    rows = usable(table)
+    mixture = fit_image(table, reference)
+    if rows.sum() < LEAST_MEMBERS or mixture.certainty < SURE:
+        return None
+    intensity = table["integrated_intensity"].to_numpy(float)[rows]
+    diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
+    x = np.log(np.stack([intensity / mixture.intensity_per_atom, diameter_nm], axis=1))
+    return x, mixture.probabilities(intensity, diameter_nm)
 
 
 def intensity_per_atom(table: pd.DataFrame, reference: ScaleReference) -> float:

@@ -1,7 +1,7 @@
 """Clusters that are none of the model's classes: unknown things, and aggregates.
 
-Two scores, of which the larger counts: the distance from the classes in embedding space, and the
-probability that a small second network gives to "none of them". It sees where the cluster lies
+Two scores: the probability that a small second network gives to "none of them", and, beyond its
+limit, the distance from the classes in embedding space. It sees where the cluster lies
 among the classes, and what physics says of it: intensity and diameter that fit no class, or not
 each other.
 """
@@ -14,11 +14,13 @@ import numpy as np
 from scipy.special import softmax
 
 from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, locked_mixture
+from .shift import LEAST_CLUSTERS
 
 COMPONENTS = 8
 """Principal components of the whitened embedding that the second network sees."""
 OUTCOMES = ("class", "unknown", "aggregate")
 _FAR = 5.0
+MOST_WIDER = 2.0
 
 
 def mahalanobis(embedding: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:
@@ -97,6 +99,26 @@ def features(
     )
 
 
+def distances(
+    embedding: np.ndarray, tensors: Mapping[str, np.ndarray], known: Measured
+) -> np.ndarray:
+    """Distance (N,) to the nearest class, in units of the model's limit.
+
+    Touching clusters have a limit of their own. Where all clusters of an image lie further out
+    than those of the training did, as under more noise, the unit grows along, to twice its length
+    at most: an image's clusters are then judged among themselves.
+    """
+    card = known.card
+    nearest = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    touching = known.table["touches_neighbour"].to_numpy(bool)
+    limit = np.where(touching, card.ood_limit_touching or card.ood_limit, card.ood_limit)
+    good = np.isfinite(nearest) & ~touching
+    wider = 1.0
+    if card.ood_median and good.sum() >= LEAST_CLUSTERS:
+        wider = float(np.clip(np.median(nearest[good]) / card.ood_median, 1, MOST_WIDER))
+    return np.asarray(nearest / (limit * wider))
+
+
 def outcome_logits(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     """Logits (N, 3) of `OUTCOMES` from features (N, F): one hidden layer."""
     z = np.clip((x - tensors["outside.mean"]) / tensors["outside.deviation"], -_FAR, _FAR)
@@ -122,11 +144,12 @@ def outside(
     score, aggregate = np.zeros(n), np.zeros(n, bool)
     if n == 0 or "ood.mean" not in tensors:
         return score, aggregate
-    distance = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"])
-    score = distance.min(axis=1) / known.card.ood_limit
+    far = distances(embedding, tensors, known)
+    score = far
     if "outside.axes" in tensors:
         p = softmax(outcome_logits(features(known, embedding, tensors), tensors), axis=1)
-        score = np.maximum(score, 2 * (1 - p[:, 0]))
+        # the distance alone orders clusters less well: it only has a say beyond its limit
+        score = np.where(far > 1, np.maximum(far, 2 * (1 - p[:, 0])), 2 * (1 - p[:, 0]))
         aggregate = p[:, 2] > p[:, 1]
     score[~np.isfinite(embedding).all(axis=1)] = np.nan
     return score, aggregate

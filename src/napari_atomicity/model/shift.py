@@ -75,9 +75,7 @@ def drift(embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.nda
     return float((r.mean(axis=0) ** 2).sum() - r.var(axis=0, ddof=1).sum() / len(r))
 
 
-def two_sample_test(
-    reference: np.ndarray, here: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
+def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Maximum mean discrepancy with a Gaussian kernel of median width [1]_.
 
     Parameters

@@ -30,6 +30,10 @@ from .data import PatchSet
 OOD_QUANTILE = 0.995
 DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
+FEW = 20
+PRIOR_CLUSTERS = 20
+"""What the weights of the pool are drawn to the middle with: held-out images may be few, easy, or
+unlike those to come."""
 REPLICATES = 100
 _LEAST = 1e-9
 
@@ -119,9 +123,7 @@ def finished(
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
     seen = see(card, tensors, held_out, device)
-    card = replace(
-        card, ood_limit=_ood_limit(seen, tensors), drift_limit=_drift_limit(seen, tensors)
-    )
+    card = replace(card, **_distance_limits(seen, tensors), drift_limit=_drift_limit(seen, tensors))
     own = scores(card, tensors, held_out, device)
     return replace(card, scores={**card.scores, "held_out": own}), tensors
 
@@ -220,7 +222,9 @@ def _combination(images: Sequence[Seen], label: np.ndarray, weight: np.ndarray) 
 
     def loss(x: np.ndarray) -> float:
         p = pooled(network, mixture, certainty, x)[np.arange(len(label)), label]
-        return float(-(weight * np.log(np.clip(p, 1e-12, 1))).sum() + 1e-3 * (x[2:] ** 2).sum())
+        drawn = ((x[:2] - 0.5) ** 2).sum() * PRIOR_CLUSTERS / len(label)
+        fit = -(weight * np.log(np.clip(p, 1e-12, 1))).sum()
+        return float(fit + drawn + 1e-3 * (x[2:] ** 2).sum())
 
     x0 = np.concatenate([[0.5, 0.5, 0.0], np.zeros(c)])
     bounds = [(0, None), (0, None), (0, None), *[(None, None)] * c]
@@ -259,7 +263,7 @@ def _count_error(images: Sequence[Seen]) -> CountError | None:
         return float(np.quantile(error[which & good], COUNT_LEVEL)) if (which & good).any() else 1.0
 
     both = quantile(np.ones(len(error), bool))
-    others = (~alone & good).sum() >= 20
+    others = (~alone & good).sum() >= FEW
     return CountError(quantile(alone), quantile(~alone) if others else max(both, 0.2))
 
 
@@ -281,11 +285,24 @@ def class_means(
     return {"ood.mean": mean.astype(np.float32), "ood.whitening": whitening.astype(np.float32)}
 
 
-def _ood_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> float:
-    """The distance that only one in two hundred held-out clusters exceeds."""
+def _distance_limits(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What only one in two hundred held-out clusters exceeds; and the median.
+
+    Where few of them touch, as in size-selected images, those that do get twice the limit.
+    """
     held = _stacked(images, [s.embedding for s in images])
-    distance = mahalanobis(held, tensors["ood.mean"], tensors["ood.whitening"])
-    return float(np.quantile(distance.min(axis=1), OOD_QUANTILE))
+    distance = mahalanobis(held, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    touching = _stacked(images, [s.known.table["touches_neighbour"].to_numpy(bool) for s in images])
+    alone = distance[~touching] if (~touching).any() else distance
+    limit = float(np.quantile(alone, OOD_QUANTILE))
+    own = 2 * limit
+    if touching.sum() >= FEW:
+        own = float(np.quantile(distance[touching], OOD_QUANTILE))
+    return {
+        "ood_limit": limit,
+        "ood_limit_touching": max(own, limit),
+        "ood_median": float(np.median(alone)),
+    }
 
 
 def _drift_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> float | None:
