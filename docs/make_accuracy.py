@@ -470,7 +470,7 @@ def simulated_section(models: dict[str, Model]) -> list[str]:
         "",
         "What is none of the classes, against the clusters of the classes: area under the curve "
         "of `ood_score`, and the share that is called unknown or aggregate at its limit. *Other "
-        "sizes* lie among clusters of the classes, as a share of 30 %.",
+        "sizes* lie among clusters of the classes, as a share of 5 to 30 %.",
         "",
         "| | " + " | ".join(f"{n}: AUROC | {n}: flagged" for n in models) + " |",
         "|---|" + "---|" * (2 * len(models)),

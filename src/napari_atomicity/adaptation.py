@@ -37,6 +37,8 @@ from .model.shift import Shift, compare, drift
 from .progress import Progress, Stop, check, report
 
 LEAST_PSEUDO_LABELS = 10
+NEAREST = 5
+"""Old references that tell where a new one lies in the map."""
 LEAST_AGREEMENT = 0.6
 """Of what was left out; below it there is nothing in common to learn."""
 
@@ -63,9 +65,9 @@ class AdaptSettings:
 
     posterior: float = 0.95
     held_out: float = 0.25
-    steps: int = 80
+    steps: int = 60
     batch_size: int = 48
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     scale_jitter: float = 0.04
     worst_forgetting: float = 0.01
     seed: int = 0
@@ -185,7 +187,7 @@ def adapt(
     reasons: tuple[str, ...] = ()
     checks: dict[str, tuple[float, float]] = {}
     was = replace(target, patches=_joined(before, card.patches.channels))
-    for share in (1.0, 0.5, 0.25):  # less of the change, if the whole of it forgets too much
+    for share in (1.0, 0.5, 0.25, 0.0):  # less of the change, if all of it forgets too much
         blended = _blended(old.network, network, share)
         candidate = _with_network(card, tensors, blended, device)
         new = Classifier(card, candidate, device)
@@ -196,7 +198,7 @@ def adapt(
     if reasons:
         return unchanged(*reasons, checks=checks)
     check(stop)
-    candidate = _moved_references(old, card, candidate, target, split, device)
+    candidate = _moved_references(old, card, candidate, device)
     card = replace(card, scale=reference)
     new_card = _described(card, candidate, numbers, target, settings, analyses, share, device)
     new = Classifier(new_card, candidate, device)
@@ -563,20 +565,26 @@ def _moved_references(
     old: Classifier,
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    target: Target,
-    split: _Split,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """References of the embedding from the replayed patches, which keep their places in the map."""
-    from .embedding import place
+    """References of the embedding from the replayed patches.
 
+    In the map they lie where their nearest old references lie, so that the places of clusters
+    before and after can be compared.
+    """
+    from sklearn.neighbors import KNeighborsRegressor
+
+    if len(old.reference_map) < NEAREST:
+        return tensors
     was = _replayed(old, tensors).embedding
     now = _replayed(Classifier(card, tensors, device), tensors).embedding
+    nearest = KNeighborsRegressor(NEAREST, weights="distance")
+    nearest.fit(old.reference_embedding.astype(np.float32), old.reference_map)
     return {
         **tensors,
         "reference.embedding": now.astype(np.float16),
         "reference.label": tensors["replay.label"],
-        "reference.map": np.nan_to_num(place(was, old)).astype(np.float32),
+        "reference.map": nearest.predict(was).astype(np.float32),
     }
 
 

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, locked_mixture
 from .shift import LEAST_CLUSTERS
 
-COMPONENTS = 8
+COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
 OUTCOMES = ("class", "unknown", "aggregate")
 _FAR = 5.0

@@ -32,8 +32,8 @@ DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
 FEW = 20
 PRIOR_CLUSTERS = 20
-"""What the weights of the pool are drawn to the middle with: held-out images may be few, easy, or
-unlike those to come."""
+"""What the weights of the pool are drawn to the middle with, and biases to none: held-out images
+may be few and easy, and then leave them free, or unlike those to come."""
 REPLICATES = 100
 _LEAST = 1e-9
 
@@ -197,13 +197,14 @@ def _sharpened(
     """The factor and the biases (C + 1,) that make softmax(factor × log p + bias) calibrated."""
     n, c = log_p.shape
     target = np.eye(c)[label]
+    drawn = PRIOR_CLUSTERS / n
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
         a = np.exp(x[0])
         log_q = log_softmax(a * log_p + x[1:], axis=1)
         error = weight[:, None] * (np.exp(log_q) - target)
-        gradient = np.append(a * (error * log_p).sum(), error.sum(axis=0)) + 2e-3 * x
-        value = -(weight * log_q[np.arange(n), label]).sum() + 1e-3 * (x**2).sum()
+        gradient = np.append(a * (error * log_p).sum(), error.sum(axis=0)) + 2 * drawn * x
+        value = -(weight * log_q[np.arange(n), label]).sum() + drawn * (x**2).sum()
         return float(value), gradient
 
     x0 = np.zeros(c + 1) if start is None else start
@@ -222,9 +223,9 @@ def _combination(images: Sequence[Seen], label: np.ndarray, weight: np.ndarray) 
 
     def loss(x: np.ndarray) -> float:
         p = pooled(network, mixture, certainty, x)[np.arange(len(label)), label]
-        drawn = ((x[:2] - 0.5) ** 2).sum() * PRIOR_CLUSTERS / len(label)
+        drawn = ((x[:2] - 0.5) ** 2).sum() + (x[3:] ** 2).sum()
         fit = -(weight * np.log(np.clip(p, 1e-12, 1))).sum()
-        return float(fit + drawn + 1e-3 * (x[2:] ** 2).sum())
+        return float(fit + drawn * PRIOR_CLUSTERS / len(label) + 1e-3 * x[2] ** 2)
 
     x0 = np.concatenate([[0.5, 0.5, 0.0], np.zeros(c)])
     bounds = [(0, None), (0, None), (0, None), *[(None, None)] * c]

@@ -15,8 +15,9 @@ from ..model.outside import COMPONENTS, OUTCOMES, features, outcome_logits
 from .calibrate import OOD_QUANTILE, Seen, see
 from .data import PatchSet
 
-HIDDEN = 32
-STEPS = 800
+HIDDEN = 64
+STEPS = 3000
+DROPPED = 0.3
 _FAR = 5.0
 
 
@@ -117,13 +118,17 @@ def _fitted(x: Tensor, y: Tensor, weight: Tensor, seed: int) -> tuple[nn.Linear,
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         hidden, output = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, len(OUTCOMES))
-    network = nn.Sequential(hidden, nn.SiLU(), output)
+    network = nn.Sequential(hidden, output)
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for _ in range(STEPS):
         rows = torch.randint(len(x), (512,), generator=generator)
         blurred = x[rows] + 0.2 * torch.randn((512, x.shape[1]), generator=generator)
-        each = functional.cross_entropy(network(blurred), y[rows], reduction="none")
+        kept = torch.rand((512, HIDDEN), generator=generator) > DROPPED
+        shown = output(functional.silu(hidden(blurred)) * kept / (1 - DROPPED))
+        each = functional.cross_entropy(shown, y[rows], reduction="none")
         optimiser.zero_grad()
         (each * weight[rows]).mean().backward()
         optimiser.step()
+        schedule.step()
     return hidden, output

@@ -41,15 +41,19 @@ ISOMERS_PER_CLASS = 400
 FIELDS = {"train": 2000, "held_out": 240, "test": 240, "replay": 60}
 """Fields of the classes; those to replay in an adaptation are of the isomers of the training."""
 OUTSIDE_FIELDS = {
-    name + suffix: n
-    for suffix, n in (("", 200), ("_test", 100))
-    for name in ("atoms", "aggregates", "other_sizes")
+    "atoms": 200,
+    "aggregates": 200,
+    "other_sizes": 300,
+    "atoms_test": 100,
+    "aggregates_test": 100,
+    "other_sizes_test": 150,
 }
 """Fields of what is none of the classes: single atoms and loose groups of them, aggregates,
 clusters of other sizes among those of the classes."""
 OTHER_SIZES = (8, 13, 25, 36, 48, 62, 85, 100, 130)
 OTHER_ISOMERS = 40
-OTHER_SHARE = 0.3
+OTHER_SHARE = (0.05, 0.3)
+"""Of the clusters of a field, at least and at most."""
 SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}
 OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
@@ -93,8 +97,9 @@ def terminal_progress() -> Progress:
 def other_sizes_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
     """As `random_settings`, but some of the clusters are of sizes that no class has."""
     settings = random_settings(classes, rng)
-    mixture = {c: share * (1 - OTHER_SHARE) for c, share in settings.mixture.items()}
-    mixture.update({f"Pt{n}": OTHER_SHARE / len(OTHER_SIZES) for n in OTHER_SIZES})
+    others = float(rng.uniform(*OTHER_SHARE))
+    mixture = {c: share * (1 - others) for c, share in settings.mixture.items()}
+    mixture.update({f"Pt{n}": others / len(OTHER_SIZES) for n in OTHER_SIZES})
     return replace(settings, mixture=mixture)
 
 
