@@ -20,6 +20,11 @@ STARTS = 41
 SOLUTIONS = 4
 SAME_SOLUTION = 0.07
 """Scales whose logarithms differ by less are one solution."""
+MOST_SHIFT = 3.0
+"""Standard deviations that the diameters of an image can be off at most."""
+FAINTEST = 0.4
+"""Of the least intensity that a cluster can have if the brightest are of the largest class; what is
+fainter has no say, lest the lone atoms of an image, where they are many, pass for its clusters."""
 SPREAD_PRIOR = 30.0
 """Clusters that it takes to move the variances half way from the reference's to the image's."""
 SPREAD_LIMITS = (0.25, 2.0)
@@ -282,17 +287,20 @@ def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_Sta
     b1 = (du * p01 + dv * p11).sum(axis=1) - state.shift[:, 1] / scatter2
     change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
     change /= (a00 * a11 - a01**2)[:, None]
+    shift = state.shift + change
+    limit = MOST_SHIFT * reference.diameter_scatter
+    shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
     shares = number + DIRICHLET
     shares = shares / shares.sum(axis=1, keepdims=True)
     squares = np.stack([(member * x**2).sum(axis=(1, 2)) for x in (r.ru, r.rv)], axis=1)
     spread = (SPREAD_PRIOR + squares * state.spread) / (
         SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
     )
-    return _State(state.shift + change, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
+    return _State(shift, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
 
 
 def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
-    """The mixture of an image, fitted to its usable clusters.
+    """The mixture of an image, fitted to its usable clusters but for the faintest (`FAINTEST`).
 
     If there are none, to all that have been measured.
     """
@@ -301,6 +309,10 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
         rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
+    if len(intensity):
+        span = np.exp(min(reference.log_intensity) - max(reference.log_intensity))
+        bright = intensity > FAINTEST * span * np.quantile(intensity, 0.95)
+        intensity, diameter_nm = intensity[bright], diameter_nm[bright]
     return fit_locked_mixture(intensity, diameter_nm, reference)
 
 

@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from ..model.card import ModelCard, PatchSettings
 from ..model.estimators import count_atoms
 from ..model.files import read_model, save_model, shipped_folder
+from ..model.intensity_scale import SURE
 from ..model.outside import OUTCOMES, outside
 from ..progress import Progress
 from ..simulation.fields import (
@@ -217,27 +218,33 @@ def _told_apart(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
 def count_of_other_sizes(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """The continuous count of clusters between and beyond the classes: median, mean error."""
-    images = see(card, tensors, part, device)
-    rows = [outcome(s) == OUTCOMES.index("unknown") for s in images]
-    table = pd.concat(
-        [
-            s.known.table[["truth"]].assign(
-                count=count_atoms(s.known)[:, 0],
-                low=count_atoms(s.known)[:, 1],
-                high=count_atoms(s.known)[:, 2],
-            )[r]
-            for s, r in zip(images, rows, strict=True)
-        ]
-    )
+    """The continuous count of clusters between and beyond the classes.
+
+    ``sure`` is of the clusters in images whose scale is beyond doubt (`SURE`).
+    """
+    counted = []
+    for image in see(card, tensors, part, device):
+        rows = outcome(image) == OUTCOMES.index("unknown")
+        table = pd.DataFrame(count_atoms(image.known)[rows], columns=["count", "low", "high"])
+        scale = image.known.scale
+        counted.append(
+            table.assign(
+                truth=image.known.table["truth"].to_numpy(object)[rows],
+                sure=scale is not None and scale.certainty >= SURE,
+            )
+        )
+    everything = pd.concat(counted)
     out = {}
-    for label, own in table[table["truth"] != ""].groupby("truth"):
-        n = int(str(label)[2:])
+    for label, own in everything[everything["truth"] != ""].groupby("truth"):
+        n, sure = int(str(label)[2:]), own[own["sure"]]
+        held = (own["low"] <= n) & (n <= own["high"])
         out[str(label)] = {
             "clusters": len(own),
             "mean": round(float(own["count"].mean()), 2),
             "median": round(float(own["count"].median()), 2),
-            "interval_coverage": round(float(((own["low"] <= n) & (n <= own["high"])).mean()), 3),
+            "sure": len(sure),
+            "mean_of_sure": round(float(sure["count"].mean()), 2),
+            "interval_coverage": round(float(held.mean()), 3),
         }
     return dict(sorted(out.items(), key=lambda item: int(item[0][2:])))
 
