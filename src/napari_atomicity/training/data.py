@@ -25,6 +25,8 @@ from ..statistics.scores import atoms_of
 from ..table import OUTSIDE
 
 MATCH_NM = 0.35
+SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}
+"""Of the isomers of each class."""
 DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
 
 
@@ -348,6 +350,21 @@ def tables_with_images(
 
 
 # ---- simulation
+
+
+def split_library(
+    library: Sequence[Isomer], seed: int, shares: dict[str, float] = SHARES
+) -> dict[str, list[Isomer]]:
+    """Isomers for training, held-out and test fields; every class in the same shares."""
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[Isomer]] = {name: [] for name in shares}
+    for n in sorted({i.n for i in library}):
+        own = [i for i in library if i.n == n]
+        order = rng.permutation(len(own))
+        edges = np.cumsum([round(s * len(own)) for s in shares.values()])[:-1]
+        for name, index in zip(parts, np.split(order, edges), strict=True):
+            parts[name] += [own[k] for k in index]
+    return parts
 
 
 def from_simulation(

@@ -32,17 +32,17 @@ from .data import (
     from_folder,
     from_simulation,
     split_by_image,
+    split_library,
     tables_with_images,
 )
 from .fit import OnEpoch, TrainingSettings, train_classifier
-from .shipped import split_library
 
 SCRATCH = "scratch"
 DEFAULT = "default"
 LEAST_ISOMERS = 10
 """Per class: one in ten is held out and one in ten kept for the test."""
 FIELD_SHARES = {"train": 0.76, "held_out": 0.12, "test": 0.12}
-"""Of simulated fields; of isomers, see `training.shipped.SHARES`."""
+"""Of simulated fields; of isomers, see `training.data.SHARES`."""
 
 
 @dataclass(frozen=True)

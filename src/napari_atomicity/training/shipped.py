@@ -32,7 +32,7 @@ from ..simulation.fields import (
 )
 from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
 from .calibrate import Seen, finished, scores, see
-from .data import PatchSet, from_simulation
+from .data import PatchSet, from_simulation, split_library
 from .fit import TrainingSettings, replay, scaled, train_classifier
 from .outside import learn_outside, outcome
 
@@ -55,7 +55,6 @@ OTHER_SIZES = (8, 13, 25, 36, 48, 62, 85, 100, 130)
 OTHER_ISOMERS = 40
 OTHER_SHARE = (0.05, 0.3)
 """Of the clusters of a field, at least and at most."""
-SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}
 OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
@@ -66,21 +65,6 @@ LIMITS = (
     "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
     "image with it. Compare the ratios with an image of known composition before you publish them."
 )
-
-
-def split_library(
-    library: Sequence[Isomer], seed: int, shares: dict[str, float] = SHARES
-) -> dict[str, list[Isomer]]:
-    """Isomers for training, held-out and test fields; every class in the same shares."""
-    rng = np.random.default_rng(seed)
-    parts: dict[str, list[Isomer]] = {name: [] for name in shares}
-    for n in sorted({i.n for i in library}):
-        own = [i for i in library if i.n == n]
-        order = rng.permutation(len(own))
-        edges = np.cumsum([round(s * len(own)) for s in shares.values()])[:-1]
-        for name, index in zip(parts, np.split(order, edges), strict=True):
-            parts[name] += [own[k] for k in index]
-    return parts
 
 
 def terminal_progress() -> Progress:
