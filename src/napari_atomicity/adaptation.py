@@ -32,7 +32,7 @@ from .model.conclusion import conclude
 from .model.estimators import Measured, diameter, locked_mixture
 from .model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
 from .model.network import AtomicityNet
-from .model.outside import mahalanobis
+from .model.outside import features, mahalanobis, outcome_logits
 from .model.shift import Shift, compare, drift
 from .progress import Progress, Stop, check, report
 
@@ -200,6 +200,7 @@ def adapt(
     check(stop)
     candidate = _moved_references(old, card, candidate, device)
     card = replace(card, scale=reference)
+    candidate = _eased(card, candidate, seen_anew, target, device)
     new_card = _described(card, candidate, numbers, target, settings, analyses, share, device)
     new = Classifier(new_card, candidate, device)
     after = tuple(reclassified(a, new) for a in seen_anew)
@@ -586,6 +587,30 @@ def _moved_references(
         "reference.label": tensors["replay.label"],
         "reference.map": nearest.predict(was).astype(np.float32),
     }
+
+
+def _eased(
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    analyses: Sequence[Analysis],
+    target: Target,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """The second network of `model.outside` with its limit moved along: what was learnt from as a
+    class must not be called unknown."""
+    if "outside.axes" not in tensors:
+        return tensors
+    classifier = Classifier(card, tensors, device)
+    margins = []
+    for analysis in analyses:
+        result = classifier.predict(analysis.patches)
+        known = Measured(analysis.table, card, analysis.scale, result.probabilities)
+        logits = outcome_logits(features(known, result.embedding, tensors), tensors)
+        margins.append(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
+    margin = np.concatenate(margins)[target.label >= 0]
+    bias = tensors["outside.output.bias"].copy()
+    bias[0] += max(0.0, float(np.quantile(margin, 0.99)))
+    return {**tensors, "outside.output.bias": bias}
 
 
 def _described(

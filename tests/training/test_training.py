@@ -20,9 +20,8 @@ from napari_atomicity.training import (
     train_from_folder,
 )
 from napari_atomicity.training.augmentation import augmented
-from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.data import split_by_image, split_library
 from napari_atomicity.training.fit import _targets
-from napari_atomicity.training.shipped import split_library
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
 

@@ -151,7 +151,8 @@ def class_ratios(
     counts = _counts(table, names, [*classes, *OUTSIDE])
     outside = [name for name in OUTSIDE if (table["label"] == name).any()]
     differing = images_that_differ(table)
-    of_all = Evidence.of(of_table, classes, model_classes)
+    given = [c for c in classes_of(table) if c in classes]
+    of_all = Evidence.of(of_table, classes, model_classes or given)
     number_of = {name: i for i, name in enumerate(sorted(set(of_table["image"].astype(str))))}
 
     blocks = []
@@ -252,7 +253,9 @@ def _fractions(
     fraction, resampled = _estimate("counted", evidence, card, n_bootstrap, seed)
     factor = variance_factor(fraction, n, resampled)
     low, high = wilson_interval(fraction, n / factor, level)
-    if method != "counted":
+    if method == "counted":
+        low, high = _widened(fraction, low, high, mistakes(evidence), level)
+    else:
         fraction, resampled = _estimate(method, evidence, card, n_bootstrap, seed)
         low, high = _adjusted_interval(fraction, n, resampled, level, float(np.median(factor)))
     return {
@@ -261,6 +264,36 @@ def _fractions(
         "fraction_low": np.minimum(low, fraction),
         "fraction_high": np.maximum(high, fraction),
     }
+
+
+def mistakes(evidence: Evidence) -> np.ndarray:
+    """Mean square (classes,) by which wrong labels may put the fractions off.
+
+    From the calibrated probabilities: the variance of labels drawn from them, and the square of the
+    difference between the shares of the probabilities and those of the labels, which mistakes that
+    all go one way make. Labels that a person gave are right; of clusters without probabilities
+    nothing is known.
+    """
+    n, known = len(evidence.label), evidence.known
+    out = np.zeros(evidence.n_classes)
+    rows = ~evidence.certain & np.isfinite(evidence.probabilities).all(axis=1)
+    if not rows.any() or not len(known):
+        return out
+    p = evidence.probabilities[rows]
+    said = evidence.label[rows, None] == known
+    out[known] = (p * (1 - p)).sum(axis=0) / n**2 + ((p - said).sum(axis=0) / n) ** 2
+    return out
+
+
+def _widened(
+    fraction: np.ndarray, low: np.ndarray, high: np.ndarray, mean_square: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """An interval with another error of the fraction added in quadrature to either side."""
+    other = norm.ppf(0.5 + level / 2) ** 2 * mean_square
+    return (
+        np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
+        np.clip(fraction + np.sqrt((high - fraction) ** 2 + other), 0, 1),
+    )
 
 
 def _adjusted_interval(
