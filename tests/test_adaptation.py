@@ -17,6 +17,7 @@ from napari_atomicity.model.card import ModelCard, PatchSettings
 from napari_atomicity.model.estimators import Measured
 from napari_atomicity.model.intensity_scale import ScaleReference, fit_image
 from napari_atomicity.model.network import AtomicityNet
+from napari_atomicity.model.outside import COMPONENTS, features
 from napari_atomicity.progress import Cancelled
 
 SIZES = np.array([19, 41, 70])
@@ -116,6 +117,30 @@ def test_a_shift_is_mended_and_nothing_forgotten(model):
     assert result.shift.found
     assert set(result.pseudo_labels) == set(CLASSES)
     assert result.card.data["adaptation"]["from"] == model[0].model_id
+
+
+def test_what_was_learnt_from_is_not_called_unknown(model):
+    """A second network that calls everything unknown, as one may under other conditions."""
+    card, tensors = model
+    known = Measured(measured_table(np.zeros(1, int), 0, "a"), card, None, np.full((1, 3), 1 / 3))
+    label, analysis = image(3, height=0.5)
+    size = tensors["ood.mean"].shape[1]
+    beside = {"outside.centre": np.zeros(size), "outside.axes": np.zeros((size, COMPONENTS))}
+    known = replace(known, scale=analysis.scale)
+    n = features(known, np.zeros((1, size), np.float32), tensors | beside).shape[1]
+    beside |= {
+        "outside.mean": np.zeros(n),
+        "outside.deviation": np.ones(n),
+        "outside.hidden.weight": np.zeros((2, n)),
+        "outside.hidden.bias": np.zeros(2),
+        "outside.output.weight": np.zeros((3, 2)),
+        "outside.output.bias": np.array([0.0, 4.0, -4.0]),
+    }
+    result = adapt([analysis], card, tensors | beside, QUICK)
+    assert result.accepted, result.reasons
+    assert (result.before[0].table["label"] == "unknown").all()
+    assert (result.after[0].table["label"] == "unknown").mean() < 0.05
+    assert accuracy(result.after[0], label) > 0.93
 
 
 def test_the_same_seed_gives_the_same_model(model):

@@ -37,6 +37,7 @@ from .model.shift import Shift, compare, drift
 from .progress import Progress, Stop, check, report
 
 LEAST_PSEUDO_LABELS = 10
+MOST_OUTSIDE = 0.5
 NEAREST = 5
 """Old references that tell where a new one lies in the map."""
 LEAST_AGREEMENT = 0.6
@@ -271,8 +272,20 @@ def _scale_of(card: ModelCard) -> ScaleReference:
 
 
 def _of_classes(table: pd.DataFrame) -> pd.DataFrame:
-    """Without what is an aggregate or nothing, by the model or by a person."""
-    return table[~table["label"].isin(tables.OUTSIDE)]
+    """Without what is an aggregate or nothing."""
+    return table[~_outside(table)]
+
+
+def _outside(table: pd.DataFrame) -> np.ndarray:
+    """Clusters (N,) that are of no class: by a person, or by the model.
+
+    A model that says so of most of an image is taken to be wrong about the image: it is what an
+    adaptation is there for.
+    """
+    given = table["label_corrected"]
+    by_person = given.isin(tables.OUTSIDE).to_numpy()
+    by_model = ((given == "") & table["label_predicted"].isin(tables.OUTSIDE)).to_numpy()
+    return np.asarray(by_person | (by_model & (by_model.mean() < MOST_OUTSIDE)))
 
 
 # ---- what to learn from
@@ -319,7 +332,7 @@ def _target(analyses: Sequence[Analysis], card: ModelCard, settings: AdaptSettin
         known = _measured(analysis, card)
         label = pseudo_labels(known, settings.posterior)
         # what is an aggregate or no cluster at all must teach nothing
-        label[analysis.table["label_predicted"].isin(tables.OUTSIDE).to_numpy()] = -1
+        label[_outside(analysis.table)] = -1
         given = analysis.table["label_corrected"]
         corrected = given.map(index).fillna(-1).to_numpy(int)
         label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
