@@ -46,7 +46,7 @@ def manifest():
 
 def docks_of(viewer) -> dict[str, QDockWidget]:
     found = viewer.window._qt_window.findChildren(QDockWidget)
-    return {d.windowTitle(): d for d in found if d.windowTitle().endswith("(Atomicity)")}
+    return {d.objectName(): d for d in found if d.objectName().endswith("(Atomicity)")}
 
 
 def test_every_command_of_the_manifest_exists(manifest):

@@ -46,6 +46,8 @@ def conclude(
     out = table.drop(columns=[c for c in table.columns if str(c).startswith("p_")])
     for i, name in enumerate(tables.probability_columns(card.classes)):
         out[name] = p[:, i]
+    # of what the border cuts nobody knows whether there is more than one
+    aggregate &= ~table["touches_border"].to_numpy(bool)
     elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
     out["label_predicted"] = np.where(done & (score > 1), elsewhere, label)
     out["confidence"] = np.where(score > 1, 0.0, p.max(axis=1) if len(p) else np.empty(0))

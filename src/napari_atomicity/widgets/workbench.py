@@ -63,6 +63,7 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
                 dock = window.add_dock_widget(
                     kind(viewer), name=name, area="right", add_vertical_stretch=False
                 )
+            dock.setWindowTitle(kind.__name__)  # a tab is narrow
             dock.show()
             docks[name] = dock
     return docks
