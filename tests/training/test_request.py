@@ -291,8 +291,7 @@ def test_an_image_of_a_table_that_is_not_there_is_named(corrected, folder, tmp_p
 def test_a_model_of_any_classes_from_simulation(tmp_path, library, monkeypatch):
     many = [i for i in library for _ in range(8)]
     monkeypatch.setattr(requests, "library_of", lambda *a: many)
-    small = partial(from_simulation, draw=small_field)
-    monkeypatch.setattr(requests, "from_simulation", small)
+    monkeypatch.setattr(requests, "from_simulation", from_small_fields)
     source = SimulationSource(("Pt70", "Pt19"), fields=12, isomers=16)
     request = TrainRequest(
         source, tmp_path / "s.safetensors", start="scratch", epochs=2, device="cpu"
@@ -303,12 +302,20 @@ def test_a_model_of_any_classes_from_simulation(tmp_path, library, monkeypatch):
     assert card.scores["test"]["clusters"] > 10
     assert card.data["left_out"]["border"] > 0
     json.dumps(card.to_dict())
+    _, tensors = read_model(request.out)
+    assert "outside.axes" in tensors  # it has seen what is none of its classes
 
 
-def small_field(classes, rng):
-    """Conditions of which a field takes little time."""
-    settings = random_settings(classes, rng)
-    return replace(settings, shape_px=(256, 256), pixel_size_nm=0.05, clusters_per_nm2=0.05)
+def from_small_fields(*arguments, **named):
+    """Fields that take little time; those of aggregates and atoms hold enough to learn from."""
+    *others, draw = arguments
+    return from_simulation(*others, draw=partial(small_field, draw), **named)
+
+
+def small_field(draw, classes, rng):
+    settings = draw(classes, rng)
+    size = 384 if draw is random_settings else 768
+    return replace(settings, shape_px=(size, size), pixel_size_nm=0.05, clusters_per_nm2=0.05)
 
 
 @pytest.mark.parametrize(

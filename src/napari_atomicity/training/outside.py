@@ -11,14 +11,29 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..model.card import ModelCard
+from ..model.estimators import class_sizes
 from ..model.outside import COMPONENTS, OUTCOMES, features, outcome_logits
 from .calibrate import OOD_QUANTILE, Seen, see
 from .data import PatchSet
 
 HIDDEN = 64
+LEAST = 20
+"""Examples of each outcome."""
 STEPS = 3000
 DROPPED = 0.3
 _FAR = 5.0
+
+
+def can_learn_outside(
+    clusters: PatchSet, others: Sequence[PatchSet], classes: Sequence[str]
+) -> bool:
+    """Whether there is enough of each outcome to learn from, and the classes name their sizes."""
+    if not others or class_sizes(classes) is None:
+        return False
+    truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
+    aggregates = int((truth == "aggregate").sum())
+    unknown = int((~np.isin(truth, [*classes, "aggregate"])).sum())
+    return min(len(clusters), aggregates, unknown) >= LEAST
 
 
 def learn_outside(

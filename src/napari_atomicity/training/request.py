@@ -22,11 +22,13 @@ from ..model.classifier import choose_device
 from ..model.files import find_model, read_model, save_model
 from ..model.intensity_scale import intensity_per_atom
 from ..progress import Progress, Stop, check, report
+from ..simulation.fields import random_atom_settings, random_outlier_settings, random_settings
 from ..simulation.structures import Isomer, composition, library_of
 from ..statistics.scores import atoms_of
 from .calibrate import scores
 from .checkpoint import Checkpoint, load_patches, save_patches
 from .data import (
+    DrawSettings,
     PatchSet,
     from_corrections,
     from_folder,
@@ -36,11 +38,17 @@ from .data import (
     tables_with_images,
 )
 from .fit import OnEpoch, TrainingSettings, train_classifier
+from .outside import can_learn_outside, learn_outside
 
 SCRATCH = "scratch"
 DEFAULT = "default"
 LEAST_ISOMERS = 10
 """Per class: one in ten is held out and one in ten kept for the test."""
+OUTSIDE_DRAWS: dict[str, DrawSettings] = {
+    "atoms": random_atom_settings,
+    "aggregates": random_outlier_settings,
+}
+"""Simulated fields of what is none of the classes."""
 FIELD_SHARES = {"train": 0.76, "held_out": 0.12, "test": 0.12}
 """Of simulated fields; of isomers, see `training.data.SHARES`."""
 
@@ -193,6 +201,10 @@ def train(
         checkpoint=Checkpoint(request.workspace / "checkpoint.safetensors", key),
     )
     check(stop)
+    others = [sets[name] for name in OUTSIDE_DRAWS if name in sets]
+    if can_learn_outside(sets["held_out"], others, classes):
+        device = choose_device(request.device)
+        tensors = learn_outside(card, tensors, sets["held_out"], others, device, request.seed)
     off, images = scale_check(sets.values(), card)
     if images:
         card = replace(card, scores={**card.scores, "scale": {"images": images, "off": off}})
@@ -245,7 +257,7 @@ def _prepared(
     """The sets "train", "held_out" and, from simulation, "test"; and the classes."""
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):
-        names.append("test")
+        names += ["test", *OUTSIDE_DRAWS]
     paths = {name: request.workspace / f"{name}.safetensors" for name in names}
     stored = {name: load_patches(path, key) for name, path in paths.items()}
     found = {name: part for name, part in stored.items() if part is not None}
@@ -295,19 +307,23 @@ def _simulated_sets(
     for label in source.classes:
         for name, isomers in split_library([i for i in library if i.label == label], seed).items():
             parts.setdefault(name, []).extend(isomers)
-    seeds = np.random.SeedSequence([seed, 1]).generate_state(len(parts))
+    draws: dict[str, DrawSettings] = dict.fromkeys(parts, random_settings)
+    # what the held-out clusters are told apart from
+    draws.update(OUTSIDE_DRAWS)
+    seeds = np.random.SeedSequence([seed, 1]).generate_state(len(draws))
     return {
         name: from_simulation(
-            isomers,
+            parts.get(name, parts["held_out"]),
             source.classes,
-            max(2, round(FIELD_SHARES[name] * source.fields)),
+            max(2, round(FIELD_SHARES.get(name, FIELD_SHARES["held_out"]) * source.fields)),
             int(own_seed),
             geometry,
             source.workers,
             progress,
             stop,
+            draw,
         )
-        for (name, isomers), own_seed in zip(parts.items(), seeds, strict=True)
+        for (name, draw), own_seed in zip(draws.items(), seeds, strict=True)
     }
 
 
