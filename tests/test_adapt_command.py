@@ -49,7 +49,7 @@ def test_a_model_is_adapted_and_written_under_the_name_of_its_file(
     result = atomicity(
         "adapt", bad, image, "--model", model, "--out", out, "--device", "cpu", "--json"
     )
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 1, result.stderr  # one of the images could not be read
     summary = json.loads(result.stdout)
     card, tensors = read_model(out)
     assert card.name == "mine" and summary["model_id"] == card.model_id
@@ -231,7 +231,7 @@ def shift(p_value, **figures):
     ("known", "words"),
     [
         (None, "Too few clusters to tell"),
-        (shift(0.4), "by no more than chance (p = 0.4)."),
+        (shift(0.4), "The conditions lie within those of the training."),
         (
             shift(0.005, noise_atoms_per_nm2=(9.0, 1.0, 4.0), sharpness_per_nm=(2.0, 1.0, 3.0)),
             "differ from those of the training (p = 0.005): noise 9 atoms/nm², above 1–4.",

@@ -171,6 +171,29 @@ def test_too_little_to_learn_from_is_said(model):
     assert "at least 10" in result.reasons[0]
 
 
+def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
+    """Another reference that puts the scale a class off must not make its own pseudo-labels."""
+    _, analysis = image(3, height=0.5)
+    wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
+    monkeypatch.setattr("napari_atomicity.adaptation.refined", lambda *_: wrong)
+    result = adapt([analysis], *model, QUICK)
+    assert not result.accepted
+    assert sum(result.pseudo_labels.values()) == 0
+
+
+def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
+    """One correction of a class is learnt from, but none is left out."""
+    label, analysis = image(3, height=1.0)
+    given = np.full(90, "unknown", object)
+    given[[np.flatnonzero(label == i)[0] for i in range(3)]] = CLASSES
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    few = replace(analysis, table=table)
+    many = [replace(few, micrograph=replace(few.micrograph, name=f"{i}.tif")) for i in range(4)]
+    result = adapt(many, *model, replace(QUICK, held_out=0.0))
+    assert result.corrections == 12
+    assert np.isfinite(result.checks["corrections left out"][1])
+
+
 def test_a_model_without_replay_is_refused(model):
     card, tensors = model
     _, analysis = image(5, height=0.5)

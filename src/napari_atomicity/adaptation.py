@@ -166,7 +166,8 @@ def adapt(
     shift = _shift(before, card, tensors)
     reference = refined([_of_classes(a.table) for a in before], _scale_of(card))
     seen_anew = [rescaled(a, reference) for a in before]
-    target = _target(seen_anew, replace(card, scale=reference), settings)
+    steady = [not _jumped(a, b, reference) for a, b in zip(before, seen_anew, strict=True)]
+    target = _target(seen_anew, replace(card, scale=reference), settings, steady)
     numbers = {c: int((target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def unchanged(*reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
@@ -271,6 +272,15 @@ def _scale_of(card: ModelCard) -> ScaleReference:
     return card.scale
 
 
+def _jumped(before: Analysis, after: Analysis, reference: ScaleReference) -> bool:
+    """Whether another reference has put the scale of an image nearer to another class: one of the
+    two is wrong then, and its clusters are not beyond doubt."""
+    if before.scale is None or after.scale is None:
+        return True
+    change = abs(before.scale.shift[0, 0] - after.scale.shift[0, 0])
+    return bool(change > np.diff(np.sort(reference.log_intensity)).min() / 2)
+
+
 def _of_classes(table: pd.DataFrame) -> pd.DataFrame:
     """Without what is an aggregate or nothing."""
     return table[~_outside(table)]
@@ -325,12 +335,19 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
     return label
 
 
-def _target(analyses: Sequence[Analysis], card: ModelCard, settings: AdaptSettings) -> Target:
+def _target(
+    analyses: Sequence[Analysis],
+    card: ModelCard,
+    settings: AdaptSettings,
+    steady: Sequence[bool],
+) -> Target:
     labels, certain = [], []
     index = {c: i for i, c in enumerate(card.classes)}
-    for analysis in analyses:
+    for analysis, is_steady in zip(analyses, steady, strict=True):
         known = _measured(analysis, card)
         label = pseudo_labels(known, settings.posterior)
+        if not is_steady:
+            label[:] = -1
         # what is an aggregate or no cluster at all must teach nothing
         label[_outside(analysis.table)] = -1
         given = analysis.table["label_corrected"]
@@ -357,13 +374,17 @@ def _shift(
 ) -> Shift | None:
     names = tables.probability_columns(card.classes)
     p = np.concatenate([a.table[names].to_numpy(float) for a in analyses])
-    return compare(
+    found = compare(
         np.concatenate([a.embedding for a in analyses]),
         np.nan_to_num(p, nan=-1).argmax(axis=1),
         _joined(analyses, card.patches.channels),
         tensors,
         card.patches.field_of_view_nm,
     )
+    if found is None or card.drift_limit is None:
+        return found
+    differing = [bool(a.table["conditions_differ"].any()) for a in analyses]
+    return replace(found, drifted=float(np.mean(differing)) > 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +403,8 @@ class _Split:
         for certain in (False, True):
             for i in np.unique(target.label[target.label >= 0]):
                 own = np.flatnonzero((target.label == i) & (target.certain == certain))
-                decide[rng.permutation(own)[: int(settings.held_out * len(own))]] = True
+                number = max(1, int(settings.held_out * len(own))) if len(own) > 1 else 0
+                decide[rng.permutation(own)[:number]] = True
         remember = np.zeros(len(replayed), bool)
         for i in np.unique(replayed):
             own = np.flatnonzero(replayed == i)
@@ -558,6 +580,8 @@ def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings)
         elif after < LEAST_AGREEMENT:
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
     before, after = checks["surprise at both"]
+    if not np.isfinite(after):
+        return ("nothing could be left out to decide by: there is too little to learn from",)
     if not out and after >= before:
         out.append("what was left out would be met with no more confidence than before")
     before, after = checks["training remembered"]
@@ -656,6 +680,7 @@ def _described(
         ood_limit=max(card.ood_limit, float(np.quantile(distance, 0.995))),
         drift_limit=_drift_limit(card, analyses, classifier, tensors),
         description=f"{card.description} Adapted to {len(analyses)} images.",
+        limits=f"{card.limits} Adapted: calibration and scores are those of {card.name}.".strip(),
         data={**card.data, "adaptation": record},
         version=__version__,
     )
@@ -674,5 +699,6 @@ def _drift_limit(
     for analysis in analyses:
         result = classifier.predict(analysis.patches)
         label = np.nan_to_num(result.probabilities, nan=-1).argmax(axis=1)
-        found.append(1.5 * drift(result.embedding, label, tensors))
+        ours = ~analysis.table["touches_border"].to_numpy(bool)
+        found.append(1.5 * drift(result.embedding[ours], label[ours], tensors))
     return float(np.nanmax(found))

@@ -423,16 +423,16 @@ def shift_in_words(shift: Shift | None) -> str:
     if shift is None:
         return "Too few clusters to tell whether the conditions differ from those of the training."
     if shift.found:
-        words = "The conditions differ from those of the training"
+        words = f"The conditions differ from those of the training (p = {shift.p_value:.2g})"
     else:
-        words = "The conditions differ from those of the training by no more than chance"
+        words = "The conditions lie within those of the training"
     outside = []
     for figure, (here, low, high) in shift.figures.items():
         name, unit = _FIGURES.get(figure, (figure, ""))
         if not low <= here <= high:
             side = "above" if here > high else "below"
             outside.append(f"{name} {here:.3g} {unit}, {side} {low:.3g}–{high:.3g}")
-    return f"{words} (p = {shift.p_value:.2g})" + (f": {'; '.join(outside)}." if outside else ".")
+    return words + (f": {'; '.join(outside)}." if outside else ".")
 
 
 def learnt_in_words(found: Adaptation) -> str:

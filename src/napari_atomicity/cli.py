@@ -566,8 +566,8 @@ def train(
     held = card.scores["test" if "test" in card.scores else "held_out"]
     left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)
     _say(
-        f"accuracy {held['accuracy']:.3f} on {held['clusters']} clusters of other images"
-        + (f"; left out: {left_out}" if left_out else "")
+        f"accuracy {held['accuracy']:.3f} on {held['clusters']} clusters of held-out images, which "
+        "also calibrated it" + (f"; left out: {left_out}" if left_out else "")
     )
 
 
@@ -659,6 +659,9 @@ def adapt(
         _fail(f"rolled back, nothing is written: {reasons}")
     _say(f"accepted: {reasons}")
     _say(f"model {run.found.card.model_id} in {out}")
+    failed = [o for o in run.outcomes if o.status == "failed"]
+    if failed:
+        _fail(f"{len(failed)} of the images could not be analysed")
 
 
 def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:

@@ -188,3 +188,25 @@ def test_prediction_sets_hold_the_best_and_have_no_gaps():
     classes = np.arange(5)
     assert classes[contiguous(np.array([0.4, 0.0, 0.5, 0.1, 0.0]), 0.2)].tolist() == [0, 1, 2]
     assert classes[contiguous(np.array([0.3, 0.3, 0.4, 0.0, 0.0]), 0.99)].tolist() == [2]
+
+
+def test_rival_scales_widen_the_interval_of_a_count():
+    _, known = measured()
+    rival = replace(
+        known.scale,
+        weight=np.array([0.7, 0.3]),
+        shift=np.stack([known.scale.shift[0], known.scale.shift[0] + [0.4, 0.0]]),
+        shares=np.repeat(known.scale.shares[:1], 2, axis=0),
+        spread=np.repeat(known.scale.spread[:1], 2, axis=0),
+    )
+    one, two = count_atoms(known), count_atoms(replace(known, scale=rival))
+    np.testing.assert_allclose(two[:, 0], one[:, 0])
+    np.testing.assert_allclose(two[:, 1], one[:, 1] * np.exp(-0.4), rtol=0.06)
+    np.testing.assert_allclose(two[:, 2], one[:, 2], rtol=0.02)
+
+
+def test_larger_classes_that_are_not_brighter_give_no_count():
+    _, known = measured()
+    mixed = replace(REFERENCE, log_intensity=tuple(np.log([19, 45, 41, 55, 70])))
+    scale = replace(known.scale, reference=mixed)
+    assert np.isnan(count_atoms(replace(known, scale=scale))[:, 0]).all()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_atomicity.errors import AtomicityError
 from napari_atomicity.model.intensity_scale import (
     ScaleReference,
     fit_locked_mixture,
@@ -148,3 +149,31 @@ def test_a_reference_stays_where_nothing_is_sure():
     _, intensity, diameter = clusters((0.2,) * 5, 5, 1.0, 0)
     assert refined([table(intensity, diameter)], REFERENCE) == REFERENCE
     assert refined([], REFERENCE) == REFERENCE
+
+
+def test_lone_atoms_do_not_move_a_reference():
+    _, intensity, diameter = clusters((0.2,) * 5, 80, 1.0, 3)
+    atoms = np.exp(np.random.default_rng(0).normal(0, 0.3, 40))
+    crowded = table(np.append(intensity, atoms), np.append(diameter, np.full(40, 0.55)))
+    new = refined([crowded], REFERENCE)
+    np.testing.assert_allclose(new.log_intensity, REFERENCE.log_intensity, atol=0.05)
+    np.testing.assert_allclose(new.log_diameter, REFERENCE.log_diameter, atol=0.05)
+
+
+def test_too_few_clusters_of_a_class_are_refused():
+    with pytest.raises(AtomicityError, match="Pt70 has 2"):
+        label = np.repeat(["Pt19", "Pt70"], [20, 2])
+        ScaleReference.fit(np.full(22, 30.0), np.full(22, 1.0), label, ("Pt19", "Pt70"))
+
+
+def test_few_clusters_borrow_their_scatter():
+    rng = np.random.default_rng(0)
+    label = np.repeat(["Pt19", "Pt70"], [200, 3])
+    size = np.where(label == "Pt19", 19, 70) * np.exp(rng.normal(0, 0.1, 203))
+    size[-3:] = 70.0
+    fitted = ScaleReference.fit(size, 0.3 * size ** (1 / 3), label, ("Pt19", "Pt70"))
+    assert np.sqrt(fitted.covariance[1][0][0]) > 0.07
+
+
+def test_an_image_without_clusters_is_sure_of_nothing():
+    assert fit_locked_mixture(np.empty(0), np.empty(0), REFERENCE).certainty == 0

@@ -60,8 +60,9 @@ def conclude(
     out = tables.conform(tables.settle_labels(out), card.classes)
     count = count_atoms(known)
     # the conditions are the image's: one answer for all of its clusters
+    ours = ~table["touches_border"].to_numpy(bool) & (score <= 1)
     out["conditions_differ"] = card.drift_limit is not None and bool(
-        drift(prediction.embedding, best, classifier.beside) > card.drift_limit
+        drift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
     )
     beside = opinions(known, label)
     for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):

@@ -21,6 +21,8 @@ from .thresholds import by_thresholds
 LEAST = 1e-4
 """No estimator's word is taken for more certain than this."""
 MOST_DOUBT = 1.5
+RIVAL = 0.05
+"""Weight from which on a rival scale widens the interval of a count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,11 +182,19 @@ def count_atoms(known: Measured) -> np.ndarray:
     if error is None:
         return np.stack([count, np.full(len(count), np.nan), np.full(len(count), np.nan)], axis=1)
     width = np.exp(np.where(whole, error.whole, error.other))
-    return np.stack([count, count / width, count * width], axis=1)
+    low, high = count / width, count * width
+    # rival scales would count otherwise
+    for shift in known.scale.shift[known.scale.weight >= RIVAL, 0]:
+        rival = atoms_by_intensity(known, shift)
+        low = np.where(whole, np.fmin(low, rival / width), low)
+        high = np.where(whole, np.fmax(high, rival * width), high)
+    return np.stack([count, low, high], axis=1)
 
 
-def atoms_by_intensity(known: Measured) -> np.ndarray:
-    """(N,) atoms by the integrated intensity.
+def atoms_by_intensity(known: Measured, shift: float | None = None) -> np.ndarray:
+    """(N,) atoms by the integrated intensity; ``shift`` is another scale than the image's best.
+
+    NaN where larger classes are not brighter, as with light and heavy metals in one model.
 
     A class's outline catches its own share of the intensity, so the logarithm is read off the
     classes of the reference, straight between them and of unit slope beyond.
@@ -193,8 +203,10 @@ def atoms_by_intensity(known: Measured) -> np.ndarray:
     if sizes is None or known.scale is None:
         return np.full(len(known.table), np.nan)
     seen, true = np.array(known.scale.reference.log_intensity), np.log(sizes)
+    if not (np.diff(seen) > 0).all():
+        return np.full(len(known.table), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        u = np.log(known.intensity) - known.scale.shift[0, 0]
+        u = np.log(known.intensity) - (known.scale.shift[0, 0] if shift is None else shift)
     inside = np.interp(u, seen, true)
     return np.asarray(np.exp(inside + np.minimum(u - seen[0], 0) + np.maximum(u - seen[-1], 0)))
 

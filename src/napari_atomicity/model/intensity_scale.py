@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
+from ..errors import AtomicityError
+
 STARTS = 41
 SOLUTIONS = 4
 SAME_SOLUTION = 0.07
@@ -30,7 +32,12 @@ SPREAD_PRIOR = 30.0
 SPREAD_LIMITS = (0.25, 2.0)
 SURE = 0.9
 """Certainty of a scale from which on an image teaches something."""
+LEAST_OF_CLASS = 3
+TIE_OF_SCATTER = 10.0
+"""Clusters by which the covariance of a class is tied to that of all."""
 LEAST_MEMBERS = 8
+MOST_SCATTERS = 4.0
+"""Standard deviations beyond which a cluster is an outlier."""
 TIE = 25.0
 """Clusters of a class that weigh as much as what was known of it before."""
 DIRICHLET = 0.5
@@ -78,9 +85,15 @@ class ScaleReference:
     ) -> ScaleReference:  # fmt: skip
         """From clusters of known class whose intensity is known in atoms."""
         good = (intensity_atoms > 0) & (diameter_nm > 0)
-        means, covariances = [], []
+        means, covariances, numbers = [], [], []
         for name in classes:
             own = good & (label == name)
+            if own.sum() < LEAST_OF_CLASS:
+                raise AtomicityError(
+                    f"{name} has {own.sum()} clusters that stand alone, and "
+                    f"{LEAST_OF_CLASS} are needed",
+                    advice="Take more images, or label more clusters",
+                )
             x = np.log(np.stack([intensity_atoms[own], diameter_nm[own]]))
             middle = np.median(x, axis=1)
             # robust: outlying measurements are the mixture's outlier component
@@ -89,7 +102,12 @@ class ScaleReference:
             ).all(0)
             means.append(x[:, inlier].mean(axis=1))
             covariances.append(np.cov(x[:, inlier]) + np.diag([1e-4, 1e-4]))
+            numbers.append(inlier.sum())
         m = np.array(means)
+        # few clusters know their mean better than their scatter
+        n = np.array(numbers, float)[:, None, None]
+        pooled = (n * covariances).sum(axis=0) / n.sum()
+        covariances = list((n * covariances + TIE_OF_SCATTER * pooled) / (n + TIE_OF_SCATTER))
         return cls(
             tuple(map(float, m[:, 0])),
             tuple(map(float, m[:, 1])),
@@ -107,7 +125,7 @@ class LockedMixture:
     reference
         What was fitted.
     weight
-        (K,) of the solutions, by their posteriors; sums to 1.
+        (K,) of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
     shift
         (K, 2) of log intensity and log diameter against the reference.
     shares
@@ -186,7 +204,7 @@ def fit_locked_mixture(
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
         return LockedMixture(
-            reference, np.ones(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
+            reference, np.zeros(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
         )
     x = np.log(np.stack([intensity, diameter_nm])).astype(float)
     mean = np.array(reference.log_intensity)
@@ -309,11 +327,16 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
         rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
-    if len(intensity):
-        span = np.exp(min(reference.log_intensity) - max(reference.log_intensity))
-        bright = intensity > FAINTEST * span * np.quantile(intensity, 0.95)
-        intensity, diameter_nm = intensity[bright], diameter_nm[bright]
-    return fit_locked_mixture(intensity, diameter_nm, reference)
+    bright = _bright(intensity, reference)
+    return fit_locked_mixture(intensity[bright], diameter_nm[bright], reference)
+
+
+def _bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
+    """Clusters (N,) bool that are not too faint to have a say; see `FAINTEST`."""
+    if len(intensity) == 0:
+        return np.zeros(0, bool)
+    span = np.exp(min(reference.log_intensity) - max(reference.log_intensity))
+    return np.asarray(intensity > FAINTEST * span * np.quantile(intensity, 0.95))
 
 
 def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleReference:
@@ -333,6 +356,7 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
     """
     old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
     old_covariance = np.array(reference.covariance)
+    scatter = np.sqrt(old_covariance[:, [0, 1], [0, 1]])
     new = reference
     for _ in range(3):
         found = [_members(table, new) for table in tables]
@@ -340,14 +364,18 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
         if not sure:
             return reference
         x, member = (np.concatenate(part) for part in zip(*sure, strict=True))
-        number = member.sum(axis=0)
-        shift = (member.T @ x) / np.maximum(number, 1e-9)[:, None] - old_mean
+        # outliers have no say
+        now = np.stack([new.log_intensity, new.log_diameter], axis=1)
+        weight = member * (np.abs((x[:, None] - now) / scatter).max(axis=2) < MOST_SCATTERS)
+        number = weight.sum(axis=0)
+        if not number.sum() > 0:
+            return reference
+        shift = (weight.T @ x) / np.maximum(number, 1e-9)[:, None] - old_mean
         common = (number[:, None] * shift).sum(axis=0) / number.sum()
         trust = (number / (number + TIE))[:, None]
-        mean = old_mean + trust * (shift - common) + [0.0, common[1]]
+        own = [0.0, common[1] * number.sum() / (number.sum() + TIE)]
+        mean = old_mean + trust * (shift - common) + own
         residual = x[:, None] - mean - [common[0], 0.0]
-        scatter = np.sqrt(old_covariance[:, [0, 1], [0, 1]])
-        weight = member * (np.abs(residual / scatter).max(axis=2) < 4)
         squares = np.einsum("nc,nci,ncj->cij", weight, residual, residual)
         covariance = (squares + TIE * old_covariance) / (weight.sum(axis=0) + TIE)[:, None, None]
         new = ScaleReference(
@@ -370,6 +398,8 @@ def _members(
         return None
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
+    bright = _bright(intensity, reference)
+    intensity, diameter_nm = intensity[bright], diameter_nm[bright]
     x = np.log(np.stack([intensity / mixture.intensity_per_atom, diameter_nm], axis=1))
     return x, mixture.probabilities(intensity, diameter_nm)
 
