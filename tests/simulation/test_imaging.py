@@ -143,3 +143,21 @@ def test_another_device_gives_the_same_to_rounding():
         for d in ("cpu", "cpu:0")
     )
     np.testing.assert_allclose(there, here, atol=1e-5 * here.max())
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.02, -0.05])
+def test_a_drifting_beam_takes_no_intensity_away(drift):
+    """Far down the image the beam is many pixels from where it should be."""
+    rows = np.arange(600)
+    image = scatter_atoms(
+        (600, 200), 0.04, np.array([[20.0, 4.0]]), np.array([2e-4]), Microscope(),
+        (np.zeros(600), drift * rows),
+    )  # fmt: skip
+    still = scatter_atoms(
+        (600, 200), 0.04, np.array([[20.0, 4.0]]), np.array([2e-4]), Microscope(),
+        (np.zeros(600), np.zeros(600)),
+    )  # fmt: skip
+    assert image.sum() == pytest.approx(still.sum(), rel=0.01)
+    assert np.unravel_index(image.argmax(), image.shape)[1] == pytest.approx(
+        100 - 500 * drift, abs=1
+    )

@@ -206,10 +206,14 @@ def scatter_atoms(
     for start in range(0, len(positions_nm), 2048):  # bounded memory
         place = positions_nm[start : start + 2048] / pixel_nm
         weight = cross_sections_nm2[start : start + 2048]
-        iy = np.round(place[:, 0]).astype(int)[:, None] + window
+        # the window lies where the drifting beam meets the atom
+        nominal = np.clip(np.round(place[:, 0]).astype(int), 0, shape[0] - 1)
+        centre = np.round(place[:, 0] - dy[nominal]).astype(int)
+        iy = centre[:, None] + window
         row = np.clip(iy, 0, shape[0] - 1)
         off_y = (iy + dy[row] - place[:, :1]) * pixel_nm / fine_nm + middle
-        ix = np.round(place[:, 1]).astype(int)[:, None] + window
+        strayed = dx[np.clip(centre, 0, shape[0] - 1)]
+        ix = np.round(place[:, 1] - strayed).astype(int)[:, None] + window
         column = np.clip(ix, 0, shape[1] - 1)
         off_x = (ix - place[:, 1:]) * pixel_nm / fine_nm + middle
         stray = dx[row] * pixel_nm / fine_nm
