@@ -248,7 +248,7 @@ def test_the_outcome_in_words():
     nothing = float("nan")
     checks = {
         "kept": (0.5, 0.75),
-        "mean surprise (-ln p)": (0.912, 0.4),
+        "surprise (-ln p)": (0.912, 0.4),
         "corrections left out": (nothing, nothing),
     }
     found = Adaptation(
@@ -263,5 +263,5 @@ def test_the_outcome_in_words():
     )
     assert adapting.checks_in_words(found) == [
         "kept: 50.0 % → 75.0 %",
-        "mean surprise (-ln p): 0.91 → 0.40",
+        "surprise (-ln p): 0.91 → 0.40",
     ]

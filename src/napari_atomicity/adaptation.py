@@ -562,7 +562,7 @@ def _check(
     return {
         "pseudo-labels left out": _mean(right[decide[~certain[decide]]]),
         "corrections left out": _mean(right[decide[certain[decide]]]),
-        "mean surprise (-ln p)": _mean(surprise),
+        "surprise (-ln p)": _mean(surprise),
         "training remembered": _mean((there == tensors["replay.label"])[split.remember]),
         "largest share of a class": float(share.max()),
     }
@@ -581,7 +581,7 @@ def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings)
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
         elif after < LEAST_AGREEMENT:
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
-    before, after = checks["mean surprise (-ln p)"]
+    before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):
         return ("nothing could be left out to decide by: there is too little to learn from",)
     if not out and after >= before:
