@@ -21,6 +21,7 @@ LEAST = 20
 """Examples of each outcome."""
 STEPS = 3000
 DROPPED = 0.3
+FOLDS = 3
 _FAR = 5.0
 
 
@@ -47,7 +48,8 @@ def learn_outside(
     """Fit the second network.
 
     Every outcome counts the same, and among the unknown every set of ``others``. As with the
-    distance, no more than one in two hundred of the labelled clusters is turned away.
+    distance, no more than one in two hundred of the labelled clusters is turned away, judged on
+    images that a fit has not seen.
 
     Parameters
     ----------
@@ -78,21 +80,37 @@ def learn_outside(
     tensors["outside.centre"] = pca.mean_.astype(np.float32)
     tensors["outside.axes"] = pca.components_.T.astype(np.float32)
 
-    parts = []
+    parts, number = [], 0
     for i, images in enumerate([inside, *beyond]):
         for image in images:
             what = outcome(image)
             rows = what == 0 if i == 0 else what > 0
             own = features(image.known, image.embedding, tensors)
-            parts.append((own[rows], what[rows], np.full(rows.sum(), i)))
-    x, y, group = (np.concatenate(column) for column in zip(*parts, strict=True))
+            of_image = np.full(rows.sum(), number % FOLDS)
+            parts.append((own[rows], what[rows], np.full(rows.sum(), i), of_image))
+            number += 1
+    x, y, group, fold = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # what the fit has seen it turns away too seldom: the limit is set on images it has not
+    margin = np.empty(len(y))
+    for k in range(FOLDS):
+        learnt, judged = fold != k, (fold == k) & (group == 0)
+        if judged.any():
+            head = _head(x[learnt], y[learnt], group[learnt], seed)
+            margin[judged] = _margin(x[judged], head)
+    head = _head(x, y, group, seed)
+    bias = head["outside.output.bias"].copy()
+    bias[0] += max(0.0, float(np.quantile(margin[group == 0], OOD_QUANTILE)))
+    return {**tensors, **head, "outside.output.bias": bias}
+
+
+def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The second network, fitted, and the scaling of its input."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.clip((x - mean) / deviation, -_FAR, _FAR)
     hidden, output = _fitted(
         torch.tensor(z, dtype=torch.float32), torch.tensor(y), _weights(y, group), seed
     )
-    tensors = {
-        **tensors,
+    return {
         "outside.mean": mean.astype(np.float32),
         "outside.deviation": deviation.astype(np.float32),
         "outside.hidden.weight": hidden.weight.detach().numpy(),
@@ -100,11 +118,12 @@ def learn_outside(
         "outside.output.weight": output.weight.detach().numpy(),
         "outside.output.bias": output.bias.detach().numpy(),
     }
-    logits = outcome_logits(x[group == 0], tensors)
-    margin = np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0]
-    bias = tensors["outside.output.bias"].copy()
-    bias[0] += max(0.0, float(np.quantile(margin, OOD_QUANTILE)))
-    return {**tensors, "outside.output.bias": bias}
+
+
+def _margin(x: np.ndarray, head: dict[str, np.ndarray]) -> np.ndarray:
+    """By how much "none of the classes" exceeds "class" (N,), in logits."""
+    logits = outcome_logits(x, head)
+    return np.asarray(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
 
 
 def outcome(image: Seen) -> np.ndarray:
