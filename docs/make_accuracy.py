@@ -339,8 +339,8 @@ def introduction(families: dict[str, dict[str, Model]]) -> list[str]:
         "on `train/`* come from `atomicity train` and that folder's 40 size-selected images, "
         "starting from the shipped convolutions. Settings were chosen on our own simulation and "
         "by cross-validation within `train/`. But the figures below have been looked at more than "
-        "once while the package was built, and faults that they showed were mended: they are no "
-        "first look.",
+        "once while the package was built, faults that they showed were mended, and learning rate "
+        "and steps of the adaptation were settled with them in view: they are no first look.",
         "",
         "All estimators see the same detections. *diameter* and *intensity* are thresholds, fitted "
         "on the training clusters of the shipped model; *intensity* is counts nm² as recorded. The "
