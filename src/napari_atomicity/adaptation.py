@@ -27,13 +27,13 @@ from . import table as tables
 from .analysis import Analysis
 from .errors import ModelError
 from .model.card import ModelCard
-from .model.classifier import Classifier
+from .model.classifier import Classifier, Prediction
 from .model.conclusion import conclude
 from .model.estimators import Measured, diameter, locked_mixture
 from .model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
 from .model.network import AtomicityNet
-from .model.outside import features, mahalanobis, outcome_logits
-from .model.shift import Shift, compare, drift
+from .model.outside import QUANTILE, features, mahalanobis, margins
+from .model.shift import ROOM, Shift, compare, drift
 from .progress import Progress, Stop, check, report
 
 LEAST_PSEUDO_LABELS = 10
@@ -185,25 +185,30 @@ def adapt(
             checks={},
         )
     split = _Split.drawn(target, tensors["replay.label"], settings)
+    remembered = _replayed(old, tensors)
+    was = replace(target, patches=_joined(before, card.patches.channels))
+    at_first = _check(old, was, remembered, tensors, split)
     network = tuned(old.network, target, tensors, split, settings, device, progress, stop)
     reasons: tuple[str, ...] = ()
     checks: dict[str, tuple[float, float]] = {}
-    was = replace(target, patches=_joined(before, card.patches.channels))
     for share in (1.0, 0.5, 0.25, 0.0):  # less of the change, if all of it forgets too much
         blended = _blended(old.network, network, share)
-        candidate = _with_network(card, tensors, blended, device)
+        candidate = _with_network(tensors, blended)
         new = Classifier(card, candidate, device)
-        checks = _checks((old, was), (new, target), tensors, split)
+        replayed = _replayed(new, tensors)
+        found = _check(new, target, replayed, tensors, split)
+        checks = {name: (at_first[name], found[name]) for name in found}
         reasons = _objections(checks, settings)
         if not reasons:
             break
     if reasons:
         return unchanged(*reasons, checks=checks)
     check(stop)
-    candidate = _moved_references(old, card, candidate, device)
+    candidate = _moved_references(old, candidate, remembered.embedding, replayed.embedding)
     card = replace(card, scale=reference)
-    candidate = _eased(card, candidate, seen_anew, target, device)
-    new_card = _described(card, candidate, numbers, target, settings, analyses, share, device)
+    seen = [(a, new.predict(a.patches)) for a in seen_anew]
+    candidate = _eased(card, candidate, seen, target)
+    new_card = _described(card, candidate, numbers, target, settings, seen, replayed, share)
     new = Classifier(new_card, candidate, device)
     after = tuple(reclassified(a, new) for a in seen_anew)
     gained = tuple(
@@ -514,22 +519,14 @@ def _blended(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet
     return out
 
 
-def _with_network(
-    card: ModelCard, tensors: dict[str, np.ndarray], network: AtomicityNet, device: torch.device
-) -> dict[str, np.ndarray]:
-    """The tensors with other weights, their class means moved along by the replayed patches."""
+def _with_network(tensors: dict[str, np.ndarray], network: AtomicityNet) -> dict[str, np.ndarray]:
+    """The tensors with other weights."""
     state = network.state_dict()
-    out = {**tensors, **{f"network.{k}": v.float().cpu().numpy() for k, v in state.items()}}
-    moved = _replayed(Classifier(card, out, device), tensors).embedding
-    was = _replayed(Classifier(card, tensors, device), tensors).embedding
-    label = tensors["replay.label"]
-    mean = tensors["ood.mean"].copy()
-    for i in np.unique(label):
-        mean[i] += (moved[label == i] - was[label == i]).mean(axis=0)
-    return {**out, "ood.mean": mean}
+    return {**tensors, **{f"network.{k}": v.float().cpu().numpy() for k, v in state.items()}}
 
 
-def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Any:
+def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Prediction:
+    """What a classifier says of the patches of the training."""
     return classifier.predict(
         {c: tensors[f"replay.{c}"].astype(np.float32) for c in classifier.network.channels}
     )
@@ -538,23 +535,17 @@ def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Any:
 # ---- keeping or rolling back
 
 
-def _checks(
-    old: tuple[Classifier, Target],
-    new: tuple[Classifier, Target],
+def _check(
+    classifier: Classifier,
+    target: Target,
+    replayed: Prediction,
     tensors: dict[str, np.ndarray],
     split: _Split,
-) -> dict[str, tuple[float, float]]:
-    """What decides, before and after: each model with the patches as it sees them."""
-    found = [_check(*pair, tensors, split) for pair in (old, new)]
-    return {name: (found[0][name], found[1][name]) for name in found[0]}
-
-
-def _check(
-    classifier: Classifier, target: Target, tensors: dict[str, np.ndarray], split: _Split
 ) -> dict[str, float]:
+    """What decides, of one model with the patches as it sees them."""
     p = classifier.predict(target.patches).probabilities
     best = p.argmax(axis=1)
-    there = _replayed(classifier, tensors).probabilities.argmax(axis=1)
+    there = replayed.probabilities.argmax(axis=1)
     right = best == target.label
     decide, certain = split.decide, target.certain
     share = np.bincount(best, minlength=p.shape[1]) / max(1, len(best))
@@ -602,28 +593,37 @@ def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings)
 
 
 def _moved_references(
-    old: Classifier,
-    card: ModelCard,
-    tensors: dict[str, np.ndarray],
-    device: torch.device,
+    old: Classifier, tensors: dict[str, np.ndarray], was: np.ndarray, now: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """References of the embedding from the replayed patches.
+    """Class means and references of the embedding, by the replayed patches before and after.
 
     In the map they lie where their nearest old references lie, so that the places of clusters
     before and after can be compared.
+
+    Parameters
+    ----------
+    old
+        The model that was.
+    tensors
+        Of the model that is, its references still the old ones.
+    was, now
+        (N, D) embeddings of the replayed patches.
     """
     from sklearn.neighbors import KNeighborsRegressor
 
+    label = tensors["replay.label"]
+    mean = tensors["ood.mean"].copy()
+    for i in np.unique(label):
+        mean[i] += (now[label == i] - was[label == i]).mean(axis=0)
+    tensors = {**tensors, "ood.mean": mean}
     if len(old.reference_map) < NEAREST:
         return tensors
-    was = _replayed(old, tensors).embedding
-    now = _replayed(Classifier(card, tensors, device), tensors).embedding
     nearest = KNeighborsRegressor(NEAREST, weights="distance")
     nearest.fit(old.reference_embedding.astype(np.float32), old.reference_map)
     return {
         **tensors,
         "reference.embedding": now.astype(np.float16),
-        "reference.label": tensors["replay.label"],
+        "reference.label": label,
         "reference.map": nearest.predict(was).astype(np.float32),
     }
 
@@ -631,22 +631,18 @@ def _moved_references(
 def _eased(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    analyses: Sequence[Analysis],
+    seen: Sequence[tuple[Analysis, Prediction]],
     target: Target,
-    device: torch.device,
 ) -> dict[str, np.ndarray]:
     """The second network of `model.outside` with its limit moved along: what was learnt from as a
     class must not be called unknown."""
     if "outside.axes" not in tensors:
         return tensors
-    classifier = Classifier(card, tensors, device)
-    margins = []
-    for analysis in analyses:
-        result = classifier.predict(analysis.patches)
+    found = []
+    for analysis, result in seen:
         known = Measured(analysis.table, card, analysis.scale, result.probabilities)
-        logits = outcome_logits(features(known, result.embedding, tensors), tensors)
-        margins.append(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
-    margin = np.concatenate(margins)[target.label >= 0]
+        found.append(margins(features(known, result.embedding, tensors), tensors))
+    margin = np.concatenate(found)[target.label >= 0]
     bias = tensors["outside.output.bias"].copy()
     bias[0] += max(0.0, float(np.quantile(margin, 0.99)))
     return {**tensors, "outside.output.bias": bias}
@@ -658,20 +654,17 @@ def _described(
     numbers: dict[str, int],
     target: Target,
     settings: AdaptSettings,
-    analyses: Sequence[Analysis],
+    seen: Sequence[tuple[Analysis, Prediction]],
+    replayed: Prediction,
     share: float,
-    device: torch.device,
 ) -> ModelCard:
     """The card of an adapted model; nothing that both conditions know is turned away."""
-    classifier = Classifier(card, tensors, device)
-    sure = {c: p[target.label >= 0] for c, p in target.patches.items()}
-    embedding = np.concatenate(
-        [classifier.predict(sure).embedding, _replayed(classifier, tensors).embedding]
-    )
+    here = np.concatenate([result.embedding for _, result in seen])
+    embedding = np.concatenate([here[target.label >= 0], replayed.embedding])
     distance = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
     record = {
         "from": card.model_id,
-        "images": [{"image": a.micrograph.name, "sha256": a.micrograph.sha256} for a in analyses],
+        "images": [{"image": a.micrograph.name, "sha256": a.micrograph.sha256} for a, _ in seen],
         "pseudo_labels": numbers,
         "corrections": int(target.certain.sum()),
         "share_of_change": share,
@@ -679,9 +672,9 @@ def _described(
     }
     return replace(
         card,
-        ood_limit=max(card.ood_limit, float(np.quantile(distance, 0.995))),
-        drift_limit=_drift_limit(card, analyses, classifier, tensors),
-        description=f"{card.description} Adapted to {len(analyses)} images.",
+        ood_limit=max(card.ood_limit, float(np.quantile(distance, QUANTILE))),
+        drift_limit=_drift_limit(card, seen, tensors),
+        description=f"{card.description} Adapted to {len(seen)} images.",
         limits=f"{card.limits} Adapted: calibration and scores are those of {card.name}.".strip(),
         data={**card.data, "adaptation": record},
         version=__version__,
@@ -690,17 +683,15 @@ def _described(
 
 def _drift_limit(
     card: ModelCard,
-    analyses: Sequence[Analysis],
-    classifier: Classifier,
+    seen: Sequence[tuple[Analysis, Prediction]],
     tensors: dict[str, np.ndarray],
 ) -> float | None:
     """What the images drift now is no shift any more."""
     if card.drift_limit is None:
         return None
     found = [card.drift_limit]
-    for analysis in analyses:
-        result = classifier.predict(analysis.patches)
+    for analysis, result in seen:
         label = np.nan_to_num(result.probabilities, nan=-1).argmax(axis=1)
         ours = ~analysis.table["touches_border"].to_numpy(bool)
-        found.append(1.5 * drift(result.embedding[ours], label[ours], tensors))
+        found.append(ROOM * drift(result.embedding[ours], label[ours], tensors))
     return float(np.nanmax(found))

@@ -19,6 +19,8 @@ from .shift import LEAST_CLUSTERS
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
 OUTCOMES = ("class", "unknown", "aggregate")
+QUANTILE = 0.995
+"""Of the clusters of the classes that lie within a limit: one in two hundred is turned away."""
 _FAR = 5.0
 MOST_WIDER = 2.0
 
@@ -126,6 +128,12 @@ def outcome_logits(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarr
     hidden = hidden / (1 + np.exp(-hidden))
     out = hidden @ tensors["outside.output.weight"].T + tensors["outside.output.bias"]
     return np.asarray(out, float)
+
+
+def margins(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """By how much "none of the classes" exceeds "class" (N,), in logits, from features (N, F)."""
+    logits = outcome_logits(x, tensors)
+    return np.asarray(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
 
 
 def outside(

@@ -15,6 +15,8 @@ from scipy.spatial.distance import cdist
 
 LEAST_CLUSTERS = 8
 """Fewer tell nothing of an image's conditions."""
+ROOM = 1.5
+"""Of few images the largest drift is no bound: a limit is this much further out."""
 PERMUTATIONS = 200
 _MOST = 400
 

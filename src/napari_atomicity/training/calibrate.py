@@ -23,11 +23,10 @@ from ..model.estimators import (
     pooled,
 )
 from ..model.intensity_scale import LockedMixture, fit_image, usable
-from ..model.outside import mahalanobis, outside
-from ..model.shift import drift
+from ..model.outside import QUANTILE, mahalanobis, outside
+from ..model.shift import ROOM, drift
 from .data import PatchSet
 
-OOD_QUANTILE = 0.995
 DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
 FEW = 20
@@ -295,10 +294,10 @@ def _distance_limits(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> 
     distance = mahalanobis(held, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
     touching = _stacked(images, [s.known.table["touches_neighbour"].to_numpy(bool) for s in images])
     alone = distance[~touching] if (~touching).any() else distance
-    limit = float(np.quantile(alone, OOD_QUANTILE))
+    limit = float(np.quantile(alone, QUANTILE))
     own = 2 * limit
     if touching.sum() >= FEW:
-        own = float(np.quantile(distance[touching], OOD_QUANTILE))
+        own = float(np.quantile(distance[touching], QUANTILE))
     return {
         "ood_limit": limit,
         "ood_limit_touching": max(own, limit),
@@ -316,8 +315,7 @@ def _drift_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> floa
         for rows in pd.Series(origin).groupby(origin).indices.values()
     ]
     known = [d for d in drifts if np.isfinite(d)]
-    # of few images the largest is no bound: leave it room
-    return float(np.quantile(known, DRIFT_QUANTILE)) * 1.5 if known else None
+    return float(np.quantile(known, DRIFT_QUANTILE)) * ROOM if known else None
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from ..model.card import ModelCard
 from ..model.estimators import class_sizes
-from ..model.outside import COMPONENTS, OUTCOMES, features, outcome_logits
-from .calibrate import OOD_QUANTILE, Seen, see
+from ..model.outside import COMPONENTS, OUTCOMES, QUANTILE, features, margins
+from .calibrate import Seen, see
 from .data import PatchSet
 
 HIDDEN = 64
@@ -96,10 +96,10 @@ def learn_outside(
         learnt, judged = fold != k, (fold == k) & (group == 0)
         if judged.any():
             head = _head(x[learnt], y[learnt], group[learnt], seed)
-            margin[judged] = _margin(x[judged], head)
+            margin[judged] = margins(x[judged], head)
     head = _head(x, y, group, seed)
     bias = head["outside.output.bias"].copy()
-    bias[0] += max(0.0, float(np.quantile(margin[group == 0], OOD_QUANTILE)))
+    bias[0] += max(0.0, float(np.quantile(margin[group == 0], QUANTILE)))
     return {**tensors, **head, "outside.output.bias": bias}
 
 
@@ -118,12 +118,6 @@ def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[st
         "outside.output.weight": output.weight.detach().numpy(),
         "outside.output.bias": output.bias.detach().numpy(),
     }
-
-
-def _margin(x: np.ndarray, head: dict[str, np.ndarray]) -> np.ndarray:
-    """By how much "none of the classes" exceeds "class" (N,), in logits."""
-    logits = outcome_logits(x, head)
-    return np.asarray(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
 
 
 def outcome(image: Seen) -> np.ndarray:
