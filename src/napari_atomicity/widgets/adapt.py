@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from .. import adapting
 from ..analysis import Analysis
@@ -34,7 +33,17 @@ from . import tasks
 from .bars import BarChart
 from .binding import binding_of
 from .following import follow
-from .forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, labelled, new_form
+from .forms import (
+    DeviceCombo,
+    ModelCombo,
+    TaskBar,
+    busy,
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+)
 from .models import keep_at_hand, model_folder
 from .ratios import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from .train import corrected
@@ -161,12 +170,7 @@ class Adapt(QWidget):
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
         self.device = DeviceCombo()
         self.hint = _words("What there is to learn from")
-        self.button = QPushButton("Adapt")
-        font = self.button.font()
-        font.setBold(True)
-        font.setPointSizeF(font.pointSizeF() * 1.25)
-        self.button.setFont(font)
-        self.button.setMinimumHeight(int(2.2 * self.fontMetrics().height()))
+        self.button = main_button("Adapt", self)
         self.button.setToolTip(
             "Let the model learn the conditions of these images, from clusters that leave no "
             "doubt and from your corrections. It is kept only if that helps, and can be undone."
@@ -184,11 +188,9 @@ class Adapt(QWidget):
         )
         more = new_form()
         labelled(more, "Device", self.device, "Where the network learns. Default: automatic.")
-        folded = QWidget()
-        folded.setLayout(more)
-        self.settings = QCollapsible("Settings")
-        self.settings.addWidget(folded)
-        self.settings.collapse(animate=False)
+        inner = QWidget()
+        inner.setLayout(more)
+        self.settings = folded(inner)
 
         content = QWidget()
         layout = QVBoxLayout(content)

@@ -7,8 +7,7 @@ from functools import partial
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ..analysis import Analysis, analyse, embed_clusters
 from ..detection import DetectionSettings
@@ -26,8 +25,10 @@ from .forms import (
     ModelCombo,
     TaskBar,
     busy,
+    folded,
     in_scroll_area,
     labelled,
+    main_button,
     new_form,
 )
 
@@ -96,16 +97,11 @@ class Analyse(QWidget):
     def _build(self) -> None:
         self.image_form = ImageForm(self.binding)
         self.models = ModelCombo()
-        self.button = QPushButton("Analyse")
+        self.button = main_button("Analyse", self)
         self.button.setToolTip(
             "Find the clusters, say how many atoms each holds, show why, place them in the map "
             "and count the classes."
         )
-        font = self.button.font()
-        font.setBold(True)
-        font.setPointSizeF(font.pointSizeF() * 1.25)
-        self.button.setFont(font)
-        self.button.setMinimumHeight(int(2.2 * self.fontMetrics().height()))
         self.task_bar = TaskBar(self.session)
         self.result = QLabel()
         self.result.setWordWrap(True)
@@ -121,14 +117,12 @@ class Analyse(QWidget):
         )
         more = new_form()
         labelled(more, "Device", self.device, "Where the network runs. Default: automatic.")
-        folded = QWidget()
-        inside = QVBoxLayout(folded)
+        inner = QWidget()
+        inside = QVBoxLayout(inner)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addWidget(self.detection)
         inside.addLayout(more)
-        self.settings = QCollapsible("Settings")
-        self.settings.addWidget(folded)
-        self.settings.collapse(animate=False)
+        self.settings = folded(inner)
 
         content = QWidget()
         layout = QVBoxLayout(content)

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QMenu,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -29,6 +27,7 @@ from ..io.tables import write_table
 from ..progress import Progress, Stop, check, report
 from ..session import Session
 from ..table import classes_of
+from .forms import scrolling
 from .profiles import AverageGrid, ProfileChart, lines_of
 from .ratios import ALL_IMAGES, FILE_TYPES, THIS_IMAGE, with_suffix
 from .tasks import running, start
@@ -155,11 +154,7 @@ class ClassAverages(QWidget):
         body.addLayout(self.charts_row)
         body.addWidget(self.note)
         body.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
+        scroll = scrolling(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 4, 0, 0)
         outer.addLayout(top)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import QToolTip, QWidget
 
+from .drawing import Drawing, small
 from .glyphs import paint_glyph
 
 
@@ -50,7 +51,7 @@ class Bar:
     reference: float = math.nan
 
 
-class BarChart(QWidget):
+class BarChart(Drawing):
     """Horizontal bars on a common scale from 0 to `limit`, in the colours of the theme.
 
     Parameters
@@ -63,7 +64,6 @@ class BarChart(QWidget):
         super().__init__(parent)
         self._bars: tuple[Bar, ...] = ()
         self._axis = axis
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     @property
     def bars(self) -> tuple[Bar, ...]:
@@ -91,15 +91,6 @@ class BarChart(QWidget):
     def sizeHint(self) -> QSize:  # noqa: N802
         rows = len(self._bars) + (0.85 if self._axis and self._bars else 0)
         return QSize(240, math.ceil(rows * self._row_height()) + 4)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        return QSize(120, self.sizeHint().height())
-
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self.updateGeometry()
-            self.update()
 
     def event(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
@@ -205,8 +196,7 @@ class BarChart(QWidget):
                     painter.drawLine(QPointF(x, y - cap), QPointF(x, y + cap))
 
     def _paint_axis(self, painter: QPainter, track: QRectF, bottom: float) -> None:
-        font = QFont(self.font())
-        font.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
+        font = small(self.font())
         metrics = QFontMetricsF(font)
         painter.setFont(font)
         ink = QColor(self.palette().windowText().color())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import QWidget
+
+from .drawing import Drawing, small
 
 History = Sequence[dict[str, float]]
 
@@ -15,7 +17,7 @@ History = Sequence[dict[str, float]]
 _TRAINING, _HELD_OUT = "#e69f00", "#56b4e9"
 
 
-class LearningCurve(QWidget):
+class LearningCurve(Drawing):
     """Two panels over the epochs: accuracy on held-out images, and the loss of both sides.
 
     The line of the training is dashed, so that colour does not carry it alone; a vertical line
@@ -27,7 +29,6 @@ class LearningCurve(QWidget):
         self._history: tuple[dict[str, float], ...] = ()
         self._epochs = 0
         self.setAccessibleName("Learning curve")
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     @property
     def history(self) -> tuple[dict[str, float], ...]:
@@ -48,22 +49,12 @@ class LearningCurve(QWidget):
     def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(240, math.ceil(12 * QFontMetricsF(self.font()).height()))
 
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        return QSize(120, self.sizeHint().height())
-
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self.updateGeometry()
-            self.update()
-
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         if not self._history:
             return
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = QFont(self.font())
-        font.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
+        font = small(self.font())
         painter.setFont(font)
         metrics = QFontMetricsF(font)
         line = metrics.height()

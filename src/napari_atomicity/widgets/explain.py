@@ -13,12 +13,10 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
-    QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QTabWidget,
     QToolButton,
@@ -35,6 +33,7 @@ from .averages import ClassAverages
 from .bars import Bar, BarChart
 from .binding import session_of
 from .following import follow
+from .forms import scrolling
 from .glyphs import glyph_icon
 from .models import classifier_of
 from .patchview import PatchView, Tile
@@ -266,11 +265,7 @@ class Explain(QWidget):
         body.addWidget(self.bars)
         body.addLayout(self.facts)
         body.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
+        scroll = scrolling(inside)
         scroll.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         cluster = QWidget()

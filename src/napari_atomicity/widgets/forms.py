@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from ..detection import DetectionSettings
 from ..errors import AtomicityError, ModelError
@@ -40,14 +41,38 @@ from .ruler import Ruler
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
     """Give a dock its content so that it fits a small screen: what does not fit scrolls."""
-    area = QScrollArea(owner)
+    layout = QVBoxLayout(owner)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(scrolling(content))
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """Something as wide as its place, that scrolls where it is too high."""
+    area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
-    layout = QVBoxLayout(owner)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(area)
+    return area
+
+
+def main_button(text: str, owner: QWidget) -> QPushButton:
+    """The one that does the whole job of its dock."""
+    button = QPushButton(text)
+    font = button.font()
+    font.setBold(True)
+    font.setPointSizeF(font.pointSizeF() * 1.25)
+    button.setFont(font)
+    button.setMinimumHeight(int(2.2 * owner.fontMetrics().height()))
+    return button
+
+
+def folded(content: QWidget) -> QCollapsible:
+    """Settings for those who look for them."""
+    settings = QCollapsible("Settings")
+    settings.addWidget(content)
+    settings.collapse(animate=False)
+    return settings
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:

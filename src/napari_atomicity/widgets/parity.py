@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtGui import QColor, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtWidgets import QToolTip, QWidget
 
+from .drawing import Drawing, small
 from .glyphs import paint_glyph
 
 
@@ -34,13 +35,12 @@ class Point:
     tooltip: str = ""
 
 
-class ParityPlot(QWidget):
+class ParityPlot(Drawing):
     """Points about a diagonal: on it, found and reference agree."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._points: tuple[Point, ...] = ()
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setAccessibleName("Fractions found against their references")
 
     @property
@@ -63,9 +63,6 @@ class ParityPlot(QWidget):
         side = round(11 * QFontMetricsF(self.font()).height())
         return QSize(side, side)
 
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
-        return QSize(120, self.sizeHint().height())
-
     def event(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
             near = self._at(QPointF(event.pos()))
@@ -87,14 +84,9 @@ class ParityPlot(QWidget):
         near = min(self._points, key=distance, default=None)
         return near if near is not None and distance(near) < reach else None
 
-    def _small(self) -> QFont:
-        font = QFont(self.font())
-        font.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
-        return font
-
     def _box(self) -> QRectF:
         """The square between the axes, in the middle of what there is."""
-        metrics = QFontMetricsF(self._small())
+        metrics = QFontMetricsF(small(self.font()))
         left, bottom = metrics.horizontalAdvance("100 %") + 6, 2.3 * metrics.height()
         top = 0.6 * metrics.height()
         side = max(20.0, min(self.width() - 2 * left, self.height() - top - bottom))
@@ -133,7 +125,7 @@ class ParityPlot(QWidget):
         painter.end()
 
     def _paint_axes(self, painter: QPainter, box: QRectF) -> None:
-        font = self._small()
+        font = small(self.font())
         metrics = QFontMetricsF(font)
         painter.setFont(font)
         ink = QColor(self.palette().windowText().color())

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from ..explanation import Average, Averages, outline_radius, profile_of, top_of
 from ..palette import colour_of, symbol_of
+from .drawing import small
 from .glyphs import paint_glyph
 from .patchview import COLORMAP, grey
 
@@ -53,13 +54,6 @@ def in_words(average: Average) -> str:
         f"{words}. Centre against outline {b.value:+.2f}{interval}: 1 is all at the centre, -1 all "
         f"at the outline. The channel adds {average.total:.2f} to the score of the class."
     )
-
-
-def small(font: QFont) -> QFont:
-    """The same font, somewhat smaller."""
-    out = QFont(font)
-    out.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
-    return out
 
 
 class AverageGrid(QWidget):

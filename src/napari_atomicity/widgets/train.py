@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from ..errors import AtomicityError
 from ..model.card import ModelCard
@@ -36,8 +35,10 @@ from .forms import (
     DeviceCombo,
     TaskBar,
     busy,
+    folded,
     in_scroll_area,
     labelled,
+    main_button,
     new_form,
     spin_box,
 )
@@ -134,12 +135,7 @@ class Train(QWidget):
         self.out_button.setAccessibleName("Choose where the model goes")
         self.note = QLabel()
         self.note.setWordWrap(True)
-        self.button = QPushButton("Train")
-        font = self.button.font()
-        font.setBold(True)
-        font.setPointSizeF(font.pointSizeF() * 1.25)
-        self.button.setFont(font)
-        self.button.setMinimumHeight(int(2.2 * self.fontMetrics().height()))
+        self.button = main_button("Train", self)
         self.task_bar = TaskBar(self.session)
         self.task_bar.cancel_button.setToolTip(
             "Stop what is running. A training can be continued: its last epoch is kept."
@@ -166,9 +162,7 @@ class Train(QWidget):
             "The .safetensors file to write. Default: a new one in your folder of models, from "
             "which the other docks list them.",
         )
-        self.settings = QCollapsible("Settings")
-        self.settings.addWidget(self._settings_page())
-        self.settings.collapse(animate=False)
+        self.settings = folded(self._settings_page())
 
         content = QWidget()
         layout = QVBoxLayout(content)

@@ -1,0 +1,31 @@
+"""What widgets that paint themselves have in common."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QSize
+from qtpy.QtGui import QFont
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+
+class Drawing(QWidget):
+    """As wide as there is room, of a height that goes with the font: follows it when it changes."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        return QSize(120, self.sizeHint().height())
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.updateGeometry()
+            self.update()
+
+
+def small(font: QFont) -> QFont:
+    """The same font, somewhat smaller."""
+    out = QFont(font)
+    out.setPointSizeF(0.85 * font.pointSizeF() if font.pointSizeF() > 0 else 8.0)
+    return out
