@@ -1,0 +1,350 @@
+"""Agreement of annotators: how often they say the same, and how much more often than by chance.
+
+Three figures, each for all labels and for each label against the rest:
+
+- the *share* of clusters of which all say the same, or of pairs of answers that are equal;
+- Cohen's kappa [1]_ of each two annotators: (p - e) / (1 - e), with p the share of clusters of
+  which they say the same and e what two people with their habits would reach by chance;
+- Krippendorff's alpha [2]_ for nominal labels, of any number of annotators, who need not all have
+  seen all clusters. Chance is that of the labels of all together.
+
+Kappa and alpha are 1 where all agree, 0 where chance would do as well, and not defined where only
+one label was ever given.
+
+The 95 % intervals are the percentiles of a bootstrap over clusters, or Wilson's interval of the
+share, chance being as it was found, where that reaches further. A bootstrap alone says of ten
+clusters of which two people say the same that they always will.
+
+References
+----------
+.. [1] J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
+   Measurement 20, 37-46 (1960).
+.. [2] K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011),
+   https://repository.upenn.edu/asc_papers/43; A. F. Hayes and K. Krippendorff, Communication
+   Methods and Measures 1, 77-89 (2007).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from .ratios import wilson_interval
+
+NOT_A_CLUSTER = "not a cluster"
+"""What a person says who takes a cluster out of the table."""
+CONSENSUS = "consensus"
+"""The annotator to whom resolved disagreements belong; no opinion of its own."""
+
+_N_BOOTSTRAP = 1000
+_LEVEL = 0.95
+
+_Chance = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its 95 % interval; NaN where it is not defined."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far annotators agree.
+
+    Attributes
+    ----------
+    annotators
+        Who gave labels, in order of appearance.
+    labels
+        All labels that were given to what two or more have judged.
+    n_items
+        How many clusters two or more annotators have judged.
+    share
+        Share of these of which all say the same.
+    alpha
+        Krippendorff's.
+    by_label
+        A row per label: ``label, n`` (answers), ``share`` (of the pairs of answers with this label
+        in them that are equal), ``alpha, alpha_low, alpha_high, kappa, kappa_low, kappa_high``;
+        kappa is NaN unless there are two annotators.
+    pairs
+        A row per two annotators: ``a, b, n`` (clusters that both judged), ``share, share_low,
+        share_high, kappa, kappa_low, kappa_high``.
+    disagreements
+        A row per cluster of which not all say the same: ``item``, and a column per annotator with
+        the label; "" where one has not judged.
+    """
+
+    annotators: tuple[str, ...]
+    labels: tuple[str, ...]
+    n_items: int
+    share: Figure
+    alpha: Figure
+    by_label: pd.DataFrame
+    pairs: pd.DataFrame
+    disagreements: pd.DataFrame
+
+    @property
+    def kappa(self) -> Figure:
+        """Cohen's, where there are two annotators with clusters in common."""
+        if len(self.pairs) != 1:
+            return Figure()
+        row = self.pairs.iloc[0]
+        return Figure(*(float(row[c]) for c in ("kappa", "kappa_low", "kappa_high")))
+
+
+def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
+    """What each annotator says of each cluster now, from a log in which later lines count.
+
+    Parameters
+    ----------
+    corrections
+        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label", "remove" or
+        "restore".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``item, annotator, label`` with ``item`` the key (image, cluster_id). Who took a
+        cluster out says `NOT_A_CLUSTER`; who took all back says nothing and has no row.
+    """
+    who = ["annotator", "image", "cluster_id"]
+    is_label = corrections["what"] == "label"
+    said = corrections[is_label].drop_duplicates(who, keep="last").set_index(who)["label"]
+    taken = corrections[~is_label].drop_duplicates(who, keep="last").set_index(who)["what"]
+    out = pd.Series(NOT_A_CLUSTER, taken.index[taken == "remove"], dtype=object)
+    out = out.combine_first(said.astype(object))
+    out = out[out != ""]
+    # As they first appear in the log, not sorted: the order of annotators means something.
+    order = corrections.drop_duplicates(who).set_index(who).index
+    out = out.reindex(order[order.isin(out.index)])
+    index = out.index.to_frame(index=False)
+    return pd.DataFrame(
+        {
+            "item": pd.Series(
+                list(zip(index["image"], index["cluster_id"].astype(int), strict=True)),
+                dtype=object,
+            ),
+            "annotator": index["annotator"].astype(object),
+            "label": out.to_numpy(object),
+        }
+    )
+
+
+def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
+    """Compare what annotators say of the same clusters.
+
+    Parameters
+    ----------
+    labels
+        Columns ``item`` (anything hashable), ``annotator``, ``label``; one row per annotator and
+        item. Labels "" are no answer.
+    seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    Agreement
+        Figures are NaN where nobody has anything in common.
+
+    Raises
+    ------
+    ValueError
+        If an annotator has two labels for one item.
+    """
+    labels = labels[labels["label"].astype(str) != ""]
+    if labels.duplicated(["item", "annotator"]).any():
+        raise ValueError("an annotator has two labels for one item")
+    annotators = tuple(dict.fromkeys(labels["annotator"].astype(str)))
+    # Codes: -1 where somebody has not judged.
+    item, items = pd.factorize(pd.Series(labels["item"].to_numpy(), dtype=object))
+    person = pd.Categorical(labels["annotator"].astype(str), annotators).codes
+    code, names = pd.factorize(labels["label"].astype(str), sort=True)
+    answers = np.full((len(items), len(annotators)), -1)
+    answers[item, person] = code
+    shared = (answers >= 0).sum(axis=1) >= 2
+    answers, items = answers[shared], np.asarray(items, object)[shared]
+    used = np.unique(answers[answers >= 0])
+    names = np.asarray(names, object)[used]
+    answers = np.where(answers < 0, -1, np.searchsorted(used, answers))
+
+    rng = np.random.default_rng(seed)
+    highest = answers.max(axis=1, initial=-1)
+    lowest = np.where(answers < 0, len(names), answers).min(axis=1, initial=len(names))
+    differ = highest != lowest
+    pairs = [
+        _pair(answers, a, b, annotators, rng) for a, b in combinations(range(len(annotators)), 2)
+    ]
+    return Agreement(
+        annotators,
+        tuple(str(n) for n in names),
+        len(items),
+        _share(int((~differ).sum()), len(items)),
+        _alpha(answers, len(names), rng),
+        pd.DataFrame(
+            [_of_label(answers, k, str(name), rng) for k, name in enumerate(names)],
+            columns=_LABEL_COLUMNS,
+        ),
+        pd.DataFrame([p for p in pairs if p["n"]], columns=_PAIR_COLUMNS),
+        _disagreements(items[differ], answers[differ], annotators, names),
+    )
+
+
+def confusion(labels: pd.DataFrame, a: str, b: str, order: Sequence[str] = ()) -> pd.DataFrame:
+    """What ``b`` says where ``a`` says something: counts, a row per label of ``a``.
+
+    Parameters
+    ----------
+    labels
+        As for `agreement`.
+    a, b
+        Names of two annotators.
+    order
+        Labels that come first, in this order; the others follow, sorted.
+    """
+    of_a, of_b = (
+        labels[labels["annotator"] == who].set_index("item")["label"].astype(str) for who in (a, b)
+    )
+    both = pd.concat([of_a.rename(a), of_b.rename(b)], axis=1, join="inner")
+    seen = set(both[a]) | set(both[b])
+    names = [n for n in order if n in seen]
+    names += sorted(seen - set(names))
+    table = pd.crosstab(both[a], both[b]) if len(both) else pd.DataFrame()
+    out = table.reindex(index=names, columns=names, fill_value=0).astype(int)
+    return out.rename_axis(index=a, columns=b)
+
+
+_LABEL_COLUMNS = [
+    "label", "n", "share", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high",
+]  # fmt: skip
+_PAIR_COLUMNS = [
+    "a", "b", "n", "share", "share_low", "share_high", "kappa", "kappa_low", "kappa_high",
+]  # fmt: skip
+
+
+def _share(same: int, n: int) -> Figure:
+    if not n:
+        return Figure()
+    low, high = wilson_interval(np.asarray(same / n), n, _LEVEL)
+    return Figure(same / n, float(low), float(high))
+
+
+def _pair(
+    answers: np.ndarray, a: int, b: int, annotators: Sequence[str], rng: np.random.Generator
+) -> dict[str, object]:
+    both = answers[(answers[:, [a, b]] >= 0).all(axis=1)][:, [a, b]]
+    share, kappa = _share(int((both[:, 0] == both[:, 1]).sum()), len(both)), _kappa(both, rng)
+    return dict(
+        zip(
+            _PAIR_COLUMNS,
+            (annotators[a], annotators[b], len(both), *_ends(share), *_ends(kappa)),
+            strict=True,
+        )
+    )
+
+
+def _of_label(
+    answers: np.ndarray, code: int, name: str, rng: np.random.Generator
+) -> dict[str, object]:
+    """This label against the rest."""
+    one = np.where(answers < 0, -1, answers == code)
+    given, judged = (one == 1).sum(axis=1), (one >= 0).sum(axis=1)
+    # Of each answer with this label, the share of the others that have it too.
+    equal = (given * (given - 1) / (judged - 1)).sum() / given.sum()
+    two = one.shape[1] == 2
+    kappa = _kappa(one, rng) if two else Figure()
+    values = (name, int(given.sum()), float(equal), *_ends(_alpha(one, 2, rng)), *_ends(kappa))
+    return dict(zip(_LABEL_COLUMNS, values, strict=True))
+
+
+def _ends(figure: Figure) -> tuple[float, float, float]:
+    return figure.value, figure.low, figure.high
+
+
+def _disagreements(
+    items: np.ndarray, answers: np.ndarray, annotators: Sequence[str], names: np.ndarray
+) -> pd.DataFrame:
+    words = np.append(names, "").astype(object)[answers]
+    columns = {who: words[:, i] for i, who in enumerate(annotators)}
+    return pd.DataFrame({"item": pd.Series(items, dtype=object), **columns})
+
+
+# ---- figures beyond chance
+def _kappa(both: np.ndarray, rng: np.random.Generator) -> Figure:
+    """Cohen's kappa of two columns of codes, (N, 2)."""
+
+    def reached(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shares = counts / counts.sum(axis=(1, 2), keepdims=True)
+        chance = (shares.sum(axis=1) * shares.sum(axis=2)).sum(axis=1)
+        return np.trace(shares, axis1=1, axis2=2), chance
+
+    k = int(both.max(initial=0)) + 1
+    patterns, n = np.unique(both, axis=0, return_counts=True)
+    tables = np.zeros((len(patterns), k, k))
+    tables[np.arange(len(patterns)), patterns[:, 0], patterns[:, 1]] = 1
+    return _beyond_chance(tables, n, reached, rng)
+
+
+def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> Figure:
+    """Krippendorff's alpha of nominal codes, (items, annotators), -1 where one has not judged."""
+
+    def reached(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_label = coincidences.sum(axis=2)
+        total = of_label.sum(axis=1)
+        same = np.trace(coincidences, axis1=1, axis2=2) / total
+        return same, (of_label * (of_label - 1)).sum(axis=1) / (total * (total - 1))
+
+    given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
+    # Few kinds of items: two people and six labels make 36.
+    patterns, n = np.unique(given, axis=0, return_counts=True)
+    judged = patterns.sum(axis=1)[:, None, None]
+    diagonal = patterns[:, :, None] * np.eye(n_labels)
+    tables = (patterns[:, :, None] * patterns[:, None, :] - diagonal) / np.maximum(judged - 1, 1)
+    return _beyond_chance(tables, n, reached, rng)
+
+
+def _beyond_chance(
+    tables: np.ndarray, n: np.ndarray, reached: _Chance, rng: np.random.Generator
+) -> Figure:
+    """(p - e) / (1 - e) and its interval.
+
+    Parameters
+    ----------
+    tables
+        (P, K, K): what an item of each kind adds to the table of coincidences.
+    n
+        (P,): how many items there are of each kind.
+    reached
+        From tables (B, K, K) to the shares p and the chances e, (B,) each.
+    """
+    total = int(n.sum())
+    if not total:
+        return Figure()
+    flat = tables.reshape(len(tables), -1)
+
+    def of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return reached((counts @ flat).reshape(-1, *tables.shape[1:]))
+
+    p, e = (float(v[0]) for v in of(n[None].astype(float)))
+    if 1 - e < 1e-12:
+        return Figure()
+    draws = rng.multinomial(total, n / total, size=_N_BOOTSTRAP).astype(float)
+    again, chance = of(draws)
+    known = 1 - chance > 1e-12  # a resample may hold one label only
+    values = (again[known] - chance[known]) / (1 - chance[known])
+    tail = 50 * (1 - _LEVEL)
+    ends = np.percentile(values, [tail, 100 - tail]) if len(values) else np.full(2, np.nan)
+    low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
+    value = (p - e) / (1 - e)
+    return Figure(
+        value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
+    )
