@@ -234,8 +234,10 @@ _PAIR_COLUMNS = [
 def _share(same: int, n: int) -> Figure:
     if not n:
         return Figure()
-    low, high = wilson_interval(np.asarray(same / n), n, _LEVEL)
-    return Figure(same / n, float(low), float(high))
+    value = same / n
+    low, high = wilson_interval(np.asarray(value), n, _LEVEL)
+    # none and all of them lie in the interval but for rounding
+    return Figure(value, min(float(low), value), max(float(high), value))
 
 
 def _pair(
