@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from napari_atomicity import table as tables
 from napari_atomicity.analysis import Analysis
+from napari_atomicity.edits import bare_rows, only, unclassified
 from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.session import Session, bare_rows, only, unclassified
+from napari_atomicity.session import Session
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
 MICROGRAPH = Micrograph(np.zeros((100, 100)), 0.05, "field")

@@ -101,6 +101,7 @@ ADDED = {
     "label_mixture": ["Pt30", "", ""],
     "label_network": ["Pt55", "Pt19", ""],
     "disagreement": [2 / 3, 0.0, float("nan")],
+    "excluded": [False, True, False],
 }
 
 

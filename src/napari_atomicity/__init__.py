@@ -14,17 +14,19 @@ _PUBLIC = {
     "Analysis": "analysis",
     "AtomicityError": "errors",
     "Micrograph": "micrograph",
+    "Project": "project",
     "analyse": "analysis",
     "load": "io.images",
 }
 
-__all__ = ["Analysis", "AtomicityError", "Micrograph", "__version__", "analyse", "load"]
+__all__ = ["Analysis", "AtomicityError", "Micrograph", "Project", "__version__", "analyse", "load"]
 
 if TYPE_CHECKING:
     from .analysis import Analysis, analyse
     from .errors import AtomicityError
     from .io.images import load
     from .micrograph import Micrograph
+    from .project import Project
 
 
 def __getattr__(name: str) -> Any:

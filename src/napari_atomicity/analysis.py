@@ -48,6 +48,8 @@ class Analysis:
         Settings, model and device that led here.
     seconds
         Stage → seconds it took.
+    regions
+        Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
     """
 
     micrograph: Micrograph
@@ -60,6 +62,7 @@ class Analysis:
     scale: LockedMixture | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    regions: tuple[np.ndarray, ...] = ()
 
     def ratios(self, **options: Any) -> pd.DataFrame:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""

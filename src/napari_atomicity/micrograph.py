@@ -69,23 +69,27 @@ class Micrograph:
             raise UnsuitableImageError("no pixel has a finite value", self.path or self.name)
         object.__setattr__(self, "data", data)
         if self.pixel_size_nm is not None:
-            size = float(self.pixel_size_nm)
-            if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:  # NaN fails as well
-                raise CalibrationError(
-                    f"a pixel size of {size:g} nm is not plausible",
-                    self.path or self.name,
-                    "Give the edge length of one pixel in nm",
-                )
+            size = checked_pixel_size(self.pixel_size_nm, self.path or self.name)
             object.__setattr__(self, "pixel_size_nm", size)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data: (Y, X) or (T, Y, X)."""
+        return self.data.shape
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is an axis of frames, if only of one."""
+        return len(self.shape) == 3
+
+    @property
     def n_frames(self) -> int:
-        return 1 if self.data.ndim == 2 else self.data.shape[0]
+        return self.shape[0] if self.is_stack else 1
 
     @property
     def shape_px(self) -> tuple[int, int]:
         """Height and width of a frame."""
-        return self.data.shape[-2], self.data.shape[-1]
+        return self.shape[-2], self.shape[-1]
 
     def frames(self) -> Iterator[np.ndarray]:
         """Each frame, shape (Y, X)."""
@@ -110,3 +114,21 @@ class Micrograph:
                 "Give it in nm (--pixel-size-nm, or the field in the Analyse dock)",
             )
         return self.pixel_size_nm
+
+
+def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
+    """The pixel size, if it is one.
+
+    Raises
+    ------
+    CalibrationError
+        If it is not a positive number of a plausible magnitude.
+    """
+    size = float(pixel_size_nm)
+    if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:  # NaN fails as well
+        raise CalibrationError(
+            f"a pixel size of {size:g} nm is not plausible",
+            where,
+            "Give the edge length of one pixel in nm",
+        )
+    return size

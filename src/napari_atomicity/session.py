@@ -1,357 +1,75 @@
 """The session: what one window is looking at. Views listen to it; none is a source of truth.
 
 Images, their analyses and the selection live here. Everything that a person changes is an edit
-that can be applied and reverted; undo and redo replay edits and never compare pictures.
-Neither Qt nor napari is known here: the binding is in ``widgets``.
+that can be applied and reverted (`edits`), and is in the project, if there is one, before the call
+returns. Neither Qt nor napari is known here: the binding is in ``widgets``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import getpass
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from psygnal import Signal
-from scipy.spatial import cKDTree
 
 from . import table as tables
 from .analysis import Analysis
+from .catalogue import Catalogue
+from .edits import (
+    AddClusters,
+    Edit,
+    Relabel,
+    RemoveClusters,
+    ReplaceClusters,
+    Rows,
+    SetAnalysis,
+    SetRegions,
+    bare_rows,
+    blinded,
+    ids_of,
+    inherit,
+    insert_rows,
+    mark_excluded,
+    still_there,
+    take_rows,
+    with_predictions,
+)
+from .errors import AtomicityError
 from .micrograph import Micrograph
+
+if TYPE_CHECKING:
+    from .project import MergeReport, Project, Stored
 
 Key = tuple[str, int]
 """A cluster everywhere in the session: (image name, cluster_id)."""
 
 
-class Edit(Protocol):
-    """Something that a person did to one image, and how to take it back.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a person did in one go, to one image or to several."""
 
-    ``knowing(analysis, undo)`` is the same edit just before it is applied again or reverted: it
-    takes up what the machine has found out meanwhile (a cluster added by hand has since been
-    classified), which would otherwise be lost by an undo and a redo.
-    """
+    edits: tuple[Edit, ...]
+    description: str
+    annotator: str
+    time: datetime
 
     @property
-    def image(self) -> str: ...
-
-    @property
-    def description(self) -> str: ...
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None: ...
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None: ...
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> Edit: ...
-
-
-@dataclass(frozen=True, eq=False)
-class SetAnalysis:
-    """A new result for an image takes the place of the old one."""
-
-    image: str
-    before: Analysis | None
-    after: Analysis | None
-    description: str = "analyse"
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None:
-        return self.after
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None:
-        return self.before
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> SetAnalysis:
-        return replace(self, after=analysis) if undo else replace(self, before=analysis)
-
-
-@dataclass(frozen=True, eq=False)
-class Relabel:
-    """A person's label for some clusters ("" takes the correction away)."""
-
-    image: str
-    before: dict[int, str]
-    after: dict[int, str]
-    description: str = "relabel"
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None:
-        return _with_corrections(analysis, self.after)
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None:
-        return _with_corrections(analysis, self.before)
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> Relabel:
-        return self
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Full rows of an analysis, so that clusters can leave and come back as they were."""
-
-    table: pd.DataFrame
-    outlines: list[np.ndarray]
-    patches: dict[str, np.ndarray]
-    embedding: np.ndarray
-    class_maps: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class AddClusters:
-    """Clusters that a person points to."""
-
-    image: str
-    rows: Rows
-    description: str = "add"
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else insert_rows(analysis, self.rows)
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> AddClusters:
-        return replace(self, rows=_renewed(self.rows, analysis)) if undo else self
-
-
-@dataclass(frozen=True, eq=False)
-class RemoveClusters:
-    """Clusters that a person says are none."""
-
-    image: str
-    rows: Rows
-    description: str = "delete"
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else insert_rows(analysis, self.rows)
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> RemoveClusters:
-        return self if undo else replace(self, rows=_renewed(self.rows, analysis))
-
-
-@dataclass(frozen=True, eq=False)
-class ReplaceClusters:
-    """Rows with the same ids take the place of others: moved, measured again, classified."""
-
-    image: str
-    before: Rows
-    after: Rows
-    description: str = "move"
-
-    def apply(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else insert_rows(analysis, self.after)
-
-    def revert(self, analysis: Analysis | None) -> Analysis | None:
-        return None if analysis is None else insert_rows(analysis, self.before)
-
-    def knowing(self, analysis: Analysis | None, undo: bool) -> ReplaceClusters:
-        if undo:
-            return replace(self, after=_renewed(self.after, analysis))
-        return replace(self, before=_renewed(self.before, analysis))
-
-
-def _renewed(rows: Rows, analysis: Analysis | None) -> Rows:
-    return rows if analysis is None else take_rows(analysis, rows.table["cluster_id"])
-
-
-def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Analysis | None:
-    if analysis is None:
-        return None
-    table = analysis.table.copy()
-    new = table["cluster_id"].map(labels)
-    table["label_corrected"] = new.where(new.notna(), table["label_corrected"]).astype(object)
-    return replace(analysis, table=tables.settle_labels(table))
-
-
-def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
-    """The rows of these clusters, in table order."""
-    index = np.flatnonzero(analysis.table["cluster_id"].isin(list(cluster_ids)))
-    if len(index) == len(analysis.table):  # the arrays are large and never written to
-        return Rows(
-            analysis.table.reset_index(drop=True),
-            analysis.outlines,
-            analysis.patches,
-            analysis.embedding,
-            analysis.class_maps,
-        )
-    return Rows(
-        analysis.table.iloc[index].reset_index(drop=True),
-        [analysis.outlines[i] for i in index],
-        {k: v[index] for k, v in analysis.patches.items()},
-        analysis.embedding[index] if len(analysis.embedding) else analysis.embedding,
-        {k: v[index] for k, v in analysis.class_maps.items()},
-    )
-
-
-def _rebuilt(analysis: Analysis, parts: list[Rows]) -> Analysis:
-    """The rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
-    lengths = [len(p.table) for p in parts]
-    joined = [p.table for p in parts if len(p.table)]
-    table = pd.concat(joined, ignore_index=True) if joined else analysis.table.iloc[:0]
-    order = np.argsort(table["cluster_id"].to_numpy(), kind="stable")
-    nothing = np.empty((0, 0), np.float32)
-
-    def channelwise(name: str) -> dict[str, np.ndarray]:
-        return {
-            channel: _stacked(
-                like, [getattr(p, name).get(channel, nothing) for p in parts], lengths, order
-            )
-            for channel, like in getattr(analysis, name).items()
-        }
-
-    outlines = [o for p in parts for o in p.outlines]
-    return replace(
-        analysis,
-        table=tables.conform(table.iloc[order], tables.classes_of(analysis.table)),
-        outlines=[outlines[i] for i in order],
-        patches=channelwise("patches"),
-        class_maps=channelwise("class_maps"),
-        embedding=_stacked(analysis.embedding, [p.embedding for p in parts], lengths, order),
-    )
-
-
-def _stacked(
-    like: np.ndarray, arrays: list[np.ndarray], lengths: list[int], order: np.ndarray
-) -> np.ndarray:
-    """The arrays on top of each other, in this order; those of another shape become NaN."""
-    shapes = [a.shape[1:] for a in [like, *arrays] if a.ndim > 1 and np.prod(a.shape[1:])]
-    if not shapes:
-        return like
-    fits = [a.shape == (n, *shapes[0]) for a, n in zip(arrays, lengths, strict=True)]
-    if fits == [True] and np.array_equal(order, np.arange(len(order))):
-        return arrays[0]
-    # Written once, to where each row belongs: patches of thousands of clusters are large.
-    out = np.empty((len(order), *shapes[0]), np.float32)
-    goes_to = np.empty(len(order), int)
-    goes_to[order] = np.arange(len(order))
-    last = np.cumsum(lengths)
-    for array, fit, n, end in zip(arrays, fits, lengths, last, strict=True):
-        out[goes_to[end - n : end]] = array if fit else np.nan
-    return out
-
-
-def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
-    """The analysis without these clusters."""
-    keep = analysis.table.loc[~analysis.table["cluster_id"].isin(list(cluster_ids)), "cluster_id"]
-    return _rebuilt(analysis, [take_rows(analysis, keep)])
-
-
-def insert_rows(analysis: Analysis, rows: Rows) -> Analysis:
-    """The analysis with these clusters, which replace those with the same ids."""
-    new = set(rows.table["cluster_id"])
-    kept = take_rows(analysis, (i for i in analysis.table["cluster_id"] if i not in new))
-    return _rebuilt(analysis, [kept, rows])
-
-
-def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
-    """Rows of clusters that have been measured and not yet classified."""
-    return Rows(tables.conform(table), list(outlines), {}, np.empty((0, 0), np.float32), {})
-
-
-def only(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
-    """The analysis of these clusters alone."""
-    return remove_rows(analysis, set(analysis.table["cluster_id"]) - set(cluster_ids))
-
-
-def unclassified(analysis: Analysis) -> list[int]:
-    """Ids of the clusters that the model has not seen, in an analysis that has been classified."""
-    if not tables.classes_of(analysis.table):
-        return []
-    return analysis.table.loc[analysis.table["label_predicted"] == "", "cluster_id"].tolist()
-
-
-def _still_there(analysis: Analysis, result: Analysis) -> Rows:
-    """Rows of the result whose clusters are still where they were, with today's corrections."""
-    place = ["cluster_id", "frame", "y_px", "x_px"]
-    known = analysis.table[place].merge(result.table[place], on=place)["cluster_id"]
-    rows = take_rows(result, known)
-    corrected = analysis.table.set_index("cluster_id")["label_corrected"]
-    table = rows.table.assign(
-        label_corrected=rows.table["cluster_id"].map(corrected).astype(object)
-    )
-    return replace(rows, table=tables.settle_labels(table))
-
-
-def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
-    """The analysis with what a model said of its clusters, wherever they still lie there.
-
-    The result of a task may be of yesterday: clusters may have been added, moved, deleted or
-    corrected while it was computed. These stay as the person left them.
-
-    Parameters
-    ----------
-    analysis
-        What is at hand.
-    result
-        The same image classified, perhaps with other clusters.
-    """
-    # The frame of the arrays is the result's: another model may see other channels and classes.
-    frame = replace(
-        analysis,
-        table=tables.conform(_unpredicted(analysis.table), tables.classes_of(result.table)),
-        patches={k: _all_nan(analysis, v) for k, v in result.patches.items()},
-        class_maps={k: _all_nan(analysis, v) for k, v in result.class_maps.items()},
-        embedding=_all_nan(analysis, result.embedding),
-        field_of_view_nm=result.field_of_view_nm,
-        scale=result.scale,
-        parameters={**analysis.parameters, **result.parameters},
-        seconds={**analysis.seconds, **result.seconds},
-    )
-    return insert_rows(frame, _still_there(analysis, result))
-
-
-def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
-    mine = ["label_corrected", "label", "label_predicted"]
-    gone = set(table.columns) - (set(tables.BEFORE_PROBABILITIES) - {"confidence"})
-    return tables.settle_labels(
-        table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")
-    )
-
-
-def _all_nan(analysis: Analysis, like: np.ndarray) -> np.ndarray:
-    if like.ndim < 2 or like.shape[-1] == 0:
-        return like
-    return np.full((len(analysis.table), *like.shape[1:]), np.nan, like.dtype)
-
-
-def inherit(before: Analysis | None, after: Analysis, first_free_id: int) -> Analysis:
-    """A new detection with the ids and corrections of the old one, where clusters are the same.
-
-    Two clusters are the same if each is the other's nearest and they lie within half a diameter.
-
-    Parameters
-    ----------
-    before, after
-        Two detections in the same image; without an old one all clusters are new.
-    first_free_id
-        From here on ids are given to clusters that were not known before.
-    """
-    old, new = tables.empty() if before is None else before.table, after.table
-    ids = np.zeros(len(new), int)
-    corrected = np.full(len(new), "", object)
-    for frame in np.intersect1d(old["frame"], new["frame"]):
-        i_old = np.flatnonzero(old["frame"] == frame)
-        i_new = np.flatnonzero(new["frame"] == frame)
-        at_old = old.iloc[i_old][["y_px", "x_px"]].to_numpy(float)
-        at_new = new.iloc[i_new][["y_px", "x_px"]].to_numpy(float)
-        distance, nearest = cKDTree(at_old).query(at_new)
-        _, back = cKDTree(at_new).query(at_old)
-        limit = 0.5 * new.iloc[i_new]["diameter_nm"].to_numpy(float)
-        distance_nm = distance * (after.micrograph.pixel_size_nm or 1.0)
-        same = (back[nearest] == np.arange(len(i_new))) & (distance_nm <= np.nan_to_num(limit))
-        ids[i_new[same]] = old.iloc[i_old[nearest[same]]]["cluster_id"].to_numpy()
-        corrected[i_new[same]] = old.iloc[i_old[nearest[same]]]["label_corrected"].to_numpy()
-    ids[ids == 0] = first_free_id + np.arange((ids == 0).sum())
-    table = new.copy()
-    table["cluster_id"] = ids
-    table["label_corrected"] = corrected
-    return _rebuilt(after, [replace(_everything(after), table=tables.settle_labels(table))])
-
-
-def _everything(analysis: Analysis) -> Rows:
-    return take_rows(analysis, analysis.table["cluster_id"])
+    def images(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(edit.image for edit in self.edits))
+
+
+def user_name() -> str:
+    """Who works at this computer, as the system knows it."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a name for its user
+        return "somebody"
 
 
 class State(Enum):
@@ -380,7 +98,9 @@ class Session:
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
     ``history_changed()``; ``explained_class_changed(class or None)``: whose class maps are
     wanted, None for each cluster's predicted class; ``focus_requested(key)``: somebody wants to
-    see this cluster in the image.
+    see this cluster in the image; ``project_changed()``: another project, or none, is open, or it
+    is seen blind: everything may be another; ``annotator_changed()``; ``saved_changed(words)``:
+    "" if all is in the project, else why not.
     """
 
     images_changed = Signal()
@@ -391,18 +111,221 @@ class Session:
     history_changed = Signal()
     explained_class_changed = Signal(object)
     focus_requested = Signal(tuple)
+    project_changed = Signal()
+    annotator_changed = Signal()
+    saved_changed = Signal(str)
 
     def __init__(self) -> None:
         self._micrographs: dict[str, Micrograph] = {}
         self._analyses: dict[str, Analysis] = {}
+        self._catalogue = Catalogue()
         self._generation: dict[str, int] = {}
         self._next_id: dict[str, int] = {}
         self._current: str | None = None
         self._selection: frozenset[Key] = frozenset()
         self._explained_class: str | None = None
-        self._undo: list[Edit] = []
-        self._redo: list[Edit] = []
+        self._undo: list[Step] = []
+        self._redo: list[Step] = []
         self._status = Status()
+        self._project: Project | None = None
+        self._annotator = user_name()
+        # What blind mode hides; None: it is off.
+        self._hidden: dict[str, Analysis] | None = None
+        self._unsaved: dict[str, Analysis | None] = {}
+        self._trouble = ""
+
+    # ---- project
+    @property
+    def project(self) -> Project | None:
+        """The file in which everything is kept; None: all lives in memory only."""
+        return self._project
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be changed, because another window has the project."""
+        return self._project is not None and self._project.read_only
+
+    @property
+    def annotator(self) -> str:
+        """Who corrects."""
+        return self._annotator
+
+    @annotator.setter
+    def annotator(self, name: str) -> None:
+        name = name.strip() or user_name()
+        if name != self._annotator:
+            if self.blind:
+                self.set_blind(False)
+            self._annotator = name
+            self.annotator_changed.emit()
+
+    def open_project(self, project: Project, stored: Mapping[str, Stored]) -> None:
+        """Show what a project holds; what was in the session before goes.
+
+        Parameters
+        ----------
+        project
+            Open; the session closes it when another one comes.
+        stored
+            Of each of its images the micrograph and, where it is analysed, the analysis.
+        """
+        if self._project is not None and self._project is not project:
+            self._project.close()
+        self._project = project
+        self._hidden = None
+        self._unsaved.clear()
+        self._micrographs = {name: found.micrograph for name, found in stored.items()}
+        self._show_all({n: f.analysis for n, f in stored.items() if f.analysis is not None})
+        self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
+        self._say_saved("")
+
+    def close_project(self) -> None:
+        """Forget the project and its images."""
+        if self._project is None:
+            return
+        self._project.close()
+        self._project = None
+        self._hidden = None
+        self._micrographs = {}
+        self._show_all({})
+
+    def keep_in(self, project: Project) -> None:
+        """From now on all that is at hand is kept in a project that was just made."""
+        self._project = project
+        for image, micrograph in self._micrographs.items():
+            project.add(micrograph)
+            if image in self._analyses:
+                self._keep(image, None, self._analyses[image], None, True)
+        self.project_changed.emit()
+
+    def add_stored(self, stored: Mapping[str, Stored]) -> None:
+        """Images that have just come into the project."""
+        for name, found in stored.items():
+            self._micrographs[name] = found.micrograph
+            self._next_id[name] = max(found.next_id, self._next_id.get(name, 1))
+        self.images_changed.emit()
+
+    def merge(self, path: object) -> MergeReport:
+        """Take in the corrections of another project: see `Project.merge`.
+
+        Raises
+        ------
+        AtomicityError
+            If there is no project, or the other one can't be read.
+        """
+        self._refuse_if_read_only()
+        if self._project is None:
+            raise AtomicityError(
+                "there is no project to merge into", advice="Open a folder or a project first"
+            )
+        if self.blind:
+            self.set_blind(False)
+        report = self._project.merge(path)  # type: ignore[arg-type]
+        labels = self._project.labels()
+        for image, analysis in list(self._analyses.items()):
+            merged = _labelled(analysis, labels.get(image, {}))
+            if merged is not analysis:
+                self._set(image, merged, keep=False)
+        return report
+
+    @property
+    def blind(self) -> bool:
+        """Whether predictions and others' corrections are hidden."""
+        return self._hidden is not None
+
+    def set_blind(self, on: bool) -> None:
+        """Hide what the machine and others say, for a second opinion; or show it again.
+
+        Labels that are given blind are kept apart: they count only where nobody has said anything
+        openly.
+
+        Raises
+        ------
+        AtomicityError
+            If there is no project to keep them in.
+        """
+        if on == self.blind:
+            return
+        if self._project is None:
+            raise AtomicityError(
+                "blind labels need a project to be kept in", advice="Open a folder or a project"
+            )
+        if on:
+            own = self._project.blind_labels(self._annotator)
+            shown = {n: blinded(a, own.get(n, {})) for n, a in self._analyses.items()}
+            self._hidden = self._analyses
+            self._show_all(shown)
+        else:
+            hidden, self._hidden = self._hidden or {}, None
+            labels = self._project.labels()
+            self._show_all({n: _labelled(a, labels.get(n, {})) for n, a in hidden.items()})
+
+    def _show_all(self, analyses: Mapping[str, Analysis]) -> None:
+        """These analyses and no others; nothing of what was done before can be undone."""
+        for image in self._analyses:
+            self._catalogue.set(image, None)
+        self._analyses = {}
+        self._undo.clear()
+        self._redo.clear()
+        for image, analysis in analyses.items():
+            self._take(image, mark_excluded(analysis))
+        for image in {*self._generation, *self._micrographs}:
+            self._generation[image] = self._generation.get(image, 0) + 1
+        self._selection = frozenset()
+        if self._current not in self._micrographs:
+            self._current = None
+        self.project_changed.emit()
+        self.images_changed.emit()
+        self.current_changed.emit(self._current)
+        if self._current is not None:
+            self.analysis_changed.emit(self._current)
+        self.selection_changed.emit(self._selection)
+        self.history_changed.emit()
+
+    def _keep(
+        self,
+        image: str,
+        before: Analysis | None,
+        after: Analysis | None,
+        cluster_ids: frozenset[int] | None,
+        by_person: bool,
+        spoken: bool = False,
+    ) -> None:
+        """Write a change into the project; what can't be written now is tried again later."""
+        project = self._project
+        if project is None or project.read_only or not project.has(image):
+            return
+        try:
+            for waiting, analysis in list(self._unsaved.items()):
+                project.keep(waiting, analysis, self._analyses.get(waiting), None, self._annotator)
+                del self._unsaved[waiting]
+                if waiting == image:
+                    return
+            project.keep(
+                image, before, after, cluster_ids, self._annotator, by_person, self.blind, spoken
+            )
+        except AtomicityError as error:
+            self._unsaved.setdefault(image, before)
+            self._say_saved(str(error))
+        else:
+            self._say_saved("")
+
+    def save_again(self) -> bool:
+        """Try to write what could not be written; whether all is in the project now."""
+        for image, before in list(self._unsaved.items()):
+            del self._unsaved[image]
+            self._keep(image, before, self._analyses.get(image), None, True)
+        return not self._unsaved
+
+    @property
+    def unsaved(self) -> str:
+        """Why some of what was done is not in the project; "" if all is."""
+        return self._trouble
+
+    def _say_saved(self, words: str) -> None:
+        if words != self._trouble:
+            self._trouble = words
+            self.saved_changed.emit(words)
 
     # ---- images
     @property
@@ -415,18 +338,25 @@ class Session:
     def add_image(self, micrograph: Micrograph) -> str:
         """Add an image, or replace the one of the same name (its analysis stays)."""
         self._micrographs[micrograph.name] = micrograph
+        project = self._project
+        if project is not None and not project.read_only:
+            try:
+                project.add(micrograph)
+            except AtomicityError as error:
+                self._say_saved(str(error))
         self.images_changed.emit()
         if self._current is None:
             self.current = micrograph.name
         return micrograph.name
 
     def remove_image(self, image: str) -> None:
-        """Forget an image and all that is known of it."""
+        """Forget an image and all that is known of it (a project keeps it)."""
         self._micrographs.pop(image, None)
         self._analyses.pop(image, None)
+        self._catalogue.set(image, None)
         self._generation[image] = self._generation.get(image, 0) + 1
-        self._undo = [e for e in self._undo if e.image != image]
-        self._redo = [e for e in self._redo if e.image != image]
+        self._undo = [s for s in self._undo if image not in s.images]
+        self._redo = [s for s in self._redo if image not in s.images]
         self.select(k for k in self._selection if k[0] != image)
         if self._current == image:
             self.current = next(iter(self._micrographs), None)
@@ -458,15 +388,12 @@ class Session:
         if image is not None:
             found = self._analyses.get(image)
             return tables.empty() if found is None else found.table
-        found_tables = [a.table for a in self._analyses.values() if len(a.table)]
-        if not found_tables:
-            return tables.empty()
-        return tables.conform(pd.concat(found_tables, ignore_index=True))
+        return self._catalogue.table(self._micrographs)
 
     def classes(self) -> list[str]:
         """Classes of the analyses at hand, in order."""
         seen: dict[str, None] = {}
-        for analysis in self._analyses.values():
+        for analysis in (self._hidden or self._analyses).values():
             seen.update(dict.fromkeys(tables.classes_of(analysis.table)))
         return list(seen)
 
@@ -477,43 +404,84 @@ class Session:
         return value
 
     # ---- edits
-    def do(self, edit: Edit) -> None:
-        """Apply an edit and remember it for undo."""
-        self._set(edit.image, edit.apply(self._analyses.get(edit.image)))
-        self._undo.append(edit)
+    def do(self, *edits: Edit, description: str | None = None) -> None:
+        """Apply edits and remember them as one step of undo.
+
+        Raises
+        ------
+        AtomicityError
+            If the project may not be changed, or the edits are not for a blind annotator.
+        """
+        self._refuse_if_read_only()
+        if self.blind and not all(isinstance(e, Relabel | RemoveClusters) for e in edits):
+            raise AtomicityError(
+                "a blind annotator labels clusters and says which are none",
+                advice="Leave blind mode to change anything else",
+            )
+        if not edits:
+            return
+        for edit in edits:
+            self._set(edit.image, edit.apply(self._analyses.get(edit.image)), edit)
+        words = description or edits[0].description
+        self._undo.append(Step(edits, words, self._annotator, datetime.now(UTC)))
         self._redo.clear()
         self.history_changed.emit()
 
-    def undo(self) -> Edit | None:
-        """Take the last edit back."""
+    def _refuse_if_read_only(self) -> None:
+        if self.read_only:
+            raise AtomicityError(
+                "this project is open in another window: nothing can be changed in this one",
+                None if self._project is None else self._project.path,
+                "Close the other window, or work on a copy",
+            )
+
+    def undo(self) -> Step | None:
+        """Take the last step back."""
         if not self._undo:
             return None
-        edit = self._undo.pop()
-        analysis = self._analyses.get(edit.image)
-        edit = edit.knowing(analysis, undo=True)
-        self._set(edit.image, edit.revert(analysis))
-        self._redo.append(edit)
+        self._refuse_if_read_only()
+        step = self._undo.pop()
+        undone: list[Edit] = []
+        for edit in reversed(step.edits):
+            analysis = self._analyses.get(edit.image)
+            edit = edit.knowing(analysis, undo=True)
+            self._set(edit.image, edit.revert(analysis), edit)
+            undone.insert(0, edit)
+        step = replace(step, edits=tuple(undone))
+        self._redo.append(step)
         self.history_changed.emit()
-        return edit
+        return step
 
-    def redo(self) -> Edit | None:
+    def redo(self) -> Step | None:
         """Do again what was taken back."""
         if not self._redo:
             return None
-        edit = self._redo.pop()
-        analysis = self._analyses.get(edit.image)
-        edit = edit.knowing(analysis, undo=False)
-        self._set(edit.image, edit.apply(analysis))
-        self._undo.append(edit)
+        self._refuse_if_read_only()
+        step = self._redo.pop()
+        done: list[Edit] = []
+        for edit in step.edits:
+            analysis = self._analyses.get(edit.image)
+            edit = edit.knowing(analysis, undo=False)
+            self._set(edit.image, edit.apply(analysis), edit)
+            done.append(edit)
+        step = replace(step, edits=tuple(done))
+        self._undo.append(step)
         self.history_changed.emit()
-        return edit
+        return step
+
+    def go_to(self, n_done: int) -> None:
+        """Take back or do again until so many steps are done."""
+        while len(self._undo) > max(n_done, 0) and self.undo():
+            pass
+        while len(self._undo) < n_done and self.redo():
+            pass
 
     @property
-    def history(self) -> tuple[Edit, ...]:
+    def history(self) -> tuple[Step, ...]:
         return tuple(self._undo)
 
     @property
-    def undone(self) -> tuple[Edit, ...]:
+    def undone(self) -> tuple[Step, ...]:
         """What can be done again; the last one first in line."""
         return tuple(self._redo)
 
@@ -521,10 +489,13 @@ class Session:
     def can_redo(self) -> bool:
         return bool(self._redo)
 
-    def set_analysis(self, analysis: Analysis, description: str = "analyse") -> None:
+    def set_analysis(
+        self, analysis: Analysis, description: str = "analyse", undoable: bool = True
+    ) -> None:
         """A new result; one undo brings the old one back.
 
-        Clusters that were known before keep their ids and their corrections.
+        Clusters that were known before keep their ids and their corrections, and excluded regions
+        stay. A first result that nobody waits for need not be a step of undo.
         """
         image = analysis.micrograph.name
         if image not in self._micrographs:
@@ -533,20 +504,28 @@ class Session:
         first_free_id = self._next_id.get(image, 1)
         if first_free_id > 1:
             analysis = inherit(before, analysis, first_free_id)
-        self.do(SetAnalysis(image, before, analysis, description))
+        if before is not None:
+            analysis = replace(analysis, regions=before.regions)
+        edit = SetAnalysis(image, before, analysis, description)
+        if undoable or before is not None:
+            self.do(edit)
+        else:
+            self._refuse_if_read_only()
+            self._set(image, analysis, edit)
 
     def fill(self, result: Analysis) -> None:
         """What the model says of clusters at hand; the machine's doing, so no step of undo."""
         image = result.micrograph.name
         analysis = self._analyses.get(image)
         if analysis is not None:
-            self._set(image, insert_rows(analysis, _still_there(analysis, result)))
+            rows = still_there(analysis, result)
+            self._set(image, insert_rows(analysis, rows), cluster_ids=ids_of(rows))
 
     def place(self, result: Analysis) -> None:
         """Places in the embedding's map of clusters whose prediction is still the same."""
         image = result.micrograph.name
         analysis = self._analyses.get(image)
-        if analysis is None:
+        if analysis is None or self.blind:
             return
         same = ["cluster_id", "frame", "y_px", "x_px", "label_predicted", "confidence", "model_id"]
         places = result.table[[*same, "umap_1", "umap_2"]]
@@ -554,15 +533,22 @@ class Session:
         known = found["umap_1"].notna().to_numpy()
         table = analysis.table.copy()
         table.loc[known, ["umap_1", "umap_2"]] = found.loc[known, ["umap_1", "umap_2"]].to_numpy()
-        self._set(image, replace(analysis, table=table))
+        ids = frozenset(table.loc[known, "cluster_id"].tolist())
+        self._set(image, replace(analysis, table=table), cluster_ids=ids)
 
     def predict(self, result: Analysis, description: str = "classify") -> None:
         """A new classification of the clusters at hand; one undo brings the old one back."""
-        image = result.micrograph.name
-        analysis = self._analyses.get(image)
-        if analysis is not None:
-            after = with_predictions(analysis, result)
-            self.do(SetAnalysis(image, analysis, after, description))
+        self.predict_all([result], description)
+
+    def predict_all(self, results: Sequence[Analysis], description: str = "classify") -> None:
+        """New classifications of the clusters of some images, as one step of undo."""
+        edits = []
+        for result in results:
+            analysis = self._analyses.get(result.micrograph.name)
+            if analysis is not None:
+                after = with_predictions(analysis, result)
+                edits.append(SetAnalysis(result.micrograph.name, analysis, after, description))
+        self.do(*edits, description=description)
 
     def add_clusters(
         self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]
@@ -581,10 +567,48 @@ class Session:
         list of int
             The new ids, in the order of the table.
         """
+        rows = self._new_rows(image, table, outlines)
+        self.do(AddClusters(image, rows, f"add {_clusters(len(table))}"))
+        return rows.table["cluster_id"].tolist()
+
+    def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
         ids = [self.next_cluster_id(image) for _ in range(len(table))]
-        table = table.assign(image=image, cluster_id=ids)
-        self.do(AddClusters(image, bare_rows(table, outlines), f"add {_clusters(len(ids))}"))
-        return ids
+        return bare_rows(table.assign(image=image, cluster_id=ids), outlines)
+
+    def replace_clusters(
+        self,
+        image: str,
+        cluster_ids: Iterable[int],
+        table: pd.DataFrame,
+        outlines: list[np.ndarray],
+        verb: str,
+    ) -> list[int]:
+        """Clusters in the place of others: one split into several, or several merged into one.
+
+        Parameters
+        ----------
+        image
+            Name of the image.
+        cluster_ids
+            Those that go; none happens if one of them is gone already.
+        table, outlines
+            What comes, measured; the ids in the table do not matter.
+        verb
+            What was done, for the history: "split" or "merge".
+
+        Returns
+        -------
+        list of int
+            The new ids; empty if nothing happened.
+        """
+        analysis, gone = self._analyses.get(image), set(cluster_ids)
+        if analysis is None or not gone <= set(analysis.table["cluster_id"]):
+            return []
+        before = take_rows(analysis, gone)
+        after = self._new_rows(image, table, outlines)
+        words = f"{verb} {_clusters(len(gone))}"
+        self.do(ReplaceClusters(image, before, after, words))
+        return after.table["cluster_id"].tolist()
 
     def move_clusters(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
         """Clusters measured again at another place; the model must look at them again.
@@ -614,40 +638,93 @@ class Session:
         self.do(ReplaceClusters(image, before, after, f"move {_clusters(len(table))}"))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
-        """A person says what these clusters are; one edit per image."""
+        """A person says what these clusters are ("" takes it back); one step, however many."""
+        keys = list(keys)
+        words = f"label {_clusters(len(keys))} {label}" if label else "take labels back"
+        self.relabel_each(dict.fromkeys(keys, label), words)
+
+    def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
+        """A person says of each of these clusters what it is; one step."""
+        by_image: dict[str, dict[int, str]] = {}
+        for (image, cluster_id), label in labels.items():
+            by_image.setdefault(image, {})[cluster_id] = label
+        edits = []
+        for image, new in by_image.items():
+            table = self.table(image)
+            known = table[table["cluster_id"].isin(list(new))]
+            before = dict(zip(known["cluster_id"], known["label_corrected"], strict=True))
+            if before:
+                edits.append(Relabel(image, before, {i: new[i] for i in before}))
+        if edits:
+            words = description or f"label {_clusters(len(labels))}"
+            self.do(*edits, description=words)
+
+    def remove(self, keys: Iterable[Key]) -> None:
+        """A person says that these are no clusters; one step, however many images."""
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
+        edits = []
         for image, ids in by_image.items():
-            table = self.table(image).set_index("cluster_id")["label_corrected"]
-            before = {i: str(table[i]) for i in ids if i in table.index}
-            if before:
-                words = f"label {_clusters(len(before))} {label}" if label else "take labels back"
-                self.do(Relabel(image, before, dict.fromkeys(before, label), words))
+            analysis = self._analyses.get(image)
+            rows = None if analysis is None else take_rows(analysis, ids)
+            if rows is not None and len(rows.table):
+                edits.append(RemoveClusters(image, rows))
+        n = sum(len(edit.rows.table) for edit in edits)
+        if n:
+            self.do(*edits, description=f"delete {_clusters(n)}")
 
     def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
-        analysis = self._analyses.get(image)
-        if analysis is None:
-            return
-        rows = take_rows(analysis, cluster_ids)
-        if len(rows.table):
-            self.do(RemoveClusters(image, rows, f"delete {_clusters(len(rows.table))}"))
+        self.remove((image, i) for i in cluster_ids)
 
-    def _set(self, image: str, analysis: Analysis | None) -> None:
+    def regions(self, image: str) -> tuple[np.ndarray, ...]:
+        """Polygons (M, 2) in pixels (y, x): what lies in them does not count."""
+        analysis = self._analyses.get(image)
+        return () if analysis is None else analysis.regions
+
+    def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
+        """Exclude these regions of an image and no others."""
+        if image in self._analyses:
+            after = tuple(np.asarray(p, float) for p in polygons)
+            n = len(after)
+            words = f"exclude {n} region{'s' * (n != 1)} of {image}"
+            self.do(SetRegions(image, self.regions(image), after, words))
+
+    def _set(
+        self,
+        image: str,
+        analysis: Analysis | None,
+        edit: Edit | None = None,
+        cluster_ids: frozenset[int] | None = None,
+        keep: bool = True,
+    ) -> None:
+        """The one place where an analysis changes: checked, kept in the project, and told."""
+        before = self._analyses.get(image)
         if analysis is None:
             self._analyses.pop(image, None)
+            self._catalogue.set(image, None)
         else:
+            analysis = mark_excluded(analysis)
             tables.validate(analysis.table)
             if len(analysis.outlines) != len(analysis.table):
                 raise ValueError("as many outlines as clusters are needed")
-            self._analyses[image] = analysis
-            if len(analysis.table):
-                newest = int(analysis.table["cluster_id"].max())
-                self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
+            self._take(image, analysis)
         self._generation[image] = self._generation.get(image, 0) + 1
-        known = set(self.table(image)["cluster_id"])
+        if keep:
+            ids = cluster_ids if edit is None else edit.cluster_ids
+            by_person = edit is not None and not isinstance(edit, SetAnalysis)
+            self._keep(image, before, analysis, ids, by_person, isinstance(edit, Relabel))
         self.analysis_changed.emit(image)
-        self.select(k for k in self._selection if k[0] != image or k[1] in known)
+        if any(name == image for name, _ in self._selection):
+            known = set(self.table(image)["cluster_id"])
+            self.select(k for k in self._selection if k[0] != image or k[1] in known)
+
+    def _take(self, image: str, analysis: Analysis) -> None:
+        self._analyses[image] = analysis
+        self._catalogue.set(image, analysis.table)
+        if len(analysis.table):
+            newest = int(analysis.table["cluster_id"].max())
+            self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
 
     # ---- selection
     @property
@@ -691,3 +768,12 @@ class Session:
 
 def _clusters(n: int) -> str:
     return "1 cluster" if n == 1 else f"{n} clusters"
+
+
+def _labelled(analysis: Analysis, labels: Mapping[int, str]) -> Analysis:
+    """The analysis with what people say now of its clusters."""
+    now = analysis.table.set_index("cluster_id")["label_corrected"]
+    new = {int(i): labels[i] for i in now.index if i in labels and labels[i] != now[i]}
+    changed = Relabel(analysis.micrograph.name, {}, new).apply(analysis) if new else analysis
+    assert changed is not None
+    return changed

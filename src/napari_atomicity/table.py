@@ -44,6 +44,8 @@ label_mixture                 by intensity and diameter, with the scale that the
 label_network                 by the network alone
 disagreement                  share, 0 to 1, of those three that speak and say another
                               class than the most probable one
+excluded                      a person has excluded the region around it: it does not
+                              count in ratios; only where regions were drawn
 ============================  ==========================================================
 
 Values that could not be computed are NaN (numbers) or "" (text): rows keep their place.
@@ -101,6 +103,7 @@ ADDED = {
     "label_mixture": _TEXT,
     "label_network": _TEXT,
     "disagreement": "float64",
+    "excluded": "bool",
 }
 """Columns that only some tables have, at their end."""
 

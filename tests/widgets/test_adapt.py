@@ -16,7 +16,8 @@ from napari_atomicity import adaptation, load
 from napari_atomicity.adapting import shift_in_words
 from napari_atomicity.analysis import Analysis, analyse
 from napari_atomicity.model.files import read_model, user_folder
-from napari_atomicity.session import State, with_predictions
+from napari_atomicity.edits import with_predictions
+from napari_atomicity.session import State
 from napari_atomicity.widgets.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
 from napari_atomicity.widgets.classify import Classify
 from napari_atomicity.widgets.models import classifier_of

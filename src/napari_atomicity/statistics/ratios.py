@@ -8,7 +8,8 @@ not:
   diameter to field of view: 2 to 4 % of itself in a field of 40 nm);
 - clusters labelled ``unknown`` or ``aggregate``, which are none of the classes: where there are
   any, they get a row with their count and no fraction;
-- clusters without a label.
+- clusters without a label;
+- clusters in regions that a person has excluded, such as contamination.
 
 The fractions are those of the labels, or adjusted for wrong labels: see `statistics.prevalence`.
 
@@ -197,9 +198,10 @@ def refuse_unavailable(
 
 
 def counted(table: pd.DataFrame) -> pd.Series:
-    """Which clusters count in the fractions: whole ones with a label that is a class."""
+    """Which clusters count in the fractions: whole ones, not excluded, whose label is a class."""
     labels = table["label"].astype(str)
-    return ~table["touches_border"].astype(bool) & ~labels.isin(["", *OUTSIDE])
+    counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *OUTSIDE])
+    return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
 
 
 def _model_classes(method: str, card: ModelCard | None) -> tuple[str, ...]:

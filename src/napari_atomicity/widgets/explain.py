@@ -25,9 +25,10 @@ from qtpy.QtWidgets import (
 )
 
 from ..analysis import Analysis
+from ..edits import take_rows
 from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop, check, report
-from ..session import Key, take_rows
+from ..session import Key
 from ..table import OUTSIDE, classes_of, in_words
 from .averages import ClassAverages
 from .bars import Bar, BarChart

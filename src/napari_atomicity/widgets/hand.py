@@ -13,7 +13,8 @@ from napari.layers.base import ActionType
 
 from ..analysis import Analysis
 from ..detection import Detection
-from ..session import Session, only, unclassified
+from ..edits import only, unclassified
+from ..session import Session
 from . import tasks
 from .jobs import Engine, classify_some, measure_places
 from .layers import ImageLayers

@@ -1,0 +1,101 @@
+"""The cluster tables of many images as one, kept so that a change of one image costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from . import table as tables
+
+Columns = dict[str, np.ndarray]
+
+
+class Catalogue:
+    """One table per image, and their concatenation, which is made when it is asked for.
+
+    A correction changes two columns of one image: only these are written anew.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Columns] = {}
+        self._lengths: dict[str, int] = {}
+        self._joined: Columns | None = None
+        self._blocks: dict[str, slice] = {}
+
+    def set(self, image: str, table: pd.DataFrame | None) -> None:
+        """The table of an image is another one; None: there is none."""
+        before = self._parts.pop(image, None) if table is None else self._parts.get(image)
+        if table is None:
+            self._lengths.pop(image, None)
+            self._joined = None if before is not None else self._joined
+            return
+        now = {str(name): table[name].to_numpy() for name in table.columns}
+        same_rows = before is not None and self._lengths[image] == len(table)
+        self._parts[image], self._lengths[image] = now, len(table)
+        if self._joined is None or image not in self._blocks or not same_rows:
+            self._joined = None
+        elif before is not None and before.keys() == now.keys():
+            self._write(image, before, now)
+        else:
+            self._joined = None
+
+    def _write(self, image: str, before: Columns, now: Columns) -> None:
+        """Only the columns that differ, and in copies: tables were handed out."""
+        assert self._joined is not None
+        block = self._blocks[image]
+        for name, values in now.items():
+            if values is not before[name] and not _equal(values, before[name]):
+                column = self._joined[name].copy()
+                column[block] = values
+                self._joined[name] = column
+
+    def table(self, order: Iterable[str]) -> pd.DataFrame:
+        """All tables below each other, the images in this order; a frame of its own."""
+        names = [name for name in order if self._lengths.get(name)]
+        if self._joined is None or names != list(self._blocks):
+            self._join(names)
+        assert self._joined is not None
+        if not names:
+            return tables.empty()
+        return pd.DataFrame(self._joined, copy=True)
+
+    def _join(self, names: list[str]) -> None:
+        ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()
+        self._blocks = {
+            name: slice(end - self._lengths[name], end)
+            for name, end in zip(names, ends, strict=True)
+        }
+        wanted = _in_order([self._parts[n] for n in names])
+        self._joined = {
+            column: np.concatenate(
+                [self._parts[n].get(column, _missing(column, self._lengths[n])) for n in names]
+            )
+            for column in wanted
+        }
+
+
+def _in_order(parts: list[Columns]) -> list[str]:
+    """The columns of all parts in the order of the contract, additional ones at the end."""
+    seen: dict[str, None] = {}
+    for part in parts:
+        seen.update(dict.fromkeys(part))
+    classes = [name[2:] for name in seen if name.startswith("p_")]
+    contract = [name for name in tables.columns(classes) if name in seen]
+    return [*contract, *(name for name in seen if name not in contract)]
+
+
+def _missing(column: str, n: int) -> np.ndarray:
+    dtype = _DTYPES.get(column, "float64")
+    value: object = {"object": "", "bool": False}.get(dtype, np.nan)
+    return np.full(n, value, dtype)
+
+
+_DTYPES: Mapping[str, str] = {**tables.columns(), **tables.ADDED}
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype != b.dtype:
+        return False
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

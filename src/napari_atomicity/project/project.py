@@ -1,0 +1,813 @@
+"""The project: one durable file that holds what was found in a folder of images, and who said what.
+
+A ``*.atomicity`` file is a SQLite database in write-ahead mode. What a person does is on disk when
+the call returns; only pictures (patches, class maps), which can be computed again, are written by
+a thread behind. The tables and the rules by which labels count are described in
+``docs/projects.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from ..analysis import Analysis
+from ..errors import AtomicityError, ReadError
+from ..io.files import plain
+from ..io.images import find_images, unique_names
+from ..io.provenance import now
+from ..micrograph import Micrograph
+from ..progress import Progress, Stop, check, report
+from .pictures import Pictures
+from .rows import LABEL, log_entries, read_image, rows_of, with_probabilities, write_rows
+from .schema import APPLICATION_ID, SCHEMA, upgrade
+
+SUFFIX = ".atomicity"
+_BUSY_S = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectImage:
+    """An image of a project, as far as it is known without its pixels.
+
+    Parameters
+    ----------
+    name
+        As in tables and layers.
+    path
+        Where it was last seen.
+    sha256
+        Of the file; None before it was read.
+    shape
+        Of the data: (Y, X) or (T, Y, X); None before it was read.
+    pixel_size_nm
+        None where neither the file nor a person has said it.
+    state
+        "new", "analysed", or "failed".
+    error
+        Why it failed.
+    n_clusters, n_reviewed
+        How many there are, and of how many a person has said what they are.
+    counts
+        Label → number of clusters.
+    model_id
+        Who made the predictions.
+    thumbnail
+        PNG; empty before the image was read.
+    recorded
+        When, if the file says so.
+    """
+
+    name: str
+    path: Path
+    sha256: str | None = None
+    shape: tuple[int, ...] | None = None
+    pixel_size_nm: float | None = None
+    state: str = "new"
+    error: str = ""
+    n_clusters: int = 0
+    n_reviewed: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    model_id: str | None = None
+    thumbnail: bytes = b""
+    recorded: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What a project holds of an image: the micrograph, whose pixels are read when they are asked
+    for; the analysis if there is one; and the id that the next new cluster gets."""
+
+    micrograph: Micrograph
+    analysis: Analysis | None = None
+    next_id: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MergeReport:
+    """What came of taking in another project.
+
+    Parameters
+    ----------
+    n_images
+        Images that both have.
+    n_new
+        Entries that were not known before.
+    annotators
+        Whose they are.
+    disagreements
+        Columns image, cluster_id, mine, theirs, annotator, label_predicted.
+    unmatched
+        Columns image, cluster_id, label, annotator, why: what could not be brought in.
+    """
+
+    n_images: int
+    n_new: int
+    annotators: tuple[str, ...]
+    disagreements: pd.DataFrame
+    unmatched: pd.DataFrame
+
+
+class Project:
+    """A project file, open.
+
+    Parameters
+    ----------
+    path
+        Of the file; it is made if it is not there.
+    read_only
+        Look only. If another window has the file open, that is so anyhow: see `read_only`.
+
+    Raises
+    ------
+    AtomicityError
+        If the file can't be made or opened.
+    ReadError
+        If it is no project, is damaged, or was made by a newer version of this program.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self.path = Path(path).absolute()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._closed = False
+        self.holder = ""
+        """Who else has it open, if it is open to be read only."""
+        is_new = not self.path.exists()
+        if is_new and read_only:
+            raise ReadError("there is no such project", self.path)
+        self._lock = FileLock(f"{self.path}.lock", timeout=0)
+        self.read_only = read_only or not self._locked()
+        self.backup: Path | None = None
+        """The copy of the old file, if it had to be brought to this version's form."""
+        try:
+            self._check_header(is_new)
+            with self._reading() as db:
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA:
+                raise ReadError(
+                    f"this project was made by a newer version of napari-atomicity (its form is "
+                    f"{version}, this version knows {SCHEMA})",
+                    self.path,
+                    "Install the newer version; nothing was changed",
+                )
+            if version < SCHEMA and not is_new and self.read_only:
+                raise ReadError(
+                    "this project is of an older version, and is open elsewhere",
+                    self.path,
+                    "Close the other window, so that it can be brought to the new form",
+                )
+            if version < SCHEMA:
+                if not is_new:
+                    self.backup = self._back_up(version)
+                with self._writing() as db:
+                    upgrade(db, version)
+            self._names = self._read_names()
+            self._pictures = Pictures(self._connect) if not self.read_only else None
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- the file
+    def _locked(self) -> bool:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            note = Path(f"{self.path}.lock")
+            with contextlib.suppress(OSError, ValueError):
+                self.holder = note.with_suffix(".window").read_text("utf-8").strip()
+            return False
+        except OSError as error:
+            if self.path.exists():  # on a medium that can't be written to
+                return False
+            raise AtomicityError(
+                f"a project can't be made here ({error.strerror or error})",
+                self.path,
+                "Choose another folder for it",
+            ) from error
+        with contextlib.suppress(OSError):
+            Path(f"{self.path}.window").write_text(f"process {os.getpid()} since {now()}", "utf-8")
+        return True
+
+    def _check_header(self, is_new: bool) -> None:
+        if is_new:
+            return
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(16)
+        except OSError as error:
+            raise ReadError(f"could not be read ({error.strerror or error})", self.path) from error
+        if start and start != b"SQLite format 3\x00":
+            raise ReadError("this is no project file", self.path)
+        with self._reading() as db:
+            mark = db.execute("PRAGMA application_id").fetchone()[0]
+            has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if has_tables and mark != APPLICATION_ID:
+            raise ReadError("this is a database, but no project of napari-atomicity", self.path)
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection of this thread."""
+        known = getattr(self._local, "connection", None)
+        if known is not None:
+            return known
+        if self._closed:
+            raise AtomicityError("the project was closed", self.path)
+        address = self.path.as_uri() + ("?mode=ro" if self.read_only else "")
+        try:
+            db = sqlite3.connect(
+                address, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            if not self.read_only:
+                db.execute("PRAGMA journal_mode = WAL")
+                # To the disk, and not only to the system: a correction survives a power cut.
+                db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            raise self._in_words(error) from error
+        self._local.connection = db
+        with self._guard:
+            self._connections.append(db)
+        return db
+
+    def _in_words(self, error: sqlite3.Error) -> AtomicityError:
+        said = str(error)
+        if "malformed" in said or "not a database" in said or "corrupt" in said:
+            return ReadError(
+                f"the project is damaged ({said})",
+                self.path,
+                "Take the last backup, or try sqlite3's .recover on a copy",
+            )
+        return AtomicityError(
+            f"the project can't be read or written now ({said})",
+            self.path,
+            "Check that the disk has space and that the folder can be written to",
+        )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._connect()
+        except sqlite3.Error as error:
+            raise self._in_words(error) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it or nothing."""
+        if self.read_only:
+            raise AtomicityError(
+                "this project is open in another window: it can only be read here", self.path
+            )
+        db = self._connect()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            raise self._in_words(error) from error
+
+    def _back_up(self, version: int) -> Path:
+        """A copy of the file beside it, before it is changed to a newer form."""
+        free, i = self.path.with_suffix(f".v{version}-backup{SUFFIX}"), 1
+        while free.exists():
+            free, i = self.path.with_suffix(f".v{version}-backup-{i}{SUFFIX}"), i + 1
+        self.copy(free)
+        return free
+
+    def copy(self, path: str | os.PathLike[str]) -> Path:
+        """Write all that is in the project now into another file.
+
+        Raises
+        ------
+        AtomicityError
+            If there is such a file already, or it can't be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise AtomicityError("there is such a file already", path, "Choose another name")
+        try:
+            other = sqlite3.connect(path)
+            with contextlib.closing(other), self._reading() as db:
+                db.backup(other)
+        except (sqlite3.Error, OSError) as error:
+            path.unlink(missing_ok=True)
+            raise AtomicityError(f"the copy could not be written ({error})", path) from error
+        return path
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file."""
+        if self._closed:
+            return
+        pictures = getattr(self, "_pictures", None)
+        if pictures is not None:
+            pictures.close()
+        self._closed = True
+        with self._guard:
+            for db in self._connections:
+                with contextlib.suppress(sqlite3.Error):
+                    db.close()
+            self._connections.clear()
+        self._local = threading.local()
+        if self._lock.is_locked:
+            Path(f"{self.path}.window").unlink(missing_ok=True)
+            self._lock.release()
+            # Only this window's: another one can't have it while it is locked.
+            Path(f"{self.path}.lock").unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Wait until the pictures that were handed over are written."""
+        if self._pictures is not None:
+            self._pictures.flush()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- images
+    def _read_names(self) -> dict[str, int]:
+        with self._reading() as db:
+            return dict(db.execute("SELECT name, image_id FROM images ORDER BY position"))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the images, in order."""
+        return list(self._names)
+
+    def has(self, image: str) -> bool:
+        """Whether the project knows an image of that name."""
+        return image in self._names
+
+    def add_paths(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+        """Take in image files, and those in folders, that are not known yet; nothing is read.
+
+        Returns
+        -------
+        list of str
+            The names that the new ones got, in order.
+
+        Raises
+        ------
+        ReadError
+            If a path leads to no image.
+        """
+        found = [path.absolute() for path in find_images(list(paths))]
+        with self._reading() as db:
+            known = {row[0] for row in db.execute("SELECT path FROM images")}
+        new = [path for path in found if str(path) not in known]
+        if not new:
+            return []
+        # Files of the same name in two folders get different ones, also beside those of yesterday.
+        taken = list(self._names)
+        names = []
+        for name in unique_names(new):
+            free, i = _text(name), 1
+            while free in taken:
+                free, i = f"{_text(name)} [{i}]", i + 1
+            taken.append(free)
+            names.append(free)
+        with self._writing() as db:
+            start = db.execute("SELECT coalesce(max(position), 0) FROM images").fetchone()[0]
+            db.executemany(
+                "INSERT INTO images (name, path, relative_path, position, added) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, str(path), self._relative(path), start + i, now())
+                    for i, (name, path) in enumerate(zip(names, new, strict=True), 1)
+                ],
+            )
+        self._names = self._read_names()
+        return names
+
+    def add(self, micrograph: Micrograph) -> bool:
+        """Take in an image that is open; whether the project keeps it (it must have a file)."""
+        if micrograph.path is None:
+            return False
+        path = Path(micrograph.path).absolute()
+        if micrograph.name not in self._names:
+            with self._writing() as db:
+                position = db.execute("SELECT coalesce(max(position), 0) + 1 FROM images")
+                db.execute(
+                    "INSERT INTO images (name, path, relative_path, position, added) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (
+                        micrograph.name, str(path), self._relative(path),
+                        position.fetchone()[0], now(),
+                    ),
+                )  # fmt: skip
+            self._names = self._read_names()
+        self.describe(micrograph)
+        return True
+
+    def describe(self, micrograph: Micrograph, thumbnail: bytes = b"") -> None:
+        """Note what was found in the file of an image."""
+        shape = (micrograph.n_frames, *micrograph.shape_px)
+        stat = None if micrograph.path is None else _stat(micrograph.path)
+        with self._writing() as db:
+            db.execute(
+                "UPDATE images SET sha256 = coalesce(?, sha256), frames = ?, height = ?, "
+                "width = ?, is_stack = ?, pixel_size_nm = ?, size_bytes = ?, modified = ?, "
+                "metadata = ?, thumbnail = CASE WHEN ? THEN ? ELSE thumbnail END, "
+                "recorded = ?, error = '' WHERE image_id = ?",
+                (
+                    micrograph.sha256, *shape, micrograph.is_stack, micrograph.pixel_size_nm,
+                    *(stat or (None, None)), json.dumps(plain(dict(micrograph.metadata))),
+                    bool(thumbnail), thumbnail, _recorded(micrograph), self._names[micrograph.name],
+                ),
+            )  # fmt: skip
+
+    def fail(self, image: str, error: str) -> None:
+        """Note why an image could not be read or analysed."""
+        with self._writing() as db:
+            db.execute("UPDATE images SET error = ? WHERE name = ?", (error, image))
+
+    def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:
+        """Note what a person says of the pixel size."""
+        with self._writing() as db:
+            db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
+
+    def images(self) -> list[ProjectImage]:
+        """All images, in order."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT image_id, name, path, relative_path, sha256, frames, height, width, "
+                "is_stack, pixel_size_nm, analysed, error, model_id, thumbnail, recorded "
+                "FROM images ORDER BY position"
+            ).fetchall()
+            labels = db.execute(
+                "SELECT c.image_id, CASE WHEN c.label_corrected != '' THEN c.label_corrected "
+                "ELSE coalesce(p.label_predicted, '') END, count(*), "
+                "sum(c.label_corrected != '') FROM clusters c JOIN images i USING (image_id) "
+                "LEFT JOIN predictions p ON p.image_id = c.image_id AND "
+                "p.cluster_id = c.cluster_id AND p.model_id = c.model_id GROUP BY 1, 2"
+            ).fetchall()
+        counts: dict[int, dict[str, int]] = {}
+        reviewed: dict[int, int] = {}
+        for image_id, label, n, n_corrected in labels:
+            counts.setdefault(image_id, {})[label] = n
+            reviewed[image_id] = reviewed.get(image_id, 0) + n_corrected
+        return [
+            ProjectImage(
+                row[1],
+                self._place(row[2], row[3]),
+                row[4],
+                None if row[6] is None else ((row[5],) if row[8] else ()) + (row[6], row[7]),
+                row[9],
+                "failed" if row[11] else "analysed" if row[10] else "new",
+                row[11],
+                sum(counts.get(row[0], {}).values()),
+                reviewed.get(row[0], 0),
+                counts.get(row[0], {}),
+                row[12],
+                row[13] or b"",
+                row[14],
+            )
+            for row in rows
+        ]
+
+    def _relative(self, path: Path) -> str:
+        try:
+            return os.path.relpath(path, self.path.parent)
+        except ValueError:  # another drive
+            return str(path)
+
+    def _place(self, path: str, relative: str) -> Path:
+        """Where the file is: at its old path, or where it lies if all was moved together."""
+        if not Path(path).exists():
+            beside = (self.path.parent / relative).resolve()
+            if beside.exists():
+                return beside
+        return Path(path)
+
+    def missing(self) -> list[ProjectImage]:
+        """Images whose files are not where they were."""
+        return [image for image in self.images() if not image.path.exists()]
+
+    def find_moved(
+        self,
+        folder: str | os.PathLike[str],
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> list[str]:
+        """Look for missing files in a folder and below it; the content decides, not the name.
+
+        Returns
+        -------
+        list of str
+            Names of the images that were found again.
+        """
+        wanted = {image.sha256: image.name for image in self.missing() if image.sha256}
+        with self._reading() as db:
+            sizes = {
+                size for size, digest in db.execute("SELECT size_bytes, sha256 FROM images")
+                if digest in wanted
+            }  # fmt: skip
+        found = []
+        candidates = [p for p in Path(folder).rglob("*") if p.is_file()]
+        for i, path in enumerate(candidates):
+            check(stop)
+            report(progress, i, len(candidates), f"Looking at {path.name}")
+            stat = _stat(path)
+            if not wanted or stat is None or stat[0] not in sizes:
+                continue
+            name = wanted.pop(sha256_of(path), None)
+            if name is not None:
+                self.relocate(name, path)
+                found.append(name)
+        return found
+
+    def relocate(self, image: str, path: str | os.PathLike[str]) -> None:
+        """Say where an image's file is now.
+
+        Raises
+        ------
+        AtomicityError
+            If it is another file: the clusters would lie on another image.
+        """
+        path = Path(path).absolute()
+        with self._reading() as db:
+            known = db.execute("SELECT sha256 FROM images WHERE name = ?", (image,)).fetchone()
+        if known is not None and known[0] and sha256_of(path) != known[0]:
+            raise AtomicityError(
+                f"this is another image than the {image} that was analysed",
+                path,
+                "Choose the file with the same content, or add this one as a new image",
+            )
+        with self._writing() as db:
+            db.execute(
+                "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE name = ?",
+                (str(path), self._relative(path), image),
+            )
+
+    # ---- what was found, and who said what
+    def keep(
+        self,
+        image: str,
+        before: Analysis | None,
+        after: Analysis | None,
+        cluster_ids: frozenset[int] | None,
+        annotator: str,
+        by_person: bool = True,
+        blind: bool = False,
+        spoken: bool = False,
+    ) -> None:
+        """Write how the analysis of an image has changed; on disk when this returns.
+
+        Parameters
+        ----------
+        image
+            Name of the image.
+        before, after
+            The analysis as it was and as it is.
+        cluster_ids
+            Clusters that may have changed; None: any.
+        annotator
+            Who did it.
+        by_person
+            Whether clusters that came and went are a person's doing, and so part of the log.
+        blind
+            Whether it was said without seeing what others say: then it is only noted in the log.
+        spoken
+            Whether a label was given to each of these clusters: then it is noted even where it is
+            the one that it had, for it is another's opinion, or a second one.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: the file is as it was before.
+        """
+        image_id = self._names[image]
+        old, new = rows_of(before, cluster_ids), rows_of(after, cluster_ids)
+        entries = log_entries(old, new, by_person, spoken)
+        stamp = now()
+        with self._writing() as db:
+            db.executemany(
+                "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, y_nm, "
+                "x_nm, what, label, label_predicted, model_id, blind) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(stamp, annotator, image_id, *entry, blind) for entry in entries],
+            )
+            if not blind:
+                write_rows(db, image_id, before, after, old, new, cluster_ids)
+        if not blind and after is not None and self._pictures is not None:
+            self._pictures.hand_over(image_id, before, after, cluster_ids)
+
+    def load(self, image: str) -> Stored:
+        """What the project holds of an image; pixels are read when they are asked for."""
+        with self._reading() as db:
+            return Stored(*read_image(db, image, self._place))
+
+    def load_all(
+        self, progress: Progress | None = None, stop: Stop | None = None
+    ) -> dict[str, Stored]:
+        """The same of all images, in order."""
+        found = {}
+        for i, image in enumerate(self._names):
+            check(stop)
+            report(progress, i, len(self._names), f"Opening {image}")
+            found[image] = self.load(image)
+        return found
+
+    def corrections(self) -> pd.DataFrame:
+        """All that people did, in order; nothing is ever taken out of it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns time, annotator, image, cluster_id, frame, y_nm, x_nm, what ("label",
+            "remove", "add" or "move"; what was removed and came back was added), label, label_predicted, model_id, blind,
+            merged (whether it came from another project).
+        """
+        with self._reading() as db:
+            found = pd.read_sql_query(
+                "SELECT time, annotator, i.name AS image, cluster_id, frame, y_nm, x_nm, what, "
+                "label, label_predicted, c.model_id, blind, source IS NOT NULL AS merged "
+                "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id",
+                db,
+            )
+        return found.astype({"blind": bool, "merged": bool})
+
+    def labels(self) -> dict[str, dict[int, str]]:
+        """What counts of what people said: image → cluster_id → label."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT i.name, c.cluster_id, c.label_corrected FROM clusters c "
+                "JOIN images i USING (image_id) WHERE c.label_corrected != ''"
+            ).fetchall()
+        found: dict[str, dict[int, str]] = {image: {} for image in self._names}
+        for image, cluster_id, label in rows:
+            found[image][cluster_id] = label
+        return found
+
+    def blind_labels(self, annotator: str) -> dict[str, dict[int, str]]:
+        """What one annotator has said blind: image → cluster_id → label."""
+        log = self.corrections()
+        own = log[log["blind"] & ~log["merged"] & (log["annotator"] == annotator)]
+        found: dict[str, dict[int, str]] = {}
+        for row in own[own["what"] == LABEL].itertuples():
+            found.setdefault(str(row.image), {})[int(str(row.cluster_id))] = str(row.label)
+        return found
+
+    def merge(self, path: str | os.PathLike[str]) -> MergeReport:
+        """Take in the corrections of another project of the same images.
+
+        Images are the same if their files have the same content; clusters, if each is the other's
+        nearest and they lie within half a diameter. Taking in the same project twice adds nothing.
+        What is said here counts; what the others said fills in where nobody here said anything.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be read, or is this project.
+        """
+        from .merging import merge
+
+        if Path(path).absolute() == self.path:
+            raise AtomicityError("this is the project that is open", Path(path))
+        with Project(path, read_only=True) as other, self._writing() as db:
+            return merge(self, db, other)
+
+    def corrections_by_source(self) -> dict[str, dict[str, Any]]:
+        """The log by an address that is an entry's own in whichever project it comes to lie."""
+        with self._reading() as db:
+            own = db.execute("SELECT uuid FROM identity").fetchone()[0]
+            cursor = db.execute(
+                "SELECT correction_id, source, time, annotator, i.name AS image, cluster_id, "
+                "frame, y_nm, x_nm, what, label, label_predicted, c.model_id AS model_id, blind "
+                "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id"
+            )
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return {row["source"] or f"{own}/{row['correction_id']}": row for row in rows}
+
+    def places(self, image: str) -> pd.DataFrame:
+        """Where the clusters of an image lie, without reading anything else."""
+        with self._reading() as db:
+            return pd.read_sql_query(
+                "SELECT cluster_id, frame, y_px, x_px, y_nm, diameter_nm FROM clusters "
+                "WHERE image_id = ?",
+                db,
+                params=(self._names[image],),
+            )
+
+    def predictions(self, image: str, model_id: str) -> pd.DataFrame:
+        """What a model has said of the clusters of an image, also if another is shown now."""
+        with self._reading() as db:
+            found = pd.read_sql_query(
+                "SELECT * FROM predictions WHERE image_id = ? AND model_id = ?",
+                db,
+                params=(self._names[image], model_id),
+            )
+            return with_probabilities(db, found).drop(columns=["image_id", "time"])
+
+    # ---- settings, runs and models
+    def setting(self, key: str, default: Any = None) -> Any:
+        """What was noted under a key."""
+        with self._reading() as db:
+            row = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Note a value that JSON knows; in a project that is only read, nothing happens."""
+        if not self.read_only:
+            with self._writing() as db:
+                db.execute(
+                    "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
+                    (key, json.dumps(plain(value))),
+                )
+
+    def add_run(self, record: Mapping[str, Any]) -> None:
+        """Note a run with its parameters, as it goes into ``run.json``."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO runs (time, record) VALUES (?, ?)",
+                (now(), json.dumps(plain(dict(record)))),
+            )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs, in order."""
+        with self._reading() as db:
+            rows = db.execute("SELECT time, record FROM runs ORDER BY run_id").fetchall()
+        return [{"time": time, **json.loads(record)} for time, record in rows]
+
+    def add_model(self, name: str, content: bytes) -> None:
+        """Keep a model file (safetensors) in the project."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO model_files (name, time, content) VALUES (?, ?, ?)",
+                (name, now(), content),
+            )
+
+    def models(self) -> dict[str, str]:
+        """Names of the models that are kept here, and when they came."""
+        with self._reading() as db:
+            return dict(db.execute("SELECT name, time FROM model_files ORDER BY time"))
+
+    def model_file(self, name: str) -> bytes:
+        """The content of a model file that is kept here.
+
+        Raises
+        ------
+        ReadError
+            If there is none of that name.
+        """
+        with self._reading() as db:
+            row = db.execute("SELECT content FROM model_files WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            raise ReadError(f"there is no model {name!r} in the project", self.path)
+        return row[0]
+
+
+# ---- files
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content.
+
+    Raises
+    ------
+    ReadError
+        If it can't be read.
+    """
+    import hashlib
+
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ReadError(f"could not be read ({error.strerror or error})", path) from error
+
+
+def _stat(path: Path) -> tuple[int, float] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime
+
+
+def _recorded(micrograph: Micrograph) -> str | None:
+    value = micrograph.metadata.get("recorded")
+    return None if value is None else str(value)
+
+
+def _text(name: str) -> str:
+    """File names need not be valid text, tables must be."""
+    return name.encode("utf-8", "backslashreplace").decode()

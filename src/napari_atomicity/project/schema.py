@@ -1,0 +1,151 @@
+"""The tables of a project file, and how older forms become the one of today."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+APPLICATION_ID = 0x41746F6D
+"""``Atom``: by this mark SQLite files of ours are told from others."""
+
+_FIRST = """
+CREATE TABLE images (
+    image_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    relative_path TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    added TEXT NOT NULL,
+    sha256 TEXT,
+    size_bytes INTEGER,
+    modified REAL,
+    frames INTEGER,
+    height INTEGER,
+    width INTEGER,
+    is_stack INTEGER NOT NULL DEFAULT 0,
+    pixel_size_nm REAL,
+    recorded TEXT,
+    metadata TEXT NOT NULL DEFAULT '{}',
+    thumbnail BLOB,
+    error TEXT NOT NULL DEFAULT '',
+    analysed INTEGER NOT NULL DEFAULT 0,
+    model_id TEXT,
+    parameters TEXT NOT NULL DEFAULT '{}',
+    seconds TEXT NOT NULL DEFAULT '{}',
+    scale TEXT,
+    field_of_view_nm REAL,
+    next_id INTEGER NOT NULL DEFAULT 1
+);
+CREATE TABLE clusters (
+    image_id INTEGER NOT NULL REFERENCES images,
+    cluster_id INTEGER NOT NULL,
+    frame INTEGER NOT NULL,
+    y_px REAL NOT NULL,
+    x_px REAL NOT NULL,
+    y_nm REAL,
+    x_nm REAL,
+    diameter_nm REAL,
+    integrated_intensity REAL,
+    eccentricity REAL,
+    touches_border INTEGER NOT NULL,
+    touches_neighbour INTEGER NOT NULL,
+    label_corrected TEXT NOT NULL DEFAULT '',
+    model_id TEXT,
+    outline BLOB NOT NULL,
+    PRIMARY KEY (image_id, cluster_id)
+) WITHOUT ROWID;
+CREATE TABLE predictions (
+    image_id INTEGER NOT NULL REFERENCES images,
+    cluster_id INTEGER NOT NULL,
+    model_id TEXT NOT NULL,
+    label_predicted TEXT NOT NULL,
+    confidence REAL,
+    prediction_set TEXT,
+    ood_score REAL,
+    umap_1 REAL,
+    umap_2 REAL,
+    conditions_differ INTEGER,
+    n_atoms REAL,
+    n_atoms_low REAL,
+    n_atoms_high REAL,
+    label_diameter TEXT,
+    label_mixture TEXT,
+    label_network TEXT,
+    disagreement REAL,
+    probabilities TEXT NOT NULL,
+    time TEXT NOT NULL,
+    PRIMARY KEY (image_id, cluster_id, model_id)
+) WITHOUT ROWID;
+CREATE TABLE pictures (
+    image_id INTEGER NOT NULL,
+    cluster_id INTEGER NOT NULL,
+    channels TEXT NOT NULL,
+    patch_px INTEGER NOT NULL,
+    map_px INTEGER NOT NULL,
+    patches BLOB NOT NULL,
+    class_maps BLOB NOT NULL,
+    embedding BLOB NOT NULL,
+    PRIMARY KEY (image_id, cluster_id)
+);
+CREATE TABLE corrections (
+    correction_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    annotator TEXT NOT NULL,
+    image_id INTEGER NOT NULL REFERENCES images,
+    cluster_id INTEGER NOT NULL,
+    frame INTEGER NOT NULL,
+    y_nm REAL,
+    x_nm REAL,
+    what TEXT NOT NULL,
+    label TEXT NOT NULL,
+    label_predicted TEXT NOT NULL,
+    model_id TEXT NOT NULL
+);
+CREATE TABLE models (model_id TEXT PRIMARY KEY, classes TEXT NOT NULL, card TEXT NOT NULL);
+CREATE TABLE model_files (name TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL);
+CREATE TABLE runs (run_id INTEGER PRIMARY KEY, time TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE INDEX corrections_of_cluster ON corrections (image_id, cluster_id);
+"""
+
+# Several annotators: what was said blind, and what came from another project; excluded regions.
+_SECOND = """
+ALTER TABLE corrections ADD COLUMN blind INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE corrections ADD COLUMN source TEXT;
+ALTER TABLE images ADD COLUMN regions TEXT NOT NULL DEFAULT '[]';
+CREATE UNIQUE INDEX corrections_from_elsewhere ON corrections (source);
+CREATE TABLE identity (uuid TEXT NOT NULL);
+INSERT INTO identity VALUES (lower(hex(randomblob(16))));
+CREATE TRIGGER corrections_stay BEFORE DELETE ON corrections
+    BEGIN SELECT raise(ABORT, 'corrections are never taken out of a project'); END;
+CREATE TRIGGER corrections_are_final BEFORE UPDATE ON corrections
+    BEGIN SELECT raise(ABORT, 'corrections are never changed'); END;
+"""
+
+
+def _script(text: str) -> Callable[[sqlite3.Connection], None]:
+    def run(db: sqlite3.Connection) -> None:
+        # executescript would commit the transaction that this is part of.
+        statement = ""
+        for line in text.strip().splitlines():
+            statement += line + "\n"
+            if sqlite3.complete_statement(statement):
+                db.execute(statement)
+                statement = ""
+
+    return run
+
+
+STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_script(_FIRST), _script(_SECOND))
+"""Step i brings a file of form i to form i + 1; form 0 is an empty file."""
+
+SCHEMA = len(STEPS)
+"""The form of today."""
+
+
+def upgrade(db: sqlite3.Connection, version: int) -> None:
+    """Bring a file to the form of today, within a transaction of the caller."""
+    for step in STEPS[version:]:
+        step(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {SCHEMA}")

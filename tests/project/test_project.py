@@ -1,0 +1,335 @@
+"""The project: what goes in comes out, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from bench import analysed, write_image
+
+from napari_atomicity.edits import mark_excluded
+from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.project import Project
+from napari_atomicity.project.merging import label_that_counts
+from napari_atomicity.project.schema import SCHEMA, STEPS
+from napari_atomicity.session import Session
+
+
+def opened(path) -> tuple[Session, Project]:
+    session, project = Session(), Project(path)
+    session.open_project(project, project.load_all())
+    return session, project
+
+
+@pytest.fixture
+def session(project):
+    session = Session()
+    session.annotator = "Ada"
+    session.open_project(project, project.load_all())
+    return session
+
+
+def test_what_goes_in_comes_out(folder, project):
+    before = analysed(folder / "a.tif")
+    stored = project.load("a.tif")
+    after = stored.analysis
+    pd.testing.assert_frame_equal(after.table, before.table)
+    for a, b in zip(after.outlines, before.outlines, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    for channel, patches in before.patches.items():
+        np.testing.assert_allclose(after.patches[channel], patches, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(
+            after.class_maps[channel], before.class_maps[channel], rtol=2e-3, atol=2e-3
+        )
+    np.testing.assert_allclose(after.embedding, before.embedding, rtol=1e-6)
+    assert after.field_of_view_nm == before.field_of_view_nm
+    assert after.parameters == before.parameters
+    np.testing.assert_array_equal(stored.micrograph.data, before.micrograph.data)
+    assert stored.next_id == 13
+    assert project.load("b.tif").analysis is None
+
+
+def test_images_and_their_states(project, session):
+    a, b, c = project.images()
+    assert (a.state, a.n_clusters, a.n_reviewed) == ("analysed", 12, 0)
+    assert sum(a.counts.values()) == 12
+    assert b.state == c.state == "new"
+    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    project.fail("b.tif", "b.tif: it is damaged.")
+    a, b, _ = project.images()
+    assert a.n_reviewed == 2
+    assert a.counts["Pt55"] >= 2
+    assert (b.state, b.error) == ("failed", "b.tif: it is damaged.")
+
+
+def test_every_edit_is_there_after_reopening(folder, project, session):
+    session.relabel([("a.tif", 3)], "Pt70")
+    session.remove([("a.tif", 5)])
+    analysis = session.analysis("a.tif")
+    added = analysis.table[:1].assign(y_px=50.0, x_px=60.0, label_predicted="", label="")
+    (new,) = session.add_clusters("a.tif", added, [np.ones((5, 2))])
+    moved = analysis.table[7:8].assign(y_px=20.0, x_px=22.0)
+    session.move_clusters("a.tif", moved, [np.zeros((4, 2))])
+    session.set_regions("a.tif", [np.array([[0, 0], [0, 30], [30, 30], [30, 0]])])
+    two = analysis.table[8:10]
+    merged = session.replace_clusters(
+        "a.tif", two["cluster_id"], two[:1], [np.ones((3, 2))], "merge"
+    )
+    now = session.analysis("a.tif")
+    with Project(folder / "morning.atomicity", read_only=True) as again:
+        after = again.load("a.tif").analysis
+    expected = now.table.drop(columns="excluded")
+    got = mark_excluded(after).table
+    assert got["excluded"].tolist() == now.table["excluded"].tolist()
+    pd.testing.assert_frame_equal(got.drop(columns="excluded"), expected)
+    assert set(got["cluster_id"]) == ({*range(1, 13)} - {5, 10, 11}) | {new, *merged}
+    assert len(after.regions) == 1
+
+
+def test_the_log_only_grows_and_says_who_did_what(project, session):
+    session.relabel([("a.tif", 3)], "Pt70")
+    session.undo()
+    session.remove([("a.tif", 4)])
+    session.undo()
+    log = project.corrections()
+    said = list(zip(log["what"], log["cluster_id"], log["label"], strict=True))
+    assert said == [("label", 3, "Pt70"), ("label", 3, ""), ("remove", 4, ""), ("add", 4, "")]
+    assert set(log["annotator"]) == {"Ada"}
+    assert (log["label_predicted"] != "").all()
+    for statement in ("DELETE FROM corrections", "UPDATE corrections SET label = 'x'"):
+        with pytest.raises(sqlite3.IntegrityError), sqlite3.connect(project.path) as db:
+            db.execute(statement)
+
+
+def test_a_correction_is_on_disk_when_the_call_returns(project, session):
+    for i in range(1, 13):
+        session.relabel([("a.tif", i)], "unknown")
+        with sqlite3.connect(project.path) as db:
+            found = db.execute("SELECT count(*) FROM corrections").fetchone()
+        assert found == (i,)
+
+
+def test_a_second_window_only_looks_and_says_so(project, session):
+    with Project(project.path) as second:
+        assert second.read_only
+        assert "process" in second.holder
+        other = Session()
+        other.open_project(second, second.load_all())
+        with pytest.raises(AtomicityError, match="open in another window"):
+            other.relabel([("a.tif", 1)], "Pt19")
+        with pytest.raises(AtomicityError, match="can only be read"):
+            second.fail("a.tif", "no")
+        session.relabel([("a.tif", 1)], "Pt19")  # the first one goes on
+    assert not project.read_only
+    project.close()
+    with Project(project.path) as third:
+        assert not third.read_only
+
+
+def test_moved_files_are_found_by_their_content(folder, project, tmp_path):
+    project.describe(analysed(folder / "b.tif").micrograph)
+    elsewhere = tmp_path / "archive" / "deep"
+    elsewhere.mkdir(parents=True)
+    (folder / "b.tif").rename(elsewhere / "renamed.tif")
+    assert [i.name for i in project.missing()] == ["b.tif"]
+    assert project.find_moved(tmp_path / "archive") == ["b.tif"]
+    assert project.missing() == []
+    np.testing.assert_array_equal(
+        project.load("b.tif").micrograph.data, analysed(elsewhere / "renamed.tif").micrograph.data
+    )
+
+
+def test_a_project_that_moved_with_its_images_finds_them(folder, project, tmp_path):
+    project.close()
+    folder.rename(tmp_path / "evening")
+    with Project(tmp_path / "evening" / "morning.atomicity") as moved:
+        assert moved.missing() == []
+        assert moved.load("a.tif").micrograph.data.shape == (120, 160)
+
+
+def test_another_image_in_the_place_of_an_analysed_one_is_refused(folder, project):
+    write_image(folder / "a.tif", seed=9)
+    with pytest.raises(ReadError, match="changed"):
+        _ = project.load("a.tif").micrograph.data
+    with pytest.raises(AtomicityError, match="another image"):
+        project.relocate("a.tif", folder / "c.tif")
+
+
+def test_an_older_form_is_brought_up_to_date_after_a_backup(folder, tmp_path):
+    path = tmp_path / "old.atomicity"
+    with sqlite3.connect(path) as db:
+        STEPS[0](db)
+        db.execute("PRAGMA application_id = 0x41746F6D")
+        db.execute("PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO images (name, path, relative_path, position, added) VALUES "
+            "('a.tif', ?, 'morning/a.tif', 1, '2026-01-01')",
+            (str(folder / "a.tif"),),
+        )
+        db.execute(
+            "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, what, label, "
+            "label_predicted, model_id) VALUES ('2026-01-01', 'Ada', 1, 7, 0, 'label', 'Pt55', "
+            "'Pt41', 'm')"
+        )
+    before = path.read_bytes()
+    with Project(path) as project:
+        assert project.backup == tmp_path / "old.v1-backup.atomicity"
+        assert project.names == ["a.tif"]
+        (row,) = project.corrections().to_dict("records")
+        assert (row["label"], row["blind"], row["merged"]) == ("Pt55", False, False)
+    with sqlite3.connect(tmp_path / "old.v1-backup.atomicity") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT label FROM corrections").fetchall() == [("Pt55",)]
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    assert before[:16] == b"SQLite format 3\x00"
+
+
+def test_a_newer_form_is_refused_and_untouched(project):
+    path = project.path
+    project.close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    before = path.read_bytes()
+    with pytest.raises(ReadError, match="newer version"):
+        Project(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a project at all", b"SQLite format 3\x00rubbish"])
+def test_other_files_are_refused_or_begun(tmp_path, content):
+    path = tmp_path / "x.atomicity"
+    path.write_bytes(content)
+    if not content:  # as `touch` makes it: an empty project
+        with Project(path) as project:
+            assert project.names == []
+        return
+    with pytest.raises(ReadError):
+        Project(path)
+    assert path.read_bytes() == content
+
+
+def test_another_database_is_no_project(tmp_path):
+    path = tmp_path / "x.atomicity"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t (a)")
+    with pytest.raises(ReadError, match="no project"):
+        Project(path)
+
+
+def test_two_annotators_are_merged(folder, project, session, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    bob.relabel([("a.tif", 2)], "Pt30")
+    bob.relabel([("a.tif", 3)], "Pt41")
+    other.close()
+    report = session.merge(theirs)
+    assert (report.n_images, report.n_new, report.annotators) == (1, 2, ("Bob",))
+    (row,) = report.disagreements.to_dict("records")
+    assert (row["cluster_id"], row["mine"], row["theirs"]) == (2, "Pt19", "Pt30")
+    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    assert labels[[1, 2, 3]].tolist() == ["Pt19", "Pt19", "Pt41"]
+    assert project.labels()["a.tif"] == {1: "Pt19", 2: "Pt19", 3: "Pt41"}
+    assert session.merge(theirs).n_new == 0
+    log = project.corrections()
+    assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
+
+
+def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
+    folder, project, session, tmp_path
+):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    again = analysed(folder / "a.tif")
+    shuffled = again.table.assign(cluster_id=np.roll(again.table["cluster_id"], 5))
+    other.keep("a.tif", bob.analysis("a.tif"), replace(again, table=shuffled), None, "Bob", False)
+    bob.open_project(other, other.load_all())
+    bob.relabel([("a.tif", 6)], "Pt41")  # where our cluster 11 or so lies
+    lone = again.table[:1].assign(y_px=1.0, x_px=1.0, y_nm=0.1, x_nm=0.1, diameter_nm=0.2)
+    (new,) = bob.add_clusters("a.tif", lone, [np.ones((3, 2))])
+    bob.relabel([("a.tif", new)], "Pt70")
+    other.close()
+    place = shuffled.set_index("cluster_id").loc[6, ["y_px", "x_px"]]
+    report = session.merge(theirs)
+    mine = session.table("a.tif")
+    found = mine[(mine["y_px"] == place["y_px"]) & (mine["x_px"] == place["x_px"])]
+    assert found["label_corrected"].tolist() == ["Pt41"]
+    assert report.unmatched["label"].tolist() == ["Pt70"]
+
+
+def test_blind_labels_are_kept_apart(project, session):
+    session.relabel([("a.tif", 1)], "Pt19")
+    session.annotator = "Bob"
+    session.set_blind(True)
+    table = session.table("a.tif")
+    assert set(table["label_predicted"]) == set(table["label_corrected"]) == {""}
+    assert table["confidence"].isna().all()
+    assert session.analysis("a.tif").class_maps == {}
+    assert session.analysis("a.tif").patches
+    assert session.classes() == ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
+    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    with pytest.raises(AtomicityError, match="blind"):
+        session.set_regions("a.tif", [np.zeros((3, 2))])
+    session.set_blind(False)
+    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    assert labels[[1, 2]].tolist() == ["Pt19", ""]
+    session.set_blind(True)
+    again = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    assert again[[1, 2, 3]].tolist() == ["Pt55", "Pt55", ""]
+    log = project.corrections()
+    assert log.groupby("annotator")["blind"].all().to_dict() == {"Ada": False, "Bob": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [
+        ([], ""),
+        ([("Pt19", False, False), ("Pt30", False, False)], "Pt30"),
+        ([("Pt19", False, False), ("Pt30", True, False)], "Pt19"),
+        ([("Pt19", False, False), ("Pt30", False, True)], "Pt19"),
+        ([("Pt30", False, True)], "Pt30"),
+        ([("Pt19", False, False), ("", False, False), ("Pt30", False, True)], ""),
+    ],
+)
+def test_which_label_counts(said, label):
+    assert label_that_counts(said) == label
+
+
+def test_settings_runs_and_models(project):
+    project.set_setting("view", {"zoom": 2.0, "centre": [1, 2]})
+    project.add_run({"command": "adapt", "seconds": 1.0})
+    project.add_model("mine", b"weights")
+    assert project.setting("view") == {"zoom": 2.0, "centre": [1, 2]}
+    assert project.setting("other", 7) == 7
+    assert project.runs()[0]["command"] == "adapt"
+    assert list(project.models()) == ["mine"]
+    assert project.model_file("mine") == b"weights"
+    with pytest.raises(ReadError, match="no model"):
+        project.model_file("yours")
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(project, session, monkeypatch):
+    said = []
+    session.saved_changed.connect(said.append)
+    whole = Project.keep
+
+    def full(*args, **kwargs):
+        raise AtomicityError("the project can't be read or written now (disk is full)")
+
+    monkeypatch.setattr(Project, "keep", full)
+    session.relabel([("a.tif", 1)], "Pt55")
+    session.relabel([("a.tif", 2)], "Pt70")
+    assert "disk is full" in session.unsaved
+    assert session.table("a.tif")["label_corrected"].tolist()[:2] == ["Pt55", "Pt70"]
+    assert project.labels()["a.tif"] == {}
+    monkeypatch.setattr(Project, "keep", whole)
+    assert session.save_again()
+    assert project.labels()["a.tif"] == {1: "Pt55", 2: "Pt70"}
+    assert (said[-1], session.unsaved) == ("", "")
+    assert project.corrections()["label"].tolist() == ["Pt55", "Pt70"]
