@@ -1,0 +1,66 @@
+"""The embedding's map as a figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from .plot_base import Look, Plot, draw_points, dress, legend, row_numbers, say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def map_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
+    """The place of each cluster in the map.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``image, cluster_id, label, confidence, umap_1, umap_2`` (the map has no unit): a
+        row per placed cluster, with the index of the table.
+    """
+    placed = np.isfinite(table[["umap_1", "umap_2"]].to_numpy(float)).all(axis=1)
+    return table.loc[placed, ["image", "cluster_id", "label", "confidence", "umap_1", "umap_2"]]
+
+
+def _map_places(data: pd.DataFrame) -> np.ndarray:
+    x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
+    return np.stack([x, x, y, y], axis=1)
+
+
+def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """A point per cluster; a column ``colour`` (#rrggbb), where there is one, wins over labels."""
+    look = look or Look()
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "No cluster has a place in the map")
+        return
+    face = data["colour"].to_numpy(object) if "colour" in data.columns else None
+    x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
+    draw_points(axes, look, x, y, data["label"], face)
+    axes.set(xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal")
+    axes.set_adjustable("datalim")
+    dress(axes, look)
+    legend(
+        axes, look, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, borderaxespad=0.2,
+        columnspacing=1.0, handlelength=1.2,
+    )  # fmt: skip
+
+
+def _map_row(row: Any) -> str:
+    return f"{row['label'] or 'no label'}\n{row['image']}, cluster {row['cluster_id']}"
+
+
+EMBEDDING = Plot(
+    "Map of the embedding",
+    "UMAP of what the network feels to be alike, by label.",
+    map_data,
+    draw_map,
+    row_numbers,
+    _map_places,
+    _map_row,
+    nothing="No cluster has a place in the map yet: classify, then place them in Embedding.",
+)
