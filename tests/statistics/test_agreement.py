@@ -169,7 +169,8 @@ def test_the_last_word_counts():
             ("Ada", 4, "", "remove"),
             ("Ada", 4, "", "restore"),
             ("Bo", 4, "", "remove"),
-            ("Bo", 4, "", "restore"),
+            ("Bo", 4, "", "add"),
+            ("Bo", 4, "", "move"),
         )
     )
     said = {(r.item, r.annotator): r.label for r in found.itertuples()}

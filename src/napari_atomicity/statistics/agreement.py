@@ -108,8 +108,8 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     corrections
-        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label", "remove" or
-        "restore".
+        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label", "remove", or
+        "restore" or "add" for what is a cluster again. Anything else is passed over.
 
     Returns
     -------
@@ -118,9 +118,10 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
         cluster out says `NOT_A_CLUSTER`; who took all back says nothing and has no row.
     """
     who = ["annotator", "image", "cluster_id"]
-    is_label = corrections["what"] == "label"
-    said = corrections[is_label].drop_duplicates(who, keep="last").set_index(who)["label"]
-    taken = corrections[~is_label].drop_duplicates(who, keep="last").set_index(who)["what"]
+    what = corrections["what"]
+    said = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
+    came_or_went = corrections[what.isin(["remove", "restore", "add"])]
+    taken = came_or_went.drop_duplicates(who, keep="last").set_index(who)["what"]
     out = pd.Series(NOT_A_CLUSTER, taken.index[taken == "remove"], dtype=object)
     out = out.combine_first(said.astype(object))
     out = out[out != ""]
