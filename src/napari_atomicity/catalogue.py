@@ -69,11 +69,12 @@ class Catalogue:
         }
         wanted = _in_order([self._parts[n] for n in names])
         self._joined = {
-            column: np.concatenate(
-                [self._parts[n].get(column, _missing(column, self._lengths[n])) for n in names]
-            )
-            for column in wanted
+            column: np.concatenate([self._part(n, column) for n in names]) for column in wanted
         }
+
+    def _part(self, image: str, column: str) -> np.ndarray:
+        found = self._parts[image].get(column)
+        return _missing(column, self._lengths[image]) if found is None else found
 
 
 def _in_order(parts: list[Columns]) -> list[str]:

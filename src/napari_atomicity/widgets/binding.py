@@ -8,24 +8,26 @@ listened to (`layers`); everything that a person does to a layer becomes an edit
 from __future__ import annotations
 
 import weakref
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Points, Vectors
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ..analysis import Analysis
+from ..errors import AtomicityError
 from ..micrograph import Micrograph
-from ..session import Key, Session
+from ..session import Key, Session, Step
 from . import calibration, compat, marks, picking, tasks
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
 from .layers import ROLE, ImageLayers, Quiet, stroke_px
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
+from .stage import Stage
 
 # Not at every step of a movement of the camera.
 _TEXT_DELAY_MS = 40
@@ -93,6 +95,8 @@ class Binding:
         self.session.current_changed.connect(self._on_current)
         self.session.explained_class_changed.connect(self._on_explained_class)
         self.session.focus_requested.connect(self._on_focus)
+        self.session.project_changed.connect(self._on_project)
+        self.stage = Stage(self)
         self.label_mode = LabelMode(self)
 
     @property
@@ -125,23 +129,39 @@ class Binding:
         name = self.image_of(layer)
         if name is None:
             name = self._free_name(layer.name)
-            self._images[name] = ImageLayers(
-                name, layer, self.viewer, self._quiet, self._on_points_made
-            )
-            layer.events.scale.connect(self._on_placement)
-            layer.events.units.connect(self._on_placement)
-            layer.events.translate.connect(self._on_placement)
+            self.attach(name, layer)
         micrograph = micrograph_of(layer, name)
         if not same(micrograph, self._known(name)):
             self.session.add_image(micrograph)
         self.session.current = name
         return name
 
+    def attach(self, name: str, layer: Image) -> ImageLayers:
+        """Let a layer be the micrograph of that name."""
+        known = ImageLayers(name, layer, self.viewer, self._quiet, self._on_points_made)
+        self._images[name] = known
+        layer.events.scale.connect(self._on_placement)
+        layer.events.units.connect(self._on_placement)
+        layer.events.translate.connect(self._on_placement)
+        return known
+
+    def hand_on(self, before: str, name: str) -> ImageLayers:
+        """The layers of one image are those of another from now on."""
+        known = self._images.pop(before)
+        self._drawn.pop(before, None)
+        self._images[name] = known
+        return known
+
+    def show_all_of(self, name: str) -> None:
+        """Draw what is known of an image that has just got its layers."""
+        self._on_analysis(name)
+        self.layers_changed.emit()
+
     def _known(self, name: str) -> Micrograph | None:
         return self.session.micrograph(name) if name in self.session.images else None
 
     def _free_name(self, name: str) -> str:
-        taken, free, i = set(self._images), name, 1
+        taken, free, i = {*self._images, *self.session.images}, name, 1
         while free in taken:
             free, i = f"{name} [{i}]", i + 1
         return free
@@ -209,10 +229,18 @@ class Binding:
             tasks.cancel_about(self.session, image)
             known = self._images.pop(image)
             self._drawn.pop(image, None)
-            self._by_hand.forget(image)
-            self.session.remove_image(image)
+            self.stage.left(image)
+            if self._is_kept(image):  # it is put away, and not out of the project
+                self.session.current = None
+            else:
+                self._by_hand.forget(image)
+                self.session.remove_image(image)
             known.remove()
         self.layers_changed.emit()
+
+    def _is_kept(self, image: str) -> bool:
+        project = self.session.project
+        return project is not None and project.has(image)
 
     def _on_active(self, event: Any) -> None:
         if self._quiet:
@@ -234,11 +262,11 @@ class Binding:
     def _on_placement(self, event: Any) -> None:
         """An image was moved or calibrated: what lies on it goes with it."""
         image = self.image_of(event.source)
-        if image is None:
+        if image is None or self._quiet:
             return
         before, size = self._known(image), calibration.pixel_size_nm(event.source)
-        if before is not None and size != before.pixel_size_nm:
-            self.session.add_image(replace(before, pixel_size_nm=size))
+        if before is not None and size is not None and size != before.pixel_size_nm:
+            self.session.add_image(before.with_pixel_size(size))
             if self.session.analysis(image) is not None:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "
@@ -379,13 +407,24 @@ class Binding:
         """Take back what was done last; that may be a point that is still being measured."""
         if self._by_hand.take_back():
             return
-        edit = self.session.undo()
-        self.viewer.status = f"Undone: {edit.description}" if edit else "There is nothing to undo"
+        step = self._guarded(self.session.undo)
+        self.viewer.status = f"Undone: {step.description}" if step else "There is nothing to undo"
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        edit = self.session.redo()
-        self.viewer.status = f"Done again: {edit.description}" if edit else "Nothing to redo"
+        step = self._guarded(self.session.redo)
+        self.viewer.status = f"Done again: {step.description}" if step else "Nothing to redo"
+
+    def _guarded(self, replay: Callable[[], Step | None]) -> Step | None:
+        """Replay a step, and go to the image that it is about: it should be seen."""
+        try:
+            step = replay()
+        except AtomicityError as error:
+            show_error(str(error))
+            return None
+        if step is not None and self.session.current not in step.images:
+            self.session.current = next(iter(step.images), self.session.current)
+        return step
 
     # ---- selection
     def _on_points_selected(self, *_: Any) -> None:
@@ -419,6 +458,9 @@ class Binding:
         """Another image is looked at: its points get the keys, and none lies over it."""
         if image is None or self.viewer is None:
             return
+        if image not in self._images:
+            self.stage.show(image)
+            return
         self._bring_forward(image)
         active = self.viewer.layers.selection.active
         layer = self.points_layer(image)
@@ -439,12 +481,35 @@ class Binding:
                 if name != image and other.overlaps(known):
                     other.step_aside()
 
+    def _on_project(self) -> None:
+        """Another project, or none: what lies on the stage is of the old one."""
+        if self.viewer is None:
+            return
+        for image in [n for n in self._images if n not in self.session.images]:
+            known, source = self._images[image], self._images[image].source
+            if image == self.stage.shown and source in self.viewer.layers:
+                self.viewer.layers.remove(source)
+            else:  # somebody opened it, and it stays as it was opened
+                del self._images[image]
+                known.remove()
+        for image in list(self._images):
+            self._on_analysis(image)
+
     def _on_focus(self, key: Key) -> None:
+        image, _ = key
+        if image in self.session.images:
+            self.session.current = image
+            if self.source_layer(image) is None:  # its pixels are being read
+                self.stage.then_focus(key)
+            else:
+                self.bring_into_view(key)
+
+    def bring_into_view(self, key: Key) -> None:
+        """Put a cluster of an image that has layers into the middle of the view."""
         image, cluster_id = key
         source, table = self.source_layer(image), self.session.table(image)
         row = table[table["cluster_id"] == cluster_id]
         if source is not None and len(row):
-            self.session.current = image
             picking.bring_into_view(self.viewer, source, row.iloc[0])
 
     # ---- appearance

@@ -68,3 +68,16 @@ def placement(layer: Any) -> dict[str, Any]:
         "units": tuple(str(u) for u in layer.units),
         "axis_labels": tuple(layer.axis_labels),
     }
+
+
+def place(layer: Any, options: dict[str, Any]) -> None:
+    """Give an Image layer the scale and units of another micrograph, at the origin."""
+    wanted = {
+        "units": options.get("units", ("pixel",) * layer.ndim),
+        "scale": np.asarray(options.get("scale", (1.0,) * layer.ndim), float),
+        "translate": np.zeros(layer.ndim),
+    }
+    now = placement(layer)
+    for name, value in wanted.items():
+        if not np.array_equal(now[name], value):
+            setattr(layer, name, value)

@@ -87,7 +87,7 @@ def outline_strokes(
     stop: Stop | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `marks.outline_vectors`, of the dimension of the micrograph."""
-    return marks.outline_vectors(analysis, hidden, analysis.micrograph.data.ndim)
+    return marks.outline_vectors(analysis, hidden, len(analysis.micrograph.shape))
 
 
 def _classifier(analysis: Analysis, engine: Engine | None) -> Classifier:

@@ -165,12 +165,61 @@ class ImageLayers:
             if layer is not None:
                 layer.visible = True
 
+    def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
+        """Give all layers to another image, whose data have as many axes: new ones take longer.
+
+        Parameters
+        ----------
+        image
+            Its name.
+        data, options
+            Pixels and what else napari is told of an Image layer (`reader.layer_data`).
+        """
+        source = self.source
+        with self._quiet():
+            self.clear()
+            self.image = image
+            source.data = data
+            source.name = options["name"]
+            source.metadata = {**options["metadata"]}
+            calibration.place(source, options)
+            source.contrast_limits_range = _range_around(options["contrast_limits"])
+            source.contrast_limits = options["contrast_limits"]
+            for layer in self.derived():
+                role = {**layer.metadata[ROLE], "image": image}
+                layer.metadata = {**layer.metadata, ROLE: role}
+                layer.name = f"{image} {role['kind']}"
+            self.follow_source()
+
+    def clear(self) -> None:
+        """Empty what was made from an analysis; the layers stay, for the next image."""
+        with self._quiet():
+            for layer in self.derived():
+                kind = layer.metadata[ROLE]["kind"]
+                if kind == "texts":
+                    layer.text = {"string": {"constant": ""}}
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind == "clusters":
+                    layer.selected_data = set()
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind == "outlines":
+                    layer.data = np.zeros((0, 2, layer.ndim))
+                elif kind == "regions":
+                    layer.selected_data = set()
+                    layer.data = []
+                else:  # class maps: the next ones come from a worker, a moment later
+                    layer.data = np.zeros((2,) * layer.ndim, np.float32)
+            self._texts, self._stroke_rows = (), np.zeros(0, int)
+
     def follow_source(self) -> None:
         """The micrograph was moved or calibrated: what lies on it goes with it."""
         place = calibration.placement(self.source)
         for layer in self.derived():
+            # napari computes the extent of all layers anew at each assignment.
+            now = calibration.placement(layer)
             for name, value in place.items():
-                setattr(layer, name, value)
+                if not np.array_equal(now[name], value):
+                    setattr(layer, name, value)
 
     def _options(self, kind: str, position: int) -> dict[str, Any]:
         role = {"image": self.image, "kind": kind, "position": position}
@@ -224,7 +273,7 @@ class ImageLayers:
 
     def _new_points(self, analysis: Analysis) -> Points:
         layer = Points(
-            np.zeros((0, analysis.micrograph.data.ndim)),
+            np.zeros((0, len(analysis.micrograph.shape))),
             face_color="transparent",
             border_color="white",
             border_width=_BORDER_NM / analysis.micrograph.calibrated(),
@@ -404,6 +453,12 @@ class ImageLayers:
 def stroke_px(analysis: Analysis) -> float:
     """Width of the outlines in pixels."""
     return _STROKE_NM / analysis.micrograph.calibrated()
+
+
+def _range_around(limits: tuple[float, float]) -> tuple[float, float]:
+    """Of the sliders: room on both sides of what is shown first."""
+    low, high = limits
+    return low - (high - low), high + 2 * (high - low)
 
 
 def _equal(shown: Any, wanted: np.ndarray) -> bool:

@@ -191,8 +191,8 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
     ndarray
         float32 in 0 to 1, of the shape of the micrograph's data.
     """
-    data = analysis.micrograph.data
-    out = np.zeros(data.shape if data.ndim == 3 else data[None].shape, np.float32)
+    shape = analysis.micrograph.shape
+    out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
     columns = analysis.table[["frame", "y_px", "x_px"]].to_numpy(float)
     for (frame, y, x), cam in zip(columns, maps, strict=True):
@@ -209,7 +209,7 @@ def class_map_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
         part = _linear(v, cam.shape[0]) @ (cam / cam.max()) @ _linear(u, cam.shape[1]).T
         target = out[int(frame), rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         np.maximum(target, part, out=target)
-    return out.reshape(data.shape)
+    return out.reshape(shape)
 
 
 def _linear(at: np.ndarray, length: int) -> np.ndarray:

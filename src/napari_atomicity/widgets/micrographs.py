@@ -69,8 +69,8 @@ def same(a: Micrograph, b: Micrograph | None) -> bool:
     return (
         b is not None
         and a.pixel_size_nm == b.pixel_size_nm
-        and a.data.shape == b.data.shape
-        and np.array_equal(a.data, b.data, equal_nan=True)
+        and a.shape == b.shape
+        and (a.data is b.data or np.array_equal(a.data, b.data, equal_nan=True))
     )
 
 

@@ -37,14 +37,17 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
     return [layer_data(load(p, name=name)) for p, name in zip(paths, names, strict=True)]
 
 
-def layer_data(micrograph: Micrograph) -> LayerData:
-    """A micrograph as napari wants an Image layer: scale in nm where the pixel size is known."""
-    stack = micrograph.data.ndim == 3
+def layer_data(micrograph: Micrograph, limits: tuple[float, float] | None = None) -> LayerData:
+    """A micrograph as napari wants an Image layer: scale in nm where the pixel size is known.
+
+    ``limits`` are its `display_limits`, if they are known already.
+    """
+    stack = micrograph.is_stack
     size = micrograph.pixel_size_nm
     options: dict[str, Any] = {
         "name": micrograph.name,
         "axis_labels": ("frame", "y", "x") if stack else ("y", "x"),
-        "contrast_limits": _display_limits(micrograph.data),
+        "contrast_limits": limits or display_limits(micrograph.data),
         "metadata": {
             METADATA_KEY: {
                 "path": None if micrograph.path is None else str(micrograph.path),
@@ -60,7 +63,7 @@ def layer_data(micrograph: Micrograph) -> LayerData:
     return micrograph.data, options, "image"
 
 
-def _display_limits(data: np.ndarray) -> tuple[float, float]:
+def display_limits(data: np.ndarray) -> tuple[float, float]:
     """Grey values between which an image is shown: a few bright atoms must not darken the rest."""
     sample = data.reshape(-1)[:: max(1, data.size // 1_000_000)]
     low, high = np.percentile(sample[np.isfinite(sample)], (0.5, 99.9))

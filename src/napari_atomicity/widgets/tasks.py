@@ -208,6 +208,11 @@ def in_words(error: BaseException | None) -> str:
     )
 
 
+def failed(words: str) -> Status:
+    """The status of what went wrong outside of a task."""
+    return Status(State.FAILED, words)
+
+
 def start(
     session: Session,
     function: Callable[..., Any],
