@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,6 +37,8 @@ class Reviewing:
         Clusters of the queue of which somebody has said before that they are none.
     annotator
         To whom the answers belong; None: to who works at this session.
+    remarks
+        What there is to say of some of the clusters while they are shown.
     """
 
     moved = Signal()
@@ -47,8 +49,10 @@ class Reviewing:
         queue: Queue,
         removed: Iterable[Key] = (),
         annotator: str | None = None,
+        remarks: Mapping[Key, str] | None = None,
     ) -> None:
         self.session = session
+        self.remarks = dict(remarks or {})
         self.queue = queue
         self.annotator = annotator
         n = len(queue)

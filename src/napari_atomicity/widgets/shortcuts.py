@@ -28,19 +28,80 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
     Shortcut(("N",), "go to the next cluster that is least certain", "next"),
+    Shortcut(("F1",), "show all shortcuts", "help"),
 )
 """Hold for the points layers of all images while label mode is on."""
 
+REVIEW: tuple[Shortcut, ...] = (
+    *(Shortcut((str(n),), f"it is of class {n}", "label", n) for n in range(1, 10)),
+    Shortcut(("0",), "it is unknown", "label", 0),
+    Shortcut(("A",), "it is an aggregate", "aggregate"),
+    Shortcut(("X", "Delete", "Backspace"), "it is not a cluster: delete it", "remove"),
+    Shortcut(("Enter", "Space"), "the machine is right", "agree"),
+    Shortcut(("N", "Right"), "to the next without an answer, without one for this", "next"),
+    Shortcut(("P", "Left"), "back to the one before", "back"),
+    Shortcut(("U",), "take its label back", "unlabel"),
+    Shortcut(("Control-Z",), "undo, and show the cluster concerned", "undo"),
+    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
+    Shortcut(("Escape",), "end the review", "end"),
+    Shortcut(("F1",), "show all shortcuts", "help"),
+)
+"""Hold for the whole canvas during a review, but for layers in which a person draws."""
+
+GALLERY: tuple[Shortcut, ...] = (
+    *(
+        Shortcut((str(n),), f"the selected tiles are of class {n}", "label", n)
+        for n in range(1, 10)
+    ),
+    Shortcut(("0",), "the selected tiles are unknown", "label", 0),
+    Shortcut(("A",), "the selected tiles are aggregates", "aggregate"),
+    Shortcut(("U",), "take the labels that a person gave back", "unlabel"),
+    Shortcut(("X", "Delete"), "the selected tiles are not clusters: delete them", "delete"),
+    Shortcut(("Control-Z",), "undo", "undo"),
+    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
+    Shortcut(("Control-A",), "select all tiles that are shown", "select all"),
+    Shortcut(("Return",), "go to the cluster in the image", "focus"),
+)
+"""Hold while the gallery has the focus."""
+
+
+def places() -> dict[str, tuple[Shortcut, ...]]:
+    """All shortcuts, by where and when they hold; a new tuple in this file is a new place."""
+    found = {
+        name: value
+        for name, value in globals().items()
+        if isinstance(value, tuple) and value and all(isinstance(s, Shortcut) for s in value)
+    }
+    return {name.replace("_", " ").capitalize(): value for name, value in found.items()}
+
+
+def key_in_words(key: str) -> str:
+    """``Ctrl+Shift+Z`` for napari's ``Control-Shift-Z``."""
+    named = {"Control": "Ctrl", "Escape": "Esc", "Return": "Enter", "Left": "←", "Right": "→"}
+    return "+".join(named.get(part, part) for part in key.split("-"))
+
+
+def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
+    """Keys and what they do, in words; the nine number keys are one row."""
+    out: list[tuple[str, str]] = []
+    for shortcut in shortcuts:
+        if shortcut.action == "label" and shortcut.argument:
+            if shortcut.argument == 1:
+                out.append(("1 … 9", shortcut.what.removesuffix("class 1") + "this class"))
+            continue
+        out.append((" or ".join(map(key_in_words, shortcut.keys)), shortcut.what))
+    return out
+
 
 def as_help() -> str:
-    """The shortcuts as an HTML table for a tooltip or a help window."""
-    rows = [
-        ("1 … 9", "the selected clusters are of this class"),
-        *(
-            (" or ".join(s.keys), s.what)
-            for s in LABEL_MODE
-            if not (s.action == "label" and s.argument)
-        ),
-    ]
-    cells = "".join(f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>" for k, what in rows)
+    """The shortcuts of label mode as an HTML table for a tooltip."""
+    return as_table(LABEL_MODE)
+
+
+def as_table(shortcuts: tuple[Shortcut, ...]) -> str:
+    """Shortcuts as an HTML table."""
+    cells = "".join(
+        f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>"
+        for key, what in rows(shortcuts)
+    )
     return f"<table>{cells}</table>"
