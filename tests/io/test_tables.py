@@ -1,5 +1,6 @@
-"""Tables out and back in: every value as it was, every file whole."""
+"""Tables out and back in: every value as it was, every file whole, no cell a formula."""
 
+import csv
 import json
 import os
 import stat
@@ -13,8 +14,11 @@ from openpyxl import load_workbook
 
 from napari_atomicity.errors import AtomicityError, ReadError, TableError
 from napari_atomicity.io.files import replacing, to_json, write_json
+from napari_atomicity.io.pasting import latex_table
 from napari_atomicity.io.tables import (
+    as_it_was,
     concatenate,
+    harmless,
     read_clusters,
     read_table,
     write_clusters,
@@ -53,8 +57,6 @@ def test_a_cluster_table_comes_back_as_it_was(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
 def test_what_an_estimator_says_stays_text(tmp_path, suffix):
     table = cluster_table().assign(label_network=["Pt19", "", "NA", "41", "Pt41"])
-    if suffix == "xlsx":  # which knows no text that stands for nothing but the empty one
-        table.loc[2, "label_network"] = ""
     path = write_clusters(table, tmp_path / f"clusters.{suffix}")
     assert list(read_clusters(path)["label_network"]) == list(table["label_network"])
 
@@ -89,12 +91,72 @@ def test_odd_names_of_images_survive(tmp_path_factory, name):
         assert list(read_clusters(path)["image"]) == [name, name]
 
 
-def test_a_name_is_never_a_formula_in_a_spreadsheet(tmp_path):
-    table = cluster_table(2)
-    table["image"] = ["=HYPERLINK(1)", "bell\x07.tif"]
+FORMULAS = ["=HYPERLINK(1)", "+1", "-1+1|cmd", "@SUM(1)", "\tx", "\rx", "\nx", "＝1", "'=1", "''-1"]
+anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+begins = st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "'", "''=", "'+", "＠"])
+
+
+@given(start=begins, rest=anything)
+def test_harmless_text_is_no_formula_and_comes_back(start, rest):
+    text = start + rest
+    marked = harmless(text)
+    assert as_it_was(marked) == text
+    assert marked[:1] not in tuple("=+-@\t\r\n＝＋－＠")
+    assert marked in (text, f"'{text}")
+
+
+@pytest.mark.parametrize("text", ["Pt19", "'quoted'", "5-6", " =1", "", "a=b"])
+def test_other_text_stays_as_it_is(text):
+    assert harmless(text) == text == as_it_was(text)
+
+
+@pytest.mark.parametrize("value", [-1.5, -3, float("-inf"), None, True])
+def test_what_is_no_text_stays_as_it_is(value):
+    assert harmless(value) is value and as_it_was(value) is value
+
+
+@settings(deadline=None, max_examples=60)
+@given(start=begins, rest=anything)
+def test_any_name_comes_back_from_any_table(tmp_path_factory, start, rest):
+    folder, name = tmp_path_factory.getbasetemp(), start + rest
+    table = cluster_table(2, image=name).assign(notes=name, label_network=name)
+    for suffix in ("csv", "parquet"):
+        read = read_clusters(write_clusters(table, folder / f"any.{suffix}"))
+        assert list(read["image"]) == list(read["label_network"]) == [name, name]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_cell_is_a_formula_in_a_spreadsheet(tmp_path, suffix, name):
+    table = cluster_table(2, image=name).assign(notes=name, y_nm=[-1.5, -2.0])
+    table.loc[0, ["label", "label_corrected"]] = name
+    path = write_clusters(table, tmp_path / f"c.{suffix}")
+    if suffix == "csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    else:
+        cells = list(load_workbook(path).active.iter_rows())
+        assert "f" not in {c.data_type for row in cells for c in row}
+        header, *rows = [[c.value for c in row] for row in cells]
+    assert header == [*columns(CLASSES), "notes"]
+    for column in ("image", "label", "notes"):
+        assert rows[0][header.index(column)] == f"'{name}"
+    assert [float(row[header.index("y_nm")]) for row in rows] == [-1.5, -2.0]
+    read = read_clusters(path)
+    assert list(read["image"]) == list(read["notes"]) == [name, name]
+    assert read.loc[0, "label_corrected"] == name and list(read["y_nm"]) == [-1.5, -2.0]
+
+
+def test_a_column_that_somebody_adds_is_no_formula_either(tmp_path):
+    path = write_clusters(cluster_table(1).assign(**{"=1+1": 3}), tmp_path / "c.csv")
+    assert ",'=1+1" in path.read_text().partition("\n")[0]
+    assert read_clusters(path).columns[-1] == "=1+1"
+
+
+def test_a_workbook_holds_no_control_characters(tmp_path):
+    table = cluster_table(1, image="bell\x07.tif")
     sheet = load_workbook(write_clusters(table, tmp_path / "c.xlsx")).active
-    assert sheet["A2"].value == "=HYPERLINK(1)" and sheet["A2"].data_type == "s"
-    assert sheet["A3"].value == "bell\ufffd.tif"
+    assert sheet["A2"].value == "bell\ufffd.tif"
 
 
 def test_tables_of_different_models_join():
@@ -112,6 +174,7 @@ def test_ratios_come_back(tmp_path):
         read = read_table(write_ratios(ratios, tmp_path / f"ratios.{suffix}"))
         pd.testing.assert_frame_equal(read, ratios, check_dtype=False, check_exact=True)
     assert len(read_table(write_ratios(ratios, tmp_path / "ratios.xlsx"))) == len(ratios)
+    assert write_ratios(ratios, tmp_path / "ratios.tex").read_text() == latex_table(ratios)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

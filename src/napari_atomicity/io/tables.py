@@ -1,9 +1,18 @@
-"""Cluster tables and ratios, in and out, as CSV, Parquet or XLSX by the suffix of the file."""
+"""Cluster tables and ratios, in and out, as CSV, Parquet or XLSX by the suffix of the file.
+
+A spreadsheet runs text that begins like a formula (``=HYPERLINK(…)``), and names of images and
+labels come from anybody. So in CSV and XLSX, text that begins with ``= + - @``, their full-width
+forms, a tab or the end of a line gets an apostrophe before it, as a person would type it; text of
+apostrophes and then one of these gets one more. `read_table` takes one off again, so every text
+comes back as it was. Numbers are numbers: -1.5 stays -1.5. Parquet holds everything as it is.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +21,37 @@ import pandas as pd
 from .. import table as tables
 from ..errors import AtomicityError, ReadError, TableError
 from ..statistics.reference import normalised
-from .files import replacing
+from .files import replacing, write_text
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+
+
+def harmless(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def as_it_was(value: Any) -> Any:
+    """What `harmless` made harmless: the inverse of it."""
+    marked = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
+    return value[1:] if marked else value
+
+
+def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """A copy with every text and every name of a column changed."""
+    changed = {
+        i: pd.Series([change(v) for v in values], index=table.index, dtype=object)
+        for i, (_, values) in enumerate(table.items())
+        if _holds_text(values)
+    }
+    columns = [changed.get(i, values) for i, (_, values) in enumerate(table.items())]
+    out = pd.concat(columns, axis=1) if columns else table.copy()
+    out.columns = pd.Index([change(name) for name in table.columns])
+    return out
+
+
+def _holds_text(values: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -42,16 +81,25 @@ def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write class ratios (`statistics.ratios.class_ratios`), whole or not at all.
 
+    As a table, or as LaTeX (`io.pasting.latex_table`) if the suffix is .tex.
+
     Raises
     ------
     AtomicityError
-        If the suffix is not .csv, .parquet or .xlsx, or the file can't be written.
+        If the suffix is not .csv, .parquet, .xlsx or .tex, or the file can't be written.
     """
+    if Path(path).suffix.lower() == ".tex":
+        from .pasting import latex_table
+
+        return write_text(path, latex_table(ratios))
     return write_table(ratios, path)
 
 
 def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write any table, whole or not at all; see `write_clusters` for what it raises."""
+    """Write any table, whole or not at all; see `write_clusters` for what it raises.
+
+    Text that a spreadsheet would run gets an apostrophe: see the top of this module.
+    """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)
     with replacing(path) as temporary:
@@ -133,28 +181,42 @@ def _is_text(name: Any) -> bool:
     return name in _TEXT or str(name).startswith("label_")
 
 
+def _missing_numbers(header: Iterable[Any]) -> dict[Any, Any]:
+    """What stands for no number: "NA" may be the name of an image; an empty number is not zero."""
+    return {name: ["", "nan", "NaN", "NA"] for name in header if not _is_text(name)}
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0).columns
-    # "NA" may be the name of an image; an empty number is not zero.
-    numbers = {name: ["", "nan", "NaN", "NA"] for name in header if not _is_text(name)}
+    numbers = _missing_numbers(header)
     # From version 3 on pandas reads every digit by itself, and says so when told to.
     exact: dict[str, Any] = (
         {"float_precision": "round_trip"} if int(pd.__version__.partition(".")[0]) < 3 else {}
     )
     text = {name: str for name in header if _is_text(name)}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
+    table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
+    return each_text(table, as_it_was)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
     header = pd.read_excel(path, nrows=0, engine="openpyxl").columns
-    text = [name for name in header if _is_text(name)]
-    table = pd.read_excel(path, dtype=dict.fromkeys(text, str), engine="openpyxl")
+    numbers = _missing_numbers(header)
+    text: dict[Any, Any] = dict.fromkeys(filter(_is_text, header), str)
+    table = pd.read_excel(
+        path, dtype=text, keep_default_na=False, na_values=numbers, engine="openpyxl"
+    )
     # An empty cell of text is the empty text that was written.
-    return table.fillna(dict.fromkeys(text, ""))
+    return each_text(table.fillna(dict.fromkeys(text, "")), as_it_was)
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+    text = each_text(table, harmless)
+    # Of what ends a line only the kind that ends lines of this file is quoted by itself.
+    returns = any(
+        "\r" in str(v) for _, column in text.items() if _holds_text(column) for v in column
+    )
+    quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    text.to_csv(path, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -164,20 +226,14 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-    clean = table.copy()
-    for name in _text_columns(clean):
-        clean[name] = clean[name].str.replace(ILLEGAL_CHARACTERS_RE, "�", regex=True)
+    def clean(value: Any) -> Any:
+        value = harmless(value)
+        return ILLEGAL_CHARACTERS_RE.sub("�", value) if isinstance(value, str) else value
+
     with pd.ExcelWriter(path, engine="openpyxl") as writer:
-        clean.to_excel(writer, index=False, sheet_name="atomicity", freeze_panes=(1, 0))
-        # A name that begins with "=" is a name, not a formula.
-        for row in writer.sheets["atomicity"].iter_rows():
-            for cell in row:
-                if cell.data_type == "f":
-                    cell.data_type = "s"
-
-
-def _text_columns(table: pd.DataFrame) -> list[Any]:
-    return [name for name in table.columns if _is_text(name) and len(table)]
+        each_text(table, clean).to_excel(
+            writer, index=False, sheet_name="atomicity", freeze_panes=(1, 0)
+        )
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
