@@ -41,6 +41,7 @@ from .edits import (
     with_predictions,
 )
 from .errors import AtomicityError
+from .io.stored import StoredMicrograph
 from .micrograph import Micrograph
 
 if TYPE_CHECKING:
@@ -205,6 +206,20 @@ class Session:
             self._next_id[name] = max(found.next_id, self._next_id.get(name, 1))
         self.images_changed.emit()
 
+    def describe(self, image: str) -> None:
+        """Take over what the file of an image says, if it is known by its path only and is read."""
+        micrograph = self._micrographs.get(image)
+        if isinstance(micrograph, StoredMicrograph) and micrograph.sha256 is None:
+            self._micrographs[image] = micrograph.described()
+            self.images_changed.emit()
+
+    def follow_file(self, image: str, micrograph: Micrograph) -> None:
+        """The file of an image lies elsewhere now; what is known of it stays."""
+        self._micrographs[image] = micrograph
+        for analyses in (self._analyses, self._hidden or {}):
+            if image in analyses:
+                analyses[image] = replace(analyses[image], micrograph=micrograph)
+
     def merge(self, path: object) -> MergeReport:
         """Take in the corrections of another project: see `Project.merge`.
 
@@ -277,8 +292,10 @@ class Session:
         self.project_changed.emit()
         self.images_changed.emit()
         self.current_changed.emit(self._current)
-        if self._current is not None:
-            self.analysis_changed.emit(self._current)
+        # One stands for all: who looks at all images has heard of the project.
+        one = self._current or next(iter(self._analyses), None)
+        if one is not None:
+            self.analysis_changed.emit(one)
         self.selection_changed.emit(self._selection)
         self.history_changed.emit()
 

@@ -135,6 +135,23 @@ class StoredMicrograph(Micrograph):
             )
         return found
 
+    def described(self) -> StoredMicrograph:
+        """The same with shape, calibration and hash as the file has them; it is read for that."""
+        if self.sha256 is not None:
+            return self
+        found = self.read()
+        size = self.pixel_size_nm or found.pixel_size_nm
+        assert self.path is not None
+        return StoredMicrograph(
+            self.path,
+            found.shape,
+            size,
+            name=self.name,
+            sha256=found.sha256,
+            metadata=found.metadata,
+            cache=self._cache,  # type: ignore[attr-defined]
+        )
+
     @property
     def is_read(self) -> bool:
         """Whether the pixels can be had at once."""

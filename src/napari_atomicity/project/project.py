@@ -147,7 +147,7 @@ class Project:
         is_new = not self.path.exists()
         if is_new and read_only:
             raise ReadError("there is no such project", self.path)
-        self._lock = FileLock(f"{self.path}.lock", timeout=0)
+        self._lock = FileLock(f"{self.path}.lock", timeout=0, thread_local=False)
         self.read_only = read_only or not self._locked()
         self.backup: Path | None = None
         """The copy of the old file, if it had to be brought to this version's form."""
@@ -634,8 +634,8 @@ class Project:
         -------
         pandas.DataFrame
             Columns time, annotator, image, cluster_id, frame, y_nm, x_nm, what ("label",
-            "remove", "add" or "move"; what was removed and came back was added), label, label_predicted, model_id, blind,
-            merged (whether it came from another project).
+            "remove", "add" or "move"; what was removed and came back was added), label,
+            label_predicted, model_id, blind, merged (whether it came from another project).
         """
         with self._reading() as db:
             found = pd.read_sql_query(

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from ..analysis import Analysis, analyse, embed_clusters
 from ..detection import DetectionSettings
 from ..errors import AtomicityError
+from ..io.stored import StoredMicrograph
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop
 from ..session import Session, Status
@@ -43,6 +44,8 @@ def analyse_without_map(
 ) -> Analysis:
     """All but the UMAP, which nobody should wait for; run in a worker."""
     tasks.cap_torch_threads()
+    if isinstance(micrograph, StoredMicrograph):
+        micrograph = micrograph.described()
     return analyse(micrograph, model, device, progress, stop, settings=settings, umap=False)
 
 

@@ -27,6 +27,7 @@ from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
 from .layers import ROLE, ImageLayers, Quiet, stroke_px
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
+from .projects import Projects
 from .stage import Stage
 
 # Not at every step of a movement of the camera.
@@ -97,6 +98,7 @@ class Binding:
         self.session.focus_requested.connect(self._on_focus)
         self.session.project_changed.connect(self._on_project)
         self.stage = Stage(self)
+        self.projects = Projects(self)
         self.label_mode = LabelMode(self)
 
     @property
@@ -207,6 +209,14 @@ class Binding:
         """The layer ``<image> texts``."""
         known = self._images.get(image)
         return None if known is None else known.texts
+
+    def layers_on_stage(self) -> list[tuple[str, Any]]:
+        """Kind and layer of what lies over the image that is looked at, and the image itself."""
+        known = self._images.get(self.session.current or "")
+        if known is None:
+            return []
+        made = [(layer.metadata[ROLE]["kind"], layer) for layer in known.derived()]
+        return [("image", known.source), *made] if known.source is not None else made
 
     def outlines_layer(self, image: str) -> Vectors | None:
         """The layer ``<image> outlines``."""
@@ -388,7 +398,7 @@ class Binding:
         now = self._known(image)
         if now is None:
             return False
-        if now.pixel_size_nm != analysis.micrograph.pixel_size_nm:
+        if now.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
             show_info(f"The pixel size of {image} has changed meanwhile: start again.")
             return False
         return True

@@ -48,6 +48,12 @@ REVIEW: tuple[Shortcut, ...] = (
 )
 """Hold for the whole canvas during a review, but for layers in which a person draws."""
 
+BROWSE: tuple[Shortcut, ...] = (
+    Shortcut(("PageDown",), "the next image", "next_image"),
+    Shortcut(("PageUp",), "the image before", "previous_image"),
+)
+"""Hold for the whole canvas once Browse is open."""
+
 GALLERY: tuple[Shortcut, ...] = (
     *(
         Shortcut((str(n),), f"the selected tiles are of class {n}", "label", n)

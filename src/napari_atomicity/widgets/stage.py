@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .binding import Binding
 
 Limits = tuple[float, float]
+View = tuple[tuple[float, ...], float]
 
 
 def read_for_display(
@@ -54,8 +55,10 @@ class Stage:
         self._binding = weakref.ref(binding)
         self._shown: str | None = None
         self._limits: dict[str, Limits] = {}
-        self._views: dict[str, tuple[tuple[float, ...], float]] = {}
+        self._views: dict[str, View] = {}
         self._focus: Key | None = None
+        self._visible: dict[str, bool] = {}
+        binding.layers_changed.connect(self._obey)
         binding.session.project_changed.connect(self._on_project)
 
     @property
@@ -72,6 +75,24 @@ class Stage:
         """Once the image lies there, bring a cluster into view."""
         self._focus = key
 
+    def then_look(self, image: str, view: View) -> None:
+        """When the image comes to lie there, look at this place of it."""
+        self._views[image] = view
+
+    def then_show(self, visible: dict[str, bool]) -> None:
+        """When layers of these kinds come to be, let them be visible or not."""
+        self._visible = dict(visible)
+
+    def _obey(self) -> None:
+        """Class maps and outlines come from workers: what is to be seen of them is set late."""
+        binding = self._binding()
+        if binding is None or binding.viewer is None:
+            return
+        for kind, layer in binding.layers_on_stage():
+            wanted = self._visible.pop(kind, None)
+            if wanted is not None and layer.visible != wanted:
+                layer.visible = wanted
+
     def show(self, image: str) -> None:
         """Put an image on the stage, as soon as its pixels are read."""
         binding = self._binding()
@@ -85,6 +106,7 @@ class Stage:
 
         def put(limits: Limits) -> None:
             self._limits[image] = limits
+            binding.session.describe(image)
             if binding.session.current == image:
                 self._put(image, limits)
 
@@ -193,12 +215,12 @@ class Stage:
             self._views.clear()
 
 
-def _view(viewer: Any) -> tuple[tuple[float, ...], float]:
+def _view(viewer: Any) -> View:
     camera = compat.camera(viewer)
     return tuple(camera.center), float(camera.zoom)
 
 
-def set_view(viewer: Any, view: tuple[tuple[float, ...], float]) -> None:
+def set_view(viewer: Any, view: View) -> None:
     """Look at a place with a zoom."""
     camera = compat.camera(viewer)
     camera.center, camera.zoom = view

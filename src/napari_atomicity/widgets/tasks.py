@@ -93,9 +93,11 @@ class _Worker(FunctionWorker):
 class Task(QObject):
     """One run of a core function in a worker; lives in the thread of the window.
 
-    Signals: ``finished()`` when it ended in whatever way and nothing more comes of it.
+    Signals: ``failed(error)``; ``finished()`` when it ended in whatever way and nothing more
+    comes of it.
     """
 
+    failed = Signal(object)
     finished = Signal()
     _reported = Signal(int, int, str)
 
@@ -106,9 +108,11 @@ class Task(QObject):
         on_result: Callable[[Any], object],
         on_error: Callable[[BaseException], object] | None,
         about: str | None = None,
+        quiet_errors: bool = False,
     ) -> None:
         super().__init__()
         self.about = about
+        self._quiet_errors = quiet_errors
         self._session = session
         self._call = call
         self._on_result = on_result
@@ -190,7 +194,9 @@ class Task(QObject):
             logger.error("task %r failed:\n%s", self._call, outcome.details)
         if self._on_error is not None:
             self._on_error(outcome.error)
-        show_error(words)
+        self.failed.emit(outcome.error)
+        if not self._quiet_errors:
+            show_error(words)
 
 
 _running: WeakKeyDictionary[Session, dict[str, Task]] = WeakKeyDictionary()
@@ -223,6 +229,7 @@ def start(
     key: str = "analysis",
     owner: QObject | None = None,
     about: str | None = None,
+    quiet_errors: bool = False,
     **kwargs: Any,
 ) -> Task:
     """Run ``function(*args, progress=..., stop=..., **kwargs)`` in a worker.
@@ -245,6 +252,8 @@ def start(
         The dock that wants the result; when it is destroyed the task ends.
     about
         Name of the image that it is about; when that goes the task ends.
+    quiet_errors
+        Whether ``on_error`` tells the person, so that no notification is needed.
 
     Returns
     -------
@@ -255,7 +264,7 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = Task(session, call, on_result, on_error, about)
+    task = Task(session, call, on_result, on_error, about, quiet_errors)
     tasks[key] = task
     _alive.add(task)
     if owner is not None:

@@ -118,6 +118,12 @@ def open_workbench(viewer: Any = None) -> Any:
     return viewer
 
 
+def browse_in(viewer: Any, path: str) -> None:
+    """Open a folder or a project in a viewer's Browse, with all docks around it."""
+    open_workbench(viewer)
+    binding_of(viewer).projects.open(path)
+
+
 class Workbench(QWidget):
     """What the menu opens: it opens all docks and goes away."""
 

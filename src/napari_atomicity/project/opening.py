@@ -1,0 +1,177 @@
+"""From a folder or a project file to an open project; and what its images look like."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import AtomicityError, ReadError
+from ..io.images import find_images, load
+from ..io.stored import PIXELS
+from ..micrograph import Micrograph
+from ..progress import Progress, Stop, check, report
+from .project import SUFFIX, Project, Stored
+
+THUMBNAIL_PX = 96
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An open project, what it holds, and what a person should know of it.
+
+    Parameters
+    ----------
+    project
+        Open.
+    stored
+        Image → what is known of it, in order.
+    added
+        Images that were not known before.
+    notes
+        Sentences.
+    """
+
+    project: Project
+    stored: dict[str, Stored]
+    added: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def project_file(folder: str | os.PathLike[str]) -> Path:
+    """Where the project of a folder is: the one that lies in it, else one named after it."""
+    folder = Path(folder).absolute()
+    there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if "-backup" not in p.stem]
+    if there:
+        return max(there, key=lambda path: path.stat().st_mtime)
+    return folder / f"{folder.name or 'project'}{SUFFIX}"
+
+
+def open_any(
+    path: str | os.PathLike[str],
+    file: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Opened:
+    """Open a project file, or the project of a folder, which is made if there is none.
+
+    Parameters
+    ----------
+    path
+        A ``*.atomicity`` file, or a folder with images.
+    file
+        Where the project of a folder shall be, if not in it.
+
+    Raises
+    ------
+    ReadError
+        If there is no image in the folder, or the file is no project or can't be read.
+    AtomicityError
+        If the project file can't be made there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        find_images([path])  # before anything is made
+        project = Project(file or project_file(path))
+        folder: Path | None = path
+    else:
+        if not path.exists():
+            raise ReadError("there is no such project", path, "Check the path")
+        project, folder = Project(path), None
+    try:
+        notes = _notes(project)
+        known = project.names
+        if folder is not None and not project.read_only:
+            project.add_paths([folder])
+        # One that lies in another folder knows where its images are.
+        missing = project.missing()
+        if missing and not project.read_only:
+            report(progress, 0, 0, "Looking for images that were moved")
+            found = project.find_moved(folder or project.path.parent, progress, stop)
+            missing = [image for image in missing if image.name not in found]
+            if found:
+                notes.append(f"{_images(len(found))} had been moved, and were found again.")
+        if missing:
+            names = ", ".join(image.name for image in missing[:3])
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            notes.append(f"Not where they were: {names}{more}. Say where they are now.")
+        stored = project.load_all(progress, stop)
+    except BaseException:
+        project.close()
+        raise
+    added = tuple(name for name in project.names if name not in known)
+    return Opened(project, stored, added, tuple(notes))
+
+
+def _notes(project: Project) -> list[str]:
+    notes = []
+    if project.backup is not None:
+        notes.append(
+            f"The project was of an older version. It was brought up to date; a copy of what it "
+            f"was is {project.backup.name}."
+        )
+    if project.read_only:
+        who = f" ({project.holder})" if project.holder else ""
+        notes.append(
+            f"This project is open in another window{who}, or can't be written to: you can look, "
+            "and change nothing. Close the other one, or work on a copy."
+        )
+    return notes
+
+
+def _images(n: int) -> str:
+    return "1 image" if n == 1 else f"{n} images"
+
+
+def survey(
+    project: Project,
+    names: Iterable[str],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> dict[str, Stored]:
+    """Read images that the project knows by path only: content, calibration, thumbnail.
+
+    One that can't be read is noted with the reason.
+
+    Returns
+    -------
+    dict
+        Image → what is known of it now, of those that could be read.
+    """
+    names = list(names)
+    places = {image.name: image.path for image in project.images()}
+    found: dict[str, Stored] = {}
+    for i, name in enumerate(names):
+        check(stop)
+        report(progress, i, len(names), f"Looking at {name}")
+        try:
+            micrograph = load(places[name], name=name)
+        except AtomicityError as error:
+            project.fail(name, str(error))
+            continue
+        if len(found) < 3:  # the first ones will be looked at
+            PIXELS.put(micrograph)
+        project.describe(micrograph, thumbnail(micrograph))
+        found[name] = project.load(name)
+    return found
+
+
+def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
+    """A PNG of the (first) frame, its longer edge of so many pixels."""
+    from ..io.figures import to_8_bit
+
+    frame = next(micrograph.frames())
+    step = max(1, max(frame.shape) // (4 * edge_px))
+    # Blocks are averaged: single pixels of a noisy image would show nothing but noise.
+    rows, columns = (n - n % step for n in frame.shape)
+    blocks = frame[:rows, :columns].reshape(rows // step, step, columns // step, step)
+    image = Image.fromarray(to_8_bit(np.nanmean(blocks, axis=(1, 3))))
+    image.thumbnail((edge_px, edge_px), Image.Resampling.BOX)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
