@@ -1,0 +1,143 @@
+"""Where the tiles of the gallery lie: sections with a header each, found by arithmetic.
+
+No tile has an object of its own, so ten thousand cost what ten do. All lengths are in logical
+pixels of the content, whose origin is the top left of the whole, scrolled away or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Sections below each other, each a header and rows of cells.
+
+    Parameters
+    ----------
+    counts
+        (S,) how many cells each section has.
+    width
+        Of the content.
+    cell
+        Least width, and height, of a cell; cells are spread over the width.
+    header
+        Height of a header; 0 for none.
+    """
+
+    counts: np.ndarray
+    width: int
+    cell: tuple[int, int]
+    header: int
+
+    @cached_property
+    def columns(self) -> int:
+        return max(1, self.width // self.cell[0])
+
+    @cached_property
+    def step(self) -> float:
+        """From one cell to the next along a row."""
+        return max(self.width / self.columns, 1.0)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(S + 1,) position of the first cell of each section, and the number of all."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    @cached_property
+    def tops(self) -> np.ndarray:
+        """(S + 1,) top of each header, and the height of the whole; empty sections have none."""
+        rows = -(-np.asarray(self.counts, np.int64) // self.columns)
+        heights = np.where(rows > 0, self.header + rows * self.cell[1], 0)
+        return np.concatenate([[0], np.cumsum(heights)]).astype(np.int64)
+
+    @property
+    def height(self) -> int:
+        return int(self.tops[-1])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def sections_of(self, positions: np.ndarray) -> np.ndarray:
+        """The section of each cell."""
+        return np.searchsorted(self.starts, positions, side="right") - 1
+
+    def corners(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of the top left corners of cells."""
+        positions = np.asarray(positions, np.int64)
+        section = self.sections_of(positions)
+        row, column = np.divmod(positions - self.starts[section], self.columns)
+        x = np.floor(column * self.step).astype(np.int64)
+        return x, self.tops[section] + self.header + row * self.cell[1]
+
+    def corner(self, position: int) -> tuple[int, int]:
+        x, y = self.corners(np.array([position]))
+        return int(x[0]), int(y[0])
+
+    def visible(self, top: float, bottom: float) -> tuple[int, int]:
+        """First and one past the last cell of the rows that reach into a strip."""
+        return self._row_start(top, False), self._row_start(bottom, True)
+
+    def _row_start(self, y: float, past: bool) -> int:
+        """The first cell of the row at a height, or of the first row that begins below it."""
+        section = self.section_at(y)
+        if section is None:
+            return 0 if y < 0 else len(self)
+        inside = y - self.tops[section] - self.header
+        row = int(-(-inside // self.cell[1])) if past else int(inside // self.cell[1])
+        cells = min(max(row, 0) * self.columns, int(self.counts[section]))
+        return int(self.starts[section]) + cells
+
+    def section_at(self, y: float) -> int | None:
+        """The section at a height, header or cells; None above and below all."""
+        if not 0 <= y < self.height:
+            return None
+        return int(np.searchsorted(self.tops, y, side="right")) - 1
+
+    def header_at(self, y: float) -> int | None:
+        """The section whose header is at a height."""
+        section = self.section_at(y)
+        if section is None or y - self.tops[section] >= self.header:
+            return None
+        return section
+
+    def cell_at(self, x: float, y: float) -> int | None:
+        """The cell at a place."""
+        section = self.section_at(y)
+        if section is None or not 0 <= x < self.width:
+            return None
+        row = int((y - self.tops[section] - self.header) // self.cell[1])
+        cell = row * self.columns + min(int(x // self.step), self.columns - 1)
+        if row < 0 or cell >= self.counts[section]:
+            return None
+        return int(self.starts[section]) + cell
+
+    def within(self, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+        """The cells that a rectangle touches."""
+        positions = np.arange(*self.visible(top, bottom))
+        x, _ = self.corners(positions)
+        return positions[(x < right) & (x + self.step > left)]
+
+    def beside(self, position: int, rows: int) -> int:
+        """The cell some rows further down (or up, if negative), in the same column if it can be."""
+        section = int(self.sections_of(np.array([position]))[0])
+        column = (position - int(self.starts[section])) % self.columns
+        down = 1 if rows > 0 else -1
+        for _ in range(abs(rows)):
+            inside = (position - int(self.starts[section])) // self.columns + down
+            n_rows = -(-int(self.counts[section]) // self.columns)
+            if not 0 <= inside < n_rows:
+                following = section + down
+                while 0 <= following < len(self.counts) and not self.counts[following]:
+                    following += down
+                if not 0 <= following < len(self.counts):
+                    return position
+                section = following
+                n_rows = -(-int(self.counts[section]) // self.columns)
+                inside = 0 if down > 0 else n_rows - 1
+            cell = min(inside * self.columns + column, int(self.counts[section]) - 1)
+            position = int(self.starts[section]) + cell
+        return position
