@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from .detection import DetectionSettings
 from .errors import AtomicityError, Cancelled
 from .io.files import write_json
 from .io.images import find_images, load, unique_names
+from .io.plots import scales_of
 from .io.provenance import Outcome, now, run_record
 from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
 from .io.tables import concatenate, read_reference, write_clusters, write_ratios
+from .io.typical import Example, examples, foremost
 from .model.classifier import Classifier, load_classifier
 from .progress import Progress, Stop, check, report
 from .statistics.ratios import class_ratios, refuse_unavailable
@@ -149,7 +151,7 @@ def analyse_images(
     """
     request = request or Request()
     out_dir = Path(out_dir)
-    _make_folder(out_dir)
+    make_folder(out_dir)
     started = now()
     report(progress, 0, 0, "Loading the model")
     classifier = load_classifier(request.model, request.device)
@@ -162,6 +164,7 @@ def analyse_images(
     small = len(inputs) > MANY_IMAGES
 
     done: list[_Result] = []
+    foremost_so_far: list[Example] = []
     interrupted = False
     try:
         for number, item in enumerate(inputs, 1):
@@ -171,7 +174,9 @@ def analyse_images(
             result, analysis = _one(
                 item, classifier, request, _prefixed(progress, where), stop, small
             )
-            done.append(result)
+            # Of many images only the foremost are kept.
+            foremost_so_far = foremost([*foremost_so_far, *result.examples])
+            done.append(replace(result, examples=()))
             if on_outcome is not None:
                 on_outcome(result.outcome, analysis)
     except (KeyboardInterrupt, Cancelled):
@@ -207,7 +212,17 @@ def analyse_images(
     write_clusters(table, files[0])
     write_clusters(table, files[1])
     write_ratios(ratios, files[2])
-    write_report(files[3], sections, table, ratios, record, comparison)
+    write_report(
+        files[3],
+        sections,
+        table,
+        ratios,
+        record,
+        comparison,
+        card=classifier.card,
+        examples=foremost_so_far,
+        scales={image: scale for result in done for image, scale in result.scales.items()},
+    )
     if comparison is not None:
         write_json(out_dir / "reference.json", comparison.to_dict())
     else:  # one of an earlier run would seem to be of this
@@ -235,10 +250,18 @@ class _Result:
     outcome: Outcome
     table: pd.DataFrame | None = None
     section: Section | None = None
+    examples: Sequence[Example] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
-def _make_folder(path: Path) -> None:
-    """Make it and write to it now, rather than fail when all is computed."""
+def make_folder(path: Path) -> None:
+    """Make it and write to it now, rather than fail when all is computed.
+
+    Raises
+    ------
+    AtomicityError
+        If it can't be made or written to.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -315,6 +338,7 @@ def _one(
         )
         report(progress, 0, 0, "Drawing")
         section = image_section(analysis, outcome, small, request.ratios, classifier.card)
+        found = examples(analysis, classifier.card.classes)
     except Cancelled:
         raise
     except AtomicityError as error:
@@ -323,4 +347,4 @@ def _one(
         what = f"unexpected {type(error).__name__}: {error}"
         trace = traceback.format_exc()
         return _Result(item.outcome("failed", what, traceback=trace, **known)), None
-    return _Result(outcome, analysis.table, section), analysis
+    return _Result(outcome, analysis.table, section, found, scales_of([analysis])), analysis

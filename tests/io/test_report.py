@@ -3,25 +3,33 @@
 import base64
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from napari_atomicity.errors import ReadError
+from napari_atomicity.io.charts import as_image, parity, plot
 from napari_atomicity.io.figures import (
+    _thin_path,
     glyph,
     interval_bar,
     overview,
-    parity,
     patch_strip,
+    pixels_of,
     to_8_bit,
 )
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.report import image_section, warnings, write_report
 from napari_atomicity.io.tables import concatenate
+from napari_atomicity.io.typical import examples
+from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.palette import colours, symbols
+from napari_atomicity.statistics.corrected import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare, parse_reference
 from support import CLASSES, synthetic_analysis
@@ -51,8 +59,8 @@ class Checker(HTMLParser):
         self.text.append(data)
 
 
-def written(tmp_path, analyses, failures=(), reference=None, **record_options):
-    outcomes, sections = [], []
+def written(tmp_path, analyses, failures=(), reference=None, more=None, **record_options):
+    outcomes, sections, found = [], [], []
     for analysis in analyses:
         outcome = Outcome(
             analysis.micrograph.name,
@@ -63,6 +71,7 @@ def written(tmp_path, analyses, failures=(), reference=None, **record_options):
         )
         outcomes.append(outcome)
         sections.append(image_section(analysis, outcome))
+        found += examples(analysis, CLASSES)
     table = concatenate([a.table for a in analyses])
     record = run_record(
         [*outcomes, *failures],
@@ -80,6 +89,8 @@ def written(tmp_path, analyses, failures=(), reference=None, **record_options):
         class_ratios(table, images=[o.image for o in outcomes]),
         record,
         None if reference is None else compare(table, reference),
+        examples=found,
+        **(more or {}),
     )
     html = path.read_text(encoding="utf-8")
     checker = Checker()
@@ -111,14 +122,202 @@ def test_no_image_at_all_is_fine(tmp_path):
     assert "The run was interrupted" in text and "not reached" in text and "nan" not in html
 
 
+BAD = "<script>alert(\"1\")</script> & 'x' </title></pre> $\\frac{ %s {{ 7*7 }}"
+
+
 def test_names_can_not_break_out(tmp_path):
-    name = "<script>alert(\"1\")</script> & 'x'.tif"
-    analysis = synthetic_analysis(3, name=name)
+    analysis = synthetic_analysis(3, name=f"{BAD}.tif")
     table = analysis.table.copy()
-    table.loc[0, ["label", "label_corrected"]] = "<b>Pt</b>"
-    html, text = written(tmp_path, [replace(analysis, table=table)])
-    assert "<script" not in html and "<b>Pt</b>" not in html
-    assert name in text and "<b>Pt</b>" in text
+    table.loc[0, ["label", "label_corrected"]] = f"<b>{BAD}"
+    bad = replace(analysis, table=table)
+    log = pd.DataFrame(
+        {"annotator": [BAD], "image": [BAD], "cluster_id": [1], "what": ["label"], "label": [BAD]}
+    )
+    agreement = pd.DataFrame({BAD: [BAD], "n": [1]})
+    more = {"corrections": log, "agreement": agreement, "title": BAD}
+    failure = Outcome(BAD, BAD, "failed", BAD)
+    html, text = written(tmp_path, [bad, synthetic_analysis(9)], [failure], more=more)
+    assert "<script" not in html and "<b>&lt;" not in html and "<b><script" not in html
+    # Everywhere as text: heading, section, list of failures, labels, agreement and record.
+    assert text.count(BAD) >= 12
+    assert html.count("<title>") - html.count("<g><title>") == 1
+    assert html.count("<pre>") == html.count("</pre>") == 1
+
+
+def test_a_name_in_an_attribute_stays_in_it(tmp_path):
+    name = '" onload="alert(1)" x="'
+    html, _ = written(tmp_path, [synthetic_analysis(3, name=name)])
+    handlers = []
+
+    class Attributes(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            handlers.extend(k for k, _ in attrs if k.startswith("on"))
+
+    Attributes().feed(html)
+    assert not handlers and "&#34; onload=" in html
+
+
+def test_the_page_runs_no_script_and_loads_nothing(tmp_path):
+    html, _ = written(tmp_path, [synthetic_analysis(3)])
+    policy = re.search('http-equiv="Content-Security-Policy" content="([^"]+)"', html)[1]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert "url(" not in html and "@import" not in html
+
+
+def test_charts_hold_any_name(tmp_path):
+    """Names that look like formulas or hold what XML does not are text in SVG too."""
+    strange = "$x^{$ <a>&\x07"
+    analysis = synthetic_analysis(30)
+    table = analysis.table.copy()
+    table.loc[table["label"] == "Pt70", ["label", "label_corrected"]] = strange
+    html, _ = written(tmp_path, [replace(analysis, table=table), synthetic_analysis(5, name="b")])
+    charts = [
+        base64.b64decode(x) for x in re.findall('src="data:image/svg\\+xml;base64,([^"]+)"', html)
+    ]
+    assert len(charts) >= 4
+    for chart in charts:
+        ElementTree.fromstring(chart)
+    assert any("$x^{$ &lt;a>&amp;" in chart.decode().replace("&gt;", ">") for chart in charts)
+
+
+def gone(analysis):
+    """The same, its file gone since."""
+
+    class Gone(Micrograph):
+        def __init__(self):
+            object.__setattr__(self, "pixel_size_nm", 0.1)
+            object.__setattr__(self, "name", analysis.micrograph.name)
+
+        shape_px, n_frames = (120, 160), 1
+
+        def frames(self):
+            raise ReadError("there is no such file", "gone.tif")
+
+    return replace(analysis, micrograph=Gone())
+
+
+def test_without_pixels_the_clusters_lie_on_black(tmp_path):
+    analyses = [synthetic_analysis(name="there.tif"), gone(synthetic_analysis(name="gone.tif"))]
+    html, text = written(tmp_path, analyses)
+    assert html.count("data:image/jpeg") - html.count('<img src="data:image/jpeg') == 1
+    assert html.count('class="overview"') == 2 and html.count("<g><title>") == 24
+    assert "Not drawn in full: gone.tif (there is no such file)" in text
+    assert "so the clusters lie on black: there is no such file." in text
+
+
+def test_small_pictures_hold_every_outline_and_symbol():
+    analysis = synthetic_analysis(40)
+    table = analysis.table.copy()
+    table.loc[:4, ["label", "label_corrected"]] = "Pt19"
+    analysis = replace(analysis, table=table)
+    pixels = pixels_of(analysis)
+    svg = overview(analysis, CLASSES, 500, pixels, plain=True)
+    assert svg.count("<use ") == 40 and "<title>" not in svg
+    assert sum(d.count("M") for d in re.findall('class="outline[^>]* d="([^"]+)"', svg)) == 40
+    corrected = re.findall('class="outline corrected"[^>]* d="([^"]+)"', svg)
+    assert [d.count("M") for d in corrected] == [5]
+    # Each symbol is defined once, under a name that no other picture has.
+    names = set(re.findall('path id="([^"]+)"', svg))
+    assert {ref[1:] for ref in re.findall('use href="([^"]+)"', svg)} == names
+    other = overview(synthetic_analysis(40, name="b"), CLASSES, 500, plain=True)
+    assert not names & set(re.findall('path id="([^"]+)"', other))
+    with_words = overview(analysis, CLASSES, 500, pixels, plain=False)
+    assert len(svg) - len(with_words) < -20 * 200
+
+
+def test_thin_outlines_stay_where_they_are():
+    angle = np.linspace(0, 2 * np.pi, 100)
+    ring = np.stack([50 + 20 * np.sin(angle), 80 + 20 * np.cos(angle)], axis=1)
+    start, moves = re.fullmatch("M(.*)l(.*)z", _thin_path(ring)).groups()
+    steps = np.array([int(x) for x in moves.split()]).reshape(-1, 2)
+    points = np.array([int(x) for x in start.split()]) + np.vstack([[0, 0], steps.cumsum(axis=0)])
+    assert 8 < len(points) <= 16
+    assert np.abs(np.hypot(*(points - [80, 50]).T) - 20).max() < 1
+    assert _thin_path(np.empty((0, 2))) == ""
+
+
+def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
+    analysis = synthetic_analysis(40)
+    table = analysis.table.copy()
+    table["label_predicted"] = table["label"] = np.array(["Pt19"] * 20 + ["Pt30"] * 20, object)
+    table.loc[:9, ["label", "label_corrected"]] = "Pt19"
+    table.loc[10:13, ["label", "label_corrected"]] = "Pt30"
+    log = pd.DataFrame(
+        {
+            "annotator": ["a", "b", "consensus", "a"],
+            "image": "field.tif",
+            "cluster_id": [1, 2, 3, 99],
+            "what": ["label", "label", "label", "remove"],
+        }
+    )
+    html, text = written(tmp_path, [replace(analysis, table=table)], more={"corrections": log})
+    found = on_corrected(table, CLASSES)
+    low, high = found.interval()
+    assert (found.clusters, found.right) == (14, 10)
+    assert "71.4 % of 14: machine and person say the same" in text
+    assert f"(95 % interval {100 * low:.1f} – {100 * high:.1f} %)" in text
+    assert "Corrected clusters may be no random sample" in text
+    assert "Rows: the person. Columns: the machine." in text
+    rows = re.findall('<tr><th scope="row"><svg.*?</svg> (Pt[0-9]+)</th>(<td.*?)</tr>', html)
+    cells = {name: re.findall("<b>([0-9]+)</b><small>([0-9]+) %", row) for name, row in rows}
+    assert cells == {"Pt19": [("10", "100"), ("0", "0")], "Pt30": [("4", "100"), ("0", "0")]}
+    assert "14 clusters have a label given by 2 people (4 entries in the log)" in text
+    assert "1 cluster was taken out by hand." in text
+    _, text = written(tmp_path, [analysis])
+    assert "What people say" not in text and "given by" not in text
+
+
+def test_typical_and_doubtful_clusters_of_all_images(tmp_path):
+    analyses = [synthetic_analysis(40, name=f"{i}.tif", seed=i) for i in range(3)]
+    html, text = written(tmp_path, analyses)
+    seen = html[html.index('id="seen"') : html.index('class="image"')]
+    table = concatenate([a.table for a in analyses])
+    for label in CLASSES:
+        of_label = table[table["label"] == label]
+        for row in (of_label.nlargest(1, "confidence"), of_label.nsmallest(1, "confidence")):
+            assert f"{row['image'].item()}, cluster {row['cluster_id'].item()}, confidence" in seen
+        assert f"{label}, typical" in text and f"{label}, doubtful" in text
+    html, _ = written(tmp_path, analyses[:1])
+    assert 'id="seen"' not in html, "one image has its own"
+
+
+def test_many_points_make_no_large_picture():
+    rng = np.random.default_rng(0)
+    table = pd.concat([synthetic_analysis(0, name="a").table] * 1)
+    n = 20_000
+    table = table.reindex(range(n)).assign(
+        image="a",
+        cluster_id=np.arange(n),
+        label=rng.choice(CLASSES, n),
+        confidence=rng.random(n),
+        umap_1=rng.normal(size=n),
+        umap_2=rng.normal(size=n),
+    )
+    image = as_image(plot("embedding", table, CLASSES), "chart", "words")
+    assert len(image) < 1_500_000
+
+
+# ---- on paper
+def test_on_paper_images_begin_pages_and_nothing_is_cut(tmp_path):
+    html, _ = written(tmp_path, [synthetic_analysis(9)])
+    style = re.search("<style>(.*?)</style>", html, re.S)[1]
+    assert "size: A4" in re.search("@page {(.*?)}", style)[1]
+    paper = style[style.index("@media print {") :]
+    rules = {
+        one.strip(): body
+        for names, body in re.findall("([^{}]+){([^{}]*)}", paper.partition("{")[2])
+        for one in re.sub(r"/\*.*?\*/", "", names, flags=re.S).split(",")
+    }
+    assert "break-before: page" in rules["section.image"]
+    assert "break-before: auto" in rules["section.image.small"]
+    assert "break-inside: avoid" in rules["section.image.small"]
+    for whole in ("figure", "img", "svg", "tr", ".keep"):
+        assert "break-inside: avoid" in rules[whole]
+    for heading in ("h2", "h3", "h4"):
+        assert "break-after: avoid" in rules[heading]
+    assert "table-header-group" in rules["thead"] and "none" in rules["details"]
+    # Colours mean something, and print as they are.
+    assert "print-color-adjust: exact" in style
 
 
 def test_a_persons_labels_are_told_apart(tmp_path):
@@ -133,7 +332,8 @@ def test_a_persons_labels_are_told_apart(tmp_path):
 def test_the_overview_shows_the_frame_with_the_clusters():
     analysis = synthetic_analysis(3, frames=2)
     table = analysis.table.assign(frame=[1, 1, 0])
-    svg = overview(replace(analysis, table=table), CLASSES)
+    analysis = replace(analysis, table=table)
+    svg = overview(analysis, CLASSES, pixels=pixels_of(analysis))
     assert svg.count("<title>") == 2
     jpeg = base64.b64decode(re.search('base64,([^"]+)', svg)[1])
     assert Image.open(io.BytesIO(jpeg)).size == (160, 120)
@@ -243,12 +443,12 @@ def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
 
 def test_a_parity_plot_holds_every_class_and_interval():
     found = compare(synthetic_analysis(40).table, parse_reference("Pt19:Pt41 = 1:2"))
-    uri = re.search('base64,([^"]+)', parity(found.pairs, CLASSES))[1]
-    svg = base64.b64decode(uri).decode()
+    image = as_image(parity(found.pairs, CLASSES), "parity", "words")
+    svg = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
     assert all(f">{name}<" in svg for name in (*CLASSES, "Reference / %"))
     # In the plot and in its legend.
     assert svg.count('id="LineCollection_') == 2 * len(CLASSES)
-    assert parity(found.pairs[:0], CLASSES) == ""
+    assert parity(found.pairs[:0], CLASSES) is None and as_image(None, "parity", "") == ""
 
 
 def test_a_mark_of_the_reference_is_to_scale():

@@ -1,14 +1,15 @@
-"""Pictures for the report: images as data URIs, outlines and marks as SVG, histograms."""
+"""Pictures for the report: images as data URIs, outlines and marks as SVG."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
@@ -18,6 +19,8 @@ from ..table import OUTSIDE, UNKNOWN, in_words
 
 PREVIEW_PX = 1200
 """Longest edge of a micrograph in the report."""
+MANY_CLUSTERS = 300
+"""More clusters of an image are drawn without words."""
 
 # Glyphs in a box from -1 to 1, by the names that napari gives its symbols.
 _GLYPHS = {
@@ -31,31 +34,6 @@ _GLYPHS = {
     "cross": "M-.3-.95H.3V-.3H.95V.3H.3V.95H-.3V.3H-.95V-.3H-.3z",
     "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
     "clobber": "M-.56-.32A.56.56 0 1 1 .56-.32A.56.56 0 1 1 0 .65A.56.56 0 1 1-.56-.32z",
-}
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "atomicity",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#667085",
-    "hatch.linewidth": 0.6,
-}
-"""Of charts."""
-
-# The same as matplotlib knows them.
-_MARKERS = {
-    "disc": "o",
-    "ring": "o",
-    "square": "s",
-    "diamond": "D",
-    "triangle_up": "^",
-    "triangle_down": "v",
-    "star": "*",
-    "cross": "P",
-    "x": "X",
 }
 
 
@@ -98,34 +76,86 @@ def glyph(label: str, classes: Sequence[str]) -> Markup:
     ).format(path, fill)
 
 
-def overview(analysis: Analysis, classes: Sequence[str], longest_px: int = PREVIEW_PX) -> Markup:
+def shown_frame(analysis: Analysis) -> int:
+    """Of a stack the first frame that holds clusters."""
+    return int(analysis.table["frame"].iloc[0]) if len(analysis.table) else 0
+
+
+def pixels_of(analysis: Analysis) -> np.ndarray:
+    """The frame (Y, X) that `overview` shows; it may have to be read from its file."""
+    return next(itertools.islice(analysis.micrograph.frames(), shown_frame(analysis), None))
+
+
+def overview(
+    analysis: Analysis,
+    classes: Sequence[str],
+    longest_px: int = PREVIEW_PX,
+    pixels: np.ndarray | None = None,
+    plain: bool | None = None,
+) -> Markup:
     """The micrograph with every outline and mark in its class's colour, and a scale bar.
 
     Of a stack, the first frame that holds clusters. Resting on a cluster shows what is known of
     it.
+
+    Parameters
+    ----------
+    analysis, classes
+        What is drawn.
+    longest_px
+        Edge length to which the micrograph is reduced.
+    pixels
+        The frame (Y, X), from `pixels_of`; without it the clusters lie on black ground.
+    plain
+        Whether to leave out what is said at rest, which makes the picture several times
+        smaller; None to do so with many clusters.
     """
     micrograph, table = analysis.micrograph, analysis.table
-    frame = int(table["frame"].iloc[0]) if len(table) else 0
-    pixels = list(micrograph.frames())[frame]
-    height, width = pixels.shape
-    mark = max(height, width) / 110
-    parts = [
-        Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
-            data_uri(to_8_bit(pixels), "jpeg", longest_px), width, height
+    height, width = micrograph.shape_px
+    in_frame = np.flatnonzero(table["frame"] == shown_frame(analysis))
+    plain = len(in_frame) > MANY_CLUSTERS if plain is None else plain
+    parts = []
+    if pixels is not None:
+        parts.append(
+            Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
+                data_uri(to_8_bit(pixels), "jpeg", longest_px), width, height
+            )
         )
-    ]
+    draw = _plain_marks if plain else _marks
+    parts += draw(analysis, in_frame, classes, mark=max(height, width) / 110)
+    if micrograph.pixel_size_nm:
+        parts.append(_scale_bar(width, height, micrograph.pixel_size_nm))
+    title = Markup(
+        '<svg class="overview" style="--ratio: {:.4f}" viewBox="-0.5 -0.5 {} {}" role="img"'
+        ' aria-label="{}">'
+    )
+    label = f"{micrograph.name} with {len(table)} outlined clusters"
+    return (
+        title.format(width / height, width, height, label)
+        + Markup("").join(parts)
+        + Markup("</svg>")
+    )
+
+
+def _marks(
+    analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
+) -> list[Markup]:
+    """Outline and symbol of each of these clusters, with what is known of it."""
+    table = analysis.table
     colour, symbol = colours(classes), symbols(classes)
-    rows: list[Any] = table.to_dict("records")
-    for row, outline, *words in zip(rows, analysis.outlines, *in_words(table), strict=True):
-        if row["frame"] != frame:
-            continue
+    records: list[Any] = table.to_dict("records")
+    numbers, otherwise = in_words(table)
+    parts = []
+    for i in rows:
+        row, outline = records[i], analysis.outlines[i]
         fill = colour.get(row["label"], colour[UNKNOWN])
         facts = [
             row["label"] or "not classified",
             *([] if row["label"] in OUTSIDE else [f"confidence {row['confidence']:.2f}"]),
-            *filter(None, words),
+            *filter(None, (numbers[i], otherwise[i])),
             f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
         ]
+        x, y = _beside(row, outline, mark)
         parts.append(
             Markup(
                 '<g><title>{}</title><path d="{}" fill="{}" fill-opacity=".08" stroke="{}"'
@@ -139,17 +169,64 @@ def overview(analysis: Analysis, classes: Sequence[str], longest_px: int = PREVI
                 " corrected" if row["label_corrected"] else "",
                 _GLYPHS[symbol.get(row["label"], symbol[UNKNOWN])],
                 fill,
-                # Beside the cluster, which should be seen.
-                row["x_px"] + _reach_px(outline) + mark,
-                row["y_px"] - _reach_px(outline),
+                x,
+                y,
                 mark,
             )
         )
-    if micrograph.pixel_size_nm:
-        parts.append(_scale_bar(width, height, micrograph.pixel_size_nm))
-    title = Markup('<svg class="overview" viewBox="-0.5 -0.5 {} {}" role="img" aria-label="{}">')
-    label = f"{micrograph.name} with {len(table)} outlined clusters"
-    return title.format(width, height, label) + Markup("").join(parts) + Markup("</svg>")
+    return parts
+
+
+def _plain_marks(
+    analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
+) -> list[Markup]:
+    """The same without words: of each label one path of all outlines, and its symbol once."""
+    table = analysis.table
+    colour, symbol = colours(classes), symbols(classes)
+    # Symbols are referred to by names that no other picture of the report has.
+    name = f"m{hashlib.sha256(analysis.micrograph.name.encode()).hexdigest()[:8]}"
+    labels = table["label"].to_numpy(object)[rows]
+    corrected = (table["label_corrected"] != "").to_numpy(bool)[rows]
+    records: list[Any] = table[["x_px", "y_px"]].to_dict("records")
+    parts = []
+    for number, label in enumerate(dict.fromkeys(labels)):
+        fill = colour.get(label, colour[UNKNOWN])
+        of_label = labels == label
+        for said, css_class in ((False, "outline"), (True, "outline corrected")):
+            own = rows[of_label & (corrected == said)]
+            if len(own):
+                parts.append(
+                    Markup('<path class="{}" fill="none" stroke="{}" d="{}"/>').format(
+                        css_class, fill, "".join(_thin_path(analysis.outlines[i]) for i in own)
+                    )
+                )
+        places = [_beside(records[i], analysis.outlines[i], mark) for i in rows[of_label]]
+        parts.append(
+            Markup(
+                '<defs><path id="{}-{}" d="{}" fill="{}" fill-rule="evenodd"'
+                ' transform="scale({:.2f})"/></defs>'
+            ).format(name, number, _GLYPHS[symbol.get(label, symbol[UNKNOWN])], fill, mark)
+        )
+        use = Markup('<use href="#{}-{}" x="{:.0f}" y="{:.0f}"/>')
+        parts += [use.format(name, number, x, y) for x, y in places]
+    return parts
+
+
+def _beside(row: Mapping[Any, Any], outline: np.ndarray, mark: float) -> tuple[float, float]:
+    """Where the symbol of a cluster goes: not over it, for it should be seen."""
+    reach = _reach_px(outline)
+    return row["x_px"] + reach + mark, row["y_px"] - reach
+
+
+def _thin_path(outline: np.ndarray) -> str:
+    """A path of at most sixteen points, on whole pixels, each relative to the one before."""
+    points = np.asarray(outline)
+    if not len(points):
+        return ""
+    step = max(1, -(-len(points) // 16))
+    whole = np.rint(points[::step]).astype(int)
+    moves = np.diff(whole, axis=0)
+    return f"M{whole[0, 1]} {whole[0, 0]}l" + " ".join(f"{x} {y}" for y, x in moves) + "z"
 
 
 def _path(outline: np.ndarray) -> str:
@@ -199,107 +276,6 @@ def interval_bar(
     ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour, m=mark)
 
 
-def histograms(table: pd.DataFrame, classes: Sequence[str], wide: bool = True) -> Markup:
-    """Histograms of confidence and of diameter, stacked by class, as one SVG image.
-
-    Beside each other if ``wide``, else one above the other.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    table = table[table["confidence"].notna() | table["diameter_nm"].notna()]
-    if not len(table):
-        return Markup("")
-    colour = colours(classes)
-    present = [name for name in [*classes, *OUTSIDE, ""] if (table["label"] == name).any()]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.4, 2.6) if wide else (5.2, 4.4), layout="constrained")
-        for axes, column, what, limits in zip(
-            figure.subplots(1, 2) if wide else figure.subplots(2, 1),
-            ("confidence", "diameter_nm"),
-            ("Confidence", "Diameter / nm"),
-            ((0.0, 1.0), _span(table["diameter_nm"])),
-            strict=True,
-        ):
-            axes.hist(
-                [table.loc[table["label"] == name, column].dropna() for name in present],
-                bins=np.linspace(*limits, 26),
-                stacked=True,
-                color=[colour[name] for name in present],
-                label=[name or "not classified" for name in present],
-                edgecolor="white",
-                linewidth=0.4,
-            )
-            axes.set(xlabel=what, ylabel="Clusters", xlim=limits)
-            axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=9)
-        return _as_image(figure, "chart", "Histograms of confidence and of diameter by class")
-
-
-def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Markup:
-    """Fractions found against their references, with intervals, as one SVG image.
-
-    Parameters
-    ----------
-    pairs
-        From `statistics.reference.Comparison`.
-    classes
-        All classes, in order.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    if not len(pairs):
-        return Markup("")
-    colour, symbol = colours(classes), symbols(classes)
-    # Classes with the same reference would hide each other.
-    order = pairs["class"].map({name: i for i, name in enumerate(classes)})
-    aside = 0.8 * (order - order.mean())
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
-        axes = figure.subplots()
-        top = 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
-        axes.plot([0, top], [0, top], color="#667085", linewidth=1, zorder=0)
-        for name, rows in pairs.groupby("class", sort=False):
-            found = 100 * rows["fraction"]
-            axes.errorbar(
-                100 * rows["reference"] + aside[rows.index],
-                found,
-                yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
-                fmt=_MARKERS[symbol[str(name)]],
-                color=colour[str(name)],
-                markeredgecolor="#1d2433",
-                markeredgewidth=0.5,
-                ecolor="#1d2433",
-                elinewidth=0.8,
-                capsize=2,
-                label=str(name),
-            )
-        axes.set(
-            xlabel="Reference / %", ylabel="Found / %", xlim=(-0.03 * top, 1.03 * top),
-            ylim=(-0.03 * top, 1.03 * top), aspect="equal",
-        )  # fmt: skip
-        axes.legend(frameon=False, fontsize=9)
-        return _as_image(figure, "parity", "Fractions found against their references")
-
-
-def _as_image(figure: Any, css_class: str, words: str) -> Markup:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return Markup('<img class="{}" alt="{}" src="data:image/svg+xml;base64,{}">').format(
-        css_class, words, base64.b64encode(stream.getvalue()).decode()
-    )
-
-
-def _span(values: pd.Series) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    margin = max(0.05 * (high - low), 0.05)
-    return max(low - margin, 0.0), high + margin
-
-
 def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
     """What the network saw of one cluster and where it looked, side by side.
 
@@ -330,7 +306,7 @@ def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, lis
         names.append(f"class map {channel}")
     gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
     strip = [part for tile in tiles for part in (tile, gap)][:-1]
-    return data_uri(np.concatenate(strip, axis=1)), names
+    return data_uri(np.concatenate(strip, axis=1), "jpeg"), names
 
 
 def _enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """The report: one HTML file that needs nothing else, to read, to print and to send.
 
 Sections are drawn image by image, as results come, so that a run over many images does not hold
-them all in memory.
+them all in memory. Names of files and words of people are text: the templates escape them, and the
+page allows no script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..analysis import Analysis
+from ..errors import AtomicityError, Cancelled
 from ..palette import colours
+from ..statistics.corrected import OnCorrected, on_corrected
 from ..statistics.ratios import (
     ALL,
     CONDITIONS_DIFFER,
@@ -28,9 +31,13 @@ from ..statistics.ratios import (
 )
 from ..statistics.reference import Comparison
 from ..table import AGGREGATE, OUTSIDE, UNKNOWN, classes_of
-from .figures import glyph, histograms, interval_bar, overview, parity, patch_strip
+from .charts import as_image, parity, plot
+from .figures import PREVIEW_PX, glyph, interval_bar, overview, patch_strip, pixels_of
 from .files import to_json, write_text
+from .methods import annotators, methods, not_counted
+from .plots import PLOTS
 from .provenance import Outcome
+from .typical import SURE, Example, foremost, seen
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
@@ -41,14 +48,32 @@ FEW_CLUSTERS = 20
 EXAMPLES_PER_CLASS = 3
 MANY_IMAGES = 40
 """Beyond this many images a section keeps its numbers, and its pictures are small."""
+MOST_PROBLEMS = 8
+"""So many images whose pictures lack something are named at the top."""
+IMAGE_CHARTS = ("diameter", "confidence")
+CHARTS = (*IMAGE_CHARTS, "intensity", "ratios")
+"""Plots of each image, and of all, by their names in `plots.PLOTS`."""
+SMALL_PX = 500
+"""Longest edge of a micrograph in a small section."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the report says of one image, already drawn."""
+    """What the report says of one image, already drawn.
+
+    Parameters
+    ----------
+    image
+        Its name.
+    html
+        Of the section.
+    problem
+        Why its pixels are not shown; "" if they are.
+    """
 
     image: str
     html: Markup
+    problem: str = ""
 
 
 def warnings(table: pd.DataFrame) -> tuple[str, ...]:
@@ -88,36 +113,69 @@ def image_section(
     small: bool = False,
     method: str = "counted",
     card: ModelCard | None = None,
+    ratios: pd.DataFrame | None = None,
 ) -> Section:
     """Draw what the report shows of one analysed image.
+
+    Pixels that can't be read any more are no error: the clusters then lie on black.
 
     Parameters
     ----------
     analysis
-        The result, classified or not.
+        The result, classified or not; the pixels of its micrograph are read here.
     outcome
         Its record.
     small
         Numbers and a small overview only.
     method, card
         How the ratios are found: see `statistics.ratios.class_ratios`.
+    ratios
+        Those of this image, if they are known already.
     """
     table = analysis.table
     classes = classes_of(table)
-    ratios = class_ratios(
-        table, scope=outcome.image, images=[outcome.image], method=method, card=card
-    )
+    if ratios is None:
+        ratios = class_ratios(
+            table, scope=outcome.image, images=[outcome.image], method=method, card=card
+        )
+    pixels, problem = _pixels(analysis)
+    size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
+    drawn = overview(analysis, classes, size, pixels, plain)
     html = _template("image.html.j2").render(
         outcome=outcome,
         micrograph=analysis.micrograph,
-        overview=overview(analysis, classes, 500 if small else 1200),
+        small=small,
+        problem=problem,
+        overview=drawn,
+        titled="<title>" in drawn,
         ratios=_ratio_rows(ratios),
         legend=_legend(table, classes),
-        histograms="" if small else histograms(table, classes, wide=False),
+        charts=[] if small else _charts(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
         n_corrected=int((table["label_corrected"] != "").sum()),
     )
-    return Section(outcome.image, Markup(html))
+    return Section(outcome.image, Markup(html), problem)
+
+
+def failed_section(image: str, why: str) -> Section:
+    """Of an image that could not be drawn, its name and why."""
+    html = Markup(
+        '<section class="image small"><h2>{}</h2>'
+        '<p class="warning">This image could not be drawn: {}</p></section>'
+    )
+    return Section(image, html.format(image, why), why)
+
+
+def _pixels(analysis: Analysis) -> tuple[np.ndarray | None, str]:
+    """The frame that is shown, or why there is none: the file may have gone since."""
+    try:
+        return pixels_of(analysis), ""
+    except Cancelled:
+        raise
+    except AtomicityError as error:  # whoever reads the report can't follow the advice
+        return None, f"{error.what}."
+    except Exception as error:  # readers raise what they like
+        return None, str(error) or type(error).__name__
 
 
 def write_report(
@@ -127,8 +185,15 @@ def write_report(
     ratios: pd.DataFrame,
     record: dict[str, Any],
     comparison: Comparison | None = None,
+    *,
+    card: ModelCard | None = None,
+    examples: Iterable[Example] = (),
+    corrections: pd.DataFrame | None = None,
+    agreement: pd.DataFrame | None = None,
+    scales: Mapping[str, float] | None = None,
+    title: str = "",
 ) -> Path:
-    """Write the report of a run, whole or not at all.
+    """Write the report of a run or a project, whole or not at all.
 
     Parameters
     ----------
@@ -144,6 +209,18 @@ def write_report(
         From `provenance.run_record`.
     comparison
         With reference ratios, if there are any.
+    card
+        Of the model, for the methods.
+    examples
+        From `typical.examples`, of all images: the foremost are shown.
+    corrections
+        Log of what people did: see `methods.methods`.
+    agreement
+        A table of figures of agreement between annotators, shown as it is.
+    scales
+        Image → intensity of one atom in counts nm², from `plots.scales_of`.
+    title
+        Heading; a question if empty.
 
     Raises
     ------
@@ -151,19 +228,59 @@ def write_report(
         If the file can't be written.
     """
     classes = classes_of(table)
-    of_all = ratios[ratios["scope"] == ALL]
+    of_all = ratios_of(ratios, None, [section.image for section in sections])
     method = next(iter(of_all["method"]), "")
+    corrected = on_corrected(table, classes)
+    chosen = foremost(examples)
+    several = len(sections) != 1
     html = _template("report.html.j2").render(
+        title=title,
         sections=sections,
+        problems=_problems(sections),
         ratios=_ratio_rows(of_all),
-        method=method,
+        method=_sentence(method).removesuffix("."),
+        left_out=", ".join(f"{n} {why}" for why, n in not_counted(table).items()),
         adjusted=not method.startswith("counted"),
         note=next((_sentence(str(note)) for note in of_all["note"] if note), ""),
         comparison=comparison,
+        comparison_method="" if comparison is None else _sentence(comparison.method)[:-1],
         reference=[] if comparison is None else _reference_rows(comparison, classes),
-        parity="" if comparison is None else parity(comparison.pairs, classes),
-        legend=_legend(table, classes),
-        histograms=histograms(table, classes) if len(sections) != 1 else "",
+        parity=""
+        if comparison is None
+        else as_image(
+            parity(comparison.pairs, _known(classes, comparison.pairs["class"])),
+            "parity",
+            "Fractions found against their references",
+        ),
+        charts=_charts(
+            CHARTS if several else ("intensity",),
+            table,
+            classes,
+            (5.4, 3.2),
+            scales=scales or {},
+            images=[section.image for section in sections],
+        ),
+        map=_charts(("embedding",), table, classes, (6.4, 4.6)),
+        reliability=_charts(("reliability",), table, classes, (5.4, 3.2))
+        if corrected.clusters
+        else [],
+        corrected=corrected,
+        interval=corrected.interval(),
+        confusion=_confusion_rows(corrected, classes),
+        confusion_columns=list(corrected.confusion.columns),
+        people=0 if corrections is None else len(annotators(corrections)),
+        agreement=None if agreement is None or not len(agreement) else _cells(agreement),
+        seen=_seen(chosen, classes) if several else [],
+        seen_names=chosen[0].names if chosen else (),
+        methods=methods(
+            record,
+            table,
+            of_all,
+            card=card,
+            corrected=corrected,
+            corrections=corrections,
+            comparison=comparison,
+        ),
         n_clusters=len(table),
         n_counted=int(counted(table).sum()),
         record=record,
@@ -171,6 +288,22 @@ def write_report(
         record_json=to_json(record),
     )
     return write_text(path, html)
+
+
+def _problems(sections: Sequence[Section]) -> list[str]:
+    """A line for each of the first images whose pictures lack something, and one for the rest."""
+    found = [f"{s.image} ({s.problem.rstrip('.')})" for s in sections if s.problem]
+    rest = len(found) - MOST_PROBLEMS
+    return found if rest <= 0 else [*found[:MOST_PROBLEMS], f"{rest} more, as said beside each"]
+
+
+def ratios_of(ratios: pd.DataFrame, image: str | None, images: Sequence[str]) -> pd.DataFrame:
+    """The rows of one image, or of all if None; an image may be called "all", and comes first."""
+    found = ratios[ratios["scope"] == (ALL if image is None else image)]
+    if ALL not in images or image not in (None, ALL):
+        return found
+    half = len(found) // 2
+    return found.iloc[half:] if image is None else found.iloc[:half]
 
 
 def _reason(image: dict[str, Any]) -> str:
@@ -219,10 +352,90 @@ def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
+def _charts(
+    names: Sequence[str],
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    size_inch: tuple[float, float],
+    **context: Any,
+) -> list[dict[str, Any]]:
+    """Those of these plots that have something to show, with what they show."""
+    out = []
+    for name in names:
+        figure = plot(name, table, classes, size_inch, **context)
+        if figure is not None:
+            known = PLOTS[name]
+            image = as_image(figure, "chart", f"{known.title}. {known.explanation}")
+            out.append({"title": known.title, "words": known.explanation, "image": image})
+    return out
+
+
+def _known(classes: Sequence[str], more: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys([*classes, *more])]
+
+
+def _confusion_rows(corrected: OnCorrected, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the confusion with the shade of each cell: white to blue, by its share of the row."""
+    shares = corrected.shares()
+    rows = []
+    for label in corrected.confusion.index:
+        cells = []
+        for machine in corrected.confusion.columns:
+            share = float(shares.loc[label, machine])
+            shade = [round(255 + share * (end - 255)) for end in (0, 114, 178)]
+            cells.append(
+                {
+                    "count": int(corrected.confusion.loc[label, machine]),
+                    "share": share,
+                    "shade": ", ".join(map(str, shade)),
+                    "ink": "#fff" if share > 0.55 else "#1d2433",
+                }
+            )
+        rows.append({"label": label, "glyph": glyph(label, classes), "cells": cells})
+    return rows
+
+
+def _cells(frame: pd.DataFrame) -> dict[str, Any]:
+    """Any small table as text, its numbers with two digits after the point."""
+
+    def cell(value: Any) -> dict[str, Any]:
+        if isinstance(value, (float, np.floating)):
+            return {"number": True, "text": f"{value:.2f}" if np.isfinite(value) else "–"}
+        number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        return {"number": number, "text": str(value)}
+
+    return {
+        "columns": [str(name) for name in frame.columns],
+        "rows": [[cell(value) for value in row] for row in frame.itertuples(index=False)],
+    }
+
+
+def _seen(chosen: Sequence[Example], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Examples grouped by label and kind, in the order of the classes."""
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for label in dict.fromkeys([*classes, *(example.label for example in chosen)]):
+        for example in chosen:
+            if example.label == label:
+                groups.setdefault((label, example.kind), []).append(example)
+    return [
+        {
+            "label": label,
+            "glyph": glyph(label, classes),
+            "words": "far from what was learnt"
+            if label in OUTSIDE
+            else "typical"
+            if kind == SURE
+            else "doubtful",
+            "examples": members,
+        }
+        for (label, kind), members in groups.items()
+    ]
+
+
 def _reference_rows(comparison: Comparison, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Pairs as the template shows them, grouped by scope."""
     pairs = comparison.pairs.assign(covered=comparison.covered)
-    known = [*dict.fromkeys([*classes, *pairs["class"]])]
+    known = _known(classes, pairs["class"])
     colour = colours(known)
     rows: list[Any] = pairs.to_dict("records")
     return [
@@ -258,7 +471,7 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
     """For each label the surest, a middling and the least sure cluster."""
     if not analysis.patches:
         return []
-    table = analysis.table.reset_index(drop=True)
+    table = analysis.table.reset_index(drop=True)[seen(analysis)]
     groups = []
     for label in [*classes, *OUTSIDE]:
         ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
