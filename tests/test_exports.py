@@ -245,7 +245,8 @@ def test_two_annotators_and_their_agreement_are_reported(tmp_path):
     found = agreement_table(log(*rows))
     assert found["Label"].tolist() == ["all labels, 10 clusters, 2 people", "Pt19", "Pt30"]
     assert found.loc[0, "Same"] == "70 %"
-    assert re.fullmatch(r"(-?\d\.\d\d) \(-?\d\.\d\d to \d\.\d\d\)", found.loc[0, "Krippendorff's α"])
+    interval = r"-?\d\.\d\d \(-?\d\.\d\d to \d\.\d\d\)"
+    assert re.fullmatch(interval, found.loc[0, "Krippendorff's α"])
     export(Contents(tuple(analyses(1)), (), log(*rows)), tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()
     assert "Agreement of the annotators" in html and "Krippendorff&#39;s α" in html
