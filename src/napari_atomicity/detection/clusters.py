@@ -138,7 +138,7 @@ def detect(
         If ``stop()`` says so.
     """
     settings = settings or DetectionSettings()
-    pixel_size_nm = _fine_enough(micrograph, settings)
+    pixel_size_nm = fine_enough(micrograph, settings)
     rows: list[pd.DataFrame] = []
     outlines: list[np.ndarray] = []
     for index, frame in enumerate(micrograph.frames()):
@@ -153,7 +153,7 @@ def detect(
         check(stop)
         found = measure_regions(regions, prepared.flat, prepared.pixel_nm)
         found = _acceptable(found, settings)
-        rows.append(_rows(found, prepared, micrograph.name, index, pixel_size_nm))
+        rows.append(rows_of(found, prepared, micrograph.name, index, pixel_size_nm))
         outlines += [prepared.to_frame_px(o.polygon_px) for o in found]
     report(progress, micrograph.n_frames, micrograph.n_frames, "Finding clusters")
     if not rows:
@@ -161,55 +161,6 @@ def detect(
     table = pd.concat(rows, ignore_index=True)
     table["cluster_id"] = np.arange(1, len(table) + 1)
     return Detection(tables.conform(table), outlines)
-
-
-def measure_at(
-    micrograph: Micrograph,
-    frame: int,
-    y_px: float,
-    x_px: float,
-    settings: DetectionSettings | None = None,
-) -> Detection:
-    """Outline and measure the one cluster at a place that a person points to.
-
-    The centre stays where the person put it. Where nothing stands out from the background the
-    diameter is NaN and the outline a circle of the smallest diameter: the row is there always.
-
-    Raises
-    ------
-    CalibrationError
-        If the pixel size is not known.
-    """
-    settings = settings or DetectionSettings()
-    pixel_size_nm = _fine_enough(micrograph, settings)
-    whole = micrograph.data if micrograph.data.ndim == 2 else micrograph.data[frame]
-    half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
-    top, left = max(0, round(y_px) - half), max(0, round(x_px) - half)
-    crop = whole[top : round(y_px) + half + 1, left : round(x_px) + half + 1]
-    if crop.size < 4 or not np.isfinite(crop).any():
-        raise AtomicityError(
-            f"the point ({y_px:.0f}, {x_px:.0f}) lies outside the image", micrograph.name
-        )
-    prepared = prepare(crop, pixel_size_nm, settings)
-    place = prepared.to_working_px(np.array([y_px - top, x_px - left]))
-    seeds = find_seeds(prepared, settings, None)
-    near = np.linalg.norm(seeds - place, axis=1) * prepared.pixel_nm
-    seeds = np.vstack([place[None], seeds[near > settings.diameter_min_nm / 2]])
-    regions = grow_regions(prepared.flat, prepared.space, seeds, prepared.pixel_nm)
-    own = [
-        o
-        for o in measure_regions(regions, prepared.flat, prepared.pixel_nm)
-        if o.label == 1 and o.diameter_nm <= 2 * settings.diameter_max_nm
-    ]
-    outline = own[0] if own else _circle(place, settings.diameter_min_nm, prepared.pixel_nm)
-    rows = _rows([outline], prepared, micrograph.name, frame, pixel_size_nm)
-    rows["cluster_id"] = 1
-    rows["y_px"], rows["x_px"] = float(y_px), float(x_px)
-    rows["y_nm"], rows["x_nm"] = y_px * pixel_size_nm, x_px * pixel_size_nm
-    at = crop.shape
-    rows["touches_border"] = bool(outline.touches_border and (at[0] < 2 * half or at[1] < 2 * half))
-    polygon = prepared.to_frame_px(outline.polygon_px) + np.array([top, left])
-    return Detection(tables.conform(rows), [polygon])
 
 
 def find_seeds(
@@ -335,7 +286,7 @@ def _distinct(
     return candidates[~dropped]
 
 
-def _fine_enough(micrograph: Micrograph, settings: DetectionSettings) -> float:
+def fine_enough(micrograph: Micrograph, settings: DetectionSettings) -> float:
     pixel_size_nm = micrograph.calibrated()
     if pixel_size_nm > settings.diameter_min_nm / 3:
         raise UnsuitableImageError(
@@ -363,14 +314,7 @@ def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outli
     return [o for o in sized if o.integrated_intensity > least]
 
 
-def _circle(centre: np.ndarray, diameter_nm: float, pixel_nm: float) -> Outline:
-    angle = np.linspace(0, 2 * np.pi, 33)
-    radius = diameter_nm / 2 / pixel_nm
-    polygon = centre + radius * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-    return Outline(1, centre, np.nan, np.nan, np.nan, False, False, polygon)
-
-
-def _rows(
+def rows_of(
     found: list[Outline], prepared: Prepared, image: str, frame: int, pixel_size_nm: float
 ) -> pd.DataFrame:
     centre = prepared.to_frame_px(np.array([o.centre_px for o in found]).reshape(-1, 2))

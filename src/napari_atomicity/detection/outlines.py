@@ -116,6 +116,30 @@ def measure_regions(
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
+def measure_mask(
+    mask: np.ndarray, regions: tuple[np.ndarray, np.ndarray], flat: np.ndarray, pixel_nm: float
+) -> Outline | None:
+    """Measure the cluster of which a part is given, beside the basins of all others.
+
+    Parameters
+    ----------
+    mask
+        (Y, X) bool: what belongs to the cluster in any case; the core of its basin does as well.
+    regions, flat, pixel_nm
+        As in `measure_regions`; label 1 is the cluster's own basin.
+    """
+    basins, smooth = regions
+    final = np.zeros_like(basins)
+    for label, box in enumerate(ndimage.find_objects(basins), start=1):
+        inside = None if box is None else _core(basins[box] == label, smooth[box])
+        if inside is not None:
+            final[box][inside] = label
+    final[mask] = 1
+    whole = tuple(slice(0, n) for n in mask.shape)
+    own = np.where(mask, 1, basins)
+    return _measure(1, final, own, flat, smooth, pixel_nm, whole, mask.shape)
+
+
 def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
     """The part of a basin above the outline's level that hangs together."""
     values = smooth[own]

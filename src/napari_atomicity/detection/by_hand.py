@@ -1,0 +1,250 @@
+"""Clusters that a person points to: measured at a place, split, or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.cluster.vq import kmeans2
+from skimage.draw import polygon2mask
+from skimage.measure import points_in_poly
+from skimage.morphology import convex_hull_image
+
+from .. import table as tables
+from ..errors import AtomicityError
+from ..micrograph import Micrograph
+from .clusters import (
+    BACKGROUND_WINDOW_NM,
+    Detection,
+    DetectionSettings,
+    Prepared,
+    find_seeds,
+    fine_enough,
+    prepare,
+    rows_of,
+)
+from .outlines import Outline, grow_regions, measure_mask, measure_regions
+
+_SPLIT_ROUNDS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class _Surroundings:
+    """A part of a frame, prepared, and where it lies in the frame."""
+
+    prepared: Prepared
+    frame: int
+    image: str
+    pixel_size_nm: float
+    origin: np.ndarray
+    half: int
+
+    def to_working_px(self, points: np.ndarray) -> np.ndarray:
+        return self.prepared.to_working_px(np.asarray(points, float) - self.origin)
+
+    def detection(self, outlines: Sequence[Outline]) -> Detection:
+        """Rows and polygons in pixels of the frame."""
+        rows = rows_of(list(outlines), self.prepared, self.image, self.frame, self.pixel_size_nm)
+        for i, axis in enumerate("yx"):
+            rows[f"{axis}_px"] += self.origin[i]
+            rows[f"{axis}_nm"] = rows[f"{axis}_px"] * self.pixel_size_nm
+        cut = min(self.prepared.frame.shape) < 2 * self.half  # the image ends here, not the part
+        rows["touches_border"] &= cut
+        polygons = [self.prepared.to_frame_px(o.polygon_px) + self.origin for o in outlines]
+        return Detection(tables.conform(rows), polygons)
+
+
+def _surroundings(
+    micrograph: Micrograph, frame: int, centre: np.ndarray, settings: DetectionSettings
+) -> _Surroundings:
+    pixel_size_nm = fine_enough(micrograph, settings)
+    data = micrograph.data
+    whole = data if data.ndim == 2 else data[frame]
+    y, x = np.round(centre).astype(int)
+    half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
+    top, left = max(0, y - half), max(0, x - half)
+    crop = whole[top : y + half + 1, left : x + half + 1]
+    if crop.size < 4 or not np.isfinite(crop).any():
+        raise AtomicityError(
+            f"the point ({centre[0]:.0f}, {centre[1]:.0f}) lies outside the image", micrograph.name
+        )
+    return _Surroundings(
+        prepare(crop, pixel_size_nm, settings),
+        frame,
+        micrograph.name,
+        pixel_size_nm,
+        np.array([top, left]),
+        half,
+    )
+
+
+def measure_at(
+    micrograph: Micrograph,
+    frame: int,
+    y_px: float,
+    x_px: float,
+    settings: DetectionSettings | None = None,
+) -> Detection:
+    """Outline and measure the one cluster at a place that a person points to.
+
+    The centre stays where the person put it. Where nothing stands out from the background the
+    diameter is NaN and the outline a circle of the smallest diameter: the row is there always.
+
+    Raises
+    ------
+    CalibrationError
+        If the pixel size is not known.
+    AtomicityError
+        If the place lies outside the image.
+    """
+    settings = settings or DetectionSettings()
+    part = _surroundings(micrograph, frame, np.array([y_px, x_px]), settings)
+    prepared = part.prepared
+    place = part.to_working_px(np.array([y_px, x_px]))
+    seeds = find_seeds(prepared, settings, None)
+    near = np.linalg.norm(seeds - place, axis=1) * prepared.pixel_nm
+    seeds = np.vstack([place[None], seeds[near > settings.diameter_min_nm / 2]])
+    regions = grow_regions(prepared.flat, prepared.space, seeds, prepared.pixel_nm)
+    own = [
+        o
+        for o in measure_regions(regions, prepared.flat, prepared.pixel_nm)
+        if o.label == 1 and o.diameter_nm <= 2 * settings.diameter_max_nm
+    ]
+    outline = own[0] if own else _circle(place, settings.diameter_min_nm, prepared.pixel_nm)
+    found = part.detection([outline])
+    found.table["y_px"], found.table["x_px"] = float(y_px), float(x_px)
+    found.table["y_nm"] = y_px * part.pixel_size_nm
+    found.table["x_nm"] = x_px * part.pixel_size_nm
+    return found
+
+
+def split(
+    micrograph: Micrograph,
+    frame: int,
+    outline: np.ndarray,
+    settings: DetectionSettings | None = None,
+) -> Detection:
+    """Two clusters in the place of one that a person sees as two.
+
+    Their middles are those of two groups of pixels (k-means, weighted by intensity, from the ends
+    of the longest axis); then each gets its basin and outline as in any detection.
+
+    Parameters
+    ----------
+    micrograph, frame
+        Where it lies.
+    outline
+        (M, 2) polygon in pixels (y, x).
+    settings
+        Of the detection.
+
+    Returns
+    -------
+    Detection
+        Two rows.
+
+    Raises
+    ------
+    AtomicityError
+        If there are no two clusters to be seen.
+    """
+    settings = settings or DetectionSettings()
+    part = _surroundings(micrograph, frame, outline.mean(axis=0), settings)
+    prepared = part.prepared
+    polygon = part.to_working_px(outline)
+    inside = polygon2mask(prepared.flat.shape, polygon)
+    pixels = np.argwhere(inside).astype(float)
+    if len(pixels) >= 8:
+        middles = _two_middles(pixels, np.clip(prepared.flat[inside], 0, None))
+        seeds = find_seeds(prepared, settings, None)
+        others = seeds[~points_in_poly(seeds, polygon)] if len(seeds) else seeds.reshape(0, 2)
+        regions = grow_regions(
+            prepared.flat, prepared.space, np.vstack([middles, others]), prepared.pixel_nm
+        )
+        found = measure_regions(regions, prepared.flat, prepared.pixel_nm)
+        halves = [o for o in found if o.label in (1, 2)]
+        if len(halves) == 2:
+            return part.detection(halves)
+    raise AtomicityError(
+        "no two clusters can be told apart there",
+        micrograph.name,
+        "Delete it, and add two points where you see them",
+    )
+
+
+def _two_middles(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Two centres (2, 2) of weighted points (N, 2)."""
+    weight = weight / max(float(weight.sum()), 1e-12)
+    middle = weight @ pixels
+    centred = pixels - middle
+    _, axes = np.linalg.eigh((centred * weight[:, None]).T @ centred)
+    reach = np.std(centred @ axes[:, -1])
+    ends = middle + np.outer([-reach, reach], axes[:, -1])
+    # SciPy's k-means knows no weights: points are taken as often as they are bright.
+    times = np.round(weight / max(float(weight.max()), 1e-12) * 20).astype(int)
+    centres, _ = kmeans2(np.repeat(pixels, times, axis=0), ends, iter=_SPLIT_ROUNDS, minit="matrix")
+    return np.asarray(centres)
+
+
+def merge(
+    micrograph: Micrograph,
+    frame: int,
+    outlines: Sequence[np.ndarray],
+    settings: DetectionSettings | None = None,
+) -> Detection:
+    """One cluster in the place of several that a person sees as one.
+
+    Its outline is the convex hull of theirs; what lies in it is measured as any other.
+
+    Parameters
+    ----------
+    micrograph, frame
+        Where they lie.
+    outlines
+        (M, 2) polygons in pixels (y, x).
+    settings
+        Of the detection.
+
+    Returns
+    -------
+    Detection
+        One row.
+
+    Raises
+    ------
+    AtomicityError
+        If they lie too far apart to be one cluster.
+    """
+    settings = settings or DetectionSettings()
+    corners = np.vstack(list(outlines))
+    extent_nm = float(np.ptp(corners, axis=0).max()) * fine_enough(micrograph, settings)
+    if extent_nm > 3 * settings.diameter_max_nm:
+        raise AtomicityError(
+            f"these clusters lie {extent_nm:.1f} nm apart, too far to be one",
+            micrograph.name,
+            "Choose clusters that touch",
+        )
+    part = _surroundings(micrograph, frame, corners.mean(axis=0), settings)
+    prepared = part.prepared
+    shape = prepared.flat.shape
+    polygons = [part.to_working_px(o) for o in outlines]
+    mask = convex_hull_image(np.logical_or.reduce([polygon2mask(shape, p) for p in polygons]))
+    seeds = find_seeds(prepared, settings, None)
+    at = np.clip(np.round(seeds.reshape(-1, 2)).astype(int), 0, np.array(shape) - 1)
+    others = seeds.reshape(-1, 2)[~mask[at[:, 0], at[:, 1]]]
+    middle = np.argwhere(mask).mean(axis=0)
+    regions = grow_regions(
+        prepared.flat, prepared.space, np.vstack([middle[None], others]), prepared.pixel_nm
+    )
+    outline = measure_mask(mask, regions, prepared.flat, prepared.pixel_nm)
+    if outline is None:
+        raise AtomicityError("there is nothing to be measured there", micrograph.name)
+    return part.detection([outline])
+
+
+def _circle(centre: np.ndarray, diameter_nm: float, pixel_nm: float) -> Outline:
+    angle = np.linspace(0, 2 * np.pi, 33)
+    radius = diameter_nm / 2 / pixel_nm
+    polygon = centre + radius * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    return Outline(1, centre, np.nan, np.nan, np.nan, False, False, polygon)
