@@ -13,6 +13,7 @@ from psygnal import Signal
 from .edits import RemoveClusters
 from .review import Accuracy, Queue, accuracy
 from .session import Key, Session
+from .statistics.agreement import NOT_A_CLUSTER
 
 # A pause longer than this is no thinking about a cluster.
 _LONGEST_S = 60.0
@@ -194,7 +195,15 @@ class Reviewing:
         now = time.monotonic()
         self._times.append(min(now - self._since, _LONGEST_S))
         self._touched[position] = True
+        self._changed.clear()
         self._go(self._open_from(position))
+
+    def answer_all(self, labels: Mapping[Key, str]) -> None:
+        """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
+        none = [key for key, label in labels.items() if label == NOT_A_CLUSTER]
+        with self._in_whose_name():
+            self.session.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
+            self.session.remove(none)
 
     @contextmanager
     def _in_whose_name(self) -> Iterator[None]:
@@ -267,12 +276,17 @@ class Reviewing:
         """After the block, show the cluster that it has changed: for undo and redo."""
         self._changed.clear()
         yield
-        self._touched[self._changed] = self._said[self._changed] != ""
-        there = [i for i in self._changed if self._there[i]]
+        self.go_to_changed()
+
+    def go_to_changed(self) -> None:
+        """Show the cluster that was changed last, by whomever."""
+        changed, self._changed = self._changed, []
+        self._touched[changed] = self._said[changed] != ""
+        there = [i for i in changed if self._there[i]]
         if there:
-            self._go(there[0])
-        elif self._changed:
-            self._go(self._open_from(self._changed[0]))
+            self._go(there[-1])
+        elif changed:
+            self._go(self._open_from(changed[-1]))
 
     # ---- what the session says
     def _read(self, image: str) -> np.ndarray:

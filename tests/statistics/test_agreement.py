@@ -14,6 +14,7 @@ from napari_atomicity.statistics.agreement import (
     agreement,
     confusion,
     last_labels,
+    opinions,
 )
 
 
@@ -185,3 +186,27 @@ def test_the_last_word_counts():
 def test_of_an_empty_log_nothing_follows():
     assert last_labels(log()).empty
     assert agreement(last_labels(log())).n_items == 0
+
+
+def test_opinions_of_a_log():
+    found = log(
+        ("Ada", 1, "Pt19", "label"),
+        ("Ada", 2, "Pt30", "label"),
+        ("Ada", 3, "Pt30", "label"),
+        ("Bo", 1, "Pt19", "label"),
+        ("Bo", 2, "Pt41", "label"),
+        ("Bo", 3, "", "remove"),
+        ("consensus", 2, "Pt41", "label"),
+    )
+    found["label_predicted"] = ["Pt19", "Pt30", "Pt19", "", "", "Pt55", "Pt30"]
+    found["blind"] = [False, False, False, True, True, False, False]
+    said = opinions(found)
+    assert said.agreement.annotators == ("Ada", "Bo")
+    assert said.agreement.n_items == 3
+    disagree = said.agreement.disagreements
+    assert disagree["item"].tolist() == [("field", 2), ("field", 3)]
+    assert disagree["Bo"].tolist() == ["Pt41", NOT_A_CLUSTER]
+    assert said.machine == ("Pt30", "Pt55")
+    assert said.settled == ("Pt41", "")
+    assert said.annotators.to_numpy().tolist() == [["Ada", 3, 0], ["Bo", 3, 2]]
+    assert opinions(found.iloc[:0]).agreement.annotators == ()

@@ -131,14 +131,78 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     index = out.index.to_frame(index=False)
     return pd.DataFrame(
         {
-            "item": pd.Series(
-                list(zip(index["image"], index["cluster_id"].astype(int), strict=True)),
-                dtype=object,
-            ),
+            "item": _keys(index),
             "annotator": index["annotator"].astype(object),
             "label": out.to_numpy(object),
         }
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Opinions:
+    """What the log of a project says of its annotators.
+
+    Attributes
+    ----------
+    labels
+        As from `last_labels`, without what was settled.
+    agreement
+        Of these.
+    annotators
+        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, said without
+        seeing what others and the machine say).
+    machine
+        A label per row of ``agreement.disagreements``: what the model said last.
+    settled
+        The same, what was settled on; "" where nothing was.
+    """
+
+    labels: pd.DataFrame
+    agreement: Agreement
+    annotators: pd.DataFrame
+    machine: tuple[str, ...]
+    settled: tuple[str, ...]
+
+
+def opinions(corrections: pd.DataFrame) -> Opinions:
+    """Who said what, how far they agree, and what of that is settled.
+
+    Parameters
+    ----------
+    corrections
+        The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``.
+    """
+    is_settled = corrections["annotator"] == CONSENSUS
+    labels = last_labels(corrections[~is_settled])
+    found = agreement(labels)
+    items = pd.Series(found.disagreements["item"].to_numpy(), dtype=object)
+    predicted = corrections[corrections["label_predicted"].fillna("") != ""]
+    machine = predicted.drop_duplicates(["image", "cluster_id"], keep="last")
+    said = last_labels(corrections[is_settled])
+    n = labels.groupby("annotator", sort=False).size()
+    blind = corrections[corrections["blind"].astype(bool) & corrections["what"].isin(_OPINIONS)]
+    who = ["annotator", "image", "cluster_id"]
+    n_blind = blind.drop_duplicates(who).groupby("annotator").size().reindex(n.index).fillna(0)
+    return Opinions(
+        labels,
+        found,
+        pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
+        _looked_up(items, _keys(machine), machine["label_predicted"]),
+        _looked_up(items, said["item"], said["label"]),
+    )
+
+
+_OPINIONS = ("label", "remove")
+
+
+def _keys(log: pd.DataFrame) -> pd.Series:
+    pairs = zip(log["image"], log["cluster_id"].astype(int), strict=True)
+    return pd.Series(list(pairs), index=log.index, dtype=object)
+
+
+def _looked_up(items: pd.Series, keys: pd.Series, values: pd.Series) -> tuple[str, ...]:
+    known = dict(zip(keys, values.astype(str), strict=True))
+    return tuple(known.get(item, "") for item in items)
 
 
 def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:

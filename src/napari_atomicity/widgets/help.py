@@ -17,7 +17,7 @@ class Help(QDialog):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        from .forms import scrolling
+        from .forms import scrolling  # which knows the binding, and so who opens this window
 
         self.setWindowTitle(NAME)
         self.setObjectName(NAME)
@@ -36,7 +36,7 @@ class Help(QDialog):
         layout = QVBoxLayout(self)
         layout.addWidget(scrolling(content))
         layout.addWidget(buttons)
-        self.resize(30 * self.fontMetrics().averageCharWidth() * 2, 500)
+        self.resize(90 * self.fontMetrics().averageCharWidth(), 40 * self.fontMetrics().height())
 
 
 def show_help(viewer: Any) -> Help:
