@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from mouse import at, drag, move
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent, QWheelEvent
+from qtpy.QtCore import QByteArray, QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QImage, QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.palette import colours
@@ -29,8 +29,10 @@ from napari_atomicity.widgets.embedding import (
     typical_places,
     without_place,
 )
-from napari_atomicity.widgets.legend import Scale
-from napari_atomicity.widgets.scatter import extent, rows_in_polygon
+from napari_atomicity.widgets.legend import MOST_LINES, Entry, Legend, Scale
+from napari_atomicity.widgets.plot_looks import hex_colours, islands, looks_of, named
+from napari_atomicity.widgets.plot_motion import FRAME_MS, Pace
+from napari_atomicity.widgets.scatter import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -126,6 +128,22 @@ def test_a_lasso_selects_what_lies_in_it(dock, session, by_button):
     assert session.selection == island(session, "Pt55")
 
 
+def test_a_rectangle_selects_adds_and_takes_away(dock, session):
+    QTest.mouseClick(dock.lasso_button, LEFT)
+    assert dock.scatter.tool == LASSO
+    QTest.mouseClick(dock.rectangle_button, LEFT)
+    assert dock.scatter.tool == RECTANGLE and not dock.lasso_button.isChecked()
+    over = lambda label: box_around(session, label)[::2]  # noqa: E731 - opposite corners
+    drag(dock.scatter, over("Pt41"))
+    assert session.selection == island(session, "Pt41")
+    drag(dock.scatter, over("Pt55")[::-1], SHIFT)
+    assert session.selection == island(session, "Pt41") | island(session, "Pt55")
+    drag(dock.scatter, over("Pt41"), CTRL)
+    assert session.selection == island(session, "Pt55")
+    QTest.mouseClick(dock.rectangle_button, LEFT)
+    assert dock.scatter.tool == PAN
+
+
 def test_a_plain_drag_moves_the_map_and_selects_nothing(dock, session):
     session.select([("field", 1)])
     before = dock.scatter.to_canvas((0, 0))[0]
@@ -167,6 +185,19 @@ def test_the_point_under_the_mouse_is_named(dock, monkeypatch):
     )
     QApplication.sendEvent(scatter.canvas.native, event)
     assert len(said) == 1 and "Pt30" in said[0] and "nm" in said[0] and "field" in said[0]
+
+
+def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, session, qtbot):
+    words = dock._tip(6)
+    assert "data:image/png;base64," in words and "Pt30" in words
+    encoded = words.split("base64,")[1].split('"')[0]
+    assert QImage.fromData(QByteArray.fromBase64(encoded.encode())).width() == 5 * 56
+    session.set_analysis(made_up(3, "<b>bold</b>"))
+    analysis = session.analysis("<b>bold</b>")
+    analysis.patches["raw"][0] = np.nan
+    dock.update_now()
+    row = int(dock._rows.of([("<b>bold</b>", 1)])[0])
+    assert "<img" not in dock._tip(row) and "&lt;b&gt;bold" in dock._tip(row)
 
 
 def test_clicks_select_add_take_away_and_clear(dock, session):
@@ -228,18 +259,21 @@ def test_what_is_selected_elsewhere_is_ringed_at_once_and_drawn_alone(dock, sess
     monkeypatch.setattr(dock.scatter._points, "set_data", lambda *a, **k: redrawn.append(1))
     session.selection_changed.connect(heard.append)
     session.select([("field", 3), ("field", 40), ("no such image", 1)])
+    dock.update_now()
     assert dock.scatter.highlighted.tolist() == [2, 39]
     rings = dock.scatter._rings._data["a_position"][:, :2]
     assert rings == pytest.approx(dock.scatter.positions[[2, 39]])
     assert len(heard) == 1, "a selection must not echo"
     assert not redrawn, "the points need no new drawing for a selection"
     session.select([])
+    dock.update_now()
     assert dock.scatter.highlighted.size == 0 and not dock.scatter._rings.visible
 
 
 def test_clusters_of_several_images_are_told_apart(dock, session):
     session.set_analysis(made_up(10, "second", seed=3))
     session.select([("second", 1), ("field", 2)])
+    dock.update_now()
     assert dock.scatter.highlighted.tolist() == [1, 40]
     assert dock._keys_of(np.array([1, 40])) == {("field", 2), ("second", 1)}
 
@@ -250,6 +284,7 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, session, qtbot):
     analysis = session.analysis("field")
     table = analysis.table.assign(umap_1=np.arange(40) % 8 * 1.0, umap_2=np.arange(40) // 8 * 1.0)
     session.set_analysis(replace(analysis, table=table))
+    dock.update_now()
     dock.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
     dock.scatter.fit()
     picture = dock.scatter.canvas.render(alpha=False)
@@ -266,6 +301,7 @@ def test_a_correction_recolours_and_moves_nothing(dock, session, monkeypatch):
     positions = dock.scatter.positions
     counts = {e.name: e.count for e in dock.legend.entries}
     session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
     assert dock.scatter.positions is positions
     data = dock.scatter._points._data
     assert data["a_bg_color"][0, :3] == pytest.approx(to_rgb(colours(CLASSES)["Pt70"]), abs=1e-6)
@@ -273,6 +309,7 @@ def test_a_correction_recolours_and_moves_nothing(dock, session, monkeypatch):
     now = {e.name: e.count for e in dock.legend.entries}
     assert now["Pt70"] == counts["Pt70"] + 1 and now["Pt19"] == counts["Pt19"] - 1
     session.undo()
+    dock.update_now()
     assert {e.name: e.count for e in dock.legend.entries} == counts
 
 
@@ -286,6 +323,56 @@ def test_every_colouring_colours_every_point_even_without_values(dock, session, 
         assert looks.face.shape == ((len(shown), 4) if len(shown) else looks.face.shape)
         assert np.isfinite(looks.face).all()
     assert isinstance(dock.legend.scale, Scale) == (name in ("confidence", "diameter"))
+
+
+def test_columns_of_the_table_are_offered_and_colour_the_points(dock, session):
+    analysis = session.analysis("field")
+    table = analysis.table.assign(
+        label_network=analysis.table["label_predicted"].replace({"Pt19": "Pt30", "Pt70": ""}),
+        session_name=np.where(np.arange(40) < 10, "morning", "evening"),
+        conditions_differ=np.arange(40) < 4,
+        excluded=np.arange(40) == 7,
+    )
+    session.set_analysis(replace(analysis, table=table))
+    session.relabel([("field", 3), ("field", 4)], "Pt70")
+    dock.update_now()
+
+    def legend(name: str) -> dict:
+        assert dock.colour_combo.findText(name) >= 0, name
+        dock.colour_combo.setCurrentText(name)
+        return {e.name: e.count for e in dock.legend.entries}
+
+    assert legend("prediction") == dict.fromkeys(CLASSES, 8)
+    assert legend("session_name") == {"morning": 10, "evening": 30}
+    assert legend("label_network") == {"Pt30": 16, "Pt41": 8, "Pt55": 8, "none": 8}
+    colour = {e.name: e.colour for e in dock.legend.entries}
+    assert colour["Pt41"] == colours(CLASSES)["Pt41"], "a column of labels has their colours"
+    assert legend("domain") == {"conditions as in training": 36, "conditions differ": 4}
+    dock.legend.clicked.emit("conditions differ", PLAIN)
+    assert session.selection == {("field", i) for i in range(1, 5)}
+    assert legend("corrected") == {"labelled by a person": 2, "predicted only": 38}
+    dock.legend.clicked.emit("labelled by a person", PLAIN)
+    assert session.selection == {("field", 3), ("field", 4)}
+    assert legend("touches_border") == {"no": 40}
+    assert legend("ood_score") == {} and dock.legend.scale.title == "ood score"
+    dimmed = looks_of(table, "label", CLASSES).face[:, 3] < 1
+    assert np.flatnonzero(dimmed).tolist() == [7], "excluded clusters are dimmed"
+    # Where the columns go, the choice is the first again.
+    session.set_analysis(analysis)
+    dock.update_now()
+    assert dock.colour_combo.findText("session_name") < 0
+    assert dock.colour_combo.currentText() == "ood_score"
+
+
+def test_a_legend_of_very_many_stays_small(qtbot):
+    legend = Legend()
+    qtbot.addWidget(legend)
+    legend.show_entries([Entry(f"image_{i}.tif", "#112233", "square", 9) for i in range(300)])
+    assert legend.heightForWidth(400) <= np.ceil(MOST_LINES * legend._line())
+    shown = len(legend._boxes(400))
+    assert 5 < shown < 300 and legend._more(shown) == f"and {300 - shown} more"
+    legend.resize(400, 100)
+    legend.grab()
 
 
 def test_an_unheard_of_label_is_grey_and_counted():
@@ -302,7 +389,10 @@ def test_an_unheard_of_label_is_grey_and_counted():
 
 def test_the_reference_lies_behind_with_its_names(dock, reference):
     assert dock.scatter._background == pytest.approx(reference[["umap_1", "umap_2"]].to_numpy())
-    assert dock.scatter._names.text == ["Pt19", "Pt70"]
+    # The session's own islands have names, and the reference's that lie elsewhere.
+    assert sorted(dock.scatter._names.text[:5]) == CLASSES
+    assert dock.scatter._names.text[5:] == ["Pt19", "Pt70"]
+    assert dock.scatter._names.pos[5:, :2].tolist() == [[-9.0, 0.0], [0.0, 8.0]]
     left, right = dock.scatter.to_canvas([[-9.0, 0.0], [9.0, 1.0]])[:, 0]
     assert 0 < left < right < dock.scatter.canvas.size[0], "the whole map is shown"
 
@@ -326,7 +416,7 @@ def test_the_plot_survives_a_dock_that_floats_and_returns(viewer, session, settl
         qtbot.waitUntil(lambda old=first: dock.scatter.canvas is not old)
         qtbot.waitUntil(drawn)
         assert dock.scatter.highlighted.tolist() == [3]
-        assert dock.scatter._rings.visible
+        assert dock.scatter._rings.visible and dock.scatter._names.visible
     viewer.window.remove_dock_widget(dock)
 
 
@@ -339,6 +429,20 @@ def test_names_stand_on_their_islands_even_on_bent_ones():
     assert np.hypot(*places[0]) == pytest.approx(1)
 
 
+def test_each_island_of_a_label_has_a_name_and_stragglers_have_none():
+    rng = np.random.default_rng(0)
+    near, far = rng.normal(0, 0.3, (40, 2)), rng.normal(9, 0.3, (40, 2))
+    xy = np.concatenate([near, far, [[0.0, 9.0]], [[np.nan, 1.0]]])
+    points = pd.DataFrame({"umap_1": xy[:, 0], "umap_2": xy[:, 1], "label": "Pt41"})
+    names, places = islands(points)
+    assert names == ["Pt41", "Pt41"]
+    assert sorted(np.hypot(*places.T).round()) == [0, pytest.approx(13, abs=1)]
+    # The same name near by is the same island.
+    reference = ["Pt41", "Pt41"], np.array([[0.5, 0.5], [9.0, 0.0]])
+    assert named((names, places), reference, 10.0)[1][2:].tolist() == [[9.0, 0.0]]
+    assert islands(points.assign(label="unknown"))[0] == []
+
+
 # ---- places
 def test_clusters_without_a_place_are_left_out_then_placed(
     dock, session, viewer, qtbot, settle, monkeypatch
@@ -349,6 +453,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     session.set_analysis(replace(analysis, table=table))
     edits = len(session.history)
     session.select([("field", 1), ("field", 10)])
+    dock.update_now()
     assert dock.scatter.highlighted.tolist() == [9]
     assert dock.scatter._points._data.size == 35
     assert dock.place_button.isVisible() and "5 clusters" in dock.place_button.text()
@@ -359,6 +464,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     QTest.mouseClick(dock.place_button, LEFT)
     session.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
+    dock.update_now()
     assert without_place(session.analysis("field")) == 0
     assert not dock.place_button.isVisible()
     assert dock.scatter.highlighted.tolist() == [0, 9]
@@ -366,12 +472,169 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     assert len(session.history) == edits + 1, "placing is not the person's doing: no undo step"
 
 
+def adapted(session, image: str, shift: float = 3.0):
+    """The same clusters, as another model places and calls them."""
+    analysis = session.analysis(image)
+    table = analysis.table.assign(model_id="adapted", umap_1=analysis.table["umap_1"] + shift)
+    return replace(analysis, table=table)
+
+
+def test_before_and_after_an_adaptation_the_points_wander(dock, session, qtbot):
+    session.set_analysis(made_up(10, "second", seed=3))
+    dock.update_now()
+    assert not dock.before_button.isVisible()
+    old = dock.scatter.positions.copy()
+    session.select([("field", 1)])
+    session.predict(adapted(session, "field"))
+    dock.update_now()
+    new = old.copy()
+    new[:40, 0] += 3
+    assert dock.scatter.positions == pytest.approx(new)
+    assert dock.before_button.isVisible()
+
+    seen = []
+    show = dock.scatter._journey._show
+    dock.scatter._journey._show = lambda xy: (seen.append(xy[0, 0]), show(xy))
+    QTest.mouseClick(dock.before_button, LEFT)
+    assert dock.scatter.moving
+    qtbot.waitUntil(lambda: not dock.scatter.moving)
+    assert dock.scatter.positions == pytest.approx(old)
+    assert len(seen) > 1 and (np.diff([new[0, 0], *seen]) <= 0).all(), "on the way, not back"
+    assert dock.scatter._points._data["a_position"][:, :2] == pytest.approx(old)
+    rings = dock.scatter._rings._data["a_position"][:, :2]
+    assert rings == pytest.approx(old[[0]]), "the selected ones wander along"
+    # A correction meanwhile leaves them where they are.
+    session.relabel([("field", 2)], "Pt70")
+    dock.update_now()
+    assert dock.scatter.positions == pytest.approx(old)
+    QTest.mouseClick(dock.before_button, LEFT)
+    qtbot.waitUntil(lambda: not dock.scatter.moving)
+    assert dock.scatter.positions == pytest.approx(new)
+
+
+def test_an_adaptation_that_is_undone_has_no_before(dock, session):
+    session.predict(adapted(session, "field"))
+    dock.update_now()
+    dock.before_button.setChecked(True)
+    session.undo()
+    dock.update_now()
+    assert not dock.before_button.isVisible() and not dock.before_button.isChecked()
+    session.redo()
+    dock.update_now()
+    assert dock.before_button.isVisible()
+
+
+def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(dock, session):
+    dock.hide()
+    after = adapted(session, "field")
+    unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
+    session.predict(replace(after, table=unplaced))
+    session.place(after)
+    assert np.isfinite(session.table()["umap_1"]).all()
+    dock.show()
+    assert dock.before_button.isVisible()
+
+
+def test_one_cluster_at_another_place_is_no_adaptation(dock, session):
+    analysis = session.analysis("field")
+    table = analysis.table.copy()
+    table.loc[3, ["umap_1", "umap_2"]] = 0.0
+    session.set_analysis(replace(analysis, table=table))
+    dock.update_now()
+    assert not dock.before_button.isVisible()
+
+
+# ---- work
+def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, session, qtbot, monkeypatch):
+    built = []
+    rebuild = dock._rebuild
+    monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
+    for i in range(5):
+        session.set_analysis(made_up(6, f"image {i}", seed=i))
+    assert not built
+    qtbot.waitUntil(lambda: len(dock.scatter.positions) == 70)
+    assert built == [1]
+    dock.hide()
+    session.set_analysis(made_up(6, "one more"))
+    session.select([("field", 2)])
+    qtbot.wait(60)
+    assert built == [1] and dock.scatter.highlighted.size == 0
+    dock.show()
+    assert built == [1, 1] and len(dock.scatter.positions) == 76
+    assert dock.scatter.highlighted.tolist() == [1]
+
+
+def test_a_selection_arrives_by_itself(dock, session, qtbot):
+    session.select([("field", 2)])
+    qtbot.waitUntil(lambda: dock.scatter.highlighted.tolist() == [1])
+
+
+def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
+    drawn = []
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    pace = Pace(drawn.append, parent)
+    pace.begin(100_000)
+    assert pace.wants_time
+    pace.note(0.9 * FRAME_MS)
+    pace.hurry()
+    assert not drawn, "fast enough: all of them"
+    pace.note(10 * FRAME_MS)
+    pace.hurry()
+    pace.hurry()
+    (some,) = drawn
+    assert len(some) == 10_000 and (np.diff(some) > 0).all() and not pace.wants_time
+    qtbot.waitUntil(lambda: len(drawn) == 2)
+    assert drawn[1] is None, "at rest, all of them again"
+    pace.begin(300)
+    pace.note(500.0)
+    pace.hurry()
+    assert len(drawn) == 2 and not pace.wants_time, "a few are always all drawn"
+
+
+def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, session, qtbot):
+    dock.scatter._pace._n, dock.scatter._pace._whole_ms = 40, 1e3
+    plot_motion = "napari_atomicity.widgets.plot_motion.LEAST_POINTS"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot_motion, 10)
+        _wheel(dock.scatter.canvas.native, QPoint(90, 200), 120)
+        assert dock.scatter._pace.hurried
+        assert dock.scatter._points._index_buffer is not None
+        dock.scatter.canvas.render()
+        qtbot.waitUntil(lambda: not dock.scatter._pace.hurried)
+    assert dock.scatter._points._index_buffer is None
+
+
+# ---- out
+@pytest.mark.parametrize("colour", ["label", "confidence", "image"])
+def test_the_map_is_saved_as_it_is_coloured(dock, session, tmp_path, monkeypatch, colour):
+    dock.colour_combo.setCurrentText(colour)
+    for kind, suffix in (
+        ("Picture (*.png)", ".png"),
+        ("Drawing (*.svg)", ".svg"),
+        ("Data (*.csv)", ""),
+    ):
+        chosen = str(tmp_path / f"map{suffix}"), kind
+        monkeypatch.setattr(
+            "napari_atomicity.widgets.plot_save.QFileDialog.getSaveFileName", lambda *a, c=chosen: c
+        )
+        QTest.mouseClick(dock.save_button, LEFT)
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    svg = (tmp_path / "map.svg").read_text()
+    assert {"label": "Pt41 (8)", "confidence": "Confidence", "image": "field (40)"}[colour] in svg
+    data = pd.read_csv(tmp_path / "map.csv")
+    assert data["umap_1"].to_numpy() == pytest.approx(session.table()["umap_1"].to_numpy())
+    looks = looks_of(session.table(), colour, CLASSES)
+    assert data["colour"].tolist() == list(hex_colours(looks.face))
+
+
 def test_nothing_to_show_is_said(viewer, qtbot, reference):
     dock = Embedding(viewer)
     qtbot.addWidget(dock)
+    dock.show()
     assert "once they are classified" in dock.message.text()
     session_of(viewer).set_analysis(made_up(3))
-    assert dock.message.text() == ""
+    qtbot.waitUntil(lambda: dock.message.text() == "")
 
 
 # ---- in the viewer

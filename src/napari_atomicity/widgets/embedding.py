@@ -5,37 +5,52 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.colors import to_rgba
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import (
-    QComboBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from .. import embedding as umap
 from ..analysis import Analysis, embed_clusters
-from ..palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
+from ..io.plot_base import Look
+from ..io.plot_map import map_data
+from ..io.plots import PLOTS, save_plot
+from ..palette import colours
 from ..progress import Progress, Stop, report
-from ..session import Key, Session
+from ..session import Key
 from .binding import session_of
 from .following import follow
-from .legend import Entry, Legend, Scale
+from .forms import _Combo
+from .legend import Legend, Scale
 from .models import classifier_of
-from .scatter import ADD, REMOVE, REPLACE, Scatter
+from .plot_hover import patch_of, tip
+from .plot_looks import (
+    COLOURINGS,
+    MISSING_RGBA,
+    Looks,
+    by_label,
+    cluster_in_words,
+    columns_of,
+    hex_colours,
+    islands,
+    looks_of,
+    named,
+    shapes_of,
+    typical_places,
+)
+from .plot_places import Moves
+from .plot_rows import Rows
+from .plot_save import ask_and_save, map_drawing
+from .scatter import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, Scatter
 from .tasks import start
+
+__all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,106 +58,8 @@ WARM_UP_VARIABLE = "NAPARI_ATOMICITY_WARM_UP"
 """Set to 0 in the environment, nothing is compiled in the background."""
 
 _WARM_UP_DELAY_MS = 1500
-_COLUMNS = [
-    "image",
-    "cluster_id",
-    "label",
-    "label_corrected",
-    "confidence",
-    "diameter_nm",
-    "umap_1",
-    "umap_2",
-]
-_MISSING_RGBA = to_rgba(UNKNOWN_COLOUR)
-_NO_LABEL = "no label"
-
-
-# ---- from tables to looks, without Qt
-def gather(session: Session) -> pd.DataFrame:
-    """The columns that the scatter shows, of the clusters of all images, in their order."""
-    found = [session.analysis(image) for image in session.images]
-    tables = [a.table[_COLUMNS] for a in found if a is not None and len(a.table)]
-    if not tables:
-        return pd.DataFrame({name: [] for name in _COLUMNS})
-    return pd.concat(tables, ignore_index=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Looks:
-    """(N, 4) RGBA of the points, and the legend that explains them."""
-
-    face: np.ndarray
-    legend: list[Entry] | Scale
-
-
-def look_up(values: pd.Series, mapping: dict[str, object], missing: object) -> np.ndarray:
-    """For each value what the mapping says; the mapping is read once per distinct value."""
-    codes, names = pd.factorize(values)
-    return np.array([mapping.get(name, missing) for name in names])[codes]
-
-
-def by_label(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
-    """Each class in its colour."""
-    palette, shapes = colours(classes), symbols(classes)
-    rgba = {name: to_rgba(colour) for name, colour in palette.items()}
-    counts = table["label"].value_counts()
-    others = [name for name in counts.index if name not in palette]
-    legend = [
-        Entry(
-            name or _NO_LABEL,
-            palette.get(name, UNKNOWN_COLOUR),
-            shapes.get(name, UNKNOWN_SYMBOL),
-            int(counts[name]),
-        )
-        for name in [*palette, *others]
-        if name in counts
-    ]
-    return Looks(look_up(table["label"], rgba, _MISSING_RGBA), legend)
-
-
-def by_image(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
-    """Each image in a colour of its own; the symbols are still those of the classes."""
-    names = [str(name) for name in table["image"].unique()]
-    palette = {n: c for n, c in colours(names).items() if n in names}
-    counts = table["image"].value_counts()
-    legend = [Entry(n, palette[n], "square", int(counts[n])) for n in names]
-    rgba = {name: to_rgba(colour) for name, colour in palette.items()}
-    return Looks(look_up(table["image"], rgba, _MISSING_RGBA), legend)
-
-
-def by_number(
-    column: str, title: str, colormap: str, limits: tuple[float, float] | None = None
-) -> Callable[[pd.DataFrame, Sequence[str]], Looks]:
-    """A way to colour by a column of numbers, over its range or within fixed limits."""
-
-    def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
-        values = table[column].to_numpy(float)
-        finite = values[np.isfinite(values)]
-        low, high = limits or ((finite.min(), finite.max()) if len(finite) else (0.0, 1.0))
-        share = (values - low) / max(high - low, 1e-12)
-        face = np.asarray(colormaps[colormap](np.clip(np.nan_to_num(share), 0, 1)))
-        face[~np.isfinite(values)] = _MISSING_RGBA
-        return Looks(face, Scale(title, float(low), float(high), colormap))
-
-    return look
-
-
-COLOURINGS: dict[str, Callable[[pd.DataFrame, Sequence[str]], Looks]] = {
-    "label": by_label,
-    "confidence": by_number("confidence", "Confidence", "cividis", (0.0, 1.0)),
-    "diameter": by_number("diameter_nm", "Diameter, nm", "viridis"),
-    "image": by_image,
-}
-"""What the points can be coloured by: another way is one more entry."""
-
-
-def in_words(row: pd.Series) -> str:
-    """A cluster as the mouse shows it."""
-    label = row["label"] or _NO_LABEL
-    sure = f" {row['confidence']:.2f}" if np.isfinite(row["confidence"]) else ""
-    corrected = " (corrected)" if row["label_corrected"] else sure
-    size = f"\n{row['diameter_nm']:.2f} nm" if np.isfinite(row["diameter_nm"]) else ""
-    return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"
+_COALESCE_MS = 30
+_NAMES_MS = 300
 
 
 def without_place(analysis: Analysis) -> int:
@@ -154,23 +71,12 @@ def without_place(analysis: Analysis) -> int:
     return int((embedded & ~placed).sum())
 
 
-def typical_places(reference: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    """Each label of a map with the reference point nearest to the middle of its points, (K, 2).
-
-    The middle itself may lie off a bent island.
-    """
-    names, places = [], []
-    for name, rows in reference.groupby("label", sort=False)[["umap_1", "umap_2"]]:
-        xy = rows.to_numpy(float)
-        xy = xy[np.isfinite(xy).all(axis=1)]
-        if len(xy):
-            names.append(str(name))
-            places.append(xy[np.argmin(((xy - np.median(xy, axis=0)) ** 2).sum(axis=1))])
-    return names, np.reshape(places, (-1, 2))
-
-
 def _model_id(analysis: Analysis) -> str | None:
     return analysis.parameters.get("model", {}).get("model_id")
+
+
+def _plural(n: int) -> str:
+    return f"{n} cluster{'s' * (n != 1)}"
 
 
 # ---- what runs in a worker
@@ -209,53 +115,95 @@ class Embedding(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session_of(napari_viewer)
-        self._table = gather(self.session)
-        self._blocks: dict[str, tuple[int, np.ndarray]] = {}
+        self._table = self.session.table()
+        self._rows = Rows(self._table)
+        self._looks: Looks = by_label(self._table, ())
+        self._places = np.empty((0, 2))
+        self._before = np.empty((0, 2))
         self._model_id: str | None = None
         self._reference: pd.DataFrame | None = None
+        self._moves = Moves()
+        self._waiting: dict[str, tuple[Analysis, int]] = {}  # image → analysis and its unplaced
         self._build()
+        # A batch changes many images in a row: looked at once, and not while nobody can see it.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_COALESCE_MS)
+        self._timer.timeout.connect(self.update_now)
+        self._stale, self._unselected = True, True
+        self._name_timer = QTimer(self)
+        self._name_timer.setSingleShot(True)
+        self._name_timer.setInterval(_NAMES_MS)
+        self._name_timer.timeout.connect(self._name_islands)
         session = self.session
         follow(self, session.analysis_changed, self._on_analysis)
-        follow(self, session.images_changed, self._on_analysis)
+        follow(self, session.images_changed, self._on_images)
         follow(self, session.selection_changed, self._on_selection)
+        follow(self, session.project_changed, self._on_project)
         # Not before the window is up; a child, so it ends with the dock.
         self._warm_up_timer = QTimer(self)
         self._warm_up_timer.setSingleShot(True)
         self._warm_up_timer.timeout.connect(self._warm_up)
-        self._rebuild()
+        for image in session.images:
+            self._moves.note(image, session.table(image))
+        self._say_what_is_missing()
 
     # ---- the form
     def _build(self) -> None:
-        self.colour_combo = QComboBox()
-        self.colour_combo.addItems(list(COLOURINGS))
+        self.colour_combo = _Combo()
         self.colour_combo.setToolTip(
-            "What the colours of the points mean. Default: label. The symbols always show the "
-            "label."
+            "What the colours of the points mean: one of the first, or any column of the cluster "
+            "table. Default: label. The symbols always show the label."
         )
         self.colour_combo.setAccessibleName("Colour by")
+        self._offer_colours()
         self.colour_combo.currentTextChanged.connect(self._restyle)
         label = QLabel("Colour by")
         label.setBuddy(self.colour_combo)
+        self.before_button = QPushButton("Before")
+        self.before_button.setCheckable(True)
+        self.before_button.setToolTip(
+            "Let the points wander to where they were before the last adaptation or "
+            "classification, and back. Colours are those of now. Default: off."
+        )
+        self.before_button.toggled.connect(self._on_before)
+        top = QHBoxLayout()
+        top.addWidget(label)
+        top.addWidget(self.colour_combo, 1)
+        top.addWidget(self.before_button)
+
         self.lasso_button = QPushButton("Lasso")
-        self.lasso_button.setCheckable(True)
         self.lasso_button.setToolTip(
             "Draw around points to select them (or drag with Shift). Shift adds to the selection, "
             "Ctrl takes away, Escape gives up. Default: off, dragging moves the map."
         )
+        self.rectangle_button = QPushButton("Rectangle")
+        self.rectangle_button.setToolTip(
+            "Drag a rectangle over points to select them. Shift adds to the selection, Ctrl takes "
+            "away, Escape gives up. Default: off, dragging moves the map."
+        )
         self.fit_button = QPushButton("Fit")
         self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
-        top = QHBoxLayout()
-        top.addWidget(label)
-        top.addWidget(self.colour_combo, 1)
-        top.addWidget(self.lasso_button)
-        top.addWidget(self.fit_button)
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save the map as it is coloured: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        tools = QHBoxLayout()
+        for button in (self.lasso_button, self.rectangle_button):
+            button.setCheckable(True)
+            button.toggled.connect(self._on_tool)
+        for button in (
+            self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
+        ):  # fmt: skip
+            tools.addWidget(button)
+        tools.addStretch(1)
 
         self.scatter = Scatter()
-        self.scatter.tooltip = lambda row: in_words(self._table.iloc[row])
+        self.scatter.tooltip = self._tip
         self.scatter.picked.connect(self._on_picked)
         self.scatter.activated.connect(self._on_activated)
         self.scatter.theme_changed.connect(self._on_theme)
-        self.lasso_button.toggled.connect(self._set_lasso)
         self.fit_button.clicked.connect(self.scatter.fit)
         self.legend = Legend()
         self.legend.clicked.connect(self._on_legend)
@@ -272,93 +220,194 @@ class Embedding(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
+        layout.addLayout(tools)
         layout.addWidget(self.scatter, 1)
         layout.addWidget(self.legend)
         layout.addWidget(self.message)
         layout.addWidget(self.place_button)
 
+    def _offer_colours(self) -> None:
+        """The ways to colour, and the columns of the table."""
+        combo, wanted = self.colour_combo, [*COLOURINGS, *columns_of(self._table)]
+        if [combo.itemText(i) for i in range(combo.count()) if combo.itemText(i)] == wanted:
+            return
+        chosen = combo.currentText()
+        with QSignalBlocker(combo):
+            combo.clear()
+            combo.addItems(wanted)
+            combo.insertSeparator(len(COLOURINGS))
+            combo.setCurrentIndex(max(0, combo.findText(chosen)))
+
     # ---- what the session says
-    def _on_analysis(self, *_: object) -> None:
-        self._rebuild()
+    def _on_analysis(self, image: str) -> None:
+        analysis = self.session.analysis(image)
+        self._moves.note(image, None if analysis is None else analysis.table)
+        self._later()
+
+    def _on_images(self) -> None:
+        self._later()
+
+    def _on_project(self) -> None:
+        self._moves.forget()
+        for image in self.session.images:
+            self._moves.note(image, self.session.table(image))
+        self._later()
 
     def _on_selection(self, *_: object) -> None:
-        self.scatter.set_highlight(self._rows_of(self.session.selection))
+        self._unselected = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def _later(self) -> None:
+        self._stale = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self.update_now()
+        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
+            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
+
+    def update_now(self) -> None:
+        """Show what has changed since the last time."""
+        self._timer.stop()
+        if self._stale:
+            self._stale = False
+            self._rebuild()
+        elif self._unselected:
+            self._highlight()
+        self._unselected = False
 
     def _rebuild(self) -> None:
         """Show the tables as they are; positions are touched only if they are others."""
-        before, self._table = self._table, gather(self.session)
-        place = self._table[["umap_1", "umap_2"]].to_numpy(float)
-        old = before[["umap_1", "umap_2"]].to_numpy(float)
-        same_rows = len(before) == len(self._table) and all(
-            np.array_equal(before[c], self._table[c]) for c in ("image", "cluster_id")
-        )
-        moved = not (same_rows and np.array_equal(place, old, equal_nan=True))
-        if moved or not self._blocks:
-            self._blocks = {
-                str(image): (int(rows[0]), self._table["cluster_id"].to_numpy()[rows])
-                for image, rows in self._table.groupby("image", sort=False).indices.items()
-            }
-            self.scatter.set_points(place)
+        self._table = self.session.table()
+        same = self._rows.fits(self._table)
+        if not same:
+            self._rows = Rows(self._table)
+        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        moved = not (same and np.array_equal(places, self._places, equal_nan=True))
+        self._places = places
+        self._before = self._moves.before(self._table, self._rows)
+        self._offer_before()
+        if moved:
+            self.scatter.set_points(self._shown_places())
             if not self.scatter.user_moved:
                 self.scatter.fit()
+        self._offer_colours()
         self._restyle()
-        self._on_selection()
+        self._highlight()
+        if moved:
+            self._name_islands()
+        else:  # a few labels more or less: soon enough
+            self._name_timer.start()
         self._say_what_is_missing()
         self._follow_model()
 
+    def _highlight(self) -> None:
+        self.scatter.set_highlight(self._rows.of(self.session.selection))
+
     def _restyle(self, *_: object) -> None:
         classes = self.session.classes()
-        looks = COLOURINGS[self.colour_combo.currentText()](self._table, classes)
-        shape = symbols(classes)
+        self._looks = looks_of(self._table, self.colour_combo.currentText(), classes)
         self.scatter.set_style(
-            looks.face,
-            look_up(self._table["label"], dict(shape), UNKNOWN_SYMBOL),
+            self._looks.face,
+            shapes_of(self._table["label"], classes),
             (self._table["label_corrected"] != "").to_numpy(bool),
         )
-        if isinstance(looks.legend, Scale):
-            self.legend.show_scale(looks.legend)
+        if isinstance(self._looks.legend, Scale):
+            self.legend.show_scale(self._looks.legend)
         else:
-            self.legend.show_entries(looks.legend)
+            self.legend.show_entries(self._looks.legend)
 
     def _on_theme(self) -> None:
-        self._restyle()
+        if not self._stale:
+            self._restyle()
 
     def _say_what_is_missing(self) -> None:
-        waiting = sum(without_place(a) for a in self._analyses())
-        placed = int(np.isfinite(self._table["umap_1"].to_numpy(float)).sum())
+        waiting = self._count_waiting()
+        placed = int(np.isfinite(self._places).all(axis=1).sum())
         self.place_button.setVisible(waiting > 0)
-        self.place_button.setText(f"Place {waiting} cluster{'s' * (waiting != 1)} in the map")
+        self.place_button.setText(f"Place {_plural(waiting)} in the map")
+        n = len(self._table) - placed - waiting
         if not placed and not waiting:
             self.message.setText("The clusters appear here once they are classified.")
-        elif len(self._table) > placed + waiting:
-            n = len(self._table) - placed - waiting
-            self.message.setText(f"{n} cluster{'s' * (n != 1)} not classified yet, not shown.")
+        elif n > 0:
+            self.message.setText(f"{_plural(n)} not classified yet, not shown.")
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
+        self.save_button.setEnabled(placed > 0)
 
     def _analyses(self) -> list[Analysis]:
         found = (self.session.analysis(image) for image in self.session.images)
         return [a for a in found if a is not None]
 
+    def _count_waiting(self) -> int:
+        """Clusters without a place; an analysis is looked at once."""
+        known, self._waiting = self._waiting, {}
+        for analysis in self._analyses():
+            image = analysis.micrograph.name
+            before = known.get(image)
+            n = before[1] if before and before[0] is analysis else without_place(analysis)
+            self._waiting[image] = analysis, n
+        return sum(n for _, n in self._waiting.values())
+
+    # ---- before and after
+    def _offer_before(self) -> None:
+        there = bool(np.isfinite(self._before).any())
+        self.before_button.setVisible(there)
+        if not there and self.before_button.isChecked():
+            with QSignalBlocker(self.before_button):
+                self.before_button.setChecked(False)
+
+    def _shown_places(self) -> np.ndarray:
+        """(N, 2) places now, or before where that is asked for and known."""
+        if not self.before_button.isChecked():
+            return self._places
+        return np.where(np.isfinite(self._before), self._before, self._places)
+
+    def _on_before(self, *_: object) -> None:
+        self.update_now()
+        self.scatter.move_to(self._shown_places())
+        self._name_islands()
+
+    # ---- names
+    def _name_islands(self) -> None:
+        """Write the names of the session's islands, and behind them those of the reference."""
+        x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
+        points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
+        reference = self._reference
+        behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
+        known = np.concatenate([np.column_stack([x, y]), behind[1]])
+        known = known[np.isfinite(known).all(axis=1)]
+        extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+        self.scatter.set_names(*named(islands(points), behind, extent))
+
     # ---- keys and rows
     def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:
         """Rows of the scatter that show these clusters."""
-        by_image: dict[str, list[int]] = {}
-        for image, cluster_id in keys:
-            by_image.setdefault(image, []).append(cluster_id)
-        rows = [
-            first + np.flatnonzero(np.isin(ids, by_image[image]))
-            for image, (first, ids) in self._blocks.items()
-            if image in by_image
-        ]
-        return np.concatenate(rows) if rows else np.empty(0, np.int64)
+        return self._rows.of(keys)
 
     def _keys_of(self, rows: np.ndarray) -> set[Key]:
-        chosen = self._table.iloc[rows]
-        return set(zip(chosen["image"], chosen["cluster_id"].tolist(), strict=True))
+        return self._rows.keys(rows)
+
+    def _tip(self, row: int) -> str:
+        cluster = self._table.iloc[row]
+        patch = patch_of(self.session.analysis(cluster["image"]), int(cluster["cluster_id"]))
+        return tip(cluster_in_words(cluster), patch)
 
     # ---- what the person does
+    def _on_tool(self, on: bool) -> None:
+        """One tool at a time, or none: then dragging moves the map."""
+        buttons = {self.lasso_button: LASSO, self.rectangle_button: RECTANGLE}
+        if on:
+            for button in buttons:
+                if button is not self.sender():
+                    button.setChecked(False)
+        chosen = [tool for button, tool in buttons.items() if button.isChecked()]
+        self.scatter.tool = chosen[0] if chosen else PAN
+
     def _on_picked(self, rows: np.ndarray, mode: str) -> None:
         self._select(self._keys_of(rows), mode)
 
@@ -368,23 +417,34 @@ class Embedding(QWidget):
         self.session.select(new)
 
     def _on_legend(self, name: str, modifiers: Qt.KeyboardModifier) -> None:
-        column = "image" if self.colour_combo.currentText() == "image" else "label"
-        value = "" if column == "label" and name == _NO_LABEL else name
-        keys = self._keys_of(np.flatnonzero(self._table[column] == value))
+        self.update_now()
         mode = REPLACE
         if modifiers & Qt.KeyboardModifier.ShiftModifier:
             mode = ADD
         elif modifiers & Qt.KeyboardModifier.ControlModifier:
             mode = REMOVE
-        self._select(keys, mode)
+        self._select(self._keys_of(self._looks.rows_of(name)), mode)
 
     def _on_activated(self, row: int) -> None:
         ((image, cluster_id),) = self._keys_of(np.array([row]))
         self.session.select([(image, cluster_id)])
         self.session.request_focus((image, cluster_id))
 
-    def _set_lasso(self, on: bool) -> None:
-        self.scatter.lasso = on
+    # ---- out
+    def save(self) -> None:
+        """Ask for a file and save the map as it is coloured, or its data."""
+        self.update_now()
+        ask_and_save(self, "embedding", self._write)
+
+    def _write(self, path: Path) -> Path:
+        name = self.colour_combo.currentText()
+        data = map_data(self._table)
+        data[["umap_1", "umap_2"]] = self._shown_places()[data.index]
+        if name in self._table.columns and name not in data.columns:
+            data[name] = self._table[name]
+        data["colour"] = hex_colours(self._looks.face[data.index])
+        draw = map_drawing(self._looks.legend)
+        return save_plot(PLOTS["embedding"], data, path, Look(self.session.classes()), draw)
 
     # ---- the map
     def place(self) -> None:
@@ -433,27 +493,23 @@ class Embedding(QWidget):
     def _show_reference(self, reference: pd.DataFrame | None) -> None:
         self._reference = reference
         if reference is None or not len(reference):
-            empty = np.empty((0, 2))
-            self.scatter.set_background(empty, np.empty((0, 4)))
+            self._reference = None
+            self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
+            self._name_islands()
             return
         classes = list(dict.fromkeys([*self.session.classes(), *reference["label"]]))
         rgba = {n: (*to_rgba(c)[:3], 0.22) for n, c in colours(classes).items()}
-        names, at = typical_places(reference)
+        faint = (*MISSING_RGBA[:3], 0.22)
+        codes, names = pd.factorize(reference["label"])
         self.scatter.set_background(
             reference[["umap_1", "umap_2"]].to_numpy(float),
-            look_up(reference["label"], rgba, (*_MISSING_RGBA[:3], 0.22)),
-            names=names,
-            at=at,
+            np.array([rgba.get(str(name), faint) for name in names])[codes],
         )
+        self._name_islands()
         if not self.scatter.user_moved:
             self.scatter.fit()
 
     # ---- compiling UMAP ahead of time
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
-            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
-
     def _warm_up(self) -> None:
         # No task: neither the end of the program nor anybody's Cancel has to do with it.
         threading.Thread(target=_warm_up, name="UMAP warm-up", daemon=True).start()

@@ -22,6 +22,9 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from .glyphs import paint_glyph
 
+MOST_LINES = 5
+"""Of a legend: an entry that would need more is only counted."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -88,7 +91,7 @@ class Legend(QWidget):
         return 1.35 * QFontMetricsF(self.font()).height()
 
     def _boxes(self, width: float) -> list[QRectF]:
-        """Where each entry goes: glyph, name, number."""
+        """Where each entry goes: glyph, name, number; of those that there is room for."""
         metrics = QFontMetricsF(self.font())
         line, gap = self._line(), metrics.averageCharWidth()
         boxes, x, y = [], 0.0, 0.0
@@ -98,7 +101,19 @@ class Legend(QWidget):
                 x, y = 0.0, y + line
             boxes.append(QRectF(x, y, min(wide, width), line))
             x += wide
+        end = MOST_LINES * line
+        if not boxes or boxes[-1].bottom() <= end + 0.5:
+            return boxes
+        boxes = [box for box in boxes if box.bottom() <= end + 0.5]
+        room = metrics.horizontalAdvance(self._more(0)) + 2 * gap
+        while len(boxes) > 1 and boxes[-1].right() + room > width:
+            boxes.pop()
         return boxes
+
+    def _more(self, shown: int) -> str:
+        """Words for the entries that there is no room for."""
+        left = len(self._entries) - shown
+        return f"and {left} more" if left else ""
 
     def hasHeightForWidth(self) -> bool:  # noqa: N802
         return True
@@ -117,13 +132,13 @@ class Legend(QWidget):
 
     # ---- events
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        for entry, box in zip(self._entries, self._boxes(self.width()), strict=True):
+        for entry, box in zip(self._entries, self._boxes(self.width()), strict=False):
             if box.contains(event.position() if hasattr(event, "position") else event.pos()):
                 self.clicked.emit(entry.name, event.modifiers())
 
     def event(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
-            for entry, box in zip(self._entries, self._boxes(self.width()), strict=True):
+            for entry, box in zip(self._entries, self._boxes(self.width()), strict=False):
                 if box.contains(QPointF(event.pos())):
                     words = f"{entry.count} of {entry.name}: click to select them"
                     QToolTip.showText(event.globalPos(), words, self)
@@ -138,7 +153,8 @@ class Legend(QWidget):
         if self._scale is not None:
             self._paint_scale(painter, self._scale)
         metrics = QFontMetricsF(self.font())
-        for entry, box in zip(self._entries, self._boxes(self.width()), strict=True):
+        boxes = self._boxes(self.width())
+        for entry, box in zip(self._entries, boxes, strict=False):
             side = 0.85 * metrics.ascent()
             paint_glyph(
                 painter,
@@ -156,6 +172,10 @@ class Legend(QWidget):
                     _words(entry), Qt.TextElideMode.ElideMiddle, max(space.width(), 1)
                 ),
             )
+        if len(boxes) < len(self._entries):
+            painter.setPen(self.palette().windowText().color())
+            rest = QRectF(boxes[-1].right(), boxes[-1].top(), self.width(), boxes[-1].height())
+            painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, self._more(len(boxes)))
         painter.end()
 
     def _paint_scale(self, painter: QPainter, scale: Scale) -> None:

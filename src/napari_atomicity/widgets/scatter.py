@@ -5,15 +5,19 @@ It knows rows and colours, neither clusters nor the session.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from matplotlib.path import Path as Polygon
+import pandas as pd
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
-from vispy import scene
+from vispy import gloo, scene
+
+from .plot_geometry import extent, marker_size, rows_in_polygon, smoothing
+from .plot_motion import MOVE_MS, Journey, Pace
 
 PICK_RADIUS_PX = 10
 """How near to a point the mouse must be, in logical pixels of the screen."""
@@ -21,61 +25,21 @@ PICK_RADIUS_PX = 10
 _DRAG_PX = 4
 _LASSO_STEP_PX = 2
 _ZOOM_PER_NOTCH = 1.15
-_MARGIN = 0.06
 
 # Symbols that cover less of their box are drawn larger, so that all weigh the same.
 _SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
 
 REPLACE, ADD, REMOVE = "replace", "add", "remove"
-
-
-def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Indices of the points that lie in a closed polygon.
-
-    Parameters
-    ----------
-    xy
-        (N, 2) positions; those that are not finite are in no polygon.
-    polygon
-        (M, 2) corners in the same coordinates.
-
-    Returns
-    -------
-    numpy.ndarray
-        Sorted indices, int64.
-    """
-    if len(polygon) < 3 or not len(xy):
-        return np.empty(0, np.int64)
-    low, high = polygon.min(axis=0), polygon.max(axis=0)
-    # The box first: it is cheap and leaves few candidates. NaN compares false.
-    near = np.flatnonzero(((xy >= low) & (xy <= high)).all(axis=1))
-    return near[Polygon(polygon).contains_points(xy[near])]
-
-
-def marker_size(n: int) -> float:
-    """Diameter of the points in logical pixels, smaller where there are very many."""
-    return float(np.clip(16.0 - 2.3 * np.log10(max(n, 1)), 4.0, 11.0))
-
-
-def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Left, bottom, width and height around all finite points, with a margin; None if none."""
-    finite = [c[np.isfinite(c).all(axis=1)] for c in clouds if len(c)]
-    points = np.concatenate(finite) if finite else np.empty((0, 2))
-    if not len(points):
-        return None
-    low, high = points.min(axis=0), points.max(axis=0)
-    size = np.maximum(high - low, 1e-3 + 0.05 * np.abs(high - low).max())
-    low = low - (size - (high - low)) / 2 - _MARGIN * size
-    width, height = size * (1 + 2 * _MARGIN)
-    return float(low[0]), float(low[1]), float(width), float(height)
+PAN, LASSO, RECTANGLE = "pan", "lasso", "rectangle"
+"""What a plain drag does."""
 
 
 class Scatter(QWidget):
-    """Points in a plane, with a background cloud, a highlight and a lasso.
+    """Points in a plane, with a background cloud, a highlight, a lasso and a rectangle.
 
     Drag pans (with the middle button always), the wheel zooms, a click picks the nearest point;
-    Shift and drag, or drag while `lasso` is on, draws a lasso, which Escape ends. Shift adds to
-    what is picked, Ctrl takes away.
+    Shift and drag, or drag with another `tool`, draws a lasso or a rectangle, which Escape ends.
+    Shift adds to what is picked, Ctrl takes away.
 
     Signals: ``picked(rows, mode)`` with mode "replace", "add" or "remove"; ``activated(row)`` at
     a double click.
@@ -87,14 +51,14 @@ class Scatter(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.tooltip: Callable[[int], str] | None = None
-        """The words for the point under the mouse."""
+        """What the mouse shows of a point, as text or as Qt's rich text."""
         self._xy = np.empty((0, 2), np.float32)
         self._rows = np.empty(0, np.int64)  # of the points that are drawn
         self._tree: cKDTree | None = None
         self._background = np.empty((0, 2), np.float32)
         self._highlighted = np.empty(0, np.int64)
         self._hovered = -1
-        self._lasso = False
+        self._tool = PAN
         self._press: np.ndarray | None = None
         self._last = np.zeros(2)
         self._dragging = False
@@ -112,7 +76,11 @@ class Scatter(QWidget):
         }
 
         self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
-        self._ground: tuple | None = None
+        self._frame_start_s = 0.0
+        self._pace = Pace(self._draw_some, self)
+        self._journey = Journey(self._show_places, self)
+        self._ground: tuple[np.ndarray, np.ndarray] | None = None
+        self._words: tuple[Sequence[str], np.ndarray] = (), np.empty((0, 2))
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -128,6 +96,8 @@ class Scatter(QWidget):
         self.canvas = scene.SceneCanvas(keys=None, show=False)
         self._initialised = False
         self.canvas.events.initialize.connect(self._on_initialise)
+        self.canvas.events.draw.connect(self._before_frame, position="first")
+        self.canvas.events.draw.connect(self._after_frame, position="last")
         view = self.canvas.central_widget.add_view()
         view.camera = scene.PanZoomCamera(aspect=1)
         self._view = view
@@ -149,7 +119,7 @@ class Scatter(QWidget):
         # each click to find out what was hit.
         native.installEventFilter(self)
         self.layout().addWidget(native)
-        self.lasso = self._lasso
+        self.tool = self._tool
 
     def _on_initialise(self, event) -> None:
         # Qt makes a new OpenGL context when the dock floats or returns; what vispy has sent to
@@ -165,12 +135,15 @@ class Scatter(QWidget):
         old.native.removeEventFilter(self)
         self.layout().removeWidget(old.native)
         old.events.initialize.disconnect(self._on_initialise)
+        old.events.draw.disconnect(self._before_frame)
+        old.events.draw.disconnect(self._after_frame)
         self._end_drag()
         self._make_canvas()
         old.close()
         old.native.deleteLater()
         if self._ground is not None:
             self.set_background(*self._ground)
+        self.set_names(*self._words)
         self._apply_theme()
         if self._style is not None:
             self.set_style(*self._style)
@@ -193,12 +166,15 @@ class Scatter(QWidget):
 
     def set_points(self, xy: np.ndarray) -> None:
         """New positions, (N, 2); the highlight is gone, and `set_style` must follow."""
+        self._journey.arrive()
         self._xy = np.ascontiguousarray(xy, np.float32).reshape(-1, 2)
         self._rows = np.flatnonzero(np.isfinite(self._xy).all(axis=1))
         self._tree = None
         self._hovered = -1
         self._points.visible = False
+        self._points.set_data(None)
         self._style = None
+        self._pace.begin(len(self._rows))
         self.set_highlight(np.empty(0, np.int64))
 
     def set_style(
@@ -220,41 +196,65 @@ class Scatter(QWidget):
         if not len(rows):
             self._points.visible = False
             return
+        points = self._points
+        if points._data is None:
+            points.set_data(self._xy[rows])
+        data = points._data
         strong = np.asarray(emphasised, bool)[rows]
-        edge = np.where(strong[:, None], self._ink, [0, 0, 0, 0.6])
-        shapes = np.asarray(symbol, object)[rows]
-        size = np.ones(len(rows), np.float32)
-        for name, factor in _SIZE.items():
-            size[shapes == name] = factor
+        code, shapes = pd.factorize(np.asarray(symbol, object)[rows])
+        size = np.array([_SIZE.get(name, 1.0) for name in shapes], np.float32)[code]
         size[strong] *= 1.35  # room for the edge
-        self._points.set_data(
-            self._xy[rows],
-            size=marker_size(len(rows)) * size,
-            face_color=np.asarray(face, np.float32)[rows],
-            edge_color=edge.astype(np.float32),
-            edge_width=np.where(strong, 1.4, 0.5).astype(np.float32),
-            symbol=shapes,
-        )
-        self._points.visible = True
+        # Written into what vispy sends: its set_data takes the names one by one, and checks them.
+        data["a_size"] = marker_size(len(rows)) * size
+        data["a_bg_color"] = np.asarray(face, np.float32)[rows]
+        data["a_fg_color"] = [0, 0, 0, 0.6]
+        data["a_fg_color"][strong] = self._ink
+        points.antialias = smoothing(len(rows))
+        data["a_edgewidth"] = np.where(strong, 1.4, 0.5 * points.antialias)
+        values = points._symbol_shader_values
+        data["a_symbol"] = np.array([values[name] for name in shapes], np.float32)[code]
+        self._send()
+        points.visible = True
+
+    def _send(self) -> None:
+        """What the points look like now, to the graphics card with the next frame."""
+        self._points._vbo.set_data(self._points._data)
+        self._points.update()
         self.canvas.update()
 
-    def set_background(
-        self,
-        xy: np.ndarray,
-        face: np.ndarray,
-        names: Sequence[str] = (),
-        at: np.ndarray | None = None,
-    ) -> None:
-        """A faint cloud behind the points, with names written over it.
+    def move_to(self, xy: np.ndarray, duration_ms: int = MOVE_MS) -> None:
+        """Let the points wander to other places, (N, 2), finite where they are now.
+
+        Looks, highlight and view stay. Frames that can't be drawn in time are left out.
+        """
+        end = np.where(np.isfinite(self._xy), np.asarray(xy, np.float32), np.nan)
+        if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
+            raise ValueError("points can only move where they have a place before and after")
+        self._journey.start(self._xy, end, duration_ms)
+
+    @property
+    def moving(self) -> bool:
+        """Whether points are on their way."""
+        return self._journey.under_way
+
+    def _show_places(self, xy: np.ndarray) -> None:
+        self._xy, self._tree = xy, None
+        if self._points._data is not None:
+            self._pace.hurry()
+            self._points._data["a_position"][:, :2] = xy[self._rows]
+            self._send()
+        if len(self._highlighted):
+            self.set_highlight(self._highlighted)
+
+    def set_background(self, xy: np.ndarray, face: np.ndarray) -> None:
+        """A faint cloud behind the points.
 
         Parameters
         ----------
         xy, face
             (M, 2) positions and (M, 4) RGBA.
-        names, at
-            K words and where to write them, (K, 2).
         """
-        self._ground = xy, face, names, at
+        self._ground = xy, face
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)
         self._behind.visible = bool(keep.any())
@@ -266,6 +266,17 @@ class Scatter(QWidget):
                 edge_width=0,
                 symbol="disc",
             )
+        self.canvas.update()
+
+    def set_names(self, names: Sequence[str], at: np.ndarray) -> None:
+        """Words over the points.
+
+        Parameters
+        ----------
+        names, at
+            K words and where to write them, (K, 2).
+        """
+        self._words = names, at
         self._names.visible = len(names) > 0
         if len(names):
             self._names.text = list(names)
@@ -296,15 +307,15 @@ class Scatter(QWidget):
 
     # ---- view
     @property
-    def lasso(self) -> bool:
-        """Whether a plain drag draws a lasso; otherwise it pans."""
-        return self._lasso
+    def tool(self) -> str:
+        """What a plain drag does: `PAN`, `LASSO` or `RECTANGLE`."""
+        return self._tool
 
-    @lasso.setter
-    def lasso(self, on: bool) -> None:
-        self._lasso = bool(on)
+    @tool.setter
+    def tool(self, tool: str) -> None:
+        self._tool = tool
         self.canvas.native.setCursor(
-            Qt.CursorShape.CrossCursor if on else Qt.CursorShape.ArrowCursor
+            Qt.CursorShape.ArrowCursor if tool == PAN else Qt.CursorShape.CrossCursor
         )
 
     @property
@@ -336,7 +347,8 @@ class Scatter(QWidget):
         if not len(self._rows):
             return -1
         if self._tree is None:
-            self._tree = cKDTree(self._xy[self._rows])
+            # Balance takes longer to make than it saves.
+            self._tree = cKDTree(self._xy[self._rows], compact_nodes=False, balanced_tree=False)
         here, beside = self.to_data(np.array([px, np.add(px, (PICK_RADIUS_PX, 0))]))
         # Equal scales along x and y: the nearest in the plane is the nearest on the screen.
         _, index = self._tree.query(here, distance_upper_bound=np.hypot(*(beside - here)))
@@ -354,7 +366,7 @@ class Scatter(QWidget):
         if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
             self._press = self._last = _place(event)
             keys = _SHIFT | _CONTROL
-            drawing = self._lasso or bool(event.modifiers() & keys)
+            drawing = self._tool != PAN or bool(event.modifiers() & keys)
             if drawing and event.button() == Qt.MouseButton.LeftButton:
                 self._path = [self._press]
         return True
@@ -373,12 +385,23 @@ class Scatter(QWidget):
             before, now = self.to_data(np.array([self._last, here]))
             self._view.camera.pan(before - now)
             self._user_moved = True
+            self._pace.hurry()
+        elif self._tool == RECTANGLE:
+            (left, top), (right, bottom) = self._press, here
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            self._path = [np.array(corner) for corner in corners]
+            self._show_path()
         elif np.hypot(*(here - self._path[-1])) >= _LASSO_STEP_PX:
             self._path.append(here)
+            self._show_path()
+        self._last = here
+
+    def _show_path(self) -> None:
+        if self._path:
             self._line.set_data(pos=np.array([*self._path, self._path[0]]), color=self._ink)
             self._line.visible = True
+            self._pace.hurry()
             self.canvas.update()
-        self._last = here
 
     def _on_release(self, event: QMouseEvent) -> bool:
         path, dragged, press = self._path, self._dragging, self._press
@@ -407,6 +430,7 @@ class Scatter(QWidget):
         notches = event.angleDelta().y() / 120
         self._view.camera.zoom(_ZOOM_PER_NOTCH**-notches, tuple(centre))
         self._user_moved = True
+        self._pace.hurry()
         return True
 
     def _on_leave(self, event: QEvent) -> bool:
@@ -433,6 +457,20 @@ class Scatter(QWidget):
             QToolTip.showText(QCursor.pos(), self.tooltip(row), self.canvas.native)
         else:
             QToolTip.hideText()
+
+    # ---- frames
+    def _before_frame(self, event: object) -> None:
+        self._frame_start_s = time.perf_counter()
+
+    def _after_frame(self, event: object) -> None:
+        if self._pace.wants_time:
+            gloo.gl.glFinish()  # the graphics card may still be at it
+            self._pace.note(1000 * (time.perf_counter() - self._frame_start_s))
+
+    def _draw_some(self, rows: np.ndarray | None) -> None:
+        some = None if rows is None else gloo.IndexBuffer(rows.astype(np.uint32))
+        self._points._index_buffer = some
+        self.canvas.update()
 
     # ---- theme
     theme_changed = Signal()

@@ -1,0 +1,74 @@
+"""Where clusters lay in the map before another model placed them elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .plot_rows import Rows
+
+_MOVED = 1e-6
+_MOST = 0.5
+
+
+class Moves:
+    """The last places and those before, per image; told of every change, it keeps tables only.
+
+    An image has places before if its model is another now, or if more than half of its clusters
+    have moved: one that a person moved in the image is no adaptation.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, pd.DataFrame] = {}
+        self._before: dict[str, pd.DataFrame] = {}
+
+    def note(self, image: str, table: pd.DataFrame | None) -> None:
+        """The table of an image is this one now (never to be written to); None: it is gone."""
+        if table is None:
+            self._last.pop(image, None)
+            self._before.pop(image, None)
+            return
+        last = self._last.get(image)
+        if table is last or not np.isfinite(table["umap_1"].to_numpy(float)).any():
+            return  # waits for its places: those of before stay known
+        if last is not None and _share_moved(last, table) > (0 if _other_model(last, table) else
+                                                             _MOST):  # fmt: skip
+            before = self._before.get(image)
+            if before is not None and _share_moved(before, table) == 0:
+                del self._before[image]  # it was undone
+            else:
+                self._before[image] = last
+        self._last[image] = table
+
+    def forget(self) -> None:
+        """Another project: nothing is known of its clusters."""
+        self._last.clear()
+        self._before.clear()
+
+    def before(self, table: pd.DataFrame, rows: Rows) -> np.ndarray:
+        """(N, 2) places of before; NaN where there are none, or the cluster has no place now."""
+        out = np.full((len(table), 2), np.nan)
+        ids = table["cluster_id"].to_numpy()
+        for image, old in self._before.items():
+            own = rows.of_image(image)
+            index = pd.Index(old["cluster_id"]).get_indexer(ids[own])
+            known = index >= 0
+            out[own[known]] = old[["umap_1", "umap_2"]].to_numpy(float)[index[known]]
+        now = table[["umap_1", "umap_2"]].to_numpy(float)
+        out[~(np.isfinite(now) & np.isfinite(out)).all(axis=1)] = np.nan
+        return out
+
+
+def _other_model(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    return set(a["model_id"].unique()) != set(b["model_id"].unique())
+
+
+def _share_moved(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    """Of the clusters that both have placed."""
+    at = pd.Index(a["cluster_id"]).get_indexer(b["cluster_id"])
+    both = at >= 0
+    old = a[["umap_1", "umap_2"]].to_numpy(float)[at[both]]
+    new = b[["umap_1", "umap_2"]].to_numpy(float)[both]
+    step = np.abs(new - old).max(axis=1, initial=0.0)
+    step = step[np.isfinite(step)]
+    return float((step > _MOVED).mean()) if len(step) else 0.0
