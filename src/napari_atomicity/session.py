@@ -503,6 +503,10 @@ class Session:
         return tuple(self._redo)
 
     @property
+    def can_undo(self) -> bool:
+        return bool(self._undo)
+
+    @property
     def can_redo(self) -> bool:
         return bool(self._redo)
 

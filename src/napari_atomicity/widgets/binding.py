@@ -28,6 +28,7 @@ from .labelling import LabelMode
 from .layers import ROLE, ImageLayers, Quiet, stroke_px
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .projects import Projects
+from .regions import Regions
 from .stage import Stage
 
 # Not at every step of a movement of the camera.
@@ -97,6 +98,7 @@ class Binding:
         self.session.explained_class_changed.connect(self._on_explained_class)
         self.session.focus_requested.connect(self._on_focus)
         self.session.project_changed.connect(self._on_project)
+        self.regions = Regions(self)
         self.stage = Stage(self)
         self.projects = Projects(self)
         self.label_mode = LabelMode(self)
@@ -210,6 +212,15 @@ class Binding:
         known = self._images.get(image)
         return None if known is None else known.texts
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether what happens to layers is our own doing."""
+        return bool(self._quiet)
+
+    def current_layers(self) -> ImageLayers | None:
+        """The layers of the image that is looked at."""
+        return self._images.get(self.session.current or "")
+
     def layers_on_stage(self) -> list[tuple[str, Any]]:
         """Kind and layer of what lies over the image that is looked at, and the image itself."""
         known = self._images.get(self.session.current or "")
@@ -305,6 +316,7 @@ class Binding:
             return
         known.write_points(analysis, self.session.classes(), self._hidden)
         known.write_selection(self._selected_of(image))
+        self.regions.write(known, analysis)
         self._write_texts_soon()
         self._show_outlines(image, analysis)
 
@@ -408,6 +420,50 @@ class Binding:
         image = self.image_of(event.source)
         if not self._quiet and image in self._images:
             self._by_hand.on_points(self._images[image], event)
+
+    def attempt(self, edit: Callable[[], object]) -> bool:
+        """Do an edit; where it is refused the person is told, and sees what still is."""
+        try:
+            edit()
+        except AtomicityError as error:
+            show_error(str(error))
+            if self.session.current is not None:
+                self.refresh(self.session.current)
+            return False
+        return True
+
+    def add_by_clicking(self) -> None:
+        """From now on a click adds a cluster; asked again, it selects one."""
+        layer = self.points_layer(self.session.current or "")
+        if layer is None:
+            show_info("Analyse the image first: then clusters that were missed can be added.")
+            return
+        self.viewer.layers.selection.active = layer
+        layer.mode = "select" if layer.mode == "add" else "add"
+        self.viewer.status = (
+            "Click where a cluster was missed; P ends it"
+            if layer.mode == "add"
+            else "A click selects a cluster"
+        )
+
+    def exclude_regions(self) -> None:
+        """Let the person draw around what shall not count."""
+        if self.regions.draw():
+            self.viewer.status = "Draw around what shall not count: contamination, vacuum"
+        else:
+            show_info("Analyse the image first: then regions of it can be excluded.")
+
+    def split_selected(self) -> None:
+        """Each selected cluster of the image that is looked at is two."""
+        self._by_hand.split(*self._selected_here())
+
+    def merge_selected(self) -> None:
+        """The selected clusters of the image that is looked at are one."""
+        self._by_hand.merge(*self._selected_here())
+
+    def _selected_here(self) -> tuple[str, list[int]]:
+        image = self.session.current or ""
+        return image, sorted(self._selected_of(image))
 
     def set_engine(self, image: str, model: str, device: str) -> None:
         """The model and device that clusters added by hand will be shown to."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
+from napari.utils.notifications import show_error, show_info
 
 from ..analysis import Analysis
 from ..detection import Detection
-from ..edits import only, unclassified
+from ..edits import only, take_rows, unclassified
+from ..errors import AtomicityError
 from ..session import Session
 from . import tasks
-from .jobs import Engine, classify_some, measure_places
+from .jobs import Engine, classify_some, measure_places, merge_clusters, split_cluster
 from .layers import ImageLayers
 
 
@@ -75,7 +78,11 @@ class ByHand:
             known.removing = tuple(ids[list(event.data_indices)])
         elif event.action == ActionType.REMOVED:
             ids, known.removing = known.removing, ()
-            self.session.remove_clusters(image, [int(i) for i in ids if i == i and i > 0])
+            try:
+                self.session.remove_clusters(image, [int(i) for i in ids if i == i and i > 0])
+            except AtomicityError as error:
+                show_error(str(error))
+                self._refresh(image)
         elif event.action == ActionType.ADDED:
             # napari counts them from the end.
             indices = np.arange(len(layer.data))[list(event.data_indices)]
@@ -94,6 +101,47 @@ class ByHand:
         moved = np.flatnonzero((rows >= 0) & far)
         if len(moved):
             self._measure(layers, layer.data[moved].copy(), [int(i) for i in ids[moved]])
+
+    # ---- two that are one, one that is two
+    def split(self, image: str, cluster_ids: list[int]) -> None:
+        """Each of these clusters is two."""
+        self._exchange(image, [[i] for i in cluster_ids], split_cluster, "split")
+
+    def merge(self, image: str, cluster_ids: list[int]) -> None:
+        """These clusters are one."""
+        if len(cluster_ids) < 2:
+            show_info("Select the two or more clusters that are one.")
+        else:
+            self._exchange(image, [cluster_ids], merge_clusters, "merge")
+
+    def _exchange(
+        self, image: str, groups: list[list[int]], function: Callable[..., Detection], verb: str
+    ) -> None:
+        session, analysis = self.session, self.session.analysis(image)
+        if analysis is None or not groups:
+            show_info("Select a cluster first: click it in the image.")
+            return
+        settings = analysis.parameters.get("detection", {})
+
+        def done(ids: list[int], found: Detection) -> None:
+            new = session.replace_clusters(image, ids, found.table, found.outlines, verb)
+            session.select((image, i) for i in new)
+
+        for ids in groups:
+            rows = take_rows(analysis, ids)
+            self._n_measured += 1
+            tasks.start(
+                session,
+                function,
+                analysis.micrograph,
+                int(rows.table["frame"].iloc[0]),
+                rows.outlines,
+                settings,
+                message=f"Looking at the clusters to {verb}",
+                on_result=partial(done, ids),
+                key=f"measure {self._n_measured}",
+                about=image,
+            )
 
     # ---- measuring
     def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis import Analysis, classify_clusters, embed_clusters
-from ..detection import Detection, DetectionSettings, measure_at
+from ..detection import Detection, DetectionSettings, measure_at, merge, split
 from ..errors import AtomicityError, ModelError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
@@ -41,6 +41,30 @@ def measure_places(
         pd.concat([f.table for f in found], ignore_index=True),
         [o for f in found for o in f.outlines],
     )
+
+
+def split_cluster(
+    micrograph: Micrograph,
+    frame: int,
+    outlines: list[np.ndarray],
+    settings: dict[str, Any],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Detection:
+    """As `detection.split`, of the one outline."""
+    return split(micrograph, frame, outlines[0], DetectionSettings(**settings))
+
+
+def merge_clusters(
+    micrograph: Micrograph,
+    frame: int,
+    outlines: list[np.ndarray],
+    settings: dict[str, Any],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Detection:
+    """As `detection.merge`."""
+    return merge(micrograph, frame, outlines, DetectionSettings(**settings))
 
 
 def classify_some(

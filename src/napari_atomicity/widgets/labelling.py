@@ -40,6 +40,14 @@ class Window(Protocol):
 
     def redo(self) -> None: ...
 
+    def add_by_clicking(self) -> None: ...
+
+    def exclude_regions(self) -> None: ...
+
+    def split_selected(self) -> None: ...
+
+    def merge_selected(self) -> None: ...
+
 
 class LabelMode:
     """Number keys and their company, bound while the mode is on.
@@ -259,8 +267,16 @@ def perform(binding: Window, action: str, argument: int = 0) -> None:
         binding.redo()
     elif action == "next":
         go_to_least_certain(session)
+    elif action == "add":
+        binding.add_by_clicking()
+    elif action == "exclude":
+        binding.exclude_regions()
     elif not session.selection:
         binding.viewer.status = "Select clusters first: click, or drag around them"
+    elif action == "split":
+        binding.split_selected()
+    elif action == "merge":
+        binding.merge_selected()
     elif action == "label":
         label_selection(session, argument)
     elif action == "aggregate":

@@ -1,8 +1,8 @@
 """The layers of one image: written whole from its analysis, while nobody listens to them.
 
-Four kinds lie above the micrograph, from below: class maps, outlines, points, and texts. The texts
-have a layer of their own because napari lays out every text of a layer at each change of it, also
-the empty ones: thousands of points would make every click wait.
+Five kinds lie above the micrograph, from below: class maps, excluded regions, outlines, points, and
+texts. The texts have a layer of their own because napari lays out every text of a layer at each
+change of it, also the empty ones: thousands of points would make every click wait.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Image, Layer, Points, Vectors
+from napari.layers import Image, Layer, Points, Shapes, Vectors
 from qtpy.QtCore import QTimer
 
 from ..analysis import Analysis
@@ -32,7 +32,7 @@ _STROKE_NM = 0.03
 _BORDER_NM = 0.07
 # napari's own highlight is a thin line of one colour, which may be that of the mark.
 _SELECTED_NM = 0.16
-_CLASS_MAP, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4
+_CLASS_MAP, _REGIONS, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4, 5
 
 
 class Quiet:
@@ -427,6 +427,36 @@ class ImageLayers:
         wanted = colours[rows]
         if len(layer.edge_color) != len(wanted) or not np.allclose(layer.edge_color[:, :3], wanted):
             layer.edge_color = wanted
+
+    # ---- excluded regions
+    @property
+    def regions(self) -> Shapes | None:
+        """The layer ``<image> regions``."""
+        return self._present("regions")
+
+    def new_regions(self, connect: Callable[[Shapes], object]) -> Shapes:
+        """Make the layer for excluded regions; ``connect`` gets it once it is there."""
+        layer = Shapes(
+            ndim=len(self.source.data.shape),
+            edge_color="#d55e00",
+            edge_width=2 * _STROKE_NM / (calibration.pixel_size_nm(self.source) or 1.0),
+            face_color=[0.84, 0.37, 0.0, 0.18],
+            **self._options("regions", _REGIONS),
+        )
+        self._insert(layer)
+        connect(layer)
+        return layer
+
+    def write_regions(self, polygons: tuple[np.ndarray, ...]) -> None:
+        """Show these polygons, (M, 2) in pixels (y, x), and no others."""
+        layer = self.regions
+        frame = np.zeros if layer.ndim == 3 else None
+        corners = [p if frame is None else np.column_stack([frame(len(p)), p]) for p in polygons]
+        with self._quiet():
+            layer.selected_data = set()
+            layer.data = []
+            if corners:
+                layer.add_polygons(corners)
 
     # ---- class maps
     def write_class_map(self, channel: str, data: np.ndarray) -> None:

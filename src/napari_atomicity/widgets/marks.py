@@ -50,6 +50,7 @@ _SYMBOL_SCALE = {
     "clobber": 1.25,
 }
 _CORRECTED_BORDER = (1.0, 1.0, 1.0)
+_EXCLUDED_ALPHA = 0.3
 
 
 def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
@@ -88,10 +89,17 @@ def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
 
 
 def border_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
-    """RGBA, (N, 4): the label's colour; white where a person has spoken."""
+    """RGBA, (N, 4): the label's colour; white where a person has spoken; faint if excluded."""
     rgb = label_colours(table, classes)
     rgb[(table["label_corrected"] != "").to_numpy()] = _CORRECTED_BORDER
-    return np.column_stack([rgb, np.ones(len(rgb))])
+    return np.column_stack([rgb, np.where(excluded(table), _EXCLUDED_ALPHA, 1.0)])
+
+
+def excluded(table: pd.DataFrame) -> np.ndarray:
+    """Which clusters do not count, because a person has excluded the region around them."""
+    if "excluded" not in table.columns:
+        return np.zeros(len(table), bool)
+    return table["excluded"].to_numpy(bool)
 
 
 def face_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
@@ -114,9 +122,12 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
     out = np.full(len(table), "", dtype=object)
     rows = np.arange(len(table)) if wanted is None else np.flatnonzero(wanted)
     columns = [table[c].to_numpy() for c in ("label", "label_corrected", "confidence")]
+    away = excluded(table)
     for i in rows:
         label, corrected, confidence = (c[i] for c in columns)
-        if corrected:
+        if away[i]:
+            out[i] = "excluded"
+        elif corrected:
             out[i] = f"{label}*"
         elif label in OUTSIDE:  # there is no confidence in that
             out[i] = label

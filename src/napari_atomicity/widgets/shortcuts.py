@@ -25,6 +25,10 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(("A",), "the selected clusters are aggregates (Ctrl+A selects all)", "aggregate"),
     Shortcut(("U",), "take the labels that a person gave back", "unlabel"),
     Shortcut(("Backspace", "Delete"), "delete the selected clusters", "delete"),
+    Shortcut(("P",), "add clusters: click where they are, P again ends it", "add"),
+    Shortcut(("S",), "split each selected cluster into two", "split"),
+    Shortcut(("M",), "merge the selected clusters into one", "merge"),
+    Shortcut(("E",), "exclude a region: draw around it", "exclude"),
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
     Shortcut(("N",), "go to the next cluster that is least certain", "next"),
@@ -107,7 +111,7 @@ def as_help() -> str:
 def as_table(shortcuts: tuple[Shortcut, ...]) -> str:
     """Shortcuts as an HTML table."""
     cells = "".join(
-        f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>"
+        f"<tr><td style='white-space: nowrap'><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>"
         for key, what in rows(shortcuts)
     )
     return f"<table>{cells}</table>"
