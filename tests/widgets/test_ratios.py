@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.io.files import write_json
+from napari_atomicity.io.pasting import html_table, latex_table
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
@@ -25,6 +26,7 @@ from napari_atomicity.widgets import ratios as docks
 from napari_atomicity.widgets.bars import Bar, BarChart
 from napari_atomicity.widgets.binding import session_of
 from napari_atomicity.widgets.parity import ParityPlot
+from napari_atomicity.widgets.ratio_table import parity_points
 from napari_atomicity.widgets.ratios import (
     ALL_IMAGES,
     THIS_IMAGE,
@@ -119,32 +121,68 @@ def _noting(function, calls):
     return noted
 
 
+def choose(button, text):
+    """Open the menu of a button and take an entry, as a person does."""
+    menu = button.menu()
+    menu.popup(button.mapToGlobal(button.rect().bottomLeft()))
+    action = next(a for a in menu.actions() if a.text() == text)
+    QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
+
+
 def test_a_copy_pastes_as_the_table(dock, session):
     dock.scope_combo.setCurrentText(ALL_IMAGES)
-    dock.copy_button.click()
-    pasted = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
+    choose(dock.copy_button, "Table (Word, Excel)")
+    mime = QApplication.clipboard().mimeData()
+    pasted = pd.read_csv(io.StringIO(mime.text()), sep="\t")
     expected = class_ratios(session.table(), CLASSES, scope="all")
     assert list(pasted.columns) == COLUMNS
     pd.testing.assert_frame_equal(pasted.fillna({"note": ""}), expected, check_dtype=False)
+    assert mime.hasHtml() and html_table(expected) in mime.html()
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
-def test_exports_read_back_the_same(dock, session, tmp_path, monkeypatch, suffix):
-    session.relabel([("field", 1)], "Pt70")
+def test_a_copy_pastes_into_latex(dock, session):
+    choose(dock.copy_button, "LaTeX")
+    expected = class_ratios(session.table("field"), CLASSES, scope="field")
+    assert QApplication.clipboard().text() == latex_table(expected)
+    assert expected["count"].tolist() == [8] * 5
+
+
+def test_a_pasted_name_is_no_formula(dock, session, qtbot):
+    session.set_analysis(made_up(5, "=1+1"))
+    session.current = "=1+1"
     dock.update_now()
+    qtbot.waitUntil(lambda: len(dock.shown()) == 5)
+    choose(dock.copy_button, "Table (Word, Excel)")
+    mime = QApplication.clipboard().mimeData()
+    assert mime.text().splitlines()[1].startswith("'=1+1\t")
+    assert ">=1+1<" not in mime.html()
 
-    def choose(name):
-        path = tmp_path / f"{name}{suffix}"
+
+@pytest.fixture
+def to_file(tmp_path, monkeypatch):
+    """The name that the dialog will give."""
+
+    def name(file):
+        path = tmp_path / file
         monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
         return path
 
-    path = choose("ratios")
-    dock.export_ratios()
+    return name
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
+def test_exports_read_back_the_same(dock, session, to_file, settle, viewer, suffix):
+    session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    path = to_file(f"ratios{suffix}")
+    choose(dock.export_button, "Ratios…")
+    settle(viewer)
     pd.testing.assert_frame_equal(
         read_table(path), class_ratios(session.table(), CLASSES), check_dtype=False
     )
-    path = choose("clusters")
-    dock.export_clusters()
+    path = to_file(f"clusters{suffix}")
+    choose(dock.export_button, "Clusters…")
+    settle(viewer)
     read = read_clusters(path)
     assert len(read) == 55
     assert read.loc[0, ["label", "label_predicted", "label_corrected"]].tolist() == [
@@ -152,21 +190,41 @@ def test_exports_read_back_the_same(dock, session, tmp_path, monkeypatch, suffix
         "Pt19",
         "Pt70",
     ]
+    assert notification_manager.records[-1].message == f"Written: {path}"
 
 
-def test_a_file_that_cannot_be_written_is_reported(dock, tmp_path, monkeypatch):
-    (tmp_path / "a file").touch()
-    path = tmp_path / "a file" / "ratios.csv"
-    monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+def test_ratios_are_exported_as_latex(dock, session, to_file, settle, viewer):
+    path = to_file("ratios.tex")
     dock.export_ratios()
+    settle(viewer)
+    assert path.read_text() == latex_table(class_ratios(session.table(), CLASSES))
+
+
+def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, settle, viewer):
+    (tmp_path / "a file").touch()
+    to_file("a file/ratios.csv")
+    dock.export_ratios()
+    settle(viewer)
     assert "ratios.csv" in notification_manager.records[-1].message
     assert "could not be written" in notification_manager.records[-1].message
 
 
+def test_a_hidden_dock_counts_when_it_is_shown(dock, session, qtbot, monkeypatch):
+    calls = []
+    monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
+    dock.hide()
+    session.relabel([("field", 1)], "Pt70")
+    qtbot.wait(60)
+    assert not calls
+    dock.show()
+    qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 9)
+
+
 def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: ("", ""))
-    monkeypatch.setattr(docks, "write_ratios", lambda *a: pytest.fail("written"))
+    monkeypatch.setattr(docks, "write_in_worker", lambda *a: pytest.fail("written"))
     dock.export_ratios()
+    dock.export_clusters()
 
 
 @pytest.mark.parametrize(
@@ -176,6 +234,8 @@ def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
         ("a.csv", "Excel workbook (*.xlsx)", "a.csv"),
         ("run 1.5 nm", "Parquet (*.parquet)", "run 1.5 nm.parquet"),
         ("a", "", "a.csv"),
+        ("a", "LaTeX (*.tex)", "a.tex"),
+        ("a.tex", "CSV (*.csv)", "a.tex"),
     ],
 )
 def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected):
@@ -243,12 +303,6 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-
-
-def test_the_export_button_opens_a_menu_of_both_tables(dock):
-    actions = [a.text() for a in dock.export_button.menu().actions()]
-    assert actions == ["Ratios…", "Clusters…"]
-    QTest.keyClick(dock.export_button.menu(), Qt.Key.Key_Escape)
 
 
 # ---- adjusted ratios
@@ -439,7 +493,7 @@ def test_the_mark_of_a_reference_is_to_scale(qtbot):
 def test_the_parity_plot_names_the_point_at_the_mouse(qtbot):
     plot = ParityPlot()
     qtbot.addWidget(plot)
-    points = docks.parity_points(
+    points = parity_points(
         compare(made_up(20).table, parse_reference("Pt19:Pt70 = 3:1")).pairs, CLASSES
     )
     plot.points = points

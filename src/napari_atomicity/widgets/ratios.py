@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -31,10 +29,10 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import AtomicityError, ModelError, TableError
+from ..io.pasting import latex_table
 from ..io.tables import read_reference, write_clusters, write_ratios
 from ..model.card import ModelCard
 from ..model.files import model_files, read_card
-from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop
 from ..statistics.prevalence import METHODS, unavailable
 from ..statistics.ratios import ALL, COLUMNS, class_ratios, counted
@@ -46,14 +44,22 @@ from ..statistics.reference import (
     parse_reference,
     reference_for,
 )
-from ..table import AGGREGATE, OUTSIDE, UNKNOWN
-from .bars import Bar, BarChart
+from .bars import BarChart
 from .binding import session_of
 from .following import follow
 from .forms import _Combo, in_scroll_area, labelled, new_form
-from .glyphs import glyph_icon
 from .models import unsaved_card
-from .parity import ParityPlot, Point
+from .parity import ParityPlot
+from .ratio_table import (
+    RatioModel,
+    capital,
+    parity_points,
+    ratio_bars,
+    summary,
+    verdict,
+)
+from .table_files import FILE_TYPES, RATIO_FILE_TYPES, as_mime, ask_for_table, write_in_worker
+from .table_files import with_suffix as with_suffix
 from .tasks import running, start
 
 WORKER_FROM_ROWS = 1000
@@ -61,7 +67,6 @@ WORKER_FROM_IMAGES = 3
 """Tables of more rows, and more images, are counted in a worker."""
 
 _DEBOUNCE_MS = 25
-FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
 REFERENCE_TYPES = "Tables (*.csv *.xlsx *.parquet)"
 EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"
 MOST_ROWS = 12
@@ -114,162 +119,6 @@ def _read_card(path: Path, _modified: int) -> ModelCard:
     return read_card(path)
 
 
-def capital(words: str) -> str:
-    """As a sentence begins."""
-    return words[:1].upper() + words[1:]
-
-
-def per_cent(fraction: float) -> str:
-    """A fraction as a person reads it; a dash where there is none."""
-    return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
-
-
-def interval(low: float, high: float) -> str:
-    """An interval of fractions in per cent."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "–"
-    return f"{100 * low:.1f}–{100 * high:.1f}"
-
-
-def ratio_bars(
-    ratios: pd.DataFrame, classes: Sequence[str], reference: Mapping[str, float] | None = None
-) -> list[Bar]:
-    """A bar per class, with its interval and the mark of its reference if there is one."""
-    return [
-        Bar(
-            row["class"],
-            row["fraction"],
-            per_cent(row["fraction"]),
-            colour_of(row["class"], classes),
-            symbol_of(row["class"], classes),
-            row["fraction_low"],
-            row["fraction_high"],
-            tooltip=f"{row['class']}: {row['count']} clusters, {per_cent(row['fraction'])}, "
-            f"interval {interval(row['fraction_low'], row['fraction_high'])} % ({row['method']})",
-            reference=reference.get(row["class"], 0.0) if reference else math.nan,
-        )
-        for _, row in ratios.iterrows()
-        if row["class"] not in OUTSIDE
-    ]
-
-
-def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
-    """A point per pair of a comparison."""
-    # Those with the same reference side by side, but never far from it.
-    same = pairs.groupby(pairs["reference"].round(3))["reference"]
-    number, size = same.cumcount(), same.transform("size")
-    aside = (number - (size - 1) / 2) * (4 / size).clip(upper=1)
-    return [
-        Point(
-            row["reference"],
-            row["fraction"],
-            row["fraction_low"],
-            row["fraction_high"],
-            colour_of(row["class"], classes),
-            symbol_of(row["class"], classes),
-            aside[i],
-            f"{row['class']} in {row['scope']}: {per_cent(row['fraction'])}, "
-            f"reference {per_cent(row['reference'])}",
-        )
-        for i, row in pairs.iterrows()
-    ]
-
-
-def verdict(comparison: Comparison) -> str:
-    """The figures of a comparison in a line."""
-    if comparison.mean_absolute_error is None:
-        return "Nothing was counted to set beside the reference."
-    known = comparison.r2 is not None
-    r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
-    n, covered = len(comparison.pairs), int(comparison.covered.sum())
-    error = per_cent(comparison.mean_absolute_error)
-    return f"{r2}; mean absolute error {error}; {covered} of {n} in their intervals."
-
-
-def tab_separated(ratios: pd.DataFrame) -> str:
-    """The table as spreadsheets take it from the clipboard."""
-    return ratios.to_csv(sep="\t", index=False, lineterminator="\n")
-
-
-def summary(table: pd.DataFrame) -> str:
-    """How many clusters were counted, and which were not."""
-    if not len(table):
-        return "No clusters yet."
-    border = int(table["touches_border"].sum())
-    whole = table[~table["touches_border"].astype(bool)]
-    unknown, aggregates, unlabelled = (
-        int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
-    )
-    left_out = [
-        f"{n} {words}"
-        for n, words in (
-            (border, "cut by the border"),
-            (unknown, "unknown"),
-            (aggregates, "aggregate" + "s" * (aggregates != 1)),
-            (unlabelled, "without a label"),
-        )
-        if n
-    ]
-    n = int(counted(table).sum())
-    said = f"{n} cluster{'s' * (n != 1)} counted, 95 % intervals"
-    return said + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
-
-
-class RatioModel(QAbstractTableModel):
-    """The rows of one scope for a table view."""
-
-    HEADERS = ("Class", "Count", "Fraction", "Interval")
-    TOOLTIPS = (
-        "As a model or a person says.",
-        "Whole clusters of the class.",
-        "Of the clusters that were counted.",
-        "95 % interval of the fraction, in per cent.",
-    )
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._ratios = pd.DataFrame()
-        self._classes: list[str] = []
-
-    def show(self, ratios: pd.DataFrame, classes: Sequence[str]) -> None:
-        self.beginResetModel()
-        self._ratios, self._classes = ratios.reset_index(drop=True), list(classes)
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self._ratios)
-
-    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self.HEADERS)
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        words = {
-            Qt.ItemDataRole.DisplayRole: self.HEADERS,
-            Qt.ItemDataRole.ToolTipRole: self.TOOLTIPS,
-        }.get(role)
-        return None if words is None else words[section]
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        row, column = self._ratios.iloc[index.row()], index.column()
-        if role == Qt.ItemDataRole.DisplayRole:
-            return (
-                row["class"],
-                str(row["count"]),
-                per_cent(row["fraction"]),
-                interval(row["fraction_low"], row["fraction_high"]),
-            )[column]
-        if role == Qt.ItemDataRole.DecorationRole and column == 0:
-            name = row["class"]
-            return glyph_icon(symbol_of(name, self._classes), colour_of(name, self._classes))
-        if role == Qt.ItemDataRole.TextAlignmentRole and column:
-            return int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return str(row["method"])
-        return None
-
-
 class Ratios(QWidget):
     """Table and bars of the class ratios, of the current image or of all, and their reference."""
 
@@ -282,6 +131,7 @@ class Ratios(QWidget):
         self._reason: str | None = None
         self._typed: pd.DataFrame | None = None
         self._loaded: pd.DataFrame | None = None
+        self._stale = False
         self._build()
         self._judge(None)
         session = self.session
@@ -391,14 +241,19 @@ class Ratios(QWidget):
 
     def _buttons(self) -> QHBoxLayout:
         self.export_button = QPushButton("Export")
-        self.export_button.setToolTip("Write ratios or clusters as CSV, Excel or Parquet.")
+        self.export_button.setToolTip(
+            "Write ratios as CSV, Excel, Parquet or LaTeX, or clusters as CSV, Excel or Parquet."
+        )
         menu = QMenu(self.export_button)
         menu.addAction("Ratios…", self.export_ratios)
         menu.addAction("Clusters…", self.export_clusters)
         self.export_button.setMenu(menu)
         self.copy_button = QPushButton("Copy")
-        self.copy_button.setToolTip("Copy the ratios that are shown, to paste into a spreadsheet.")
-        self.copy_button.clicked.connect(self.copy)
+        self.copy_button.setToolTip("Copy the ratios that are shown, to paste elsewhere.")
+        menu = QMenu(self.copy_button)
+        menu.addAction("Table (Word, Excel)", self.copy)
+        menu.addAction("LaTeX", self.copy_latex)
+        self.copy_button.setMenu(menu)
         bottom = QHBoxLayout()
         bottom.addWidget(self.export_button)
         bottom.addWidget(self.copy_button)
@@ -407,8 +262,11 @@ class Ratios(QWidget):
 
     # ---- counting
     def _later(self, *_: object) -> None:
-        """Count once for a burst of changes."""
-        self._timer.start()
+        """Count once for a burst of changes, and not while nobody looks."""
+        if self.isVisible():
+            self._timer.start()
+        else:
+            self._stale = True
 
     @property
     def method(self) -> str:
@@ -420,6 +278,7 @@ class Ratios(QWidget):
 
     def update_now(self) -> None:
         """Count the clusters of all images and show the result."""
+        self._stale = False
         session = self.session
         table = session.table()
         self._card = card_of(table)
@@ -504,6 +363,8 @@ class Ratios(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
         self._fit_table()  # only now is the theme's font known
+        if self._stale:
+            self._timer.start()
 
     def _warn(self, ratios: pd.DataFrame) -> None:
         notes = [str(note) for note in ratios["note"] if note] if len(ratios) else []
@@ -602,33 +463,21 @@ class Ratios(QWidget):
 
     # ---- out
     def copy(self) -> None:
-        """Put the ratios that are shown on the clipboard."""
-        QApplication.clipboard().setText(tab_separated(self.shown()))
+        """Put the ratios that are shown on the clipboard, for spreadsheets and for documents."""
+        QApplication.clipboard().setMimeData(as_mime(self.shown()))
+
+    def copy_latex(self) -> None:
+        """Put the ratios that are shown on the clipboard as a LaTeX table."""
+        QApplication.clipboard().setText(latex_table(self.shown()))
 
     def export_ratios(self) -> None:
         """Ask for a file and write the ratios of every image and of all."""
-        self._export("ratios.csv", lambda path: write_ratios(self.ratios, path))
+        path = ask_for_table(self, "ratios.csv", RATIO_FILE_TYPES)
+        if path is not None:
+            write_in_worker(self, write_ratios, self.ratios, path)
 
     def export_clusters(self) -> None:
         """Ask for a file and write the cluster table of all images."""
-        self._export("clusters.csv", lambda path: write_clusters(self.session.table(), path))
-
-    def _export(self, name: str, write: Callable[[Path], object]) -> None:
-        chosen, filter_ = QFileDialog.getSaveFileName(self, f"Export {name}", name, FILE_TYPES)
-        if not chosen:
-            return
-        path = with_suffix(Path(chosen), filter_)
-        try:
-            write(path)
-        except AtomicityError as error:
-            show_error(str(error))
-        else:
-            show_info(f"Written: {path}")
-
-
-def with_suffix(path: Path, file_type: str) -> Path:
-    """The path with the suffix of the chosen file type, if it has none that we can write."""
-    if path.suffix.lower() in (".csv", ".xlsx", ".parquet"):
-        return path
-    suffix = file_type.partition("(*")[2].rstrip(")") or ".csv"
-    return path.with_name(path.name + suffix)
+        path = ask_for_table(self, "clusters.csv", FILE_TYPES)
+        if path is not None:
+            write_in_worker(self, write_clusters, self.session.table(), path)
