@@ -406,6 +406,8 @@ class ImageLayers:
         layer = self.outlines
         if layer is not None:
             layer.data = vectors
+            if not layer.visible:  # napari would colour the strokes that it saw last
+                layer.set_view_slice()
             self.colour_outlines(colours)
             return
         layer = Vectors(
