@@ -565,7 +565,7 @@ def test_what_the_model_says_anew_is_put_where_it_belongs(dock, session, qtbot):
 def shot(dock):
     """The viewport once all its pictures are there."""
     dock.view.viewport().repaint()
-    while dock.view._more.isActive():
+    while dock.view.waiting():
         dock.view.viewport().repaint()
     return dock.view.viewport().grab().toImage()
 

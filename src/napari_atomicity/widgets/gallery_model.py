@@ -19,7 +19,7 @@ from .gallery_order import Arrangement, Wish, arrange, moved, regrouped
 from .gallery_pictures import OVERLAYS, Store, compose_many, picture
 from .gallery_rows import Rows, kept_order
 
-_AT_ONCE = 48
+_AT_ONCE = 16
 
 
 class GalleryModel(QAbstractListModel):

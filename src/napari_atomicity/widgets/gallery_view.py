@@ -101,7 +101,6 @@ class GalleryView(QAbstractItemView):
         self._more = QTimer(self)
         self._more.setSingleShot(True)
         self._more.timeout.connect(self.viewport().update)
-        self.frames_s: list[float] | None = None
         self.setModel(model)
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -226,6 +225,10 @@ class GalleryView(QAbstractItemView):
             self.scrollTo(self.gallery.index(int(positions[0])))
 
     # ---- painting
+    def waiting(self) -> bool:
+        """Whether some pictures in sight are still to be made."""
+        return self._more.isActive()
+
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
         start = time.perf_counter()
         painter = QPainter(self.viewport())
@@ -237,8 +240,6 @@ class GalleryView(QAbstractItemView):
         if self._band is not None:
             self._paint_band(painter)
         painter.end()
-        if self.frames_s is not None:
-            self.frames_s.append(time.perf_counter() - start)
 
     def _paint_tiles(
         self, painter: QPainter, positions: np.ndarray, top: int, start: float
@@ -296,8 +297,7 @@ class GalleryView(QAbstractItemView):
             if position == current:
                 painter.setPen(QPen(ink, 1, Qt.PenStyle.DotLine))
                 painter.drawRect(QRect(x + 3, y + 3, grid.cell[0] - 7, grid.cell[1] - 7))
-        if not all_there:
-            self._more.start(0)
+        self._more.stop() if all_there else self._more.start(0)
 
     def _shown_selection(self) -> np.ndarray:
         """What is selected, by position; while a band is drawn, what it would select."""
