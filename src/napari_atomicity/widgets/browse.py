@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from napari.utils.notifications import show_error, show_info
@@ -42,6 +44,7 @@ from .forms import (
 )
 from .image_list import ImageDelegate, ImageModel
 from .shortcuts import BROWSE
+from .stage import Stage
 
 _REFRESH_MS = 600
 
@@ -183,7 +186,7 @@ class Browse(QWidget):
         for shortcut in BROWSE:
             step = go.get(shortcut.action)
             for key in shortcut.keys if step else ():
-                viewer.bind_key(key, _Go(self.binding.stage, step), overwrite=True)
+                viewer.bind_key(key, _going(self.binding.stage, step), overwrite=True)
 
     # ---- what the session says
     def _rebuild(self, *_: object) -> None:
@@ -396,14 +399,16 @@ class Browse(QWidget):
             self.open(str(Path(paths[0]).parent))
 
 
-class _Go:
-    """A key that goes from image to image; it keeps no dock alive."""
+def _going(stage: Stage, step: int) -> Callable[[object], None]:
+    """What a key does that goes from image to image; it keeps nothing alive."""
+    reference = weakref.ref(stage)
 
-    def __init__(self, stage: object, step: int) -> None:
-        self._stage, self._step = stage, step
+    def go_to_image(viewer: object) -> None:
+        shown = reference()
+        if shown is not None:
+            shown.go(step)
 
-    def __call__(self, viewer: object) -> None:
-        self._stage.go(self._step)
+    return go_to_image
 
 
 def copy_project(project, path, progress=None, stop=None):

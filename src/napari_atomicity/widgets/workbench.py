@@ -20,23 +20,39 @@ from . import compat
 from .adapt import Adapt
 from .analyse import Analyse, typical_cluster
 from .binding import Binding, binding_of, unwrapped
+from .browse import Browse
 from .classify import Classify
+from .cluster_table import Table
 from .detect import Detect
 from .embedding import Embedding
 from .explain import Explain
+from .gallery import Gallery
 from .ratios import Ratios
 from .reader import layer_data
+from .review import Review
 from .train import Train
 
-DOCKS: tuple[tuple[type[QWidget], ...], ...] = (
-    (Analyse, Detect, Classify, Train, Adapt),
+RIGHT, BOTTOM, LEFT = (
+    Qt.DockWidgetArea.RightDockWidgetArea,
+    Qt.DockWidgetArea.BottomDockWidgetArea,
+    Qt.DockWidgetArea.LeftDockWidgetArea,
+)
+Groups = tuple[tuple[type[QWidget], ...], ...]
+DOCKS: Groups = (
+    (Analyse, Review, Adapt, Train, Detect, Classify),
     (Explain, Ratios),
     (Embedding,),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 
-SMALL_SCREEN_DOCKS = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
+SMALL_SCREEN_DOCKS: Groups = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
 """The same for a screen on which three would be too low to be of use."""
+
+BELOW: tuple[type[QWidget], ...] = (Gallery, Table)
+"""Tabs below the canvas."""
+
+BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse,)
+"""A tab with napari's list of layers."""
 
 PLUGIN = "Atomicity"
 _LEAST_HEIGHT_FOR_THREE = 900
@@ -48,6 +64,11 @@ def dock_name(widget: type[QWidget]) -> str:
     return f"{widget.__name__} ({PLUGIN})"
 
 
+def all_docks() -> tuple[type[QWidget], ...]:
+    """Every dock, in the order of the window."""
+    return (*BESIDE_LAYERS, *(kind for group in DOCKS for kind in group), *BELOW)
+
+
 def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
     """Open the docks that are missing and show those that are hidden."""
     window = viewer.window
@@ -55,17 +76,17 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
     there = {d.objectName() or d.windowTitle(): d for d in main.findChildren(QDockWidget)}
     by_name = {d.windowTitle(): d for d in there.values()} | there
     docks: dict[str, QDockWidget] = {}
-    for group in DOCKS:
-        for kind in group:
-            name = dock_name(kind)
-            dock = by_name.get(name)
-            if dock is None:
-                dock = window.add_dock_widget(
-                    kind(viewer), name=name, area="right", add_vertical_stretch=False
-                )
-            dock.setWindowTitle(kind.__name__)  # a tab is narrow
-            dock.show()
-            docks[name] = dock
+    for kind in all_docks():
+        name = dock_name(kind)
+        dock = by_name.get(name)
+        if dock is None:
+            area = "bottom" if kind in BELOW else "left" if kind in BESIDE_LAYERS else "right"
+            dock = window.add_dock_widget(
+                kind(viewer), name=name, area=area, add_vertical_stretch=False
+            )
+        dock.setWindowTitle(kind.__name__)  # a tab is narrow
+        dock.show()
+        docks[name] = dock
     return docks
 
 
@@ -98,7 +119,7 @@ def open_workbench(viewer: Any = None) -> Any:
     for group in groups:
         for dock in group:
             dock.setFloating(False)
-            main.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+            main.addDockWidget(RIGHT, dock)
     firsts = [group[0] for group in groups]
     for above, below in itertools.pairwise(firsts):
         main.splitDockWidget(above, below, Qt.Orientation.Vertical)
@@ -106,16 +127,39 @@ def open_workbench(viewer: Any = None) -> Any:
         for one, following in itertools.pairwise(group):
             main.tabifyDockWidget(one, following)
         group[0].raise_()
-    main.setTabPosition(
-        Qt.DockWidgetArea.RightDockWidgetArea, main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
-    )
+    below = [docks[dock_name(kind)] for kind in BELOW]
+    for dock in below:
+        dock.setFloating(False)
+        main.addDockWidget(BOTTOM, dock)
+    for one, following in itertools.pairwise(below):
+        main.tabifyDockWidget(one, following)
+    below[0].raise_()
+    _join_layer_list(viewer, [docks[dock_name(kind)] for kind in BESIDE_LAYERS])
+    at_top = main.tabPosition(Qt.DockWidgetArea.TopDockWidgetArea)
+    for area in (RIGHT, BOTTOM, LEFT):
+        main.setTabPosition(area, at_top)
+    # The right column is as high as the window: what lies below is as wide as the canvas.
+    main.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
+    main.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
     if main.size() != size:
         main.resize(size)
     heights = [250, 450, 240] if three else [300, 400]
     main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
     main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
+    main.resizeDocks(below[:1], [260 if three else 190], Qt.Orientation.Vertical)
     compat.show_scale_bar(viewer)
     return viewer
+
+
+def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
+    """Tabs with napari's list of layers, which a project hardly needs; in front."""
+    main = _main_window(viewer)
+    layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
+    for dock in docks:
+        dock.setFloating(False)
+        if layers is not None and layers.isVisible():
+            main.tabifyDockWidget(layers, dock)
+        dock.raise_()
 
 
 def browse_in(viewer: Any, path: str) -> None:
