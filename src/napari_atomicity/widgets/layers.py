@@ -265,6 +265,8 @@ class ImageLayers:
             if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
                 layer.selected_data = set()
                 layer.data = data
+                if not layer.visible:  # napari would colour the points that it saw last
+                    layer.set_view_slice()
             layer.features = marks.features(table)
             for name, values in wanted.items():
                 # napari draws everything anew at each assignment.
