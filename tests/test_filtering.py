@@ -62,7 +62,7 @@ def test_a_line_finds_its_rows(line, expected):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("confidense < 0.8", "Is it confidence?"),
+        ("confidense < 0.8", "Perhaps confidence"),
         ("confidence < much", "confidence is a number, and much is none"),
         ("confidence < 0,8", "written with a point"),
         ("confidence ~ 8", "Use ="),

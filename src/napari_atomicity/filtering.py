@@ -176,7 +176,7 @@ def _comparison(reader: _Reader, name: str) -> _Mask:
     column = reader.columns.get(name.lower())
     if column is None:
         near = difflib.get_close_matches(name.lower(), reader.columns, 1)
-        advice = f"Is it {reader.columns[near[0]]}?" if near else "The header names the columns"
+        advice = f"Perhaps {reader.columns[near[0]]}" if near else "The header names the columns"
         raise FilterError(f"there is no column {name}", advice=advice)
     values = reader.table[column]
     if _is_bool(values):

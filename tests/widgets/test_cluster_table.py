@@ -16,9 +16,9 @@ from synthetic import CLASSES, made_up
 
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.table import ADDED, UNKNOWN, columns
-from napari_atomicity.widgets import cluster_table
+from napari_atomicity.widgets import cluster_table, table_files
 from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.cluster_table import EMPTY, Table, tab_separated
+from napari_atomicity.widgets.cluster_table import EMPTY, Table, paste
 from napari_atomicity.widgets.cluster_table_model import (
     USUAL,
     in_a_cell,
@@ -121,8 +121,8 @@ def test_values_as_a_person_reads_them():
 
 
 def test_nothing_on_the_clipboard_is_a_formula():
-    text = tab_separated(pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]}))
-    assert text == "image\tx_nm\n'=1+1\t-1.5\na\t\n"
+    lines = paste(pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})).splitlines()
+    assert lines == ["image\tx_nm", "'=1+1\t-1.5", "a\t"]
 
 
 # ---- the dock
@@ -168,7 +168,7 @@ def test_a_filter_that_says_nothing_changes_nothing_and_says_why(dock, qtbot):
     write_filter(dock, "two")
     QTest.keyClicks(dock.filter_line, " confidense < 1")
     qtbot.waitUntil(dock.error.isVisible)  # without Return: what is typed is tried
-    assert "Is it confidence?" in dock.error.text()
+    assert "Perhaps confidence" in dock.error.text()
     assert len(keys_shown(dock)) == 25
     write_filter(dock, "")
     assert not dock.error.isVisible() and len(keys_shown(dock)) == 55
@@ -196,6 +196,17 @@ def test_a_drag_selects_a_range(dock, session):
     move(port, end)
     QTest.mouseRelease(port, LEFT, PLAIN, end)
     assert session.selection == set(keys_shown(dock)[2:6])
+
+
+def test_a_drag_out_of_the_view_goes_on_below(dock, session):
+    port, start = dock.view.viewport(), place(dock, 3)
+    QTest.mousePress(port, LEFT, PLAIN, start)
+    for step in range(20):
+        move(port, QPoint(start.x(), port.height() + 50 + step))
+    QTest.mouseRelease(port, LEFT, PLAIN, start)
+    assert session.selection == set(keys_shown(dock)[3:])
+    bar = dock.view.verticalScrollBar()
+    assert bar.value() == bar.maximum() > 0
 
 
 def test_arrows_move_the_selection(dock, session):
@@ -305,12 +316,21 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, session):
     assert len(QApplication.clipboard().text().splitlines()) == 56
 
 
+def test_many_rows_are_copied_in_a_worker(dock, monkeypatch, settle, viewer):
+    monkeypatch.setattr(cluster_table, "_COPIED_AT_ONCE", 10)
+    QApplication.clipboard().setText("before")
+    dock.copy_button.click()
+    assert QApplication.clipboard().text() == "before"
+    settle(viewer)
+    assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
 @pytest.mark.parametrize("suffix", ["csv", "xlsx", "parquet"])
 def test_what_is_shown_is_exported(dock, monkeypatch, tmp_path, settle, viewer, suffix):
     path = tmp_path / f"part.{suffix}"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
     said = []
-    monkeypatch.setattr(cluster_table, "show_info", said.append)
+    monkeypatch.setattr(table_files, "show_info", said.append)
     write_filter(dock, "label = Pt30")
     click_header(dock, "diameter_nm")
     dock.export_button.click()

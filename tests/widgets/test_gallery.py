@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mouse import move
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QAction, QColor, QKeySequence
+from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence
 from qtpy.QtTest import QTest
 from synthetic import CLASSES, made_up
 
@@ -444,6 +444,28 @@ def test_x_deletes_and_undo_brings_back_to_the_same_place(dock, session):
     click(dock, keys[7])
     press(dock, Qt.Key.Key_Delete)
     assert keys[7] not in keys_shown(dock)
+    # Arrows go on from there, and not from the beginning.
+    press(dock, Qt.Key.Key_Right)
+    assert session.selection == {keys[9]}
+    dock.sort_combo.setCurrentIndex(dock.sort_combo.findData("diameter"))
+    press(dock, Qt.Key.Key_Right)
+    press(dock, Qt.Key.Key_Left)
+    assert session.selection == {keys[9]}
+
+
+def test_a_band_drawn_out_of_the_view_scrolls_it(dock, session, qtbot):
+    dock.resize(460, 300)
+    port, keys = dock.view.viewport(), keys_shown(dock)
+    start = centre(dock, keys[0])
+    QTest.mousePress(port, LEFT, PLAIN, start)
+    outside = QPoint(port.width() - 5, port.height() + 30)
+    QCursor.setPos(port.mapToGlobal(outside))
+    move(port, start + QPoint(30, 30))
+    move(port, outside)
+    bar = dock.view.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.value() == bar.maximum())
+    QTest.mouseRelease(port, LEFT, PLAIN, outside)
+    assert session.selection == set(keys)
 
 
 def test_a_key_without_a_class_or_without_a_selection_changes_nothing(viewer, dock, session):

@@ -31,7 +31,7 @@ from .gallery_pictures import OVERLAYS
 from .gallery_rows import in_numbers, label_order
 from .gallery_view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from .memory import remember, settings
-from .shortcuts import Shortcut
+from .shortcuts import GALLERY, Shortcut, as_table
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."
@@ -190,7 +190,7 @@ class Gallery(QWidget):
         if not self.isVisible():
             return
         self._stale = False
-        at = self.view.looked_at()
+        at, current = self.view.looked_at(), self.view.current()
         anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
         first = not len(self.model.rows)
         other = self.model.refresh()
@@ -200,6 +200,7 @@ class Gallery(QWidget):
             self.model.sort()
         if other or first:
             self._stay_at(anchor)
+            self.view.set_current(current)
         self._show_state()
 
     def _stay_at(self, anchor: tuple[tuple[str, int], int] | None) -> None:
@@ -241,7 +242,7 @@ class Gallery(QWidget):
         elsewhere = len(self.session.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
         self.note.setText(words)
-        self.note.setToolTip(words)
+        self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
         # A selection alone changes no order but that by similarity to it.
         if not of_selection or self.model.wish.sort == "similarity":
             n, self.view.strays = self.model.drift() if len(rows) else (0, np.zeros(0, int))
@@ -253,9 +254,10 @@ class Gallery(QWidget):
     # ---- what the person wants to see
     def sort(self, *_: object) -> None:
         """Put all in order as it is chosen in the form."""
-        self.model.wish = self.wish()
+        self.model.wish, current = self.wish(), self.view.current()
         self.model.sort()
         self.view.relayout()
+        self.view.set_current(current)
         self.view.verticalScrollBar().setValue(0)
         self._show_state()
 

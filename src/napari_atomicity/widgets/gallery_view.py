@@ -18,33 +18,27 @@ from qtpy.QtCore import (
     Signal,
 )
 from qtpy.QtGui import (
-    QColor,
-    QFontMetrics,
     QKeyEvent,
     QKeySequence,
     QMouseEvent,
     QPainter,
     QPaintEvent,
-    QPen,
     QRegion,
     QResizeEvent,
 )
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QWidget
 
-from .drawing import small
+from ..session import Key
 from .gallery_grid import Grid
 from .gallery_model import GalleryModel
-from .gallery_order import NO_LABEL
+from .gallery_painter import MARGIN, Frame, text_height
 from .gallery_rows import after_click
-from .glyphs import glyph_icon
 from .shortcuts import GALLERY, Shortcut
 
 SIDES_PX = (32, 192)
 """Smallest and largest edge of a patch in logical pixels."""
 USUAL_SIDE_PX = 72
 
-_MARGIN = 4
-_BORDER = 2
 # Making pictures must not hold up the window: what is not there by then comes in the next turn.
 _BUDGET_S = 0.02
 _SCROLL_MS = 30
@@ -112,12 +106,9 @@ class GalleryView(QAbstractItemView):
         self.setMinimumHeight(6 * self.fontMetrics().height())
 
     # ---- geometry
-    def _line(self) -> int:
-        return round(1.2 * QFontMetrics(small(self.font())).height())
-
     def _layout(self) -> None:
-        model, line = self.gallery, self._line()
-        cell = (self.side + 2 * _MARGIN, self.side + 2 * _MARGIN + line)
+        model, line = self.gallery, text_height(self)
+        cell = (self.side + 2 * MARGIN, self.side + 2 * MARGIN + line)
         header = round(1.6 * self.fontMetrics().height())
         counts = model.arrangement.counts() if model.rowCount() else np.zeros(0, int)
         alone = model.wish.group == "nothing"
@@ -153,6 +144,22 @@ class GalleryView(QAbstractItemView):
     def position_of(self, row: int) -> int | None:
         found = np.flatnonzero(self.gallery.arrangement.order == row)
         return int(found[0]) if len(found) else None
+
+    def current(self) -> tuple[Key, int] | None:
+        """The tile with the dotted frame, which arrows start from: its key and position."""
+        position = self.currentIndex().row()
+        if not 0 <= position < len(self._grid):
+            return None
+        return self.gallery.rows.key_of(int(self.gallery.arrangement.order[position])), position
+
+    def set_current(self, current: tuple[Key, int] | None) -> None:
+        """Go on from the same cluster in another order; where it is gone, from its place."""
+        if current is None or not len(self._grid):
+            return
+        rows = np.flatnonzero(self.gallery.rows.mask_of([current[0]]))
+        found = self.position_of(int(rows[0])) if len(rows) else None
+        position = min(current[1], len(self._grid) - 1) if found is None else found
+        self.setCurrentIndex(self.gallery.index(position))
 
     def updateGeometries(self) -> None:  # noqa: N802
         super().updateGeometries()
@@ -235,121 +242,26 @@ class GalleryView(QAbstractItemView):
         top, height = self.verticalOffset(), self.viewport().height()
         positions = np.arange(*self._grid.visible(top, top + height))
         if len(positions):
-            self._paint_tiles(painter, positions, top, start)
-            self._paint_headers(painter, top, height)
-        if self._band is not None:
-            self._paint_band(painter)
-        painter.end()
-
-    def _paint_tiles(
-        self, painter: QPainter, positions: np.ndarray, top: int, start: float
-    ) -> None:
-        model, side, grid = self.gallery, self.side, self._grid
-        pixmaps, all_there = model.pixmaps(
-            positions,
-            side,
-            self.devicePixelRatioF(),
-            lambda: time.perf_counter() - start > _BUDGET_S,
-        )
-        xs, ys = grid.corners(positions)
-        xs = xs + int((grid.step - grid.cell[0]) / 2)
-        selected = self._shown_selection()[positions].tolist()
-        dimmed, labels = model.dimmed(positions).tolist(), model.labels(positions)
-        texts = model.texts(positions)
-        painter.setFont(small(self.font()))
-        metrics = painter.fontMetrics()
-        ink = self.palette().windowText().color()
-        chosen_ground, chosen_rim = _faint(ink, 0.3), QPen(ink, _BORDER)
-        chosen_rim.setJoinStyle(Qt.PenJoinStyle.MiterJoin)
-        current = self.currentIndex().row() if self.hasFocus() else -1
-        looks = {label: model.looks_of(label) for label in set(labels)}
-        pens = {label: QPen(QColor(colour), _BORDER) for label, (colour, _) in looks.items()}
-        for pen in pens.values():
-            pen.setJoinStyle(Qt.PenJoinStyle.MiterJoin)
-        ground = QColor(0, 0, 0, 90)
-        line, glyph = self._line(), metrics.ascent()
-        for position, x, y, chosen, dim, label, text in zip(
-            positions.tolist(), xs.tolist(), (ys - top).tolist(), selected, dimmed, labels, texts,
-            strict=True,
-        ):  # fmt: skip
-            if chosen:
-                painter.fillRect(QRect(x, y, *grid.cell), chosen_ground)
-                painter.setPen(chosen_rim)
-                painter.drawRect(QRect(x + 1, y + 1, grid.cell[0] - 2, grid.cell[1] - 2))
-            painter.setOpacity(0.35 if dim else 1.0)
-            box = QRect(x + _MARGIN, y + _MARGIN, side, side)
-            pixmap = pixmaps.get(position)
-            if pixmap is not None:
-                painter.drawPixmap(box.topLeft(), pixmap)
-            else:
-                painter.fillRect(box, ground)
-            painter.setPen(pens[label])
-            painter.drawRect(box.adjusted(0, 0, -1, -1))
-            icon = glyph_icon(looks[label][1], looks[label][0])
-            at = y + _MARGIN + side + (line - glyph) // 2 + 1
-            icon.paint(painter, QRect(x + _MARGIN, at, glyph, glyph))
-            painter.setPen(ink)
-            space = QRect(x + _MARGIN + glyph + 3, y + _MARGIN + side + 1, side - glyph - 3, line)
-            painter.drawText(
-                space, Qt.AlignmentFlag.AlignVCenter, fitting(text, space.width(), metrics)
+            pixmaps, all_there = self.gallery.pixmaps(
+                positions,
+                self.side,
+                self.devicePixelRatioF(),
+                lambda: time.perf_counter() - start > _BUDGET_S,
             )
-            painter.setOpacity(1.0)
-            if position == current:
-                painter.setPen(QPen(ink, 1, Qt.PenStyle.DotLine))
-                painter.drawRect(QRect(x + 3, y + 3, grid.cell[0] - 7, grid.cell[1] - 7))
-        self._more.stop() if all_there else self._more.start(0)
+            self._more.stop() if all_there else self._more.start(0)
+            frame = Frame(self, painter, self._grid, top)
+            current = self.currentIndex().row() if self.hasFocus() else -1
+            frame.tiles(positions, pixmaps, self._shown_selection()[positions], current)
+            frame.headers(self.strays)
+            if self._band is not None:
+                frame.band(self._band_box())
+        painter.end()
 
     def _shown_selection(self) -> np.ndarray:
         """What is selected, by position; while a band is drawn, what it would select."""
         if self._preview is not None:
             return self._preview
         return self.gallery.rows.selected[self.gallery.arrangement.order]
-
-    def _paint_headers(self, painter: QPainter, top: int, height: int) -> None:
-        grid, names = self._grid, self.gallery.arrangement.names
-        if not grid.header:
-            return
-        tops = grid.tops
-        here = grid.section_at(top)
-        for section, name in enumerate(names):
-            if not grid.counts[section]:
-                continue
-            y = int(tops[section]) - top
-            if section == here:  # stays in sight until the next one pushes it away
-                y = min(max(y, 0), int(tops[section + 1]) - top - grid.header)
-            if -grid.header < y < height:
-                self._paint_header(painter, section, name, y)
-
-    def _paint_header(self, painter: QPainter, section: int, name: str, y: int) -> None:
-        box = QRect(0, y, self.viewport().width(), self._grid.header)
-        painter.fillRect(box, self.palette().window())
-        painter.fillRect(box, _faint(self.palette().windowText().color(), 0.1))
-        left, line = _MARGIN, self.fontMetrics().ascent()
-        if self.gallery.wish.group == "label":
-            colour, symbol = self.gallery.looks_of("" if name == NO_LABEL else name)
-            icon = glyph_icon(symbol, colour)
-            icon.paint(painter, QRect(left, y + (box.height() - line) // 2, line, line))
-            left += line + _MARGIN
-        words = f"{name}   {int(self._grid.counts[section])}"
-        strays = int(self.strays[section]) if section < len(self.strays) else 0
-        if strays:
-            words += f"   ({strays} not any more)"
-        font = self.font()
-        font.setBold(True)
-        painter.setFont(font)
-        painter.setPen(self.palette().windowText().color())
-        space = box.adjusted(left, 0, -_MARGIN, 0)
-        elided = painter.fontMetrics().elidedText(
-            words, Qt.TextElideMode.ElideMiddle, space.width()
-        )
-        painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, elided)
-
-    def _paint_band(self, painter: QPainter) -> None:
-        box = self._band_box().translated(0, -self.verticalOffset())
-        ink = self.palette().windowText().color()
-        painter.setPen(QPen(ink, 1))
-        painter.setBrush(_faint(ink, 0.2))
-        painter.drawRect(box)
 
     def _band_box(self) -> QRect:
         start, end = self._band or (QPoint(), QPoint())
@@ -524,19 +436,3 @@ class GalleryView(QAbstractItemView):
 
     def sizeHint(self) -> QSize:  # noqa: N802
         return QSize(4 * self.side, 4 * self.side)
-
-
-def fitting(text: str, width: int, metrics: QFontMetrics) -> str:
-    """``Pt41 0.93`` where there is room, else ``Pt41``, else the beginning of it."""
-    if metrics.horizontalAdvance(text) <= width:
-        return text
-    short = text.partition(" ")[0]
-    if metrics.horizontalAdvance(short) <= width:
-        return short
-    return metrics.elidedText(short, Qt.TextElideMode.ElideRight, max(width, 0))
-
-
-def _faint(colour: QColor, alpha: float) -> QColor:
-    out = QColor(colour)
-    out.setAlphaF(alpha)
-    return out
