@@ -390,9 +390,10 @@ def test_an_unheard_of_label_is_grey_and_counted():
 def test_the_reference_lies_behind_with_its_names(dock, reference):
     assert dock.scatter._background == pytest.approx(reference[["umap_1", "umap_2"]].to_numpy())
     # The session's own islands have names, and the reference's that lie elsewhere.
-    assert sorted(dock.scatter._names.text[:5]) == CLASSES
-    assert dock.scatter._names.text[5:] == ["Pt19", "Pt70"]
-    assert dock.scatter._names.pos[5:, :2].tolist() == [[-9.0, 0.0], [0.0, 8.0]]
+    names, places = dock.scatter.names
+    assert sorted(names[:5]) == CLASSES and names[5:] == ["Pt19", "Pt70"]
+    assert places[5:].tolist() == [[-9.0, 0.0], [0.0, 8.0]]
+    assert dock.scatter._names.ink.pos[5, :2] == pytest.approx(dock.scatter.to_canvas([-9.0, 0.0])[0])
     left, right = dock.scatter.to_canvas([[-9.0, 0.0], [9.0, 1.0]])[:, 0]
     assert 0 < left < right < dock.scatter.canvas.size[0], "the whole map is shown"
 

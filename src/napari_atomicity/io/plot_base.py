@@ -48,8 +48,11 @@ class Look:
     def colour(self, label: str) -> str:
         return colours(self.classes).get(label, UNKNOWN_COLOUR)
 
+    def symbol(self, label: str) -> str:
+        return symbols(self.classes).get(label, UNKNOWN_SYMBOL)
+
     def marker(self, label: str) -> str | Path:
-        return marker(symbols(self.classes).get(label, UNKNOWN_SYMBOL))
+        return marker(self.symbol(label))
 
 
 def _no_words(row: Any) -> str:
@@ -77,8 +80,9 @@ class Plot:
         of the axes; a point has no extent.
     words
         ``words(row)``: one row of data, as a person reads it.
-    columns
-        Whether what has the same x belongs together: bars on top of each other, an image.
+    column
+        The column of the data whose values hold together what lies above each other: all bars of
+        a bin, all points of an image; "" where nothing does.
     slow
         Whether ``data`` may take longer than a window can wait.
     nothing
@@ -92,7 +96,7 @@ class Plot:
     members: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
     places: Callable[[pd.DataFrame], np.ndarray]
     words: Callable[[Any], str] = field(default=_no_words)
-    columns: bool = False
+    column: str = ""
     slow: bool = False
     nothing: str = "Analyse an image first: there is nothing to draw yet."
 
@@ -165,6 +169,11 @@ def marker(symbol: str) -> str | Path:
     return _markers().get(symbol, "o")
 
 
+def weight(symbol: str) -> float:
+    """By how much larger a symbol is drawn that covers little of its box."""
+    return {"star": 1.5, "cross": 1.15, "triangle_up": 1.15, "triangle_down": 1.15}.get(symbol, 1.0)
+
+
 def dress(axes: Axes, look: Look, said: str = "") -> None:
     """Ink on paper, two spines, and a line or two above the axes that say what is seen."""
     axes.set_facecolor(look.paper)
@@ -177,21 +186,38 @@ def dress(axes: Axes, look: Look, said: str = "") -> None:
         label.set_color(look.ink)
         label.set_fontsize(look.font_pt)
     if said:
-        figure = axes.get_figure(root=True)
-        width_pt = 432.0 if figure is None else 72 * figure.get_figwidth()
         # It begins where the axes do, some five letters from the edge.
-        lines = textwrap.wrap(said, max(20, int(width_pt / (0.57 * look.font_pt)) - 6))
+        lines = textwrap.wrap(said, max(20, int(_width_pt(axes) / (0.57 * look.font_pt)) - 6))
         axes.set_title(
             "\n".join(lines), loc="left", fontsize=look.font_pt, color=look.ink, wrap=False
         )
 
 
-def legend(axes: Axes, look: Look, **options: Any) -> None:
-    """Names of what has a label, without a frame."""
+def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
+    """Names of what has a label, without a frame; above the axes in as many lines as it takes."""
+    from matplotlib.lines import Line2D
+
     handles, names = axes.get_legend_handles_labels()
-    if handles:
-        options = {"fontsize": 0.9 * look.font_pt, "labelcolor": look.ink, **options}
-        axes.legend(handles, names, frameon=False, handletextpad=0.3, **options)
+    if not handles:
+        return
+    options = {"fontsize": 0.9 * look.font_pt, "labelcolor": look.ink, **options}
+    if above:
+        # A column is as wide as its longest name and a marker.
+        width_pt = (3.2 + 0.6 * max(map(len, names))) * look.font_pt
+        columns = max(1, int((_width_pt(axes) - 5 * look.font_pt) / width_pt))
+        options |= {
+            "loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": min(columns, len(names)),
+            "borderaxespad": 0.2, "columnspacing": 0.8, "handlelength": 1.2,
+        }  # fmt: skip
+    drawn = axes.legend(handles, names, frameon=False, handletextpad=0.3, **options)
+    for handle, name in zip(drawn.legend_handles, names, strict=True):
+        if isinstance(handle, Line2D):  # of one size, however small the points are
+            handle.set_markersize(0.65 * look.font_pt * weight(look.symbol(name)))
+
+
+def _width_pt(axes: Axes) -> float:
+    figure = axes.get_figure(root=True)
+    return 432.0 if figure is None else 72 * figure.get_figwidth()
 
 
 def say(axes: Axes, look: Look, words: str) -> None:
@@ -231,7 +257,8 @@ def draw_points(
         )
         for colour, rows in parts.items():
             axes.plot(
-                x[rows], y[rows], linestyle="", marker=look.marker(name), markersize=size,
+                x[rows], y[rows], linestyle="", marker=look.marker(name),
+                markersize=size * weight(look.symbol(name)),
                 markerfacecolor=colour, markeredgecolor=(0, 0, 0, 0.6), markeredgewidth=edge,
                 rasterized=len(x) > RASTER_FROM,
                 label=(name or "no label") if face is None else "_",
@@ -303,5 +330,6 @@ def mark(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[A
 
 
 def per_cent(share: float) -> str:
-    """``3.4 %``, ``28 %``: two digits are enough."""
-    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
+    """``3.4 %``, ``28 %``: two digits are enough. No line ends before the sign."""
+    digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+    return f"{digits}\N{NO-BREAK SPACE}%"

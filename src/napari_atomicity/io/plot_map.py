@@ -42,12 +42,8 @@ def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
     draw_points(axes, look, x, y, data["label"], face)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal")
-    axes.set_adjustable("datalim")
     dress(axes, look)
-    legend(
-        axes, look, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, borderaxespad=0.2,
-        columnspacing=1.0, handlelength=1.2,
-    )  # fmt: skip
+    legend(axes, look, above=True)
 
 
 def _map_row(row: Any) -> str:

@@ -186,10 +186,7 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
         axes.set_xlabel("Image")
         axes.locator_params(axis="x", integer=True)
     dress(axes, look)
-    legend(
-        axes, look, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=6, borderaxespad=0.2,
-        columnspacing=1.0, handlelength=1.2,
-    )  # fmt: skip
+    legend(axes, look, above=True)
 
 
 def _short(name: str, most: int = 16) -> str:
@@ -224,7 +221,7 @@ RATIOS = Plot(
     _ratio_members,
     _ratio_places,
     _ratio_row,
-    columns=True,
+    column="image",
     slow=True,
     nothing="Analyse images first: none has clusters that count.",
 )

@@ -24,6 +24,7 @@ from .plot_base import (
     row_numbers,
     rows_by,
     say,
+    weight,
     whole,
 )
 
@@ -160,7 +161,8 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         axes.plot(
             [0.012], [len(names) - 1 - i + 0.62], transform=axes.get_yaxis_transform(),
             marker=look.marker(name), color=look.colour(name), markeredgecolor=(0, 0, 0, 0.6),
-            markeredgewidth=0.4, markersize=0.7 * look.font_pt, linestyle="", clip_on=False,
+            markeredgewidth=0.4, linestyle="", clip_on=False,
+            markersize=0.65 * look.font_pt * weight(look.symbol(name)),
         )  # fmt: skip
     axes.set_yticks(
         [len(names) - 1 - i + 0.4 for i in range(len(names))],

@@ -131,7 +131,7 @@ CONFIDENCE = Plot(
     _confidence_members,
     _confidence_places,
     _confidence_row,
-    columns=True,
+    column="confidence_from",
     nothing="Classify an image first: nothing has a confidence yet.",
 )
 

@@ -18,6 +18,7 @@ from vispy import gloo, scene
 
 from .plot_geometry import extent, marker_size, rows_in_polygon, smoothing
 from .plot_motion import MOVE_MS, Journey, Pace
+from .plot_names import Names
 
 PICK_RADIUS_PX = 10
 """How near to a point the mouse must be, in logical pixels of the screen."""
@@ -80,7 +81,7 @@ class Scatter(QWidget):
         self._pace = Pace(self._draw_some, self)
         self._journey = Journey(self._show_places, self)
         self._ground: tuple[np.ndarray, np.ndarray] | None = None
-        self._words: tuple[Sequence[str], np.ndarray] = (), np.empty((0, 2))
+        self._words: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -104,11 +105,7 @@ class Scatter(QWidget):
         self._behind = self._markers(view.scene, order=0)
         self._points = self._markers(view.scene, order=1)
         self._rings = self._markers(view.scene, order=2)
-        self._names = scene.visuals.Text(
-            parent=view.scene, font_size=9, bold=True, anchor_y="bottom"
-        )
-        self._names.order = 3
-        self._names.visible = False
+        self._names = Names(self.canvas.scene, order=3)
         self._line = scene.visuals.Line(parent=self.canvas.scene, width=1.5, antialias=True)
         self._line.visible = False
 
@@ -276,12 +273,15 @@ class Scatter(QWidget):
         names, at
             K words and where to write them, (K, 2).
         """
-        self._words = names, at
-        self._names.visible = len(names) > 0
-        if len(names):
-            self._names.text = list(names)
-            self._names.pos = np.asarray(at, np.float32)
+        self._words = list(names), np.reshape(np.asarray(at, float), (-1, 2))
+        self._names.show(*self._words)
+        self._names.follow(self.to_canvas)
         self.canvas.update()
+
+    @property
+    def names(self) -> tuple[list[str], np.ndarray]:
+        """The words over the points and where they are, (K, 2)."""
+        return self._words
 
     @property
     def highlighted(self) -> np.ndarray:
@@ -295,12 +295,15 @@ class Scatter(QWidget):
         self._highlighted = rows
         self._rings.visible = len(rows) > 0
         if len(rows):
+            # Many rings must leave something of the points to be seen.
+            width = float(np.clip(2.4 - 0.5 * np.log10(len(rows)), 0.8, 2.0))
+            self._rings.antialias = smoothing(len(rows))
             self._rings.set_data(
                 self._xy[rows],
-                size=marker_size(len(self._rows)) + 5,
+                size=marker_size(len(self._rows)) + 1 + 2 * width,
                 face_color=(0, 0, 0, 0),
                 edge_color=tuple(self._ink),
-                edge_width=2.0,
+                edge_width=width,
                 symbol="disc",
             )
         self.canvas.update()
@@ -460,6 +463,7 @@ class Scatter(QWidget):
 
     # ---- frames
     def _before_frame(self, event: object) -> None:
+        self._names.follow(self.to_canvas)
         self._frame_start_s = time.perf_counter()
 
     def _after_frame(self, event: object) -> None:
@@ -486,7 +490,7 @@ class Scatter(QWidget):
         self._paper = np.array(palette.color(QPalette.ColorRole.Window).getRgbF())
         self._ink = np.array(palette.color(QPalette.ColorRole.WindowText).getRgbF())
         self.canvas.bgcolor = self._paper
-        self._names.color = self._ink
+        self._names.paint(self._ink, self._paper)
         self.set_highlight(self._highlighted)
 
 
