@@ -30,7 +30,7 @@ from .io.report import (
     write_report,
 )
 from .io.tables import concatenate, write_clusters, write_ratios, write_table
-from .io.typical import Example, examples, foremost
+from .io.typical import Example, gathered
 from .model.card import ModelCard
 from .model.files import model_files, read_card
 from .progress import Progress, Stop, check, report
@@ -299,7 +299,7 @@ class _Export:
             ratios = ratios_of(self.ratios, outcome.image, self.images)
             try:
                 section = image_section(analysis, outcome, small, ratios=ratios)
-                found = foremost([*found, *examples(analysis, classes_of(analysis.table))])
+                found = gathered(found, analysis, classes_of(analysis.table))
             except Cancelled:
                 raise
             except Exception as error:  # one image must not end the report

@@ -25,7 +25,7 @@ from .io.plots import scales_of
 from .io.provenance import Outcome, now, run_record
 from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
 from .io.tables import concatenate, read_reference, write_clusters, write_ratios
-from .io.typical import Example, examples, foremost
+from .io.typical import Example, gathered
 from .model.classifier import Classifier, load_classifier
 from .progress import Progress, Stop, check, report
 from .statistics.ratios import class_ratios, refuse_unavailable
@@ -164,7 +164,7 @@ def analyse_images(
     small = len(inputs) > MANY_IMAGES
 
     done: list[_Result] = []
-    foremost_so_far: list[Example] = []
+    found: Sequence[Example] = ()
     interrupted = False
     try:
         for number, item in enumerate(inputs, 1):
@@ -172,10 +172,9 @@ def analyse_images(
             where = f"[{number}/{len(inputs)}] {item.name}"
             report(progress, 0, 0, where)
             result, analysis = _one(
-                item, classifier, request, _prefixed(progress, where), stop, small
+                item, classifier, request, _prefixed(progress, where), stop, small, found
             )
-            # Of many images only the foremost are kept.
-            foremost_so_far = foremost([*foremost_so_far, *result.examples])
+            found = result.examples or found
             done.append(replace(result, examples=()))
             if on_outcome is not None:
                 on_outcome(result.outcome, analysis)
@@ -220,7 +219,7 @@ def analyse_images(
         record,
         comparison,
         card=classifier.card,
-        examples=foremost_so_far,
+        examples=found,
         scales={image: scale for result in done for image, scale in result.scales.items()},
     )
     if comparison is not None:
@@ -245,7 +244,7 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """All that is kept of an image once it is done."""
+    """All that is kept of an image once it is done; examples are those of all images so far."""
 
     outcome: Outcome
     table: pd.DataFrame | None = None
@@ -307,6 +306,7 @@ def _one(
     progress: Progress,
     stop: Stop | None,
     small: bool,
+    found: Sequence[Example] = (),
 ) -> tuple[_Result, Analysis | None]:
     """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
     if item.error is not None:
@@ -338,7 +338,7 @@ def _one(
         )
         report(progress, 0, 0, "Drawing")
         section = image_section(analysis, outcome, small, request.ratios, classifier.card)
-        found = examples(analysis, classifier.card.classes)
+        found = gathered(found, analysis, classifier.card.classes)
     except Cancelled:
         raise
     except AtomicityError as error:

@@ -26,7 +26,7 @@ from napari_atomicity.io.figures import (
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.report import image_section, warnings, write_report
 from napari_atomicity.io.tables import concatenate
-from napari_atomicity.io.typical import examples
+from napari_atomicity.io.typical import gathered
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.palette import colours, symbols
 from napari_atomicity.statistics.corrected import on_corrected
@@ -71,7 +71,7 @@ def written(tmp_path, analyses, failures=(), reference=None, more=None, **record
         )
         outcomes.append(outcome)
         sections.append(image_section(analysis, outcome))
-        found += examples(analysis, CLASSES)
+        found = gathered(found, analysis, CLASSES)
     table = concatenate([a.table for a in analyses])
     record = run_record(
         [*outcomes, *failures],

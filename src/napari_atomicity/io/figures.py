@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..analysis import Analysis
+from ..detection.background import block_mean
 from ..palette import colours, symbols
 from ..table import OUTSIDE, UNKNOWN, in_words
 
@@ -116,9 +117,11 @@ def overview(
     plain = len(in_frame) > MANY_CLUSTERS if plain is None else plain
     parts = []
     if pixels is not None:
+        # Averaged first: of large images most of the time goes into sorting grey levels.
+        coarse = block_mean(pixels, max(1, max(pixels.shape) // longest_px))
         parts.append(
             Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
-                data_uri(to_8_bit(pixels), "jpeg", longest_px), width, height
+                data_uri(to_8_bit(coarse), "jpeg", longest_px), width, height
             )
         )
     draw = _plain_marks if plain else _marks

@@ -37,7 +37,7 @@ from .files import to_json, write_text
 from .methods import annotators, methods, not_counted
 from .plots import PLOTS
 from .provenance import Outcome
-from .typical import SURE, Example, foremost, seen
+from .typical import SURE, Example, seen
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
@@ -212,7 +212,7 @@ def write_report(
     card
         Of the model, for the methods.
     examples
-        From `typical.examples`, of all images: the foremost are shown.
+        Of all images, from `typical.gathered`.
     corrections
         Log of what people did: see `methods.methods`.
     agreement
@@ -231,7 +231,7 @@ def write_report(
     of_all = ratios_of(ratios, None, [section.image for section in sections])
     method = next(iter(of_all["method"]), "")
     corrected = on_corrected(table, classes)
-    chosen = foremost(examples)
+    chosen = list(examples)
     several = len(sections) != 1
     html = _template("report.html.j2").render(
         title=title,

@@ -224,16 +224,28 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    from openpyxl.styles import Font
 
     def clean(value: Any) -> Any:
         value = harmless(value)
         return ILLEGAL_CHARACTERS_RE.sub("�", value) if isinstance(value, str) else value
 
-    with pd.ExcelWriter(path, engine="openpyxl") as writer:
-        each_text(table, clean).to_excel(
-            writer, index=False, sheet_name="atomicity", freeze_panes=(1, 0)
-        )
+    # Row by row: the way of pandas takes nearly three times as long.
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("atomicity")
+    sheet.freeze_panes = "A2"
+    cleaned = each_text(table, clean)
+    heads = [WriteOnlyCell(sheet, name) for name in cleaned.columns]
+    for head in heads:
+        head.font = Font(bold=True)
+    sheet.append(heads)
+    columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in cleaned.items()]
+    for row in zip(*columns, strict=True):
+        sheet.append(row)
+    book.save(path)
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Example:
     rank
         The smaller, the more so.
     strip, names
-        From `figures.patch_strip`.
+        From `figures.patch_strip`, once it is drawn.
     """
 
     image: str
@@ -42,36 +42,50 @@ class Example:
     diameter_nm: float
     kind: str
     rank: float
-    strip: str
-    names: tuple[str, ...]
+    strip: str = ""
+    names: tuple[str, ...] = ()
 
 
-def examples(analysis: Analysis, classes: Sequence[str], most: int = MOST) -> list[Example]:
-    """The surest and the most doubtful clusters of each label of one image.
+def gathered(
+    found: Sequence[Example], analysis: Analysis, classes: Sequence[str], most: int = MOST
+) -> list[Example]:
+    """The foremost of what was found so far and of another image; only these are drawn.
 
     The sure ones are whole and stand alone. What is no class has no confidence: of it those are
     shown that are farthest from all that the model has learnt, and none is doubtful.
+
+    Parameters
+    ----------
+    found
+        Of the images before.
+    analysis, classes
+        The image, and the classes in order.
+    most
+        Of each label so many of either kind.
     """
-    out = []
+    new, index_of = [], {}
     for label, kind, rank in _ranked(analysis, classes):
-        for index in rank.index[:most]:
+        for index in rank.index[: 2 * most]:  # some may be sure and doubtful at once
             row: Any = analysis.table.iloc[index]
-            strip, names = patch_strip(analysis, int(index))
-            out.append(
-                Example(
-                    str(row["image"]),
-                    int(row["cluster_id"]),
-                    label,
-                    str(row["label_predicted"]),
-                    float(row["confidence"]),
-                    float(row["diameter_nm"]),
-                    kind,
-                    float(rank[index]),
-                    strip,
-                    tuple(names),
-                )
+            example = Example(
+                str(row["image"]),
+                int(row["cluster_id"]),
+                label,
+                str(row["label_predicted"]),
+                float(row["confidence"]),
+                float(row["diameter_nm"]),
+                kind,
+                float(rank[index]),
             )
-    return out
+            index_of[id(example)] = int(index)
+            new.append(example)
+    chosen = foremost([*found, *new], most)
+    return [_drawn(e, analysis, index_of[id(e)]) if id(e) in index_of else e for e in chosen]
+
+
+def _drawn(example: Example, analysis: Analysis, index: int) -> Example:
+    strip, names = patch_strip(analysis, index)
+    return replace(example, strip=strip, names=tuple(names))
 
 
 def foremost(found: Iterable[Example], most: int = MOST) -> list[Example]:
