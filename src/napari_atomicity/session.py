@@ -538,7 +538,7 @@ class Session:
         """What the model says of clusters at hand; the machine's doing, so no step of undo."""
         image = result.micrograph.name
         analysis = self._analyses.get(image)
-        if analysis is not None:
+        if analysis is not None and not self.blind:
             rows = still_there(analysis, result)
             self._set(image, insert_rows(analysis, rows), cluster_ids=ids_of(rows))
 

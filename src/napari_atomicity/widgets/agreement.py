@@ -294,9 +294,8 @@ class Annotators(QWidget):
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._update)
         session = self.session
-        follow(self, session.project_changed, self._later)
+        follow(self, session.project_changed, self._on_project)
         follow(self, session.history_changed, self._later)
-        follow(self, session.current_changed, self._later)
         self._show(None)
 
     def _build(self) -> None:
@@ -353,6 +352,11 @@ class Annotators(QWidget):
         layout.addLayout(row)
 
     # ---- following
+    def _on_project(self) -> None:
+        """At once: blind, nobody should see for a moment longer what others say."""
+        self._show(None)
+        self._later()
+
     def _later(self, *_: object) -> None:
         self._stale = True
         if self.isVisible():

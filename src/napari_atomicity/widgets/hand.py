@@ -193,7 +193,7 @@ class ByHand:
         table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
         places = zip(table.index, table["y_px"], table["x_px"], strict=True)
         new = [place[0] for place in places if place not in known.tried]
-        if not new:
+        if not new or self.session.blind:  # to whom no prediction is shown
             return
 
         def done(result: Analysis) -> None:
