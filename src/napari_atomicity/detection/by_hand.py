@@ -128,7 +128,7 @@ def split(
     """Two clusters in the place of one that a person sees as two.
 
     Their middles are those of two groups of pixels (k-means, weighted by intensity, from the ends
-    of the longest axis); then each gets its basin and outline as in any detection.
+    of the longest axis); the border lies half way, and each half is measured as any cluster.
 
     Parameters
     ----------
@@ -159,11 +159,19 @@ def split(
         middles = _two_middles(pixels, np.clip(prepared.flat[inside], 0, None))
         seeds = find_seeds(prepared, settings, None)
         others = seeds[~points_in_poly(seeds, polygon)] if len(seeds) else seeds.reshape(0, 2)
-        regions = grow_regions(
-            prepared.flat, prepared.space, np.vstack([middles, others]), prepared.pixel_nm
+        # The basin of both, cut half way between the middles: a saddle may not be seen at all.
+        basins, smooth = grow_regions(
+            prepared.flat,
+            prepared.space,
+            np.vstack([middles.mean(axis=0)[None], others]),
+            prepared.pixel_nm,
         )
-        found = measure_regions(regions, prepared.flat, prepared.pixel_nm)
-        halves = [o for o in found if o.label in (1, 2)]
+        last = len(others) + 2
+        both = np.argwhere((basins == 1) | inside)
+        nearest = np.linalg.norm(both[:, None] - middles, axis=2).argmin(axis=1)
+        basins[tuple(both.T)] = np.where(nearest == 0, 1, last)
+        found = measure_regions((basins, smooth), prepared.flat, prepared.pixel_nm)
+        halves = [o for o in found if o.label in (1, last)]
         if len(halves) == 2:
             return part.detection(halves)
     raise AtomicityError(
@@ -219,7 +227,7 @@ def merge(
     settings = settings or DetectionSettings()
     corners = np.vstack(list(outlines))
     extent_nm = float(np.ptp(corners, axis=0).max()) * fine_enough(micrograph, settings)
-    if extent_nm > 3 * settings.diameter_max_nm:
+    if extent_nm > 2 * settings.diameter_max_nm:
         raise AtomicityError(
             f"these clusters lie {extent_nm:.1f} nm apart, too far to be one",
             micrograph.name,

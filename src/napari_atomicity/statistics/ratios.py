@@ -224,8 +224,10 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
-    """(images, labels) numbers of whole clusters."""
+    """(images, labels) numbers of whole clusters that are not excluded."""
     whole = table[~table["touches_border"].astype(bool)]
+    if "excluded" in whole.columns:
+        whole = whole[~whole["excluded"].astype(bool)]
     crossed = pd.crosstab(whole["image"].astype(str), whole["label"].astype(str))
     return crossed.reindex(index=images, columns=labels, fill_value=0).to_numpy(np.int64)
 
