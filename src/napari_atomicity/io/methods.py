@@ -215,7 +215,10 @@ def _card(card: ModelCard) -> str:
             " Its probabilities are pooled with those of a mixture model of intensity and "
             "diameter whose intensity scale is found from the clusters of each image."
         )
-    said += f" Prediction sets hold the true class with a probability of {card.conformal_level:g}."
+    said += (
+        " Prediction sets are made to hold the true class in "
+        f"{100 * card.conformal_level:g} % of the cases."
+    )
     source = str(card.data.get("source", ""))
     of = " simulated" if source.endswith("simulation") else ""
     known = card.scores.get("test") or card.scores.get("held_out") or {}
@@ -224,9 +227,8 @@ def _card(card: ModelCard) -> str:
             f" On {known['clusters']}{of} clusters of images that it was not trained on, its "
             f"accuracy is {known['accuracy']:.3f}."
         )
-    return "".join(
-        [said, *(f" {text.rstrip('.')}." for text in (card.intended_use, card.limits) if text)]
-    )
+    said += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
+    return said + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
 
 
 def _counting(

@@ -35,6 +35,7 @@ from .charts import as_image, parity, plot
 from .figures import PREVIEW_PX, glyph, interval_bar, overview, patch_strip, pixels_of
 from .files import to_json, write_text
 from .methods import annotators, methods, not_counted
+from .plot_trust import enough
 from .plots import PLOTS
 from .provenance import Outcome
 from .typical import SURE, Example, seen
@@ -262,7 +263,7 @@ def write_report(
         ),
         map=_charts(("embedding",), table, classes, (6.4, 4.6)),
         reliability=_charts(("reliability",), table, classes, (5.4, 3.2))
-        if corrected.clusters
+        if enough(PLOTS["reliability"].data(table))
         else [],
         corrected=corrected,
         interval=corrected.interval(),
