@@ -22,6 +22,7 @@ from napari_atomicity.io.stored import PixelCache, StoredMicrograph
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import ModelCard
+from napari_atomicity.project import Project
 from napari_atomicity.session import Session
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import parse_reference
@@ -263,7 +264,7 @@ def test_an_image_may_be_called_all(tmp_path):
     assert "those of 35 clusters" in html
 
 
-def test_blind_annotators_export_nothing_of_the_others():
+def test_blind_annotators_export_nothing_of_the_others(tmp_path):
     both = log(
         ("ann", "0.tif", 1, "label", "Pt19"),
         ("ann", "0.tif", 2, "label", "Pt30"),
@@ -272,9 +273,37 @@ def test_blind_annotators_export_nothing_of_the_others():
     session = SimpleNamespace(
         images=["0.tif"],
         analysis=lambda image: analyses(1)[0],
-        project=SimpleNamespace(corrections=lambda: both),
+        project=SimpleNamespace(corrections=lambda: both, path=tmp_path / "day.atomicity"),
         blind=True,
         annotator="ann",
     )
     found = exports.contents_of(session).corrections
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
+
+
+def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
+    paths = []
+    for i, name in enumerate(["a.tif", "b.tif", "c.tif"]):
+        paths.append(stored(tmp_path, name, PixelCache(1))[1])
+        tifffile.imwrite(paths[-1], np.full((120, 160), i, np.uint16))
+    with Project(tmp_path / "the day <1>.atomicity") as project:
+        project.add_paths(paths)
+        first = replace(
+            synthetic_analysis(20, "a.tif"), micrograph=load(paths[0], pixel_size_nm=0.1)
+        )
+        project.describe(first.micrograph)
+        project.keep("a.tif", None, first, None, "Ada", by_person=False)
+        project.fail("b.tif", "b.tif: the pixel size is not known.")
+        session = Session()
+        session.open_project(project, {name: project.load(name) for name in project.names})
+        session.annotator = "Ada"
+        session.relabel([("a.tif", 3)], "Pt70")
+        project.flush()
+        export(session, tmp_path / "out", Choices(figures=False))
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "<h1>the day &lt;1&gt;</h1>" in html
+    text = " ".join(re.sub("<[^>]+>", " ", html).split())
+    assert "b.tif the pixel size is not known." in text and "c.tif not analysed yet" in text
+    assert "1 cluster has a label given by 1 person (1 entry in the log)" in text
+    assert read_table(tmp_path / "out" / "corrections.csv")["label"].tolist() == ["Pt70"]
+    assert read_clusters(tmp_path / "out" / "clusters.csv").loc[2, "label_corrected"] == "Pt70"

@@ -34,6 +34,7 @@ from .io.typical import Example, gathered
 from .model.card import ModelCard
 from .model.files import model_files, read_card
 from .progress import Progress, Stop, check, report
+from .project import Project
 from .runs import make_folder
 from .session import Session
 from .statistics.agreement import CONSENSUS, agreement, last_labels
@@ -61,7 +62,7 @@ class Choices:
         Known ratios to set beside those that are found, with the columns scope, class and
         fraction: see `statistics.reference`.
     title
-        Heading of the report.
+        Heading of the report; the name of the project, or a question, if empty.
     """
 
     excel: bool = True
@@ -85,11 +86,14 @@ class Contents:
         Outcomes of the images that have no analysis.
     corrections
         Log of what people did (`Project.corrections`); None if none is kept.
+    name
+        Of the project; "" without one.
     """
 
     analyses: tuple[Analysis, ...]
     others: tuple[Outcome, ...] = ()
     corrections: pd.DataFrame | None = None
+    name: str = ""
 
 
 def contents_of(session: Session) -> Contents:
@@ -97,18 +101,33 @@ def contents_of(session: Session) -> Contents:
 
     In blind mode only what the annotator may see: of the log the own blind entries.
     """
-    analyses, others = [], []
+    project = session.project
+    analyses, missing = [], []
     for image in session.images:
         analysis = session.analysis(image)
-        if analysis is None:
-            path = session.micrograph(image).path
-            others.append(Outcome(image, str(path or ""), "not reached", "not analysed yet"))
-        else:
-            analyses.append(analysis)
-    log = None if session.project is None else session.project.corrections()
-    if log is not None and session.blind:
+        missing += [image] if analysis is None else []
+        analyses += [] if analysis is None else [analysis]
+    failed = {} if project is None or not missing else _failed(project)
+    others = [
+        Outcome(
+            image,
+            str(session.micrograph(image).path or ""),
+            "failed" if image in failed else "not reached",
+            failed.get(image, "not analysed yet"),
+        )
+        for image in missing
+    ]
+    if project is None:
+        return Contents(tuple(analyses), tuple(others))
+    log = project.corrections()
+    if session.blind:
         log = log[(log["annotator"] == session.annotator) & log["blind"]]
-    return Contents(tuple(analyses), tuple(others), log)
+    return Contents(tuple(analyses), tuple(others), log, project.path.stem)
+
+
+def _failed(project: Project) -> dict[str, str]:
+    """Image → why it could not be analysed."""
+    return {image.name: image.error for image in project.images() if image.error}
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
@@ -334,7 +353,7 @@ class _Export:
                 corrections=log,
                 agreement=None if log is None else agreement_table(log),
                 scales=scales_of(self.contents.analyses),
-                title=self.choices.title,
+                title=self.choices.title or self.contents.name,
             )
         self._remove_stale()
         self.files.append(write_json(self.out_dir / "run.json", record))

@@ -119,6 +119,7 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
         answer = (str(tmp_path / name), "CSV (*.csv)")
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, answer=answer: answer)
         action.trigger()
+        qtbot.waitUntil((tmp_path / name).is_file)
     clusters = read_clusters(tmp_path / "clusters.csv")
     pd.testing.assert_frame_equal(clusters, now, check_dtype=False, rtol=1e-6)
     assert (clusters["label_corrected"] != "").sum() == 2

@@ -182,7 +182,12 @@ class Report(QWidget):
         )
         self.load_button.clicked.connect(self.load_reference)
         form = new_form()
-        labelled(form, "Title", self.title, "Heading of the report. Default: a question.")
+        labelled(
+            form,
+            "Title",
+            self.title,
+            "Heading of the report. Default: the name of the project, or a question.",
+        )
         labelled(
             form,
             "Ratios by",
