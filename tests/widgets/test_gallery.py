@@ -30,7 +30,13 @@ from napari_atomicity.widgets.gallery_order import (
     arrange,
     regrouped,
 )
-from napari_atomicity.widgets.gallery_pictures import OVERLAYS, Store, compose_many, picture
+from napari_atomicity.widgets.gallery_pictures import (
+    OVERLAYS,
+    Store,
+    common_limits,
+    compose_many,
+    picture,
+)
 from napari_atomicity.widgets.gallery_rows import Rows, after_click, kept_order
 from napari_atomicity.widgets.patchview import compose, grey
 from napari_atomicity.widgets.shortcuts import GALLERY
@@ -266,6 +272,33 @@ def test_many_are_composed_as_one_is():
     small = one.reshape(56, 5, 56, 5, 3).mean(axis=(1, 3))
     assert np.abs(small - with_maps[2]).mean() < 4
     assert np.ptp(with_maps[2][..., 0].astype(int) - with_maps[2][..., 2]) > 60
+
+
+def test_on_the_same_scale_more_atoms_are_brighter():
+    patches = made_up(10).patches["raw"]  # Pt19 … Pt70, and again
+    limits = common_limits([patches[:5], patches[5:]])
+    middle = compose_many(patches, limits=limits)[:, 24:32, 24:32].mean(axis=(1, 2))
+    assert (np.diff(middle[:5]) > 15).all() and middle[4] > 200
+    apart = compose_many(patches)[:, 24:32, 24:32].mean(axis=(1, 2))
+    assert np.ptp(apart) < 0.5 * np.ptp(middle)
+    assert common_limits([]) == (0.0, 1.0)
+    assert common_limits([np.full((2, 4, 4), np.nan)]) == (0.0, 1.0)
+
+
+def test_the_dock_finds_the_common_scale_of_all_images(dock, session):
+    dock.overlay_combo.setCurrentIndex(dock.overlay_combo.findData("raw, same scale"))
+    keys, image = keys_shown(dock), shot(dock)
+
+    def brightness(image, position: int) -> int:
+        place = dock.view.visualRect(dock.model.index(position)).center() - QPoint(0, 8)
+        return image.pixelColor(place).lightness()
+
+    before = brightness(image, 0)
+    # One image that is much brighter: against it the others are dark.
+    bright = made_up(40, "bright", seed=5)
+    session.set_analysis(replace(bright, patches={k: 4 * v for k, v in bright.patches.items()}))
+    dock.update_now()
+    assert brightness(shot(dock), keys_shown(dock).index(keys[0])) < 0.6 * before
 
 
 def test_patches_with_holes_and_flat_ones_have_pictures():
@@ -619,6 +652,8 @@ def test_each_overlay_looks_otherwise(dock, overlay):
     dock.overlay_combo.setCurrentIndex(dock.overlay_combo.findData(overlay))
     image = shot(dock)
     assert (image == plain) == (overlay == "raw")
+    if overlay == "raw, same scale":
+        return
     middle = dock.view.visualRect(dock.model.index(0)).center()
     around = [QPoint(dx, dy) for dx in range(-20, 21, 4) for dy in range(-20, 11, 4)]
     area = [image.pixelColor(middle + step) for step in around]
@@ -630,7 +665,7 @@ def test_a_relabel_makes_no_picture_again(dock, session, monkeypatch):
     shot(dock)
     made = []
     monkeypatch.setattr(
-        gallery_model, "compose_many", lambda *a: made.append(a) or compose_many(*a)
+        gallery_model, "compose_many", lambda *a: made.append(a[:2]) or compose_many(*a)
     )
     session.relabel(keys_shown(dock)[:5], "Pt70")
     dock.update_now()

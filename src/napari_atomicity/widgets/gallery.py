@@ -62,7 +62,7 @@ class Gallery(QWidget):
 
     # ---- the form
     def _build(self) -> None:
-        self.overlay_combo = _combo(OVERLAYS)
+        self.overlay_combo = _combo({k: o.tooltip for k, o in OVERLAYS.items()})
         self.group_combo = _combo(GROUPINGS)
         self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
         self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
@@ -241,6 +241,7 @@ class Gallery(QWidget):
         here = int(rows.selected[order].sum())
         elsewhere = len(self.session.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
+        words += "; nothing can be changed" if self.session.read_only else ""
         self.note.setText(words)
         self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
         # A selection alone changes no order but that by similarity to it.

@@ -16,7 +16,13 @@ from ..analysis import Analysis
 from ..session import Session
 from . import marks
 from .gallery_order import Arrangement, Wish, arrange, moved, regrouped
-from .gallery_pictures import OVERLAYS, Store, compose_many, picture
+from .gallery_pictures import (
+    OVERLAYS,
+    Store,
+    common_limits,
+    compose_many,
+    picture,
+)
 from .gallery_rows import Rows, kept_order
 
 _AT_ONCE = 16
@@ -39,6 +45,7 @@ class GalleryModel(QAbstractListModel):
         self.overlay = "raw"
         self._store = Store()
         self._arrays: dict[str, tuple[Analysis, int]] = {}
+        self._limits: dict[str, tuple[float, float]] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -51,6 +58,7 @@ class GalleryModel(QAbstractListModel):
         self._analyses: list[Analysis | None] = []
         self._first = np.zeros(0, int)
         self._arrays.clear()
+        self._limits.clear()
         self._generation = 0
         self._selected_then: frozenset = frozenset()
         self._store.clear()
@@ -101,7 +109,10 @@ class GalleryModel(QAbstractListModel):
         """
         fresh, now = self._fresh(), self.arrangement
         strays = moved(fresh, now)
-        other = len(np.setxor1d(fresh.order, now.order))
+        comes_or_goes = np.zeros(len(self.rows), bool)
+        comes_or_goes[fresh.order] = True
+        comes_or_goes[now.order] ^= True
+        other = int(comes_or_goes.sum())
         if not other:
             other = max(int((fresh.order != now.order).sum()), len(strays))
         if self.wish.sort == "similarity" and self.session.selection != self._selected_then:
@@ -130,6 +141,10 @@ class GalleryModel(QAbstractListModel):
                 arrays[image] = (analysis, self._generation)
             else:
                 arrays[image] = (analysis, known[1])
+        if arrays.keys() != self._arrays.keys() or any(
+            arrays[image][1] != self._arrays[image][1] for image in arrays
+        ):
+            self._limits.clear()
         self._arrays = arrays
         # By first row: the image of a row is found by bisection.
         images = sorted(blocks, key=lambda image: blocks[image])
@@ -159,7 +174,9 @@ class GalleryModel(QAbstractListModel):
         bool
             Whether that is all.
         """
-        channel, with_map = OVERLAYS[self.overlay]
+        overlay = OVERLAYS[self.overlay]
+        channel = overlay.channel
+        limits = self._limits_of(channel) if overlay.same_scale else None
         found: dict[int, QPixmap | None] = {}
         missing: list[tuple[int, tuple, np.ndarray, np.ndarray | None]] = []
         order = self.arrangement.order[positions]
@@ -173,7 +190,7 @@ class GalleryModel(QAbstractListModel):
             if known is None or patches is None or local >= len(patches):
                 found[position] = None
                 continue
-            key = (known[1], local, self.overlay, side, ratio)
+            key = (known[1], local, self.overlay, limits, side, ratio)
             kept = self._store.get(key)
             if kept is not None:
                 found[position] = kept
@@ -182,17 +199,24 @@ class GalleryModel(QAbstractListModel):
             if not np.isfinite(patch[0, 0]) and not np.isfinite(patch).any():
                 found[position] = None
                 continue
-            maps = known[0].class_maps.get(channel) if with_map else None
+            maps = known[0].class_maps.get(channel) if overlay.with_map else None
             map_ = maps[local] if maps is not None and local < len(maps) else None
             missing.append((position, key, patch, map_))
         for start in range(0, len(missing), _AT_ONCE):
             if start and enough():
                 return found, False
             some = missing[start : start + _AT_ONCE]
-            for (position, key, _, _), pixels in zip(some, _composed(some), strict=True):
+            for (position, key, _, _), pixels in zip(some, _composed(some, limits), strict=True):
                 found[position] = picture(pixels, side, ratio)
                 self._store.put(key, found[position])
         return found, True
+
+    def _limits_of(self, channel: str) -> tuple[float, float]:
+        """Black and white for all patches of a channel."""
+        if channel not in self._limits:
+            found = [analysis.patches.get(channel) for analysis, _ in self._arrays.values()]
+            self._limits[channel] = common_limits([p for p in found if p is not None and len(p)])
+        return self._limits[channel]
 
     # ---- looks
     def texts(self, positions: np.ndarray) -> list[str]:
@@ -254,7 +278,10 @@ def _same_arrays(a: Analysis, b: Analysis) -> bool:
     )
 
 
-def _composed(some: Sequence[tuple[int, tuple, np.ndarray, np.ndarray | None]]) -> list:
+def _composed(
+    some: Sequence[tuple[int, tuple, np.ndarray, np.ndarray | None]],
+    limits: tuple[float, float] | None,
+) -> list:
     """The pixels of some tiles, those of the same shape together."""
     out: list[Any] = [None] * len(some)
     kinds: dict[tuple, list[int]] = {}
@@ -263,6 +290,6 @@ def _composed(some: Sequence[tuple[int, tuple, np.ndarray, np.ndarray | None]]) 
     for (_, map_shape), members in kinds.items():
         patches = np.stack([some[i][2] for i in members])
         maps = None if map_shape is None else np.stack([some[i][3] for i in members])
-        for i, pixels in zip(members, compose_many(patches, maps), strict=True):
+        for i, pixels in zip(members, compose_many(patches, maps, limits), strict=True):
             out[i] = pixels
     return out

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,22 +14,58 @@ from qtpy.QtGui import QImage, QPixmap
 
 from .patchview import COLORMAP
 
-OVERLAYS: dict[str, tuple[str, bool]] = {
-    "raw": ("raw", False),
-    "LCN": ("LCN", False),
-    "class map raw": ("raw", True),
-    "class map LCN": ("LCN", True),
+
+@dataclass(frozen=True)
+class Overlay:
+    """What a tile shows.
+
+    Parameters
+    ----------
+    channel
+        Of the patches.
+    with_map
+        Whether the channel's class map lies over it.
+    same_scale
+        Whether all tiles share one grey scale; else each has its own.
+    tooltip
+        What it is good for.
+    """
+
+    channel: str
+    with_map: bool
+    same_scale: bool
+    tooltip: str
+
+
+OVERLAYS: dict[str, Overlay] = {
+    "raw": Overlay("raw", False, False, "Each patch between its own black and white: the shape."),
+    "raw, same scale": Overlay(
+        "raw",
+        False,
+        True,
+        "All patches between the same black and white, in units of the intensity of one atom: "
+        "more atoms are brighter.",
+    ),
+    "LCN": Overlay("LCN", False, False, "The patch after local contrast normalisation."),
+    "class map raw": Overlay("raw", True, False, "Where the network looked in the raw patch."),
+    "class map LCN": Overlay("LCN", True, False, "Where it looked in the normalised one."),
 }
-"""What is shown: channel, and whether its class map lies over it."""
+"""What can be shown: another overlay is one more entry."""
 
 STORE_BYTES = 64 * 2**20
 """Pictures that are kept, some thousands of small ones; others are made again in 0.1 ms each."""
 
+_STRETCH = (0.01, 0.998)
+_SAMPLE = 200
 _OPACITY = 0.75
 _DIMMED = 0.55
 
 
-def compose_many(patches: np.ndarray, maps: np.ndarray | None = None) -> np.ndarray:
+def compose_many(
+    patches: np.ndarray,
+    maps: np.ndarray | None = None,
+    limits: tuple[float, float] | None = None,
+) -> np.ndarray:
     """Patches in grey, under their class maps where these are given.
 
     Each patch is stretched between its own 1st and 99.8th percentiles and each map to its own
@@ -40,6 +77,8 @@ def compose_many(patches: np.ndarray, maps: np.ndarray | None = None) -> np.ndar
         (N, P, P); what is not finite becomes black.
     maps
         (N, h, w) over the same field of view.
+    limits
+        Black and white of all patches, instead of their own.
 
     Returns
     -------
@@ -50,7 +89,7 @@ def compose_many(patches: np.ndarray, maps: np.ndarray | None = None) -> np.ndar
     flat = np.asarray(patches, np.float32).reshape(n, -1)
     if not np.isfinite(flat).all():
         flat = np.where(np.isfinite(flat), flat, np.nanmin(np.where(np.isfinite(flat), flat, 0)))
-    low, high = _quantiles(flat, (0.01, 0.998))
+    low, high = _quantiles(flat, _STRETCH) if limits is None else limits
     grey = np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1).reshape(patches.shape)
     if maps is None:
         return (255 * grey + 0.5).astype(np.uint8)
@@ -61,6 +100,19 @@ def compose_many(patches: np.ndarray, maps: np.ndarray | None = None) -> np.ndar
     ground = _DIMMED * grey * (1 - _OPACITY * strength)
     colour = _lut()[(255 * strength + 0.5).astype(np.uint8)] * (_OPACITY * strength)[..., None]
     return (255 * np.clip(ground[..., None] + colour, 0, 1) + 0.5).astype(np.uint8)
+
+
+def common_limits(stacks: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Black and white for patches (N, P, P) of several images, from some hundred of them all."""
+    n = sum(len(stack) for stack in stacks)
+    every = max(1, n // _SAMPLE)
+    some = [stack[::every].ravel() for stack in stacks]
+    pixels = np.concatenate(some) if some else np.zeros(0, np.float32)
+    pixels = pixels[np.isfinite(pixels)]
+    if not len(pixels):
+        return 0.0, 1.0
+    low, high = _quantiles(pixels[None], _STRETCH)
+    return float(low[0, 0]), float(high[0, 0])
 
 
 def _quantiles(rows: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
