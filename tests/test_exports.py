@@ -14,7 +14,15 @@ import tifffile
 from napari_atomicity import exports
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.errors import AtomicityError, Cancelled, ModelError, TableError
-from napari_atomicity.exports import CHARTS, Choices, Contents, agreement_table, card_of, export
+from napari_atomicity.exports import (
+    CHARTS,
+    Choices,
+    Contents,
+    agreement_table,
+    card_of,
+    export,
+    sampled_accuracy,
+)
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
 from napari_atomicity.io.plots import PLOTS, SUFFIXES
@@ -23,9 +31,11 @@ from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.project import Project
+from napari_atomicity.review import Queue, Request, Stratum, build
 from napari_atomicity.session import Session
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import parse_reference
+from napari_atomicity.table import settle_labels
 from support import CLASSES, synthetic_analysis
 
 TABLES = {f"{n}.{s}" for n in ("clusters", "ratios") for s in ("csv", "parquet", "xlsx")}
@@ -278,6 +288,7 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         annotator="ann",
     )
     found = exports.contents_of(session).corrections
+    assert exports.contents_of(session).sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -298,6 +309,9 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         session.open_project(project, {name: project.load(name) for name in project.names})
         session.annotator = "Ada"
         session.relabel([("a.tif", 3)], "Pt70")
+        queue = build(session.table(), Request("sample", n=5), "now")
+        project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
+        assert exports.contents_of(session).sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(session, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
@@ -307,3 +321,31 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
     assert "1 cluster has a label given by 1 person (1 entry in the log)" in text
     assert read_table(tmp_path / "out" / "corrections.csv")["label"].tolist() == ["Pt70"]
     assert read_clusters(tmp_path / "out" / "clusters.csv").loc[2, "label_corrected"] == "Pt70"
+
+
+def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
+    done = corrected(synthetic_analysis(40, "a.tif"), slice(0, 9))
+    table = done.table.copy()
+    table["label_corrected"] = np.where(np.arange(40) < 10, table["label_predicted"], "")
+    table.loc[0, "label_corrected"] = "other"
+    done = replace(done, table=settle_labels(table))
+    removed = log(("ann", "a.tif", 50, "remove", ""))
+    sample = Queue(
+        Request("sample"),
+        np.array(["a.tif"] * 21, object),
+        np.array([*range(1, 21), 50]),
+        (Stratum("Pt19", "", 40), Stratum("Pt30", "", 10)),
+        np.array([0] * 20 + [1]),
+        ("synthetic-0",),
+    )
+    found = sampled_accuracy(sample, done.table, removed)
+    # Nine of ten in the first stratum, none of one in the second.
+    assert (found.overall.right, found.overall.n, found.false_detections) == (9, 11, 1)
+    assert found.overall.value == pytest.approx((0.9 * 40 + 0 * 10) / 50)
+    contents = Contents((done,), (), removed, sample)
+    export(contents, tmp_path, Choices(figures=False))
+    html = (tmp_path / "report.html").read_text()
+    assert "<b>72.0 %</b><span>accuracy on all 50 clusters, from 11 answers" in html
+    assert "From 11 answers to a stratified sample of 21 of 50 clusters" in html
+    others = done.table.assign(model_id="another")
+    assert sampled_accuracy(sample, others, removed) is None

@@ -35,6 +35,8 @@ from .model.card import ModelCard
 from .model.files import model_files, read_card
 from .progress import Progress, Stop, check, report
 from .project import Project
+from .review import Accuracy, Queue, accuracy
+from .reviewing import taken_out
 from .runs import make_folder
 from .session import Session
 from .statistics.agreement import CONSENSUS, agreement, last_labels
@@ -43,6 +45,8 @@ from .statistics.ratios import class_ratios, refuse_unavailable
 from .statistics.reference import Comparison, check_reference, compare
 from .table import classes_of
 
+SAMPLE_SETTING = "review/sample"
+"""Under this key a project notes its stratified sample."""
 CHARTS = ("fractions", "parity", "confusion")
 """Figures beside those of `io.plots.PLOTS`, by the names of their files."""
 
@@ -86,6 +90,8 @@ class Contents:
         Outcomes of the images that have no analysis.
     corrections
         Log of what people did (`Project.corrections`); None if none is kept.
+    sample
+        The stratified sample that is reviewed, from which the accuracy of all labels follows.
     name
         Of the project; "" without one.
     """
@@ -93,6 +99,7 @@ class Contents:
     analyses: tuple[Analysis, ...]
     others: tuple[Outcome, ...] = ()
     corrections: pd.DataFrame | None = None
+    sample: Queue | None = None
     name: str = ""
 
 
@@ -120,9 +127,35 @@ def contents_of(session: Session) -> Contents:
     if project is None:
         return Contents(tuple(analyses), tuple(others))
     log = project.corrections()
+    sample = None
     if session.blind:
         log = log[(log["annotator"] == session.annotator) & log["blind"]]
-    return Contents(tuple(analyses), tuple(others), log, project.path.stem)
+    elif noted := project.setting(SAMPLE_SETTING):
+        sample = Queue.from_json(noted)
+    return Contents(tuple(analyses), tuple(others), log, sample, project.path.stem)
+
+
+def sampled_accuracy(
+    sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
+) -> Accuracy | None:
+    """The accuracy of all labels that follows from a stratified sample, if anything does.
+
+    Nothing does where other models speak now than when the sample was drawn.
+    """
+    if set(table["model_id"].astype(str)) - {"", *sample.models}:
+        return None
+    wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
+    labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
+    labels = labels[["label_predicted", "label_corrected"]].astype(object)
+    there = wanted.isin(labels.index)
+    labels = labels.reindex(wanted).fillna("")
+    removed = wanted.isin(list(taken_out(corrections[~corrections["blind"].astype(bool)])))
+    return accuracy(
+        sample,
+        labels["label_predicted"].to_numpy(object),
+        labels["label_corrected"].to_numpy(object),
+        removed & ~there,
+    )
 
 
 def _failed(project: Project) -> dict[str, str]:
@@ -326,6 +359,13 @@ class _Export:
             sections.append(section)
         return sections, found
 
+    def sample(self) -> Accuracy | None:
+        sample, log = self.contents.sample, self.contents.corrections
+        if sample is None or log is None:
+            return None
+        found = sampled_accuracy(sample, self.table, log)
+        return found if found is not None and found.overall.n else None
+
     def write(self) -> list[Path]:
         # The record comes last: where it lies, all of the rest is of the same export.
         (self.out_dir / "run.json").unlink(missing_ok=True)
@@ -352,6 +392,7 @@ class _Export:
                 examples=found,
                 corrections=log,
                 agreement=None if log is None else agreement_table(log),
+                sample=self.sample(),
                 scales=scales_of(self.contents.analyses),
                 title=self.choices.title or self.contents.name,
             )

@@ -13,12 +13,14 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from synthetic import CLASSES, made_up
 
+from napari_atomicity import exports
 from napari_atomicity.io.pasting import latex_table
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.session import State
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.widgets import report as docks
+from napari_atomicity.widgets import review
 from napari_atomicity.widgets.binding import session_of
 from napari_atomicity.widgets.memory import settings
 from napari_atomicity.widgets.report import NOTHING, Report, written_in_words
@@ -248,3 +250,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
+
+
+def test_the_sample_of_the_review_is_found():
+    assert exports.SAMPLE_SETTING == review.SAMPLE_SETTING

@@ -15,12 +15,14 @@ import pandas as pd
 
 from .. import __version__
 from ..embedding import MIN_DIST, NEIGHBOURS
+from ..reviewing import taken_out
 from ..statistics.agreement import CONSENSUS
 from ..statistics.ratios import counted
 from ..table import AGGREGATE, UNKNOWN
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
+    from ..review import Accuracy
     from ..statistics.corrected import OnCorrected
     from ..statistics.reference import Comparison
 
@@ -72,6 +74,7 @@ def methods(
     card: ModelCard | None = None,
     corrected: OnCorrected | None = None,
     corrections: pd.DataFrame | None = None,
+    sample: Accuracy | None = None,
     comparison: Comparison | None = None,
 ) -> Methods:
     """Say how the results of a run came about.
@@ -89,6 +92,8 @@ def methods(
     corrections
         Log of what people did (`Project.corrections`), with the columns ``annotator``, ``image``,
         ``cluster_id`` and ``what``.
+    sample
+        What follows from the review of a stratified sample.
     comparison
         With reference ratios.
     """
@@ -100,6 +105,7 @@ def methods(
         _classification(record, table, card, cite),
         _counting(table, ratios, comparison, cite),
         _people(table, corrected, corrections),
+        _sample(sample),
         _software(record, cite),
     ]
     return Methods(tuple(p for p in paragraphs if p), cite.references)
@@ -289,10 +295,7 @@ def _people(
     n = int((table["label_corrected"] != "").sum())
     columns = ["annotator", "image", "cluster_id", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
-    # What came back was not taken out; the last entry of a cluster says which.
-    came_or_went = log[log["what"].isin(["remove", "restore", "add"])]
-    last = came_or_went.drop_duplicates(["image", "cluster_id"], keep="last")
-    removed = int((last["what"] == "remove").sum())
+    removed = len(taken_out(log))
     if not n and not removed:
         return ""
     people = len(annotators(log))
@@ -307,6 +310,18 @@ def _people(
         said += f" {_number(removed, 'cluster')} {'was' if removed == 1 else 'were'} taken out by "
         said += "hand."
     return said
+
+
+def _sample(sample: Accuracy | None) -> str:
+    if sample is None:
+        return ""
+    share = sample.overall
+    return (
+        f"From {share.n} answers to a stratified sample of {sample.n_wanted} of "
+        f"{sample.n_population} clusters, drawn at random within predicted label and confidence, "
+        f"the accuracy of the model's labels is {share.value:.3f} (95 % interval {share.low:.3f} "
+        f"to {share.high:.3f}); clusters that are none count as wrong."
+    )
 
 
 def annotators(corrections: pd.DataFrame) -> list[str]:

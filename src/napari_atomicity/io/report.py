@@ -42,6 +42,7 @@ from .typical import SURE, Example, seen
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
+    from ..review import Accuracy
 
 LOW_CONFIDENCE = 0.7
 MANY = 0.2
@@ -191,6 +192,7 @@ def write_report(
     examples: Iterable[Example] = (),
     corrections: pd.DataFrame | None = None,
     agreement: pd.DataFrame | None = None,
+    sample: Accuracy | None = None,
     scales: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Path:
@@ -218,6 +220,8 @@ def write_report(
         Log of what people did: see `methods.methods`.
     agreement
         A table of figures of agreement between annotators, shown as it is.
+    sample
+        What follows from the review of a stratified sample.
     scales
         Image → intensity of one atom in counts nm², from `plots.scales_of`.
     title
@@ -267,6 +271,7 @@ def write_report(
         else [],
         corrected=corrected,
         interval=corrected.interval(),
+        sample=sample,
         confusion=_confusion_rows(corrected, classes),
         confusion_columns=list(corrected.confusion.columns),
         people=0 if corrections is None else len(annotators(corrections)),
@@ -280,6 +285,7 @@ def write_report(
             card=card,
             corrected=corrected,
             corrections=corrections,
+            sample=sample,
             comparison=comparison,
         ),
         n_clusters=len(table),
