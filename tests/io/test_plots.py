@@ -205,6 +205,15 @@ def test_ratios_are_those_of_each_image_with_intervals():
     assert by_name["minutes"].isna().all()
 
 
+def test_the_intervals_of_very_many_images_are_bands():
+    table = two_classes(400)
+    table["image"] = [f"image {i // 10}" for i in range(400)]
+    crowded = figure_of(PLOTS["ratios"], made("ratios", table)).axes[0]
+    assert {type(c).__name__ for c in crowded.collections} == {"FillBetweenPolyCollection"}
+    few = figure_of(PLOTS["ratios"], made("ratios", two_classes())).axes[0]
+    assert {type(c).__name__ for c in few.collections} == {"LineCollection"}
+
+
 # ---- every plot
 def corrected(n: int = 60) -> pd.DataFrame:
     table = synthetic_analysis(n).table

@@ -191,7 +191,9 @@ def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, session, 
     words = dock._tip(6)
     assert "data:image/png;base64," in words and "Pt30" in words
     encoded = words.split("base64,")[1].split('"')[0]
-    assert QImage.fromData(QByteArray.fromBase64(encoded.encode())).width() == 5 * 56
+    seen = QImage.fromData(QByteArray.fromBase64(encoded.encode()))
+    middle, corner = seen.pixelColor(seen.width() // 2, seen.height() // 2), seen.pixelColor(2, 2)
+    assert middle.lightness() > 150 > corner.lightness(), "the blob of the patch"
     session.set_analysis(made_up(3, "<b>bold</b>"))
     analysis = session.analysis("<b>bold</b>")
     analysis.patches["raw"][0] = np.nan
@@ -337,6 +339,8 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, session):
     session.relabel([("field", 3), ("field", 4)], "Pt70")
     dock.update_now()
 
+    assert dock.colour_combo.currentText() == "label"
+
     def legend(name: str) -> dict:
         assert dock.colour_combo.findText(name) >= 0, name
         dock.colour_combo.setCurrentText(name)
@@ -393,7 +397,9 @@ def test_the_reference_lies_behind_with_its_names(dock, reference):
     names, places = dock.scatter.names
     assert sorted(names[:5]) == CLASSES and names[5:] == ["Pt19", "Pt70"]
     assert places[5:].tolist() == [[-9.0, 0.0], [0.0, 8.0]]
-    assert dock.scatter._names.ink.pos[5, :2] == pytest.approx(dock.scatter.to_canvas([-9.0, 0.0])[0])
+    assert dock.scatter._names.ink.pos[5, :2] == pytest.approx(
+        dock.scatter.to_canvas([-9.0, 0.0])[0]
+    )
     left, right = dock.scatter.to_canvas([[-9.0, 0.0], [9.0, 1.0]])[:, 0]
     assert 0 < left < right < dock.scatter.canvas.size[0], "the whole map is shown"
 

@@ -28,6 +28,8 @@ ORDERS = {
 _COLUMNS = ["image", "position", "recorded", "minutes", "class", "count", "fraction",
             "fraction_low", "fraction_high"]  # fmt: skip
 _NAMES_UP_TO = 12
+_BANDS_FROM = 30
+"""Images from which on intervals are drawn as bands: bars would be a thicket."""
 _FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")
 
 
@@ -147,11 +149,17 @@ def _ratio_places(data: pd.DataFrame) -> np.ndarray:
     names = list(dict.fromkeys(data["class"]))
     steps = np.diff(np.unique(x))
     step = float(np.median(steps)) if len(steps) else 1.0
+    if _crowded(data):
+        step = 0.0
     # Side by side, lest the intervals of one image hide each other.
     aside = data["class"].map({n: i for i, n in enumerate(names)}).to_numpy(float)
     x = x + 0.5 * step * (aside - (len(names) - 1) / 2) / max(len(names), 1)
     y = 100 * data["fraction"].to_numpy(float)
     return np.stack([x, x, y, y], axis=1)
+
+
+def _crowded(data: pd.DataFrame) -> bool:
+    return data["image"].nunique() >= _BANDS_FROM
 
 
 def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
@@ -167,7 +175,10 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
         own = (data["class"] == name).to_numpy()
         x, y, colour = places[own, 0], places[own, 2], look.colour(name)
         low, high = (100 * data[f"fraction_{end}"][own] for end in ("low", "high"))
-        axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.75)
+        if _crowded(data):
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.75)
         axes.plot(
             x, y, color=colour, linewidth=0.8, marker=look.marker(name), label=name,
             markersize=4.5 if own.sum() < 80 else 3.0, markeredgecolor=(0, 0, 0, 0.6),

@@ -236,7 +236,8 @@ class Embedding(QWidget):
             combo.clear()
             combo.addItems(wanted)
             combo.insertSeparator(len(COLOURINGS))
-            combo.setCurrentIndex(max(0, combo.findText(chosen)))
+            # The separator has no text: nothing chosen yet must not be found there.
+            combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
 
     # ---- what the session says
     def _on_analysis(self, image: str) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import html
 
 import numpy as np
-from qtpy.QtCore import QBuffer, QByteArray, QIODevice
+from qtpy.QtCore import QBuffer, QByteArray, QIODevice, Qt
 from qtpy.QtGui import QImage
 
 from ..analysis import Analysis
-from .patchview import compose
+from .patchview import grey
 
 SIDE_PX = 120
 """Edge of the patch in the popup, in logical pixels."""
+
+_BARELY_PACKED = 90
 
 
 def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
@@ -31,18 +33,22 @@ def tip(words: str, patch: np.ndarray | None) -> str:
     if patch is None:
         return f"<div>{lines}</div>"
     return (
-        f'<div><img src="data:image/png;base64,{_png(compose(patch))}" width="{SIDE_PX}" '
+        f'<div><img src="data:image/png;base64,{_png(patch)}" width="{SIDE_PX}" '
         f'height="{SIDE_PX}"><br>{lines}</div>'
     )
 
 
-def _png(rgb: np.ndarray) -> str:
-    pixels = np.ascontiguousarray(rgb)
-    h, w, _ = pixels.shape
-    image = QImage(pixels.data, w, h, 3 * w, QImage.Format.Format_RGB888)
+def _png(patch: np.ndarray) -> str:
+    # By Qt and barely packed: made again for every cluster that the mouse passes.
+    pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
+    height, width = pixels.shape
+    image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(
+        2 * SIDE_PX, 2 * SIDE_PX,
+        transformMode=Qt.TransformationMode.SmoothTransformation,
+    )  # fmt: skip
     data = QByteArray()
     buffer = QBuffer(data)
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", _BARELY_PACKED)
     buffer.close()
     return bytes(data.toBase64()).decode()

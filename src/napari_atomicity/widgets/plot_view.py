@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,8 @@ class PlotView(QWidget):
         self._band: QRubberBand | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.draw_now)
+        self._timer.timeout.connect(self._go_on)
+        self._work: Iterator[None] | None = None
         self.setMinimumSize(180, 150)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -112,7 +113,7 @@ class PlotView(QWidget):
                 self._draw_marks()
 
     def _stale(self, wait_ms: int = 0) -> None:
-        self._canvas = None
+        self._canvas = self._work = None
         if self.isVisible():
             self._timer.start(wait_ms)
 
@@ -125,8 +126,25 @@ class PlotView(QWidget):
         return Look(self._classes, ink, paper, size if size > 0 else 9.0)
 
     def draw_now(self) -> None:
-        """Draw the plot as large as it is shown."""
+        """Draw the plot as large as it is shown, at once."""
         self._timer.stop()
+        for _ in self._steps():
+            pass
+        self._work = None
+
+    def _go_on(self) -> None:
+        """The next step of drawing; whatever else the window has to do comes between."""
+        if self._work is None:
+            self._work = self._steps()
+        try:
+            next(self._work)
+        except StopIteration:
+            self._work = None
+        else:
+            self._timer.start(0)
+
+    def _steps(self) -> Iterator[None]:
+        """Draw the plot: matplotlib makes a figure, arranges it and paints it."""
         if self._plot is None or self.width() < 2 or self.height() < 2:
             return
         ratio, look = self.devicePixelRatioF(), self.look()
@@ -134,11 +152,17 @@ class PlotView(QWidget):
         size = self.width() * ratio / dpi, self.height() * ratio / dpi
         figure = figure_of(self._plot, self._data, look, size, dpi)
         canvas = FigureCanvasAgg(figure)
+        yield
+        with style():
+            figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine("none")
+        yield
         with style():
             canvas.draw()
         self._canvas, self._bare = canvas, canvas.copy_from_bbox(figure.bbox)
         self._boxes = self._on_screen()
-        words = [text.get_text() for text in (figure.axes[0]._left_title, *figure.axes[0].texts)]
+        axes = figure.axes[0]
+        words = [axes.get_title(loc="left"), *(text.get_text() for text in axes.texts)]
         self.setAccessibleDescription(" ".join(words).replace("\n", " ").strip())
         self._draw_marks()
 
@@ -204,7 +228,8 @@ class PlotView(QWidget):
         return QSize(380, 300)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
-        if event.button() == Qt.MouseButton.LeftButton:
+        # What is seen while another picture is being made says nothing of the data any more.
+        if event.button() == Qt.MouseButton.LeftButton and self._canvas is not None:
             self._press = event.position().toPoint()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
@@ -220,12 +245,13 @@ class PlotView(QWidget):
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
         press, band = self._press, self._band
         self._press = self._band = None
-        if press is None or event.button() != Qt.MouseButton.LeftButton:
-            return
-        mode = _mode(event.modifiers())
         if band is not None:
             band.hide()
             band.deleteLater()
+        if press is None or event.button() != Qt.MouseButton.LeftButton or self._canvas is None:
+            return
+        mode = _mode(event.modifiers())
+        if band is not None:
             area = QRect(press, event.position().toPoint()).normalized()
             rows = touched(self._boxes, area)
         else:

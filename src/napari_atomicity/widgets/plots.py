@@ -35,7 +35,7 @@ from .tasks import running, start
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 _COALESCE_MS = 30
 _SLOW_MS = 300
-_TASK = "plot"
+_TASK = "plot {}"
 _HINT = "Click or drag selects, Shift adds, Ctrl takes away."
 
 
@@ -74,6 +74,7 @@ class Plots(QWidget):
         self._member = np.empty(0, np.int64)
         self._size = np.empty(0)  # clusters of each mark
         self._times: dict[str, datetime | None] = {}
+        self._task = _TASK.format(id(self))  # a second dock asks questions of its own
         self._build()
         # A batch changes many images in a row: looked at once, and not while nobody can see it.
         self._timer = QTimer(self)
@@ -200,7 +201,7 @@ class Plots(QWidget):
         self._unmarked = False
 
     def _rebuild(self) -> None:
-        for task in running(self.session, _TASK):  # what it finds is of yesterday
+        for task in running(self.session, self._task):  # what it finds is of yesterday
             task.cancel()
         plot, session = self.plot, self.session
         table = session.table(self._image)
@@ -231,7 +232,7 @@ class Plots(QWidget):
 
         start(
             session, make_data, plot, table, context, dict(self._times), unread,
-            on_result=take, key=_TASK, owner=self,
+            on_result=take, key=self._task, owner=self,
         )  # fmt: skip
 
     def _take(self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame) -> None:
