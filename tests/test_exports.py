@@ -287,8 +287,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         blind=True,
         annotator="ann",
     )
-    found = exports.contents_of(session).corrections
-    assert exports.contents_of(session).sample is None
+    found = exports.snapshot(session).contents().corrections
+    assert exports.snapshot(session).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -311,7 +311,7 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         session.relabel([("a.tif", 3)], "Pt70")
         queue = build(session.table(), Request("sample", n=5), "now")
         project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
-        assert exports.contents_of(session).sample.ids.tolist() == queue.ids.tolist()
+        assert exports.snapshot(session).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(session, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()

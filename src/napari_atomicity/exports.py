@@ -80,7 +80,7 @@ class Choices:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What is exported, as it is at one moment: edits that come later do not touch it.
+    """What is exported; edits that come later do not touch it.
 
     Parameters
     ----------
@@ -103,36 +103,73 @@ class Contents:
     name: str = ""
 
 
-def contents_of(session: Session) -> Contents:
-    """What a session holds now; nothing is copied, and no pixel is read.
+def _failed(project: Project) -> dict[str, str]:
+    """Image → why it could not be analysed."""
+    return {image.name: image.error for image in project.images() if image.error}
 
-    In blind mode only what the annotator may see: of the log the own blind entries.
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A session at one moment, taken without reading anything: see `snapshot`.
+
+    Parameters
+    ----------
+    analyses
+        In the order of the images.
+    missing
+        Name and path of the images that have no analysis.
+    project
+        Where the log is kept; None without a project.
+    blind
+        The annotator who may see nothing of the others; None outside blind mode.
     """
-    project = session.project
+
+    analyses: tuple[Analysis, ...]
+    missing: tuple[tuple[str, str], ...] = ()
+    project: Project | None = None
+    blind: str | None = None
+
+    def contents(self) -> Contents:
+        """With what the project holds beside; it is read here, in any thread.
+
+        Raises
+        ------
+        AtomicityError
+            If the project can't be read.
+        """
+        project = self.project
+        failed = {} if project is None or not self.missing else _failed(project)
+        others = [
+            Outcome(image, path, "failed", failed[image])
+            if image in failed
+            else Outcome(image, path, "not reached", "not analysed yet")
+            for image, path in self.missing
+        ]
+        if project is None:
+            return Contents(self.analyses, tuple(others))
+        log, sample = project.corrections(), None
+        if self.blind is not None:
+            log = log[(log["annotator"] == self.blind) & log["blind"]]
+        elif noted := project.setting(SAMPLE_SETTING):
+            sample = Queue.from_json(noted)
+        return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
+
+
+def snapshot(session: Session) -> Snapshot:
+    """What a session holds now, for a worker; to be called in the thread that owns the session.
+
+    Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
+    exported.
+    """
     analyses, missing = [], []
     for image in session.images:
         analysis = session.analysis(image)
-        missing += [image] if analysis is None else []
-        analyses += [] if analysis is None else [analysis]
-    failed = {} if project is None or not missing else _failed(project)
-    others = [
-        Outcome(
-            image,
-            str(session.micrograph(image).path or ""),
-            "failed" if image in failed else "not reached",
-            failed.get(image, "not analysed yet"),
-        )
-        for image in missing
-    ]
-    if project is None:
-        return Contents(tuple(analyses), tuple(others))
-    log = project.corrections()
-    sample = None
-    if session.blind:
-        log = log[(log["annotator"] == session.annotator) & log["blind"]]
-    elif noted := project.setting(SAMPLE_SETTING):
-        sample = Queue.from_json(noted)
-    return Contents(tuple(analyses), tuple(others), log, sample, project.path.stem)
+        if analysis is None:
+            missing.append((image, str(session.micrograph(image).path or "")))
+        else:
+            analyses.append(analysis)
+    blind = session.annotator if session.blind else None
+    return Snapshot(tuple(analyses), tuple(missing), session.project, blind)
 
 
 def sampled_accuracy(
@@ -156,11 +193,6 @@ def sampled_accuracy(
         labels["label_corrected"].to_numpy(object),
         removed & ~there,
     )
-
-
-def _failed(project: Project) -> dict[str, str]:
-    """Image → why it could not be analysed."""
-    return {image.name: image.error for image in project.images() if image.error}
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
@@ -410,7 +442,7 @@ class _Export:
 
 
 def export(
-    source: Session | Contents | Sequence[Analysis],
+    source: Session | Snapshot | Contents | Sequence[Analysis],
     out_dir: str | PathLike[str],
     choices: Choices | None = None,
     progress: Progress | None = None,
@@ -423,7 +455,8 @@ def export(
     Parameters
     ----------
     source
-        A session in the thread that owns it; `contents_of` a session, or analyses, in any.
+        A session in the thread that owns it; in any thread a `snapshot` of one, `Contents`, or
+        analyses.
     out_dir
         Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
         ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
@@ -449,13 +482,11 @@ def export(
     Cancelled
         If ``stop()`` says so; files that are complete stay, ``run.json`` is not among them.
     """
-    contents = (
-        source
-        if isinstance(source, Contents)
-        else contents_of(source)
-        if isinstance(source, Session)
-        else Contents(tuple(source))
-    )
+    if isinstance(source, Session):
+        source = snapshot(source)
+    if isinstance(source, Snapshot):
+        source = source.contents()
+    contents = source if isinstance(source, Contents) else Contents(tuple(source))
     folder = Path(out_dir)
     make_folder(folder)
     return _Export(contents, folder, choices or Choices(), card, progress, stop).write()

@@ -208,7 +208,7 @@ def test_a_hidden_dock_looks_when_it_is_shown(dock, session, qtbot, monkeypatch)
 
 
 def test_it_can_be_stopped(dock, session, folder, settle, viewer, monkeypatch):
-    def never_ends(contents, out, choices, card, progress, stop):
+    def never_ends(taken, out, choices, progress, stop):
         while not stop():
             progress(0, 1, "Drawing")
         from napari_atomicity.errors import Cancelled

@@ -22,9 +22,8 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import AtomicityError
-from ..exports import Choices, Contents, contents_of, export
-from ..io.tables import read_reference, write_clusters, write_ratios
-from ..model.card import ModelCard
+from ..exports import Choices, Snapshot, export, snapshot
+from ..io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ..progress import Progress, Stop
 from ..session import Session, Status
 from ..statistics.prevalence import METHODS
@@ -45,7 +44,7 @@ from .forms import (
 from .memory import remember, settings
 from .ratios import EXAMPLE, REFERENCE_TYPES, card_of
 from .table_files import FILE_TYPES, RATIO_FILE_TYPES, ask_for_table, write_in_worker
-from .tasks import in_words, start
+from .tasks import start
 
 FOLDER = "report/folder"
 """Under this name the folder of the last report is remembered."""
@@ -77,14 +76,16 @@ def written_in_words(files: list[Path]) -> str:
 
 
 def write_all(
-    contents: Contents,
+    taken: Snapshot,
     folder: Path,
     choices: Choices,
-    card: ModelCard | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[Path]:
     """Export; run in a worker."""
+    contents = taken.contents()
+    # A model that was made in this window need not be on disk.
+    card = card_of(concatenate([a.table for a in contents.analyses]))
     return export(contents, folder, choices, progress, stop, card=card)
 
 
@@ -300,18 +301,12 @@ class Report(QWidget):
         if not chosen:
             return
         settings().setValue(FOLDER, chosen)
-        try:
-            contents = contents_of(self.session)
-        except AtomicityError as error:
-            show_error(in_words(error))
-            return
         start(
             self.session,
             write_all,
-            contents,
+            snapshot(self.session),
             Path(chosen),
             choices,
-            card_of(self.session.table()),
             message="Writing the report",
             on_result=self._written,
             key="report",
