@@ -103,3 +103,23 @@ def quick_adaptation(monkeypatch):
     few = partial(adaptation.AdaptSettings, steps=15, batch_size=24, learning_rate=4e-3)
     monkeypatch.setattr(adaptation, "AdaptSettings", few)
     monkeypatch.setattr("napari_atomicity.embedding.place", lambda embedding, _: embedding[:, :2])
+
+
+def pytest_terminal_summary(terminalreporter):
+    """After the tests of the window: which turns of the event loop took long, and whose they were.
+
+    On a busy machine with a virtual display this proves nothing, so no test depends on it; who
+    reads it sees at once what has become slow.
+    """
+    import sys
+
+    if "napari_atomicity.widgets.watchdog" not in sys.modules:
+        return
+    from qtpy.QtWidgets import QApplication
+
+    from napari_atomicity.widgets.watchdog import Watched, report
+
+    application = QApplication.instance()
+    if isinstance(application, Watched):
+        terminalreporter.section("event loop")
+        terminalreporter.write_line(report(application.blocks))

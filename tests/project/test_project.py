@@ -333,3 +333,26 @@ def test_a_full_disk_is_told_and_nothing_is_lost(project, session, monkeypatch):
     assert project.labels()["a.tif"] == {1: "Pt55", 2: "Pt70"}
     assert (said[-1], session.unsaved) == ("", "")
     assert project.corrections()["label"].tolist() == ["Pt55", "Pt70"]
+
+
+def test_a_thousand_steps_back_and_forth_across_images(folder, project, session):
+    for name, seed in (("b.tif", 1), ("c.tif", 2)):
+        session.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+    start = session.table()
+    keys = list(zip(start["image"], start["cluster_id"].tolist(), strict=True))
+    labels = session.classes()
+    for i in range(1000):
+        if i % 50 == 49:
+            session.remove([keys.pop(3)])
+        else:
+            session.relabel([keys[i % len(keys)]], labels[i // len(keys) % len(labels)])
+    end = session.table()
+    assert len(session.history) == 1000
+    session.go_to(0)
+    assert session.table().equals(start)
+    session.go_to(1000)
+    assert session.table().equals(end)
+    with Project(project.path, read_only=True) as again:
+        stored = again.load_all()
+    on_disk = pd.concat([stored[name].analysis.table for name in project.names])
+    pd.testing.assert_frame_equal(on_disk.reset_index(drop=True), end)

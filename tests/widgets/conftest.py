@@ -9,6 +9,14 @@ from brightness import PIXEL_NM, BrightnessClassifier, blobs
 from qtpy.QtCore import QSettings
 
 
+@pytest.fixture(scope="session")
+def qapp_cls():
+    """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block."""
+    from napari_atomicity.widgets.watchdog import Watched
+
+    return Watched
+
+
 @pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     """Nothing is compiled in the background."""

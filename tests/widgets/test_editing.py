@@ -164,21 +164,6 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     qtbot.waitUntil(lambda: session.regions("field") == ())
 
 
-def test_a_thousand_steps_back_and_forth(shown, settle):
-    session = binding_of(shown).session
-    start = session.table("field")
-    ids = start["cluster_id"].tolist()
-    labels = session.classes()
-    for i in range(1000):
-        session.relabel([("field", ids[i % len(ids)])], labels[(i // len(ids)) % len(labels)])
-    end = session.table("field")
-    session.go_to(1)  # all but the analysis
-    assert session.table("field").equals(start)
-    assert len(session.undone) == 1000
-    session.go_to(1001)
-    assert session.table("field").equals(end)
-
-
 def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
     said = []
     monkeypatch.setattr("napari_atomicity.widgets.hand.show_info", said.append)
