@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mouse import move
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
@@ -42,12 +43,13 @@ def session(viewer):
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot):
+def dock(viewer, session, qtbot, settle):
     dock = Table(viewer)
     qtbot.addWidget(dock)
     dock.resize(700, 400)
     with qtbot.waitExposed(dock):
         dock.show()
+    settle(viewer)  # layers of the image too: no test leaves some half made
     return dock
 
 
@@ -314,6 +316,19 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, session):
     session.select([])
     dock.copy_button.click()
     assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
+def test_copying_is_no_shortcut_of_the_window(dock, session, qtbot):
+    taken = []
+    action = QAction("copy", dock)
+    action.setShortcut(QKeySequence("Ctrl+C"))
+    action.triggered.connect(lambda _: taken.append(1))
+    dock.addAction(action)
+    dock.activateWindow()
+    dock.view.setFocus()
+    qtbot.waitUntil(dock.view.hasFocus)
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    assert not taken and QApplication.clipboard().text().startswith("image\t")
 
 
 def test_many_rows_are_copied_in_a_worker(dock, monkeypatch, settle, viewer):

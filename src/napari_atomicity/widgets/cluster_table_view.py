@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor, QKeyEvent, QKeySequence, QMouseEvent, QPainter
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -127,6 +127,18 @@ class ClusterView(QTableView):
     def reset(self) -> None:
         super().reset()
         self._anchor = self._dragging = None
+
+    def event(self, event: QEvent) -> bool:
+        # These mean something here, whatever the window means by them.
+        ours = (QKeySequence.StandardKey.SelectAll, QKeySequence.StandardKey.Copy)
+        if (
+            event.type() == QEvent.Type.ShortcutOverride
+            and isinstance(event, QKeyEvent)
+            and any(event.matches(key) for key in ours)
+        ):
+            event.accept()
+            return True
+        return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         if event.matches(QKeySequence.StandardKey.SelectAll):
