@@ -11,16 +11,15 @@ from mouse import LEFT
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
-from superqt import QCollapsible
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.project import Project
 from napari_atomicity.review import ORDERS
 from napari_atomicity.session import Session
 from napari_atomicity.widgets import compat, shortcuts
-from napari_atomicity.widgets.agreement import Lines
 from napari_atomicity.widgets.binding import binding_of
 from napari_atomicity.widgets.help import Help
+from napari_atomicity.widgets.lines import Lines
 from napari_atomicity.widgets.review import END, GO_ON, START, Review, duration_in_words
 
 KEY = Qt.Key
@@ -322,8 +321,8 @@ def test_durations():
 @pytest.fixture
 def unfolded(dock):
     """The dock with its folded parts open."""
-    for part in dock.findChildren(QCollapsible):
-        part.expand(animate=False)
+    for part in dock.parts:
+        QTest.mouseClick(part.button, LEFT)
     return dock
 
 
@@ -337,8 +336,8 @@ def test_a_click_in_the_history_goes_there(shown, session, unfolded, press, qtbo
     assert words[-3].startswith("label 1 cluster Pt19") and keys[2][0] in words[-1]
     place = history.view.visualRect(history.model.index(3)).center()
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
-    assert [corrected(session, k) for k in keys[:3]] == ["Pt19", "", ""]
     qtbot.waitUntil(lambda: history.model.n_done == 3)
+    assert [corrected(session, k) for k in keys[:3]] == ["Pt19", "", ""]
     assert history.model.rowCount() == 6  # what was undone stays, in grey
     grey = history.model.index(5).data(Qt.ItemDataRole.ForegroundRole)
     assert grey is not None
@@ -346,12 +345,29 @@ def test_a_click_in_the_history_goes_there(shown, session, unfolded, press, qtbo
     assert "Undone" in history.model.index(5).data(Qt.ItemDataRole.ToolTipRole)
     place = history.view.visualRect(history.model.index(5)).center()
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
+    qtbot.waitUntil(lambda: len(session.history) == 5)
     assert corrected(session, keys[2]) is None
     # Number keys are not eaten by the list.
     key = review.key
     QTest.keyClick(history.view, KEY.Key_4)
     assert corrected(session, key) == CLASSES[3]
     qtbot.waitUntil(lambda: history.model.rowCount() == 7)
+
+
+def test_a_long_way_back_is_gone_step_by_step(shown, session, unfolded, qtbot):
+    history = unfolded.history
+    for i in range(60):
+        session.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
+    qtbot.waitUntil(lambda: history.model.rowCount() == 63)
+    with qtbot.waitSignal(history.gone, timeout=30_000):
+        history.view.clicked.emit(history.model.index(2))
+        assert len(session.history) > 55  # the window had its turn in between
+    assert len(session.history) == 2 and len(session.undone) == 60
+    assert (session.table()["label_corrected"] == "").all()
+    with qtbot.waitSignal(history.gone, timeout=30_000):
+        history.view.clicked.emit(history.model.index(62))
+        session.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
+    assert session.history[-1].description == "label 1 cluster Pt19"
 
 
 def test_another_history_after_an_undo(shown, session, unfolded, qtbot):
@@ -421,8 +437,8 @@ def bench(make_napari_viewer, project, settle):
     session.current = "a.tif"
     dock = Review(viewer)
     viewer.window.add_dock_widget(dock, name="Review")
-    for part in dock.findChildren(QCollapsible):
-        part.expand(animate=False)
+    for part in dock.parts:
+        QTest.mouseClick(part.button, LEFT)
     settle(viewer)
     yield dock
     binding_of(viewer).label_mode.review = None
@@ -508,8 +524,8 @@ def test_two_people_are_merged_compared_and_settled(
     assert "Ada: 10 clusters; Bo: 10 clusters" in panel.words.text()
     assert "10 in common" in panel.words.text()
     found = lines(panel.figures)
-    assert found["all"][:2] == ("20", "70 %")
-    assert found["Pt19"][0] == "10" and found["Pt19"][2].startswith("0.6")
+    assert found["all"][0] == "70 % of 10"
+    assert found["Pt19"][0] == "80 % of 10" and found["Pt19"][1].startswith("0.62 (")
     assert lines(panel.confusion)["Pt19"] == ("4", "2", "·")
     headers = panel.disagreements.headers
     assert headers == ["Cluster", "Ada", "Bo", "Machine", "Settled"]

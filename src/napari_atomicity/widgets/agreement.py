@@ -6,29 +6,30 @@ import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSignalBlocker, Qt, QTimer, Signal
-from qtpy.QtGui import QPalette, QShowEvent
+from qtpy.QtCore import (
+    QModelIndex,
+    QSignalBlocker,
+    Qt,
+    QTimer,
+    Signal,
+)
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QApplication,
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QLineEdit,
     QPushButton,
-    QTableView,
     QVBoxLayout,
     QWidget,
 )
 
 from ..errors import AtomicityError
-from ..palette import colour_of, symbol_of
 from ..progress import Progress, Stop
 from ..project import MergeReport, Project
 from ..review import queue_of
@@ -38,7 +39,7 @@ from ..statistics.agreement import CONSENSUS, Figure, Opinions, confusion, opini
 from .binding import Binding
 from .following import follow
 from .forms import _Combo
-from .glyphs import glyph_icon
+from .lines import Lines, table_of
 from .memory import settings
 from .tasks import start
 
@@ -102,20 +103,12 @@ def who_in_words(found: Opinions) -> str:
 
 
 def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
-    """Lines of the table of figures: all labels, then each; label, answers, equal, κ, α."""
+    """Lines of the table of figures: all labels, then each of them; label, equal, κ, α."""
     agreed = found.agreement
     if not agreed.n_items:
         return []
-    n_answers = int(agreed.by_label["n"].sum())
-    kappa = agreed.kappa
-    lines = [
-        (
-            "all",
-            str(n_answers),
-            _share(agreed.share.value),
-            *map(figure_in_words, (kappa, agreed.alpha)),
-        )
-    ]
+    both = (agreed.kappa, agreed.alpha)
+    lines = [("all", _equal(agreed.share.value, agreed.n_items), *map(figure_in_words, both))]
     place = {name: i for i, name in enumerate(order)}
     rows = sorted(agreed.by_label.itertuples(), key=lambda r: place.get(r.label, len(place)))
     for row in rows:
@@ -123,85 +116,12 @@ def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
             Figure(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
             for name in ("kappa", "alpha")
         ]
-        lines.append((row.label, str(row.n), _share(row.share), *map(figure_in_words, figures)))
+        lines.append((row.label, _equal(row.share, row.n), *map(figure_in_words, figures)))
     return lines
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %" if math.isfinite(value) else "–"
-
-
-# ---- tables
-class Lines(QAbstractTableModel):
-    """Lines of words for a table view; those in `faint` are grey."""
-
-    def __init__(self, headers: Sequence[str], tooltips: Sequence[str], parent: QWidget) -> None:
-        super().__init__(parent)
-        self.headers, self.tooltips = list(headers), list(tooltips)
-        self.lines: list[tuple[str, ...]] = []
-        self.faint: set[int] = set()
-        self.icons: dict[str, Any] = {}
-
-    def show(
-        self,
-        lines: Sequence[tuple[str, ...]],
-        headers: Sequence[str] | None = None,
-        classes: Sequence[str] = (),
-    ) -> None:
-        self.beginResetModel()
-        self.lines, self.faint = list(lines), set()
-        self.headers = self.headers if headers is None else list(headers)
-        self.icons = {c: glyph_icon(symbol_of(c, classes), colour_of(c, classes)) for c in classes}
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self.lines)
-
-    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self.headers)
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
-        if orientation != Qt.Orientation.Horizontal or section >= len(self.headers):
-            return None
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return self.tooltips[section] if section < len(self.tooltips) else None
-        return self.headers[section] if role == Qt.ItemDataRole.DisplayRole else None
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        words = self.lines[index.row()][index.column()]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return words
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return f"<p>{escape(words)}</p>"  # names are not markup
-        if role == Qt.ItemDataRole.DecorationRole:
-            return self.icons.get(words)
-        if role == Qt.ItemDataRole.ForegroundRole and index.row() in self.faint:
-            palette = self.parent().palette()
-            return palette.brush(QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text)
-        return None
-
-
-def _table_view(model: Lines, name: str, most_rows: int) -> QTableView:
-    view = QTableView()
-    view.setModel(model)
-    view.setAccessibleName(name)
-    view.verticalHeader().hide()
-    view.setShowGrid(False)
-    view.setWordWrap(False)
-    view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    header = view.horizontalHeader()
-    header.setHighlightSections(False)
-    header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-    header.setMinimumSectionSize(3 * view.fontMetrics().height())
-    row = view.fontMetrics().height() + 6
-    view.verticalHeader().setDefaultSectionSize(row)
-    model.modelReset.connect(
-        lambda: view.setFixedHeight(
-            header.sizeHint().height() + row * min(model.rowCount(), most_rows) + 4
-        )
-    )
-    return view
+def _equal(share: float, n: int) -> str:
+    return f"{100 * share:.0f} % of {n}" if math.isfinite(share) else "–"
 
 
 # ---- who works here
@@ -270,12 +190,11 @@ class Who(QWidget):
 class Annotators(QWidget):
     """Merge another person's project, see how far annotators agree, and settle the rest."""
 
-    HEADERS = ("Label", "Answers", "Equal", "Cohen's κ", "Krippendorff's α")
+    HEADERS = ("Label", "Equal", "Cohen's κ", "Krippendorff's α")
     TOOLTIPS = (
         "All labels together, or one of them against the rest.",
-        "How often it was given to clusters that several have judged.",
-        "All: clusters of which all say the same. One label: pairs of answers with it that are "
-        "equal.",
+        "All: clusters of which all say the same, of those that several have judged. One label: "
+        "answers whose other answers to the same cluster are equal, of those with it.",
         "Agreement beyond chance of two annotators, with its 95 % interval: 1 always, 0 as chance "
         "would. Only where there are two.",
         "Agreement beyond chance of any number of annotators, with its 95 % interval.",
@@ -310,12 +229,9 @@ class Annotators(QWidget):
         self.words.setTextFormat(Qt.TextFormat.PlainText)
         self.words.setAccessibleName("Annotators")
         self.figures = Lines(self.HEADERS, self.TOOLTIPS, self)
-        self.figure_view = _table_view(self.figures, "Agreement", 12)
-        header = self.figure_view.horizontalHeader()
-        for column in (1, 2):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self.figure_view = table_of(self.figures, "Agreement", 12)
         self.confusion = Lines((), (), self)
-        self.confusion_view = _table_view(self.confusion, "What two annotators say", 10)
+        self.confusion_view = table_of(self.confusion, "What two annotators say", 10)
         self.pair = _Combo()
         self.pair.setAccessibleName("Two annotators")
         self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
@@ -323,7 +239,7 @@ class Annotators(QWidget):
         self.where = QLabel()
         self.where.setWordWrap(True)
         self.disagreements = Lines((), (), self)
-        self.disagreement_view = _table_view(self.disagreements, "Disagreements", 8)
+        self.disagreement_view = table_of(self.disagreements, "Disagreements", 8)
         self.disagreement_view.clicked.connect(self._on_clicked)
         self.disagreement_view.activated.connect(self._on_clicked)
         self.settle_button = QPushButton("Settle one by one")
@@ -339,17 +255,13 @@ class Annotators(QWidget):
             "What the rows chosen in the list are: as one of the annotators says, or a label."
         )
         self.settle_as.activated.connect(self._on_settle_as)
-        row = QHBoxLayout()
-        row.addWidget(self.settle_button)
-        row.addWidget(self.settle_as, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             self.merge_button, self.words, self.figure_view, self.pair, self.confusion_view,
-            self.where, self.disagreement_view,
+            self.where, self.disagreement_view, self.settle_button, self.settle_as,
         ):  # fmt: skip
             layout.addWidget(widget)
-        layout.addLayout(row)
 
     # ---- following
     def _on_project(self) -> None:
@@ -478,7 +390,7 @@ class Annotators(QWidget):
         except AtomicityError as error:
             show_error(str(error))
         else:
-            show_info(merged_in_words(report))
+            show_info(escape(merged_in_words(report), quote=False))
         finally:
             QApplication.restoreOverrideCursor()
         self._later()

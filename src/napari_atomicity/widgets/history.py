@@ -138,6 +138,11 @@ class History(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._update)
+        self._goal = self._expected = 0
+        self._walker = QTimer(self)
+        self._walker.setSingleShot(True)
+        self._walker.setInterval(0)
+        self._walker.timeout.connect(self._walk)
         follow(self, session.history_changed, self._on_history)
         follow(self, session.project_changed, self._on_history)
         self._update()
@@ -165,8 +170,27 @@ class History(QWidget):
         self.view.scrollTo(here)
 
     def _on_clicked(self, index: QModelIndex) -> None:
+        self._goal = index.row()
+        self._expected = len(self.session.history)
+        self._walk()
+
+    def _walk(self) -> None:
+        """One step towards what was clicked; the window stays alive in between.
+
+        Whoever does something else meanwhile is not disturbed.
+        """
+        here = len(self.session.history)
+        if here == self._goal or here != self._expected:
+            self.gone.emit()
+            return
+        self._expected = here + (1 if self._goal > here else -1)
         try:
-            self.session.go_to(index.row())
+            self.session.go_to(self._expected)
         except AtomicityError as error:
             show_error(str(error))
-        self.gone.emit()
+            self.gone.emit()
+            return
+        if len(self.session.history) == here:  # there is nothing more to do again
+            self.gone.emit()
+        else:
+            self._walker.start()

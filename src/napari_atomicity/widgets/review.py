@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from ..errors import AtomicityError
 from ..palette import colour_of, symbol_of
@@ -33,6 +32,7 @@ from .agreement import Annotators, Who
 from .answers import Answers
 from .bars import Bar, BarChart
 from .binding import binding_of
+from .folding import Part
 from .following import follow
 from .forms import _Combo, in_scroll_area, labelled, main_button, new_form
 from .glyphs import glyph_icon
@@ -210,6 +210,7 @@ class Review(QWidget):
         self.history = History(self.session)
         self.history.gone.connect(self._on_gone)
         self.annotators = Annotators(self.binding)
+        self.parts = [Part("History", self.history), Part("Second opinion", self.annotators)]
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -219,7 +220,7 @@ class Review(QWidget):
         layout.addLayout(row)
         for widget in (
             self.hint, self.bar, self.pace, self.answers, self.chart, self.words, self.draw_button,
-            _part("History", self.history), _part("Second opinion", self.annotators),
+            *self.parts,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addStretch(1)
@@ -459,13 +460,6 @@ class Review(QWidget):
             QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
             return
         super().keyPressEvent(event)
-
-
-def _part(title: str, content: QWidget) -> QCollapsible:
-    part = QCollapsible(title)
-    part.addWidget(content)
-    part.collapse(animate=False)
-    return part
 
 
 def _number(low: int, high: int, value: int, special: str) -> QSpinBox:
