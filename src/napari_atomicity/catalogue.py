@@ -59,7 +59,9 @@ class Catalogue:
         assert self._joined is not None
         if not names:
             return tables.empty()
-        return pd.DataFrame(self._joined, copy=True)
+        # Each with its dtype: pandas would make another kind of text of the objects.
+        columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
+        return pd.DataFrame(columns, copy=False)
 
     def _join(self, names: list[str]) -> None:
         ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()

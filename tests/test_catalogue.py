@@ -1,0 +1,55 @@
+"""The tables of all images as one: the same as joining them anew, after any changes."""
+
+from __future__ import annotations
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_atomicity.catalogue import Catalogue
+from napari_atomicity.io.tables import concatenate
+from napari_atomicity.table import settle_labels
+from support import synthetic_analysis
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["set", "remove", "relabel", "drop", "column"]),
+        st.integers(0, 5),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes)
+def test_it_is_what_joining_all_tables_gives(changes):
+    catalogue, parts = Catalogue(), {}
+    handed_out = []
+    for image, what, i in changes:
+        table = parts.get(image)
+        if what == "set" or table is None:
+            classes = ("Pt19", "Pt70") if i == 5 else ("Pt19", "Pt30", "Pt41")
+            table = synthetic_analysis(i, image, seed=i, classes=classes).table
+        elif what == "remove":
+            parts.pop(image)
+            catalogue.set(image, None)
+            continue
+        elif what == "relabel" and len(table):
+            table = table.copy()
+            table.loc[i % len(table), "label_corrected"] = "Pt70"
+            table = settle_labels(table)
+        elif what == "drop":
+            table = table.iloc[:-1].reset_index(drop=True)
+        elif what == "column":
+            table = table.assign(excluded=True)
+        parts[image] = table
+        catalogue.set(image, table)
+        joined = catalogue.table("abc")
+        handed_out.append((joined, joined.copy(deep=True)))
+        expected = concatenate([parts[n] for n in "abc" if n in parts and len(parts[n])])
+        if len(expected):
+            pd.testing.assert_frame_equal(joined[list(expected)], expected)
+        assert len(joined) == len(expected)
+    for joined, copy in handed_out:  # a table is its receiver's
+        pd.testing.assert_frame_equal(joined, copy)
