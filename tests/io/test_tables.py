@@ -153,6 +153,19 @@ def test_a_column_that_somebody_adds_is_no_formula_either(tmp_path):
     assert read_clusters(path).columns[-1] == "=1+1"
 
 
+printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(start=begins, rest=printable | st.sampled_from(["#N/A", "NA", "nan", "1", "TRUE"]))
+def test_any_name_comes_back_from_a_workbook(tmp_path_factory, start, rest):
+    name = start + rest
+    path = tmp_path_factory.getbasetemp() / "any.xlsx"
+    table = cluster_table(2, image=name).assign(label_network=name)
+    read = read_clusters(write_clusters(table, path))
+    assert list(read["image"]) == list(read["label_network"]) == [name, name]
+
+
 def test_a_workbook_holds_no_control_characters(tmp_path):
     table = cluster_table(1, image="bell\x07.tif")
     sheet = load_workbook(write_clusters(table, tmp_path / "c.xlsx")).active

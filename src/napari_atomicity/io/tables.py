@@ -226,7 +226,7 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+    from openpyxl.cell.cell import ERROR_CODES, ILLEGAL_CHARACTERS_RE
     from openpyxl.styles import Font
 
     def clean(value: Any) -> Any:
@@ -242,9 +242,18 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     for head in heads:
         head.font = Font(bold=True)
     sheet.append(heads)
+
+    def as_text(value: Any) -> Any:
+        """Text such as #N/A, which would be an error, in a cell of text; anything else as it is."""
+        if not (isinstance(value, str) and value in ERROR_CODES):
+            return value
+        cell = WriteOnlyCell(sheet, value)
+        cell.data_type = "s"
+        return cell
+
     columns = [c.astype(object).where(c.notna(), None).tolist() for _, c in cleaned.items()]
     for row in zip(*columns, strict=True):
-        sheet.append(row)
+        sheet.append([as_text(value) for value in row])
     book.save(path)
 
 
