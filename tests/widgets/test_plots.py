@@ -234,6 +234,29 @@ def test_a_selection_draws_the_marks_alone(dock, session, show, monkeypatch):
 
 
 # ---- what is drawn
+def test_blind_nobody_reads_the_machines_count_off_an_axis(
+    viewer, dock, session, show, settle, monkeypatch
+):
+    show("intensity")
+    assert dock.view.data["intensity_atoms"].notna().all()
+    monkeypatch.setattr(type(session), "blind", property(lambda self: True))
+    session.relabel([("field_2", 1)], "Pt70")
+    flush(dock, settle, viewer)
+    assert dock.view.data["intensity_atoms"].isna().all()
+
+
+def test_two_docks_ask_for_ratios_without_disturbing_each_other(viewer, dock, show, settle, qtbot):
+    other = Plots(viewer)
+    qtbot.addWidget(other)
+    other.resize(420, 420)
+    other.show()
+    for one in (dock, other):
+        one.plot_combo.setCurrentIndex(one.plot_combo.findData("ratios"))
+        one.update_now()
+    settle(viewer)
+    assert len(dock.view.data) == len(other.view.data) == 10
+
+
 def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
     viewer, dock, session, show, settle, qtbot
 ):

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
 from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPainterPath, QPen, QPixmap, QPolygonF
 
+from ..io.plot_base import marker
 
-def _discs_over_each_other() -> Path:
-    """Three discs round a middle, as napari draws its clobber; matplotlib has none."""
-    angle = np.linspace(0, 2 * np.pi, 91)
-    away = angle[:, None] - np.pi / 2 - 2 * np.pi / 3 * np.arange(3)
-    shift = 0.65  # of each disc from the middle, in radii
-    reach = (shift * np.cos(away) + np.sqrt(1 - (shift * np.sin(away)) ** 2)).max(axis=1)
-    return Path(reach[:, None] * np.column_stack([np.cos(angle), np.sin(angle)]))
-
-
-# napari's names → what matplotlib takes; those that are missing fall back to a disc.
-_MARKERS: dict[str, str | Path] = {
-    "disc": "o",
-    "ring": "o",
-    "square": "s",
-    "triangle_up": "^",
-    "triangle_down": "v",
-    "diamond": "D",
-    "star": "*",
-    "cross": "P",
-    "x": "X",
-    "clobber": _discs_over_each_other(),
-}
 # Painted without a fill.
 _OPEN = {"ring"}
 
@@ -40,7 +17,7 @@ _OPEN = {"ring"}
 @lru_cache(maxsize=64)
 def glyph(symbol: str) -> QPainterPath:
     """The outline of a napari symbol, centred on the origin, with a longer side of 1."""
-    style = MarkerStyle(_MARKERS.get(symbol, "o"))
+    style = MarkerStyle(marker(symbol))
     path = QPainterPath()
     # Flattened at a hundred times the size, so that curves stay round.
     for polygon in style.get_path().transformed(style.get_transform().scale(100)).to_polygons():

@@ -213,7 +213,9 @@ class Plots(QWidget):
         }
         if not plot.slow:
             found = (session.analysis(image) for image in images)
-            scales = scales_of([a for a in found if a is not None])
+            # Blind, nobody should read the machine's count off an axis.
+            known = [] if session.blind else [a for a in found if a is not None]
+            scales = scales_of(known)
             data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
