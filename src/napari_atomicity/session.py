@@ -8,7 +8,7 @@ returns. Neither Qt nor napari is known here: the binding is in ``widgets``.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -59,6 +59,8 @@ class Step:
     description: str
     annotator: str
     time: datetime
+    group: object = None
+    """Steps of one group are one, though they come one after the other."""
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -421,8 +423,17 @@ class Session:
         return value
 
     # ---- edits
-    def do(self, *edits: Edit, description: str | None = None) -> None:
+    def do(self, *edits: Edit, description: str | None = None, group: object = None) -> None:
         """Apply edits and remember them as one step of undo.
+
+        Parameters
+        ----------
+        edits
+            In order.
+        description
+            In words; that of the first edit if None.
+        group
+            If the last step was of the same group, these edits become part of it.
 
         Raises
         ------
@@ -440,7 +451,12 @@ class Session:
         for edit in edits:
             self._set(edit.image, edit.apply(self._analyses.get(edit.image)), edit)
         words = description or edits[0].description
-        self._undo.append(Step(edits, words, self._annotator, datetime.now(UTC)))
+        step = Step(edits, words, self._annotator, datetime.now(UTC), group)
+        last = self._undo[-1] if self._undo else None
+        if group is not None and last is not None and last.group is group:
+            step = replace(last, edits=(*last.edits, *edits))
+            self._undo.pop()
+        self._undo.append(step)
         self._redo.clear()
         self.history_changed.emit()
 
@@ -557,19 +573,18 @@ class Session:
         ids = frozenset(table.loc[known, "cluster_id"].tolist())
         self._set(image, replace(analysis, table=table), cluster_ids=ids)
 
-    def predict(self, result: Analysis, description: str = "classify") -> None:
-        """A new classification of the clusters at hand; one undo brings the old one back."""
-        self.predict_all([result], description)
+    def predict(
+        self, result: Analysis, description: str = "classify", group: object = None
+    ) -> None:
+        """A new classification of the clusters at hand; one undo brings the old one back.
 
-    def predict_all(self, results: Sequence[Analysis], description: str = "classify") -> None:
-        """New classifications of the clusters of some images, as one step of undo."""
-        edits = []
-        for result in results:
-            analysis = self._analyses.get(result.micrograph.name)
-            if analysis is not None:
-                after = with_predictions(analysis, result)
-                edits.append(SetAnalysis(result.micrograph.name, analysis, after, description))
-        self.do(*edits, description=description)
+        Those of one ``group`` are one step of undo, which takes the first one's description.
+        """
+        image = result.micrograph.name
+        analysis = self._analyses.get(image)
+        if analysis is not None:
+            after = with_predictions(analysis, result)
+            self.do(SetAnalysis(image, analysis, after, description), group=group)
 
     def add_clusters(
         self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]

@@ -136,6 +136,11 @@ def path_for(name: str) -> Path:
     return path
 
 
+def path_of(result: Result) -> Path:
+    """Where an adapted model was saved."""
+    return user_folder() / f"{result.found.card.name}.safetensors"
+
+
 def _model_id(analysis: Analysis | None) -> str | None:
     return None if analysis is None else analysis.parameters.get("model", {}).get("model_id")
 
@@ -149,6 +154,7 @@ class Adapt(QWidget):
         self.session = self.binding.session
         self.result: Result | None = None
         self._waiting: list[tuple[Analysis, str]] = []
+        self._group: object = None
         # Images are changed one in a turn of the event loop, so that the window lives on.
         self._turn = QTimer(self)
         self._turn.setSingleShot(True)
@@ -314,6 +320,12 @@ class Adapt(QWidget):
         return shown.pop() if len(shown) == 1 else None
 
     # ---- the button
+    def learn(self) -> None:
+        """Adapt to all images, with what a person has corrected in them."""
+        self.images.setCurrentText(ALL_IMAGES)
+        if self.button.isEnabled():
+            self.run()
+
     def run(self) -> None:
         """Adapt the chosen model to the chosen images."""
         chosen = self._chosen()
@@ -371,6 +383,7 @@ class Adapt(QWidget):
 
     def _change(self, which: int, words: str) -> None:
         if self.result is not None:
+            self._group = object()  # all images are one step of undo
             self._waiting = [
                 (analysis, words.format(analysis.micrograph.name))
                 for analysis in self.result.side(which)
@@ -383,7 +396,7 @@ class Adapt(QWidget):
             analysis, words = self._waiting.pop(0)
             # Gone or calibrated anew meanwhile: it stays as it is, and the person is told.
             if self.binding.accepts(analysis):
-                self.session.predict(analysis, words)
+                self.session.predict(analysis, words, group=self._group)
                 break
         if self._waiting:
             self._turn.start(0)
@@ -426,6 +439,7 @@ class Adapt(QWidget):
         self.saved.setText(f"Saved as {result.found.card.name}: all docks list it now.")
         self.saved.show()
         model_folder.changed.emit()
+        self.binding.projects.keep_model(path_of(result))
         if shown == AFTER:  # under another name the tables say another model
             self._change(AFTER, f"name the model of {{}} {result.found.card.name}")
 

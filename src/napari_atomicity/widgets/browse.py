@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QListView,
     QMenu,
@@ -24,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import AtomicityError
+from ..io.files import replacing
 from ..io.images import reader_of
 from ..project import SUFFIX
 from ..session import Status
@@ -98,6 +100,7 @@ class Browse(QWidget):
                 "copy": "Save a copy…",
                 "add": "Add images…",
                 "moved": "Find moved images…",
+                "model": "Share a model…",
                 "close": "Close project",
             }.items()
         }
@@ -175,6 +178,7 @@ class Browse(QWidget):
             "copy": self._ask_where_to_copy,
             "add": self._ask_for_images,
             "moved": self._ask_where_moved,
+            "model": self._ask_which_model,
             "close": self.projects.leave,
         }.items():
             self.actions_by_name[name].triggered.connect(act)
@@ -269,7 +273,7 @@ class Browse(QWidget):
         )  # fmt: skip
         act = self.actions_by_name
         act["save"].setEnabled(project is None and bool(n))
-        for name in ("copy", "moved", "close"):
+        for name in ("copy", "moved", "model", "close"):
             act[name].setEnabled(project is not None)
         act["add"].setEnabled(project is not None and not project.read_only)
 
@@ -380,6 +384,26 @@ class Browse(QWidget):
         if folder:
             self.projects.find_moved(folder)
 
+    def _ask_which_model(self) -> None:
+        """Write a model that was made in this project into a file for others."""
+        project = self.session.project
+        names = [] if project is None else list(project.models())
+        if not names:
+            show_info("No model was made in this project yet: Adapt and Train make them.")
+            return
+        name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
+        if not wanted:
+            return
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
+        )
+        if file:
+            tasks.start(
+                self.session, share_model, project, name, Path(file),
+                message=f"Writing {name}", key="share model", owner=self,
+                on_result=lambda path: show_info(f"The model is {path}"),
+            )  # fmt: skip
+
     # ---- drag and drop
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
         if _paths_in(event):
@@ -414,6 +438,13 @@ def _going(stage: Stage, step: int) -> Callable[[object], None]:
 def copy_project(project, path, progress=None, stop=None):
     """Write a copy of a project; for a worker."""
     return project.copy(path)
+
+
+def share_model(project, name, path, progress=None, stop=None):
+    """Write a model of a project into a file; for a worker."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(project.model_file(name))
+    return path
 
 
 def _with_suffix(file: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,12 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from ..errors import AtomicityError
+from ..io.files import replacing
+from ..model.files import SHIPPED, user_folder
 from ..progress import Progress, Stop
 from ..project import Opened, Project, Stored, open_any, survey
 from . import compat, tasks
+from .models import model_folder
 
 if TYPE_CHECKING:
     from .binding import Binding
@@ -28,8 +32,13 @@ _TRY_AGAIN_MS = 5000
 def open_anything(
     path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
 ) -> Opened:
-    """As `project.open_any`, for a worker."""
-    return open_any(path, file, progress, stop)
+    """As `project.open_any`, for a worker; with the models that the project brings along."""
+    opened = open_any(path, file, progress, stop)
+    brought = bring_models(opened.project)
+    if brought:
+        note = f"The project brought models along, which all docks list now: {', '.join(brought)}."
+        opened = replace(opened, notes=(*opened.notes, note))
+    return opened
 
 
 def take_in(
@@ -44,6 +53,25 @@ def look_for(
 ) -> dict[str, Stored]:
     """Images that were found again in a folder."""
     return {name: project.load(name) for name in project.find_moved(folder, progress, stop)}
+
+
+def put_model(
+    project: Project, path: Path, progress: Progress | None = None, stop: Stop | None = None
+) -> None:
+    """Copy a model file into a project."""
+    project.add_model(path.stem, path.read_bytes())
+
+
+def bring_models(project: Project) -> list[str]:
+    """Write models that a project holds and that are not at hand into the user's folder."""
+    brought = []
+    for name in project.models():
+        path = user_folder() / f"{name}.safetensors"
+        if not path.exists() and Path(path.name).name == path.name and name not in SHIPPED:
+            with replacing(path) as temporary:
+                temporary.write_bytes(project.model_file(name))
+            brought.append(name)
+    return brought
 
 
 class Projects:
@@ -97,6 +125,7 @@ class Projects:
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
         if unread and not opened.project.read_only:
             self._survey(unread)
+        model_folder.changed.emit()
         for note in opened.notes:
             show_warning(note)
 
@@ -196,6 +225,16 @@ class Projects:
         if self.session.project is not None:
             self.session.close_project()
         self._say(())
+
+    # ---- models
+    def keep_model(self, path: Path) -> None:
+        """Keep a copy of a model that was made here in the project."""
+        project = self.session.project
+        if project is not None and not project.read_only:
+            tasks.start(
+                self.session, put_model, project, path,
+                on_result=lambda _: None, key=f"keep {path.stem}",
+            )  # fmt: skip
 
     # ---- what could not be written
     def _on_saved(self, trouble: str) -> None:

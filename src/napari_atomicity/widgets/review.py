@@ -32,6 +32,7 @@ from .agreement import Annotators, Who
 from .answers import Answers
 from .bars import Bar, BarChart
 from .binding import binding_of
+from .editing import Editing
 from .folding import Part
 from .following import follow
 from .forms import _Combo, in_scroll_area, labelled, main_button, new_form
@@ -39,6 +40,7 @@ from .glyphs import glyph_icon
 from .help import show_help
 from .history import History
 from .labelling import focus_canvas
+from .learning import Learning
 from .memory import remember
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
@@ -207,6 +209,8 @@ class Review(QWidget):
             "Forget the sample that is noted, with another seed; the labels stay."
         )
         self.draw_button.clicked.connect(self._draw_anew)
+        self.editing = Editing(self.binding)
+        self.learning = Learning(self.binding)
         self.history = History(self.session)
         self.history.gone.connect(self._on_gone)
         self.annotators = Annotators(self.binding)
@@ -220,7 +224,7 @@ class Review(QWidget):
         layout.addLayout(row)
         for widget in (
             self.hint, self.bar, self.pace, self.answers, self.chart, self.words, self.draw_button,
-            *self.parts,
+            self.editing, self.learning, *self.parts,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addStretch(1)

@@ -113,6 +113,7 @@ class Train(QWidget):
         self.binding = binding_of(napari_viewer)
         self.session = self.binding.session
         self.card: ModelCard | None = None
+        self._made = Path()
         self._classes_found: dict[str, int] = {}
         self._build()
         self.learnt.connect(self._on_epoch)
@@ -386,6 +387,12 @@ class Train(QWidget):
         self.note.setVisible(elsewhere)
 
     # ---- the button
+    def learn(self) -> None:
+        """Train on what a person has corrected."""
+        self.source.setCurrentIndex(CORRECTIONS)
+        if self.button.isEnabled():
+            self.run()
+
     def run(self) -> None:
         """Train as it is set."""
         try:
@@ -393,6 +400,7 @@ class Train(QWidget):
         except AtomicityError as error:
             show_error(tasks.in_words(error))
             return
+        self._made = request["out"]
         self.result.hide()
         self.curve.show_history([], int(self.epochs.value()))
         self.curve.hide()
@@ -450,6 +458,7 @@ class Train(QWidget):
         self.result.setText(summary(card))
         self.result.show()
         model_folder.changed.emit()
+        self.binding.projects.keep_model(self._made)
 
 
 def free_path() -> Path:

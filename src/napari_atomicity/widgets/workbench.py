@@ -27,8 +27,10 @@ from .detect import Detect
 from .embedding import Embedding
 from .explain import Explain
 from .gallery import Gallery
+from .plots import Plots
 from .ratios import Ratios
 from .reader import layer_data
+from .report import Report
 from .review import Review
 from .train import Train
 
@@ -40,8 +42,8 @@ RIGHT, BOTTOM, LEFT = (
 Groups = tuple[tuple[type[QWidget], ...], ...]
 DOCKS: Groups = (
     (Analyse, Review, Adapt, Train, Detect, Classify),
-    (Explain, Ratios),
-    (Embedding,),
+    (Explain, Ratios, Report),
+    (Embedding, Plots),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 
@@ -56,6 +58,8 @@ BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse,)
 
 PLUGIN = "Atomicity"
 _LEAST_HEIGHT_FOR_THREE = 900
+# Of napari's layer controls: as much as those of points need.
+_CONTROLS_HEIGHT = 250
 _PAINT_TIMEOUT_S = 60.0
 
 
@@ -154,12 +158,36 @@ def open_workbench(viewer: Any = None) -> Any:
 def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
     """Tabs with napari's list of layers, which a project hardly needs; in front."""
     main = _main_window(viewer)
+    # napari has no public names for its own docks.
     layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
+    controls = getattr(viewer.window._qt_viewer, "dockLayerControls", None)
     for dock in docks:
         dock.setFloating(False)
         if layers is not None and layers.isVisible():
             main.tabifyDockWidget(layers, dock)
         dock.raise_()
+    if controls is not None and controls.isVisible() and docks:
+        height = main.height()
+        least = min(_CONTROLS_HEIGHT, height // 3)
+        main.resizeDocks([controls, docks[0]], [least, height - least], Qt.Orientation.Vertical)
+
+
+def show_dock(viewer: Any, kind: type[QWidget]) -> QWidget:
+    """Bring a dock to the front, opened if need be; what it holds."""
+    main = _main_window(unwrapped(viewer))
+    widget = main.findChild(kind)
+    if widget is None:
+        widget = kind(viewer)
+        viewer.window.add_dock_widget(
+            widget, name=dock_name(kind), area="right", add_vertical_stretch=False
+        )
+    dock = widget.parent()
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parent()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return widget
 
 
 def browse_in(viewer: Any, path: str) -> None:
