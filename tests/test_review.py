@@ -133,6 +133,9 @@ def test_scope_and_those_already_reviewed():
     assert len(build(table, Request("random", again=True))) == len(table)
     queue = build(table, Request("confidence", images=("f1",)))
     assert set(queue.images) == {"f1"}
+    excluded = table.assign(excluded=table["cluster_id"] > 250)
+    for order in ("confidence", "sample", "random"):
+        assert max(build(excluded, Request(order, n=0)).ids) == 250
     by_image = build(table, Request("random", by_image=True))
     assert list(dict.fromkeys(by_image.images)) == ["f0", "f1", "f2"]
     assert pd.Series(by_image.images).is_monotonic_increasing

@@ -333,6 +333,8 @@ def in_scope(table: pd.DataFrame, request: Request) -> pd.DataFrame:
     """The rows of a table that a request is about."""
     if request.images is not None:
         table = table[table["image"].isin(request.images)]
+    if "excluded" in table.columns:  # what does not count need not be looked at
+        table = table[~table["excluded"].to_numpy(bool)]
     if request.order == "sample":
         return table[table["label_predicted"] != ""]
     return table if request.again else table[table["label_corrected"] == ""]

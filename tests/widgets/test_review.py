@@ -83,31 +83,37 @@ def corrected(session, key):
 
 
 # ---- keys
-@pytest.mark.parametrize("active", ["one", "one outlines", "one clusters", "two", None])
-def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, settle, active):
+def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, settle):
     settle(shown)
-    shown.theme = "dark"
     review = start(dock)
-    keys = [review.queue.key(i) for i in range(4)]
-    shown.layers.selection.active = None if active is None else shown.layers[active]
-    if active is None:
-        shown.layers.selection.clear()
-    layers = {layer.name: getattr(layer, "mode", None) for layer in shown.layers}
     n = len(session.table())
-    press(KEY.Key_3)
-    assert corrected(session, keys[0]) == CLASSES[2]
-    press(KEY.Key_0, KEY.Key_A)
-    assert [corrected(session, k) for k in keys[1:3]] == ["unknown", "aggregate"]
-    press(KEY.Key_X)
-    assert corrected(session, keys[3]) is None and len(session.table()) == n - 1
-    assert {x.name: getattr(x, "mode", None) for x in shown.layers} == layers
-    # The cluster that is shown now is chosen, in its image, in the middle of the view.
-    image, cluster_id = review.key
-    assert session.selection == {review.key} and session.current == image
-    row = session.table(image).set_index("cluster_id").loc[cluster_id]
-    np.testing.assert_allclose(
-        compat.camera(shown).center[-2:], [row["y_nm"], row["x_nm"]], atol=0.1
-    )
+    for active in ("one", "one outlines", "one clusters", "two", "two class map raw", None):
+        keys = [review.queue.key(review.position + i) for i in range(4)]
+        if active is None:
+            shown.layers.selection.clear()
+        else:
+            shown.layers.selection.active = shown.layers[active]
+        modes = {x.name: getattr(x, "mode", None) for x in shown.layers}
+        press(KEY.Key_3)
+        assert corrected(session, keys[0]) == CLASSES[2]
+        press(KEY.Key_0, KEY.Key_A)
+        assert [corrected(session, k) for k in keys[1:3]] == ["unknown", "aggregate"]
+        # napari's own meaning of these keys: to delete, to add, to select all
+        assert len(session.table()) == n
+        assert {x.name: getattr(x, "mode", None) for x in shown.layers} == modes
+        press(KEY.Key_X)
+        n -= 1
+        assert corrected(session, keys[3]) is None and len(session.table()) == n
+        if review.finished:
+            break
+        # The cluster that is shown now is chosen, in its image, in the middle of the view.
+        image, cluster_id = review.key
+        assert session.selection == {review.key} and session.current == image
+        row = session.table(image).set_index("cluster_id").loc[cluster_id]
+        np.testing.assert_allclose(
+            compat.camera(shown).center[-2:], [row["y_nm"], row["x_nm"]], atol=0.1
+        )
+    assert review.finished and active is None
 
 
 def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press):
@@ -233,10 +239,11 @@ def test_answers_by_the_mouse(shown, session, dock, qtbot):
     assert corrected(session, keys[1]) == ""
 
 
-@pytest.mark.parametrize("order", [o for o in ORDERS if o != "disagreement"])
-def test_every_order_can_be_reviewed(dock, order):
-    assert len(start(dock, order).queue) == 24
-    assert dock.chart.isVisible() is False
+def test_every_order_can_be_reviewed(dock, press):
+    for order in ORDERS:
+        if order != "disagreement":
+            assert len(start(dock, order).queue) == 24
+            press(KEY.Key_Escape)
 
 
 def test_what_cannot_be_reviewed_is_said(shown, session, dock):
@@ -284,8 +291,15 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, d
     assert again.queue is review.queue
     assert again.accuracy().overall == found.overall
     QTest.mouseClick(dock.draw_button, LEFT)
-    assert dock.review.queue is not review.queue
-    assert dock.review.queue.request.seed == 1
+    assert dock.review is None and dock.number.isVisible() and dock.button.text() == START
+    other = start(dock, "sample", number=5)
+    assert len(other.queue) == 5 and other.queue.request.seed == 1
+    # Of a sample of which nothing is left nothing can be reviewed.
+    press(KEY.Key_Escape)
+    for name in ("one", "two"):
+        session.set_analysis(made_up(0, name, size_px=96))
+    assert start(dock, "sample") is None
+    assert "Draw another" in dock.hint.text()
 
 
 def test_without_images_the_dock_says_what_to_do(viewer):

@@ -204,9 +204,10 @@ class Review(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("What the answers say")
-        self.draw_button = QPushButton("Draw a new sample")
+        self.draw_button = QPushButton("Draw another sample…")
         self.draw_button.setToolTip(
-            "Forget the sample that is noted, with another seed; the labels stay."
+            "Forget which clusters were drawn, and draw others with another seed or number; the "
+            "labels stay."
         )
         self.draw_button.clicked.connect(self._draw_anew)
         self.editing = Editing(self.binding)
@@ -336,7 +337,14 @@ class Review(QWidget):
                 queue, removed = kept
             else:
                 queue, removed = self._draw(), set()
-            self.binding.label_mode.review = Reviewing(self.session, queue, removed)
+            review = Reviewing(self.session, queue, removed)
+            if not review.n:
+                review.close()
+                raise AtomicityError(
+                    "none of these clusters is in the table any more",
+                    advice="Draw another sample",
+                )
+            self.binding.label_mode.review = review
         except AtomicityError as error:
             self.hint.setText(str(error))
             self.hint.show()
@@ -350,13 +358,14 @@ class Review(QWidget):
         return queue
 
     def _draw_anew(self) -> None:
+        """Forget what was drawn; the form comes back, with the next seed."""
         self.binding.label_mode.review = None
         self.binding.label_mode.kept.pop(str(self.order.currentData()), None)
         if self.order.currentData() == "sample" and self.session.project is not None:
             self.session.project.set_setting(SAMPLE_SETTING, None)
             self._noted = (self.session.project, None)
         self.seed.setValue(self.seed.value() + 1)
-        self.start()
+        self._update()
 
     def _on_review(self, review: Reviewing | None) -> None:
         if self._following is not None:
