@@ -41,6 +41,7 @@ bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/simulation.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
+	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 
 screenshots: setup ## The pictures of the documentation

@@ -41,7 +41,7 @@ def smoothing(n: int) -> float:
 
     It is dark where points are small, and a marker takes as long to draw as its square.
     """
-    return float(np.clip(1.0 - 0.4 * np.log10(max(n, 1) / 1000), 0.25, 1.0))
+    return float(np.clip(1.0 - 0.5 * np.log10(max(n, 1) / 300), 0.25, 1.0))
 
 
 def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
