@@ -13,7 +13,7 @@ from psygnal import Signal
 from .edits import RemoveClusters
 from .review import Accuracy, Queue, accuracy
 from .session import Key, Session
-from .statistics.agreement import NOT_A_CLUSTER
+from .statistics.agreement import NOT_A_CLUSTER, without_replaced
 
 # A pause longer than this is no thinking about a cluster.
 _LONGEST_S = 60.0
@@ -340,9 +340,10 @@ def taken_out(corrections: pd.DataFrame) -> set[Key]:
     Parameters
     ----------
     corrections
-        Columns ``image, cluster_id, what``, in order of time.
+        Columns ``image, cluster_id, what`` and, if known, ``time``; in order.
     """
-    log = corrections[corrections["what"].isin(["remove", "restore", "add"])]
+    log = without_replaced(corrections)
+    log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
     gone = last[last["what"] == "remove"]
     return {(str(i), int(c)) for i, c in zip(gone["image"], gone["cluster_id"], strict=True)}

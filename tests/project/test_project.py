@@ -263,6 +263,25 @@ def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
     assert report.unmatched["label"].tolist() == ["Pt70"]
 
 
+def test_who_says_that_it_is_no_cluster_is_heard_too(project, session, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    session.relabel([("a.tif", 1)], "Pt19")
+    session.remove([("a.tif", 2)])
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    bob.remove([("a.tif", 1)])
+    bob.relabel([("a.tif", 2)], "Pt41")
+    other.close()
+    report = session.merge(theirs)
+    assert (report.n_new, len(report.unmatched)) == (2, 0)
+    log = project.corrections()
+    said = log[log["merged"]][["cluster_id", "what", "label"]].to_numpy().tolist()
+    assert said == [[1, "remove", ""], [2, "label", "Pt41"]]
+    # What is said here counts.
+    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    assert labels[1] == "Pt19" and 2 not in labels
+
+
 def test_blind_labels_are_kept_apart(project, session):
     session.relabel([("a.tif", 1)], "Pt19")
     session.annotator = "Bob"

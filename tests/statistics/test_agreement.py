@@ -183,6 +183,14 @@ def test_the_last_word_counts():
     }
 
 
+def test_who_splits_a_cluster_does_not_say_that_there_is_none():
+    found = log(
+        ("Ada", 1, "", "remove"), ("Ada", 8, "", "add"), ("Ada", 9, "", "add"),
+        ("Ada", 2, "", "remove"), ("Ada", 3, "", "remove"), ("Ada", 3, "", "add"),
+    ).assign(time=["t1", "t1", "t1", "t2", "t2", "t2"])  # fmt: skip
+    assert last_labels(found)["item"].tolist() == [("field", 2)]
+
+
 def test_of_an_empty_log_nothing_follows():
     assert last_labels(log()).empty
     assert agreement(last_labels(log())).n_items == 0

@@ -87,6 +87,9 @@ def _twins(
         f"SELECT {columns} FROM clusters WHERE image_id = ?", db, params=(image_id,)
     )
     theirs = other.places(their_image)
+    mine = _with_removed(mine, db, image_id)
+    with other._reading() as their_db:
+        theirs = _with_removed(theirs, their_db, other._names[their_image])
     found: dict[int, int] = {}
     for frame in np.intersect1d(mine["frame"], theirs["frame"]):
         a, b = (t[t["frame"] == frame].reset_index(drop=True) for t in (mine, theirs))
@@ -99,6 +102,22 @@ def _twins(
         pairs = zip(b["cluster_id"][same], a["cluster_id"].to_numpy()[nearest[same]], strict=True)
         found |= {int(i): int(j) for i, j in pairs}
     return found
+
+
+def _with_removed(places: pd.DataFrame, db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
+    """Also where those lay of which somebody said that they are no clusters: the log knows it."""
+    gone = pd.read_sql_query(
+        "SELECT max(correction_id) AS last, cluster_id, frame, y_nm, x_nm FROM corrections "
+        "WHERE image_id = ? AND what = 'remove' GROUP BY cluster_id",
+        db,
+        params=(image_id,),
+    )
+    gone = gone[~gone["cluster_id"].isin(places["cluster_id"])]
+    if not len(gone) or not len(places):
+        return places
+    per_nm = _px_per_nm(places)
+    gone = gone.assign(y_px=gone["y_nm"] * per_nm, x_px=gone["x_nm"] * per_nm)
+    return pd.concat([places, gone.drop(columns=["x_nm", "last"])], ignore_index=True)
 
 
 def _px_per_nm(table: pd.DataFrame) -> float:

@@ -118,6 +118,7 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
         cluster out says `NOT_A_CLUSTER`; who took all back says nothing and has no row.
     """
     who = ["annotator", "image", "cluster_id"]
+    corrections = without_replaced(corrections)
     what = corrections["what"]
     said = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
     came_or_went = corrections[what.isin(["remove", "restore", "add"])]
@@ -136,6 +137,22 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
             "label": out.to_numpy(object),
         }
     )
+
+
+def without_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
+    """A log without the lines of clusters that left because others took their place.
+
+    Splitting and merging take clusters out and add new ones in one go; nobody says by that that
+    there is none. Where the log has no ``time``, nothing is known of this.
+    """
+    if "time" not in corrections.columns or not len(corrections):
+        return corrections
+    first = ~corrections.duplicated(["image", "cluster_id"])
+    born = corrections[first & (corrections["what"] == "add")]
+    at_once = pd.MultiIndex.from_frame(corrections[["image", "time"]]).isin(
+        pd.MultiIndex.from_frame(born[["image", "time"]])
+    )
+    return corrections[~(at_once & (corrections["what"] == "remove").to_numpy())]
 
 
 @dataclass(frozen=True, eq=False)
