@@ -273,6 +273,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, d
     assert dock.number.isVisible() and dock.seed.isVisible() and not dock.again.isVisible()
     review = start(dock, "sample")
     assert len(review.queue) == 16
+    qtbot.waitUntil(lambda: "seed 0" in dock.pace.text())
     press(*[KEY.Key_Return] * 7, KEY.Key_X)
     qtbot.waitUntil(dock.chart.isVisible)
     found = review.accuracy()

@@ -59,8 +59,8 @@ def progress_in_words(review: Reviewing) -> str:
 
 
 def pace_in_words(review: Reviewing) -> str:
-    """How long one takes and what is left; what was left out."""
-    words = []
+    """The seed if there is one; how long one takes and what is left; what was left out."""
+    words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
     seconds, left = review.seconds_each(), review.n - review.n_done
     if seconds is not None and left:
         words.append(f"{seconds:.1f} s each, {duration_in_words(seconds * left)} left")
