@@ -62,8 +62,11 @@ class Reviewing:
         self._there = np.zeros(n, bool)
         self._crossed = np.zeros(n, bool)
         self._touched = np.zeros(n, bool)
+        codes, names = pd.factorize(queue.images)
+        order, number = np.argsort(codes, kind="stable"), np.bincount(codes, minlength=len(names))
         self._of_image = {
-            str(name): np.flatnonzero(queue.images == name) for name in pd.unique(queue.images)
+            str(name): order[end - n_of : end]
+            for name, n_of, end in zip(names, number, np.cumsum(number), strict=True)
         }
         self._changed: list[int] = []
         self._trail: list[int] = []

@@ -437,6 +437,9 @@ class Annotators(QWidget):
         self._settle({key: label for key, label in labels.items() if label})
 
     def _settle(self, labels: dict[Key, str]) -> None:
+        if not labels:
+            show_info("This annotator has not judged the chosen ones.")
+            return
         review = Reviewing(self.session, queue_of(list(labels)), annotator=CONSENSUS)
         try:
             review.answer_all(labels)
