@@ -41,6 +41,14 @@ class Catalogue:
         else:
             self._joined = None
 
+    def relabel(self, image: str, table: pd.DataFrame) -> None:
+        """Only what a person says of the clusters of an image is another."""
+        before = self._parts[image]
+        mine = {name: table[name].to_numpy() for name in ("label", "label_corrected")}
+        if self._joined is not None and image in self._blocks:
+            self._write(image, before, mine)
+        self._parts[image] = {**before, **mine}
+
     def _write(self, image: str, before: Columns, now: Columns) -> None:
         """Only the columns that differ, and in copies: tables were handed out."""
         assert self._joined is not None
@@ -61,7 +69,9 @@ class Catalogue:
             return tables.empty()
         # Each with its dtype: pandas would make another kind of text of the objects.
         columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
-        return pd.DataFrame(columns, copy=False)
+        joined = pd.DataFrame(columns, copy=False)
+        joined.columns = pd.Index(list(columns), dtype=object)  # as `table.conform` has it
+        return joined
 
     def _join(self, names: list[str]) -> None:
         ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()

@@ -212,10 +212,20 @@ def _renewed(rows: Rows, analysis: Analysis | None) -> Rows:
 def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Analysis | None:
     if analysis is None:
         return None
-    table = analysis.table.copy()
-    new = table["cluster_id"].map(labels)
-    table["label_corrected"] = new.where(new.notna(), table["label_corrected"]).astype(object)
-    return replace(analysis, table=tables.settle_labels(table))
+    # As arrays: a step may concern hundreds of images.
+    table = analysis.table
+    corrected = table["label_corrected"].to_numpy(object, copy=True)
+    for row, cluster_id in enumerate(table["cluster_id"].tolist()):
+        if cluster_id in labels:
+            corrected[row] = labels[cluster_id]
+    label = np.where(corrected != "", corrected, table["label_predicted"].to_numpy(object))
+    return replace(
+        analysis,
+        table=table.assign(
+            label_corrected=pd.Series(corrected, table.index, dtype=object),
+            label=pd.Series(label, table.index, dtype=object),
+        ),
+    )
 
 
 def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:

@@ -8,7 +8,8 @@ returns. Neither Qt nor napari is known here: the binding is in ``widgets``.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -135,6 +136,9 @@ class Session:
         # What blind mode hides; None: it is off.
         self._hidden: dict[str, Analysis] | None = None
         self._unsaved: dict[str, Analysis | None] = {}
+        # Images that a step has changed so far; None: there is no step under way.
+        self._changed: dict[str, None] | None = None
+        self._classes: tuple[str, ...] | None = None
         self._trouble = ""
 
     # ---- project
@@ -282,6 +286,7 @@ class Session:
         for image in self._analyses:
             self._catalogue.set(image, None)
         self._analyses = {}
+        self._classes = None
         self._undo.clear()
         self._redo.clear()
         for image, analysis in analyses.items():
@@ -373,6 +378,7 @@ class Session:
         self._micrographs.pop(image, None)
         self._analyses.pop(image, None)
         self._catalogue.set(image, None)
+        self._classes = None
         self._generation[image] = self._generation.get(image, 0) + 1
         self._undo = [s for s in self._undo if image not in s.images]
         self._redo = [s for s in self._redo if image not in s.images]
@@ -411,10 +417,12 @@ class Session:
 
     def classes(self) -> list[str]:
         """Classes of the analyses at hand, in order."""
-        seen: dict[str, None] = {}
-        for analysis in (self._hidden or self._analyses).values():
-            seen.update(dict.fromkeys(tables.classes_of(analysis.table)))
-        return list(seen)
+        if self._classes is None:
+            seen: dict[str, None] = {}
+            for analysis in (self._hidden or self._analyses).values():
+                seen.update(dict.fromkeys(tables.classes_of(analysis.table)))
+            self._classes = tuple(seen)
+        return list(self._classes)
 
     def next_cluster_id(self, image: str) -> int:
         """An id that no cluster of this image ever had."""
@@ -448,8 +456,9 @@ class Session:
             )
         if not edits:
             return
-        for edit in edits:
-            self._set(edit.image, edit.apply(self._analyses.get(edit.image)), edit)
+        with self._together():
+            for edit in edits:
+                self._set(edit.image, edit.apply(self._analyses.get(edit.image)), edit)
         words = description or edits[0].description
         step = Step(edits, words, self._annotator, datetime.now(UTC), group)
         last = self._undo[-1] if self._undo else None
@@ -459,6 +468,33 @@ class Session:
         self._undo.append(step)
         self._redo.clear()
         self.history_changed.emit()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """One transaction for a step, and views hear of it when all of it is done."""
+        before = dict(self._analyses)
+        changed: dict[str, None] = {}
+        self._changed = changed
+        try:
+            with nullcontext() if self._project is None else self._project.together():
+                yield
+        except AtomicityError as error:
+            for image in changed:
+                self._unsaved.setdefault(image, before.get(image))
+            self._say_saved(str(error))
+        finally:
+            self._changed = None
+            self._tell(changed)
+
+    def _tell(self, images: Iterable[str]) -> None:
+        """Views hear of the changes; a cluster that is gone is not selected any more."""
+        images = list(images)
+        for image in images:
+            self.analysis_changed.emit(image)
+        known = {image: set(self.table(image)["cluster_id"].tolist()) for image in images}
+        gone = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
+        if gone:
+            self.select(self._selection.difference(gone))
 
     def _refuse_if_read_only(self) -> None:
         if self.read_only:
@@ -475,12 +511,13 @@ class Session:
         self._refuse_if_read_only()
         step = self._undo.pop()
         undone: list[Edit] = []
-        for edit in reversed(step.edits):
-            analysis = self._analyses.get(edit.image)
-            edit = edit.knowing(analysis, undo=True)
-            self._set(edit.image, edit.revert(analysis), edit)
-            undone.insert(0, edit)
-        step = replace(step, edits=tuple(undone))
+        with self._together():
+            for edit in reversed(step.edits):
+                analysis = self._analyses.get(edit.image)
+                edit = edit.knowing(analysis, undo=True)
+                self._set(edit.image, edit.revert(analysis), edit)
+                undone.append(edit)
+        step = replace(step, edits=tuple(reversed(undone)))
         self._redo.append(step)
         self.history_changed.emit()
         return step
@@ -492,11 +529,12 @@ class Session:
         self._refuse_if_read_only()
         step = self._redo.pop()
         done: list[Edit] = []
-        for edit in step.edits:
-            analysis = self._analyses.get(edit.image)
-            edit = edit.knowing(analysis, undo=False)
-            self._set(edit.image, edit.apply(analysis), edit)
-            done.append(edit)
+        with self._together():
+            for edit in step.edits:
+                analysis = self._analyses.get(edit.image)
+                edit = edit.knowing(analysis, undo=False)
+                self._set(edit.image, edit.apply(analysis), edit)
+                done.append(edit)
         step = replace(step, edits=tuple(done))
         self._undo.append(step)
         self.history_changed.emit()
@@ -739,23 +777,32 @@ class Session:
         if analysis is None:
             self._analyses.pop(image, None)
             self._catalogue.set(image, None)
+            self._classes = None
         else:
             analysis = mark_excluded(analysis)
-            tables.validate(analysis.table)
+            if not isinstance(edit, Relabel):  # which can't make a table wrong
+                tables.validate(analysis.table)
             if len(analysis.outlines) != len(analysis.table):
                 raise ValueError("as many outlines as clusters are needed")
-            self._take(image, analysis)
+            if isinstance(edit, Relabel) and before is not None:
+                self._analyses[image] = analysis
+                self._catalogue.relabel(image, analysis.table)
+            else:
+                self._take(image, analysis)
         self._generation[image] = self._generation.get(image, 0) + 1
         if keep:
             ids = cluster_ids if edit is None else edit.cluster_ids
             by_person = edit is not None and not isinstance(edit, SetAnalysis)
             self._keep(image, before, analysis, ids, by_person, isinstance(edit, Relabel))
-        self.analysis_changed.emit(image)
-        if any(name == image for name, _ in self._selection):
-            known = set(self.table(image)["cluster_id"])
-            self.select(k for k in self._selection if k[0] != image or k[1] in known)
+        if self._changed is None:
+            self._tell([image])
+        else:
+            self._changed[image] = None
 
     def _take(self, image: str, analysis: Analysis) -> None:
+        before = self._analyses.get(image)
+        if before is None or not before.table.columns.equals(analysis.table.columns):
+            self._classes = None
         self._analyses[image] = analysis
         self._catalogue.set(image, analysis.table)
         if len(analysis.table):

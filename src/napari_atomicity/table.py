@@ -153,7 +153,10 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
             out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
     stale = {c for c in table.columns if str(c).startswith("p_")}
     extra = {c: _added(table[c]) for c in table.columns if c not in out and c not in stale}
-    return pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
+    conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
+    # From version 3 on pandas keeps names in Arrow, where going over them takes long.
+    conformed.columns = pd.Index([*out, *extra], dtype=object)
+    return conformed
 
 
 def _text(values: pd.Series) -> pd.Series:

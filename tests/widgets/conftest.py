@@ -17,6 +17,14 @@ def qapp_cls():
     return Watched
 
 
+@pytest.fixture(autouse=True, scope="session")
+def settled_collector():
+    """Before there is a viewer, whose leaks the collector is to find."""
+    from napari_atomicity.widgets.collecting import settle_collector
+
+    settle_collector()
+
+
 @pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     """Nothing is compiled in the background."""

@@ -28,8 +28,18 @@ from ..io.images import find_images, unique_names
 from ..io.provenance import now
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
-from .pictures import Pictures
-from .rows import LABEL, log_entries, read_image, rows_of, with_probabilities, write_rows
+from .behind import Behind
+from .rows import (
+    LABEL,
+    LOGGED,
+    log_entries,
+    read_image,
+    rows_of,
+    same_clusters,
+    with_probabilities,
+    write_labels,
+    write_rows,
+)
 from .schema import APPLICATION_ID, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
@@ -174,7 +184,7 @@ class Project:
                 with self._writing() as db:
                     upgrade(db, version)
             self._names = self._read_names()
-            self._pictures = Pictures(self._connect) if not self.read_only else None
+            self._behind = Behind(self._connect) if not self.read_only else None
         except BaseException:
             self.close()
             raise
@@ -269,6 +279,9 @@ class Project:
                 "this project is open in another window: it can only be read here", self.path
             )
         db = self._connect()
+        if getattr(self._local, "together", False):
+            yield db
+            return
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -283,6 +296,25 @@ class Project:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
             raise self._in_words(error) from error
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written in this block is one transaction, and one wait for the disk.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: then none of it is.
+        """
+        if self.read_only:
+            yield
+            return
+        with self._writing():
+            self._local.together = True
+            try:
+                yield
+            finally:
+                self._local.together = False
 
     def _back_up(self, version: int) -> Path:
         """A copy of the file beside it, before it is changed to a newer form."""
@@ -316,9 +348,9 @@ class Project:
         """Write what waits, and let go of the file."""
         if self._closed:
             return
-        pictures = getattr(self, "_pictures", None)
-        if pictures is not None:
-            pictures.close()
+        behind = getattr(self, "_behind", None)
+        if behind is not None:
+            behind.close()
         self._closed = True
         with self._guard:
             for db in self._connections:
@@ -334,8 +366,8 @@ class Project:
 
     def flush(self) -> None:
         """Wait until the pictures that were handed over are written."""
-        if self._pictures is not None:
-            self._pictures.flush()
+        if self._behind is not None:
+            self._behind.flush()
 
     def __enter__(self) -> Project:
         return self
@@ -577,7 +609,8 @@ class Project:
         image
             Name of the image.
         before, after
-            The analysis as it was and as it is.
+            The analysis as it was and as it is. If only a model's view of the same clusters
+            changed, it is written a moment later: it can be had again.
         cluster_ids
             Clusters that may have changed; None: any.
         annotator
@@ -596,7 +629,13 @@ class Project:
             If it can't be written: the file is as it was before.
         """
         image_id = self._names[image]
-        old, new = rows_of(before, cluster_ids), rows_of(after, cluster_ids)
+        if not by_person and self._behind is not None and same_clusters(before, after):
+            assert after is not None
+            self._behind.hand_over(image_id, before, after, cluster_ids)
+            return
+        columns = LOGGED if spoken else None
+        old = {} if spoken else rows_of(before, cluster_ids)
+        new = rows_of(after, cluster_ids, columns)
         entries = log_entries(old, new, by_person, spoken)
         stamp = now()
         with self._writing() as db:
@@ -606,10 +645,12 @@ class Project:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(stamp, annotator, image_id, *entry, blind) for entry in entries],
             )
-            if not blind:
+            if spoken and not blind:
+                write_labels(db, image_id, new)
+            elif not blind:
                 write_rows(db, image_id, before, after, old, new, cluster_ids)
-        if not blind and after is not None and self._pictures is not None:
-            self._pictures.hand_over(image_id, before, after, cluster_ids)
+        if not (blind or spoken) and after is not None and self._behind is not None:
+            self._behind.hand_over(image_id, before, after, cluster_ids)
 
     def load(self, image: str) -> Stored:
         """What the project holds of an image; pixels are read when they are asked for."""

@@ -17,13 +17,18 @@ from ..analysis import Analysis
 from ..io.files import plain
 from ..io.provenance import now
 from ..io.stored import StoredMicrograph
-from .pictures import Pictures
+from .pictures import read_pictures
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
     "eccentricity", "touches_border", "touches_neighbour",
 )  # fmt: skip
 """Columns of the cluster table that no model has to do with."""
+LOGGED = (
+    "cluster_id", "frame", "y_px", "x_px", "y_nm", "x_nm", "label_corrected", "label_predicted",
+    "model_id",
+)  # fmt: skip
+"""Columns that the log of corrections needs."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
     *(name for name in tables.ADDED if name != "excluded"),
@@ -73,21 +78,8 @@ def write_rows(
             for i in whole
         ],
     )  # fmt: skip
-    predicted = [i for i in whole if new[i]["model_id"]]
     classes = tables.classes_of(after.table)
-    db.executemany(
-        f"INSERT OR REPLACE INTO predictions (image_id, cluster_id, model_id, "
-        f"{', '.join(PREDICTED)}, probabilities, time) "
-        f"VALUES ({_marks(len(PREDICTED) + 5)})",
-        [
-            (
-                image_id, i, new[i]["model_id"],
-                *(_cell(new[i].get(name)) for name in PREDICTED),
-                json.dumps([_cell(new[i][f"p_{c}"]) for c in classes]), now(),
-            )
-            for i in predicted
-        ],
-    )  # fmt: skip
+    _insert_predictions(db, image_id, {i: new[i] for i in whole}, classes)
     if before is None or before.parameters is not after.parameters or cluster_ids is None:
         _write_analysis(db, image_id, after, classes)
     if before is None or before.regions is not after.regions:
@@ -122,15 +114,75 @@ def _write_analysis(
 
 # ---- from analyses to rows
 def rows_of(
-    analysis: Analysis | None, cluster_ids: frozenset[int] | None
+    analysis: Analysis | None,
+    cluster_ids: frozenset[int] | None,
+    columns: Iterable[str] | None = None,
 ) -> dict[int, dict[str, Any]]:
+    """Rows of the table as dictionaries, by cluster_id; of some columns, or of all."""
     if analysis is None:
         return {}
     table = analysis.table
-    if cluster_ids is not None:
-        table = table[table["cluster_id"].isin(list(cluster_ids))]
-    records: list[Any] = table.to_dict("records")
-    return {row["cluster_id"]: row for row in records}
+    # As arrays: pandas takes its time over rows.
+    ids = table["cluster_id"].to_numpy()
+    rows = slice(None) if cluster_ids is None else np.isin(ids, list(cluster_ids))
+    names = [str(n) for n in table.columns] if columns is None else list(columns)
+    values = zip(*(table[name].to_numpy()[rows].tolist() for name in names), strict=True)
+    return {
+        i: dict(zip(names, row, strict=True))
+        for i, row in zip(ids[rows].tolist(), values, strict=True)
+    }
+
+
+def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str, Any]]) -> None:
+    """Let these be what people say of some clusters of an image."""
+    db.executemany(
+        "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
+        [(row["label_corrected"], image_id, i) for i, row in new.items()],
+    )
+
+
+def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
+    """Whether clusters, measurements and a person's labels are the same in two analyses."""
+    if before is None or after is None or before.regions is not after.regions:
+        return False
+    a, b = before.table, after.table
+    return len(a) == len(b) and all(
+        np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=a[name].dtype.kind == "f")
+        for name in ("cluster_id", *MEASURED, "label_corrected")
+    )
+
+
+def write_predictions(
+    db: sqlite3.Connection, image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
+) -> None:
+    """What a model says of clusters that are there already; nothing else is touched."""
+    rows = rows_of(analysis, cluster_ids)
+    classes = tables.classes_of(analysis.table)
+    _insert_predictions(db, image_id, rows, classes)
+    db.executemany(
+        "UPDATE clusters SET model_id = ? WHERE image_id = ? AND cluster_id = ?",
+        [(row["model_id"] or None, image_id, i) for i, row in rows.items()],
+    )
+    if cluster_ids is None:
+        _write_analysis(db, image_id, analysis, classes)
+
+
+def _insert_predictions(
+    db: sqlite3.Connection, image_id: int, rows: dict[int, dict[str, Any]], classes: list[str]
+) -> None:
+    db.executemany(
+        f"INSERT OR REPLACE INTO predictions (image_id, cluster_id, model_id, "
+        f"{', '.join(PREDICTED)}, probabilities, time) "
+        f"VALUES ({_marks(len(PREDICTED) + 5)})",
+        [
+            (
+                image_id, i, row["model_id"], *(_cell(row.get(name)) for name in PREDICTED),
+                json.dumps([_cell(row[f"p_{c}"]) for c in classes]), now(),
+            )
+            for i, row in rows.items()
+            if row["model_id"]
+        ],
+    )  # fmt: skip
 
 
 def _outlines_of(analysis: Analysis, rows: Iterable[int]) -> dict[int, bytes]:
@@ -172,7 +224,7 @@ def log_entries(
     for i, row in new.items():
         was = old.get(i)
         said = row["label_corrected"]
-        if was is None and by_person:
+        if was is None and by_person and not spoken:
             entries.append(entry(row, ADD))
         elif was is not None and by_person and _moved(was, row):
             entries.append(entry(row, MOVE))
@@ -229,7 +281,7 @@ def read_image(
     if not analysed:
         return micrograph, None, next_id
     table, outlines = _read_table(db, image_id, image)
-    patches, maps, embedding = Pictures.read(db, image_id, table["cluster_id"].tolist())
+    patches, maps, embedding = read_pictures(db, image_id, table["cluster_id"].tolist())
     analysis = Analysis(
         micrograph,
         table,

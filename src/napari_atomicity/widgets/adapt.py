@@ -32,7 +32,7 @@ from ..progress import Progress, Stop, report
 from . import tasks
 from .bars import BarChart
 from .binding import binding_of
-from .following import follow
+from .following import follow, follow_soon
 from .forms import (
     DeviceCombo,
     ModelCombo,
@@ -166,7 +166,7 @@ class Adapt(QWidget):
         follow(self, session.status_changed, self._refresh)
         follow(self, session.current_changed, self._refresh)
         follow(self, session.images_changed, self._refresh)
-        follow(self, session.analysis_changed, self._refresh)
+        follow_soon(self, session.analysis_changed, slot=self._refresh)
         self._refresh()
 
     # ---- how it looks

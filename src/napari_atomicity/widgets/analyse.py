@@ -18,7 +18,7 @@ from ..progress import Progress, Stop
 from ..session import Session, Status
 from . import tasks
 from .binding import binding_of
-from .following import follow
+from .following import follow, follow_soon
 from .forms import (
     DetectionForm,
     DeviceCombo,
@@ -90,7 +90,7 @@ class Analyse(QWidget):
         self.session = self.binding.session
         self._build()
         follow(self, self.session.status_changed, self._on_status)
-        follow(self, self.session.analysis_changed, self._on_result)
+        follow_soon(self, self.session.analysis_changed, slot=self._on_result)
         follow(self, self.session.current_changed, self._on_result)
         self.image_form.changed.connect(self._enable)
         self.button.clicked.connect(self.run)

@@ -111,7 +111,8 @@ class Binding:
     @property
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
-        return not tasks.running(self.session) and not self._text_timer.isActive()
+        waiting = self._text_timer.isActive() or self.stage.busy
+        return not tasks.running(self.session) and not waiting
 
     # ---- layers of images
     def image_layers(self) -> list[Image]:

@@ -32,7 +32,7 @@ from ..session import Status
 from . import tasks
 from .batch import AnalyseAll
 from .binding import binding_of
-from .following import follow
+from .following import follow, follow_soon
 from .forms import (
     DetectionForm,
     DeviceCombo,
@@ -60,6 +60,7 @@ class Browse(QWidget):
         self.session = self.binding.session
         self.projects = self.binding.projects
         self.batch = AnalyseAll(self.binding)
+        self._changed: dict[str, None] = {}
         self.setAcceptDrops(True)
         self._build()
         self._bind_keys()
@@ -71,6 +72,7 @@ class Browse(QWidget):
         follow(self, session.images_changed, self._rebuild)
         follow(self, session.project_changed, self._rebuild)
         follow(self, session.analysis_changed, self._on_analysis)
+        follow_soon(self, session.analysis_changed, slot=self._refresh_changed)
         follow(self, session.current_changed, self._on_current)
         follow(self, session.status_changed, self._on_status)
         follow(self, session.saved_changed, self._say)
@@ -203,7 +205,12 @@ class Browse(QWidget):
             self.model.refresh_files()
 
     def _on_analysis(self, image: str) -> None:
-        self.model.refresh(image)
+        self._changed[image] = None
+
+    def _refresh_changed(self) -> None:
+        changed, self._changed = self._changed, {}
+        for image in changed:
+            self.model.refresh(image)
         self._enable()
 
     def _on_current(self, *_: object) -> None:

@@ -30,7 +30,7 @@ from ..statistics.ratios import images_that_differ
 from ..table import AGGREGATE, OUTSIDE, UNKNOWN
 from . import tasks
 from .binding import binding_of
-from .following import follow
+from .following import follow, follow_soon
 from .forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, labelled, new_form
 from .glyphs import glyph_icon
 from .shortcuts import as_help
@@ -65,7 +65,7 @@ class Classify(QWidget):
         session = self.session
         follow(self, session.status_changed, self._enable)
         follow(self, session.current_changed, self._refresh)
-        follow(self, session.analysis_changed, self._refresh)
+        follow_soon(self, session.analysis_changed, slot=self._refresh)
         follow(self, session.selection_changed, self._on_selection)
         follow(self, session.history_changed, self._on_history)
         follow(self, self.binding.label_mode.changed, self._on_label_mode)

@@ -11,7 +11,7 @@ from ..errors import AtomicityError
 from ..session import Status
 from . import tasks
 from .binding import binding_of
-from .following import follow
+from .following import follow, follow_soon
 from .forms import DetectionForm, ImageForm, TaskBar, busy, in_scroll_area
 
 _BY_HAND = (
@@ -30,7 +30,7 @@ class Detect(QWidget):
         self.session = self.binding.session
         self._build()
         follow(self, self.session.status_changed, self._on_status)
-        follow(self, self.session.analysis_changed, self._on_result)
+        follow_soon(self, self.session.analysis_changed, slot=self._on_result)
         follow(self, self.session.current_changed, self._on_result)
         self.image_form.changed.connect(self._enable)
         self._enable()

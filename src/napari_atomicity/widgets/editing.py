@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
 
 from .binding import Binding
-from .following import follow
+from .following import follow_soon
 from .shortcuts import LABEL_MODE, key_in_words
 
 _PER_ROW = 3
@@ -54,17 +54,18 @@ class Editing(QWidget):
             grid.addWidget(button, i // _PER_ROW, i % _PER_ROW)
             self.buttons[action] = button
         session = binding.session
-        for signal in (
+        follow_soon(
+            self,
             session.history_changed,
             session.selection_changed,
             session.current_changed,
             session.project_changed,
             session.analysis_changed,
-        ):
-            follow(self, signal, self._enable)
+            slot=self._enable,
+        )
         self._enable()
 
-    def _enable(self, *_: object) -> None:
+    def _enable(self) -> None:
         session = self.binding.session
         may = session.analysis(session.current or "") is not None and not session.read_only
         here = [key for key in session.selection if key[0] == session.current]

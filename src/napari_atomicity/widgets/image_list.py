@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -43,9 +44,9 @@ def size_in_words(shape: Sequence[int] | None, pixel_size_nm: float | None) -> s
 
 def shares_of(labels: pd.Series, classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Share of each class among the clusters whose label is one."""
-    counts = labels[~labels.isin(["", *OUTSIDE])].value_counts()
-    n = int(counts.sum())
-    return tuple((c, float(counts[c]) / n) for c in classes if counts.get(c, 0)) if n else ()
+    counts = Counter(labels.tolist())
+    n = sum(k for label, k in counts.items() if label not in ("", *OUTSIDE))
+    return tuple((c, counts[c] / n) for c in classes if counts[c]) if n else ()
 
 
 def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:

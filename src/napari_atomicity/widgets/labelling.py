@@ -202,10 +202,13 @@ class LabelMode:
         overlay = compat.text_overlay(binding.viewer)
         overlay.visible = self._on or self._review is not None
         overlay.position = "top_left"
+        words = overlay.text
         if self._review is not None:
-            overlay.text = review_in_words(self._review)
+            words = review_in_words(self._review)
         elif self._on:
-            overlay.text = "Label mode   " + keys_in_words(binding.session)
+            words = "Label mode\n" + keys_in_words(binding.session)
+        if words != overlay.text:  # napari lays it out anew at each assignment
+            overlay.text = words
 
 
 def _unbind(target: Any, before: dict[str, Any]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from ..session import State
 from .binding import Binding
-from .following import follow
+from .following import follow_soon
 
 _DELAY_MS = 50
 
@@ -39,21 +38,16 @@ class Learning(QWidget):
             grid.addWidget(button, 1, column)
         self.adapt_button.clicked.connect(self.adapt)
         self.train_button.clicked.connect(self.train)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self._count)
-        for signal in (
-            binding.session.analysis_changed,
-            binding.session.project_changed,
-            binding.session.status_changed,
-        ):
-            follow(self, signal, self._later)
+        session = binding.session
+        follow_soon(
+            self,
+            session.analysis_changed,
+            session.project_changed,
+            session.status_changed,
+            slot=self._count,
+            delay_ms=_DELAY_MS,
+        )
         self._count()
-
-    def _later(self, *_: object) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
 
     def _count(self) -> None:
         session = self.binding.session

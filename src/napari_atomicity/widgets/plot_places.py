@@ -31,6 +31,9 @@ class Moves:
         last = self._last.get(image)
         if table is last or not np.isfinite(table["umap_1"].to_numpy(float)).any():
             return  # waits for its places: those of before stay known
+        if last is not None and _same_places(last, table):
+            self._last[image] = table
+            return  # a label, which is what changes most
         if last is not None and _share_moved(last, table) > (0 if _other_model(last, table) else
                                                              _MOST):  # fmt: skip
             before = self._before.get(image)
@@ -57,6 +60,14 @@ class Moves:
         now = table[["umap_1", "umap_2"]].to_numpy(float)
         out[~(np.isfinite(now) & np.isfinite(out)).all(axis=1)] = np.nan
         return out
+
+
+def _same_places(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    """Whether the same rows have the same places, model and all."""
+    return len(a) == len(b) and all(
+        np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=name.startswith("umap"))
+        for name in ("cluster_id", "umap_1", "umap_2", "model_id")
+    )
 
 
 def _other_model(a: pd.DataFrame, b: pd.DataFrame) -> bool:

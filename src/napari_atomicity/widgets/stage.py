@@ -7,9 +7,11 @@ image is there when it is asked for.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from ..errors import AtomicityError
 from ..io.stored import StoredMicrograph
@@ -58,8 +60,14 @@ class Stage:
         self._views: dict[str, View] = {}
         self._focus: Key | None = None
         self._visible: dict[str, bool] = {}
+        self._drawing = False
         binding.layers_changed.connect(self._obey)
         binding.session.project_changed.connect(self._on_project)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an image lies there of which not all is drawn yet."""
+        return self._drawing
 
     @property
     def shown(self) -> str | None:
@@ -147,6 +155,15 @@ class Stage:
             layer = viewer.add_image(data, **options)
             binding.attach(image, layer)
         self._shown = image
+        # What lies on it comes in a turn of its own: the image is seen first.
+        self._drawing = True
+        QTimer.singleShot(0, partial(self._draw, image, same_frame))
+
+    def _draw(self, image: str, same_frame: bool) -> None:
+        self._drawing = False
+        binding = self._binding()
+        if binding is None or binding.viewer is None or self._shown != image:
+            return
         binding.show_all_of(image)
         self._look(image, same_frame)
         self._read_ahead()

@@ -30,7 +30,7 @@ from ..table import OUTSIDE
 from . import tasks
 from .binding import binding_of
 from .curves import LearningCurve
-from .following import follow
+from .following import follow, follow_soon
 from .forms import (
     DeviceCombo,
     TaskBar,
@@ -118,7 +118,7 @@ class Train(QWidget):
         self._build()
         self.learnt.connect(self._on_epoch)
         follow(self, self.session.status_changed, self._enable)
-        follow(self, self.session.analysis_changed, self._count_corrections)
+        follow_soon(self, self.session.analysis_changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
         self._enable()

@@ -23,6 +23,7 @@ from .binding import Binding, binding_of, unwrapped
 from .browse import Browse
 from .classify import Classify
 from .cluster_table import Table
+from .collecting import settle_collector
 from .detect import Detect
 from .embedding import Embedding
 from .explain import Explain
@@ -152,6 +153,7 @@ def open_workbench(viewer: Any = None) -> Any:
     main.resizeDocks(firsts, [400] * len(firsts), Qt.Orientation.Horizontal)
     main.resizeDocks(below[:1], [260 if three else 190], Qt.Orientation.Vertical)
     compat.show_scale_bar(viewer)
+    settle_collector()
     return viewer
 
 

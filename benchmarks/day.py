@@ -1,0 +1,258 @@
+"""A day at the bench, timed turn by turn: which turns of the event loop block, and whose they are.
+
+    python -m napari_atomicity.display python benchmarks/day.py [--clusters 3000 20000]
+
+A folder of images is opened in a real window with every dock; the results are made up in memory,
+so that neither detection nor the network is waited for, and everything else is real: project file,
+layers, gallery, scatter, plots, table. Then: from image to image, 50 clusters reviewed by keys, a
+lasso of half the map, labels by key in the gallery, an adaptation taken over and shown before and
+after, undo and redo of it, tables and report exported, the project closed and opened again. After
+each action the turns over 50 ms are listed with their cause (`widgets.watchdog`).
+
+Painting on a virtual display is done by a processor in place of a graphics card, and is listed
+apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtTest import QTest
+
+from napari_atomicity.analysis import Analysis
+from napari_atomicity.io.images import load
+from napari_atomicity.project import Project
+from napari_atomicity.widgets.watchdog import LIMIT_MS, Watched
+from window import PIXEL_SIZE_NM, made_up
+
+PER_IMAGE = 50
+SIZE_PX = 1024
+
+
+def make_session(folder: Path, n_images: int) -> dict[str, Analysis]:
+    """Image files, and what a model might say of each."""
+    results = {}
+    for i in range(n_images):
+        name = f"image_{i:03d}.tif"
+        analysis = made_up(PER_IMAGE, SIZE_PX, name, seed=i)
+        if i < 12:  # the others are links to these: disks are slow, and nobody looks
+            tifffile.imwrite(
+                folder / name, analysis.micrograph.data.astype(np.uint16), imagej=True,
+                resolution=(1 / PIXEL_SIZE_NM,) * 2, metadata={"unit": "nm"},
+            )  # fmt: skip
+        else:
+            os.link(folder / f"image_{i % 12:03d}.tif", folder / name)
+        results[name] = analysis
+    return results
+
+
+def fill(folder: Path, results: dict[str, Analysis]) -> Path:
+    """A project of the folder with these results, as Analyse all would leave it."""
+    path = folder / "day.atomicity"
+    with Project(path) as project:
+        project.add_paths([folder])
+        for name, analysis in results.items():
+            micrograph = load(folder / name)
+            project.describe(micrograph, b"")
+            whole = replace(analysis, micrograph=micrograph)
+            project.keep(name, None, whole, None, "bench", by_person=False)
+        project.flush()
+    return path
+
+
+class Day:
+    """A window, and what a person does in it."""
+
+    def __init__(self, app: Watched, folder: Path, n_images: int) -> None:
+        import napari
+
+        from napari_atomicity.widgets.binding import binding_of
+        from napari_atomicity.widgets.workbench import open_workbench
+
+        self.app, self.folder = app, folder
+        self.results = make_session(folder, n_images)
+        self.path = fill(folder, self.results)
+        self.viewer = napari.Viewer(show_welcome_screen=False)
+        self.viewer.window._qt_window.resize(1366, 768)
+        open_workbench(self.viewer)
+        self.binding = binding_of(self.viewer)
+        self.session = self.binding.session
+        self.canvas = self.viewer.window._qt_viewer.canvas.native
+
+    def dock(self, kind: type) -> object:
+        from napari_atomicity.widgets.workbench import show_dock
+
+        return show_dock(self.viewer, kind)
+
+    def settle(self) -> None:
+        from napari_atomicity.widgets import tasks
+
+        quiet = 0
+        while quiet < 8:
+            start = time.perf_counter()
+            self.app.processEvents()
+            idle = not tasks.running(self.session) and time.perf_counter() - start < 0.003
+            quiet = quiet + 1 if idle else 0
+            time.sleep(0.006)
+
+    def measure(self, name: str, action: Callable[[], object]) -> None:
+        """One action in the queue of the window, and all that follows from it."""
+        self.settle()
+        self.app.clear()
+        start = time.perf_counter()
+        QTimer.singleShot(0, action)
+        self.settle()
+        done = time.perf_counter() - start - 0.05
+        turn, cpu = (max(column) for column in zip(*self.app.handled, strict=True))
+        paint = max(self.app.painted, default=0.0)
+        print(
+            f"{name:<34} turn {turn:7.1f}  CPU {cpu:7.1f}  painting {paint:7.1f}  done {1e3 * done:8.0f} ms"
+        )
+        for block in self.app.blocks:
+            if not block.painting:
+                print(f"    {block}")
+
+    def key(self, code: Qt.Key, *modifiers: Qt.KeyboardModifier) -> Callable[[], object]:
+        return lambda: QTest.keyClick(self.canvas, code, *modifiers)
+
+    def adapted(self) -> list[Analysis]:
+        """The same clusters as another model sees them."""
+        rng = np.random.default_rng(5)
+        out = []
+        for name in self.session.images:
+            analysis = self.session.analysis(name)
+            table = analysis.table.copy()
+            table["confidence"] = np.clip(table["confidence"] + 0.05, 0, 1)
+            table[["umap_1", "umap_2"]] += rng.normal(0, 0.3, (len(table), 2))
+            table["model_id"] = "adapted"
+            model = {"model_id": "adapted", "classes": self.session.classes()}
+            out.append(
+                replace(
+                    analysis,
+                    table=table,
+                    embedding=analysis.embedding + 0.1,
+                    parameters={**analysis.parameters, "model": model},
+                )
+            )
+        return out
+
+    def run(self) -> None:
+        from napari_atomicity.widgets.browse import Browse
+        from napari_atomicity.widgets.cluster_table import Table
+        from napari_atomicity.widgets.embedding import Embedding
+        from napari_atomicity.widgets.gallery import Gallery
+        from napari_atomicity.widgets.plots import Plots
+        from napari_atomicity.widgets.ratios import Ratios
+        from napari_atomicity.widgets.review import Review
+
+        session, binding = self.session, self.binding
+        control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+        self.dock(Browse)
+        self.measure("open the folder", lambda: binding.projects.open(self.path))
+        self.canvas.setFocus()
+        for kind in (Gallery, Embedding, Plots, Ratios, Table, Gallery, Embedding):
+            self.measure(f"show {kind.__name__}", lambda kind=kind: self.dock(kind))
+        self.canvas.setFocus()
+        for _ in range(2):
+            self.measure("next image", self.key(Qt.Key.Key_PageDown))
+        self.measure("analyse again (one result)", self._renew)
+        review = self.dock(Review)
+        self.measure("start a review", review.start)
+        self.canvas.setFocus()
+        self._many("a label by key, in review (50)", 50, self.key(Qt.Key.Key_3))
+        self.measure("undo by key", self.key(Qt.Key.Key_Z, control))
+        self.measure("redo by key", self.key(Qt.Key.Key_Z, control | shift))
+        self.measure("end the review", self.key(Qt.Key.Key_Escape))
+        self.measure("select half (as a lasso does)", self._select_half)
+        self.measure("label these", lambda: session.relabel(session.selection, "Pt41"))
+        self.measure("undo that", binding.undo)
+        self.measure("select one", lambda: session.select([(session.images[0], 3)]))
+        results = self.adapted()
+        group = object()
+        for i, result in enumerate(results):
+            act = lambda r=result: session.predict(r, "adapt", group=group)  # noqa: E731
+            if i == 0:
+                self.measure("adaptation, one image", act)
+            else:
+                QTimer.singleShot(0, act)
+        self.settle()
+        self.measure("undo the adaptation", binding.undo)
+        self.measure("redo the adaptation", binding.redo)
+        self.measure("export", self._export)
+        self.measure("close the project", binding.projects.leave)
+        self.measure("open it again", lambda: binding.projects.open(self.path))
+
+    def _many(self, name: str, n: int, action: Callable[[], object]) -> None:
+        self.settle()
+        self.app.clear()
+        start = time.perf_counter()
+        for _ in range(n):
+            QTimer.singleShot(0, action)
+            self.settle()
+        each = 1e3 * (time.perf_counter() - start) / n
+        turns = sorted(wall for wall, _ in self.app.handled)
+        blocks = [b for b in self.app.blocks if not b.painting]
+        print(
+            f"{name:<34} longest turn {turns[-1]:7.1f}  {len(blocks)} blocks  {each:6.0f} ms each"
+        )
+        for block in blocks[:5]:
+            print(f"    {block}")
+
+    def _renew(self) -> None:
+        name = self.session.current
+        now = self.session.analysis(name)
+        fresh = made_up(PER_IMAGE, SIZE_PX, name, seed=991)
+        self.session.set_analysis(replace(fresh, micrograph=now.micrograph))
+
+    def _select_half(self) -> None:
+        table = self.session.table()
+        half = table[table["umap_1"] > table["umap_1"].median()]
+        self.session.select(zip(half["image"], half["cluster_id"].tolist(), strict=True))
+
+    def _export(self) -> None:
+
+        from napari_atomicity.exports import Choices, snapshot
+        from napari_atomicity.widgets.report import write_all
+        from napari_atomicity.widgets.tasks import start
+
+        start(
+            self.session,
+            write_all,
+            snapshot(self.session),
+            self.folder / "report",
+            Choices(),
+            message="Writing the report",
+            on_result=lambda files: None,
+            key="report",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clusters", type=int, nargs="+", default=[3000, 20000])
+    options = parser.parse_args()
+    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
+    app = Watched()
+    for n in options.clusters:
+        with tempfile.TemporaryDirectory() as folder:
+            n_images = max(1, n // PER_IMAGE)
+            print(f"\n{n} clusters in {n_images} images; turns over {LIMIT_MS:.0f} ms are listed")
+            day = Day(app, Path(folder), n_images)
+            day.run()
+            day.binding.projects.leave()
+            day.settle()
+            day.viewer.close()
+            app.processEvents()
+
+
+if __name__ == "__main__":
+    main()
