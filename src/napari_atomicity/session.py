@@ -515,7 +515,7 @@ class Session:
             for edit in reversed(step.edits):
                 analysis = self._analyses.get(edit.image)
                 edit = edit.knowing(analysis, undo=True)
-                self._set(edit.image, edit.revert(analysis), edit)
+                self._set(edit.image, edit.revert(analysis), edit, known=True)
                 undone.append(edit)
         step = replace(step, edits=tuple(reversed(undone)))
         self._redo.append(step)
@@ -533,7 +533,7 @@ class Session:
             for edit in step.edits:
                 analysis = self._analyses.get(edit.image)
                 edit = edit.knowing(analysis, undo=False)
-                self._set(edit.image, edit.apply(analysis), edit)
+                self._set(edit.image, edit.apply(analysis), edit, known=True)
                 done.append(edit)
         step = replace(step, edits=tuple(done))
         self._undo.append(step)
@@ -771,6 +771,7 @@ class Session:
         edit: Edit | None = None,
         cluster_ids: frozenset[int] | None = None,
         keep: bool = True,
+        known: bool = False,
     ) -> None:
         """The one place where an analysis changes: checked, kept in the project, and told."""
         before = self._analyses.get(image)
@@ -780,7 +781,8 @@ class Session:
             self._classes = None
         else:
             analysis = mark_excluded(analysis)
-            if not isinstance(edit, Relabel):  # which can't make a table wrong
+            # What was there once is right, and a label can't make a table wrong.
+            if not known and not isinstance(edit, Relabel):
                 tables.validate(analysis.table)
             if len(analysis.outlines) != len(analysis.table):
                 raise ValueError("as many outlines as clusters are needed")

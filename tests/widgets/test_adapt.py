@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import adaptation, load
 from napari_atomicity.adapting import shift_in_words
 from napari_atomicity.analysis import Analysis, analyse
-from napari_atomicity.model.files import read_model, user_folder
 from napari_atomicity.edits import with_predictions
+from napari_atomicity.model.files import read_model, user_folder
 from napari_atomicity.session import State
 from napari_atomicity.widgets.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
 from napari_atomicity.widgets.classify import Classify
@@ -90,6 +90,7 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert "Analyse an image first" in dock.hint.text()
     assert not dock.button.isEnabled() and not dock.panel.isVisibleTo(dock)
     dock.session.set_analysis(made_up(4, "few"))
+    QApplication.processEvents()
     assert "4 clusters are too few" in dock.hint.text() and not dock.button.isEnabled()
     show_analysis(viewer, analysed)
     settle(viewer)
@@ -97,8 +98,10 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
     assert dock.button.isEnabled()
     dock.session.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
+    QApplication.processEvents()
     assert "your 1 corrected label counts as certain" in dock.hint.text()
     dock.session.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
+    QApplication.processEvents()
     assert "your 1 corrected label" in dock.hint.text()
     dock.images.setCurrentText("all images")
     assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
@@ -122,6 +125,7 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
     corrected = int(after["cluster_id"].iloc[3])
     dock.session.relabel([("field", corrected)], "Pt19")
     press(dock, dock.sides[BEFORE])
+    QApplication.processEvents()
     assert ids(dock) == {old}
     assert dock.sides[BEFORE].isChecked() and not dock.sides[AFTER].isChecked()
     before = dock.session.table("field")
@@ -133,8 +137,10 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
     press(dock, dock.sides[AFTER])
     assert ids(dock) == {new}
     dock.session.undo()
+    QApplication.processEvents()
     assert ids(dock) == {old} and dock.sides[BEFORE].isChecked()
     dock.session.redo()
+    QApplication.processEvents()
     assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
 
 

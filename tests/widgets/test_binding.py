@@ -9,8 +9,8 @@ import pytest
 from brightness import N_CLUSTERS, PIXEL_NM, blobs
 
 from napari_atomicity import analyse
-from napari_atomicity.progress import check
 from napari_atomicity.edits import unclassified
+from napari_atomicity.progress import check
 from napari_atomicity.widgets import tasks
 from napari_atomicity.widgets.binding import binding_of, session_of
 

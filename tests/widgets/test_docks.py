@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.errors import ModelError
 from napari_atomicity.progress import check
@@ -97,11 +98,14 @@ def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, 
     press(viewer, "A")
     assert session.table("field")["label_corrected"].tolist().count("aggregate") == 1
     assert set(layer.selected_data) == {1}
+    QApplication.processEvents()
     row = next(r for r in classify._rows() if r.text(0) == "aggregate")
     assert (row.text(1), row.text(3)) == ("1", "A")
     assert str(layer.symbol[1]) == "clobber"
     session.select([("field", 3)])
     classify.labels.activated.emit(classify.labels.findData("aggregate"))
+    QApplication.processEvents()
+    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
     assert row.text(1) == "2"
     assert "not counted: 2 aggregates" in summary(session.table("field"))
     press(viewer, "Control-A")
@@ -113,6 +117,7 @@ def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
     assert not classify.conditions.isVisibleTo(classify)
     now = session.analysis("field")
     session.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
+    QApplication.processEvents()
     assert classify.conditions.isVisibleTo(classify)
     assert "adapt" in classify.conditions.text()
 

@@ -152,10 +152,12 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     assert (points.border_color[away.to_numpy(), 3] < 0.5).all()
     assert (points.border_color[~away.to_numpy(), 3] > 0.9).all()
     # Moved and undone like anything else.
+    qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
     qtbot.mouseClick(buttons.buttons["undo"], LEFT)
     assert session.regions("field") == ()
     assert len(layer.data) == 0
     assert not session.table("field")["excluded"].any()
+    qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
     qtbot.mouseClick(buttons.buttons["redo"], LEFT)
     assert len(layer.data) == 1
     assert session.table("field")["excluded"].tolist() == away.tolist()

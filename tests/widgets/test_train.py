@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QApplication
 from synthetic import made_up
 
 from napari_atomicity.model.files import read_model, user_folder
@@ -178,6 +179,7 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     session.set_analysis(made_up(12, "b", seed=1))
     session.relabel([("a", 1), ("b", 2)], "Pt19")
     session.relabel([("a", 3)], "unknown")
+    QApplication.processEvents()
     assert "2 corrected clusters in 2 images: 2 Pt19" in dock.counted.text()
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))

@@ -526,7 +526,8 @@ class Binding:
         if image is None or self.viewer is None:
             return
         if image not in self._images:
-            self.stage.show(image)
+            if self._is_kept(image):
+                self.stage.show(image)
             return
         self._bring_forward(image)
         active = self.viewer.layers.selection.active

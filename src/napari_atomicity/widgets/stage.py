@@ -109,14 +109,13 @@ class Stage:
         micrograph = binding.session.micrograph(image)
         at_once = not isinstance(micrograph, StoredMicrograph) or micrograph.is_read
         if at_once and image in self._limits:
-            self._put(image, self._limits[image])
+            self._put_soon(image)
             return
 
         def put(limits: Limits) -> None:
             self._limits[image] = limits
             binding.session.describe(image)
-            if binding.session.current == image:
-                self._put(image, limits)
+            self._put_soon(image)
 
         tasks.start(
             binding.session,
@@ -126,6 +125,18 @@ class Stage:
             on_result=put,
             key="open image",
         )
+
+    def _put_soon(self, image: str) -> None:
+        """In a turn of its own: who asks may have done a lot in this one."""
+        self._drawing = True
+        QTimer.singleShot(0, partial(self._put_now, image))
+
+    def _put_now(self, image: str) -> None:
+        self._drawing = False
+        binding = self._binding()
+        wanted = binding is not None and binding.session.current == image
+        if wanted and image in self._limits and self._shown != image:
+            self._put(image, self._limits[image])
 
     def _put(self, image: str, limits: Limits) -> None:
         binding = self._binding()

@@ -147,6 +147,8 @@ def open_workbench(viewer: Any = None) -> Any:
     main.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
     main.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
     if main.size() != size:
+        # The least size is still that of docks below each other.
+        main.layout().activate()
         main.resize(size)
     heights = [250, 450, 240] if three else [300, 400]
     main.resizeDocks(firsts, heights, Qt.Orientation.Vertical)
