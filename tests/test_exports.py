@@ -333,9 +333,9 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     sample = Queue(
         Request("sample"),
         np.array(["a.tif"] * 21, object),
-        np.array([*range(1, 21), 50]),
+        np.array([*range(1, 11), 50, *range(11, 21)]),
         (Stratum("Pt19", "", 40), Stratum("Pt30", "", 10)),
-        np.array([0] * 20 + [1]),
+        np.array([0] * 10 + [1] + [0] * 10),
         ("synthetic-0",),
     )
     found = sampled_accuracy(sample, done.table, removed)

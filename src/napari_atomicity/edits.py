@@ -379,10 +379,18 @@ def _all_nan(analysis: Analysis, like: np.ndarray) -> np.ndarray:
     return np.full((len(analysis.table), *like.shape[1:]), np.nan, like.dtype)
 
 
-def inherit(before: Analysis | None, after: Analysis, first_free_id: int) -> Analysis:
+def inherit(
+    before: Analysis | None,
+    after: Analysis,
+    first_free_id: int,
+    added: frozenset[int] = frozenset(),
+    removed: pd.DataFrame | None = None,
+) -> Analysis:
     """A new detection with the ids and corrections of the old one, where clusters are the same.
 
     Two clusters are the same if each is the other's nearest and they lie within half a diameter.
+    What a person has added or labelled stays, found again or not; what a person has removed does
+    not come back.
 
     Parameters
     ----------
@@ -390,7 +398,13 @@ def inherit(before: Analysis | None, after: Analysis, first_free_id: int) -> Ana
         Two detections in the same image; without an old one all clusters are new.
     first_free_id
         From here on ids are given to clusters that were not known before.
+    added
+        Ids of clusters in the old detection that a person has added.
+    removed
+        Columns frame, y_nm, x_nm: where clusters lay that a person has removed.
     """
+    if removed is not None and len(removed):
+        after = _without_removed(after, removed)
     old, new = tables.empty() if before is None else before.table, after.table
     ids = np.zeros(len(new), int)
     corrected = np.full(len(new), "", object)
@@ -410,7 +424,27 @@ def inherit(before: Analysis | None, after: Analysis, first_free_id: int) -> Ana
     table = new.copy()
     table["cluster_id"] = ids
     table["label_corrected"] = corrected
-    return _rebuilt(after, [replace(_everything(after), table=tables.settle_labels(table))])
+    parts = [replace(_everything(after), table=tables.settle_labels(table))]
+    if before is not None:
+        mine = old["cluster_id"].isin(list(added)) | (old["label_corrected"] != "")
+        lost = set(old.loc[mine, "cluster_id"]) - set(ids.tolist())
+        if lost:  # the model that did the others has to look at them again
+            kept = take_rows(before, lost)
+            parts.append(bare_rows(_unpredicted(kept.table), kept.outlines))
+    return _rebuilt(after, parts)
+
+
+def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
+    """A detection without what lies where a person has removed something."""
+    table = after.table
+    gone: list[int] = []
+    for frame in np.intersect1d(table["frame"], removed["frame"]):
+        places = removed.loc[removed["frame"] == frame, ["y_nm", "x_nm"]].to_numpy(float)
+        own = table[table["frame"] == frame]
+        distance, _ = cKDTree(places).query(own[["y_nm", "x_nm"]].to_numpy(float))
+        near = distance <= 0.5 * np.nan_to_num(own["diameter_nm"].to_numpy(float))
+        gone += own.loc[near, "cluster_id"].tolist()
+    return remove_rows(after, gone) if gone else after
 
 
 def _everything(analysis: Analysis) -> Rows:

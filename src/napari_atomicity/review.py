@@ -46,6 +46,8 @@ LEAST_PER_STRATUM = 3
 CONFIDENCE_LEVELS = ("low", "middle", "high")
 """Terciles of the confidence among the clusters of one predicted label."""
 # The weight, in answers, of the mean of all strata in the variance of each.
+# Of the part of a sample that was gone through: a few may be skipped.
+_LEAST_ANSWERED = 0.9
 _PRIOR = 2.0
 
 
@@ -570,6 +572,24 @@ def stratified_share(
     return Share(hits, total, value, min(float(low), value), max(float(high), value), effective)
 
 
+def _walked(answered: np.ndarray, by_image: bool) -> np.ndarray:
+    """(N,): the part of a queue that was gone through, whose answers are a random sample.
+
+    A sample stands in random order, so that its beginning is a smaller one. What lies beyond and
+    has a label got it for another reason, as the least certain ones do, and is no random choice.
+    A few may be skipped. In order of the images it is a sample at the end only.
+    """
+    n = len(answered)
+    if not n:
+        return np.zeros(0, bool)
+    share = np.cumsum(answered) / np.arange(1, n + 1)
+    far = np.flatnonzero((share >= _LEAST_ANSWERED) & answered)
+    last = int(far[-1]) if len(far) else -1
+    if by_image and last < n - 1 and answered.mean() < _LEAST_ANSWERED:
+        last = -1
+    return np.arange(n) <= last
+
+
 def accuracy(
     queue: Queue, predicted: np.ndarray, said: np.ndarray, removed: np.ndarray
 ) -> Accuracy | None:
@@ -578,7 +598,7 @@ def accuracy(
     Parameters
     ----------
     queue
-        What the answers are to.
+        What the answers are to; only those count up to where it was gone through.
     predicted
         (N,): the machine's label of each cluster of the queue; "" where it says nothing.
     said
@@ -592,6 +612,7 @@ def accuracy(
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
     answered = ((said != "") & (predicted != "")) | removed
+    answered &= _walked(answered, queue.request.by_image)
     right = answered & ~removed & (said == predicted)
     size = np.array([s.size for s in queue.strata])
 

@@ -8,8 +8,7 @@ returns. Neither Qt nor napari is known here: the binding is in ``widgets``.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -66,6 +65,20 @@ class Step:
     @property
     def images(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(edit.image for edit in self.edits))
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """How the analysis of an image has changed, as the project is told: see `Project.keep`."""
+
+    image: str
+    before: Analysis | None
+    after: Analysis | None
+    cluster_ids: frozenset[int] | None
+    annotator: str
+    by_person: bool = False
+    spoken: bool = False
+    undone: bool = False
 
 
 def user_name() -> str:
@@ -136,12 +149,17 @@ class Session:
         # What blind mode hides; None: it is off.
         self._hidden: dict[str, Analysis] | None = None
         self._unsaved: dict[str, Analysis | None] = {}
-        # Images that a step has changed so far; None: there is no step under way.
-        self._changed: dict[str, None] | None = None
         self._classes: tuple[str, ...] | None = None
+        self._epoch = 0
         self._trouble = ""
 
     # ---- project
+    @property
+    def epoch(self) -> int:
+        """Another number once other images, or others' views of them, are at hand: what was asked
+        for before is of no use any more."""
+        return self._epoch
+
     @property
     def project(self) -> Project | None:
         """The file in which everything is kept; None: all lives in memory only."""
@@ -199,10 +217,10 @@ class Session:
     def keep_in(self, project: Project) -> None:
         """From now on all that is at hand is kept in a project that was just made."""
         self._project = project
-        for image, micrograph in self._micrographs.items():
+        for micrograph in self._micrographs.values():
             project.add(micrograph)
-            if image in self._analyses:
-                self._keep(image, None, self._analyses[image], None, True)
+        self._unsaved = dict.fromkeys(n for n in self._analyses if project.has(n))
+        self.save_again()
         self.project_changed.emit()
 
     def add_stored(self, stored: Mapping[str, Stored]) -> None:
@@ -246,7 +264,8 @@ class Session:
         for image, analysis in list(self._analyses.items()):
             merged = _labelled(analysis, labels.get(image, {}))
             if merged is not analysis:
-                self._set(image, merged, keep=False)
+                self._install(image, merged)
+                self._tell([image])
         return report
 
     @property
@@ -267,6 +286,8 @@ class Session:
         """
         if on == self.blind:
             return
+        if not self.save_again():
+            raise AtomicityError(self._trouble, advice="Mend that first: not all is saved")
         if self._project is None:
             raise AtomicityError(
                 "blind labels need a project to be kept in", advice="Open a folder or a project"
@@ -283,6 +304,7 @@ class Session:
 
     def _show_all(self, analyses: Mapping[str, Analysis]) -> None:
         """These analyses and no others; nothing of what was done before can be undone."""
+        self._epoch += 1
         for image in self._analyses:
             self._catalogue.set(image, None)
         self._analyses = {}
@@ -306,39 +328,48 @@ class Session:
         self.selection_changed.emit(self._selection)
         self.history_changed.emit()
 
-    def _keep(
-        self,
-        image: str,
-        before: Analysis | None,
-        after: Analysis | None,
-        cluster_ids: frozenset[int] | None,
-        by_person: bool,
-        spoken: bool = False,
-    ) -> None:
-        """Write a change into the project; what can't be written now is tried again later."""
+    def _save(self, changes: Sequence[Change]) -> None:
+        """Write changes into the project; what can't be written now is tried again later."""
         project = self._project
-        if project is None or project.read_only or not project.has(image):
+        if project is None or project.read_only:
             return
+        waiting = dict(self._unsaved)
+        kept = [c for c in changes if project.has(c.image)]
         try:
-            for waiting, analysis in list(self._unsaved.items()):
-                project.keep(waiting, analysis, self._analyses.get(waiting), None, self._annotator)
-                del self._unsaved[waiting]
-                if waiting == image:
-                    return
-            project.keep(
-                image, before, after, cluster_ids, self._annotator, by_person, self.blind, spoken
-            )
+            with project.together():
+                for image, before in waiting.items():
+                    self._save_whole(project, image, before)
+                for change in kept:
+                    if change.image not in waiting:
+                        project.keep(
+                            change.image, change.before, change.after, change.cluster_ids,
+                            change.annotator, change.by_person, self.blind, change.spoken,
+                            change.undone,
+                        )  # fmt: skip
         except AtomicityError as error:
-            self._unsaved.setdefault(image, before)
+            for change in kept:
+                self._unsaved.setdefault(change.image, change.before)
             self._say_saved(str(error))
         else:
+            self._unsaved.clear()
             self._say_saved("")
+
+    def _save_whole(self, project: Project, image: str, before: Analysis | None) -> None:
+        """Write all that has changed in an image since it was written last."""
+        now, who = self._analyses.get(image), self._annotator
+        # Clusters of a first result are nobody's doing, but what is said of them is.
+        by_person = before is not None
+        project.keep(image, before, now, None, who, by_person, self.blind)
+        if not by_person and now is not None:
+            said = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
+            if len(said):
+                ids = frozenset(said.tolist())
+                project.keep(image, now, now, ids, who, True, self.blind, spoken=True)
 
     def save_again(self) -> bool:
         """Try to write what could not be written; whether all is in the project now."""
-        for image, before in list(self._unsaved.items()):
-            del self._unsaved[image]
-            self._keep(image, before, self._analyses.get(image), None, True)
+        if self._unsaved:
+            self._save(())
         return not self._unsaved
 
     @property
@@ -456,9 +487,8 @@ class Session:
             )
         if not edits:
             return
-        with self._together():
-            for edit in edits:
-                self._set(edit.image, edit.apply(self._analyses.get(edit.image)), edit)
+        changes, _ = self._replayed(edits, lambda e, a: (e, e.apply(a)), self._annotator)
+        self._take_over(changes)
         words = description or edits[0].description
         step = Step(edits, words, self._annotator, datetime.now(UTC), group)
         last = self._undo[-1] if self._undo else None
@@ -469,22 +499,64 @@ class Session:
         self._redo.clear()
         self.history_changed.emit()
 
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """One transaction for a step, and views hear of it when all of it is done."""
-        before = dict(self._analyses)
-        changed: dict[str, None] = {}
-        self._changed = changed
-        try:
-            with nullcontext() if self._project is None else self._project.together():
-                yield
-        except AtomicityError as error:
-            for image in changed:
-                self._unsaved.setdefault(image, before.get(image))
-            self._say_saved(str(error))
-        finally:
-            self._changed = None
-            self._tell(changed)
+    def _replayed(
+        self,
+        edits: Iterable[Edit],
+        replay: Callable[[Edit, Analysis | None], tuple[Edit, Analysis | None]],
+        annotator: str,
+        undone: bool = False,
+        known: bool = False,
+    ) -> tuple[list[Change], list[Edit]]:
+        """What comes of edits, one after the other; nothing is changed yet.
+
+        Raises
+        ------
+        TableError
+            If a table makes no sense: then none of it happens.
+        """
+        now: dict[str, Analysis | None] = {}
+        changes, replayed = [], []
+        for edit in edits:
+            before = now.get(edit.image, self._analyses.get(edit.image))
+            edit, after = replay(edit, before)
+            spoken = isinstance(edit, Relabel)
+            after = _checked(after, not known and not spoken)
+            now[edit.image] = after
+            by_person = not isinstance(edit, SetAnalysis)
+            changes.append(
+                Change(
+                    edit.image,
+                    before,
+                    after,
+                    edit.cluster_ids,
+                    annotator,
+                    by_person,
+                    spoken,
+                    undone,
+                )
+            )
+            replayed.append(edit)
+        return changes, replayed
+
+    def _take_over(self, changes: Sequence[Change]) -> None:
+        """Let changes be so: in memory, in the project, and then the views hear of them."""
+        for change in changes:
+            self._install(change.image, change.after, only_labels=change.spoken)
+        self._save(changes)
+        self._tell(dict.fromkeys(change.image for change in changes))
+
+    def _install(self, image: str, analysis: Analysis | None, only_labels: bool = False) -> None:
+        """The one place where an analysis changes."""
+        if analysis is None:
+            self._analyses.pop(image, None)
+            self._catalogue.set(image, None)
+            self._classes = None
+        elif only_labels and image in self._analyses:
+            self._analyses[image] = analysis
+            self._catalogue.relabel(image, analysis.table)
+        else:
+            self._take(image, analysis)
+        self._generation[image] = self._generation.get(image, 0) + 1
 
     def _tell(self, images: Iterable[str]) -> None:
         """Views hear of the changes; a cluster that is gone is not selected any more."""
@@ -509,14 +581,12 @@ class Session:
         if not self._undo:
             return None
         self._refuse_if_read_only()
-        step = self._undo.pop()
-        undone: list[Edit] = []
-        with self._together():
-            for edit in reversed(step.edits):
-                analysis = self._analyses.get(edit.image)
-                edit = edit.knowing(analysis, undo=True)
-                self._set(edit.image, edit.revert(analysis), edit, known=True)
-                undone.append(edit)
+        step = self._undo[-1]
+        changes, undone = self._replayed(
+            reversed(step.edits), _reverted, step.annotator, undone=True, known=True
+        )
+        self._undo.pop()
+        self._take_over(changes)
         step = replace(step, edits=tuple(reversed(undone)))
         self._redo.append(step)
         self.history_changed.emit()
@@ -527,14 +597,10 @@ class Session:
         if not self._redo:
             return None
         self._refuse_if_read_only()
-        step = self._redo.pop()
-        done: list[Edit] = []
-        with self._together():
-            for edit in step.edits:
-                analysis = self._analyses.get(edit.image)
-                edit = edit.knowing(analysis, undo=False)
-                self._set(edit.image, edit.apply(analysis), edit, known=True)
-                done.append(edit)
+        step = self._redo[-1]
+        changes, done = self._replayed(step.edits, _applied_again, step.annotator, known=True)
+        self._redo.pop()
+        self._take_over(changes)
         step = replace(step, edits=tuple(done))
         self._undo.append(step)
         self.history_changed.emit()
@@ -565,12 +631,18 @@ class Session:
         return bool(self._redo)
 
     def set_analysis(
-        self, analysis: Analysis, description: str = "analyse", undoable: bool = True
+        self,
+        analysis: Analysis,
+        description: str = "analyse",
+        undoable: bool = True,
+        group: object = None,
     ) -> None:
         """A new result; one undo brings the old one back.
 
         Clusters that were known before keep their ids and their corrections, and excluded regions
-        stay. A first result that nobody waits for need not be a step of undo.
+        stay. So do clusters that a person has added or labelled and that were not found again;
+        what a person has removed does not come back. A first result that nobody waits for need not
+        be a step of undo; those of one ``group`` are one step.
         """
         image = analysis.micrograph.name
         if image not in self._micrographs:
@@ -578,15 +650,36 @@ class Session:
         before = self._analyses.get(image)
         first_free_id = self._next_id.get(image, 1)
         if first_free_id > 1:
-            analysis = inherit(before, analysis, first_free_id)
+            added, removed = self._by_hand(image)
+            analysis = inherit(before, analysis, first_free_id, added, removed)
         if before is not None:
             analysis = replace(analysis, regions=before.regions)
         edit = SetAnalysis(image, before, analysis, description)
         if undoable or before is not None:
-            self.do(edit)
+            self.do(edit, group=group)
         else:
             self._refuse_if_read_only()
-            self._set(image, analysis, edit)
+            if self.blind:
+                return
+            changes, _ = self._replayed([edit], lambda e, a: (e, e.apply(a)), self._annotator)
+            self._take_over(changes)
+
+    def _by_hand(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
+        """Clusters that a person has added, and places (frame, y_nm, x_nm) of those removed."""
+        if self._project is not None and self._project.has(image):
+            return self._project.by_hand(image)
+        added: set[int] = set()
+        removed: dict[int, pd.DataFrame] = {}
+        for step in self._undo:
+            for edit in step.edits:
+                if edit.image == image and isinstance(edit, AddClusters):
+                    added |= ids_of(edit.rows)
+                elif edit.image == image and isinstance(edit, RemoveClusters):
+                    removed |= dict.fromkeys(ids_of(edit.rows), edit.rows.table)
+        columns = ["frame", "y_nm", "x_nm"]
+        places = [t.loc[t["cluster_id"] == i, columns] for i, t in removed.items()]
+        none = pd.DataFrame(columns=columns)
+        return frozenset(added), pd.concat(places, ignore_index=True) if places else none
 
     def fill(self, result: Analysis) -> None:
         """What the model says of clusters at hand; the machine's doing, so no step of undo."""
@@ -594,7 +687,7 @@ class Session:
         analysis = self._analyses.get(image)
         if analysis is not None and not self.blind:
             rows = still_there(analysis, result)
-            self._set(image, insert_rows(analysis, rows), cluster_ids=ids_of(rows))
+            self._machine(image, insert_rows(analysis, rows), ids_of(rows))
 
     def place(self, result: Analysis) -> None:
         """Places in the embedding's map of clusters whose prediction is still the same."""
@@ -609,7 +702,13 @@ class Session:
         table = analysis.table.copy()
         table.loc[known, ["umap_1", "umap_2"]] = found.loc[known, ["umap_1", "umap_2"]].to_numpy()
         ids = frozenset(table.loc[known, "cluster_id"].tolist())
-        self._set(image, replace(analysis, table=table), cluster_ids=ids)
+        self._machine(image, replace(analysis, table=table), ids)
+
+    def _machine(self, image: str, after: Analysis, cluster_ids: frozenset[int]) -> None:
+        """The machine's doing: kept and told, and no step of undo."""
+        before = self._analyses.get(image)
+        checked = _checked(after)
+        self._take_over([Change(image, before, checked, cluster_ids, self._annotator)])
 
     def predict(
         self, result: Analysis, description: str = "classify", group: object = None
@@ -764,43 +863,6 @@ class Session:
             words = f"exclude {n} region{'s' * (n != 1)} of {image}"
             self.do(SetRegions(image, self.regions(image), after, words))
 
-    def _set(
-        self,
-        image: str,
-        analysis: Analysis | None,
-        edit: Edit | None = None,
-        cluster_ids: frozenset[int] | None = None,
-        keep: bool = True,
-        known: bool = False,
-    ) -> None:
-        """The one place where an analysis changes: checked, kept in the project, and told."""
-        before = self._analyses.get(image)
-        if analysis is None:
-            self._analyses.pop(image, None)
-            self._catalogue.set(image, None)
-            self._classes = None
-        else:
-            analysis = mark_excluded(analysis)
-            # What was there once is right, and a label can't make a table wrong.
-            if not known and not isinstance(edit, Relabel):
-                tables.validate(analysis.table)
-            if len(analysis.outlines) != len(analysis.table):
-                raise ValueError("as many outlines as clusters are needed")
-            if isinstance(edit, Relabel) and before is not None:
-                self._analyses[image] = analysis
-                self._catalogue.relabel(image, analysis.table)
-            else:
-                self._take(image, analysis)
-        self._generation[image] = self._generation.get(image, 0) + 1
-        if keep:
-            ids = cluster_ids if edit is None else edit.cluster_ids
-            by_person = edit is not None and not isinstance(edit, SetAnalysis)
-            self._keep(image, before, analysis, ids, by_person, isinstance(edit, Relabel))
-        if self._changed is None:
-            self._tell([image])
-        else:
-            self._changed[image] = None
-
     def _take(self, image: str, analysis: Analysis) -> None:
         before = self._analyses.get(image)
         if before is None or not before.table.columns.equals(analysis.table.columns):
@@ -858,7 +920,32 @@ def _clusters(n: int) -> str:
 def _labelled(analysis: Analysis, labels: Mapping[int, str]) -> Analysis:
     """The analysis with what people say now of its clusters."""
     now = analysis.table.set_index("cluster_id")["label_corrected"]
-    new = {int(i): labels[i] for i in now.index if i in labels and labels[i] != now[i]}
+    new = {int(i): labels.get(i, "") for i in now.index if labels.get(i, "") != now[i]}
     changed = Relabel(analysis.micrograph.name, {}, new).apply(analysis) if new else analysis
     assert changed is not None
     return changed
+
+
+def _checked(analysis: Analysis | None, thoroughly: bool = True) -> Analysis | None:
+    """The analysis with what is excluded marked, if its table is one.
+
+    What was there once is right, and a label can't make a table wrong: then not thoroughly.
+    """
+    if analysis is None:
+        return None
+    analysis = mark_excluded(analysis)
+    if thoroughly:
+        tables.validate(analysis.table)
+    if len(analysis.outlines) != len(analysis.table):
+        raise ValueError("as many outlines as clusters are needed")
+    return analysis
+
+
+def _reverted(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
+    edit = edit.knowing(analysis, undo=True)
+    return edit, edit.revert(analysis)
+
+
+def _applied_again(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
+    edit = edit.knowing(analysis, undo=False)
+    return edit, edit.apply(analysis)

@@ -260,7 +260,7 @@ def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
     mine = session.table("a.tif")
     found = mine[(mine["y_px"] == place["y_px"]) & (mine["x_px"] == place["x_px"])]
     assert found["label_corrected"].tolist() == ["Pt41"]
-    assert report.unmatched["label"].tolist() == ["Pt70"]
+    assert report.unmatched["label"].tolist() == ["", "Pt70"]  # added, and said to be that
 
 
 def test_who_says_that_it_is_no_cluster_is_heard_too(project, session, tmp_path):
@@ -375,3 +375,172 @@ def test_a_thousand_steps_back_and_forth_across_images(folder, project, session)
         stored = again.load_all()
     on_disk = pd.concat([stored[name].analysis.table for name in project.names])
     pd.testing.assert_frame_equal(on_disk.reset_index(drop=True), end)
+
+
+@pytest.fixture
+def three(folder, project, session):
+    """All three images analysed."""
+    for name, seed in (("b.tif", 1), ("c.tif", 2)):
+        session.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+    return session
+
+
+def broken_at(monkeypatch, n: int, error: Exception):
+    """From the n-th statement on that writes a correction, the disk says no."""
+    from napari_atomicity.project import project as module
+
+    written = []
+    whole = module.log_entries
+
+    def log_entries(*args):
+        written.append(args)
+        if len(written) >= n:
+            raise error
+        return whole(*args)
+
+    monkeypatch.setattr(module, "log_entries", log_entries)
+
+
+def test_a_write_that_fails_within_a_step_loses_nothing_of_it(project, three, monkeypatch):
+    broken_at(monkeypatch, 2, sqlite3.OperationalError("database or disk is full"))
+    keys = [(name, 1) for name in project.names]
+    three.relabel(keys, "Pt70")
+    assert "disk is full" in three.unsaved
+    assert [three.table(n)["label_corrected"][0] for n, _ in keys] == ["Pt70"] * 3
+    assert all(not labels for labels in project.labels().values())  # all of it or nothing
+    three.relabel([("a.tif", 2)], "Pt19")
+    assert not three.save_again()
+    three.undo()
+    monkeypatch.undo()
+    assert three.save_again()
+    assert project.labels() == {name: {1: "Pt70"} for name in project.names}
+    assert three.unsaved == ""
+
+
+def test_a_locked_file_neither_loses_an_edit_nor_a_step(project, three):
+    three.relabel([("a.tif", 1)], "Pt70")
+    with sqlite3.connect(project.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        three.relabel([("a.tif", 2)], "Pt19")
+        assert "locked" in three.unsaved
+        assert three.undo() is not None
+        assert three.undo() is not None
+        other.execute("ROLLBACK")
+    assert len(three.undone) == 2
+    assert three.redo() is not None
+    assert three.save_again()
+    assert project.labels()["a.tif"] == {1: "Pt70"}
+
+
+def test_an_edit_that_makes_no_sense_changes_nothing(project, three):
+    table = three.table("a.tif")
+    wrong = table[:1].assign(y_px=np.nan)
+    with pytest.raises(AtomicityError, match="position"):
+        three.add_clusters("a.tif", wrong, [np.ones((3, 2))])
+    assert three.table("a.tif").equals(table)
+    assert three.history == ()
+    assert project.load("a.tif").analysis.table.equals(table)
+
+
+def test_what_could_not_be_saved_blind_stays_apart(project, three, monkeypatch):
+    three.relabel([("a.tif", 1)], "Pt55")
+    three.annotator = "Bob"
+    three.set_blind(True)
+    broken_at(monkeypatch, 1, sqlite3.OperationalError("disk full"))
+    three.relabel([("a.tif", 1)], "Pt19")
+    with pytest.raises(AtomicityError, match="disk full"):
+        three.set_blind(False)
+    monkeypatch.undo()
+    three.set_blind(False)
+    assert three.table("a.tif")["label_corrected"][0] == "Pt55"
+    stored = project.load("a.tif").analysis.table
+    assert stored["label_predicted"].tolist() == three.table("a.tif")["label_predicted"].tolist()
+    assert (stored["label_predicted"] != "").all()
+    log = project.corrections()
+    assert log[log["annotator"] == "Bob"]["label"].tolist() == ["Pt19"]
+
+
+def test_undo_takes_ones_own_word_back_and_not_anothers_in_ones_mouth(project, three):
+    three.annotator = "Bob"
+    three.relabel([("a.tif", 1)], "Pt30")
+    three.annotator = "Ada"
+    three.relabel([("a.tif", 1)], "Pt19")
+    three.relabel([("a.tif", 1)], "Pt41")
+    three.undo()
+    three.undo()
+    assert three.table("a.tif")["label_corrected"][0] == "Pt30"
+    log = project.corrections()
+    ada = log[log["annotator"] == "Ada"]
+    assert ada["label"].tolist() == ["Pt19", "Pt41", "Pt19", ""]
+    assert ada["undo"].tolist() == [False, False, True, True]
+    three.redo()
+    assert project.corrections()["label"].tolist()[-1] == "Pt19"
+
+
+def test_analysed_again_what_a_person_did_stays(folder, project, session):
+    analysis = session.analysis("a.tif")
+    lone = analysis.table[:1].assign(y_px=2.0, x_px=2.0, y_nm=0.2, x_nm=0.2, diameter_nm=0.5)
+    (added,) = session.add_clusters("a.tif", lone.assign(label_predicted="", label=""),
+                                    [np.ones((3, 2))])  # fmt: skip
+    session.remove([("a.tif", 4)])
+    session.relabel([("a.tif", 7)], "Pt70")
+    again = analysed(folder / "a.tif")
+    without = again.table["cluster_id"] != 7  # not found this time
+    session.set_analysis(
+        replace(
+            again,
+            table=again.table[without].reset_index(drop=True),
+            outlines=[o for o, keep in zip(again.outlines, without, strict=True) if keep],
+            patches={k: v[without] for k, v in again.patches.items()},
+            class_maps={k: v[without] for k, v in again.class_maps.items()},
+            embedding=again.embedding[without.to_numpy()],
+        )
+    )
+    table = session.table("a.tif").set_index("cluster_id")
+    assert set(table.index) == {*range(1, 13), added} - {4}
+    assert table.loc[7, "label"] == "Pt70"
+    assert table.loc[added, "label_predicted"] == ""  # the model is asked again
+    session.undo()
+    assert session.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
+
+
+def test_a_moved_folder_and_a_renamed_file_are_not_new(folder, project, tmp_path):
+    from napari_atomicity.project import open_any, survey
+
+    survey(project, project.names)
+    project.close()
+    folder.rename(tmp_path / "evening")
+    (tmp_path / "evening" / "b.tif").rename(tmp_path / "evening" / "z.tif")
+    opened = open_any(tmp_path / "evening" / "morning.atomicity")
+    assert opened.project.missing() == []
+    opened.close()
+    opened = open_any(tmp_path / "evening", tmp_path / "evening" / "morning.atomicity")
+    assert opened.project.names == ["a.tif", "b.tif", "c.tif"]
+    assert opened.added == ()
+    opened.close()
+
+
+def test_ones_own_project_is_opened_and_not_a_colleagues_copy(folder, project):
+    from napari_atomicity.project import project_file
+
+    project.copy(folder / "bob.atomicity")
+    project.copy(folder / "morning-copy.atomicity")
+    assert project_file(folder) == project.path
+
+
+def test_a_pixel_size_given_by_hand_is_not_forgotten(folder, project):
+    from napari_atomicity.project import survey
+
+    project.set_pixel_size("b.tif", 0.07)
+    found = survey(project, ["b.tif", "c.tif"])
+    assert found["b.tif"].micrograph.pixel_size_nm == 0.07
+    assert found["c.tif"].micrograph.pixel_size_nm == pytest.approx(0.1)
+
+
+def test_a_file_that_was_put_back_is_read(folder, project):
+    right = (folder / "a.tif").read_bytes()
+    write_image(folder / "a.tif", seed=9)
+    with pytest.raises(ReadError, match="changed"):
+        _ = project.load("a.tif").micrograph.data
+    (folder / "a.tif").write_bytes(right)
+    assert project.load("a.tif").micrograph.data.shape == (120, 160)

@@ -295,7 +295,8 @@ def _people(
     n = int((table["label_corrected"] != "").sum())
     columns = ["annotator", "image", "cluster_id", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
-    removed = len(taken_out(log))
+    there = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
+    removed = len(taken_out(log) - there)
     if not n and not removed:
         return ""
     people = len(annotators(log))

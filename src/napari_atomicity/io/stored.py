@@ -128,6 +128,7 @@ class StoredMicrograph(Micrograph):
         assert self.path is not None
         found = self._cache.read(self.path)  # type: ignore[attr-defined]
         if self.sha256 is not None and found.sha256 != self.sha256:
+            self._cache.forget(self.path)  # type: ignore[attr-defined]
             raise ReadError(
                 "the file is not the one that was analysed: its content has changed",
                 self.path,

@@ -1,6 +1,6 @@
 """The project: one durable file that holds what was found in many images, and who said what."""
 
-from .opening import Opened, open_any, survey
+from .opening import Opened, open_any, project_file, survey
 from .project import SUFFIX, MergeReport, Project, ProjectImage, Stored
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "ProjectImage",
     "Stored",
     "open_any",
+    "project_file",
     "survey",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from .rows import LABEL
+from .rows import ADD, LABEL
 
 if TYPE_CHECKING:
     from .project import MergeReport, Project
@@ -26,7 +26,10 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
     twins: dict[int, dict[int, int]] = {}
     new, unmatched = 0, []
     touched: dict[tuple[int, int], None] = {}
+    undone = {row["undoes"] for row in theirs.values() if row["undoes"] is not None}
     for source, row in theirs.items():
+        if row["correction_id"] in undone and not _has(db, source):
+            continue  # it was taken back before anybody heard of it
         image_id = same.get(row["image"])
         if image_id is None:
             unmatched.append((row, "this project has no such image"))
@@ -57,7 +60,7 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
         for r, why in unmatched
-        if r["what"] == LABEL
+        if r["what"] in (LABEL, ADD)
     ]
     return MergeReport(
         len(same),
@@ -70,12 +73,16 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
 
 def _same_images(db: sqlite3.Connection, other: Project) -> dict[str, int]:
     """Their names → our ids, of images with the same content."""
-    ours = {
-        digest: image_id
-        for image_id, digest in db.execute("SELECT image_id, sha256 FROM images")
-        if digest
-    }
-    return {i.name: ours[i.sha256] for i in other.images() if i.sha256 in ours}
+    ours: dict[str, dict[str, int]] = {}
+    for image_id, name, digest in db.execute("SELECT image_id, name, sha256 FROM images"):
+        if digest:
+            ours.setdefault(digest, {})[name] = image_id
+    found = {}
+    for image in other.images():
+        same = ours.get(image.sha256 or "", {})
+        if same:  # of several with the same content the one of that name
+            found[image.name] = same.get(image.name, next(iter(same.values())))
+    return found
 
 
 def _twins(
@@ -130,8 +137,10 @@ def _settle(
 ) -> list[tuple[str, int, str, str, str, str]]:
     """Let the label that counts be the one of today's log; where people differ, say so."""
     log = db.execute(
-        "SELECT annotator, label, blind, source, label_predicted FROM corrections "
-        "WHERE image_id = ? AND cluster_id = ? AND what = 'label' ORDER BY correction_id",
+        "SELECT annotator, label, blind, source, label_predicted FROM corrections c "
+        "WHERE image_id = ? AND cluster_id = ? AND what = 'label' AND undoes IS NULL AND "
+        "NOT EXISTS (SELECT 1 FROM corrections u WHERE u.undoes = c.correction_id) "
+        "ORDER BY correction_id",
         (image_id, cluster_id),
     ).fetchall()
     label = label_that_counts(
@@ -166,3 +175,8 @@ def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
     if own:
         return own[-1]
     return said[-1][0] if said else ""
+
+
+def _has(db: sqlite3.Connection, source: str) -> bool:
+    found = db.execute("SELECT 1 FROM corrections WHERE source = ?", (source,)).fetchone()
+    return found is not None

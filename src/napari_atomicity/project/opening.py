@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..progress import Progress, Stop, check, report
 from .project import SUFFIX, Project, Stored
 
 THUMBNAIL_PX = 96
+_COPY = re.compile(r"-(backup|copy)(-\d+)?$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +44,19 @@ class Opened:
     added: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        self.project.close()
+
 
 def project_file(folder: str | os.PathLike[str]) -> Path:
     """Where the project of a folder is: the one that lies in it, else one named after it."""
     folder = Path(folder).absolute()
-    there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if "-backup" not in p.stem]
-    if there:
-        return max(there, key=lambda path: path.stat().st_mtime)
-    return folder / f"{folder.name or 'project'}{SUFFIX}"
+    own = folder / f"{folder.name or 'project'}{SUFFIX}"
+    there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if not _COPY.search(p.stem)]
+    if own in there or not there:
+        return own
+    return max(there, key=lambda path: path.stat().st_mtime)
 
 
 def open_any(
@@ -86,9 +93,9 @@ def open_any(
     try:
         notes = _notes(project)
         known = project.names
-        if folder is not None and not project.read_only:
-            project.add_paths([folder])
-        # One that lies in another folder knows where its images are.
+        others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
+        if len(others) > 1:
+            notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
         missing = project.missing()
         if missing and not project.read_only:
             report(progress, 0, 0, "Looking for images that were moved")
@@ -96,6 +103,9 @@ def open_any(
             missing = [image for image in missing if image.name not in found]
             if found:
                 notes.append(f"{_images(len(found))} had been moved, and were found again.")
+        # After that: what was renamed is no new image.
+        if folder is not None and not project.read_only:
+            project.add_paths([folder])
         if missing:
             names = ", ".join(image.name for image in missing[:3])
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -156,7 +166,7 @@ def survey(
             continue
         if len(found) < 3:  # the first ones will be looked at
             PIXELS.put(micrograph)
-        project.describe(micrograph, thumbnail(micrograph))
+        project.describe(micrograph, thumbnail(micrograph), keep_size=True)
         found[name] = project.load(name)
     return found
 

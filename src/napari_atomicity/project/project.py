@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,18 @@ from ..io.images import find_images, unique_names
 from ..io.provenance import now
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
+from ..statistics.agreement import without_replaced
 from .behind import Behind
 from .rows import (
+    ADD,
     LABEL,
     LOGGED,
+    REMOVE,
     log_entries,
     read_image,
     rows_of,
     same_clusters,
+    taken_back,
     with_probabilities,
     write_labels,
     write_rows,
@@ -44,6 +49,8 @@ from .schema import APPLICATION_ID, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
 _BUSY_S = 10.0
+# A window should not stand still until another program lets go of the file: it is tried again.
+_BUSY_IN_WINDOW_S = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,10 +241,15 @@ class Project:
             return known
         if self._closed:
             raise AtomicityError("the project was closed", self.path)
-        address = self.path.as_uri() + ("?mode=ro" if self.read_only else "")
+        address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
+        in_window = threading.current_thread() is threading.main_thread()
         try:
             db = sqlite3.connect(
-                address, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                address,
+                uri=True,
+                timeout=_BUSY_IN_WINDOW_S if in_window else _BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
             )
             if not self.read_only:
                 db.execute("PRAGMA journal_mode = WAL")
@@ -249,6 +261,13 @@ class Project:
         with self._guard:
             self._connections.append(db)
         return db
+
+    @property
+    def _immutable(self) -> str:
+        """On a medium that can't be written to, SQLite must not look for a journal to be made."""
+        journal = Path(f"{self.path}-wal")
+        fixed = not journal.exists() and not os.access(self.path.parent, os.W_OK)
+        return "&immutable=1" if fixed else ""
 
     def _in_words(self, error: sqlite3.Error) -> AtomicityError:
         said = str(error)
@@ -360,9 +379,8 @@ class Project:
         self._local = threading.local()
         if self._lock.is_locked:
             Path(f"{self.path}.window").unlink(missing_ok=True)
+            # The file stays: another window may be about to lock it.
             self._lock.release()
-            # Only this window's: another one can't have it while it is locked.
-            Path(f"{self.path}.lock").unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Wait until the pictures that were handed over are written."""
@@ -404,8 +422,9 @@ class Project:
         """
         found = [path.absolute() for path in find_images(list(paths))]
         with self._reading() as db:
-            known = {row[0] for row in db.execute("SELECT path FROM images")}
-        new = [path for path in found if str(path) not in known]
+            rows = db.execute("SELECT path, relative_path FROM images").fetchall()
+        known = {self._place(path, relative).resolve() for path, relative in rows}
+        new = [path for path in found if path.resolve() not in known]
         if not new:
             return []
         # Files of the same name in two folders get different ones, also beside those of yesterday.
@@ -450,19 +469,26 @@ class Project:
         self.describe(micrograph)
         return True
 
-    def describe(self, micrograph: Micrograph, thumbnail: bytes = b"") -> None:
-        """Note what was found in the file of an image."""
+    def describe(
+        self, micrograph: Micrograph, thumbnail: bytes = b"", keep_size: bool = False
+    ) -> None:
+        """Note what was found in the file of an image.
+
+        With ``keep_size`` a pixel size that is known already stays: a person may have given it.
+        """
         shape = (micrograph.n_frames, *micrograph.shape_px)
         stat = None if micrograph.path is None else _stat(micrograph.path)
         with self._writing() as db:
             db.execute(
                 "UPDATE images SET sha256 = coalesce(?, sha256), frames = ?, height = ?, "
-                "width = ?, is_stack = ?, pixel_size_nm = ?, size_bytes = ?, modified = ?, "
+                "width = ?, is_stack = ?, size_bytes = ?, modified = ?, pixel_size_nm = "
+                "CASE WHEN ? THEN coalesce(pixel_size_nm, ?) ELSE ? END, "
                 "metadata = ?, thumbnail = CASE WHEN ? THEN ? ELSE thumbnail END, "
                 "recorded = ?, error = '' WHERE image_id = ?",
                 (
-                    micrograph.sha256, *shape, micrograph.is_stack, micrograph.pixel_size_nm,
-                    *(stat or (None, None)), json.dumps(plain(dict(micrograph.metadata))),
+                    micrograph.sha256, *shape, micrograph.is_stack, *(stat or (None, None)),
+                    keep_size, micrograph.pixel_size_nm, micrograph.pixel_size_nm,
+                    json.dumps(plain(dict(micrograph.metadata))),
                     bool(thumbnail), thumbnail, _recorded(micrograph), self._names[micrograph.name],
                 ),
             )  # fmt: skip
@@ -547,7 +573,10 @@ class Project:
         list of str
             Names of the images that were found again.
         """
-        wanted = {image.sha256: image.name for image in self.missing() if image.sha256}
+        wanted: dict[str, list[ProjectImage]] = {}
+        for image in self.missing():
+            if image.sha256:
+                wanted.setdefault(image.sha256, []).append(image)
         with self._reading() as db:
             sizes = {
                 size for size, digest in db.execute("SELECT size_bytes, sha256 FROM images")
@@ -561,10 +590,15 @@ class Project:
             stat = _stat(path)
             if not wanted or stat is None or stat[0] not in sizes:
                 continue
-            name = wanted.pop(sha256_of(path), None)
-            if name is not None:
-                self.relocate(name, path)
-                found.append(name)
+            same = wanted.get(sha256_of(path), [])
+            if same:
+                # Of several with the same content the one of that name, if there is one.
+                image = next((i for i in same if i.path.name == path.name), same[0])
+                same.remove(image)
+                if not same:
+                    wanted = {k: v for k, v in wanted.items() if v}
+                self.relocate(image.name, path)
+                found.append(image.name)
         return found
 
     def relocate(self, image: str, path: str | os.PathLike[str]) -> None:
@@ -601,6 +635,7 @@ class Project:
         by_person: bool = True,
         blind: bool = False,
         spoken: bool = False,
+        undone: bool = False,
     ) -> None:
         """Write how the analysis of an image has changed; on disk when this returns.
 
@@ -622,6 +657,9 @@ class Project:
         spoken
             Whether a label was given to each of these clusters: then it is noted even where it is
             the one that it had, for it is another's opinion, or a second one.
+        undone
+            Whether that is an undo: then the annotator says again what he or she said before, and
+            not what others did.
 
         Raises
         ------
@@ -637,12 +675,15 @@ class Project:
         old = {} if spoken else rows_of(before, cluster_ids)
         new = rows_of(after, cluster_ids, columns)
         entries = log_entries(old, new, by_person, spoken)
-        stamp = now()
+        # To the microsecond: what was done in one go has one time, and nothing else has it.
+        stamp = datetime.now(UTC).isoformat(timespec="microseconds")
         with self._writing() as db:
+            if spoken and undone:
+                entries = taken_back(db, image_id, annotator, blind, entries)
             db.executemany(
                 "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, y_nm, "
-                "x_nm, what, label, label_predicted, model_id, blind) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "x_nm, what, label, label_predicted, model_id, undoes, blind) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(stamp, annotator, image_id, *entry, blind) for entry in entries],
             )
             if spoken and not blind:
@@ -676,16 +717,18 @@ class Project:
         pandas.DataFrame
             Columns time, annotator, image, cluster_id, frame, y_nm, x_nm, what ("label",
             "remove", "add" or "move"; what was removed and came back was added), label,
-            label_predicted, model_id, blind, merged (whether it came from another project).
+            label_predicted, model_id, blind, merged (whether it came from another project), undo
+            (whether the annotator took the last statement back: the label is the one before).
         """
         with self._reading() as db:
             found = pd.read_sql_query(
                 "SELECT time, annotator, i.name AS image, cluster_id, frame, y_nm, x_nm, what, "
-                "label, label_predicted, c.model_id, blind, source IS NOT NULL AS merged "
+                "label, label_predicted, c.model_id, blind, source IS NOT NULL AS merged, "
+                "undoes IS NOT NULL AS undo "
                 "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id",
                 db,
             )
-        return found.astype({"blind": bool, "merged": bool})
+        return found.astype({"blind": bool, "merged": bool, "undo": bool})
 
     def labels(self) -> dict[str, dict[int, str]]:
         """What counts of what people said: image → cluster_id → label."""
@@ -733,12 +776,35 @@ class Project:
             own = db.execute("SELECT uuid FROM identity").fetchone()[0]
             cursor = db.execute(
                 "SELECT correction_id, source, time, annotator, i.name AS image, cluster_id, "
-                "frame, y_nm, x_nm, what, label, label_predicted, c.model_id AS model_id, blind "
+                "frame, y_nm, x_nm, what, label, label_predicted, c.model_id AS model_id, blind, "
+                "undoes "
                 "FROM corrections c JOIN images i USING (image_id) ORDER BY correction_id"
             )
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
         return {row["source"] or f"{own}/{row['correction_id']}": row for row in rows}
+
+    def by_hand(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
+        """Clusters that a person has added to an image, and where those lay that were removed.
+
+        Returns
+        -------
+        added : frozenset of int
+            Their ids.
+        removed : pandas.DataFrame
+            Columns frame, y_nm, x_nm.
+        """
+        log = self.corrections()
+        log = log[(log["image"] == image) & ~log["blind"] & ~log["merged"]]
+        log = log[log["what"].isin([ADD, REMOVE])]
+        first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]
+        last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
+        added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]
+        # One that was split or merged went because others took its place.
+        gone = without_replaced(log)
+        gone = gone.drop_duplicates("cluster_id", keep="last")
+        gone = gone[gone["what"] == REMOVE]
+        return frozenset(added.tolist()), gone[["frame", "y_nm", "x_nm"]].reset_index(drop=True)
 
     def places(self, image: str) -> pd.DataFrame:
         """Where the clusters of an image lie, without reading anything else."""

@@ -164,7 +164,10 @@ def write_predictions(
         [(row["model_id"] or None, image_id, i) for i, row in rows.items()],
     )
     if cluster_ids is None:
-        _write_analysis(db, image_id, analysis, classes)
+        # Unless it was undone meanwhile.
+        there = db.execute("SELECT analysed FROM images WHERE image_id = ?", (image_id,))
+        if there.fetchone()[0]:
+            _write_analysis(db, image_id, analysis, classes)
 
 
 def _insert_predictions(
@@ -217,7 +220,7 @@ def log_entries(
     def entry(row: dict[str, Any], what: str, label: str = "") -> tuple[Any, ...]:
         return (
             row["cluster_id"], row["frame"], _cell(row["y_nm"]), _cell(row["x_nm"]), what, label,
-            row["label_predicted"], row["model_id"],
+            row["label_predicted"], row["model_id"], None,
         )  # fmt: skip
 
     entries = []
@@ -233,6 +236,37 @@ def log_entries(
     if by_person:
         entries += [entry(row, REMOVE) for i, row in old.items() if i not in new]
     return entries
+
+
+def taken_back(
+    db: sqlite3.Connection,
+    image_id: int,
+    annotator: str,
+    blind: bool,
+    entries: list[tuple[Any, ...]],
+) -> list[tuple[Any, ...]]:
+    """Entries of an undo: each says what the annotator had said before what is undone.
+
+    Statements of others are not his or hers, though their label may count again.
+    """
+    said: dict[int, list[tuple[int, str]]] = {}
+    undone = set()
+    for correction_id, cluster_id, label, undoes in db.execute(
+        "SELECT correction_id, cluster_id, label, undoes FROM corrections WHERE image_id = ? AND "
+        "annotator = ? AND blind = ? AND source IS NULL AND what = 'label' ORDER BY correction_id",
+        (image_id, annotator, blind),
+    ):
+        if undoes is None:
+            said.setdefault(cluster_id, []).append((correction_id, label))
+        else:
+            undone.add(undoes)
+    out = []
+    for entry in entries:
+        own = [s for s in said.get(entry[0], []) if s[0] not in undone]
+        before = own[-2][1] if len(own) > 1 else ""
+        last = own[-1][0] if own else None
+        out.append((*entry[:5], before, *entry[6:-1], last))
+    return out
 
 
 def _moved(was: dict[str, Any], row: dict[str, Any]) -> bool:

@@ -165,6 +165,7 @@ class Adapt(QWidget):
         session = self.session
         follow(self, session.status_changed, self._refresh)
         follow(self, session.current_changed, self._refresh)
+        follow(self, session.project_changed, self._on_project)
         follow(self, session.images_changed, self._refresh)
         follow_soon(self, session.analysis_changed, slot=self._refresh)
         self._refresh()
@@ -262,6 +263,12 @@ class Adapt(QWidget):
             layout.addWidget(widget)
         self.panel.hide()
         return self.panel
+
+    def _on_project(self) -> None:
+        """Other images: what was adapted is not of them."""
+        self.result, self._waiting = None, []
+        self.panel.hide()
+        self._refresh()
 
     # ---- what there is
     def _analysed(self) -> list[Analysis]:

@@ -30,8 +30,15 @@ class AnalyseAll:
         self._waiting: list[str] = []
         self._to_place: list[str] = []
         self._settings: tuple[DetectionSettings, str, str] | None = None
+        self._group: object = None
         self.n_done, self.n_in_all, self.n_failed = 0, 0, 0
         self.task: tasks.Task | None = None
+        self.session.project_changed.connect(self._on_project)
+
+    def _on_project(self) -> None:
+        """Other images: what waits is not of them."""
+        self._waiting, self._to_place = [], []
+        self.task = None
 
     @property
     def running(self) -> bool:
@@ -45,6 +52,7 @@ class AnalyseAll:
         self._waiting = sorted(images, key=lambda name: name != current)
         self._to_place = []
         self._settings = (settings, model, device)
+        self._group = object()
         self.n_done, self.n_in_all, self.n_failed = 0, len(images), 0
         self._next()
 
@@ -96,12 +104,16 @@ class AnalyseAll:
             self.changed.emit()
         elif task is self.task:
             then()
+        else:
+            self.changed.emit()
 
     def _analysed(self, image: str, analysis: Analysis) -> None:
         self.n_done += 1
         if not self.binding.accepts(analysis):
             return
-        self.session.set_analysis(analysis, f"analyse {image}", undoable=False)
+        self.session.set_analysis(
+            analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self._group
+        )
         self.binding.label_mode.on = True
         self._to_place.append(image)
 

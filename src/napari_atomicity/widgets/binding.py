@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
 from .layers import ROLE, ImageLayers, Quiet, stroke_px
+from .memory import ANNOTATOR, settings
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .projects import Projects
 from .regions import Regions
@@ -72,12 +74,14 @@ class Binding:
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
         self.session = Session()
+        self.session.annotator = str(settings().value(ANNOTATOR) or "")
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )
         self._hidden: frozenset[str] = frozenset()
+        self._epoch = self.session.epoch
         self._outlines_wanted = True
         self._quiet = Quiet()
         self._by_hand = ByHand(self.session, self.refresh)
@@ -222,6 +226,10 @@ class Binding:
         """The layers of the image that is looked at."""
         return self._images.get(self.session.current or "")
 
+    def layers_of(self, image: str) -> ImageLayers | None:
+        """The layers of an image."""
+        return self._images.get(image)
+
     def layers_on_stage(self) -> list[tuple[str, Any]]:
         """Kind and layer of what lies over the image that is looked at, and the image itself."""
         known = self._images.get(self.session.current or "")
@@ -247,6 +255,9 @@ class Binding:
     def _on_removed(self, event: Any) -> None:
         layer = event.value
         image = self.image_of(layer)
+        role = layer.metadata.get(ROLE)
+        if role is not None and role["kind"] == "regions" and not self._quiet:
+            QTimer.singleShot(0, partial(self.regions.without_layer, role["image"]))
         if image is not None and layer.metadata.get(ROLE) is None:
             tasks.cancel_about(self.session, image)
             known = self._images.pop(image)
@@ -378,7 +389,12 @@ class Binding:
         wanted = (label, list(analysis.class_maps.values()))
         before = drawn.get("class maps", (None, None))
         same = before[1] is not None and all(map(_is, before[1], wanted[1]))
-        if not analysis.class_maps or (same and before[0] == label):
+        if not analysis.class_maps:
+            # Those of before would tell a blind annotator what the machine thinks.
+            if drawn.pop("class maps", None) is not None:
+                self._images[image].clear_class_maps()
+            return
+        if same and before[0] == label:
             return
         drawn["class maps"] = wanted
 
@@ -553,13 +569,17 @@ class Binding:
         """Another project, or none: what lies on the stage is of the old one."""
         if self.viewer is None:
             return
-        for image in [n for n in self._images if n not in self.session.images]:
-            known, source = self._images[image], self._images[image].source
-            if image == self.stage.shown and source in self.viewer.layers:
-                self.viewer.layers.remove(source)
-            else:  # somebody opened it, and it stays as it was opened
+        if self._epoch == self.session.epoch:
+            return  # the same images are kept in a file from now on
+        self._epoch = self.session.epoch
+        for image in list(self._images):
+            known = self._images[image]
+            if image != self.stage.shown:  # somebody opened it, and it stays as it was opened
                 del self._images[image]
+                self._drawn.pop(image, None)
                 known.remove()
+            elif image not in self.session.images and known.source in self.viewer.layers:
+                self.viewer.layers.remove(known.source)
         for image in list(self._images):
             self._on_analysis(image)
 

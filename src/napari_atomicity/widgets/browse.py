@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 from napari.utils.notifications import show_error, show_info
@@ -18,6 +19,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QListView,
     QMenu,
+    QMessageBox,
     QPushButton,
     QToolButton,
     QVBoxLayout,
@@ -117,6 +119,7 @@ class Browse(QWidget):
         self.notes = QLabel()
         self.notes.setWordWrap(True)
         self.notes.setAccessibleName("Notes on the project")
+        self.notes.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
 
         self.model = ImageModel(self.session, self)
         self.list = QListView()
@@ -240,11 +243,11 @@ class Browse(QWidget):
         images = self.session.images
         if project is not None:
             n = len(images)
-            title = f"<b>{project.path.stem}</b>, {n} image{'s' * (n != 1)}"
+            title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
             if project.read_only:
                 title += ", to be looked at only"
             if self.session.blind:
-                title += f", blind: {self.session.annotator}"
+                title += f", blind: {escape(self.session.annotator)}"
             self.title.setText(title)
             self.title.setToolTip(str(project.path))
         elif images:
@@ -306,15 +309,31 @@ class Browse(QWidget):
         except AtomicityError as error:
             show_error(tasks.in_words(error))
             return
-        images = self._waiting() or self.session.images
+        waiting = self._waiting()
+        images = waiting or self.session.images
+        if not waiting and not self._wants_all_again(len(images)):
+            return
         self.batch.start(images, settings, self.models.model, self.device.device)
+
+    def _wants_all_again(self, n: int) -> bool:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Analyse all again?",
+            f"All {n} images are analysed. Analyse them again, as it is set now? Labels that you "
+            "gave, clusters that you added and those that you removed stay so. It can be undone.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        return answer == buttons.Yes
 
     def open(self, path: str) -> None:
         """Open a folder or a project; if no project can lie in the folder, ask where it shall."""
         if not self._may_leave():
             return
         task = self.projects.open(path)
-        task.failed.connect(lambda error: self._on_open_failed(path, error))
+        if task is not None:
+            task.failed.connect(lambda error: self._on_open_failed(path, error))
 
     def _on_open_failed(self, path: str, error: object) -> None:
         made = isinstance(error, AtomicityError) and "can't be made here" in error.what
@@ -330,8 +349,6 @@ class Browse(QWidget):
         """What is in memory only must not go without a word."""
         if self.session.project is not None or not self.session.history:
             return True
-        from qtpy.QtWidgets import QMessageBox
-
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self,

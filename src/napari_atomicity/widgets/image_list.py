@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from ..palette import colours
 from ..project import ProjectImage
 from ..session import Session
+from ..statistics.ratios import counted
 from ..table import OUTSIDE
 
 STATE = {"new": "new", "analysed": "analysed", "failed": "failed", "missing": "not found"}
@@ -65,10 +66,14 @@ def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         return replace(row, words=words, tooltip=f"Not analysed yet{path}")
     table = analysis.table
+    away = int(table["excluded"].sum()) if "excluded" in table.columns else 0
+    if away:
+        table = table[~table["excluded"].astype(bool)]
     n, reviewed = len(table), int((table["label_corrected"] != "").sum())
     noun = "cluster" if n == 1 else "clusters"
-    words = f"{n} {noun}, reviewed {reviewed}" if n else "no cluster found"
-    shares = shares_of(table["label"], session.classes())
+    words = f"{n} {noun}, reviewed {reviewed}" if n + away else "no cluster found"
+    words += f", {away} excluded" if away else ""
+    shares = shares_of(table.loc[counted(table), "label"], session.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,

@@ -191,6 +191,13 @@ class ImageLayers:
                 layer.name = f"{image} {role['kind']}"
             self.follow_source()
 
+    def clear_class_maps(self) -> None:
+        """Empty the class maps; the layers stay."""
+        with self._quiet():
+            for layer in self.derived():
+                if layer.metadata[ROLE]["kind"].startswith("class map"):
+                    layer.data = np.zeros((2,) * layer.ndim, np.float32)
+
     def clear(self) -> None:
         """Empty what was made from an analysis; the layers stay, for the next image."""
         with self._quiet():
@@ -207,8 +214,7 @@ class ImageLayers:
                 elif kind == "regions":
                     layer.selected_data = set()
                     layer.data = []
-                else:  # class maps: the next ones come from a worker, a moment later
-                    layer.data = np.zeros((2,) * layer.ndim, np.float32)
+            self.clear_class_maps()  # the next ones come from a worker, a moment later
             self._texts, self._stroke_rows = (), np.zeros(0, int)
 
     def follow_source(self) -> None:

@@ -7,6 +7,9 @@ import math
 from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox
 
+ANNOTATOR = "annotator"
+"""Under this name lies who corrects."""
+
 
 def settings() -> QSettings:
     """Where they lie: a file of the user."""

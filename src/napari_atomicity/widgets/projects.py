@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ..errors import AtomicityError
 from ..io.files import replacing
+from ..io.tables import write_clusters
 from ..model.files import SHIPPED, user_folder
 from ..progress import Progress, Stop
-from ..project import Opened, Project, Stored, open_any, survey
+from ..project import Opened, Project, Stored, open_any, project_file, survey
 from . import compat, tasks
 from .models import model_folder
 
@@ -67,7 +68,9 @@ def bring_models(project: Project) -> list[str]:
     brought = []
     for name in project.models():
         path = user_folder() / f"{name}.safetensors"
-        if not path.exists() and Path(path.name).name == path.name and name not in SHIPPED:
+        # A project comes from others: what it calls a model must not lead out of the folder.
+        plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
+        if plain and name not in {*SHIPPED, *SHIPPED.values()} and not path.exists():
             with replacing(path) as temporary:
                 temporary.write_bytes(project.model_file(name))
             brought.append(name)
@@ -102,10 +105,21 @@ class Projects:
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.leave)
+        window = getattr(binding.viewer.window, "_qt_window", None)
+        if window is not None:
+            window.destroyed.connect(_weak(self._window_gone))
 
     # ---- opening
-    def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task:
-        """Open a folder or a project file, in a worker."""
+    def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task | None:
+        """Open a folder or a project file, in a worker; one that is open takes new images in."""
+        project, folder = self.session.project, Path(path)
+        target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
+        if project is not None and not project.read_only and _same_file(target, project.path):
+            if folder.is_dir():
+                self.add([str(folder)])
+            else:
+                show_info("This project is open already.")
+            return None
         return tasks.start(
             self.session,
             open_anything,
@@ -117,7 +131,9 @@ class Projects:
         )
 
     def _opened(self, opened: Opened) -> None:
-        self.leave()
+        if not self.leave():
+            opened.close()
+            return
         self._say(opened.notes)
         self.session.open_project(opened.project, opened.stored)
         self._restore()
@@ -216,15 +232,61 @@ class Projects:
         # Sizes, hashes and thumbnails of what was opened by other means.
         self._survey(project.names)
 
-    def leave(self) -> None:
-        """Note the view and close the project."""
+    def leave(self) -> bool:
+        """Note the view and close the project; False if somebody wants to stay."""
+        if not self._all_is_saved():
+            return False
         self.note_view()
         self._noting.stop()
         self._trying.stop()
         self._noted = {}
         if self.session.project is not None:
+            tasks.cancel_all(self.session)
             self.session.close_project()
         self._say(())
+        return True
+
+    def _all_is_saved(self) -> bool:
+        """Whether nothing is lost by leaving: else the person says what shall be."""
+        buttons = QMessageBox.StandardButton
+        while not self.session.save_again():
+            answer = QMessageBox.warning(
+                None,
+                "Not all is saved",
+                f"{self.session.unsaved}\n\nSave writes the cluster table, with all labels, into "
+                "another file.",
+                buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
+                buttons.Retry,
+            )
+            if answer == buttons.Discard:
+                return True
+            if answer == buttons.Cancel:
+                return False
+            if answer == buttons.Save and self._rescue():
+                return True
+        return True
+
+    def _rescue(self) -> bool:
+        """Write all labels elsewhere; whether that was done."""
+        file, _ = QFileDialog.getSaveFileName(
+            None, "Save the cluster table", "clusters.csv", "Tables (*.csv *.xlsx *.parquet)"
+        )
+        if not file:
+            return False
+        try:
+            write_clusters(self.session.table(), file)
+        except AtomicityError as error:
+            show_warning(str(error))
+            return False
+        return True
+
+    def _window_gone(self) -> None:
+        """Without a word: there is nobody to be asked."""
+        self._noting.stop()
+        self._trying.stop()
+        if self.session.project is not None:
+            self.session.save_again()
+            self.session.project.close()
 
     # ---- models
     def keep_model(self, path: Path) -> None:
@@ -327,6 +389,10 @@ class Projects:
         session.select(k for k in map(tuple, look.get("selection", ())) if k in there)
         if any(session.analysis(name) is not None for name in session.images):
             binding.label_mode.on = bool(look.get("label_mode", True))
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)
 
 
 def _weak(method: Callable[..., Any]) -> Callable[..., Any]:

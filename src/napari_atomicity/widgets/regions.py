@@ -52,7 +52,10 @@ class Regions:
         known = None if binding is None else binding.current_layers()
         if binding is None or known is None or binding.session.analysis(known.image) is None:
             return False
-        layer = known.regions or known.new_regions(self._connect)
+        if known.regions is None:
+            known.new_regions(self._connect)
+            self.write(known, binding.session.analysis(known.image))
+        layer = known.regions
         layer.visible = True
         binding.viewer.layers.selection.active = layer
         layer.mode = "add_polygon_lasso"
@@ -67,8 +70,29 @@ class Regions:
         if not same_regions(self._shapes_of(layer), analysis.regions):
             known.write_regions(analysis.regions)
 
+    def without_layer(self, image: str) -> None:
+        """Somebody has deleted the layer of an image that is still there: it has no regions now."""
+        binding = self._binding()
+        known = None if binding is None else binding.layers_of(image)
+        gone = known is not None and known.source is not None and known.regions is None
+        if binding is not None and gone and binding.session.regions(image):
+            binding.attempt(lambda: binding.session.set_regions(image, ()))
+
     def _connect(self, layer: Shapes) -> None:
         layer.events.data.connect(self._on_data)
+        # napari's E would draw ellipses, and nothing but the list of layers would lead back.
+        for key in ("E", "Escape"):
+            layer.bind_key(key, self._leave, overwrite=True)
+
+    def _leave(self, layer: Shapes) -> None:
+        """Draw no more: keys and clicks are those of the clusters again."""
+        binding = self._binding()
+        known = None if binding is None else binding.current_layers()
+        if getattr(layer, "_is_creating", False):
+            layer._finish_drawing()
+        if binding is not None and known is not None and known.points is not None:
+            binding.viewer.layers.selection.active = known.points
+            binding.viewer.status = "A click selects a cluster"
 
     def _on_data(self, event: Any) -> None:
         binding = self._binding()
@@ -85,9 +109,11 @@ class Regions:
         if getattr(layer, "_is_creating", False):
             self._timer.start(50)
             return
-        drawn = self._shapes_of(layer)
+        drawn, before = self._shapes_of(layer), len(binding.session.regions(known.image))
         if not same_regions(drawn, binding.session.regions(known.image)):
-            binding.attempt(lambda: binding.session.set_regions(known.image, drawn))
+            done = binding.attempt(lambda: binding.session.set_regions(known.image, drawn))
+            if done and len(drawn) > before:
+                self._leave(layer)  # so that Ctrl+Z takes it back; E draws another one
 
     @staticmethod
     def _shapes_of(layer: Shapes) -> tuple[np.ndarray, ...]:

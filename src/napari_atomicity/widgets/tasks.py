@@ -113,6 +113,8 @@ class Task(QObject):
         super().__init__()
         self.about = about
         self._quiet_errors = quiet_errors
+        # What was asked for of other images, or of another view of them, is of no use any more.
+        self._epoch = session.epoch
         self._session = session
         self._call = call
         self._on_result = on_result
@@ -170,7 +172,10 @@ class Task(QObject):
         outcome = self._call.outcome
         _forget(self._session, self)
         try:
-            if self._call.cancelled or isinstance(outcome.error, Cancelled):
+            if self._session.epoch != self._epoch:
+                self._drop(outcome)
+            elif self._call.cancelled or isinstance(outcome.error, Cancelled):
+                self._drop(outcome)
                 self._say(State.STOPPED, "Stopped")
             elif outcome.error is not None:
                 self._fail(outcome)
@@ -178,6 +183,14 @@ class Task(QObject):
                 self._succeed(outcome.value)
         finally:
             self.finished.emit()
+
+    def _drop(self, outcome: Outcome) -> None:
+        """Nobody wants the value; what it holds open is let go."""
+        if self._session.status.message == self.message or self._call.cancelled:
+            self._say(State.STOPPED, "")
+        close = getattr(outcome.value, "close", None)
+        if callable(close):
+            close()
 
     def _succeed(self, value: Any) -> None:
         try:
@@ -284,6 +297,12 @@ def cancel(session: Session) -> None:
     for task in running(session):
         if task.message:
             task.cancel()
+
+
+def cancel_all(session: Session) -> None:
+    """Stop everything of a session: other images are about to come."""
+    for task in running(session):
+        task.cancel()
 
 
 def cancel_about(session: Session, image: str) -> None:
