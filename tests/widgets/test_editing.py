@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from brightness import PIXEL_NM
-from mouse import LEFT, on_canvas
-from qtpy.QtCore import Qt
+from mouse import LEFT, move, on_canvas
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.statistics.ratios import class_ratios, counted
@@ -180,3 +182,29 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, m
     settle(shown)
     assert "too far" in said[-1]
     assert session.table("field").equals(before)
+
+
+def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, qtbot):
+    binding = binding_of(shown)
+    points, canvas = binding.points_layer("field"), shown.window._qt_viewer.canvas.native
+    press(shown, Qt.Key.Key_E)
+    layer = shown.layers.selection.active
+    assert layer is shown.layers["field regions"]
+    first, second = (on_canvas(shown, points, i) for i in (0, 1))
+    corners = [first, first + QPoint(0, 60), second + QPoint(0, 60), second]
+    QTest.mousePress(canvas, LEFT, pos=corners[0])
+    for a, b in pairwise(corners):
+        for step in range(1, 6):
+            QTest.qWait(20)  # napari takes no more of them than a screen shows
+            move(canvas, a + (b - a) * (step / 5))
+    QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
+    qtbot.waitUntil(lambda: len(binding.session.regions("field")) == 1)
+    assert shown.layers.selection.active is points
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert binding.session.regions("field") == ()
+    # Asked for by mistake: E or Esc leads back.
+    for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
+        press(shown, Qt.Key.Key_E)
+        assert shown.layers.selection.active is layer
+        press(shown, key)
+        assert shown.layers.selection.active is points

@@ -280,7 +280,7 @@ class Projects:
             return False
         return True
 
-    def _window_gone(self) -> None:
+    def _window_gone(self, *_: object) -> None:
         """Without a word: there is nobody to be asked."""
         self._noting.stop()
         self._trying.stop()
