@@ -1,8 +1,10 @@
 """Make the pictures of the documentation again: ``make screenshots``.
 
-A real napari window is opened and does what the tutorial says, step by step, on the bundled
-example with the default model; each picture is the window or a part of it, nothing is drawn in
-afterwards. The files in ``docs/images`` are replaced.
+A real napari window is opened, and a person's day is gone through in it, by clicks and keys, as the
+tutorial tells it: on a made-up session of six images (`example_session.py`), with the default
+model. Each picture is the window or a part of it, in the dark and in the light theme; nothing is
+drawn in afterwards. The files in ``docs/images`` are replaced. Should a step not do what the
+tutorial says, this ends with an error.
 """
 
 from __future__ import annotations
@@ -10,265 +12,486 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import napari
 import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.settings import get_settings
-from PIL import Image
-from qtpy.QtCore import QEvent, QPoint, QPointF, QRect, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import QPoint, QPointF, QSettings, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
+from qtpy.QtWidgets import QLineEdit
+from scipy.ndimage import median_filter
 from superqt import QCollapsible
 
-from napari_atomicity.examples import example_path, example_truth_path
+from example_session import CONTAMINATED, make_session
+from napari_atomicity.examples import example_path
 from napari_atomicity.io.images import load
+from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.statistics.scores import match_nearest
+from napari_atomicity.table import AGGREGATE
 from napari_atomicity.widgets import compat
+from napari_atomicity.widgets.adapt import Adapt
 from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import Binding, binding_of
+from napari_atomicity.widgets.browse import Browse
 from napari_atomicity.widgets.classify import Classify
+from napari_atomicity.widgets.cluster_table import Table
 from napari_atomicity.widgets.detect import Detect
 from napari_atomicity.widgets.embedding import Embedding
 from napari_atomicity.widgets.explain import Explain
+from napari_atomicity.widgets.gallery import Gallery
+from napari_atomicity.widgets.help import Help
+from napari_atomicity.widgets.plots import Plots
 from napari_atomicity.widgets.ratios import Ratios
-from napari_atomicity.widgets.workbench import DOCKS, dock_name, open_workbench
+from napari_atomicity.widgets.report import Report
+from napari_atomicity.widgets.review import Review
+from napari_atomicity.widgets.train import CORRECTIONS, Train
+from studio import HIGH_PX, LARGE_LIMIT_BYTES, LEFT, SCREEN_PX, Studio, beside, square, trimmed
 
-WINDOW_PX = (1500, 940)
-"""At least 900 high: below that the workbench arranges the docks in two groups."""
-LOW_PX = 640
-"""Height of the window for pictures that are mostly of the image."""
-DOCK_WIDTH_PX = 400
-LIMIT_BYTES = 300_000
-TIMEOUT_S = 600.0
-CORRECTIONS = 3
-
-
-class Studio:
-    """A window with the workbench, and a camera in front of it."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.viewer = napari.Viewer(title="napari", show_welcome_screen=False)
-        self.main = self.viewer.window._qt_window
-        self.main.resize(*WINDOW_PX)
-        open_workbench(self.viewer)
-        self.binding: Binding = binding_of(self.viewer)
-        self.session = self.binding.session
-        self.settle()
-
-    # ---- time
-    def settle(self) -> None:
-        """Let the window work until nothing runs and everything is painted."""
-        end, quiet = time.monotonic() + TIMEOUT_S, 0
-        while quiet < 5:
-            if time.monotonic() > end:
-                raise SystemExit("the window is still busy")
-            QTest.qWait(60)
-            quiet = quiet + 1 if self.binding.settled else 0
-
-    # ---- furniture
-    def dock(self, kind: type[QWidget]) -> QDockWidget:
-        name = dock_name(kind)
-        found = self.main.findChildren(QDockWidget)
-        return next(d for d in found if d.windowTitle() == name or d.objectName() == name)
-
-    def widget(self, kind: type[Any]) -> Any:
-        return self.dock(kind).findChild(kind)
-
-    @contextmanager
-    def alone(
-        self, kind: type[Any], height_px: int = WINDOW_PX[1], dock_width_px: int = DOCK_WIDTH_PX
-    ) -> Iterator[Any]:
-        """One dock with all the room at the right, in a window of this height."""
-        dock = self.dock(kind)
-        others = [self.dock(k) for group in DOCKS for k in group if k is not kind]
-        for other in others:
-            other.hide()
-        self._resize(height_px, dock, dock_width_px)
-        yield self.widget(kind)
-        for other in others:
-            other.show()
-        self._resize(WINDOW_PX[1], dock, DOCK_WIDTH_PX)
-
-    def _resize(self, height_px: int, dock: QDockWidget, width_px: int) -> None:
-        self.main.resize(WINDOW_PX[0], height_px)
-        self.main.resizeDocks([dock], [width_px], Qt.Orientation.Horizontal)
-        self.settle()
-
-    # ---- pictures
-    def window(self) -> Image.Image:
-        self.settle()
-        shot = self.viewer.window.screenshot(flash=False, canvas_only=False)
-        return Image.fromarray(np.asarray(shot)).convert("RGB")
-
-    def part(self, widget: QWidget) -> Image.Image:
-        """What of the window a widget takes up."""
-        picture = self.window()
-        return picture.crop(_box(self._place(widget), picture.width / self.main.width()))
-
-    def _place(self, widget: QWidget) -> QRect:
-        return QRect(widget.mapTo(self.main, QPoint(0, 0)), widget.size())
-
-    @property
-    def canvas(self) -> QWidget:
-        return self.viewer.window._qt_viewer.canvas.native
-
-    def save(self, name: str, picture: Image.Image) -> None:
-        """Write a PNG, with fewer colours where it would be too large else."""
-        path = self.out / f"{name}.png"
-        picture.save(path, optimize=True)
-        colours = 256
-        while path.stat().st_size > LIMIT_BYTES and colours > 32:
-            with_fewer_colours(picture, colours).save(path, optimize=True)
-            colours //= 2
-        print(f"{path.name}: {picture.width} × {picture.height}, {path.stat().st_size // 1000} kB")
-
-    # ---- what there is
-    def table(self) -> pd.DataFrame:
-        return self.session.table(self.session.current)
-
-    def classes(self) -> list[str]:
-        return self.session.classes()
-
-    # ---- what a person does
-    def arrange(self) -> None:
-        """The heights of the three groups of docks."""
-        groups = [self.dock(group[0]) for group in DOCKS]
-        self.main.resizeDocks(groups, [200, 400, 270], Qt.Orientation.Vertical)
-        self.settle()
-
-    def show_class_maps(self, *channels: str) -> None:
-        """Have the layers of these channels visible, and no others."""
-        for channel in ("raw", "LCN"):
-            layer = self.binding.class_map_layer(self.session.current, channel)
-            if layer is not None:
-                layer.visible = channel in channels
-        self.settle()
-
-    def select(self, *cluster_ids: int) -> None:
-        image = self.session.current
-        self.session.select((image, int(i)) for i in cluster_ids)
-        self.settle()
-
-    def look_at(self, y_nm: float, x_nm: float, width_nm: float) -> None:
-        """Move the view to a place; the canvas then shows so much of the sample."""
-        camera = compat.camera(self.viewer)
-        camera.center = (*camera.center[:-2], y_nm, x_nm)
-        camera.zoom = compat.canvas_size(self.viewer)[1] / width_nm
-        self.settle()
-
-    def press(self, key: str) -> None:
-        """A key in the canvas, as napari sees it."""
-        self.viewer.window._qt_viewer.canvas._key_map_handler.press_key(key)
-        self.settle()
+KEY = Qt.Key
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+IMAGE_PX = (1366, 700)
+"""The window for pictures that are mostly of the image."""
+SAMPLE, ANSWERED = 80, 37
+FIRST, SECOND = "Anna", "Ben"
+MISTAKES = 0.08
+"""How often a second person sees something else."""
 
 
-def _box(place: QRect, ratio: float) -> tuple[int, int, int, int]:
-    corners = (place.left(), place.top(), place.right() + 1, place.bottom() + 1)
-    return tuple(round(ratio * c) for c in corners)  # type: ignore[return-value]
+def check(true: bool, what: str) -> None:
+    """What the tutorial says must be so."""
+    if not true:
+        raise SystemExit(f"this did not happen: {what}")
 
 
-def trimmed(picture: Image.Image, margin_px: int = 6) -> Image.Image:
-    """Without the empty part at the bottom."""
-    pixels = np.asarray(picture)
-    used = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
-    last = int(used[-1]) if len(used) else picture.height
-    return picture.crop((0, 0, picture.width, min(last + 1 + margin_px, picture.height)))
+class Day:
+    """The session, its truth, and a person who knows it."""
+
+    def __init__(self, out: Path, folder: Path) -> None:
+        self.folder = folder
+        self.truth = make_session(folder)
+        self.studio = Studio(out)
+
+    # ---- what is true
+    def true_label(self, image: str, row: pd.Series) -> str:
+        """The label of a cluster in the truth; "" where there is none."""
+        truth = self.truth[self.truth["image"] == image]
+        columns = ["y_nm", "x_nm"]
+        place = row[columns].to_numpy(float)[None]
+        partner = match_nearest(place, truth[columns].to_numpy(float), 0.5)[0]
+        return "" if partner < 0 else str(truth["label"].iloc[partner])
+
+    def answer(self, mistaken: bool = False) -> None:
+        """The key for the cluster that a review shows."""
+        studio = self.studio
+        image, cluster_id = studio.binding.label_mode.review.key
+        table = studio.session.table(image).set_index("cluster_id")
+        label = self.true_label(image, table.loc[cluster_id])
+        classes = studio.classes()
+        if mistaken and label in classes:
+            label = classes[min(classes.index(label) + 1, len(classes) - 1)]
+        if label in classes:
+            studio.press_number(classes.index(label) + 1)
+        else:
+            studio.press(KEY.Key_A if label == AGGREGATE else KEY.Key_X)
+
+    # ---- the morning
+    def uncalibrated(self) -> None:
+        """The dock asks for the pixel size of an image that has none."""
+        studio = self.studio
+        layer = studio.viewer.add_image(load(example_path()).data, name="export.png")
+        studio.of_dock("calibration", Analyse)
+        studio.viewer.layers.remove(layer)
+
+    def open_folder(self) -> None:
+        """The button of Browse, and Analyse all."""
+        studio = self.studio
+        dock = studio.front(Browse)
+        with studio.answering("getExistingDirectory", str(self.folder)):
+            studio.click(dock.open_button)
+        studio.wait_until(lambda: len(studio.session.images) == 6, "the folder is open")
+        studio.click(dock.analyse_button)
+        analysed = studio.session.analysis
+        studio.wait_until(
+            lambda: (
+                all(analysed(i) is not None for i in studio.session.images)
+                and not dock.batch.running
+            ),
+            "all images are analysed",
+        )
+        studio.canvas.setFocus()
+        studio.press(KEY.Key_PageDown)
+        check(studio.session.current == studio.session.images[1], "PageDown goes on")
+        studio.press(KEY.Key_PageUp)
+
+    def workbench(self) -> None:
+        """The window as the README shows it."""
+        studio = self.studio
+        studio.arrange()
+        studio.select(typical(studio.table(), studio.classes()[-1])["cluster_id"])
+        studio.front(Explain)
+        studio.viewer.reset_view(margin=0.02)
+        studio.both("workbench", studio.window, LARGE_LIMIT_BYTES)
+
+    def settings(self) -> None:
+        """Analyse with its settings unfolded; Detect; Browse."""
+        studio = self.studio
+        folded = studio.widget(Analyse).findChild(QCollapsible)
+        folded.expand(animate=False)
+        studio.of_dock("analyse", Analyse)
+        folded.collapse(animate=False)
+        studio.of_dock("detect", Detect)
+
+    def labels(self) -> None:
+        """The image from near: marks, outlines, labels."""
+        studio = self.studio
+        studio.select()
+        studio.show_class_maps()
+        with studio.alone(Explain, IMAGE_PX):
+            studio.look_at(*crowded(studio.table(), 14.0), width_nm=16.0)
+            studio.both("labels", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+
+    def explain(self) -> None:
+        """Why a cluster is what it is said to be; and what all of a class have in common."""
+        studio = self.studio
+        studio.select(typical(studio.table(), studio.classes()[2])["cluster_id"])
+        studio.of_dock("explain", Explain)
+
+    def class_maps(self) -> None:
+        """The class maps of both channels over the image."""
+        studio = self.studio
+        place = crowded(studio.table(), 9.0)
+        hidden = [x for x in studio.viewer.layers if isinstance(x, Points)]
+        hidden.append(compat.text_overlay(studio.viewer))
+        for thing in hidden:
+            thing.visible = False
+
+        def take():
+            pictures = []
+            for channel in ("raw", "LCN"):
+                studio.show_class_maps(channel)
+                studio.look_at(*place, width_nm=15.0)
+                pictures.append(square(studio.part(studio.canvas)).resize((420, 420)))
+            return beside(*pictures)
+
+        with studio.alone(Explain, IMAGE_PX):
+            studio.both("class-maps", take, LARGE_LIMIT_BYTES)
+        for thing in hidden:
+            thing.visible = True
+        studio.show_class_maps("raw")
+
+    # ---- the review
+    def review(self) -> None:
+        """A stratified sample: a key for each cluster, and what follows from the answers."""
+        studio = self.studio
+        dock = studio.front(Review)
+        dock.who.name.setText(FIRST)
+        dock.who.name.editingFinished.emit()
+        studio.choose(dock.order, "sample")
+        dock.number.setValue(SAMPLE)
+        studio.of_dock("review-form", Review)
+        studio.front(Review)
+        studio.click(dock.button)
+        review = studio.binding.label_mode.review
+        check(review is not None and review.n == SAMPLE, "the sample is drawn")
+        for _ in range(ANSWERED):
+            self.answer()
+        check(review.n_done == ANSWERED, f"{ANSWERED} answers are counted")
+        n = len(studio.session.history)
+        studio.press(KEY.Key_Z, CTRL)
+        check(len(studio.session.history) == n - 1, "Ctrl+Z undoes")
+        studio.press(KEY.Key_Z, CTRL | SHIFT)
+        check(len(studio.session.history) == n, "Ctrl+Shift+Z does it again")
+        studio.press(KEY.Key_N)
+        studio.arrange()
+        studio.front(Review)
+        studio.both("reviewing", studio.window, LARGE_LIMIT_BYTES)
+        with studio.alone(Review, HIGH_PX):
+            studio.both("review", lambda: trimmed(studio.part(dock)))
+            dock.parts[0].button.click()
+            studio.settle()
+            studio.scroll_to(dock.parts[0])
+            studio.both("history", lambda: studio.part(dock.parts[0]))
+            dock.parts[0].button.click()
+        studio.front(Review)
+        while not review.finished:
+            self.answer()
+        studio.press(KEY.Key_Escape)
+        check(studio.binding.label_mode.review is None, "Esc ends the review")
+
+    # ---- by hand
+    def by_hand(self) -> None:
+        """Add, delete, split, merge, exclude."""
+        studio, session = self.studio, self.studio.session
+        session.current = session.images[CONTAMINATED]
+        studio.settle()
+        studio.arrange()
+        studio.viewer.reset_view(margin=0.02)
+        studio.settle()
+        studio.binding.label_mode.on = True
+        studio.settle()
+        n = len(studio.table())
+        row = typical(studio.table(), studio.classes()[3])
+        studio.click_at(row["y_nm"], row["x_nm"])
+        check(session.selection == {(session.current, row["cluster_id"])}, "a click selects")
+        studio.press(KEY.Key_Delete)
+        check(len(studio.table()) == n - 1, "Delete deletes")
+        studio.press(KEY.Key_P)
+        studio.click_at(row["y_nm"], row["x_nm"])
+        studio.wait_until(lambda: len(studio.table()) == n, "a click in P adds a cluster")
+        studio.wait_until(lambda: studio.table()["label"].iloc[-1] != "", "it is classified")
+        studio.press(KEY.Key_P)
+        studio.press(KEY.Key_Z, CTRL)
+        studio.press(KEY.Key_Z, CTRL)
+        check(len(studio.table()) == n, "undone: deleted and added")
+        pair = touching(studio.table())
+        studio.click_at(*pair[0])
+        studio.click_at(*pair[1], SHIFT)
+        check(len(session.selection) == 2, "Shift and a click select a second one")
+        studio.press(KEY.Key_M)
+        studio.wait_until(lambda: len(studio.table()) == n - 1, "M merges two")
+        studio.press(KEY.Key_S)
+        studio.wait_until(lambda: len(studio.table()) == n, "S splits it again")
+        studio.press(KEY.Key_Z, CTRL)
+        studio.press(KEY.Key_Z, CTRL)
+        studio.press(KEY.Key_E)
+        places = [QPointF(p) for p in self._around_dirt()]
+        studio.drag_along(studio.canvas, places)
+        studio.let_go(studio.canvas, places[-1])
+        studio.wait_until(
+            lambda: "excluded" in studio.table() and bool(studio.table()["excluded"].any()),
+            "E excludes a region",
+        )
+        studio.select()
+        studio.show_class_maps()
+        studio.viewer.layers.selection.active = studio.binding.points_layer(session.current)
+        with studio.alone(Classify, IMAGE_PX):
+            studio.viewer.reset_view(margin=0.02)
+            studio.settle()
+            studio.both("excluded", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+        studio.of_dock("classify", Classify)
+        studio.show_class_maps("raw")
+
+    def _around_dirt(self) -> list[QPoint]:
+        """A path in the canvas around the brightest part of the support."""
+        frame = next(self.studio.session.micrograph(self.studio.session.current).frames())
+        step = 16
+        rows, columns = (n // step for n in frame.shape)
+        blocks = frame[: rows * step, : columns * step].reshape(rows, step, columns, step)
+        # Of many places at once: a cluster is small.
+        level = median_filter(np.median(blocks, axis=(1, 3)), 11, mode="nearest")
+        i, j = np.unravel_index(level.argmax(), level.shape)
+        size = self.studio.session.micrograph(self.studio.session.current).pixel_size_nm
+        centre = (np.array([i, j]) + 0.5) * step * size
+        angle = np.linspace(0, 1.95 * np.pi, 40)
+        path = centre + 4.0 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        inside = np.clip(path, 0.3, np.array(frame.shape) * size - 0.3)
+        return [self.studio.on_canvas(*place) for place in inside]
+
+    # ---- many at once
+    def gallery(self) -> None:
+        """Tiles by label; some are selected."""
+        studio = self.studio
+        with studio.alone(Gallery, (1366, 900)) as dock:
+            studio.session.select([])
+            studio.settle()
+            tiles = [dock.view.visualRect(dock.model.index(i)).center() for i in (2, 3, 4)]
+            for tile, held in zip(tiles, (Qt.KeyboardModifier.NoModifier, CTRL, CTRL), strict=True):
+                QTest.mouseClick(dock.view.viewport(), LEFT, held, tile)
+            studio.settle()
+            check(len(studio.session.selection) == 3, "Ctrl and clicks select tiles")
+            studio.both("gallery", lambda: studio.part(dock), LARGE_LIMIT_BYTES)
+
+    def table(self) -> None:
+        """Rows that a line filters."""
+        studio = self.studio
+        with studio.alone(Table, (1366, 560)) as dock:
+            dock.filter_line.setText("confidence < 0.8 and diameter_nm > 1.2")
+            studio.press(KEY.Key_Return, on=dock.filter_line)
+            check(0 < dock.model.rowCount() < len(studio.session.table()), "a line filters rows")
+            studio.both("table", lambda: studio.part(dock))
+            dock.findChild(QLineEdit).clear()
+            studio.settle()
+
+    def embedding(self) -> None:
+        """Some points of the map caught with the lasso, and the same clusters in the image."""
+        studio = self.studio
+        studio.select()
+        studio.show_class_maps()
+        with studio.alone(Embedding, IMAGE_PX, 560) as dock:
+            dock.scatter.fit()
+            studio.click(dock.lasso_button)
+            native = dock.scatter.canvas.native
+            places = around(dock, studio.classes()[-1])
+            studio.drag_along(native, places)
+            studio.let_go(native, places[-1])
+            check(len(studio.session.selection) > 5, "the lasso selects")
+            studio.viewer.reset_view(margin=0.02)
+            studio.settle()
+
+            def take():
+                return beside(studio.part(studio.canvas), studio.part(dock))
+
+            studio.both("embedding", take, LARGE_LIMIT_BYTES)
+            studio.click(dock.lasso_button)
+        studio.show_class_maps("raw")
+
+    def plots(self) -> None:
+        """Each plot; what is selected is marked."""
+        studio = self.studio
+        with studio.alone(Plots, (1366, 560)) as dock:
+            for name in PLOTS:
+                studio.choose(dock.plot_combo, name)
+                QTest.qWait(500)  # of many images it waits for more changes
+                studio.settle()
+                studio.both(f"plot-{name}", lambda: studio.part(dock))
+            studio.choose(dock.plot_combo, "diameter")
+        studio.select()
+
+    def ratios(self) -> None:
+        """The shares of the classes with their intervals, beside what is known."""
+        studio = self.studio
+        dock = studio.front(Ratios)
+        studio.choose(dock.scope_combo, "all images")
+        dock.reference_line.setText("Pt19:Pt30:Pt41:Pt55:Pt70 = 30:10:25:10:25")
+        dock.reference_line.editingFinished.emit()
+        studio.of_dock("ratios", Ratios)
+
+    # ---- learning
+    def adapt(self) -> None:
+        """Adapt to them: before and after."""
+        studio = self.studio
+        review = studio.front(Review)
+        studio.click(review.learning.adapt_button)
+        dock = studio.widget(Adapt)
+        studio.wait_until(lambda: dock.result is not None, "the adaptation ends")
+        studio.of_dock("adapt", Adapt)
+        if dock.result.found.accepted:
+            studio.front(Adapt)
+            studio.click(dock.sides[0])
+            studio.click(dock.sides[1])
+
+    def train(self) -> None:
+        """Train from corrected labels."""
+        studio = self.studio
+        dock = studio.front(Train)
+        dock.source.setCurrentIndex(CORRECTIONS)
+        studio.of_dock("train", Train)
+
+    # ---- the second person
+    def second_opinion(self) -> None:
+        """A copy for Ben, who judges blind; merged, and compared."""
+        studio = self.studio
+        browse = studio.front(Browse)
+        mine = studio.session.project.path
+        copy = self.folder.parent / f"for-{SECOND}.atomicity"
+        with studio.answering("getSaveFileName", str(copy)):
+            browse.actions_by_name["copy"].trigger()
+            studio.settle()
+        check(copy.exists(), "a copy is saved")
+        browse.open(str(copy))
+        studio.wait_until(lambda: studio.session.project.path == copy, "the copy is open")
+        dock = studio.front(Review)
+        dock.who.name.setText(SECOND)
+        dock.who.name.editingFinished.emit()
+        studio.click(dock.who.blind)
+        check(studio.session.blind, "Blind is on")
+        studio.choose(dock.order, "sample")
+        studio.click(dock.button)
+        studio.arrange()
+        studio.front(Review)
+        studio.both("blind", studio.window, LARGE_LIMIT_BYTES)
+        review, rng = studio.binding.label_mode.review, np.random.default_rng(5)
+        while not review.finished:
+            self.answer(mistaken=rng.random() < MISTAKES)
+        studio.press(KEY.Key_Escape)
+        browse.open(str(mine))
+        studio.wait_until(lambda: studio.session.project.path == mine, "mine is open again")
+        dock.who.name.setText(FIRST)
+        dock.who.name.editingFinished.emit()
+        part = dock.parts[1]
+        with studio.alone(Review, HIGH_PX):
+            part.button.click()
+            studio.settle()
+            with studio.answering("getOpenFileName", str(copy)):
+                studio.click(dock.annotators.merge_button)
+            QTest.qWait(500)
+            studio.wait_until(
+                lambda: (
+                    dock.annotators.found is not None and len(dock.annotators.found.annotators) == 2
+                ),
+                "two annotators are compared",
+            )
+            studio.scroll_to(part)
+            studio.both("agreement", lambda: trimmed(studio.part(dock)))
+            part.button.click()
+
+    # ---- taking it home
+    def report(self) -> None:
+        """Write the report."""
+        studio = self.studio
+        dock = studio.front(Report)
+        out = self.folder.parent / "report"
+        with studio.answering("getExistingDirectory", str(out)):
+            studio.click(dock.button)
+        studio.wait_until(lambda: (out / "run.json").exists(), "the report is written")
+        studio.of_dock("report", Report)
+
+    def browse(self) -> None:
+        """Browse at the end of the day: what was reviewed."""
+        self.studio.arrange()
+        self.studio.of_dock("browse", Browse, SCREEN_PX)
+
+    def help(self) -> None:
+        """The window with all shortcuts."""
+        studio = self.studio
+        studio.press(KEY.Key_F1)
+        window = studio.main.findChild(Help)
+        check(window is not None, "F1 opens the shortcuts")
+        window.resize(560, 760)
+
+        def take():
+            return picture_of(window)
+
+        studio.both("help", take)
+        window.close()
+
+    def reopen(self) -> None:
+        """Closed and opened again, everything is there."""
+        studio, session = self.studio, self.studio.session
+        path, current = session.project.path, session.current
+        table = session.table()
+        browse = studio.front(Browse)
+        browse.actions_by_name["close"].trigger()
+        studio.settle()
+        check(session.project is None and not session.images, "the project is closed")
+        browse.open(str(path))
+        studio.wait_until(lambda: session.project is not None, "the project is open")
+        again = session.table()
+        check(again["label"].tolist() == table["label"].tolist(), "all labels are there")
+        check(session.current == current, "the image that was looked at is back")
 
 
-def beside(*pictures: Image.Image, gap_px: int = 8) -> Image.Image:
-    """Pictures in a row; what is left free has the colour of the window."""
-    height = max(p.height for p in pictures)
-    width = sum(p.width for p in pictures) + gap_px * (len(pictures) - 1)
-    out = Image.new("RGB", (width, height), pictures[-1].getpixel((0, pictures[-1].height - 1)))
-    x = 0
-    for picture in pictures:
-        out.paste(picture, (x, 0))
-        x += picture.width + gap_px
-    return out
+def picture_of(window):
+    """A window of its own as a picture."""
+    from PIL import Image
+    from qtpy.QtGui import QImage
+
+    image = window.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    pixels = np.frombuffer(image.constBits().asstring(image.sizeInBytes()), np.uint8)
+    pixels = pixels.reshape(image.height(), image.bytesPerLine())[:, : 3 * image.width()]
+    return Image.fromarray(pixels.reshape(image.height(), image.width(), 3).copy())
 
 
-def with_fewer_colours(picture: Image.Image, n: int) -> Image.Image:
-    """A picture with a palette of n colours.
-
-    Most pixels are of a noisy grey; a rare colour that means something must not go under in it.
-    """
-    pixels = np.asarray(picture) // 4 * 4
-    colours, count = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    weighted = np.repeat(colours, np.ceil(count**0.4).astype(int), axis=0)[None]
-    method = Image.Quantize.MEDIANCUT
-    palette = Image.fromarray(weighted).quantize(n, method=method, kmeans=1)
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
-
-
-def true_labels(table: pd.DataFrame) -> pd.Series:
-    """The label of each detected cluster in the example's truth; "" where it is in none."""
-    truth = pd.read_csv(example_truth_path())
-    columns = ["y_nm", "x_nm"]
-    partner = match_nearest(table[columns].to_numpy(), truth[columns].to_numpy(), 0.5)
-    labels = np.where(partner >= 0, truth["label"].to_numpy(object)[partner], "")
-    return pd.Series(labels, index=table.index)
-
-
+# ---- which clusters
 def typical(table: pd.DataFrame, label: str) -> pd.Series:
     """A whole cluster of this label that stands alone and is rather certain."""
     alone = table[~(table["touches_border"] | table["touches_neighbour"])]
     own = alone[alone["label"] == label]
     chosen = (own if len(own) else alone).sort_values("confidence", ascending=False)
     return chosen.iloc[len(chosen) // 3]
-
-
-# ---- the steps of the tutorial
-def uncalibrated(studio: Studio) -> None:
-    """The dock asks for the pixel size of an image that has none."""
-    layer = studio.viewer.add_image(load(example_path()).data, name="export.png")
-    with studio.alone(Analyse) as dock:
-        studio.save("calibration", trimmed(studio.part(dock)))
-    studio.viewer.layers.remove(layer)
-
-
-def analyse(studio: Studio) -> None:
-    """The sample and one press of the button: the workbench as the README shows it."""
-    studio.viewer.open_sample("napari-atomicity", "example")
-    studio.settle()
-    QTest.mouseClick(studio.widget(Analyse).button, Qt.MouseButton.LeftButton)
-    studio.settle()
-    studio.arrange()
-    studio.select(typical(studio.table(), studio.classes()[-1])["cluster_id"])
-    studio.viewer.reset_view(margin=0.02)
-    studio.save("workbench", studio.window())
-
-
-def settings(studio: Studio) -> None:
-    """The dock Analyse with its settings unfolded."""
-    with studio.alone(Analyse) as dock:
-        folded = dock.findChild(QCollapsible)
-        folded.expand(animate=False)
-        studio.save("analyse", trimmed(studio.part(dock)))
-        folded.collapse(animate=False)
-
-
-def by_hand(studio: Studio) -> None:
-    """The dock Detect."""
-    with studio.alone(Detect) as dock:
-        studio.save("detect", trimmed(studio.part(dock)))
-
-
-def labels(studio: Studio) -> None:
-    """The image from near: marks, outlines, labels."""
-    studio.select()
-    studio.show_class_maps()
-    with studio.alone(Explain, LOW_PX):
-        studio.look_at(*crowded(studio.table(), 14.0), width_nm=16.0)
-        studio.save("labels", studio.part(studio.canvas))
 
 
 def crowded(table: pd.DataFrame, width_nm: float) -> tuple[float, float]:
@@ -279,57 +502,12 @@ def crowded(table: pd.DataFrame, width_nm: float) -> tuple[float, float]:
     return float(place[best, 0]), float(place[best, 1])
 
 
-def explain(studio: Studio) -> None:
-    """Why a cluster is what it is said to be."""
-    studio.select(typical(studio.table(), studio.classes()[2])["cluster_id"])
-    with studio.alone(Explain) as dock:
-        studio.save("explain", trimmed(studio.part(dock)))
-
-
-def class_maps(studio: Studio) -> None:
-    """The class maps of both channels over the image."""
-    place = crowded(studio.table(), 9.0)
-    hidden = [x for x in studio.viewer.layers if isinstance(x, Points)]
-    hidden.append(compat.text_overlay(studio.viewer))
-    for thing in hidden:
-        thing.visible = False
-    pictures = []
-    with studio.alone(Explain):
-        for channel in ("raw", "LCN"):
-            studio.show_class_maps(channel)
-            studio.look_at(*place, width_nm=13.0)
-            pictures.append(square(studio.part(studio.canvas)).resize((560, 560)))
-    studio.save("class-maps", beside(*pictures))
-    for thing in hidden:
-        thing.visible = True
-    studio.show_class_maps("raw")
-
-
-def square(picture: Image.Image) -> Image.Image:
-    """The middle of a picture that is higher than wide, with its lower edge."""
-    side = min(picture.size)
-    top = (picture.height - side) // 2
-    return picture.crop((0, top, side, top + side))
-
-
-def lasso(studio: Studio) -> None:
-    """Some points of the map caught with the lasso, and the same clusters in the image."""
-    studio.select()
-    studio.show_class_maps()
-    with studio.alone(Embedding, LOW_PX, 540) as dock:
-        dock.scatter.fit()
-        QTest.mouseClick(dock.lasso_button, Qt.MouseButton.LeftButton)
-        studio.settle()
-        native, places = dock.scatter.canvas.native, around(dock, studio.classes()[-1])
-        QTest.mousePress(native, Qt.MouseButton.LeftButton, pos=places[0].toPoint())
-        for place in places[1:]:
-            _drag_to(native, place)
-        drawn = studio.part(dock)
-        QTest.mouseRelease(native, Qt.MouseButton.LeftButton, pos=places[-1].toPoint())
-        studio.viewer.reset_view(margin=0.02)
-        studio.save("embedding", beside(studio.part(studio.canvas), drawn))
-        QTest.mouseClick(dock.lasso_button, Qt.MouseButton.LeftButton)
-    studio.show_class_maps("raw")
+def touching(table: pd.DataFrame) -> list[tuple[float, float]]:
+    """Where two clusters lie that are nearest to each other."""
+    place = table[["y_nm", "x_nm"]].to_numpy()
+    distance = np.linalg.norm(place[:, None] - place, axis=2) + 1e9 * np.eye(len(place))
+    i, j = np.unravel_index(distance.argmin(), distance.shape)
+    return [tuple(place[i]), tuple(place[j])]
 
 
 def around(dock: Embedding, label: str) -> list[QPointF]:
@@ -343,42 +521,11 @@ def around(dock: Embedding, label: str) -> list[QPointF]:
     return [QPointF(*place) for place in dock.scatter.to_canvas(path)]
 
 
-def _drag_to(native: QWidget, place: QPointF) -> None:
-    # QTest.mouseMove presses no button.
-    button, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    kind = QEvent.Type.MouseMove
-    event = QMouseEvent(kind, place, native.mapToGlobal(place), button, button, none)
-    QApplication.sendEvent(native, event)
-
-
-def correct(studio: Studio) -> None:
-    """Some labels corrected with number keys: the image and the legend."""
-    table = studio.table()
-    truth = true_labels(table)
-    known = table.assign(truth=truth, right=truth == table["label"])[truth != ""]
-    wanted = known.sort_values(["right", "confidence"], kind="stable").head(CORRECTIONS)
-    studio.viewer.layers.selection.active = studio.binding.points_layer(studio.session.current)
-    for _, row in wanted.iterrows():
-        studio.select(row["cluster_id"])
-        studio.press(str(studio.classes().index(row["truth"]) + 1))
-    first = wanted.iloc[0]
-    studio.select(first["cluster_id"])
-    studio.show_class_maps()
-    with studio.alone(Classify, LOW_PX) as dock:
-        studio.look_at(first["y_nm"], first["x_nm"], width_nm=14.0)
-        canvas = studio.part(studio.canvas)
-        studio.save("corrections", beside(canvas, trimmed(studio.part(dock))))
-    studio.show_class_maps("raw")
-
-
-def ratios(studio: Studio) -> None:
-    """The shares of the classes with their intervals."""
-    with studio.alone(Ratios) as dock:
-        studio.save("ratios", trimmed(studio.part(dock)))
-
-
-STEPS: tuple[Callable[[Studio], None], ...] = (
-    uncalibrated, analyse, settings, by_hand, labels, explain, class_maps, lasso, correct, ratios,
+STEPS: tuple[Callable[[Day], None], ...] = (
+    Day.uncalibrated, Day.open_folder, Day.workbench, Day.settings, Day.labels, Day.explain,
+    Day.class_maps, Day.review, Day.by_hand, Day.gallery, Day.embedding, Day.plots, Day.table,
+    Day.ratios, Day.adapt, Day.train, Day.second_opinion, Day.browse, Day.report, Day.help,
+    Day.reopen,
 )  # fmt: skip
 
 
@@ -388,12 +535,20 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
-    # Whoever makes the pictures may have another theme, or docks elsewhere.
-    get_settings(Path(tempfile.mkdtemp()) / "settings.yaml")
-    studio = Studio(options.out)
-    for step in STEPS:
-        step(studio)
-    studio.viewer.close()
+    with tempfile.TemporaryDirectory() as temporary:
+        # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
+        home = Path(temporary)
+        get_settings(home / "settings.yaml")
+        scope = QSettings.Scope.UserScope
+        QSettings.setPath(QSettings.Format.IniFormat, scope, str(home / "remembered"))
+        os.environ["ATOMICITY_MODELS"] = str(home / "napari-atomicity" / "models")
+        day = Day(options.out, home / "monday")
+        for step in STEPS:
+            print(f"- {step.__name__}")
+            step(day)
+        day.studio.binding.projects.leave()
+        day.studio.viewer.close()
+    napari.Viewer.close_all()
 
 
 if __name__ == "__main__":
