@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 from synthetic import CLASSES, made_up
 
+from napari_atomicity.edits import SetAnalysis
 from napari_atomicity.project import Project
 from napari_atomicity.review import ORDERS
 from napari_atomicity.session import Session
@@ -298,7 +299,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, d
     # Of a sample of which nothing is left nothing can be reviewed.
     press(KEY.Key_Escape)
     for name in ("one", "two"):
-        session.set_analysis(made_up(0, name, size_px=96))
+        session.do(SetAnalysis(name, session.analysis(name), made_up(0, name, size_px=96)))
     assert start(dock, "sample") is None
     assert "Draw another" in dock.hint.text()
 
