@@ -11,6 +11,7 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from synthetic import made_up
 
 from napari_atomicity.errors import AtomicityError
 from napari_atomicity.project import Project
@@ -318,3 +319,74 @@ def test_the_workbench_has_browse(make_napari_viewer, model):
     viewer = make_napari_viewer()
     open_workbench(viewer)
     assert viewer.window._qt_window.findChild(Browse) is not None
+
+
+def test_a_person_who_closes_the_window_is_asked_first(
+    browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
+):
+    session, projects = browse.session, browse.projects
+    assert projects.may_close()
+    viewer.open(str(morning / "a.tif"))
+    image = binding_of(viewer).ensure_image(viewer.layers[0])
+    session.set_analysis(made_up(6, image))
+    assert projects.may_close()  # that can be had again
+    session.relabel([(image, 2)], "Pt41")
+    buttons = QMessageBox.StandardButton
+    answers = iter([buttons.Cancel, buttons.Discard, buttons.Save])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
+    kept = tmp_path / "kept.atomicity"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
+    assert [projects.may_close() for _ in range(3)] == [False, True, True]
+    settle(viewer)
+    assert projects.may_close()
+    assert session.project.labels() == {image: {2: "Pt41"}}
+
+
+def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbot, settle):
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "a.tif", 5)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert opened.batch.running
+    opened.projects.leave()
+    opened.open(str(other))
+    qtbot.waitUntil(lambda: opened.session.images == ["a.tif"], timeout=10_000)
+    settle(viewer)
+    assert opened.session.analysis("a.tif") is None
+    assert not opened.batch.running
+    assert opened.session.project.load("a.tif").analysis is None
+
+
+def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
+    from napari_atomicity.widgets import projects as module
+
+    models = tmp_path / "deep" / "models"
+    models.mkdir(parents=True)
+    monkeypatch.setattr(module, "user_folder", lambda: models)
+    project = opened.session.project
+    names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
+    for name in names:
+        project.add_model(name, b"weights")
+    assert module.bring_models(project) == ["good-1"]
+    assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
+
+
+def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    (opened.session.project.path.parent / "broken.tif").unlink()
+    session = opened.session
+    session.remove_image("broken.tif")
+    settle(viewer)
+    buttons = QMessageBox.StandardButton
+    answers = iter([buttons.No, buttons.Yes])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
+    qtbot.waitUntil(lambda: opened.analyse_button.text() == "Analyse all again")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert not opened.batch.running
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert len(session.history) == 1
+    assert session.history[0].images == ("a.tif", "b.tif", "c.tif")

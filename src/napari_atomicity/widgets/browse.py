@@ -372,17 +372,7 @@ class Browse(QWidget):
             self.open(file)
 
     def _ask_where_to_save(self) -> bool:
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Save as project", f"session{SUFFIX}", f"Projects (*{SUFFIX})"
-        )
-        if not file:
-            return False
-        try:
-            self.projects.save_as(_with_suffix(file))
-        except AtomicityError as error:
-            show_error(str(error))
-            return False
-        return True
+        return self.projects.ask_where_to_save()
 
     def _ask_where_to_copy(self) -> None:
         project = self.session.project

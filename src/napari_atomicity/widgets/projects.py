@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ..errors import AtomicityError
@@ -19,7 +19,7 @@ from ..io.files import replacing
 from ..io.tables import write_clusters
 from ..model.files import SHIPPED, user_folder
 from ..progress import Progress, Stop
-from ..project import Opened, Project, Stored, open_any, project_file, survey
+from ..project import SUFFIX, Opened, Project, Stored, open_any, project_file, survey
 from . import compat, tasks
 from .models import model_folder
 
@@ -108,6 +108,7 @@ class Projects:
         window = getattr(binding.viewer.window, "_qt_window", None)
         if window is not None:
             window.destroyed.connect(_weak(self._window_gone))
+            window.installEventFilter(_AskBeforeClosing(self, window))
 
     # ---- opening
     def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task | None:
@@ -266,6 +267,38 @@ class Projects:
                 return True
         return True
 
+    def may_close(self) -> bool:
+        """Whether the window may be closed: what a person did must not go without a word."""
+        if self.session.project is not None:
+            return self._all_is_saved()
+        said = (self.session.table()["label_corrected"] != "").any()
+        if not said:
+            return True
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            None,
+            "Keep what you did?",
+            "The labels that you gave are in memory only. Save them as a project?",
+            buttons.Save | buttons.Discard | buttons.Cancel,
+            buttons.Save,
+        )
+        return self.ask_where_to_save() if answer == buttons.Save else answer == buttons.Discard
+
+    def ask_where_to_save(self) -> bool:
+        """Keep all in a new project, where the person says; whether that was done."""
+        file, _ = QFileDialog.getSaveFileName(
+            None, "Save as project", f"session{SUFFIX}", f"Projects (*{SUFFIX})"
+        )
+        if not file:
+            return False
+        path = Path(file)
+        try:
+            self.save_as(path if path.suffix == SUFFIX else Path(f"{path}{SUFFIX}"))
+        except AtomicityError as error:
+            show_warning(str(error))
+            return False
+        return True
+
     def _rescue(self) -> bool:
         """Write all labels elsewhere; whether that was done."""
         file, _ = QFileDialog.getSaveFileName(
@@ -389,6 +422,22 @@ class Projects:
         session.select(k for k in map(tuple, look.get("selection", ())) if k in there)
         if any(session.analysis(name) is not None for name in session.images):
             binding.label_mode.on = bool(look.get("label_mode", True))
+
+
+class _AskBeforeClosing(QObject):
+    """Asks when a person closes the window, and not when a program does."""
+
+    def __init__(self, projects: Projects, window: QObject) -> None:
+        super().__init__(window)
+        self._projects = weakref.ref(projects)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        projects = self._projects()
+        by_person = event.type() == QEvent.Type.Close and event.spontaneous()
+        if projects is not None and by_person and not projects.may_close():
+            event.ignore()
+            return True
+        return False
 
 
 def _same_file(a: Path, b: Path) -> bool:
