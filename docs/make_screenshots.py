@@ -260,13 +260,11 @@ class Day:
         places = [QPointF(p) for p in self._around_dirt()]
         studio.drag_along(studio.canvas, places)
         studio.let_go(studio.canvas, places[-1])
-        studio.wait_until(
-            lambda: "excluded" in studio.table() and bool(studio.table()["excluded"].any()),
-            "E excludes a region",
-        )
+        studio.wait_until(lambda: len(session.regions(session.current)) == 1, "E excludes a region")
         studio.select()
         studio.show_class_maps()
-        studio.viewer.layers.selection.active = studio.binding.points_layer(session.current)
+        points = studio.binding.points_layer(session.current)
+        check(studio.viewer.layers.selection.active is points, "keys are those of the clusters")
         with studio.alone(Classify, IMAGE_PX):
             studio.viewer.reset_view(margin=0.02)
             studio.settle()
@@ -286,7 +284,7 @@ class Day:
         size = self.studio.session.micrograph(self.studio.session.current).pixel_size_nm
         centre = (np.array([i, j]) + 0.5) * step * size
         angle = np.linspace(0, 1.95 * np.pi, 40)
-        path = centre + 4.0 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        path = centre + 4.8 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
         inside = np.clip(path, 0.3, np.array(frame.shape) * size - 0.3)
         return [self.studio.on_canvas(*place) for place in inside]
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import shlex
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -16,16 +17,20 @@ from PIL import Image
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.cli import app
 from napari_atomicity.detection import DetectionSettings
+from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import PatchSettings
+from napari_atomicity.project import Project
 from napari_atomicity.table import columns
-from napari_atomicity.widgets.shortcuts import LABEL_MODE
+from napari_atomicity.widgets.shortcuts import places, rows
+from napari_atomicity.widgets.workbench import all_docks
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 IMAGES = sorted((ROOT / "docs" / "images").glob("*.png"))
 LARGEST_IMAGE_BYTES = 400_000
-KNOWN = {"analysis": Analysis, "micrograph": Micrograph}
+LARGEST_IMAGES_BYTES = 6_000_000
+KNOWN = {"analysis": Analysis, "micrograph": Micrograph, "project": Project}
 """What the variables of the examples are."""
 
 COMMANDS = typer.main.get_command(app)
@@ -79,9 +84,20 @@ def test_every_picture_is_shown_and_small():
     assert set(IMAGES) == {path for path in shown if path.suffix == ".png"}
     too_large = [p.name for p in IMAGES if p.stat().st_size > LARGEST_IMAGE_BYTES]
     assert too_large == []
+    assert sum(p.stat().st_size for p in IMAGES) < LARGEST_IMAGES_BYTES
     for path in IMAGES:
         with Image.open(path) as image:
             assert min(image.size) > 100
+
+
+def test_each_dock_is_shown_in_both_themes():
+    names = {p.stem for p in IMAGES}
+    themed = {n.removesuffix(f"-{theme}") for n in names for theme in ("dark", "light")
+              if n.endswith(f"-{theme}")}  # fmt: skip
+    assert {f"{n}-{theme}" for n in themed for theme in ("dark", "light")} <= names
+    docks = {kind.__name__.lower() for kind in all_docks()} - {"plots"}
+    plots = {f"plot-{name}" for name in PLOTS}
+    assert docks | plots | {"workbench", "help", "agreement"} <= themed
 
 
 def test_the_readme_shows_the_window_first():
@@ -114,7 +130,8 @@ def test_names_and_arguments_of_the_examples_exist(page, code):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             kind = KNOWN.get(node.value.id)
             if kind is not None:
-                fields = {f.name for f in dataclasses.fields(kind)}
+                is_data = dataclasses.is_dataclass(kind)
+                fields = {f.name for f in dataclasses.fields(kind)} if is_data else set()
                 assert node.attr in fields or hasattr(kind, node.attr)
         elif isinstance(node, ast.Call) and (function := called(node, names)) is not None:
             parameters = inspect.signature(function).parameters
@@ -165,13 +182,57 @@ def test_defaults_are_those_of_the_code():
     assert said == {name: str(value) for name, value in settings.items()}
 
 
-def test_keys_are_those_of_label_mode():
+HEADINGS = {
+    "key with Browse": "Browse",
+    "key in a review": "Review",
+    "key in label mode": "Label mode",
+    "key in the gallery": "Gallery",
+}
+"""Where the tutorial lists keys → where they hold."""
+
+
+def test_keys_are_those_of_the_registry():
     text = (ROOT / "docs" / "tutorial.md").read_text()
-    cells = re.findall(r"^\| (.+?) \| .+ \|$", text, re.M)
-    keys = {key for cell in cells for key in re.split(r", | … ", cell)}
-    for shortcut in LABEL_MODE:
-        names = {k.replace("Control-", "Ctrl+").replace("Shift-", "Shift+") for k in shortcut.keys}
-        assert names & keys or (shortcut.action == "label" and {"1", "9"} <= keys)
+    tables = re.findall(r"^\| (key .+?) \| does \|\n\|---\|---\|\n((?:\|.+\n)+)", text, re.M)
+    assert sorted(heading for heading, _ in tables) == sorted(HEADINGS)
+    assert set(HEADINGS.values()) == set(places())
+    for heading, body in tables:
+        told = [line.split(" | ")[0].removeprefix("| ") for line in body.splitlines()]
+        assert told == [keys for keys, _ in rows(places()[HEADINGS[heading]])], heading
+
+
+# ---- the project file
+QUERIES = [sql for _, sql in blocks("sql")]
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_queries_of_the_page_on_projects_can_be_asked(sql, tmp_path):
+    path = tmp_path / "empty.atomicity"
+    Project(path).close()
+    with sqlite3.connect(path) as db:
+        assert db.execute(sql).fetchall() == []
+
+
+def test_the_page_on_projects_tells_of_all_tables_and_of_no_others(tmp_path):
+    path = tmp_path / "empty.atomicity"
+    Project(path).close()
+    with sqlite3.connect(path) as db:
+        there = {
+            name: {row[1] for row in db.execute(f"PRAGMA table_info({name})")}
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            )
+        }
+    text = (ROOT / "docs" / "projects.md").read_text()
+    section = text.partition("## The tables")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| .+? \| (.+) \|$", section, re.M))
+    assert set(told) == set(there)
+    for table, cell in told.items():
+        named = {n for n in re.findall(r"`(\w+)`", cell) if n != "classes" or table == "models"}
+        assert named <= there[table], table
+    log = text.partition("## The log of corrections")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \| ", log, re.M)
+    assert {n for cell in cells for n in re.findall(r"`(\w+)`", cell)} <= there["corrections"]
 
 
 def test_references_are_cited_and_listed():
