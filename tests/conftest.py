@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 from napari_atomicity.model.card import ModelCard, PatchSettings
 from napari_atomicity.simulation.structures import Isomer
+
+# What workers of pytest-xdist have seen of the event loop.
+_FROM_WORKERS: list[dict] = []
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -105,21 +109,39 @@ def quick_adaptation(monkeypatch):
     monkeypatch.setattr("napari_atomicity.embedding.place", lambda embedding, _: embedding[:, :2])
 
 
+def _blocks() -> list:
+    """Turns of the event loop that took long in this process."""
+    import sys
+
+    if "napari_atomicity.widgets.watchdog" not in sys.modules:
+        return []
+    from qtpy.QtWidgets import QApplication
+
+    return list(getattr(QApplication.instance(), "blocks", []))
+
+
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist hands its list over to whoever tells."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["blocks"] = [asdict(block) for block in _blocks()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    _FROM_WORKERS.extend(node.workeroutput.get("blocks", []) if node.workeroutput else [])
+
+
 def pytest_terminal_summary(terminalreporter):
     """After the tests of the window: which turns of the event loop took long, and whose they were.
 
     On a busy machine with a virtual display this proves nothing, so no test depends on it; who
     reads it sees at once what has become slow.
     """
-    import sys
+    blocks = _blocks()
+    if blocks or _FROM_WORKERS:
+        from napari_atomicity.widgets.watchdog import Block, report
 
-    if "napari_atomicity.widgets.watchdog" not in sys.modules:
-        return
-    from qtpy.QtWidgets import QApplication
-
-    from napari_atomicity.widgets.watchdog import Watched, report
-
-    application = QApplication.instance()
-    if isinstance(application, Watched):
         terminalreporter.section("event loop")
-        terminalreporter.write_line(report(application.blocks))
+        blocks += [Block(**values) for values in _FROM_WORKERS]
+        terminalreporter.write_line(report(blocks))

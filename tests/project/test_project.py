@@ -323,12 +323,12 @@ def test_which_label_counts(said, label):
 def test_settings_runs_and_models(project):
     project.set_setting("view", {"zoom": 2.0, "centre": [1, 2]})
     project.add_run({"command": "adapt", "seconds": 1.0})
-    project.add_model("mine", b"weights")
+    project.add_model("mine", b"weights", "{}")
     assert project.setting("view") == {"zoom": 2.0, "centre": [1, 2]}
     assert project.setting("other", 7) == 7
     assert project.runs()[0]["command"] == "adapt"
     assert list(project.models()) == ["mine"]
-    assert project.model_file("mine") == b"weights"
+    assert project.model_file("mine") == (b"weights", "{}")
     with pytest.raises(ReadError, match="no model"):
         project.model_file("yours")
 

@@ -366,7 +366,7 @@ def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypa
     project = opened.session.project
     names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
     for name in names:
-        project.add_model(name, b"weights")
+        project.add_model(name, b"weights", "{}")
     assert module.bring_models(project) == ["good-1"]
     assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
 

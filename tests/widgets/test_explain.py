@@ -540,7 +540,7 @@ def test_why_there_are_no_class_averages(dock, session, averaged):
     session.remove_clusters("field", range(1, 41))
     averaged(dock)
     assert page.note.text() == averages_page.NO_CLUSTERS
-    session.set_analysis(analysis)
+    session.go_to(1)
     averaged(dock)
     assert page.grid.isVisible() and page.save_button.isVisible()
 

@@ -196,6 +196,7 @@ def test_it_says_what_there_is(viewer, qtbot):
 
 def test_a_hidden_dock_looks_when_it_is_shown(dock, session, qtbot, monkeypatch):
     qtbot.waitUntil(lambda: dock.words.text() == "2 images, 55 clusters.")
+    qtbot.wait(100)  # until what was set off before is done
     calls = []
     said = docks.summary
     monkeypatch.setattr(docks, "summary", lambda s: calls.append(1) or said(s))

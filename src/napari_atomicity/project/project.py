@@ -856,12 +856,13 @@ class Project:
             rows = db.execute("SELECT time, record FROM runs ORDER BY run_id").fetchall()
         return [{"time": time, **json.loads(record)} for time, record in rows]
 
-    def add_model(self, name: str, content: bytes) -> None:
-        """Keep a model file (safetensors) in the project."""
+    def add_model(self, name: str, weights: bytes, card: str) -> None:
+        """Keep a model in the project: its safetensors and the JSON beside them."""
         with self._writing() as db:
             db.execute(
-                "INSERT OR REPLACE INTO model_files (name, time, content) VALUES (?, ?, ?)",
-                (name, now(), content),
+                "INSERT OR REPLACE INTO model_files (name, time, content, card) "
+                "VALUES (?, ?, ?, ?)",
+                (name, now(), weights, card),
             )
 
     def models(self) -> dict[str, str]:
@@ -869,8 +870,8 @@ class Project:
         with self._reading() as db:
             return dict(db.execute("SELECT name, time FROM model_files ORDER BY time"))
 
-    def model_file(self, name: str) -> bytes:
-        """The content of a model file that is kept here.
+    def model_file(self, name: str) -> tuple[bytes, str]:
+        """Weights and card of a model that is kept here.
 
         Raises
         ------
@@ -878,10 +879,12 @@ class Project:
             If there is none of that name.
         """
         with self._reading() as db:
-            row = db.execute("SELECT content FROM model_files WHERE name = ?", (name,)).fetchone()
+            row = db.execute(
+                "SELECT content, card FROM model_files WHERE name = ?", (name,)
+            ).fetchone()
         if row is None:
             raise ReadError(f"there is no model {name!r} in the project", self.path)
-        return row[0]
+        return row[0], row[1]
 
 
 # ---- files

@@ -114,6 +114,7 @@ ALTER TABLE corrections ADD COLUMN blind INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE corrections ADD COLUMN source TEXT;
 ALTER TABLE corrections ADD COLUMN undoes INTEGER REFERENCES corrections (correction_id);
 ALTER TABLE images ADD COLUMN regions TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE model_files ADD COLUMN card TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX corrections_from_elsewhere ON corrections (source);
 CREATE TABLE identity (uuid TEXT NOT NULL);
 INSERT INTO identity VALUES (lower(hex(randomblob(16))));

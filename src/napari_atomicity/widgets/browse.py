@@ -27,7 +27,6 @@ from qtpy.QtWidgets import (
 )
 
 from ..errors import AtomicityError
-from ..io.files import replacing
 from ..io.images import reader_of
 from ..project import SUFFIX
 from ..session import Status
@@ -47,6 +46,7 @@ from .forms import (
     new_form,
 )
 from .image_list import ImageDelegate, ImageModel
+from .projects import write_model
 from .shortcuts import BROWSE
 from .stage import Stage
 
@@ -413,9 +413,9 @@ class Browse(QWidget):
         )
         if file:
             tasks.start(
-                self.session, share_model, project, name, Path(file),
+                self.session, write_model, project, name, Path(file).with_suffix(".safetensors"),
                 message=f"Writing {name}", key="share model", owner=self,
-                on_result=lambda path: show_info(f"The model is {path}"),
+                on_result=lambda path: show_info(f"The model is {path}, with its card beside it."),
             )  # fmt: skip
 
     # ---- drag and drop
@@ -452,13 +452,6 @@ def _going(stage: Stage, step: int) -> Callable[[object], None]:
 def copy_project(project, path, progress=None, stop=None):
     """Write a copy of a project; for a worker."""
     return project.copy(path)
-
-
-def share_model(project, name, path, progress=None, stop=None):
-    """Write a model of a project into a file; for a worker."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(project.model_file(name))
-    return path
 
 
 def _with_suffix(file: str) -> Path:

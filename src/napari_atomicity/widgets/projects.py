@@ -15,7 +15,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ..errors import AtomicityError
-from ..io.files import replacing
+from ..io.files import replacing, write_text
 from ..io.tables import write_clusters
 from ..model.files import SHIPPED, user_folder
 from ..progress import Progress, Stop
@@ -60,7 +60,23 @@ def put_model(
     project: Project, path: Path, progress: Progress | None = None, stop: Stop | None = None
 ) -> None:
     """Copy a model file into a project."""
-    project.add_model(path.stem, path.read_bytes())
+    card = path.with_suffix(".json").read_text("utf-8")
+    project.add_model(path.stem, path.read_bytes(), card)
+
+
+def write_model(
+    project: Project,
+    name: str,
+    path: Path,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Write a model of a project into a file, its card beside it."""
+    weights, card = project.model_file(name)
+    with replacing(path) as temporary:
+        temporary.write_bytes(weights)
+    write_text(path.with_suffix(".json"), card)
+    return path
 
 
 def bring_models(project: Project) -> list[str]:
@@ -71,8 +87,7 @@ def bring_models(project: Project) -> list[str]:
         # A project comes from others: what it calls a model must not lead out of the folder.
         plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
         if plain and name not in {*SHIPPED, *SHIPPED.values()} and not path.exists():
-            with replacing(path) as temporary:
-                temporary.write_bytes(project.model_file(name))
+            write_model(project, name, path)
             brought.append(name)
     return brought
 
