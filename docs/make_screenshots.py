@@ -273,20 +273,22 @@ class Day:
         studio.show_class_maps("raw")
 
     def _around_dirt(self) -> list[QPoint]:
-        """A path in the canvas around the brightest part of the support."""
+        """A path in the canvas around the cluster on the brightest part of the support."""
         frame = next(self.studio.session.micrograph(self.studio.session.current).frames())
         step = 16
         rows, columns = (n // step for n in frame.shape)
         blocks = frame[: rows * step, : columns * step].reshape(rows, step, columns, step)
         # Of many places at once: a cluster is small.
         level = median_filter(np.median(blocks, axis=(1, 3)), 11, mode="nearest")
-        i, j = np.unravel_index(level.argmax(), level.shape)
         size = self.studio.session.micrograph(self.studio.session.current).pixel_size_nm
-        centre = (np.array([i, j]) + 0.5) * step * size
+        place = self.studio.table()[["y_nm", "x_nm"]].to_numpy()
+        edge = np.array(frame.shape) * size
+        place = place[((place > 5) & (place < edge - 5)).all(axis=1)]
+        block = (place / size // step).astype(int)
+        centre = place[level[block[:, 0], block[:, 1]].argmax()]
         angle = np.linspace(0, 1.95 * np.pi, 40)
-        path = centre + 4.8 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-        inside = np.clip(path, 0.3, np.array(frame.shape) * size - 0.3)
-        return [self.studio.on_canvas(*place) for place in inside]
+        path = centre + 3.5 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        return [self.studio.on_canvas(*corner) for corner in path]
 
     # ---- many at once
     def gallery(self) -> None:

@@ -123,6 +123,8 @@ class Scatter(QWidget):
         # the old one is gone.
         if self._initialised:
             self.canvas.events.draw.block()
+            # What still waits to be sent belongs to the old one as well.
+            self.canvas.context.glir.clear()
             self._renewal.start(0)
         self._initialised = True
 
