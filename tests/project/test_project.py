@@ -240,6 +240,26 @@ def test_two_annotators_are_merged(folder, project, session, tmp_path):
     assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
 
 
+def test_copies_made_in_the_midst_bring_only_what_was_said_in_them(project, session, tmp_path):
+    session.relabel([("a.tif", 1)], "Pt19")
+    copies = {who: project.copy(tmp_path / f"{who}.atomicity") for who in ("Bob", "Cleo")}
+    session.relabel([("a.tif", 1)], "Pt30")
+    for i, (who, path) in enumerate(copies.items()):
+        theirs, other = opened(path)
+        theirs.annotator = who
+        theirs.relabel([("a.tif", 2 + i)], "Pt41")
+        other.close()
+        report = session.merge(path)
+        assert (report.n_new, report.annotators) == (1, (who,))
+    log = project.corrections()
+    assert log[["annotator", "cluster_id", "label"]].to_numpy().tolist() == [
+        [session.annotator, 1, "Pt19"],
+        [session.annotator, 1, "Pt30"],
+        ["Bob", 2, "Pt41"],
+        ["Cleo", 3, "Pt41"],
+    ]
+
+
 def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
     folder, project, session, tmp_path
 ):

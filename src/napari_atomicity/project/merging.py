@@ -21,7 +21,9 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
     """Write the corrections of another project into this one: see `Project.merge`."""
     from .project import MergeReport
 
-    theirs = other.corrections_by_source()
+    # A copy holds what was said here before it was made.
+    known = project.corrections_by_source().keys()
+    theirs = {k: row for k, row in other.corrections_by_source().items() if k not in known}
     same = _same_images(db, other)
     twins: dict[int, dict[int, int]] = {}
     new, unmatched = 0, []

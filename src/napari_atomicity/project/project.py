@@ -782,7 +782,11 @@ class Project:
             )
             names = [column[0] for column in cursor.description]
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        return {row["source"] or f"{own}/{row['correction_id']}": row for row in rows}
+        # Copies of a project share its uuid, and go on counting from the same number.
+        return {
+            row["source"] or f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
+            for row in rows
+        }
 
     def by_hand(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Clusters that a person has added to an image, and where those lay that were removed.

@@ -422,9 +422,11 @@ class Ratios(QWidget):
 
     def _compare_typed(self, ratios: pd.DataFrame) -> None:
         """What is shown beside what was typed: both are at hand."""
-        method = str(ratios["method"].iloc[0]) if len(ratios) else ""
-        pairs = pair(ratios, self._known(), str(self.scope)) if len(ratios) else ratios
-        self._judge(Comparison(pairs, method))
+        if not len(ratios):  # as when a project was just closed
+            self._judge(None)
+            return
+        pairs = pair(ratios, self._known(), str(self.scope))
+        self._judge(Comparison(pairs, str(ratios["method"].iloc[0])))
 
     def _compare_loaded(self) -> None:
         """Every scope of the file of which images are open; these may have to be pooled anew."""
