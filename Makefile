@@ -19,7 +19,7 @@ demo: setup ## Analyse the bundled example and open it in napari
 	$(BIN)/atomicity demo --out demo-output
 
 test: setup lint ## Everything that must pass
-	NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
 
 lint: setup ## Style, types, import contract, manifest
 	$(BIN)/ruff check .

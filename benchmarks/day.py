@@ -31,7 +31,7 @@ from qtpy.QtTest import QTest
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.widgets.watchdog import LIMIT_MS, Watched
+from napari_atomicity.widgets.watchdog import LIMIT_MS, Block, Watched
 from window import PIXEL_SIZE_NM, made_up
 
 PER_IMAGE = 50
@@ -117,9 +117,23 @@ class Day:
         print(
             f"{name:<34} turn {turn:7.1f}  CPU {cpu:7.1f}  painting {paint:7.1f}  done {1e3 * done:8.0f} ms"
         )
+        self._tell()
+
+    def _tell(self) -> None:
+        """The turns over the limit, by where the time went: those of the processor, not of others
+        that it was busy with."""
+        groups: dict[str, list[Block]] = {}
         for block in self.app.blocks:
             if not block.painting:
-                print(f"    {block}")
+                name = block.ours or "napari and Qt"
+                groups.setdefault(name.split(":")[0], []).append(block)
+        for name, blocks in groups.items():
+            worst = max(blocks, key=lambda b: b.cpu_ms)
+            print(
+                f"    {len(blocks):3d} × {name:<32} most CPU {worst.cpu_ms:6.1f} ms of "
+                f"{worst.wall_ms:6.1f}  {worst.event}  {worst.ours.partition(':')[2]} "
+                f"[{worst.inside}]"
+            )
 
     def key(self, code: Qt.Key, *modifiers: Qt.KeyboardModifier) -> Callable[[], object]:
         return lambda: QTest.keyClick(self.canvas, code, *modifiers)
@@ -200,12 +214,10 @@ class Day:
             self.settle()
         each = 1e3 * (time.perf_counter() - start) / n
         turns = sorted(wall for wall, _ in self.app.handled)
-        blocks = [b for b in self.app.blocks if not b.painting]
         print(
             f"{name:<34} longest turn {turns[-1]:7.1f}  {len(blocks)} blocks  {each:6.0f} ms each"
         )
-        for block in blocks[:5]:
-            print(f"    {block}")
+        self._tell()
 
     def _renew(self) -> None:
         name = self.session.current

@@ -57,6 +57,8 @@ LEAST_CLUSTERS = 10
 BEFORE, AFTER = 0, 1
 # As long as this the layout may go on changing once there is something new to show.
 _LAYOUT_MS = 500
+# A task tells of itself twenty times a second; what may be pressed changes rarely.
+_STATUS_MS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +165,7 @@ class Adapt(QWidget):
         self._just_done.setSingleShot(True)
         self._build()
         session = self.session
-        follow(self, session.status_changed, self._refresh)
+        follow_soon(self, session.status_changed, slot=self._refresh, delay_ms=_STATUS_MS)
         follow(self, session.current_changed, self._refresh)
         follow(self, session.project_changed, self._on_project)
         follow(self, session.images_changed, self._refresh)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import pandas as pd
+import numpy as np
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from ..palette import colours
 from ..project import ProjectImage
 from ..session import Session
-from ..statistics.ratios import counted
 from ..table import OUTSIDE
 
 STATE = {"new": "new", "analysed": "analysed", "failed": "failed", "missing": "not found"}
@@ -43,9 +42,9 @@ def size_in_words(shape: Sequence[int] | None, pixel_size_nm: float | None) -> s
     return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
 
 
-def shares_of(labels: pd.Series, classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
+def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Share of each class among the clusters whose label is one."""
-    counts = Counter(labels.tolist())
+    counts = Counter(labels)
     n = sum(k for label, k in counts.items() if label not in ("", *OUTSIDE))
     return tuple((c, counts[c] / n) for c in classes if counts[c]) if n else ()
 
@@ -66,14 +65,17 @@ def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         return replace(row, words=words, tooltip=f"Not analysed yet{path}")
     table = analysis.table
-    away = int(table["excluded"].sum()) if "excluded" in table.columns else 0
-    if away:
-        table = table[~table["excluded"].astype(bool)]
-    n, reviewed = len(table), int((table["label_corrected"] != "").sum())
+    # As arrays: there may be hundreds of images.
+    there = np.ones(len(table), bool)
+    if "excluded" in table.columns:
+        there = ~table["excluded"].to_numpy(bool)
+    n, away = int(there.sum()), int((~there).sum())
+    reviewed = int((table["label_corrected"].to_numpy(object)[there] != "").sum())
     noun = "cluster" if n == 1 else "clusters"
     words = f"{n} {noun}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
-    shares = shares_of(table.loc[counted(table), "label"], session.classes())
+    whole = there & ~table["touches_border"].to_numpy(bool)
+    shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), session.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,

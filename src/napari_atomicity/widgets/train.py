@@ -114,10 +114,11 @@ class Train(QWidget):
         self.session = self.binding.session
         self.card: ModelCard | None = None
         self._made = Path()
+        self._n_corrected = 0
         self._classes_found: dict[str, int] = {}
         self._build()
         self.learnt.connect(self._on_epoch)
-        follow(self, self.session.status_changed, self._enable)
+        follow_soon(self, self.session.status_changed, slot=self._enable)
         follow_soon(self, self.session.analysis_changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
@@ -327,6 +328,7 @@ class Train(QWidget):
 
     def _count_corrections(self, *_: object) -> None:
         table = corrected(self.session.table())
+        self._n_corrected = len(table)
         counts = table["label_corrected"].value_counts()
         self.counted.setText(
             f"{len(table)} corrected clusters in {table['image'].nunique()} images: "
@@ -366,7 +368,7 @@ class Train(QWidget):
         ready = {
             FOLDER: bool(self._classes_found),
             SIMULATION: bool(self.classes.text().strip()),
-            CORRECTIONS: len(corrected(self.session.table())) > 0,
+            CORRECTIONS: self._n_corrected > 0,
         }[source]
         self.button.setEnabled(ready and not busy(self.session))
         self.source.setEnabled(not busy(self.session))
