@@ -115,7 +115,8 @@ class Day:
         turn, cpu = (max(column) for column in zip(*self.app.handled, strict=True))
         paint = max(self.app.painted, default=0.0)
         print(
-            f"{name:<34} turn {turn:7.1f}  CPU {cpu:7.1f}  painting {paint:7.1f}  done {1e3 * done:8.0f} ms"
+            f"{name:<34} turn {turn:7.1f}  CPU {cpu:7.1f}  painting {paint:7.1f}  "
+            f"done {1e3 * done:8.0f} ms"
         )
         self._tell()
 
@@ -214,9 +215,7 @@ class Day:
             self.settle()
         each = 1e3 * (time.perf_counter() - start) / n
         turns = sorted(wall for wall, _ in self.app.handled)
-        print(
-            f"{name:<34} longest turn {turns[-1]:7.1f}  {len(blocks)} blocks  {each:6.0f} ms each"
-        )
+        print(f"{name:<34} turn {turns[-1]:7.1f}  {each:6.0f} ms each, until all is drawn")
         self._tell()
 
     def _renew(self) -> None:

@@ -118,7 +118,7 @@ class Train(QWidget):
         self._classes_found: dict[str, int] = {}
         self._build()
         self.learnt.connect(self._on_epoch)
-        follow_soon(self, self.session.status_changed, slot=self._enable)
+        follow(self, self.session.status_changed, self._enable)
         follow_soon(self, self.session.analysis_changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
