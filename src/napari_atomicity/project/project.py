@@ -798,9 +798,16 @@ class Project:
         removed : pandas.DataFrame
             Columns frame, y_nm, x_nm.
         """
-        log = self.corrections()
-        log = log[(log["image"] == image) & ~log["blind"] & ~log["merged"]]
-        log = log[log["what"].isin([ADD, REMOVE])]
+        with self._reading() as db:
+            log = pd.read_sql_query(
+                "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
+                "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?) "
+                "ORDER BY correction_id",
+                db,
+                params=(image, self._names[image], ADD, REMOVE),
+            )
+        if not len(log):
+            return frozenset(), log[["frame", "y_nm", "x_nm"]]
         first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]
         last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
         added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]

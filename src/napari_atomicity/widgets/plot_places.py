@@ -71,15 +71,17 @@ def _same_places(a: pd.DataFrame, b: pd.DataFrame) -> bool:
 
 
 def _other_model(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    return set(a["model_id"].unique()) != set(b["model_id"].unique())
+    return set(a["model_id"].tolist()) != set(b["model_id"].tolist())
 
 
 def _share_moved(a: pd.DataFrame, b: pd.DataFrame) -> float:
     """Of the clusters that both have placed."""
-    at = pd.Index(a["cluster_id"]).get_indexer(b["cluster_id"])
-    both = at >= 0
-    old = a[["umap_1", "umap_2"]].to_numpy(float)[at[both]]
-    new = b[["umap_1", "umap_2"]].to_numpy(float)[both]
+    old, new = (np.column_stack([t["umap_1"], t["umap_2"]]).astype(float) for t in (a, b))
+    ids, others = a["cluster_id"].to_numpy(), b["cluster_id"].to_numpy()
+    if not np.array_equal(ids, others):
+        at = pd.Index(ids).get_indexer(others)
+        both = at >= 0
+        old, new = old[at[both]], new[both]
     step = np.abs(new - old).max(axis=1, initial=0.0)
     step = step[np.isfinite(step)]
     return float((step > _MOVED).mean()) if len(step) else 0.0
