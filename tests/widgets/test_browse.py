@@ -100,6 +100,9 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     assert opened.model.rows[0].shares
     assert len(binding_of(viewer).points_layer("c.tif").data) == 12
     assert opened.session.history == ()  # nobody wants to undo that sixty times
+    (run,) = opened.session.project.runs()
+    assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
+    assert run["detection"]["threshold"] > 0
 
 
 def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):

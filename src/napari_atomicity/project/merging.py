@@ -57,7 +57,7 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
             touched[image_id, cluster_id] = None
     disagreements = []
     for image_id, cluster_id in touched:
-        disagreements += _settle(db, image_id, cluster_id)
+        disagreements += settle(db, image_id, cluster_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
@@ -134,7 +134,7 @@ def _px_per_nm(table: pd.DataFrame) -> float:
     return float(ratio.median()) if len(ratio) else 1.0
 
 
-def _settle(
+def settle(
     db: sqlite3.Connection, image_id: int, cluster_id: int
 ) -> list[tuple[str, int, str, str, str, str]]:
     """Let the label that counts be the one of today's log; where people differ, say so."""

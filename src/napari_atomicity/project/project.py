@@ -31,6 +31,7 @@ from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from ..statistics.agreement import without_replaced
 from .behind import Behind
+from .merging import merge, settle
 from .rows import (
     ADD,
     LABEL,
@@ -503,8 +504,8 @@ class Project:
         with self._writing() as db:
             db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
 
-    def images(self) -> list[ProjectImage]:
-        """All images, in order."""
+    def images(self, counts: bool = True) -> list[ProjectImage]:
+        """All images, in order; without ``counts`` nothing is said of their clusters."""
         with self._reading() as db:
             rows = db.execute(
                 "SELECT image_id, name, path, relative_path, sha256, frames, height, width, "
@@ -517,11 +518,11 @@ class Project:
                 "sum(c.label_corrected != '') FROM clusters c JOIN images i USING (image_id) "
                 "LEFT JOIN predictions p ON p.image_id = c.image_id AND "
                 "p.cluster_id = c.cluster_id AND p.model_id = c.model_id GROUP BY 1, 2"
-            ).fetchall()
-        counts: dict[int, dict[str, int]] = {}
+            ).fetchall() if counts else []  # fmt: skip
+        labelled: dict[int, dict[str, int]] = {}
         reviewed: dict[int, int] = {}
         for image_id, label, n, n_corrected in labels:
-            counts.setdefault(image_id, {})[label] = n
+            labelled.setdefault(image_id, {})[label] = n
             reviewed[image_id] = reviewed.get(image_id, 0) + n_corrected
         return [
             ProjectImage(
@@ -532,9 +533,9 @@ class Project:
                 row[9],
                 "failed" if row[11] else "analysed" if row[10] else "new",
                 row[11],
-                sum(counts.get(row[0], {}).values()),
+                sum(labelled.get(row[0], {}).values()),
                 reviewed.get(row[0], 0),
-                counts.get(row[0], {}),
+                labelled.get(row[0], {}),
                 row[12],
                 row[13] or b"",
                 row[14],
@@ -688,6 +689,9 @@ class Project:
             )
             if spoken and not blind:
                 write_labels(db, image_id, new)
+            elif spoken:
+                for cluster_id in new:  # it fills in where nobody says anything openly
+                    settle(db, image_id, cluster_id)
             elif not blind:
                 write_rows(db, image_id, before, after, old, new, cluster_ids)
         if not (blind or spoken) and after is not None and self._behind is not None:
@@ -763,8 +767,6 @@ class Project:
         AtomicityError
             If it can't be read, or is this project.
         """
-        from .merging import merge
-
         if Path(path).absolute() == self.path:
             raise AtomicityError("this is the project that is open", Path(path))
         with Project(path, read_only=True) as other, self._writing() as db:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 
 from napari.utils.notifications import show_info
 from psygnal import Signal
 
+from .. import __version__
 from ..analysis import Analysis
 from ..detection import DetectionSettings
 from ..errors import AtomicityError
@@ -147,8 +149,29 @@ class AnalyseAll:
             self._place_next,
         )
 
+    def _note_run(self) -> None:
+        """What was done with which settings is in the project as well."""
+        project = self.session.project
+        if project is None or project.read_only or self._settings is None:
+            return
+        settings, model, device = self._settings
+        record = {
+            "what": "analyse all",
+            "version": __version__,
+            "images": self.n_in_all,
+            "failed": self.n_failed,
+            "detection": asdict(settings),
+            "model": model,
+            "device": device,
+        }
+        try:
+            project.add_run(record)
+        except AtomicityError as error:  # the results themselves say so when they can't be kept
+            tasks.logger.error("%s", error)
+
     def _finish(self) -> None:
         self.task = None
+        self._note_run()
         self.changed.emit()
         if self.n_failed:
             n = self.n_failed

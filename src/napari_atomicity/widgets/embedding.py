@@ -67,7 +67,8 @@ def without_place(analysis: Analysis) -> int:
     if analysis.embedding.size == 0:
         return 0
     embedded = np.isfinite(analysis.embedding).all(axis=1)
-    placed = np.isfinite(analysis.table[["umap_1", "umap_2"]].to_numpy(float)).all(axis=1)
+    places = (analysis.table[name].to_numpy(float) for name in ("umap_1", "umap_2"))
+    placed = np.logical_and.reduce([np.isfinite(values) for values in places])
     return int((embedded & ~placed).sum())
 
 

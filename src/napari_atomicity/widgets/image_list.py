@@ -112,7 +112,7 @@ class ImageModel(QAbstractListModel):
     def rebuild(self) -> None:
         """The images may be others."""
         project = self._session.project
-        self._files = {} if project is None else {i.name: i for i in project.images()}
+        self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._read_thumbnails()
         self.beginResetModel()
         self._rows = [self._row(name) for name in self._session.images]
@@ -122,7 +122,7 @@ class ImageModel(QAbstractListModel):
     def refresh_files(self) -> None:
         """The images are the same, but more may be known of their files."""
         project = self._session.project
-        self._files = {} if project is None else {i.name: i for i in project.images()}
+        self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._read_thumbnails()
         for i, row in enumerate(self._rows):
             self._rows[i] = self._row(row.name)

@@ -251,7 +251,8 @@ def review_in_words(review: Reviewing) -> str:
     if review.finished:
         first += ", all done: Esc ends"
     remark = review.remarks.get(review.key, "")
-    keys = ["X not a cluster", "Enter agree", "N next", "P back", "Esc end", "F1 keys"]
+    agree = [] if review.session.blind else ["Enter agree"]
+    keys = ["X not a cluster", *agree, "N next", "P back", "Esc end", "F1 keys"]
     lines = [
         f"{first}   {shown_in_words(review)}",
         remark,

@@ -97,6 +97,10 @@ def summary(table: pd.DataFrame) -> str:
         return "No clusters yet."
     border = int(table["touches_border"].sum())
     whole = table[~table["touches_border"].astype(bool)]
+    excluded = 0
+    if "excluded" in whole.columns:
+        excluded = int(whole["excluded"].sum())
+        whole = whole[~whole["excluded"].astype(bool)]
     unknown, aggregates, unlabelled = (
         int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
     )
@@ -104,6 +108,7 @@ def summary(table: pd.DataFrame) -> str:
         f"{n} {words}"
         for n, words in (
             (border, "cut by the border"),
+            (excluded, "in excluded regions"),
             (unknown, "unknown"),
             (aggregates, "aggregate" + "s" * (aggregates != 1)),
             (unlabelled, "without a label"),

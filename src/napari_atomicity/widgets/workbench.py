@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,10 @@ def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
     controls = getattr(viewer.window._qt_viewer, "dockLayerControls", None)
     for dock in docks:
         dock.setFloating(False)
-        if layers is not None and layers.isVisible():
+        if layers is not None and not layers.isHidden():
             main.tabifyDockWidget(layers, dock)
         dock.raise_()
-    if controls is not None and controls.isVisible() and docks:
+    if controls is not None and not controls.isHidden() and docks:
         height = main.height()
         least = min(_CONTROLS_HEIGHT, height // 3)
         main.resizeDocks([controls, docks[0]], [least, height - least], Qt.Orientation.Vertical)
@@ -194,8 +195,18 @@ def show_dock(viewer: Any, kind: type[QWidget]) -> QWidget:
     return widget
 
 
-def browse_in(viewer: Any, path: str) -> None:
-    """Open a folder or a project in a viewer's Browse, with all docks around it."""
+def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
+    """Open a folder or a project in a viewer's Browse, with all docks around it.
+
+    A window that is about to be shown is waited for: before, it does not know its size.
+    """
+    main = _main_window(viewer)
+    if not main.isVisible() and patience > 0:
+        QTimer.singleShot(50, partial(browse_in, viewer, path, patience - 1))
+        return
+    available = QApplication.primaryScreen().availableGeometry().size()
+    if not main.isMaximized():
+        main.resize(main.size().boundedTo(available))
     open_workbench(viewer)
     binding_of(viewer).projects.open(path)
 
