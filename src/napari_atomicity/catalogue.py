@@ -23,45 +23,56 @@ class Catalogue:
         self._lengths: dict[str, int] = {}
         self._joined: Columns | None = None
         self._blocks: dict[str, slice] = {}
+        # Images whose columns are not those that are joined, and what these were.
+        self._stale: dict[str, Columns] = {}
 
     def set(self, image: str, table: pd.DataFrame | None) -> None:
         """The table of an image is another one; None: there is none."""
-        before = self._parts.pop(image, None) if table is None else self._parts.get(image)
+        before = self._parts.get(image)
         if table is None:
+            self._parts.pop(image, None)
             self._lengths.pop(image, None)
             self._joined = None if before is not None else self._joined
             return
         now = {str(name): table[name].to_numpy() for name in table.columns}
         same_rows = before is not None and self._lengths[image] == len(table)
         self._parts[image], self._lengths[image] = now, len(table)
-        if self._joined is None or image not in self._blocks or not same_rows:
-            self._joined = None
-        elif before is not None and before.keys() == now.keys():
-            self._write(image, before, now)
+        if before is not None and same_rows and before.keys() == now.keys():
+            self._stale.setdefault(image, before)
         else:
             self._joined = None
 
     def relabel(self, image: str, table: pd.DataFrame) -> None:
         """Only what a person says of the clusters of an image is another."""
         before = self._parts[image]
-        mine = {name: table[name].to_numpy() for name in ("label", "label_corrected")}
-        if self._joined is not None and image in self._blocks:
-            self._write(image, before, mine)
-        self._parts[image] = {**before, **mine}
+        self._stale.setdefault(image, before)
+        self._parts[image] = {
+            **before, **{name: table[name].to_numpy() for name in ("label", "label_corrected")}
+        }  # fmt: skip
 
-    def _write(self, image: str, before: Columns, now: Columns) -> None:
-        """Only the columns that differ, and in copies: tables were handed out."""
-        assert self._joined is not None
-        block = self._blocks[image]
-        for name, values in now.items():
-            if values is not before[name] and not _equal(values, before[name]):
-                column = self._joined[name].copy()
-                column[block] = values
-                self._joined[name] = column
+    def _refresh(self) -> None:
+        """Write what has changed into the joined columns: only those that differ, and in copies,
+        one for all images, for tables were handed out."""
+        stale, self._stale = self._stale, {}
+        if self._joined is None:
+            return
+        copied: set[str] = set()
+        for image, before in stale.items():
+            block = self._blocks.get(image)
+            if block is None or image not in self._parts:
+                continue
+            for name, values in self._parts[image].items():
+                if values is before[name] or _equal(values, before[name]):
+                    continue
+                if name not in copied:
+                    self._joined[name] = self._joined[name].copy()
+                    copied.add(name)
+                self._joined[name][block] = values
 
     def table(self, order: Iterable[str]) -> pd.DataFrame:
         """All tables below each other, the images in this order; a frame of its own."""
         names = [name for name in order if self._lengths.get(name)]
+        self._refresh()
         if self._joined is None or names != list(self._blocks):
             self._join(names)
         assert self._joined is not None

@@ -53,6 +53,8 @@ class SetAnalysis:
     before: Analysis | None
     after: Analysis | None
     description: str = "analyse"
+    only_predicted: bool = False
+    """Whether clusters and labels are the same, and only what a model says is another."""
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
         return self.after

@@ -79,6 +79,7 @@ class Change:
     by_person: bool = False
     spoken: bool = False
     undone: bool = False
+    only_predicted: bool = False
 
 
 def user_name() -> str:
@@ -344,7 +345,7 @@ class Session:
                         project.keep(
                             change.image, change.before, change.after, change.cluster_ids,
                             change.annotator, change.by_person, self.blind, change.spoken,
-                            change.undone,
+                            change.undone, change.only_predicted,
                         )  # fmt: skip
         except AtomicityError as error:
             for change in kept:
@@ -533,6 +534,7 @@ class Session:
                     by_person,
                     spoken,
                     undone,
+                    isinstance(edit, SetAnalysis) and edit.only_predicted,
                 )
             )
             replayed.append(edit)
@@ -721,7 +723,8 @@ class Session:
         analysis = self._analyses.get(image)
         if analysis is not None:
             after = with_predictions(analysis, result)
-            self.do(SetAnalysis(image, analysis, after, description), group=group)
+            edit = SetAnalysis(image, analysis, after, description, only_predicted=True)
+            self.do(edit, group=group)
 
     def add_clusters(
         self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]

@@ -18,7 +18,7 @@ from napari_atomicity.widgets.analyse import Analyse
 from napari_atomicity.widgets.binding import binding_of
 from napari_atomicity.widgets.embedding import Embedding
 from napari_atomicity.widgets.ratios import Ratios
-from napari_atomicity.widgets.workbench import open_workbench
+from napari_atomicity.widgets.workbench import open_workbench, show_dock
 
 PLUGIN = "napari-atomicity"
 
@@ -34,7 +34,8 @@ def window(make_napari_viewer):
 
 
 def dock(viewer, kind):
-    return viewer.window._qt_window.findChild(kind)
+    """A dock, brought to the front as by a click on its tab: behind others it rests."""
+    return show_dock(viewer, kind)
 
 
 def alone(table: pd.DataFrame) -> np.ndarray:

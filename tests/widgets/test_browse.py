@@ -18,6 +18,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.widgets import compat
 from napari_atomicity.widgets.binding import binding_of
 from napari_atomicity.widgets.browse import Browse
+from napari_atomicity.widgets.embedding import Embedding
 from napari_atomicity.widgets.workbench import open_workbench
 
 
@@ -175,6 +176,10 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     camera.center, camera.zoom = (0.0, 4.0, 5.0), 31.0
     binding.hidden = frozenset(["Pt19"])
     binding.class_map_layer("b.tif", "raw").visible = False
+    embedding = Embedding(viewer)
+    viewer.window.add_dock_widget(embedding, name="Embedding")
+    embedding.colour_combo.setCurrentText("confidence")
+    embedding.scatter.view = (1.0, 2.0, 3.0, 4.0)
     table = session.table()
     opened.projects.leave()
     settle(viewer)
@@ -184,6 +189,8 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     again = make_napari_viewer()
     dock = Browse(again)
     again.window.add_dock_widget(dock, name="Browse")
+    scatter = Embedding(again)
+    again.window.add_dock_widget(scatter, name="Embedding")
     dock.open(str(morning / "morning.atomicity"))
     qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
     settle(again)
@@ -197,7 +204,10 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert binding_of(again).hidden == {"Pt19"}
     assert not binding_of(again).class_map_layer("b.tif", "raw").visible
     assert row_words(dock)["b.tif"] == "12 clusters, reviewed 1"
+    assert scatter.colour_combo.currentText() == "confidence"
+    assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
     dock.projects.leave()
+    settle(again)
 
 
 def test_a_second_window_says_that_it_is_one(

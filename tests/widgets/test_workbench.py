@@ -18,6 +18,7 @@ from napari_atomicity import analyse
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.widgets import calibration, compat, shortcuts, tasks
 from napari_atomicity.widgets.binding import binding_of
+from napari_atomicity.widgets.cluster_table import Table
 from napari_atomicity.widgets.workbench import (
     BELOW,
     BESIDE_LAYERS,
@@ -29,6 +30,7 @@ from napari_atomicity.widgets.workbench import (
     open_demo,
     open_workbench,
     show_analysis,
+    show_dock,
 )
 
 PLUGIN = "napari-atomicity"
@@ -148,3 +150,17 @@ def test_a_cluster_is_brought_into_view(viewer, model, settle):
         compat.camera(viewer).center[-2:], [row["y_nm"], row["x_nm"]], atol=1e-6
     )
     assert not tasks.running(binding.session)
+
+
+def test_a_dock_whose_tab_is_behind_rests(make_napari_viewer, model, qtbot):
+    viewer = make_napari_viewer(show=True)
+    open_workbench(viewer)
+
+    def seen() -> set[str]:
+        main = viewer.window._qt_window
+        return {k.__name__ for k in all_docks() if main.findChild(k).isVisible()}
+
+    qtbot.waitUntil(lambda: {"Analyse", "Explain", "Gallery", "Browse"} <= seen())
+    qtbot.waitUntil(lambda: not {"Table", "Plots", "Review", "Ratios"} & seen())
+    show_dock(viewer, Table)
+    qtbot.waitUntil(lambda: "Table" in seen() and "Gallery" not in seen())

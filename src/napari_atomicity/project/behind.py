@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..analysis import Analysis
 from .pictures import Seen, picture_rows, same_pictures, seen_in
-from .rows import same_clusters, write_predictions
+from .rows import write_predictions
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class Behind:
         before: Analysis | None,
         after: Analysis,
         cluster_ids: frozenset[int] | None,
+        said: bool,
     ) -> None:
-        """Have written what a model sees in these clusters and says of them.
+        """Have written what a model sees in these clusters and, with ``said``, says of them.
 
-        Pictures only if they are others than before; what it says only if the clusters are those
-        of before, for else it is written with them.
+        Pictures only if they are others than before.
         """
-        if same_clusters(before, after):
+        if said:
             self._put(_Said(image_id, after, cluster_ids))
         if before is None or not same_pictures(before, after):
             seen = seen_in(image_id, after, cluster_ids)

@@ -41,6 +41,7 @@ from .rows import (
     read_image,
     rows_of,
     same_clusters,
+    same_labels,
     taken_back,
     with_probabilities,
     write_labels,
@@ -637,6 +638,7 @@ class Project:
         blind: bool = False,
         spoken: bool = False,
         undone: bool = False,
+        only_predicted: bool = False,
     ) -> None:
         """Write how the analysis of an image has changed; on disk when this returns.
 
@@ -661,6 +663,8 @@ class Project:
         undone
             Whether that is an undo: then the annotator says again what he or she said before, and
             not what others did.
+        only_predicted
+            Whether clusters are known to be the same, so that they need not be compared.
 
         Raises
         ------
@@ -668,9 +672,10 @@ class Project:
             If it can't be written: the file is as it was before.
         """
         image_id = self._names[image]
-        if not by_person and self._behind is not None and same_clusters(before, after):
+        known = after is not None and only_predicted and same_labels(before, after)
+        if self._behind is not None and (known or (not by_person and same_clusters(before, after))):
             assert after is not None
-            self._behind.hand_over(image_id, before, after, cluster_ids)
+            self._behind.hand_over(image_id, before, after, cluster_ids, said=True)
             return
         columns = LOGGED if spoken else None
         old = {} if spoken else rows_of(before, cluster_ids)
@@ -695,7 +700,7 @@ class Project:
             elif not blind:
                 write_rows(db, image_id, before, after, old, new, cluster_ids)
         if not (blind or spoken) and after is not None and self._behind is not None:
-            self._behind.hand_over(image_id, before, after, cluster_ids)
+            self._behind.hand_over(image_id, before, after, cluster_ids, said=False)
 
     def load(self, image: str) -> Stored:
         """What the project holds of an image; pixels are read when they are asked for."""

@@ -152,6 +152,14 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
     )
 
 
+def same_labels(before: Analysis | None, after: Analysis) -> bool:
+    """Whether a person's labels are the same in two analyses of the same clusters."""
+    if before is None or len(before.table) != len(after.table):
+        return False
+    a, b = (t["label_corrected"].to_numpy() for t in (before.table, after.table))
+    return bool(np.array_equal(a, b))
+
+
 def write_predictions(
     db: sqlite3.Connection, image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
 ) -> None:

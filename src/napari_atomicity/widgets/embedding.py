@@ -24,7 +24,7 @@ from ..io.plots import PLOTS, save_plot
 from ..palette import colours
 from ..progress import Progress, Stop, report
 from ..session import Key
-from .binding import session_of
+from .binding import binding_of, session_of
 from .following import follow
 from .forms import _Combo
 from .legend import Legend, Scale
@@ -116,6 +116,7 @@ class Embedding(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session_of(napari_viewer)
+        binding_of(napari_viewer).projects.remember("map", self._look, self._restore_look)
         self._table = self.session.table()
         self._rows = Rows(self._table)
         self._looks: Looks = by_label(self._table, ())
@@ -239,6 +240,19 @@ class Embedding(QWidget):
             combo.insertSeparator(len(COLOURINGS))
             # The separator has no text: nothing chosen yet must not be found there.
             combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
+
+    def _look(self) -> dict[str, object]:
+        """Colouring and part of the map that is shown, as a project keeps them."""
+        view = list(self.scatter.view) if self.scatter.user_moved else None
+        return {"colour": self.colour_combo.currentText(), "view": view}
+
+    def _restore_look(self, look: dict[str, object]) -> None:
+        self.update_now()
+        colour = self.colour_combo.findText(str(look.get("colour", "")))
+        if colour >= 0:
+            self.colour_combo.setCurrentIndex(colour)
+        if look.get("view"):
+            self.scatter.view = tuple(look["view"])
 
     # ---- what the session says
     def _on_analysis(self, image: str) -> None:

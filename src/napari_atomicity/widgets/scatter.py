@@ -328,6 +328,17 @@ class Scatter(QWidget):
         """Whether somebody has panned or zoomed since the last `fit`."""
         return self._user_moved
 
+    @property
+    def view(self) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height of what is shown."""
+        rect = self._view.camera.rect
+        return rect.left, rect.bottom, rect.width, rect.height
+
+    @view.setter
+    def view(self, view: tuple[float, float, float, float]) -> None:
+        self._view.camera.rect = view
+        self._user_moved = True
+
     def fit(self) -> None:
         """Show all points and the whole background."""
         rect = extent(self._xy, self._background)

@@ -90,10 +90,21 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
             dock = window.add_dock_widget(
                 kind(viewer), name=name, area=area, add_vertical_stretch=False
             )
+            dock.visibilityChanged.connect(partial(_rest, dock))
         dock.setWindowTitle(kind.__name__)  # a tab is narrow
         dock.show()
         docks[name] = dock
     return docks
+
+
+def _rest(dock: QDockWidget, seen: bool) -> None:
+    """Let what is in a dock know whether its tab is in front: Qt calls those behind visible too.
+
+    So a dock does its work when it is looked at, and not before.
+    """
+    content = dock.widget()
+    if content is not None and content.isHidden() == seen:
+        content.setVisible(seen)
 
 
 def _main_window(viewer: Any) -> QMainWindow:
