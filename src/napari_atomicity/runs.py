@@ -20,7 +20,7 @@ from .analysis import Analysis, analyse
 from .detection import DetectionSettings
 from .errors import AtomicityError, Cancelled
 from .io.files import write_json
-from .io.images import find_images, load, unique_names
+from .io.images import find_images, load, unique_names, valid_text
 from .io.plots import scales_of
 from .io.provenance import Outcome, now, run_record
 from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
@@ -239,7 +239,7 @@ class Input:
     error: str | None = None
 
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
-        return Outcome(self.name, _text(str(self.path)), status, error, **known)
+        return Outcome(self.name, valid_text(str(self.path)), status, error, **known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,14 +285,9 @@ def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
             errors[path] = str(error)
     images = [*(find_images(good) if good else []), *errors]
     return [
-        Input(_text(name), path, errors.get(path))
+        Input(valid_text(name), path, errors.get(path))
         for name, path in zip(unique_names(images), images, strict=True)
     ]
-
-
-def _text(name: str) -> str:
-    """File names need not be valid text, tables must be."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _prefixed(progress: Progress | None, where: str) -> Progress:

@@ -80,7 +80,7 @@ def test_no_permission(tif, monkeypatch):
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(images, "_sha256", denied)  # root may read anything
+    monkeypatch.setattr(images, "sha256_of", denied)  # root may read anything
     with pytest.raises(ReadError, match="permission") as caught:
         load(tif)
     assert isinstance(caught.value.__cause__, PermissionError)

@@ -90,7 +90,7 @@ def load(
     path = Path(path)
     reader = _checked(path)
     try:
-        digest = _sha256(path)
+        digest = sha256_of(path)
         recording = reader.read(path)
         return _micrograph(recording, path, pixel_size_nm, name or path.name, digest)
     except AtomicityError as error:
@@ -135,7 +135,14 @@ def _checked(path: Path) -> Reader:
     return reader
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content.
+
+    Raises
+    ------
+    OSError
+        If it can't be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -165,6 +172,11 @@ def _micrograph(
         sha256=sha256,
         metadata=metadata,
     )
+
+
+def valid_text(name: str) -> str:
+    """A file name as tables can hold it: names need not be valid text, tables must be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 # ---- many files

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from ..analysis import Analysis
 from ..errors import AtomicityError, ReadError
 from ..io.files import plain
-from ..io.images import find_images, unique_names
+from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..io.provenance import now
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
@@ -204,9 +204,8 @@ class Project:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout:
-            note = Path(f"{self.path}.lock")
             with contextlib.suppress(OSError, ValueError):
-                self.holder = note.with_suffix(".window").read_text("utf-8").strip()
+                self.holder = Path(f"{self.path}.window").read_text("utf-8").strip()
             return False
         except OSError as error:
             if self.path.exists():  # on a medium that can't be written to
@@ -433,9 +432,9 @@ class Project:
         taken = list(self._names)
         names = []
         for name in unique_names(new):
-            free, i = _text(name), 1
+            free, i = valid_text(name), 1
             while free in taken:
-                free, i = f"{_text(name)} [{i}]", i + 1
+                free, i = f"{valid_text(name)} [{i}]", i + 1
             taken.append(free)
             names.append(free)
         with self._writing() as db:
@@ -592,7 +591,7 @@ class Project:
             stat = _stat(path)
             if not wanted or stat is None or stat[0] not in sizes:
                 continue
-            same = wanted.get(sha256_of(path), [])
+            same = wanted.get(_hash_of(path), [])
             if same:
                 # Of several with the same content the one of that name, if there is one.
                 image = next((i for i in same if i.path.name == path.name), same[0])
@@ -614,7 +613,7 @@ class Project:
         path = Path(path).absolute()
         with self._reading() as db:
             known = db.execute("SELECT sha256 FROM images WHERE name = ?", (image,)).fetchone()
-        if known is not None and known[0] and sha256_of(path) != known[0]:
+        if known is not None and known[0] and _hash_of(path) != known[0]:
             raise AtomicityError(
                 f"this is another image than the {image} that was analysed",
                 path,
@@ -906,19 +905,10 @@ class Project:
 
 
 # ---- files
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content.
-
-    Raises
-    ------
-    ReadError
-        If it can't be read.
-    """
-    import hashlib
-
+def _hash_of(path: Path) -> str:
+    """Hash of a file's content; `ReadError` if it can't be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise ReadError(f"could not be read ({error.strerror or error})", path) from error
 
@@ -934,8 +924,3 @@ def _stat(path: Path) -> tuple[int, float] | None:
 def _recorded(micrograph: Micrograph) -> str | None:
     value = micrograph.metadata.get("recorded")
     return None if value is None else str(value)
-
-
-def _text(name: str) -> str:
-    """File names need not be valid text, tables must be."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -46,7 +46,7 @@ from .forms import (
     new_form,
 )
 from .image_list import ImageDelegate, ImageModel
-from .projects import write_model
+from .projects import with_suffix, write_model
 from .shortcuts import BROWSE
 from .stage import Stage
 
@@ -343,7 +343,7 @@ class Browse(QWidget):
                 self, "Where shall the project be?", name, f"Projects (*{SUFFIX})"
             )
             if file:
-                self.projects.open(path, _with_suffix(file))
+                self.projects.open(path, with_suffix(file))
 
     def _may_leave(self) -> bool:
         """What is in memory only must not go without a word."""
@@ -383,7 +383,7 @@ class Browse(QWidget):
         )
         if file:
             tasks.start(
-                self.session, copy_project, project, _with_suffix(file),
+                self.session, copy_project, project, with_suffix(file),
                 message="Copying the project", key="copy project", owner=self,
                 on_result=lambda path: show_info(f"The copy is {path}"),
             )  # fmt: skip
@@ -452,11 +452,6 @@ def _going(stage: Stage, step: int) -> Callable[[object], None]:
 def copy_project(project, path, progress=None, stop=None):
     """Write a copy of a project; for a worker."""
     return project.copy(path)
-
-
-def _with_suffix(file: str) -> Path:
-    path = Path(file)
-    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 
 def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -31,15 +30,14 @@ from ..progress import Progress, Stop
 from .binding import session_of
 from .cluster_table_model import USUAL, ClusterModel, meaning
 from .cluster_table_view import ClusterView
-from .following import follow
 from .gallery_rows import in_numbers
 from .memory import settings
+from .rows_dock import RowsDock
 from .table_files import FILE_TYPES, ask_for_table, write_in_worker
 from .tasks import start
 
 EMPTY = "Analyse an image first: its clusters appear here."
 
-_COALESCE_MS = 30
 _TYPING_MS = 250
 # The text of 20,000 rows takes a quarter of a second.
 _COPIED_AT_ONCE = 1000
@@ -50,25 +48,19 @@ def paste(table: pd.DataFrame, progress: Progress | None = None, stop: Stop | No
     return tab_separated(table)
 
 
-class Table(QWidget):
+class Table(RowsDock):
     """The cluster table of all images; what is selected here is selected everywhere."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session_of(napari_viewer)
         self.model = ClusterModel(self.session, self)
-        self._stale = True
         stored = settings().value("table/columns")
         self._chosen: list[str] = str(stored).split(",") if stored else list(USUAL)
         self._sized: set[str] = set()
         self._build()
-        self._timer = _single_shot(self, _COALESCE_MS, self.update_now)
         self._typing = _single_shot(self, _TYPING_MS, self.apply_filter)
-        session = self.session
-        follow(self, session.analysis_changed, self._later)
-        follow(self, session.images_changed, self._later)
-        follow(self, session.project_changed, self._on_project)
-        follow(self, session.selection_changed, self._on_selection)
+        self._listen()
         self._show_columns()
         self._show_state()
 
@@ -148,28 +140,12 @@ class Table(QWidget):
         self.view.copy_wanted.connect(self.copy)
 
     # ---- what the session says
-    def _later(self, *_: object) -> None:
-        """Many images may change in a row: one look at them all is enough."""
-        self._stale = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
-
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
         line = round(1.5 * self.fontMetrics().height())
         self.view.verticalHeader().setDefaultSectionSize(line)
-        if self._stale:
-            self.update_now()
+        super().showEvent(event)
 
-    def _on_project(self, *_: object) -> None:
-        self.model.forget()
-        self._later()
-
-    def update_now(self) -> None:
-        """Show the table as it is; what is there already stays where it is."""
-        if not self.isVisible():
-            return
-        self._stale = False
+    def _refresh(self) -> None:
         bar = self.view.verticalScrollBar()
         at, columns = bar.value(), self.model.columns
         self.model.refresh()
@@ -178,14 +154,7 @@ class Table(QWidget):
         bar.setValue(at)
         self._show_state()
 
-    def _on_selection(self, selection: Iterable) -> None:
-        if self._stale or not self.isVisible():
-            self._later()
-            return
-        self.model.rows.select(selection)
-        if not self.view.hasFocus():
-            self.view.show_selected()
-        self.view.viewport().update()
+    def _selected(self) -> None:
         self._say()
 
     def _show_state(self) -> None:

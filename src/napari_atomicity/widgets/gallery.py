@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
@@ -23,7 +22,6 @@ from qtpy.QtWidgets import (
 from ..errors import AtomicityError
 from ..table import AGGREGATE, UNKNOWN
 from .binding import binding_of
-from .following import follow
 from .forms import _Combo
 from .gallery_model import GalleryModel
 from .gallery_order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, Wish
@@ -31,15 +29,14 @@ from .gallery_pictures import OVERLAYS
 from .gallery_rows import in_numbers, label_order
 from .gallery_view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from .memory import remember, settings
+from .rows_dock import RowsDock
 from .shortcuts import GALLERY, Shortcut, as_table
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."
 
-_COALESCE_MS = 30
 
-
-class Gallery(QWidget):
+class Gallery(RowsDock):
     """Tiles of all clusters; what is selected here is selected everywhere."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -47,17 +44,8 @@ class Gallery(QWidget):
         self._binding = binding_of(napari_viewer)
         self.session = self._binding.session
         self.model = GalleryModel(self.session, self)
-        self._stale = True
         self._build()
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_COALESCE_MS)
-        self._timer.timeout.connect(self.update_now)
-        session = self.session
-        follow(self, session.analysis_changed, self._later)
-        follow(self, session.images_changed, self._later)
-        follow(self, session.project_changed, self._on_project)
-        follow(self, session.selection_changed, self._on_selection)
+        self._listen()
         self._show_state()
 
     # ---- the form
@@ -170,26 +158,7 @@ class Gallery(QWidget):
         )
 
     # ---- what the session says
-    def _later(self, *_: object) -> None:
-        """Many images may change in a row: one look at them all is enough."""
-        self._stale = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
-
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
-        super().showEvent(event)
-        if self._stale:
-            self.update_now()
-
-    def _on_project(self, *_: object) -> None:
-        self.model.forget()
-        self._later()
-
-    def update_now(self) -> None:
-        """Show the tables as they are; what is there already stays where it is."""
-        if not self.isVisible():
-            return
-        self._stale = False
+    def _refresh(self) -> None:
         at, current = self.view.looked_at(), self.view.current()
         anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
         first = not len(self.model.rows)
@@ -225,14 +194,7 @@ class Gallery(QWidget):
             index = self.label_combo.findData(chosen) if chosen is not None else 0
             self.label_combo.setCurrentIndex(max(index, 0))
 
-    def _on_selection(self, selection: Iterable) -> None:
-        if self._stale or not self.isVisible():
-            self._later()
-            return
-        self.model.rows.select(selection)
-        if not self.view.hasFocus():
-            self.view.show_selected()
-        self.view.viewport().update()
+    def _selected(self) -> None:
         self._show_state(of_selection=True)
 
     def _show_state(self, of_selection: bool = False) -> None:

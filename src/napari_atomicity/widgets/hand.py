@@ -19,7 +19,7 @@ from ..edits import only, take_rows, unclassified
 from ..errors import AtomicityError
 from ..session import Session
 from . import tasks
-from .jobs import Engine, classify_some, measure_places, merge_clusters, split_cluster
+from .jobs import Engine, classify_some, exchanged_clusters, measure_places
 from .layers import ImageLayers
 
 
@@ -105,18 +105,16 @@ class ByHand:
     # ---- two that are one, one that is two
     def split(self, image: str, cluster_ids: list[int]) -> None:
         """Each of these clusters is two."""
-        self._exchange(image, [[i] for i in cluster_ids], split_cluster, "split")
+        self._exchange(image, [[i] for i in cluster_ids], "split")
 
     def merge(self, image: str, cluster_ids: list[int]) -> None:
         """These clusters are one."""
         if len(cluster_ids) < 2:
             show_info("Select the two or more clusters that are one.")
         else:
-            self._exchange(image, [cluster_ids], merge_clusters, "merge")
+            self._exchange(image, [cluster_ids], "merge")
 
-    def _exchange(
-        self, image: str, groups: list[list[int]], function: Callable[..., Detection], verb: str
-    ) -> None:
+    def _exchange(self, image: str, groups: list[list[int]], verb: str) -> None:
         session, analysis = self.session, self.session.analysis(image)
         if analysis is None or not groups:
             show_info("Select a cluster first: click it in the image.")
@@ -132,7 +130,7 @@ class ByHand:
             self._n_measured += 1
             tasks.start(
                 session,
-                function,
+                exchanged_clusters,
                 analysis.micrograph,
                 int(rows.table["frame"].iloc[0]),
                 rows.outlines,

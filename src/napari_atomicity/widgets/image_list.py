@@ -16,7 +16,6 @@ from ..project import ProjectImage
 from ..session import Session
 from ..table import OUTSIDE
 
-STATE = {"new": "new", "analysed": "analysed", "failed": "failed", "missing": "not found"}
 ROW = Qt.ItemDataRole.UserRole
 
 

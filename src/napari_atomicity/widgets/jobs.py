@@ -43,7 +43,7 @@ def measure_places(
     )
 
 
-def split_cluster(
+def exchanged_clusters(
     micrograph: Micrograph,
     frame: int,
     outlines: list[np.ndarray],
@@ -51,20 +51,11 @@ def split_cluster(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Detection:
-    """As `detection.split`, of the one outline."""
-    return split(micrograph, frame, outlines[0], DetectionSettings(**settings))
-
-
-def merge_clusters(
-    micrograph: Micrograph,
-    frame: int,
-    outlines: list[np.ndarray],
-    settings: dict[str, Any],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Detection:
-    """As `detection.merge`."""
-    return merge(micrograph, frame, outlines, DetectionSettings(**settings))
+    """What a person sees in the place of these clusters: of one outline two, of several one."""
+    chosen = DetectionSettings(**settings)
+    if len(outlines) == 1:
+        return split(micrograph, frame, outlines[0], chosen)
+    return merge(micrograph, frame, outlines, chosen)
 
 
 def classify_some(

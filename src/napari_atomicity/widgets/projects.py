@@ -306,9 +306,8 @@ class Projects:
         )
         if not file:
             return False
-        path = Path(file)
         try:
-            self.save_as(path if path.suffix == SUFFIX else Path(f"{path}{SUFFIX}"))
+            self.save_as(with_suffix(file))
         except AtomicityError as error:
             show_warning(str(error))
             return False
@@ -453,6 +452,12 @@ class _AskBeforeClosing(QObject):
             event.ignore()
             return True
         return False
+
+
+def with_suffix(file: str) -> Path:
+    """The path of a project, as somebody has typed it, with the suffix of projects."""
+    path = Path(file)
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 
 def _same_file(a: Path, b: Path) -> bool:
