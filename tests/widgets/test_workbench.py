@@ -17,8 +17,12 @@ from qtpy.QtWidgets import QDockWidget
 from napari_atomicity import analyse
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.widgets import calibration, compat, shortcuts, tasks
+from napari_atomicity.widgets.analyse import Analyse
 from napari_atomicity.widgets.binding import binding_of
 from napari_atomicity.widgets.cluster_table import Table
+from napari_atomicity.widgets.embedding import Embedding
+from napari_atomicity.widgets.explain import Explain
+from napari_atomicity.widgets.plots import Plots
 from napari_atomicity.widgets.workbench import (
     BELOW,
     BESIDE_LAYERS,
@@ -164,3 +168,19 @@ def test_a_dock_whose_tab_is_behind_rests(make_napari_viewer, model, qtbot):
     qtbot.waitUntil(lambda: not {"Table", "Plots", "Review", "Ratios"} & seen())
     show_dock(viewer, Table)
     qtbot.waitUntil(lambda: "Table" in seen() and "Gallery" not in seen())
+
+
+def test_docks_keep_their_sizes_when_those_behind_rest(make_napari_viewer, model, qtbot):
+    viewer = make_napari_viewer(show=True)
+    main = viewer.window._qt_window
+    main.resize(1500, 950)
+    qtbot.waitUntil(lambda: main.height() == 950)
+    open_workbench(viewer)
+    qtbot.waitUntil(lambda: not main.findChild(Table).isVisible())
+    qtbot.waitUntil(lambda: main.findChild(Analyse).height() > 120)
+    qtbot.wait(100)  # until the layout is at rest as well
+    heights = [main.findChild(kind).height() for kind in (Analyse, Explain, Embedding)]
+    show_dock(viewer, Plots)
+    qtbot.waitUntil(lambda: not main.findChild(Embedding).isVisible())
+    assert [main.findChild(kind).height() for kind in (Analyse, Explain)] == heights[:2]
+    assert heights[1] > heights[0] > 100  # as the workbench gave them out

@@ -90,11 +90,19 @@ def _open_docks(viewer: Any) -> dict[str, QDockWidget]:
             dock = window.add_dock_widget(
                 kind(viewer), name=name, area=area, add_vertical_stretch=False
             )
+            _keep_place(dock.widget())
             dock.visibilityChanged.connect(partial(_rest, dock))
         dock.setWindowTitle(kind.__name__)  # a tab is narrow
         dock.show()
         docks[name] = dock
     return docks
+
+
+def _keep_place(content: QWidget) -> None:
+    """While it rests it takes its place all the same: the docks keep the sizes they were given."""
+    policy = content.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    content.setSizePolicy(policy)
 
 
 def _rest(dock: QDockWidget, seen: bool) -> None:
