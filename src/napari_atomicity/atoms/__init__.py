@@ -1,0 +1,1 @@
+"""Single atoms: found, grouped, counted with."""
