@@ -383,20 +383,40 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 @_guarded
 def evaluate(
-    predicted: Annotated[Path, typer.Argument(help="Cluster table: .csv, .parquet or .xlsx.")],
+    predicted: Annotated[
+        Path, typer.Argument(help="Table of clusters or atoms: .csv, .parquet or .xlsx.")
+    ],
     truth: Annotated[
         Path,
-        typer.Argument(help="True clusters; an images.csv beside it gives px_nm and sample."),
+        typer.Argument(
+            help="True clusters; an images.csv beside it gives px_nm and sample. Or true atoms, "
+            "also as a folder with a CSV of X,Y for each image."
+        ),
     ],
     tolerance_nm: Annotated[
         float | None,
-        typer.Option(min=0, help="Largest distance of a match; by diameter if not given."),
+        typer.Option(
+            min=0, help="Largest distance of a match; clusters by diameter, atoms 0.15 nm."
+        ),
+    ] = None,
+    pixel_size_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-4, max=1e4, help="Of positions of atoms that are in pixels only."),
     ] = None,
 ) -> None:
-    """Score a cluster table against the truth: detection, classification, ratios, as JSON."""
+    """Score a table against the truth, as JSON: clusters (detection, classification, ratios), or
+    atoms (precision, recall, F1, distances)."""
+    from .io.points import read_points, read_predicted_and_true
     from .io.tables import read_table
+    from .statistics.matching import TOLERANCE_NM
+    from .statistics.point_scores import evaluate_points, is_points
     from .statistics.scores import evaluate as score
 
+    if truth.is_dir() or is_points(read_points(predicted).table, read_points(truth).table):
+        found, true = read_predicted_and_true(predicted, truth)
+        tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
+        _print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
+        return
     beside = truth.parent / "images.csv"
     images = read_table(beside) if beside.is_file() else None
     _print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))

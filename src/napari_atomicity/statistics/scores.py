@@ -71,7 +71,7 @@ def evaluate(
     predicted = _prepared(predicted, "the table of predictions")
     info = _image_information(truth, images)
     known = list(info.index)
-    names = _truth_names(dict.fromkeys(predicted["image"]), known)
+    names = truth_names(dict.fromkeys(predicted["image"]), known)
     foreign = sorted(name for name, found in names.items() if found is None)
     predicted = predicted.assign(image=predicted["image"].map(names))
     predicted = predicted[predicted["image"].notna()].reset_index(drop=True)
@@ -159,7 +159,7 @@ def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
     out["diameter_nm"] = np.asarray(_column(table, "diameter_nm", np.nan), float)
     border = "border" if "border" in table.columns else "touches_border"
     out["border"] = np.asarray(_column(table, border, False)).astype(bool)
-    out["px_nm"] = _pixel_sizes(table)
+    out["px_nm"] = pixel_sizes(table)
     return out
 
 
@@ -184,8 +184,8 @@ def _column(table: pd.DataFrame, name: str, default: object) -> Any:
     return table[name].to_numpy() if name in table.columns else default
 
 
-def _pixel_sizes(table: pd.DataFrame) -> np.ndarray:
-    """Per row, from positions that are there in both units; else NaN."""
+def pixel_sizes(table: pd.DataFrame) -> np.ndarray:
+    """Per row, in nm, from positions of its image that are there in both units; else NaN."""
     if not {"y_nm", "x_nm"} <= set(table.columns) or not len(table):
         return np.full(len(table), np.nan)
     px = table[["y_px", "x_px"]].to_numpy(float).sum(axis=1)
@@ -198,14 +198,33 @@ def _stem(image: str) -> str:
     return PurePosixPath(image.replace("\\", "/")).stem.removesuffix(".ome")
 
 
-def _truth_names(images: Iterable[str], known: list[str]) -> dict[str, str | None]:
-    """For each image its name in the truth: the same one, or the only one of the same stem."""
+def truth_names(
+    images: Iterable[str], known: list[str], begins: bool = False
+) -> dict[str, str | None]:
+    """For each image its name in the truth: the same one, or the only one of the same stem.
+
+    Parameters
+    ----------
+    images, known
+        Names in the predictions and in the truth.
+    begins
+        Whether ``field1`` also stands for the only ``field1_labels``: a name that goes on with
+        something that is neither letter nor digit.
+
+    Raises
+    ------
+    TableError
+        If a name may be any of several, or several stand for one.
+    """
     by_stem: dict[str, list[str]] = {}
     for name in known:
         by_stem.setdefault(_stem(name), []).append(name)
     found: dict[str, str | None] = {}
     for image in images:
         candidates = [image] if image in known else by_stem.get(_stem(image), [])
+        if not candidates and begins:
+            longer = re.compile(re.escape(_stem(image)) + r"[^0-9a-zA-Z]")
+            candidates = [name for stem, of in by_stem.items() if longer.match(stem) for name in of]
         if len(candidates) > 1:
             raise TableError(
                 f"{image} may be any of {', '.join(candidates)}",
