@@ -127,7 +127,7 @@ def test_the_published_rule_takes_means_over_images():
     assert scores["f1"] == pytest.approx(8 / 9)
     assert scores["mean_over_images"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     # 6.9 pixels along an axis, which 0.15 nm would not allow.
-    far = atoms("a", np.array(TRUE) + [0, 0.69])
+    far = atoms("a", [(y, x + 0.69) for y, x in TRUE])
     assert evaluate_points(far, atoms("a", TRUE))["published_rule"]["matched"] == 4
 
 

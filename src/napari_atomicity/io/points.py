@@ -1,4 +1,4 @@
-"""Tables of points, in: atom tables, and lists of positions as people and other programs keep them."""
+"""Tables of points, in: atom tables, and lists of positions as others keep them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read_predicted_and_true(
         As `read_points`.
     """
     found, true = read_points(predicted).table, read_points(truth)
-    several = "image" in found.columns and found["image"].nunique() > 1
+    several = "image" in found.columns and len(set(found["image"])) > 1
     if several and "image" not in true.table.columns:
         stem = Path(truth).stem
         return found, Points(true.table.assign(image=stem), (stem,))

@@ -379,7 +379,7 @@ def _negatives(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
 
 
 def _uncertain(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
-    """Labels of which the annotator was not sure count as any other; this is what became of them."""
+    """What became of labels of which the annotator was not sure; they count as any other."""
     unsure = sure = found_unsure = found_sure = 0
     for field in fields:
         found = np.zeros(len(field.labelled), bool)
