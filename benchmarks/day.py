@@ -7,7 +7,7 @@ so that neither detection nor the network is waited for, and everything else is 
 layers, gallery, scatter, plots, table. Then: from image to image, 50 clusters reviewed by keys, a
 lasso of half the map, labels by key in the gallery, an adaptation taken over and shown before and
 after, undo and redo of it, tables and report exported, the project closed and opened again. After
-each action the turns over 50 ms are listed with their cause (`widgets.watchdog`).
+each action the turns over 50 ms are listed with their cause (`widgets.parts.watchdog`).
 
 Painting on a virtual display is done by a processor in place of a graphics card, and is listed
 apart.
@@ -31,7 +31,7 @@ from qtpy.QtTest import QTest
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.widgets.watchdog import LIMIT_MS, Block, Watched
+from napari_atomicity.widgets.parts.watchdog import LIMIT_MS, Block, Watched
 from window import PIXEL_SIZE_NM, made_up
 
 PER_IMAGE = 50
@@ -75,7 +75,7 @@ class Day:
     def __init__(self, app: Watched, folder: Path, n_images: int) -> None:
         import napari
 
-        from napari_atomicity.widgets.binding import binding_of
+        from napari_atomicity.widgets.viewer.binding import binding_of
         from napari_atomicity.widgets.workbench import open_workbench
 
         self.app, self.folder = app, folder
@@ -94,7 +94,7 @@ class Day:
         return show_dock(self.viewer, kind)
 
     def settle(self) -> None:
-        from napari_atomicity.widgets import tasks
+        from napari_atomicity.widgets.parts import tasks
 
         quiet = 0
         while quiet < 8:
@@ -161,13 +161,13 @@ class Day:
         return out
 
     def run(self) -> None:
-        from napari_atomicity.widgets.browse import Browse
-        from napari_atomicity.widgets.cluster_table import Table
-        from napari_atomicity.widgets.embedding import Embedding
-        from napari_atomicity.widgets.gallery import Gallery
-        from napari_atomicity.widgets.plots import Plots
-        from napari_atomicity.widgets.ratios import Ratios
-        from napari_atomicity.widgets.review import Review
+        from napari_atomicity.widgets.docks.browse import Browse
+        from napari_atomicity.widgets.docks.embedding import Embedding
+        from napari_atomicity.widgets.docks.gallery import Gallery
+        from napari_atomicity.widgets.docks.plots import Plots
+        from napari_atomicity.widgets.docks.ratios import Ratios
+        from napari_atomicity.widgets.docks.review import Review
+        from napari_atomicity.widgets.docks.table import Table
 
         session, binding = self.session, self.binding
         control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -232,8 +232,8 @@ class Day:
     def _export(self) -> None:
 
         from napari_atomicity.exports import Choices, snapshot
-        from napari_atomicity.widgets.report import write_all
-        from napari_atomicity.widgets.tasks import start
+        from napari_atomicity.widgets.docks.report import write_all
+        from napari_atomicity.widgets.parts.tasks import start
 
         start(
             self.session,

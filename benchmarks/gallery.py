@@ -58,8 +58,8 @@ def session_of(n: int) -> Session:
 
 def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """The view of the dock, and whether its last frame lacks something."""
-    from napari_atomicity.widgets.gallery_model import GalleryModel
-    from napari_atomicity.widgets.gallery_view import GalleryView
+    from napari_atomicity.widgets.gallery.model import GalleryModel
+    from napari_atomicity.widgets.gallery.view import GalleryView
 
     model = GalleryModel(session)
     model.refresh()
@@ -71,8 +71,8 @@ def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
 
 def icon_list(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """A list widget that is given everything first."""
-    from napari_atomicity.widgets.gallery_pictures import compose_many, picture
-    from napari_atomicity.widgets.marks import texts
+    from napari_atomicity.widgets.gallery.pictures import compose_many, picture
+    from napari_atomicity.widgets.viewer.marks import texts
 
     view = QListWidget()
     view.setViewMode(QListView.ViewMode.IconMode)

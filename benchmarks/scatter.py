@@ -31,7 +31,7 @@ from matplotlib.path import Path
 from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.palette import colours, symbols
-from napari_atomicity.widgets.plot_geometry import rows_in_polygon
+from napari_atomicity.widgets.plots.geometry import rows_in_polygon
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
 WIDTH, HEIGHT = 420, 480
@@ -51,7 +51,7 @@ class Ours:
     """The scatter of the dock."""
 
     def __init__(self, app: QApplication, xy: np.ndarray, kind: np.ndarray) -> None:
-        from napari_atomicity.widgets.scatter import Scatter
+        from napari_atomicity.widgets.plots.scatter import Scatter
 
         self.app = app
         self.scatter = Scatter()
@@ -177,8 +177,8 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
 
     from napari_atomicity.analysis import Analysis
     from napari_atomicity.micrograph import Micrograph
-    from napari_atomicity.widgets.binding import session_of
-    from napari_atomicity.widgets.embedding import Embedding
+    from napari_atomicity.widgets.docks.embedding import Embedding
+    from napari_atomicity.widgets.viewer.binding import session_of
     from window import made_up
 
     viewer = napari.Viewer(show=False, show_welcome_screen=False)

@@ -119,7 +119,7 @@ def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysi
 
 def settle(app: Timed, session: object) -> None:
     """Let the window work until no task runs and nothing is left in the queue."""
-    from napari_atomicity.widgets import tasks
+    from napari_atomicity.widgets.parts import tasks
 
     quiet = 0
     while quiet < 8:
@@ -145,8 +145,8 @@ def measure(app: Timed, session: object, action: Callable[[], object]) -> Turns:
 
 def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], object]]:
     """What a person does, and what a worker brings; each leaves things as they were."""
-    from napari_atomicity.widgets import compat
-    from napari_atomicity.widgets.binding import binding_of
+    from napari_atomicity.widgets.viewer import compat
+    from napari_atomicity.widgets.viewer.binding import binding_of
 
     binding = binding_of(viewer)
     session = binding.session
@@ -206,8 +206,8 @@ def main() -> None:
 
     import napari
 
-    from napari_atomicity.widgets.binding import Binding, binding_of
     from napari_atomicity.widgets.reader import layer_data
+    from napari_atomicity.widgets.viewer.binding import Binding, binding_of
     from napari_atomicity.widgets.workbench import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")

@@ -32,22 +32,22 @@ from napari_atomicity.io.images import load
 from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.statistics.scores import match_nearest
 from napari_atomicity.table import AGGREGATE
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.adapt import Adapt
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.browse import Browse
-from napari_atomicity.widgets.classify import Classify
-from napari_atomicity.widgets.cluster_table import Table
-from napari_atomicity.widgets.detect import Detect
-from napari_atomicity.widgets.embedding import Embedding
-from napari_atomicity.widgets.explain import Explain
-from napari_atomicity.widgets.gallery import Gallery
-from napari_atomicity.widgets.help import Help
-from napari_atomicity.widgets.plots import Plots
-from napari_atomicity.widgets.ratios import Ratios
-from napari_atomicity.widgets.report import Report
-from napari_atomicity.widgets.review import Review
-from napari_atomicity.widgets.train import CORRECTIONS, Train
+from napari_atomicity.widgets.docks.adapt import Adapt
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.browse import Browse
+from napari_atomicity.widgets.docks.classify import Classify
+from napari_atomicity.widgets.docks.detect import Detect
+from napari_atomicity.widgets.docks.embedding import Embedding
+from napari_atomicity.widgets.docks.explain import Explain
+from napari_atomicity.widgets.docks.gallery import Gallery
+from napari_atomicity.widgets.docks.plots import Plots
+from napari_atomicity.widgets.docks.ratios import Ratios
+from napari_atomicity.widgets.docks.report import Report
+from napari_atomicity.widgets.docks.review import Review
+from napari_atomicity.widgets.docks.table import Table
+from napari_atomicity.widgets.docks.train import CORRECTIONS, Train
+from napari_atomicity.widgets.parts.help import Help
+from napari_atomicity.widgets.viewer import compat
 from studio import HIGH_PX, LARGE_LIMIT_BYTES, LEFT, SCREEN_PX, Studio, beside, square, trimmed
 
 KEY = Qt.Key

@@ -23,8 +23,8 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QFileDialog, QScrollArea, QWidget
 
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.binding import Binding, binding_of
+from napari_atomicity.widgets.viewer import compat
+from napari_atomicity.widgets.viewer.binding import Binding, binding_of
 from napari_atomicity.widgets.workbench import all_docks, dock_name, open_workbench
 
 SCREEN_PX = (1366, 768)

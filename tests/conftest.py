@@ -113,7 +113,7 @@ def _blocks() -> list:
     """Turns of the event loop that took long in this process."""
     import sys
 
-    if "napari_atomicity.widgets.watchdog" not in sys.modules:
+    if "napari_atomicity.widgets.parts.watchdog" not in sys.modules:
         return []
     from qtpy.QtWidgets import QApplication
 
@@ -129,7 +129,8 @@ def pytest_sessionfinish(session):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
-    _FROM_WORKERS.extend(node.workeroutput.get("blocks", []) if node.workeroutput else [])
+    output = getattr(node, "workeroutput", None)  # none of a worker that crashed
+    _FROM_WORKERS.extend(output.get("blocks", []) if output else [])
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -140,7 +141,7 @@ def pytest_terminal_summary(terminalreporter):
     """
     blocks = _blocks()
     if blocks or _FROM_WORKERS:
-        from napari_atomicity.widgets.watchdog import Block, report
+        from napari_atomicity.widgets.parts.watchdog import Block, report
 
         terminalreporter.section("event loop")
         blocks += [Block(**values) for values in _FROM_WORKERS]

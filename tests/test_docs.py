@@ -22,7 +22,7 @@ from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import PatchSettings
 from napari_atomicity.project import Project
 from napari_atomicity.table import columns
-from napari_atomicity.widgets.shortcuts import places, rows
+from napari_atomicity.widgets.viewer.shortcuts import places, rows
 from napari_atomicity.widgets.workbench import all_docks
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from qtpy.QtCore import QSettings
 @pytest.fixture(scope="session")
 def qapp_cls():
     """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block."""
-    from napari_atomicity.widgets.watchdog import Watched
+    from napari_atomicity.widgets.parts.watchdog import Watched
 
     return Watched
 
@@ -20,7 +20,7 @@ def qapp_cls():
 @pytest.fixture(autouse=True, scope="session")
 def settled_collector():
     """Before there is a viewer, whose leaks the collector is to find."""
-    from napari_atomicity.widgets.collecting import settle_collector
+    from napari_atomicity.widgets.parts.collecting import settle_collector
 
     settle_collector()
 
@@ -74,7 +74,7 @@ def image_layer(viewer):
 @pytest.fixture
 def settle(qtbot):
     """Wait until no task of a viewer's session is under way and all is shown."""
-    from napari_atomicity.widgets.binding import binding_of
+    from napari_atomicity.widgets.viewer.binding import binding_of
 
     def wait(viewer, timeout_ms: int = 20_000) -> None:
         binding = binding_of(viewer)

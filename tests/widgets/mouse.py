@@ -10,8 +10,8 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.scatter import Scatter
+from napari_atomicity.widgets.plots.scatter import Scatter
+from napari_atomicity.widgets.viewer import compat
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier

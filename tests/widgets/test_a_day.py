@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QFileDialog
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.model.files import SHIPPED, model_files
 from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.embedding import Embedding
-from napari_atomicity.widgets.ratios import Ratios
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.embedding import Embedding
+from napari_atomicity.widgets.docks.ratios import Ratios
+from napari_atomicity.widgets.viewer import compat
+from napari_atomicity.widgets.viewer.binding import binding_of
 from napari_atomicity.widgets.workbench import open_workbench, show_dock
 
 PLUGIN = "napari-atomicity"

@@ -18,10 +18,10 @@ from napari_atomicity.analysis import Analysis, analyse
 from napari_atomicity.edits import with_predictions
 from napari_atomicity.model.files import read_model, user_folder
 from napari_atomicity.session import State
-from napari_atomicity.widgets.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
-from napari_atomicity.widgets.classify import Classify
-from napari_atomicity.widgets.models import classifier_of
-from napari_atomicity.widgets.ratios import card_of
+from napari_atomicity.widgets.docks.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
+from napari_atomicity.widgets.docks.classify import Classify
+from napari_atomicity.widgets.docks.ratios import card_of
+from napari_atomicity.widgets.parts.models import classifier_of
 from napari_atomicity.widgets.workbench import show_analysis
 
 
@@ -59,7 +59,7 @@ def dock(viewer):
 @pytest.fixture
 def errors(monkeypatch):
     shown = []
-    for module in ("tasks", "adapt"):
+    for module in ("parts.tasks", "docks.adapt"):
         monkeypatch.setattr(f"napari_atomicity.widgets.{module}.show_error", shown.append)
     return shown
 
@@ -269,7 +269,7 @@ def name_given(monkeypatch, name, wanted=True) -> list[str]:
         offered.append(arguments[-1])
         return name or offered[-1], wanted
 
-    monkeypatch.setattr("napari_atomicity.widgets.adapt.QInputDialog.getText", get_text)
+    monkeypatch.setattr("napari_atomicity.widgets.docks.adapt.QInputDialog.getText", get_text)
     return offered
 
 

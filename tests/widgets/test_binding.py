@@ -11,8 +11,8 @@ from brightness import N_CLUSTERS, PIXEL_NM, blobs
 from napari_atomicity import analyse
 from napari_atomicity.edits import unclassified
 from napari_atomicity.progress import check
-from napari_atomicity.widgets import tasks
-from napari_atomicity.widgets.binding import binding_of, session_of
+from napari_atomicity.widgets.parts import tasks
+from napari_atomicity.widgets.viewer.binding import binding_of, session_of
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_corrections_show(analysed):
 
 
 def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
-    from napari_atomicity.widgets import compat
+    from napari_atomicity.widgets.viewer import compat
 
     def texts():
         layer = analysed.texts_layer("field")
@@ -184,7 +184,7 @@ def test_a_class_map_of_another_class(analysed, viewer, settle):
 
 
 def test_calibrating_later_moves_all_layers(viewer, model, settle):
-    from napari_atomicity.widgets import calibration
+    from napari_atomicity.widgets.viewer import calibration
 
     layer = viewer.add_image(blobs(), name="bare")
     binding = binding_of(viewer)
@@ -255,7 +255,7 @@ def test_a_measurement_that_is_cancelled_leaves_no_trace(
     analysed, viewer, qtbot, settle, monkeypatch, how
 ):
     at_work = threading.Event()
-    monkeypatch.setattr("napari_atomicity.widgets.hand.measure_places", _endless(at_work))
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.hand.measure_places", _endless(at_work))
     layer = analysed.points_layer("field")
     if how == "add":
         layer.add([10, 10])

@@ -15,10 +15,10 @@ from synthetic import made_up
 
 from napari_atomicity.errors import AtomicityError
 from napari_atomicity.project import Project
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.browse import Browse
-from napari_atomicity.widgets.embedding import Embedding
+from napari_atomicity.widgets.docks.browse import Browse
+from napari_atomicity.widgets.docks.embedding import Embedding
+from napari_atomicity.widgets.viewer import compat
+from napari_atomicity.widgets.viewer.binding import binding_of
 from napari_atomicity.widgets.workbench import open_workbench
 
 
@@ -270,7 +270,7 @@ def test_a_folder_given_to_napari_opens_the_workbench(
 def test_what_was_done_without_a_project_is_not_lost(
     browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
 ):
-    from napari_atomicity.widgets.analyse import Analyse
+    from napari_atomicity.widgets.docks.analyse import Analyse
 
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")
@@ -371,7 +371,7 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
 
 
 def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
-    from napari_atomicity.widgets import projects as module
+    from napari_atomicity.widgets.viewer import projects as module
 
     models = tmp_path / "deep" / "models"
     models.mkdir(parents=True)

@@ -17,16 +17,17 @@ from synthetic import CLASSES, made_up
 
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.table import ADDED, UNKNOWN, columns
-from napari_atomicity.widgets import cluster_table, table_files
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.cluster_table import EMPTY, Table, paste
-from napari_atomicity.widgets.cluster_table_model import (
+from napari_atomicity.widgets.docks import table as cluster_table
+from napari_atomicity.widgets.docks.table import EMPTY, Table, paste
+from napari_atomicity.widgets.parts import table_files
+from napari_atomicity.widgets.table.model import (
     USUAL,
     in_a_cell,
     meaning,
     meanings,
     sorted_rows,
 )
+from napari_atomicity.widgets.viewer.binding import session_of
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier

@@ -14,12 +14,13 @@ from qtpy.QtWidgets import QApplication
 from napari_atomicity.errors import ModelError
 from napari_atomicity.progress import check
 from napari_atomicity.session import State
-from napari_atomicity.widgets import calibration, compat, tasks
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.classify import Classify
-from napari_atomicity.widgets.detect import Detect
-from napari_atomicity.widgets.ratios import summary
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.classify import Classify
+from napari_atomicity.widgets.docks.detect import Detect
+from napari_atomicity.widgets.docks.ratios import summary
+from napari_atomicity.widgets.parts import tasks
+from napari_atomicity.widgets.viewer import calibration, compat
+from napari_atomicity.widgets.viewer.binding import binding_of
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def analysed(viewer, image_layer, model, dock, qtbot, settle):
 def errors(monkeypatch):
     """What napari was asked to show as an error."""
     shown = []
-    monkeypatch.setattr("napari_atomicity.widgets.tasks.show_error", shown.append)
+    monkeypatch.setattr("napari_atomicity.widgets.parts.tasks.show_error", shown.append)
     return shown
 
 

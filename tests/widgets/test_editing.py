@@ -12,10 +12,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.statistics.ratios import class_ratios, counted
-from napari_atomicity.widgets import compat
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.editing import Editing
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.review.editing import Editing
+from napari_atomicity.widgets.viewer import compat
+from napari_atomicity.widgets.viewer.binding import binding_of
 
 
 def twins(seed: int = 0) -> np.ndarray:
@@ -170,8 +170,8 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
 
 def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
     said = []
-    monkeypatch.setattr("napari_atomicity.widgets.hand.show_info", said.append)
-    monkeypatch.setattr("napari_atomicity.widgets.tasks.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.hand.show_info", said.append)
+    monkeypatch.setattr("napari_atomicity.widgets.parts.tasks.show_error", said.append)
     session = binding_of(shown).session
     before = session.table("field")
     click_cluster(shown, 40, 120)

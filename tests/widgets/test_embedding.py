@@ -18,10 +18,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.palette import colours
-from napari_atomicity.widgets import embedding as docks
-from napari_atomicity.widgets import tasks
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.embedding import (
+from napari_atomicity.widgets.docks import embedding as docks
+from napari_atomicity.widgets.docks.embedding import (
     COLOURINGS,
     WARM_UP_VARIABLE,
     Embedding,
@@ -29,10 +27,12 @@ from napari_atomicity.widgets.embedding import (
     typical_places,
     without_place,
 )
-from napari_atomicity.widgets.legend import MOST_LINES, Entry, Legend, Scale
-from napari_atomicity.widgets.plot_looks import hex_colours, islands, looks_of, named
-from napari_atomicity.widgets.plot_motion import FRAME_MS, Pace
-from napari_atomicity.widgets.scatter import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
+from napari_atomicity.widgets.parts import tasks
+from napari_atomicity.widgets.plots.legend import MOST_LINES, Entry, Legend, Scale
+from napari_atomicity.widgets.plots.looks import hex_colours, islands, looks_of, named
+from napari_atomicity.widgets.plots.motion import FRAME_MS, Pace
+from napari_atomicity.widgets.plots.scatter import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
+from napari_atomicity.widgets.viewer.binding import session_of
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -171,7 +171,7 @@ def test_escape_gives_a_lasso_up(dock, session):
 def test_the_point_under_the_mouse_is_named(dock, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "napari_atomicity.widgets.scatter.QToolTip.showText",
+        "napari_atomicity.widgets.plots.scatter.QToolTip.showText",
         lambda at, words, w: said.append(words),
     )
     scatter = dock.scatter
@@ -601,7 +601,7 @@ def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
 
 def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, session, qtbot):
     dock.scatter._pace._n, dock.scatter._pace._whole_ms = 40, 1e3
-    plot_motion = "napari_atomicity.widgets.plot_motion.LEAST_POINTS"
+    plot_motion = "napari_atomicity.widgets.plots.motion.LEAST_POINTS"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot_motion, 10)
         _wheel(dock.scatter.canvas.native, QPoint(90, 200), 120)
@@ -623,7 +623,8 @@ def test_the_map_is_saved_as_it_is_coloured(dock, session, tmp_path, monkeypatch
     ):
         chosen = str(tmp_path / f"map{suffix}"), kind
         monkeypatch.setattr(
-            "napari_atomicity.widgets.plot_save.QFileDialog.getSaveFileName", lambda *a, c=chosen: c
+            "napari_atomicity.widgets.plots.save.QFileDialog.getSaveFileName",
+            lambda *a, c=chosen: c,
         )
         QTest.mouseClick(dock.save_button, LEFT)
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
@@ -685,7 +686,7 @@ def test_warming_up_waits_for_the_window_and_can_be_switched_off(
 
 
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):
-    from napari_atomicity.widgets.binding import binding_of
+    from napari_atomicity.widgets.viewer.binding import binding_of
     from napari_atomicity.widgets.workbench import show_analysis
 
     binding = show_analysis(viewer, made_up(40))

@@ -19,11 +19,8 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.errors import ModelError
 from napari_atomicity.palette import colour_of
 from napari_atomicity.table import conform
-from napari_atomicity.widgets import averages as averages_page
-from napari_atomicity.widgets import explain as docks
-from napari_atomicity.widgets.averages import ALL_IMAGES, IN_NM
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.explain import (
+from napari_atomicity.widgets.docks import explain as docks
+from napari_atomicity.widgets.docks.explain import (
     NOT_CLASSIFIED,
     NOTHING_SELECTED,
     Explain,
@@ -31,7 +28,9 @@ from napari_atomicity.widgets.explain import (
     novelty_in_words,
     ordered,
 )
-from napari_atomicity.widgets.patchview import (
+from napari_atomicity.widgets.explain import averages as averages_page
+from napari_atomicity.widgets.explain.averages import ALL_IMAGES, IN_NM
+from napari_atomicity.widgets.explain.patchview import (
     PatchView,
     Tile,
     compose,
@@ -39,8 +38,9 @@ from napari_atomicity.widgets.patchview import (
     grey,
     scale_bar_nm,
 )
-from napari_atomicity.widgets.profiles import Line, ProfileChart
-from napari_atomicity.widgets.profiles import in_words as tile_in_words
+from napari_atomicity.widgets.explain.profiles import Line, ProfileChart
+from napari_atomicity.widgets.explain.profiles import in_words as tile_in_words
+from napari_atomicity.widgets.viewer.binding import session_of
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import Qt
 
 from napari_atomicity.errors import AtomicityError
-from napari_atomicity.widgets import calibration
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.detect import Detect
-from napari_atomicity.widgets.forms import DetectionForm, DeviceCombo
-from napari_atomicity.widgets.memory import settings
-from napari_atomicity.widgets.micrographs import size_in_file_nm, why_not
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.detect import Detect
+from napari_atomicity.widgets.parts.forms import DetectionForm, DeviceCombo
+from napari_atomicity.widgets.parts.memory import settings
+from napari_atomicity.widgets.viewer import calibration
+from napari_atomicity.widgets.viewer.binding import binding_of
+from napari_atomicity.widgets.viewer.micrographs import size_in_file_nm, why_not
 
 
 @pytest.fixture

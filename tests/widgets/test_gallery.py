@@ -17,11 +17,12 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.errors import AtomicityError
 from napari_atomicity.palette import colours
 from napari_atomicity.table import AGGREGATE, UNKNOWN, conform
-from napari_atomicity.widgets import gallery, gallery_model
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.gallery import EMPTY, NOTHING_FITS, Gallery
-from napari_atomicity.widgets.gallery_grid import Grid
-from napari_atomicity.widgets.gallery_order import (
+from napari_atomicity.widgets.docks import gallery
+from napari_atomicity.widgets.docks.gallery import EMPTY, NOTHING_FITS, Gallery
+from napari_atomicity.widgets.explain.patchview import compose, grey
+from napari_atomicity.widgets.gallery import model as gallery_model
+from napari_atomicity.widgets.gallery.grid import Grid
+from napari_atomicity.widgets.gallery.order import (
     GROUPINGS,
     SORTINGS,
     STATES,
@@ -30,16 +31,16 @@ from napari_atomicity.widgets.gallery_order import (
     arrange,
     regrouped,
 )
-from napari_atomicity.widgets.gallery_pictures import (
+from napari_atomicity.widgets.gallery.pictures import (
     OVERLAYS,
     Store,
     common_limits,
     compose_many,
     picture,
 )
-from napari_atomicity.widgets.gallery_rows import Rows, after_click, kept_order
-from napari_atomicity.widgets.patchview import compose, grey
-from napari_atomicity.widgets.shortcuts import GALLERY
+from napari_atomicity.widgets.parts.cluster_rows import Rows, after_click, kept_order
+from napari_atomicity.widgets.viewer.binding import session_of
+from napari_atomicity.widgets.viewer.shortcuts import GALLERY
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier

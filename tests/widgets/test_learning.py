@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_atomicity import analyse
 from napari_atomicity.model.files import read_model, user_folder
-from napari_atomicity.widgets.adapt import AFTER, BEFORE, Adapt
-from napari_atomicity.widgets.browse import Browse
-from napari_atomicity.widgets.learning import Learning
-from napari_atomicity.widgets.train import Train
+from napari_atomicity.widgets.docks.adapt import AFTER, BEFORE, Adapt
+from napari_atomicity.widgets.docks.browse import Browse
+from napari_atomicity.widgets.docks.train import Train
+from napari_atomicity.widgets.review.learning import Learning
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
 
     # The model is named, kept in the project, and comes along with it.
     monkeypatch.setattr(
-        "napari_atomicity.widgets.adapt.QInputDialog.getText", lambda *a: ("morning-1", True)
+        "napari_atomicity.widgets.docks.adapt.QInputDialog.getText", lambda *a: ("morning-1", True)
     )
     qtbot.waitUntil(adapt.save_button.isEnabled)
     qtbot.mouseClick(adapt.save_button, LEFT)
@@ -87,7 +87,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     qtbot.waitUntil(lambda: "morning-1" in session.project.models(), timeout=20_000)
     shared = folder.parent / "for-a-friend.safetensors"
     monkeypatch.setattr(
-        "napari_atomicity.widgets.browse.QInputDialog.getItem", lambda *a: ("morning-1", True)
+        "napari_atomicity.widgets.docks.browse.QInputDialog.getItem", lambda *a: ("morning-1", True)
     )
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(shared), ""))
     bench.actions_by_name["model"].trigger()
@@ -113,7 +113,7 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
         "napari_atomicity.training.train",
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
-    monkeypatch.setattr("napari_atomicity.widgets.tasks.show_error", lambda words: None)
+    monkeypatch.setattr("napari_atomicity.widgets.parts.tasks.show_error", lambda words: None)
     session = bench.session
     session.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
     learning = Learning(bench.binding)

@@ -9,7 +9,7 @@ import pytest
 from napari_atomicity import table as tables
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.widgets import marks
+from napari_atomicity.widgets.viewer import marks
 
 CLASSES = ["Pt19", "Pt70"]
 

@@ -18,10 +18,10 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.io.plot_trust import LEAST_CORRECTED
 from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.widgets import plots as docks
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.plot_view import nearest, touched
-from napari_atomicity.widgets.plots import Plots
+from napari_atomicity.widgets.docks import plots as docks
+from napari_atomicity.widgets.docks.plots import Plots
+from napari_atomicity.widgets.plots.view import nearest, touched
+from napari_atomicity.widgets.viewer.binding import session_of
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -227,7 +227,7 @@ def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, session, show,
 def test_a_selection_draws_the_marks_alone(dock, session, show, monkeypatch):
     show("intensity")
     drawn = []
-    monkeypatch.setattr("napari_atomicity.widgets.plot_view.figure_of", drawn.append)
+    monkeypatch.setattr("napari_atomicity.widgets.plots.view.figure_of", drawn.append)
     session.select([("field_2", 3)])
     dock.update_now()
     assert dock.view.share.sum() == 1 and not drawn
@@ -296,7 +296,7 @@ def test_this_image_alone_and_its_successor(viewer, dock, session, show, settle)
 def test_the_mouse_says_what_it_is_on(dock, show, monkeypatch):
     show("diameter")
     said = []
-    tip = "napari_atomicity.widgets.plot_view.QToolTip.showText"
+    tip = "napari_atomicity.widgets.plots.view.QToolTip.showText"
     monkeypatch.setattr(tip, lambda at, words, w: said.append(words))
     place = centre(dock, int(np.flatnonzero(dock.view.data["count"] > 1)[0]))
     event = QHelpEvent(QEvent.Type.ToolTip, place, dock.view.mapToGlobal(place))
@@ -370,7 +370,8 @@ def test_what_is_drawn_is_saved(dock, session, show, tmp_path, monkeypatch):
     for suffix, kind in ((".png", "Picture (*.png)"), (".svg", ""), ("", "Data (*.csv)")):
         chosen = str(tmp_path / f"plot{suffix}"), kind
         monkeypatch.setattr(
-            "napari_atomicity.widgets.plot_save.QFileDialog.getSaveFileName", lambda *a, c=chosen: c
+            "napari_atomicity.widgets.plots.save.QFileDialog.getSaveFileName",
+            lambda *a, c=chosen: c,
         )
         QTest.mouseClick(dock.save_button, LEFT)
     assert (tmp_path / "plot.png").stat().st_size > 5000
@@ -386,9 +387,9 @@ def test_a_file_that_can_not_be_written_is_said(dock, show, tmp_path, monkeypatc
     chosen = str(tmp_path / "plot.docx" / "plot.png"), ""
     (tmp_path / "plot.docx").write_text("a file where a folder should be")
     monkeypatch.setattr(
-        "napari_atomicity.widgets.plot_save.QFileDialog.getSaveFileName", lambda *a: chosen
+        "napari_atomicity.widgets.plots.save.QFileDialog.getSaveFileName", lambda *a: chosen
     )
-    monkeypatch.setattr("napari_atomicity.widgets.plot_save.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.widgets.plots.save.show_error", said.append)
     QTest.mouseClick(dock.save_button, LEFT)
     assert len(said) == 1 and "plot.png" in said[0]
 

@@ -22,18 +22,18 @@ from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
 from napari_atomicity.statistics.reference import compare, parse_reference
-from napari_atomicity.widgets import ratios as docks
-from napari_atomicity.widgets.bars import Bar, BarChart
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.parity import ParityPlot
-from napari_atomicity.widgets.ratio_table import parity_points
-from napari_atomicity.widgets.ratios import (
+from napari_atomicity.widgets.docks import ratios as docks
+from napari_atomicity.widgets.docks.ratios import (
     ALL_IMAGES,
     THIS_IMAGE,
     Ratios,
     summary,
     with_suffix,
 )
+from napari_atomicity.widgets.parts.bars import Bar, BarChart
+from napari_atomicity.widgets.ratios.parity import ParityPlot
+from napari_atomicity.widgets.ratios.table import parity_points
+from napari_atomicity.widgets.viewer.binding import session_of
 
 
 @pytest.fixture

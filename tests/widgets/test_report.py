@@ -19,11 +19,11 @@ from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.session import State
 from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.widgets import report as docks
-from napari_atomicity.widgets import review
-from napari_atomicity.widgets.binding import session_of
-from napari_atomicity.widgets.memory import settings
-from napari_atomicity.widgets.report import NOTHING, Report, written_in_words
+from napari_atomicity.widgets.docks import report as docks
+from napari_atomicity.widgets.docks import review
+from napari_atomicity.widgets.docks.report import NOTHING, Report, written_in_words
+from napari_atomicity.widgets.parts.memory import settings
+from napari_atomicity.widgets.viewer.binding import session_of
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from napari_atomicity.edits import SetAnalysis
 from napari_atomicity.project import Project
 from napari_atomicity.review import ORDERS
 from napari_atomicity.session import Session
-from napari_atomicity.widgets import compat, shortcuts
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.help import Help
-from napari_atomicity.widgets.lines import Lines
-from napari_atomicity.widgets.review import END, GO_ON, START, Review, duration_in_words
+from napari_atomicity.widgets.docks.review import END, GO_ON, START, Review, duration_in_words
+from napari_atomicity.widgets.parts.help import Help
+from napari_atomicity.widgets.parts.lines import Lines
+from napari_atomicity.widgets.viewer import compat, shortcuts
+from napari_atomicity.widgets.viewer.binding import binding_of
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -579,7 +579,7 @@ def test_two_people_are_merged_compared_and_settled(
 
 def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("napari_atomicity.widgets.agreement.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.widgets.review.agreement.show_error", said.append)
     path = tmp_path / "x.atomicity"
     path.write_bytes(b"no")
     bench.annotators.merge_from(path)

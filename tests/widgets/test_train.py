@@ -15,10 +15,10 @@ from synthetic import made_up
 from napari_atomicity.model.files import read_model, user_folder
 from napari_atomicity.progress import check
 from napari_atomicity.session import State
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.curves import LearningCurve
-from napari_atomicity.widgets.train import Train, corrected, free_path, summary
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.train import Train, corrected, free_path, summary
+from napari_atomicity.widgets.parts.curves import LearningCurve
+from napari_atomicity.widgets.viewer.binding import binding_of
 from support import write_size_selected
 
 HISTORY = [
@@ -50,14 +50,14 @@ def dock(viewer):
 @pytest.fixture
 def errors(monkeypatch):
     shown = []
-    for module in ("tasks", "train"):
+    for module in ("parts.tasks", "docks.train"):
         monkeypatch.setattr(f"napari_atomicity.widgets.{module}.show_error", shown.append)
     return shown
 
 
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_atomicity.widgets.train.QFileDialog.getExistingDirectory",
+        "napari_atomicity.widgets.docks.train.QFileDialog.getExistingDirectory",
         lambda *a: str(folder),
     )
     qtbot.mouseClick(dock.folder_button, Qt.MouseButton.LeftButton)

@@ -16,13 +16,14 @@ from qtpy.QtWidgets import QDockWidget
 
 from napari_atomicity import analyse
 from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.widgets import calibration, compat, shortcuts, tasks
-from napari_atomicity.widgets.analyse import Analyse
-from napari_atomicity.widgets.binding import binding_of
-from napari_atomicity.widgets.cluster_table import Table
-from napari_atomicity.widgets.embedding import Embedding
-from napari_atomicity.widgets.explain import Explain
-from napari_atomicity.widgets.plots import Plots
+from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.embedding import Embedding
+from napari_atomicity.widgets.docks.explain import Explain
+from napari_atomicity.widgets.docks.plots import Plots
+from napari_atomicity.widgets.docks.table import Table
+from napari_atomicity.widgets.parts import tasks
+from napari_atomicity.widgets.viewer import calibration, compat, shortcuts
+from napari_atomicity.widgets.viewer.binding import binding_of
 from napari_atomicity.widgets.workbench import (
     BELOW,
     BESIDE_LAYERS,

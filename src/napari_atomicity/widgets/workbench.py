@@ -17,24 +17,24 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from ..analysis import Analysis
 from ..errors import AtomicityError
-from . import compat
-from .adapt import Adapt
-from .analyse import Analyse, typical_cluster
-from .binding import Binding, binding_of, unwrapped
-from .browse import Browse
-from .classify import Classify
-from .cluster_table import Table
-from .collecting import settle_collector
-from .detect import Detect
-from .embedding import Embedding
-from .explain import Explain
-from .gallery import Gallery
-from .plots import Plots
-from .ratios import Ratios
+from .docks.adapt import Adapt
+from .docks.analyse import Analyse, typical_cluster
+from .docks.browse import Browse
+from .docks.classify import Classify
+from .docks.detect import Detect
+from .docks.embedding import Embedding
+from .docks.explain import Explain
+from .docks.gallery import Gallery
+from .docks.plots import Plots
+from .docks.ratios import Ratios
+from .docks.report import Report
+from .docks.review import Review
+from .docks.table import Table
+from .docks.train import Train
+from .parts.collecting import settle_collector
 from .reader import layer_data
-from .report import Report
-from .review import Review
-from .train import Train
+from .viewer import compat
+from .viewer.binding import Binding, binding_of, unwrapped
 
 RIGHT, BOTTOM, LEFT = (
     Qt.DockWidgetArea.RightDockWidgetArea,

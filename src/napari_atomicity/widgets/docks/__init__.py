@@ -1,0 +1,1 @@
+"""The docks, a file each: they read settings, start a task and show a result."""

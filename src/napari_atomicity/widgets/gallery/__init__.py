@@ -1,0 +1,1 @@
+"""The grid of patches in the Gallery dock."""

@@ -1,0 +1,1 @@
+"""What several docks are made of."""

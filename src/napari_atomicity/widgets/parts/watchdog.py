@@ -1,0 +1,160 @@
+"""A watchdog of the event loop: which turn blocked the window, for how long, and whose it was.
+
+An application that times every event it delivers, and a thread that looks, while one takes long,
+at what the window's thread is doing. For tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QApplication
+
+LIMIT_MS = 50.0
+"""Longer than this a person feels."""
+
+_LOOK_EVERY_S = 0.01
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+_PAINTING = {
+    QEvent.Type.Paint,
+    QEvent.Type.UpdateRequest,
+    QEvent.Type.Expose,
+    QEvent.Type.UpdateLater,
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A turn of the event loop that took long.
+
+    Parameters
+    ----------
+    wall_ms, cpu_ms
+        By the clock, and of the window's thread: on a busy machine the clock says more.
+    event
+        Kind of the event and class of its receiver.
+    painting
+        Whether it was drawing, which a processor does in place of a graphics card on a virtual
+        display.
+    ours
+        Where in this package the time went, innermost; "" if it was in no code of it.
+    inside
+        Where it went at all, innermost.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+    event: str
+    painting: bool
+    ours: str
+    inside: str
+
+    def __str__(self) -> str:
+        whose = self.ours or ("drawing" if self.painting else "not ours")
+        return (
+            f"{self.wall_ms:7.1f} ms ({self.cpu_ms:.1f} CPU)  {self.event:<40} {whose}"
+            f"  [{self.inside}]"
+        )
+
+
+class Watched(QApplication):
+    """An application that knows which of its turns took long."""
+
+    def __init__(self, arguments: list[str] | None = None) -> None:
+        super().__init__(arguments or [])
+        self.blocks: list[Block] = []
+        self.handled: list[tuple[float, float]] = []
+        """Wall and CPU milliseconds of all turns but the painting ones."""
+        self.painted: list[float] = []
+        self._depth = 0
+        self._began = 0.0
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._window_thread = threading.get_ident()
+        self._looking = threading.Thread(target=self._look, name="watchdog", daemon=True)
+        self._looking.start()
+
+    def clear(self) -> None:
+        """Forget what was noted."""
+        self.blocks.clear()
+        self.handled.clear()
+        self.painted.clear()
+
+    def notify(self, receiver: QObject, event: QEvent) -> bool:
+        if self._depth:
+            return super().notify(receiver, event)
+        kind, name = event.type(), type(receiver).__name__
+        wall, cpu = time.perf_counter(), time.thread_time()
+        self._depth += 1
+        self._seen.clear()
+        self._began = wall
+        try:
+            return super().notify(receiver, event)
+        finally:
+            self._depth -= 1
+            self._began = 0.0
+            spent = 1e3 * (time.perf_counter() - wall), 1e3 * (time.thread_time() - cpu)
+            painting = kind in _PAINTING
+            if painting:
+                self.painted.append(spent[0])
+            else:
+                self.handled.append(spent)
+            if spent[0] > LIMIT_MS:
+                seen = [key for key, _ in self._seen.most_common()]
+                ours = next((o for o, _ in seen if o), "")
+                inside = next((i for o, i in seen if o == ours), "")
+                self.blocks.append(
+                    Block(*spent, f"{_kind_name(kind)} of {name}", painting, ours, inside)
+                )
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_LOOK_EVERY_S)
+            began = self._began
+            if began and time.perf_counter() - began > 0.5e-3 * LIMIT_MS:
+                self._note_place()
+
+    def _note_place(self) -> None:
+        # In a function of its own: a frame that is held would keep alive all that it knows.
+        frame = sys._current_frames().get(self._window_thread)
+        if frame is not None:
+            self._seen[_places(frame)] += 1
+
+
+def _kind_name(kind: QEvent.Type) -> str:
+    return getattr(kind, "name", str(kind))
+
+
+def _places(frame: FrameType) -> tuple[str, str]:
+    """Innermost place in this package, and innermost place at all, below the watchdog itself."""
+    inside, ours = _place(frame), ""
+    current: FrameType | None = frame
+    while current is not None and current.f_code.co_filename != __file__:
+        if not ours and current.f_code.co_filename.startswith(_PACKAGE):
+            ours = _place(current)
+        current = current.f_back
+    return ours, inside
+
+
+def _place(frame: FrameType) -> str:
+    path = Path(frame.f_code.co_filename)
+    return f"{path.parent.name}/{path.name}:{frame.f_lineno} {frame.f_code.co_name}"
+
+
+def report(blocks: list[Block]) -> str:
+    """The blocks by whose they were, the longest first: a line for each place."""
+    groups: dict[str, list[Block]] = {}
+    for block in blocks:
+        name = block.ours or ("drawing, on this display" if block.painting else "napari and Qt")
+        groups.setdefault(name.split(":")[0] if block.ours else name, []).append(block)
+    lines = [f"{len(blocks)} turns of the event loop took more than {LIMIT_MS:.0f} ms"]
+    for name, members in sorted(groups.items(), key=lambda g: -max(b.wall_ms for b in g[1])):
+        worst = max(members, key=lambda b: b.wall_ms)
+        lines.append(f"  {len(members):4d} × {name:<40} longest {worst}")
+    return "\n".join(lines)

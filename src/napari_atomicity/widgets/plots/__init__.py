@@ -1,0 +1,1 @@
+"""The map and the plots: drawn, picked, hovered over, saved."""

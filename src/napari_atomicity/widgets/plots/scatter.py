@@ -1,0 +1,522 @@
+"""A scatter plot for very many points: pick, lasso, hover; drawn by vispy.
+
+It knows rows and colours, neither clusters nor the session.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
+from scipy.spatial import cKDTree
+from vispy import gloo, scene
+
+from .geometry import extent, marker_size, rows_in_polygon, smoothing
+from .motion import MOVE_MS, Journey, Pace
+from .names import Names
+
+PICK_RADIUS_PX = 10
+"""How near to a point the mouse must be, in logical pixels of the screen."""
+
+_DRAG_PX = 4
+_LASSO_STEP_PX = 2
+_ZOOM_PER_NOTCH = 1.15
+
+# Symbols that cover less of their box are drawn larger, so that all weigh the same.
+_SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
+
+REPLACE, ADD, REMOVE = "replace", "add", "remove"
+PAN, LASSO, RECTANGLE = "pan", "lasso", "rectangle"
+"""What a plain drag does."""
+
+
+class Scatter(QWidget):
+    """Points in a plane, with a background cloud, a highlight, a lasso and a rectangle.
+
+    Drag pans (with the middle button always), the wheel zooms, a click picks the nearest point;
+    Shift and drag, or drag with another `tool`, draws a lasso or a rectangle, which Escape ends.
+    Shift adds to what is picked, Ctrl takes away.
+
+    Signals: ``picked(rows, mode)`` with mode "replace", "add" or "remove"; ``activated(row)`` at
+    a double click.
+    """
+
+    picked = Signal(object, str)
+    activated = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.tooltip: Callable[[int], str] | None = None
+        """What the mouse shows of a point, as text or as Qt's rich text."""
+        self._xy = np.empty((0, 2), np.float32)
+        self._rows = np.empty(0, np.int64)  # of the points that are drawn
+        self._tree: cKDTree | None = None
+        self._background = np.empty((0, 2), np.float32)
+        self._highlighted = np.empty(0, np.int64)
+        self._hovered = -1
+        self._tool = PAN
+        self._press: np.ndarray | None = None
+        self._last = np.zeros(2)
+        self._dragging = False
+        self._path: list[np.ndarray] | None = None
+        self._user_moved = False
+        kinds = QEvent.Type
+        self._handlers: dict[QEvent.Type, Callable[..., bool]] = {
+            kinds.MouseButtonPress: self._on_press,
+            kinds.MouseMove: self._on_move,
+            kinds.MouseButtonRelease: self._on_release,
+            kinds.MouseButtonDblClick: self._on_double_click,
+            kinds.Wheel: self._on_wheel,
+            kinds.Leave: self._on_leave,
+            kinds.KeyPress: self._on_key,
+        }
+
+        self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
+        self._frame_start_s = 0.0
+        self._pace = Pace(self._draw_some, self)
+        self._journey = Journey(self._show_places, self)
+        self._ground: tuple[np.ndarray, np.ndarray] | None = None
+        self._words: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.setMinimumSize(120, 120)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self._renewal = QTimer(self)
+        self._renewal.setSingleShot(True)
+        self._renewal.timeout.connect(self._renew_canvas)
+        self._make_canvas()
+        self._apply_theme()
+
+    def _make_canvas(self) -> None:
+        self.canvas = scene.SceneCanvas(keys=None, show=False)
+        self._initialised = False
+        self.canvas.events.initialize.connect(self._on_initialise)
+        self.canvas.events.draw.connect(self._before_frame, position="first")
+        self.canvas.events.draw.connect(self._after_frame, position="last")
+        view = self.canvas.central_widget.add_view()
+        view.camera = scene.PanZoomCamera(aspect=1)
+        self._view = view
+        self._behind = self._markers(view.scene, order=0)
+        self._points = self._markers(view.scene, order=1)
+        self._rings = self._markers(view.scene, order=2)
+        self._names = Names(self.canvas.scene, order=3)
+        self._line = scene.visuals.Line(parent=self.canvas.scene, width=1.5, antialias=True)
+        self._line.visible = False
+
+        native = self.canvas.native
+        native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        native.setMouseTracking(True)
+        # Before vispy, which drops moves that follow one another quickly and renders the scene at
+        # each click to find out what was hit.
+        native.installEventFilter(self)
+        self.layout().addWidget(native)
+        self.tool = self._tool
+
+    def _on_initialise(self, event) -> None:
+        # Qt makes a new OpenGL context when the dock floats or returns; what vispy has sent to
+        # the old one is gone.
+        if self._initialised:
+            self.canvas.events.draw.block()
+            # What still waits to be sent belongs to the old one as well.
+            self.canvas.context.glir.clear()
+            self._renewal.start(0)
+        self._initialised = True
+
+    def _renew_canvas(self) -> None:
+        """The same picture on a new canvas."""
+        old, rect, moved = self.canvas, self._view.camera.rect, self._user_moved
+        old.native.removeEventFilter(self)
+        self.layout().removeWidget(old.native)
+        old.events.initialize.disconnect(self._on_initialise)
+        old.events.draw.disconnect(self._before_frame)
+        old.events.draw.disconnect(self._after_frame)
+        self._end_drag()
+        self._make_canvas()
+        old.close()
+        old.native.deleteLater()
+        if self._ground is not None:
+            self.set_background(*self._ground)
+        self.set_names(*self._words)
+        self._apply_theme()
+        if self._style is not None:
+            self.set_style(*self._style)
+        self._view.camera.rect = rect
+        self._user_moved = moved
+
+    @staticmethod
+    def _markers(parent: scene.Node, order: int) -> scene.visuals.Markers:
+        markers = scene.visuals.Markers(parent=parent)
+        markers.set_gl_state("translucent", depth_test=False)
+        markers.order = order
+        markers.visible = False
+        return markers
+
+    # ---- data
+    @property
+    def positions(self) -> np.ndarray:
+        """(N, 2) float32; rows that are not finite are not drawn."""
+        return self._xy
+
+    def set_points(self, xy: np.ndarray) -> None:
+        """New positions, (N, 2); the highlight is gone, and `set_style` must follow."""
+        self._journey.arrive()
+        self._xy = np.ascontiguousarray(xy, np.float32).reshape(-1, 2)
+        self._rows = np.flatnonzero(np.isfinite(self._xy).all(axis=1))
+        self._tree = None
+        self._hovered = -1
+        self._points.visible = False
+        self._points.set_data(None)
+        self._style = None
+        self._pace.begin(len(self._rows))
+        self.set_highlight(np.empty(0, np.int64))
+
+    def set_style(
+        self, face: np.ndarray, symbol: Sequence[str] | np.ndarray, emphasised: np.ndarray
+    ) -> None:
+        """Looks of all N points; the positions stay.
+
+        Parameters
+        ----------
+        face
+            (N, 4) RGBA in 0 to 1.
+        symbol
+            N names of napari symbols.
+        emphasised
+            (N,) bool: those with a strong edge.
+        """
+        self._style = face, symbol, emphasised
+        rows = self._rows
+        if not len(rows):
+            self._points.visible = False
+            return
+        points = self._points
+        if points._data is None:
+            points.set_data(self._xy[rows])
+        data = points._data
+        strong = np.asarray(emphasised, bool)[rows]
+        code, shapes = pd.factorize(np.asarray(symbol, object)[rows])
+        size = np.array([_SIZE.get(name, 1.0) for name in shapes], np.float32)[code]
+        size[strong] *= 1.35  # room for the edge
+        # Written into what vispy sends: its set_data takes the names one by one, and checks them.
+        data["a_size"] = marker_size(len(rows)) * size
+        data["a_bg_color"] = np.asarray(face, np.float32)[rows]
+        data["a_fg_color"] = [0, 0, 0, 0.6]
+        data["a_fg_color"][strong] = self._ink
+        points.antialias = smoothing(len(rows))
+        data["a_edgewidth"] = np.where(strong, 1.4, 0.5 * points.antialias)
+        values = points._symbol_shader_values
+        data["a_symbol"] = np.array([values[name] for name in shapes], np.float32)[code]
+        self._send()
+        points.visible = True
+
+    def _send(self) -> None:
+        """What the points look like now, to the graphics card with the next frame."""
+        self._points._vbo.set_data(self._points._data)
+        self._points.update()
+        self.canvas.update()
+
+    def move_to(self, xy: np.ndarray, duration_ms: int = MOVE_MS) -> None:
+        """Let the points wander to other places, (N, 2), finite where they are now.
+
+        Looks, highlight and view stay. Frames that can't be drawn in time are left out.
+        """
+        end = np.where(np.isfinite(self._xy), np.asarray(xy, np.float32), np.nan)
+        if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
+            raise ValueError("points can only move where they have a place before and after")
+        self._journey.start(self._xy, end, duration_ms)
+
+    @property
+    def moving(self) -> bool:
+        """Whether points are on their way."""
+        return self._journey.under_way
+
+    def _show_places(self, xy: np.ndarray) -> None:
+        self._xy, self._tree = xy, None
+        if self._points._data is not None:
+            self._pace.hurry()
+            self._points._data["a_position"][:, :2] = xy[self._rows]
+            self._send()
+        if len(self._highlighted):
+            self.set_highlight(self._highlighted)
+
+    def set_background(self, xy: np.ndarray, face: np.ndarray) -> None:
+        """A faint cloud behind the points.
+
+        Parameters
+        ----------
+        xy, face
+            (M, 2) positions and (M, 4) RGBA.
+        """
+        self._ground = xy, face
+        keep = np.isfinite(xy).all(axis=1)
+        self._background = np.ascontiguousarray(xy[keep], np.float32)
+        self._behind.visible = bool(keep.any())
+        if keep.any():
+            self._behind.set_data(
+                self._background,
+                size=4.0,
+                face_color=np.asarray(face, np.float32)[keep],
+                edge_width=0,
+                symbol="disc",
+            )
+        self.canvas.update()
+
+    def set_names(self, names: Sequence[str], at: np.ndarray) -> None:
+        """Words over the points.
+
+        Parameters
+        ----------
+        names, at
+            K words and where to write them, (K, 2).
+        """
+        self._words = list(names), np.reshape(np.asarray(at, float), (-1, 2))
+        self._names.show(*self._words)
+        self._names.follow(self.to_canvas)
+        self.canvas.update()
+
+    @property
+    def names(self) -> tuple[list[str], np.ndarray]:
+        """The words over the points and where they are, (K, 2)."""
+        return self._words
+
+    @property
+    def highlighted(self) -> np.ndarray:
+        """Rows that are ringed, sorted; those that are not drawn are left out."""
+        return self._highlighted
+
+    def set_highlight(self, rows: np.ndarray) -> None:
+        """Ring these rows and no others; nothing else is drawn anew."""
+        rows = np.unique(np.asarray(rows, np.int64))
+        rows = rows[np.isfinite(self._xy[rows]).all(axis=1)]
+        self._highlighted = rows
+        self._rings.visible = len(rows) > 0
+        if len(rows):
+            # Many rings must leave something of the points to be seen.
+            width = float(np.clip(2.4 - 0.5 * np.log10(len(rows)), 0.8, 2.0))
+            self._rings.antialias = smoothing(len(rows))
+            self._rings.set_data(
+                self._xy[rows],
+                size=marker_size(len(self._rows)) + 1 + 2 * width,
+                face_color=(0, 0, 0, 0),
+                edge_color=tuple(self._ink),
+                edge_width=width,
+                symbol="disc",
+            )
+        self.canvas.update()
+
+    # ---- view
+    @property
+    def tool(self) -> str:
+        """What a plain drag does: `PAN`, `LASSO` or `RECTANGLE`."""
+        return self._tool
+
+    @tool.setter
+    def tool(self, tool: str) -> None:
+        self._tool = tool
+        self.canvas.native.setCursor(
+            Qt.CursorShape.ArrowCursor if tool == PAN else Qt.CursorShape.CrossCursor
+        )
+
+    @property
+    def user_moved(self) -> bool:
+        """Whether somebody has panned or zoomed since the last `fit`."""
+        return self._user_moved
+
+    @property
+    def view(self) -> tuple[float, float, float, float]:
+        """Left, bottom, width and height of what is shown."""
+        rect = self._view.camera.rect
+        return rect.left, rect.bottom, rect.width, rect.height
+
+    @view.setter
+    def view(self, view: tuple[float, float, float, float]) -> None:
+        self._view.camera.rect = view
+        self._user_moved = True
+
+    def fit(self) -> None:
+        """Show all points and the whole background."""
+        rect = extent(self._xy, self._background)
+        if rect is not None:
+            self._view.camera.rect = rect
+        self._user_moved = False
+
+    def to_canvas(self, xy: np.ndarray) -> np.ndarray:
+        """Positions (N, 2) → logical pixels (N, 2) of the canvas, origin in its top left corner."""
+        xy = np.atleast_2d(np.asarray(xy, float))
+        mapped = self._view.scene.transform.map(np.column_stack([xy, np.zeros(len(xy))]))
+        return mapped[:, :2] / mapped[:, 3:4]
+
+    def to_data(self, px: np.ndarray) -> np.ndarray:
+        """The inverse of `to_canvas`."""
+        px = np.atleast_2d(np.asarray(px, float))
+        mapped = self._view.scene.transform.imap(np.column_stack([px, np.zeros(len(px))]))
+        return mapped[:, :2] / mapped[:, 3:4]
+
+    def row_at(self, px: Sequence[float]) -> int:
+        """The row nearest to a place on the canvas within `PICK_RADIUS_PX`, or -1."""
+        if not len(self._rows):
+            return -1
+        if self._tree is None:
+            # Balance takes longer to make than it saves.
+            self._tree = cKDTree(self._xy[self._rows], compact_nodes=False, balanced_tree=False)
+        here, beside = self.to_data(np.array([px, np.add(px, (PICK_RADIUS_PX, 0))]))
+        # Equal scales along x and y: the nearest in the plane is the nearest on the screen.
+        _, index = self._tree.query(here, distance_upper_bound=np.hypot(*(beside - here)))
+        return int(self._rows[index]) if index < len(self._rows) else -1
+
+    # ---- mouse and keys
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Take the events of the canvas that are for the plot; vispy sees the others."""
+        handle = self._handlers.get(event.type())
+        return handle(event) if handle is not None else False
+
+    def _on_press(self, event: QMouseEvent) -> bool:
+        QToolTip.hideText()
+        self._end_drag()
+        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
+            self._press = self._last = _place(event)
+            keys = _SHIFT | _CONTROL
+            drawing = self._tool != PAN or bool(event.modifiers() & keys)
+            if drawing and event.button() == Qt.MouseButton.LeftButton:
+                self._path = [self._press]
+        return True
+
+    def _on_move(self, event: QMouseEvent) -> bool:
+        here = _place(event)
+        if self._press is None:
+            self._hover(here)
+        elif self._dragging or np.hypot(*(here - self._press)) >= _DRAG_PX:
+            self._dragging = True
+            self._drag_to(here)
+        return True
+
+    def _drag_to(self, here: np.ndarray) -> None:
+        if self._path is None:
+            before, now = self.to_data(np.array([self._last, here]))
+            self._view.camera.pan(before - now)
+            self._user_moved = True
+            self._pace.hurry()
+        elif self._tool == RECTANGLE:
+            (left, top), (right, bottom) = self._press, here
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            self._path = [np.array(corner) for corner in corners]
+            self._show_path()
+        elif np.hypot(*(here - self._path[-1])) >= _LASSO_STEP_PX:
+            self._path.append(here)
+            self._show_path()
+        self._last = here
+
+    def _show_path(self) -> None:
+        if self._path:
+            self._line.set_data(pos=np.array([*self._path, self._path[0]]), color=self._ink)
+            self._line.visible = True
+            self._pace.hurry()
+            self.canvas.update()
+
+    def _on_release(self, event: QMouseEvent) -> bool:
+        path, dragged, press = self._path, self._dragging, self._press
+        self._end_drag()
+        mode = _mode(event.modifiers())
+        if press is None or event.button() != Qt.MouseButton.LeftButton:
+            return True
+        if not dragged:
+            row = self.row_at(press)
+            if mode == ADD and row in self._highlighted:
+                mode = REMOVE  # a second Shift-click takes it back
+            if row >= 0 or mode == REPLACE:
+                self.picked.emit(np.array([row] if row >= 0 else [], np.int64), mode)
+        elif path is not None:
+            self.picked.emit(rows_in_polygon(self._xy, self.to_data(np.array(path))), mode)
+        return True
+
+    def _on_double_click(self, event: QMouseEvent) -> bool:
+        row = self.row_at(_place(event))
+        if event.button() == Qt.MouseButton.LeftButton and row >= 0:
+            self.activated.emit(row)
+        return True
+
+    def _on_wheel(self, event: QWheelEvent) -> bool:
+        centre = self.to_data(_place(event))[0]
+        notches = event.angleDelta().y() / 120
+        self._view.camera.zoom(_ZOOM_PER_NOTCH**-notches, tuple(centre))
+        self._user_moved = True
+        self._pace.hurry()
+        return True
+
+    def _on_leave(self, event: QEvent) -> bool:
+        self._hovered = -1
+        return False
+
+    def _on_key(self, event: QKeyEvent) -> bool:
+        if event.key() != Qt.Key.Key_Escape or self._press is None:
+            return False
+        self._end_drag()
+        return True
+
+    def _end_drag(self) -> None:
+        self._press, self._path, self._dragging = None, None, False
+        self._line.visible = False
+        self.canvas.update()
+
+    def _hover(self, here: np.ndarray) -> None:
+        row = self.row_at(here)
+        if row == self._hovered:
+            return
+        self._hovered = row
+        if row >= 0 and self.tooltip is not None:
+            QToolTip.showText(QCursor.pos(), self.tooltip(row), self.canvas.native)
+        else:
+            QToolTip.hideText()
+
+    # ---- frames
+    def _before_frame(self, event: object) -> None:
+        self._names.follow(self.to_canvas)
+        self._frame_start_s = time.perf_counter()
+
+    def _after_frame(self, event: object) -> None:
+        if self._pace.wants_time:
+            gloo.gl.glFinish()  # the graphics card may still be at it
+            self._pace.note(1000 * (time.perf_counter() - self._frame_start_s))
+
+    def _draw_some(self, rows: np.ndarray | None) -> None:
+        some = None if rows is None else gloo.IndexBuffer(rows.astype(np.uint32))
+        self._points._index_buffer = some
+        self.canvas.update()
+
+    # ---- theme
+    theme_changed = Signal()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+            self._apply_theme()
+            self.theme_changed.emit()
+
+    def _apply_theme(self) -> None:
+        palette = self.palette()
+        self._paper = np.array(palette.color(QPalette.ColorRole.Window).getRgbF())
+        self._ink = np.array(palette.color(QPalette.ColorRole.WindowText).getRgbF())
+        self.canvas.bgcolor = self._paper
+        self._names.paint(self._ink, self._paper)
+        self.set_highlight(self._highlighted)
+
+
+_SHIFT = Qt.KeyboardModifier.ShiftModifier
+_CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+def _mode(modifiers: Qt.KeyboardModifier) -> str:
+    if modifiers & _CONTROL:
+        return REMOVE
+    return ADD if modifiers & _SHIFT else REPLACE
+
+
+def _place(event: QMouseEvent | QWheelEvent) -> np.ndarray:
+    """Where the mouse is, in logical pixels of the canvas."""
+    return np.array([event.position().x(), event.position().y()])

@@ -1,0 +1,1 @@
+"""Rows and view of the Table dock."""

@@ -1,0 +1,512 @@
+"""The layers of one image: written whole from its analysis, while nobody listens to them.
+
+Five kinds lie above the micrograph, from below: class maps, excluded regions, outlines, points, and
+texts. The texts have a layer of their own because napari lays out every text of a layer at each
+change of it, also the empty ones: thousands of points would make every click wait.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Image, Layer, Points, Shapes, Vectors
+from qtpy.QtCore import QTimer
+
+from ...analysis import Analysis
+from . import calibration, compat, marks
+
+ROLE = "atomicity_role"
+"""Under this key of ``layer.metadata`` a layer made here says what it is."""
+
+CLASS_MAP_COLOURMAPS = {"raw": "bop orange", "LCN": "bop blue"}
+MOST_TEXTS_IN_VIEW = 250
+# Screen pixels per nm below which texts would lie on top of each other.
+_LEAST_ZOOM_FOR_TEXT = 12.0
+_STROKE_NM = 0.03
+_BORDER_NM = 0.07
+# napari's own highlight is a thin line of one colour, which may be that of the mark.
+_SELECTED_NM = 0.16
+_CLASS_MAP, _REGIONS, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4, 5
+
+
+class Quiet:
+    """While the block runs, what happens to layers is our own doing and is not listened to."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    def __bool__(self) -> bool:
+        return self._depth > 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+
+class ImageLayers:
+    """The layers that belong to one micrograph; weakly held: they are the viewer's.
+
+    Parameters
+    ----------
+    image
+        Name of the image.
+    source
+        The layer with the micrograph.
+    viewer
+        napari's.
+    quiet
+        Entered while layers are written.
+    on_points
+        Called with the points layer once it is made.
+    """
+
+    def __init__(
+        self,
+        image: str,
+        source: Image,
+        viewer: Any,
+        quiet: Quiet,
+        on_points: Callable[[Points], object],
+    ) -> None:
+        self.image = image
+        self._viewer = weakref.ref(viewer)
+        self._source = weakref.ref(source)
+        self._quiet = quiet
+        self._on_points = on_points
+        self._layers: dict[str, weakref.ref[Any]] = {}
+        self._stroke_rows = np.zeros(0, int)
+        self._texts: tuple[Any, ...] = ()
+        # What was visible when another image came to lie in front; None: it is this one.
+        self._aside: list[weakref.ref[Layer]] | None = None
+
+    # ---- which there are
+    @property
+    def source(self) -> Image | None:
+        """The layer with the micrograph."""
+        return self._source()
+
+    @property
+    def points(self) -> Points | None:
+        """The layer ``<image> clusters``."""
+        return self._present("clusters")
+
+    @property
+    def outlines(self) -> Vectors | None:
+        """The layer ``<image> outlines``."""
+        return self._present("outlines")
+
+    @property
+    def texts(self) -> Points | None:
+        """The layer ``<image> texts``."""
+        return self._present("texts")
+
+    def class_map(self, channel: str) -> Image | None:
+        """The layer ``<image> class map <channel>``."""
+        return self._present(f"class map {channel}")
+
+    def derived(self) -> list[Layer]:
+        """All that were made here and are still in the viewer."""
+        return [x for x in map(self._present, self._layers) if x is not None]
+
+    def _present(self, kind: str) -> Any:
+        reference, viewer = self._layers.get(kind), self._viewer()
+        layer = None if reference is None else reference()
+        there = layer is not None and viewer is not None and layer in viewer.layers
+        return layer if there else None
+
+    # ---- coming and going
+    def remove(self) -> None:
+        """Take all but the micrograph out of the viewer."""
+        viewer = self._viewer()
+        for layer in self.derived():
+            if layer in viewer.layers.selection:
+                # napari may be removing the selection: it must find each of it still there
+                QTimer.singleShot(0, partial(_remove_if_there, self._viewer, layer))
+            else:
+                viewer.layers.remove(layer)
+        self._layers.clear()
+
+    def overlaps(self, other: ImageLayers) -> bool:
+        """Whether the two micrographs lie over each other in the scene."""
+        if self.source is None or other.source is None:
+            return False
+        low, high = self.source.extent.world[:, -2:]
+        other_low, other_high = other.source.extent.world[:, -2:]
+        return bool((low < other_high).all() and (other_low < high).all())
+
+    @property
+    def aside(self) -> bool:
+        """Whether all is hidden because another image is looked at."""
+        return self._aside is not None
+
+    def step_aside(self) -> None:
+        """Hide everything until `step_forward`."""
+        if self._aside is None:
+            shown = [x for x in (self.source, *self.derived()) if x is not None and x.visible]
+            self._aside = [weakref.ref(x) for x in shown]
+            for layer in shown:
+                layer.visible = False
+
+    def step_forward(self) -> None:
+        """Show again what `step_aside` has hidden."""
+        aside, self._aside = self._aside, None
+        for reference in aside or ():
+            layer = reference()
+            if layer is not None:
+                layer.visible = True
+
+    def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
+        """Give all layers to another image, whose data have as many axes: new ones take longer.
+
+        Parameters
+        ----------
+        image
+            Its name.
+        data, options
+            Pixels and what else napari is told of an Image layer (`reader.layer_data`).
+        """
+        source = self.source
+        with self._quiet():
+            self.clear()
+            self.image = image
+            source.data = data
+            source.name = options["name"]
+            source.metadata = {**options["metadata"]}
+            calibration.place(source, options)
+            source.contrast_limits_range = _range_around(options["contrast_limits"])
+            source.contrast_limits = options["contrast_limits"]
+            for layer in self.derived():
+                role = {**layer.metadata[ROLE], "image": image}
+                layer.metadata = {**layer.metadata, ROLE: role}
+                layer.name = f"{image} {role['kind']}"
+            self.follow_source()
+
+    def clear_class_maps(self) -> None:
+        """Empty the class maps; the layers stay."""
+        with self._quiet():
+            for layer in self.derived():
+                if layer.metadata[ROLE]["kind"].startswith("class map"):
+                    layer.data = np.zeros((2,) * layer.ndim, np.float32)
+
+    def clear(self) -> None:
+        """Empty what was made from an analysis; the layers stay, for the next image."""
+        with self._quiet():
+            for layer in self.derived():
+                kind = layer.metadata[ROLE]["kind"]
+                if kind == "texts":
+                    layer.text = {"string": {"constant": ""}}
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind == "clusters":
+                    layer.selected_data = set()
+                    layer.data = np.zeros((0, layer.ndim))
+                elif kind == "outlines":
+                    layer.data = np.zeros((0, 2, layer.ndim))
+                elif kind == "regions":
+                    layer.selected_data = set()
+                    layer.data = []
+            self.clear_class_maps()  # the next ones come from a worker, a moment later
+            self._texts, self._stroke_rows = (), np.zeros(0, int)
+
+    def follow_source(self) -> None:
+        """The micrograph was moved or calibrated: what lies on it goes with it."""
+        place = calibration.placement(self.source)
+        for layer in self.derived():
+            # napari computes the extent of all layers anew at each assignment.
+            now = calibration.placement(layer)
+            for name, value in place.items():
+                if not np.array_equal(now[name], value):
+                    setattr(layer, name, value)
+
+    def _options(self, kind: str, position: int) -> dict[str, Any]:
+        role = {"image": self.image, "kind": kind, "position": position}
+        return {
+            "name": f"{self.image} {kind}",
+            "metadata": {ROLE: role},
+            **calibration.placement(self.source),
+        }
+
+    def _insert(self, layer: Layer) -> None:
+        """Put a new layer among those of its image; the active layer stays what it is."""
+        layers = self._viewer().layers
+        active = layers.selection.active
+        role = layer.metadata[ROLE]
+        lower = [x for x in self.derived() if x.metadata[ROLE]["position"] <= role["position"]]
+        below = [self.source, *lower]
+        index = max((layers.index(x) for x in below if x in layers), default=-1) + 1
+        self._layers[role["kind"]] = weakref.ref(layer)
+        if self._aside is not None and layer.visible:
+            layer.visible = False
+            self._aside.append(weakref.ref(layer))
+        with self._quiet():
+            layers.insert(index, layer)
+            if active is not None:
+                layers.selection.active = active
+
+    # ---- points
+    def write_points(self, analysis: Analysis, classes: list[str], hidden: frozenset[str]) -> None:
+        """The one place that writes what the points layer shows: everything, at full length."""
+        layer = self.points or self._new_points(analysis)
+        table, pixel_size_nm = analysis.table, analysis.micrograph.calibrated()
+        data = marks.positions(table, layer.ndim)
+        wanted = {
+            "size": marks.sizes_px(table, pixel_size_nm, classes),
+            "symbol": marks.symbols(table, classes),
+            "border_color": marks.border_colours(table, classes),
+            "face_color": marks.face_colours(table, classes),
+            "shown": marks.shown(table, hidden),
+        }
+        if any(len(values) != len(data) for values in wanted.values()):
+            raise ValueError("a value per point is needed")
+        with self._quiet():
+            if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
+                layer.selected_data = set()
+                layer.data = data
+                if not layer.visible:  # napari would colour the points that it saw last
+                    layer.set_view_slice()
+            layer.features = marks.features(table)
+            for name, values in wanted.items():
+                # napari draws everything anew at each assignment.
+                if len(table) and not _equal(getattr(layer, name), values):
+                    setattr(layer, name, values)
+
+    def _new_points(self, analysis: Analysis) -> Points:
+        layer = Points(
+            np.zeros((0, len(analysis.micrograph.shape))),
+            face_color="transparent",
+            border_color="white",
+            border_width=_BORDER_NM / analysis.micrograph.calibrated(),
+            border_width_is_relative=False,
+            features={name: [] for name in (*marks.FEATURES, *marks.IN_WORDS)},
+            **self._options("clusters", _POINTS),
+        )
+        self._insert(layer)
+        with self._quiet():
+            self._viewer().layers.selection.active = layer
+        self._on_points(layer)
+        return layer
+
+    def mark_as_unmeasured(self, indices: np.ndarray) -> None:
+        """Points that were just added must not look as if they had another's measurements."""
+        layer = self.points
+        features = layer.features.copy()
+        features["cluster_id"] = features["cluster_id"].astype(float)
+        features.loc[indices, "cluster_id"] = -1
+        for name in ("label", "label_predicted", "label_corrected", "prediction_set"):
+            features[name] = features[name].astype(object)
+            features.loc[indices, name] = ""
+        for name in marks.IN_WORDS:
+            features[name] = features[name].astype(object)
+            features.loc[indices, name] = None
+        looks = {
+            "size": marks.default_size_px(calibration.pixel_size_nm(self.source)),
+            "symbol": "disc",
+            "border_color": (1.0, 1.0, 1.0, 1.0),
+            "face_color": (0.0, 0.0, 0.0, 0.0),
+        }
+        with self._quiet():
+            layer.features = features
+            for name, value in looks.items():
+                values = np.array(getattr(layer, name))
+                values[indices] = value
+                setattr(layer, name, values)
+
+    def write_selection(self, ids: set[int]) -> None:
+        """Select the points of these clusters and no others."""
+        layer = self.points
+        if layer is None:
+            return
+        pixel_size_nm = calibration.pixel_size_nm(self.source)
+        chosen = np.isin(layer.features["cluster_id"].to_numpy(), list(ids))
+        indices = set(np.flatnonzero(chosen).tolist())
+        with self._quiet():
+            if indices != set(layer.selected_data):
+                layer.selected_data = indices
+            if pixel_size_nm is None:
+                return
+            width = np.where(chosen, _SELECTED_NM, _BORDER_NM) / pixel_size_nm
+            if len(width) and not _equal(layer.border_width, width):
+                layer.border_width = width
+
+    # ---- texts
+    def write_texts(self, table: pd.DataFrame) -> None:
+        """Write ``Pt41 0.93`` beside what is in view and can be read, and beside no other."""
+        points = self.points
+        if points is None or len(table) != len(points.data):
+            return
+        rows = np.flatnonzero(self._legible(points, table))
+        texts = marks.texts(table.iloc[rows])
+        places, size = points.data[rows], np.asarray(points.size)[rows]
+        # Beside the mark: its right end at half height.
+        places[:, -1] += 0.5 * size
+        now = (texts.tolist(), places.tolist())
+        if now == self._texts and self.texts is not None:
+            return
+        self._texts = now
+        layer = self.texts or self._new_texts(points.ndim)
+        with self._quiet():
+            # Never more texts than points, not even between two assignments.
+            layer.text = {"string": {"constant": ""}}
+            layer.data = places
+            if len(rows):
+                layer.text = {
+                    "string": texts.tolist(),
+                    "size": 8,
+                    "color": "white",
+                    "anchor": "lower_left",
+                }
+
+    def _new_texts(self, ndim: int) -> Points:
+        layer = Points(
+            np.zeros((0, ndim)),
+            size=1e-3,
+            face_color="transparent",
+            # However small a point is, napari draws its border.
+            border_color="transparent",
+            border_width=0,
+            **self._options("texts", _TEXTS),
+        )
+        layer.editable = False
+        self._insert(layer)
+        return layer
+
+    def _legible(self, points: Points, table: pd.DataFrame) -> np.ndarray:
+        """Rows whose text would be seen and could be read."""
+        viewer = self._viewer()
+        nothing = np.zeros(len(table), bool)
+        camera, pixel_size_nm = compat.camera(viewer), calibration.pixel_size_nm(points)
+        if not len(table) or pixel_size_nm is None or not points.visible:
+            return nothing
+        scale = np.abs(np.asarray(points.scale[-2:], float))
+        if camera.zoom * scale[0] / pixel_size_nm < _LEAST_ZOOM_FOR_TEXT:
+            return nothing
+        half = np.array(compat.canvas_size(viewer)) / camera.zoom / 2
+        centre = np.asarray(camera.center[-2:], float)
+        world = table[["y_px", "x_px"]].to_numpy(float) * scale + np.asarray(points.translate[-2:])
+        seen = (np.abs(world - centre) <= half).all(axis=1) & np.asarray(points.shown, bool)
+        if points.ndim == 3:
+            seen &= table["frame"].to_numpy() == viewer.dims.current_step[0]
+        return seen if seen.sum() <= MOST_TEXTS_IN_VIEW else nothing
+
+    # ---- outlines
+    def write_outlines(
+        self,
+        vectors: np.ndarray,
+        rows: np.ndarray,
+        colours: np.ndarray,
+        stroke_px: float,
+        visible: bool,
+    ) -> None:
+        """New strokes, the row of the table that each belongs to, and the colour of each row.
+
+        ``stroke_px`` and ``visible`` are for a layer that is not there yet.
+        """
+        self._stroke_rows = rows
+        layer = self.outlines
+        if layer is not None:
+            layer.data = vectors
+            if not layer.visible:  # napari would colour the strokes that it saw last
+                layer.set_view_slice()
+            self.colour_outlines(colours)
+            return
+        layer = Vectors(
+            vectors,
+            vector_style="line",
+            edge_width=stroke_px,
+            edge_color=colours[rows] if len(rows) else "white",
+            opacity=0.9,
+            visible=visible,
+            **self._options("outlines", _OUTLINES),
+        )
+        self._insert(layer)
+
+    def colour_outlines(self, colours: np.ndarray) -> None:
+        """Other colours for the strokes that are there; colours per row of the table, (N, 3)."""
+        layer, rows = self.outlines, self._stroke_rows
+        if layer is None or not len(rows) or rows.max() >= len(colours):
+            return
+        wanted = colours[rows]
+        if len(layer.edge_color) != len(wanted) or not np.allclose(layer.edge_color[:, :3], wanted):
+            layer.edge_color = wanted
+
+    # ---- excluded regions
+    @property
+    def regions(self) -> Shapes | None:
+        """The layer ``<image> regions``."""
+        return self._present("regions")
+
+    def new_regions(self, connect: Callable[[Shapes], object]) -> Shapes:
+        """Make the layer for excluded regions; ``connect`` gets it once it is there."""
+        layer = Shapes(
+            ndim=len(self.source.data.shape),
+            edge_color="#d55e00",
+            edge_width=2 * _STROKE_NM / (calibration.pixel_size_nm(self.source) or 1.0),
+            face_color=[0.84, 0.37, 0.0, 0.18],
+            **self._options("regions", _REGIONS),
+        )
+        self._insert(layer)
+        connect(layer)
+        return layer
+
+    def write_regions(self, polygons: tuple[np.ndarray, ...]) -> None:
+        """Show these polygons, (M, 2) in pixels (y, x), and no others."""
+        layer = self.regions
+        frame = np.zeros if layer.ndim == 3 else None
+        corners = [p if frame is None else np.column_stack([frame(len(p)), p]) for p in polygons]
+        with self._quiet():
+            layer.selected_data = set()
+            layer.data = []
+            if corners:
+                layer.add_polygons(corners)
+
+    # ---- class maps
+    def write_class_map(self, channel: str, data: np.ndarray) -> None:
+        """Show the class maps of a channel."""
+        layer = self.class_map(channel)
+        if layer is not None:
+            layer.data = data
+            return
+        layer = Image(
+            data,
+            colormap=CLASS_MAP_COLOURMAPS.get(channel, "magma"),
+            contrast_limits=(0.0, 1.0),
+            blending="additive",
+            interpolation2d="linear",
+            # What matters little should not hide the image.
+            gamma=1.5,
+            opacity=0.6,
+            visible=channel == "raw",
+            **self._options(f"class map {channel}", _CLASS_MAP),
+        )
+        self._insert(layer)
+
+
+def stroke_px(analysis: Analysis) -> float:
+    """Width of the outlines in pixels."""
+    return _STROKE_NM / analysis.micrograph.calibrated()
+
+
+def _range_around(limits: tuple[float, float]) -> tuple[float, float]:
+    """Of the sliders: room on both sides of what is shown first."""
+    low, high = limits
+    return low - (high - low), high + 2 * (high - low)
+
+
+def _equal(shown: Any, wanted: np.ndarray) -> bool:
+    if wanted.dtype == object:
+        return [str(s) for s in shown] == wanted.tolist()
+    return bool(np.allclose(shown, wanted))
+
+
+def _remove_if_there(viewer: Any, layer: Any) -> None:
+    if viewer() is not None and layer in viewer().layers:
+        viewer().layers.remove(layer)
