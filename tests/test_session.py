@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -244,3 +246,97 @@ def test_rows_without_arrays_fit_anywhere():
     rows = bare_rows(measured([[1, 2]]), square([[1, 2]]))
     assert rows.embedding.shape == (0, 0)
     assert rows.table.columns.tolist() == list(tables.columns())
+
+
+class Turns:
+    """The turns that a window gives a long step, by hand."""
+
+    def __init__(self, session: Session) -> None:
+        self.asked: list = []
+        session.in_turns = self.asked.append
+
+    def take(self, n: int) -> bool:
+        """So many turns of no length: in each, one part is done."""
+        more = True
+        for _ in range(n):
+            more = self.asked[-1](1e-9)
+        return more
+
+
+def images_of(n: int) -> Session:
+    session = Session()
+    for i in range(n):
+        found = classified(grid(4), seed=i)
+        micrograph = Micrograph(np.zeros((100, 100)), 0.05, f"field {i}")
+        table = found.table.assign(image=micrograph.name)
+        session.set_analysis(replace(found, micrograph=micrograph, table=table))
+    return session
+
+
+def everywhere(session: Session) -> list[tuple[str, int]]:
+    return list(session.table()[["image", "cluster_id"]].itertuples(index=False, name=None))
+
+
+def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
+    session = images_of(12)
+    before = session.table()
+    turns, heard = Turns(session), []
+    session.analysis_changed.connect(heard.append)
+    session.relabel(everywhere(session), "Pt41")
+    assert session.busy and not heard
+    turns.take(5)
+    pd.testing.assert_frame_equal(session.table(), before)
+    while turns.take(1):
+        pass
+    assert (session.table()["label"] == "Pt41").all() and len(heard) == 12
+    assert session.history[-1].description == "label 48 clusters Pt41" and not session.busy
+    session.undo()
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
+def test_what_is_done_meanwhile_waits_for_the_long_step():
+    session = images_of(12)
+    turns = Turns(session)
+    session.relabel(everywhere(session), "Pt41")
+    turns.take(3)
+    session.relabel([("field 2", 1)], "Pt19")
+    assert [s.description for s in session.history[-2:]] == [
+        "label 48 clusters Pt41", "label 1 cluster Pt19",
+    ]  # fmt: skip
+    assert not turns.take(1)  # nothing is left to do
+    labels = session.table().set_index(["image", "cluster_id"])["label"]
+    assert labels["field 2", 1] == "Pt19" and (labels == "Pt41").sum() == 47
+
+
+def test_going_far_back_is_one_long_step():
+    session = images_of(12)
+    n = len(session.history)
+    before = session.table()
+    session.relabel(everywhere(session), "Pt41")
+    session.remove(everywhere(session)[::3])
+    turns = Turns(session)
+    session.go_to(n)
+    assert session.busy
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+    assert len(session.undone) == 2
+
+
+def test_who_hears_of_a_long_step_may_take_another():
+    session = images_of(12)
+    turns = Turns(session)
+
+    def once(image: str) -> None:
+        session.analysis_changed.disconnect(once)
+        session.relabel([(image, 2)], "Pt30")
+
+    session.analysis_changed.connect(once)
+    session.relabel(everywhere(session), "Pt41")
+    while turns.take(1):
+        pass
+    assert [s.description for s in session.history[-2:]] == [
+        "label 48 clusters Pt41", "label 1 cluster Pt30",
+    ]  # fmt: skip

@@ -8,7 +8,9 @@ returns. Neither Qt nor napari is known here: the binding is in ``widgets``.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 """A cluster everywhere in the session: (image name, cluster_id)."""
 
+_LONG = 8
+"""Steps that concern more images than that are taken in turns, where somebody offers them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -80,6 +85,10 @@ class Change:
     spoken: bool = False
     undone: bool = False
     only_predicted: bool = False
+
+
+Work = Generator[None, None, None]
+"""A step in parts: the window may have a turn wherever it yields."""
 
 
 def user_name() -> str:
@@ -153,6 +162,10 @@ class Session:
         self._classes: tuple[str, ...] | None = None
         self._epoch = 0
         self._trouble = ""
+        self._under_way: Work | None = None
+        self.in_turns: Callable[[Callable[[float], bool]], None] | None = None
+        """Takes `go_on` and calls it, with the seconds it may take, until it says that all is
+        done. Without it long steps are done at once, as all others are."""
 
     # ---- project
     @property
@@ -195,6 +208,7 @@ class Session:
         stored
             Of each of its images the micrograph and, where it is analysed, the analysis.
         """
+        self.finish()
         if self._project is not None and self._project is not project:
             self._project.close()
         self._project = project
@@ -207,6 +221,7 @@ class Session:
 
     def close_project(self) -> None:
         """Forget the project and its images."""
+        self.finish()
         if self._project is None:
             return
         self._project.close()
@@ -217,6 +232,7 @@ class Session:
 
     def keep_in(self, project: Project) -> None:
         """From now on all that is at hand is kept in a project that was just made."""
+        self.finish()
         self._project = project
         for micrograph in self._micrographs.values():
             project.add(micrograph)
@@ -262,11 +278,14 @@ class Session:
             self.set_blind(False)
         report = self._project.merge(path)  # type: ignore[arg-type]
         labels = self._project.labels()
+        changed = []
         for image, analysis in list(self._analyses.items()):
             merged = _labelled(analysis, labels.get(image, {}))
             if merged is not analysis:
                 self._install(image, merged)
-                self._tell([image])
+                changed.append(image)
+        for _ in self._telling(changed):
+            pass
         return report
 
     @property
@@ -329,7 +348,7 @@ class Session:
         self.selection_changed.emit(self._selection)
         self.history_changed.emit()
 
-    def _save(self, changes: Sequence[Change]) -> None:
+    def _saving(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project; what can't be written now is tried again later."""
         project = self._project
         if project is None or project.read_only:
@@ -338,8 +357,10 @@ class Session:
         kept = [c for c in changes if project.has(c.image)]
         try:
             with project.together():
+                now = {**self._analyses, **{c.image: c.after for c in changes}}
                 for image, before in waiting.items():
-                    self._save_whole(project, image, before)
+                    self._save_whole(project, image, before, now.get(image))
+                    yield
                 for change in kept:
                     if change.image not in waiting:
                         project.keep(
@@ -347,6 +368,7 @@ class Session:
                             change.annotator, change.by_person, self.blind, change.spoken,
                             change.undone, change.only_predicted,
                         )  # fmt: skip
+                    yield
         except AtomicityError as error:
             for change in kept:
                 self._unsaved.setdefault(change.image, change.before)
@@ -355,9 +377,11 @@ class Session:
             self._unsaved.clear()
             self._say_saved("")
 
-    def _save_whole(self, project: Project, image: str, before: Analysis | None) -> None:
+    def _save_whole(
+        self, project: Project, image: str, before: Analysis | None, now: Analysis | None
+    ) -> None:
         """Write all that has changed in an image since it was written last."""
-        now, who = self._analyses.get(image), self._annotator
+        who = self._annotator
         # Clusters of a first result are nobody's doing, but what is said of them is.
         by_person = before is not None
         project.keep(image, before, now, None, who, by_person, self.blind)
@@ -369,8 +393,10 @@ class Session:
 
     def save_again(self) -> bool:
         """Try to write what could not be written; whether all is in the project now."""
+        self.finish()
         if self._unsaved:
-            self._save(())
+            for _ in self._saving(()):
+                pass
         return not self._unsaved
 
     @property
@@ -407,6 +433,7 @@ class Session:
 
     def remove_image(self, image: str) -> None:
         """Forget an image and all that is known of it (a project keeps it)."""
+        self.finish()
         self._micrographs.pop(image, None)
         self._analyses.pop(image, None)
         self._catalogue.set(image, None)
@@ -486,29 +513,83 @@ class Session:
                 "a blind annotator labels clusters and says which are none",
                 advice="Leave blind mode to change anything else",
             )
-        if not edits:
+        if edits:
+            words = description or edits[0].description
+            self._carry_out(self._doing(edits, words, group), len(edits))
+
+    def _doing(
+        self, edits: Iterable[Edit], description: str | None = None, group: object = None
+    ) -> Work:
+        done, changes = yield from self._replaying(
+            edits, lambda e, a: (e, e.apply(a)), self._annotator
+        )
+        if not done:
             return
-        changes, _ = self._replayed(edits, lambda e, a: (e, e.apply(a)), self._annotator)
-        self._take_over(changes)
-        words = description or edits[0].description
-        step = Step(edits, words, self._annotator, datetime.now(UTC), group)
+        words = description or _all_of(done)
+        step = Step(tuple(done), words, self._annotator, datetime.now(UTC), group)
         last = self._undo[-1] if self._undo else None
         if group is not None and last is not None and last.group is group:
-            step = replace(last, edits=(*last.edits, *edits))
+            step = replace(last, edits=(*last.edits, *done))
             self._undo.pop()
         self._undo.append(step)
         self._redo.clear()
+        yield from self._telling(c.image for c in changes)
         self.history_changed.emit()
 
-    def _replayed(
+    def _carry_out(self, work: Work, n_images: int) -> None:
+        """Do it now or, if it is long and somebody gives it turns, a part in each.
+
+        Whatever else is done meanwhile waits for it: see `finish`.
+        """
+        if self._under_way is not None:  # who hears of a step does another one
+            for _ in work:
+                pass
+            return
+        self._under_way = work
+        if n_images > _LONG and self.in_turns is not None:
+            self.in_turns(self.go_on)
+        else:
+            self.finish()
+
+    def go_on(self, seconds: float) -> bool:
+        """Go on with the step that is under way for a while; whether there is more to do."""
+        work, end = self._under_way, time.perf_counter() + seconds
+        if work is None or inspect.getgeneratorstate(work) == inspect.GEN_RUNNING:
+            return False
+        try:
+            next(work)
+            while time.perf_counter() < end:
+                next(work)
+        except StopIteration:
+            self._under_way = None
+            return False
+        except BaseException:
+            self._under_way = None
+            raise
+        return True
+
+    def finish(self) -> None:
+        """Bring the step that is under way to its end."""
+        while self.go_on(float("inf")):
+            pass
+
+    @property
+    def busy(self) -> bool:
+        """Whether a long step is under way."""
+        return self._under_way is not None
+
+    def _replaying(
         self,
         edits: Iterable[Edit],
         replay: Callable[[Edit, Analysis | None], tuple[Edit, Analysis | None]],
         annotator: str,
         undone: bool = False,
         known: bool = False,
-    ) -> tuple[list[Change], list[Edit]]:
-        """What comes of edits, one after the other; nothing is changed yet.
+    ) -> Generator[None, None, tuple[list[Edit], list[Change]]]:
+        """Edits one after the other, then into the project, then into memory.
+
+        Yields wherever the window may have a turn; until all is in the project nobody sees any
+        of it.
 
         Raises
         ------
@@ -523,29 +604,24 @@ class Session:
             spoken = isinstance(edit, Relabel)
             after = _checked(after, not known and not spoken)
             now[edit.image] = after
-            by_person = not isinstance(edit, SetAnalysis)
+            machine = isinstance(edit, SetAnalysis)
+            only_predicted = isinstance(edit, SetAnalysis) and edit.only_predicted
             changes.append(
                 Change(
-                    edit.image,
-                    before,
-                    after,
-                    edit.cluster_ids,
-                    annotator,
-                    by_person,
-                    spoken,
-                    undone,
-                    isinstance(edit, SetAnalysis) and edit.only_predicted,
+                    edit.image, before, after, edit.cluster_ids, annotator, not machine, spoken,
+                    undone, only_predicted,
                 )
-            )
+            )  # fmt: skip
             replayed.append(edit)
-        return changes, replayed
+            yield
+        yield from self._taking_over(changes)
+        return replayed, changes
 
-    def _take_over(self, changes: Sequence[Change]) -> None:
-        """Let changes be so: in memory, in the project, and then the views hear of them."""
+    def _taking_over(self, changes: Sequence[Change]) -> Work:
+        """Let changes be so: in the project, and in memory."""
+        yield from self._saving(changes)
         for change in changes:
             self._install(change.image, change.after, only_labels=change.spoken)
-        self._save(changes)
-        self._tell(dict.fromkeys(change.image for change in changes))
 
     def _install(self, image: str, analysis: Analysis | None, only_labels: bool = False) -> None:
         """The one place where an analysis changes."""
@@ -560,17 +636,20 @@ class Session:
             self._take(image, analysis)
         self._generation[image] = self._generation.get(image, 0) + 1
 
-    def _tell(self, images: Iterable[str]) -> None:
+    def _telling(self, images: Iterable[str]) -> Work:
         """Views hear of the changes; a cluster that is gone is not selected any more."""
-        images = list(images)
+        images = dict.fromkeys(images)
         for image in images:
             self.analysis_changed.emit(image)
+            yield
         known = {image: set(self.table(image)["cluster_id"].tolist()) for image in images}
         gone = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
         if gone:
             self.select(self._selection.difference(gone))
 
     def _refuse_if_read_only(self) -> None:
+        """All that changes anything begins here; what is under way comes first."""
+        self.finish()
         if self.read_only:
             raise AtomicityError(
                 "this project is open in another window: nothing can be changed in this one",
@@ -580,40 +659,57 @@ class Session:
 
     def undo(self) -> Step | None:
         """Take the last step back."""
+        self.finish()
         if not self._undo:
             return None
         self._refuse_if_read_only()
         step = self._undo[-1]
-        changes, undone = self._replayed(
+        self._carry_out(self._undoing(), len(step.images))
+        return step
+
+    def _undoing(self) -> Work:
+        step = self._undo[-1]
+        undone, changes = yield from self._replaying(
             reversed(step.edits), _reverted, step.annotator, undone=True, known=True
         )
         self._undo.pop()
-        self._take_over(changes)
-        step = replace(step, edits=tuple(reversed(undone)))
-        self._redo.append(step)
+        self._redo.append(replace(step, edits=tuple(reversed(undone))))
+        yield from self._telling(c.image for c in changes)
         self.history_changed.emit()
-        return step
 
     def redo(self) -> Step | None:
         """Do again what was taken back."""
+        self.finish()
         if not self._redo:
             return None
         self._refuse_if_read_only()
         step = self._redo[-1]
-        changes, done = self._replayed(step.edits, _applied_again, step.annotator, known=True)
-        self._redo.pop()
-        self._take_over(changes)
-        step = replace(step, edits=tuple(done))
-        self._undo.append(step)
-        self.history_changed.emit()
+        self._carry_out(self._redoing(), len(step.images))
         return step
+
+    def _redoing(self) -> Work:
+        step = self._redo[-1]
+        done, changes = yield from self._replaying(
+            step.edits, _applied_again, step.annotator, known=True
+        )
+        self._redo.pop()
+        self._undo.append(replace(step, edits=tuple(done)))
+        yield from self._telling(c.image for c in changes)
+        self.history_changed.emit()
 
     def go_to(self, n_done: int) -> None:
         """Take back or do again until so many steps are done."""
-        while len(self._undo) > max(n_done, 0) and self.undo():
-            pass
-        while len(self._undo) < n_done and self.redo():
-            pass
+        self._refuse_if_read_only()
+        n_done = min(max(n_done, 0), len(self._undo) + len(self._redo))
+        n_steps = n_done - len(self._undo)
+        steps = self._undo[n_done:] if n_steps < 0 else self._redo[len(self._redo) - n_steps :]
+        self._carry_out(self._going_to(n_done), sum(len(step.images) for step in steps))
+
+    def _going_to(self, n_done: int) -> Work:
+        while len(self._undo) > n_done:
+            yield from self._undoing()
+        while len(self._undo) < n_done:
+            yield from self._redoing()
 
     @property
     def history(self) -> tuple[Step, ...]:
@@ -646,6 +742,7 @@ class Session:
         what a person has removed does not come back. A first result that nobody waits for need not
         be a step of undo; those of one ``group`` are one step.
         """
+        self.finish()
         image = analysis.micrograph.name
         if image not in self._micrographs:
             self.add_image(analysis.micrograph)
@@ -663,8 +760,13 @@ class Session:
             self._refuse_if_read_only()
             if self.blind:
                 return
-            changes, _ = self._replayed([edit], lambda e, a: (e, e.apply(a)), self._annotator)
-            self._take_over(changes)
+            self._carry_out(self._quietly(edit), 1)
+
+    def _quietly(self, edit: Edit) -> Work:
+        _, changes = yield from self._replaying(
+            [edit], lambda e, a: (e, e.apply(a)), self._annotator
+        )
+        yield from self._telling(c.image for c in changes)
 
     def _by_hand(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Clusters that a person has added, and places (frame, y_nm, x_nm) of those removed."""
@@ -685,6 +787,7 @@ class Session:
 
     def fill(self, result: Analysis) -> None:
         """What the model says of clusters at hand; the machine's doing, so no step of undo."""
+        self.finish()
         image = result.micrograph.name
         analysis = self._analyses.get(image)
         if analysis is not None and not self.blind:
@@ -693,6 +796,7 @@ class Session:
 
     def place(self, result: Analysis) -> None:
         """Places in the embedding's map of clusters whose prediction is still the same."""
+        self.finish()
         image = result.micrograph.name
         analysis = self._analyses.get(image)
         if analysis is None or self.blind:
@@ -710,7 +814,10 @@ class Session:
         """The machine's doing: kept and told, and no step of undo."""
         before = self._analyses.get(image)
         checked = _checked(after)
-        self._take_over([Change(image, before, checked, cluster_ids, self._annotator)])
+        changes = [Change(image, before, checked, cluster_ids, self._annotator)]
+        for part in (self._taking_over(changes), self._telling(c.image for c in changes)):
+            for _ in part:
+                pass
 
     def predict(
         self, result: Analysis, description: str = "classify", group: object = None
@@ -719,6 +826,7 @@ class Session:
 
         Those of one ``group`` are one step of undo, which takes the first one's description.
         """
+        self.finish()
         image = result.micrograph.name
         analysis = self._analyses.get(image)
         if analysis is not None:
@@ -743,6 +851,7 @@ class Session:
         list of int
             The new ids, in the order of the table.
         """
+        self.finish()
         rows = self._new_rows(image, table, outlines)
         self.do(AddClusters(image, rows, f"add {_clusters(len(table))}"))
         return rows.table["cluster_id"].tolist()
@@ -777,6 +886,7 @@ class Session:
         list of int
             The new ids; empty if nothing happened.
         """
+        self.finish()
         analysis, gone = self._analyses.get(image), set(cluster_ids)
         if analysis is None or not gone <= set(analysis.table["cluster_id"]):
             return []
@@ -796,6 +906,7 @@ class Session:
         table, outlines
             The new measurements; ``cluster_id`` says of which clusters.
         """
+        self.finish()
         analysis = self._analyses.get(image)
         if analysis is None:
             return
@@ -821,34 +932,35 @@ class Session:
 
     def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
         """A person says of each of these clusters what it is; one step."""
+        self._refuse_if_read_only()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
-        edits = []
+        words = description or f"label {_clusters(len(labels))}"
+        self._carry_out(self._doing(self._relabels(by_image), words), len(by_image))
+
+    def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():
             table = self.table(image)
             known = table[table["cluster_id"].isin(list(new))]
             before = dict(zip(known["cluster_id"], known["label_corrected"], strict=True))
             if before:
-                edits.append(Relabel(image, before, {i: new[i] for i in before}))
-        if edits:
-            words = description or f"label {_clusters(len(labels))}"
-            self.do(*edits, description=words)
+                yield Relabel(image, before, {i: new[i] for i in before})
 
     def remove(self, keys: Iterable[Key]) -> None:
         """A person says that these are no clusters; one step, however many images."""
+        self._refuse_if_read_only()
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
-        edits = []
+        self._carry_out(self._doing(self._removals(by_image)), len(by_image))
+
+    def _removals(self, by_image: Mapping[str, Sequence[int]]) -> Iterator[Edit]:
         for image, ids in by_image.items():
             analysis = self._analyses.get(image)
             rows = None if analysis is None else take_rows(analysis, ids)
             if rows is not None and len(rows.table):
-                edits.append(RemoveClusters(image, rows))
-        n = sum(len(edit.rows.table) for edit in edits)
-        if n:
-            self.do(*edits, description=f"delete {_clusters(n)}")
+                yield RemoveClusters(image, rows)
 
     def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
         self.remove((image, i) for i in cluster_ids)
@@ -860,6 +972,7 @@ class Session:
 
     def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
         """Exclude these regions of an image and no others."""
+        self.finish()
         if image in self._analyses:
             after = tuple(np.asarray(p, float) for p in polygons)
             n = len(after)
@@ -914,6 +1027,13 @@ class Session:
         if status != self._status:
             self._status = status
             self.status_changed.emit(status)
+
+
+def _all_of(edits: Sequence[Edit]) -> str:
+    """What a person did, in words."""
+    if all(isinstance(edit, RemoveClusters) for edit in edits):
+        return f"delete {_clusters(sum(len(edit.cluster_ids or ()) for edit in edits))}"
+    return edits[0].description
 
 
 def _clusters(n: int) -> str:

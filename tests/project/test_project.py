@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -565,3 +566,49 @@ def test_a_file_that_was_put_back_is_read(folder, project):
         _ = project.load("a.tif").micrograph.data
     (folder / "a.tif").write_bytes(right)
     assert project.load("a.tif").micrograph.data.shape == (120, 160)
+
+
+def test_closing_while_another_thread_reads_ends_the_reading(project):
+    """Python crashes if a connection is closed under a reader's feet."""
+    started, said = threading.Event(), []
+
+    def read() -> None:
+        try:
+            while True:
+                project.load("a.tif")
+                started.set()
+        except AtomicityError as error:
+            said.append(str(error))
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    assert started.wait(10)
+    project.close()
+    for reader in readers:
+        reader.join(10)
+    assert len(said) == 3 and all("closed" in words for words in said)
+
+
+def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder):
+    """A step over many images is one transaction, however many turns of the window it takes."""
+    session = Session()
+    for i in range(12):
+        write_image(folder / f"long_{i:02d}.tif", i)
+    project.add_paths([folder])
+    session.open_project(project, {name: project.load(name) for name in project.names})
+    for i in range(12):
+        session.set_analysis(analysed(folder / f"long_{i:02d}.tif"))
+    before = project.corrections()
+    asked: list = []
+    session.in_turns = asked.append
+    keys = session.table()[["image", "cluster_id"]].itertuples(index=False, name=None)
+    session.relabel(list(keys), "Pt41")
+    for _ in range(20):
+        assert asked[-1](1e-9)
+    path = project.path
+    with sqlite3.connect(path) as other:  # another process sees none of it
+        seen = other.execute("SELECT count(*) FROM corrections").fetchone()[0]
+    assert seen == len(before)
+    session.finish()
+    assert len(project.corrections()) > len(before)

@@ -50,6 +50,7 @@ from .rows import (
 from .schema import APPLICATION_ID, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
+_PATIENCE_S = 0.2
 _BUSY_S = 10.0
 # A window should not stand still until another program lets go of the file: it is tried again.
 _BUSY_IN_WINDOW_S = 0.3
@@ -158,7 +159,7 @@ class Project:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path).absolute()
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
         self._closed = False
         self.holder = ""
@@ -259,8 +260,9 @@ class Project:
         except sqlite3.Error as error:
             raise self._in_words(error) from error
         self._local.connection = db
+        self._local.use = threading.RLock()
         with self._guard:
-            self._connections.append(db)
+            self._connections.append((db, self._local.use))
         return db
 
     @property
@@ -285,9 +287,19 @@ class Project:
         )
 
     @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """The connection of this thread, which nobody closes meanwhile: Python would crash."""
+        db = self._connect()
+        with self._local.use:
+            if self._closed:
+                raise AtomicityError("the project was closed", self.path)
+            yield db
+
+    @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
-            yield self._connect()
+            with self._using() as db:
+                yield db
         except sqlite3.Error as error:
             raise self._in_words(error) from error
 
@@ -298,24 +310,24 @@ class Project:
             raise AtomicityError(
                 "this project is open in another window: it can only be read here", self.path
             )
-        db = self._connect()
-        if getattr(self._local, "together", False):
-            yield db
-            return
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+        with self._using() as db:
+            if getattr(self._local, "together", False):
                 yield db
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-            raise self._in_words(error) from error
+                return
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield db
+                except BaseException:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                raise self._in_words(error) from error
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -373,9 +385,13 @@ class Project:
             behind.close()
         self._closed = True
         with self._guard:
-            for db in self._connections:
-                with contextlib.suppress(sqlite3.Error):
+            for db, use in self._connections:
+                if not use.acquire(timeout=_PATIENCE_S):
+                    db.interrupt()  # somebody reads very much of it
+                    use.acquire()
+                with use, contextlib.suppress(sqlite3.Error):
                     db.close()
+                use.release()
             self._connections.clear()
         self._local = threading.local()
         if self._lock.is_locked:
