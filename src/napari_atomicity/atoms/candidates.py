@@ -1,0 +1,235 @@
+"""Candidates for atoms: local contrast, and its scale space in nm.
+
+Brightness means nothing by itself: black level, thickness and counts differ within an image and
+between images. What stands out against its surroundings, in units of how much these vary, does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from ..detection.background import block_mean, enlarge
+from ..detection.scale_space import ScaleSpace
+
+CONTRAST_WIDTHS_NM = ((0.25, 0.8), (0.8, 2.0))
+"""Of the Gaussians that are taken off, and of those over which the rest is squared."""
+FWHM_PER_SIGMA = 2.3548
+_FLOOR = 1e-3
+_COARSE = 5.0
+
+
+@dataclass(frozen=True)
+class CandidateSettings:
+    """How candidates are found; lengths in nm.
+
+    Parameters
+    ----------
+    fwhm_nm
+        Full widths at half maximum of atoms: the scales that are looked at.
+    contrast_nm
+        Width of the surroundings against which the response of a place is measured; 0: the plain
+        Laplacian of Gaussian in units of one noise for the image.
+    threshold
+        Least response in these units.
+    distance_nm
+        Least distance of two candidates.
+    """
+
+    fwhm_nm: tuple[float, ...] = (0.17, 0.28)
+    contrast_nm: float = 1.5
+    threshold: float = 3.0
+    distance_nm: float = 0.2
+
+
+def smoothed(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Gaussian blur; a wide one on block means, where it costs little.
+
+    Parameters
+    ----------
+    image
+        (Y, X) float32, finite.
+    sigma_px
+        Standard deviation.
+    """
+    factor = max(1, min(int(sigma_px / _COARSE), min(image.shape) // 4))
+    if factor == 1:
+        return np.asarray(ndimage.gaussian_filter(image, sigma_px, mode="reflect", truncate=3))
+    coarse = block_mean(image, factor)
+    wide = ndimage.gaussian_filter(coarse, sigma_px / factor, mode="reflect", truncate=3)
+    return enlarge(wide, image.shape, (factor, factor))
+
+
+def local_contrast(
+    image: np.ndarray, pixel_size_nm: float, background_nm: float, window_nm: float
+) -> np.ndarray:
+    """(I - local mean) / local root mean square of the difference.
+
+    Jarrett et al., ICCV 2009, with Gaussian windows of different widths for mean and deviation.
+
+    Parameters
+    ----------
+    image
+        (Y, X) float32, finite.
+    pixel_size_nm
+        Edge length of a pixel.
+    background_nm, window_nm
+        Standard deviations of the windows.
+
+    Returns
+    -------
+    ndarray
+        (Y, X) float32, without unit; 0 where the image is constant.
+    """
+    rest = image - smoothed(image, background_nm / pixel_size_nm)
+    power = np.maximum(smoothed(rest * rest, window_nm / pixel_size_nm), 0)
+    # Where there is next to nothing (vacuum of a noise-free image), nothing is blown up.
+    floor = _FLOOR * float(np.sqrt(power.mean())) + np.finfo(np.float32).tiny
+    return np.asarray(rest / np.maximum(np.sqrt(power), floor), np.float32)
+
+
+def level(image: np.ndarray) -> np.ndarray:
+    """The image in units of its own spread: 0 at the median, ±1 some way to the extremes."""
+    low, middle, high = np.percentile(image[::2, ::2], (5, 50, 95))
+    spread = max(float(high - low), np.finfo(np.float32).tiny)
+    return np.asarray(np.tanh(1.5 * (image - middle) / spread), np.float32)
+
+
+def contrast_channels(image: np.ndarray, pixel_size_nm: float) -> np.ndarray:
+    """What the network sees: local contrast at two widths, and the level of intensity.
+
+    Parameters
+    ----------
+    image
+        (Y, X) float32, finite.
+    pixel_size_nm
+        Edge length of a pixel.
+
+    Returns
+    -------
+    ndarray
+        (3, Y, X) float32.
+    """
+    scale = float(np.abs(image - image.mean()).max(initial=0.0))
+    if not scale > 0:
+        return np.zeros((3, *image.shape), np.float32)
+    image = ((image - image.mean()) / scale).astype(np.float32)  # squares stay in float32
+    contrast = [local_contrast(image, pixel_size_nm, *w) for w in CONTRAST_WIDTHS_NM]
+    return np.stack([*contrast, level(image)])
+
+
+def scale_space_response(
+    image: np.ndarray, pixel_size_nm: float, settings: CandidateSettings | None = None
+) -> np.ndarray:
+    """How much every place looks like an atom: the highest response over the scales.
+
+    Scale-normalised Laplacian of Gaussian (Lindeberg, Int. J. Comput. Vis. 30, 79 (1998)) at the
+    widths of atoms, each divided by its root mean square around. An edge of vacuum or a step of
+    thickness makes the response large all along it, and with it the root mean square.
+
+    Parameters
+    ----------
+    image
+        (Y, X) float32, finite.
+    pixel_size_nm
+        Edge length of a pixel.
+    settings
+        Scales and surroundings.
+
+    Returns
+    -------
+    ndarray
+        (Y, X) float32, in units of the local (or, without ``contrast_nm``, one) standard deviation.
+    """
+    settings = settings or CandidateSettings()
+    spread = float(image.std())
+    if not spread > 0:
+        return np.zeros(image.shape, np.float32)
+    image = ((image - image.mean()) / spread).astype(np.float32)
+    sigmas = [fwhm / FWHM_PER_SIGMA / pixel_size_nm for fwhm in settings.fwhm_nm]
+    space = ScaleSpace(image, max(sigmas))
+    best = np.full(image.shape, -np.inf, np.float32)
+    for response in space.laplacians(sigmas):
+        power = response * response
+        if settings.contrast_nm > 0:
+            power = np.maximum(smoothed(power, settings.contrast_nm / pixel_size_nm), 0)
+        floor = _FLOOR**2 * float((response**2).mean()) + np.finfo(np.float32).tiny
+        around = np.maximum(power if settings.contrast_nm > 0 else power.mean(), floor)
+        np.maximum(best, response / np.sqrt(around), out=best)
+    return best
+
+
+def find_candidates(
+    image: np.ndarray, pixel_size_nm: float, settings: CandidateSettings | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms by scale space alone, without a network.
+
+    Parameters
+    ----------
+    image
+        (Y, X), finite.
+    pixel_size_nm
+        Edge length of a pixel.
+    settings
+        Scales, surroundings, threshold.
+
+    Returns
+    -------
+    points : ndarray
+        (N, 2) positions (y, x) in pixels, sub-pixel.
+    response : ndarray
+        (N,) in units of the local standard deviation, the highest first.
+    """
+    settings = settings or CandidateSettings()
+    response = scale_space_response(np.asarray(image, np.float32), pixel_size_nm, settings)
+    points, height = maxima(response, settings.distance_nm / pixel_size_nm)
+    clear = height >= settings.threshold
+    return points[clear], height[clear]
+
+
+def maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Local maxima at least ``distance_px`` apart: (N, 2) points and (N,) heights, highest first.
+
+    A point lies at the summit of the parabola through a maximum and its neighbours. Of a plateau
+    only its first pixel counts.
+    """
+    reach = int(distance_px)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disc = y**2 + x**2 <= distance_px**2
+    top = ndimage.maximum_filter(scores, footprint=disc, mode="nearest") == scores
+    top &= scores > scores.min(initial=np.inf)
+    points = np.argwhere(top)
+    height = scores[top]
+    order = np.argsort(-height, kind="stable")
+    points, height = points[order], height[order]
+    keep = _apart(points, distance_px)
+    points, height = points[keep], height[keep]
+    return points + _summit(scores, points), height
+
+
+def _apart(points: np.ndarray, distance_px: float) -> np.ndarray:
+    """(N,) bool: not closer than that to an earlier point that is kept."""
+    keep = np.ones(len(points), bool)
+    if len(points) < 2:
+        return keep
+    pairs = KDTree(points).query_pairs(distance_px, output_type="ndarray")
+    for first, second in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
+        if keep[first]:
+            keep[second] = False
+    return keep
+
+
+def _summit(scores: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(N, 2) offset of at most half a pixel."""
+    offset = np.zeros((len(points), 2))
+    for axis in range(2):
+        step = np.eye(2, dtype=int)[axis]
+        low, high = (np.clip(points + s * step, 0, np.array(scores.shape) - 1) for s in (-1, 1))
+        here, before, after = (scores[tuple(p.T)].astype(float) for p in (points, low, high))
+        bend = before - 2 * here + after
+        with np.errstate(divide="ignore", invalid="ignore"):
+            offset[:, axis] = np.where(bend < 0, 0.5 * (before - after) / bend, 0.0)
+    return np.clip(offset, -0.5, 0.5)

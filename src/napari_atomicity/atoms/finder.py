@@ -1,0 +1,388 @@
+"""The atom model: networks and card, from a file to a map of scores and to candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import fusion
+
+from ..errors import ModelError
+from ..model.classifier import choose_device
+from ..model.files import ATOMS, card_values, find_model, model_files, read_tensors, save_model
+from ..progress import Progress, Stop, check, report
+from .candidates import contrast_channels, maxima
+from .network import AtomNet, extended
+from .operating_point import Calibration
+
+SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
+"""Short names of the models in the package."""
+SAMPLING_NM = 0.03
+"""Pixel size at which the networks see every image."""
+SAME_SAMPLING = 0.05
+"""An image whose pixels differ less than this from it (relative) is taken as it is."""
+TILE_PX = 1024
+MARGIN_PX = 96
+"""Tiles of large images overlap by this on each side: as far as the network sees."""
+_SYMMETRIES = 8
+_LEVELS = 127.0
+
+
+@dataclass(frozen=True)
+class AtomCard:
+    """Everything about an atom model but its weights; lies beside them as JSON.
+
+    Parameters
+    ----------
+    name
+        How it is asked for.
+    kind
+        "atoms": what tells it from models of clusters.
+    members
+        Networks whose scores are averaged.
+    width
+        Features of their first level.
+    views
+        Symmetries of the square in which each network sees the image.
+    distance_nm
+        Least distance of two candidates.
+    floor
+        Least probability of a candidate.
+    slope, offset, candidate_recall
+        See `operating_point.Calibration`.
+    tolerance_nm
+        Distance within which a candidate counted as a marked atom.
+    description, intended_use, limits
+        For a reader.
+    data, training, scores
+        What it was made from, how, and how good it is on images it never saw.
+    version
+        Of this package at the time.
+    sha256
+        Hash of the weights file.
+    """
+
+    name: str
+    kind: str = ATOMS
+    members: int = 1
+    width: int = 16
+    views: int = 2
+    distance_nm: float = 0.12
+    floor: float = 0.02
+    slope: float = 1.0
+    offset: float = 0.0
+    candidate_recall: float = 1.0
+    tolerance_nm: float = 0.15
+    description: str = ""
+    intended_use: str = ""
+    limits: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+    sha256: str = ""
+
+    @property
+    def model_id(self) -> str:
+        """Name and the first digits of the hash of the weights."""
+        return f"{self.name}-{self.sha256[:8]}"
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(self.slope, self.offset, self.candidate_recall)
+
+    def provenance(self) -> dict[str, Any]:
+        """What an output must say of the model that made it."""
+        return {"model_id": self.model_id, "sha256": self.sha256, "kind": self.kind}
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AtomCard:
+        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
+
+
+class AtomModel:
+    """An atom model on a device.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    tensors
+        Name → array, as of `packed`.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    ModelError
+        If the weights don't fit the card.
+    """
+
+    def __init__(
+        self, card: AtomCard, tensors: Mapping[str, np.ndarray], device: torch.device
+    ) -> None:
+        self.card = card
+        self.device = device
+        try:
+            self.networks = [
+                fused(_network(card, unpacked(tensors, f"network.{i}."))).to(device)
+                for i in range(card.members)
+            ]
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ModelError(
+                f"the weights of {card.name!r} don't fit its card", advice=str(error)
+            ) from error
+
+    def score_map(
+        self,
+        image: np.ndarray,
+        pixel_size_nm: float,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (mean logits) at the common sampling.
+
+        Each network sees the image in other symmetries of the square, so that together they see
+        all of them; what depends on the direction of the scan alone averages out.
+
+        Parameters
+        ----------
+        image
+            (Y, X) float32, finite.
+        pixel_size_nm
+            Edge length of a pixel.
+        progress, stop
+            Called between passes.
+
+        Returns
+        -------
+        scores : ndarray
+            (Y', X') float32 at `SAMPLING_NM`.
+        factor : ndarray
+            (2,) its pixels per pixel of the image.
+
+        Raises
+        ------
+        Cancelled
+            If ``stop()`` says so.
+        """
+        resized, factor = resampled(image, pixel_size_nm)
+        channels = torch.from_numpy(contrast_channels(resized, SAMPLING_NM))
+        total = np.zeros(resized.shape, np.float32)
+        tiles = list(_tiles(resized.shape))
+        views = [(n, v) for n, net in enumerate(self.networks) for v in self._views(n)]
+        done = 0
+        for seen, kept, place in tiles:
+            part = channels[(slice(None), *seen)]
+            for n, view in views:
+                check(stop)
+                report(progress, done, len(tiles) * len(views), "Finding atoms")
+                scores = self._pass(self.networks[n], part, view)
+                total[place] += scores[kept].numpy()
+                done += 1
+        report(progress, done, done, "Finding atoms")
+        return total / len(views), factor
+
+    def _views(self, member: int) -> list[int]:
+        first = member * self.card.views
+        # Between them, members go through all symmetries, quarter turns first.
+        return [_ORDER[(first + i) % _SYMMETRIES] for i in range(self.card.views)]
+
+    @torch.inference_mode()
+    def _pass(self, network: nn.Module, channels: Tensor, view: int) -> Tensor:
+        height, width = channels.shape[-2:]
+        turned = seen_as(channels, view)
+        batch = extended(turned[None].to(self.device))
+        logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
+        rows, columns = (height, width) if view % 2 == 0 else (width, height)
+        return seen_back(logits[:rows, :columns].float().cpu(), view)
+
+    def candidates(
+        self,
+        image: np.ndarray,
+        pixel_size_nm: float,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Places that may be atoms.
+
+        Returns
+        -------
+        points : ndarray
+            (N, 2) positions (y, x) in pixels of the image.
+        score : ndarray
+            (N,) scores, the highest first; the card's calibration makes them probabilities.
+        """
+        scores, factor = self.score_map(image, pixel_size_nm, progress, stop)
+        points, score = maxima(scores, self.card.distance_nm / SAMPLING_NM)
+        likely = self.card.calibration(score) >= self.card.floor
+        return (points[likely] + 0.5) / factor - 0.5, score[likely]
+
+
+_ORDER = (0, 5, 2, 7, 1, 4, 3, 6)
+"""Symmetries in the order in which they are used: number = quarter turns + 4 × mirrored."""
+
+
+def seen_as(image: Tensor, view: int) -> Tensor:
+    """The image (..., Y, X) in one of the eight symmetries of the square."""
+    image = image.flip(-1) if view >= 4 else image
+    return torch.rot90(image, view % 4, (-2, -1))
+
+
+def seen_back(image: Tensor, view: int) -> Tensor:
+    """What `seen_as` did, undone."""
+    image = torch.rot90(image, -(view % 4), (-2, -1))
+    return image.flip(-1) if view >= 4 else image
+
+
+def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
+    """The image at the common sampling, and (2,) its pixels per pixel of the original."""
+    wanted = pixel_size_nm / SAMPLING_NM
+    pixels = np.ascontiguousarray(pixels, np.float32)
+    if abs(wanted - 1) <= SAME_SAMPLING:
+        return pixels, np.ones(2)
+    shape = tuple(max(1, round(n * wanted)) for n in pixels.shape)
+    image = functional.interpolate(
+        torch.from_numpy(pixels)[None, None],
+        size=shape,
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    )
+    return image[0, 0].numpy(), np.array(shape) / np.array(pixels.shape)
+
+
+def _tiles(shape: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], ...]]:
+    """What is seen of the image, what is kept of that, and where it goes."""
+    starts = [range(0, n, TILE_PX) for n in shape]
+    for top in starts[0]:
+        for left in starts[1]:
+            place, seen, kept = [], [], []
+            for first, n in zip((top, left), shape, strict=True):
+                last = min(first + TILE_PX, n)
+                begin, end = max(0, first - MARGIN_PX), min(n, last + MARGIN_PX)
+                place.append(slice(first, last))
+                seen.append(slice(begin, end))
+                kept.append(slice(first - begin, last - begin))
+            yield tuple(seen), tuple(kept), tuple(place)
+
+
+# ---- weights
+
+
+def packed(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
+    """Weights of networks for a file: convolutions in 8 bits with a scale for each output.
+
+    The rounding, at most 0.4 % of the largest weight of an output, changes no score that matters
+    and makes the file a quarter of the size.
+    """
+    out: dict[str, np.ndarray] = {}
+    for i, network in enumerate(networks):
+        for name, tensor in network.state_dict().items():
+            value, key = tensor.cpu().numpy(), f"network.{i}.{name}"
+            if value.ndim == 4:
+                scale = np.abs(value).max(axis=(1, 2, 3), keepdims=True) / _LEVELS
+                scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+                out[key] = np.rint(value / scale).astype(np.int8)
+                out[f"{key}.scale"] = scale
+            else:
+                out[key] = value
+    return out
+
+
+def unpacked(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    """The state of the network whose tensors begin so."""
+    state = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix) and not key.endswith(".scale"):
+            if value.dtype == np.int8:
+                value = value.astype(np.float32) * tensors[f"{key}.scale"]
+            state[key.removeprefix(prefix)] = torch.from_numpy(np.array(value))
+    return state
+
+
+def _network(card: AtomCard, state: Mapping[str, Tensor]) -> AtomNet:
+    network = AtomNet(width=card.width)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def fused(network: AtomNet) -> AtomNet:
+    """The same network with every normalisation taken into the convolution before it."""
+    for block in [*network.down, *network.up]:
+        assert isinstance(block, nn.Sequential)
+        for i, layer in enumerate(block):
+            if isinstance(layer, nn.BatchNorm2d):
+                convolution = block[i - 1]
+                assert isinstance(convolution, nn.Conv2d)
+                block[i - 1] = fusion.fuse_conv_bn_eval(convolution, layer)
+                block[i] = nn.Identity()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> AtomCard:
+    """Write weights and card; returns the card with its hash.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
+    return save_model(path, card, packed(networks))
+
+
+def read_atom_card(path: Path) -> AtomCard:
+    """The card beside the weights file of an atom model.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged, or of a model of another kind.
+    """
+    values = card_values(path, ATOMS)
+    try:
+        return AtomCard.from_dict(values)
+    except TypeError as error:
+        raise ModelError(
+            f"the model's card is damaged ({error})", path.with_suffix(".json"), "Get it again"
+        ) from error
+
+
+def available_atom_models() -> list[AtomCard]:
+    """Cards of the shipped atom models and of those in the user's model folder."""
+    return [read_atom_card(path) for path in model_files(ATOMS)]
+
+
+def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:
+    """A model, ready to find atoms; kept in memory for the next call.
+
+    Parameters
+    ----------
+    model
+        "default", another name that `atomicity models` lists, or the path of a .safetensors file.
+    device
+        "auto", "cpu", "cuda" or "mps".
+
+    Raises
+    ------
+    ModelError
+        If the model is missing, damaged or of another kind, or the device is not there.
+    """
+    path = find_model(SHIPPED.get(str(model), model)).resolve()
+    return _load(path, path.stat().st_mtime_ns, str(choose_device(device)))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _modified: int, device: str) -> AtomModel:
+    card = read_atom_card(path)
+    return AtomModel(card, read_tensors(path, card.sha256), torch.device(device))

@@ -1,0 +1,92 @@
+"""The network: from local-contrast channels to the probability that a person marks an atom.
+
+Fully convolutional, so that an image of any size is one pass. The first convolution halves the
+sampling, the last layer gives it back (Shi et al., CVPR 2016: pixel shuffle); between them a small
+U-Net (Ronneberger et al., MICCAI 2015) whose deepest features see the texture some nm around.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDE = 16
+"""Images are extended to multiples of this."""
+PRIOR_LOGIT = -4.0
+"""Of the untrained network: atoms cover a small part of an image."""
+
+
+def _block(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Dropout2d(dropout),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _twice(features: Tensor) -> Tensor:
+    return functional.interpolate(features, scale_factor=2.0, mode="nearest")
+
+
+class AtomNet(nn.Module):
+    """A U-Net of four levels.
+
+    Parameters
+    ----------
+    channels
+        Of the input.
+    width
+        Features of the first level; the next have twice and four times as many.
+    dropout
+        Share of features that a training step silences, in the two deepest levels.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 16, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 6, stride=2, padding=2)
+        self.down = nn.ModuleList(
+            [
+                _block(width, width),
+                _block(width, 2 * width),
+                _block(2 * width, 4 * width, dropout),
+                _block(4 * width, 4 * width, dropout),
+            ]
+        )
+        self.up = nn.ModuleList(
+            [
+                _block(8 * width, 4 * width, dropout),
+                _block(6 * width, 2 * width),
+                _block(3 * width, width),
+            ]
+        )
+        self.head = nn.Conv2d(width, 4, 1)
+        nn.init.constant_(self.head.bias, PRIOR_LOGIT)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, Y, X) channels to (B, Y, X) logits; Y and X multiples of `STRIDE`."""
+        features = self.stem(image)
+        levels: list[Tensor] = []
+        for i, block in enumerate(self.down):
+            features = block(functional.max_pool2d(features, 2) if i else features)
+            levels.append(features)
+        for block, skipped in zip(self.up, levels[-2::-1], strict=True):
+            features = block(torch.cat([_twice(features), skipped], 1))
+        return functional.pixel_shuffle(self.head(features), 2)[:, 0]
+
+
+def extended(image: Tensor) -> Tensor:
+    """The image (B, C, Y, X) mirrored beyond its far edges to multiples of `STRIDE`."""
+    height, width = image.shape[-2:]
+    bottom, right = -height % STRIDE, -width % STRIDE
+    while bottom or right:  # a mirror gives at most what there is
+        step = min(bottom, image.shape[-2] - 1), min(right, image.shape[-1] - 1)
+        mode = "reflect" if (step[0] or not bottom) and (step[1] or not right) else "replicate"
+        step = step if mode == "reflect" else (bottom, right)
+        image = functional.pad(image, (0, step[1], 0, step[0]), mode=mode)
+        bottom, right = bottom - step[0], right - step[1]
+    return image

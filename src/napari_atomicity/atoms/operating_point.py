@@ -1,0 +1,190 @@
+"""From calibrated probabilities to the atoms that are reported: a threshold for each image.
+
+With a probability for every candidate, what a threshold would give can be said without labels: the
+expected number of right ones is the sum of the probabilities above it. The best threshold is
+another one in every image: where many atoms are plain to see, doubtful ones are not worth it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+_LEAST = 1e-6
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From the score of a candidate to the probability that a person marks an atom there.
+
+    Platt's scaling (Advances in Large Margin Classifiers, 1999) of the network's logit:
+    p = 1 / (1 + exp(-(slope × score + offset))).
+
+    Parameters
+    ----------
+    slope, offset
+        Fitted on images that the network had not learnt from.
+    candidate_recall
+        Share of the marked atoms that are among the candidates at all.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    candidate_recall: float = 1.0
+
+    def __call__(self, score: np.ndarray) -> np.ndarray:
+        return np.asarray(expit(self.slope * np.asarray(score, float) + self.offset))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the atoms above a threshold are expected to be, compared with a person's marks.
+
+    Ratios of expectations: they leave out that counts vary about them.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    marked: float
+
+
+def fit_calibration(
+    score: np.ndarray,
+    right: np.ndarray,
+    missed: int = 0,
+    weight: np.ndarray | None = None,
+) -> Calibration:
+    """Fit on candidates of which it is known whether a person marked them.
+
+    Parameters
+    ----------
+    score
+        (N,) of the candidates.
+    right
+        (N,) bool.
+    missed
+        Marked atoms that no candidate is near.
+    weight
+        (N,) how much each counts.
+
+    Raises
+    ------
+    ValueError
+        If all candidates are right, or none: nothing tells them apart.
+    """
+    right = np.asarray(right, bool)
+    if right.all() or not right.any():
+        raise ValueError("candidates of both kinds are needed: right ones and wrong ones")
+    score = np.asarray(score, float)
+    weight = np.ones(len(score)) if weight is None else np.asarray(weight, float)
+    sign = np.where(right, 1.0, -1.0)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (parameters[0] * score + parameters[1])
+        pull = -weight * sign * expit(-margin)
+        value = float((weight * np.logaddexp(0, -margin)).sum())
+        regular = _RIDGE * weight.sum() * (parameters[0] - 1) ** 2
+        slope = (pull * score).sum() + 2 * _RIDGE * weight.sum() * (parameters[0] - 1)
+        return value + regular, np.array([slope, pull.sum()])
+
+    prior = float(logit(np.clip((weight * right).sum() / weight.sum(), _LEAST, 1 - _LEAST)))
+    found = minimize(loss, [1.0, prior], jac=True, method="L-BFGS-B")
+    n_right = int(right.sum())
+    return Calibration(float(found.x[0]), float(found.x[1]), n_right / (n_right + missed))
+
+
+def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> float:
+    """The threshold of the largest expected F1; candidates at or above it are reported.
+
+    With S the sum of the probabilities of the k reported ones and M the expected number of marked
+    atoms, expected F1 = 2 S / (k + M).
+
+    Parameters
+    ----------
+    probability
+        (N,) calibrated.
+    candidate_recall
+        Share of the marked atoms that are among the candidates.
+
+    Returns
+    -------
+    float
+        One of the probabilities; 1 if there are none.
+    """
+    ordered = np.sort(_finite(probability))[::-1]
+    if len(ordered) == 0 or ordered[0] <= 0:
+        return 1.0
+    marked = ordered.sum() / max(candidate_recall, _LEAST)
+    f1 = 2 * np.cumsum(ordered) / (np.arange(1, len(ordered) + 1) + marked)
+    return float(ordered[_whole(ordered, f1)])
+
+
+def threshold_at_precision(probability: np.ndarray, precision: float) -> float:
+    """The least threshold whose expected precision is at least ``precision``.
+
+    Returns
+    -------
+    float
+        One of the probabilities; just above the highest where none will do.
+
+    Raises
+    ------
+    ValueError
+        If the precision does not lie in 0 to 1.
+    """
+    if not 0 <= precision <= 1:
+        raise ValueError(f"a precision of {precision} does not lie in 0 to 1")
+    ordered = np.sort(_finite(probability))[::-1]
+    if len(ordered) == 0:
+        return 1.0
+    mean = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+    # Only between different probabilities can a threshold lie.
+    possible = np.append(ordered[1:] < ordered[:-1], True) & (mean >= precision - 1e-12)
+    if not possible.any():
+        return float(np.nextafter(ordered[0], 2.0))
+    return float(ordered[np.flatnonzero(possible)[-1]])
+
+
+def expected(probability: np.ndarray, threshold: float, candidate_recall: float = 1.0) -> Expected:
+    """What the candidates at or above a threshold are expected to be worth.
+
+    Parameters
+    ----------
+    probability
+        (N,) calibrated.
+    threshold
+        Least probability of what is reported.
+    candidate_recall
+        Share of the marked atoms that are among the candidates.
+
+    Returns
+    -------
+    Expected
+        NaN where there is nothing to divide by.
+    """
+    probability = _finite(probability)
+    reported = probability[probability >= threshold]
+    marked = float(probability.sum()) / max(candidate_recall, _LEAST)
+    right = float(reported.sum())
+    return Expected(
+        precision=right / len(reported) if len(reported) else float("nan"),
+        recall=right / marked if marked > 0 else float("nan"),
+        f1=2 * right / (len(reported) + marked) if len(reported) + marked > 0 else float("nan"),
+        marked=marked,
+    )
+
+
+def _finite(probability: np.ndarray) -> np.ndarray:
+    probability = np.asarray(probability, float).ravel()
+    return probability[np.isfinite(probability)]
+
+
+def _whole(ordered: np.ndarray, gain: np.ndarray) -> int:
+    """The best place at which a threshold can lie, the last of equals in ``ordered``."""
+    possible = np.append(ordered[1:] < ordered[:-1], True)
+    return int(np.argmax(np.where(possible, gain, -np.inf)))

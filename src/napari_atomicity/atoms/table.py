@@ -1,0 +1,136 @@
+"""The atom table: one row per atom; its columns, units and validation.
+
+============================  ==========================================================
+column                        meaning
+============================  ==========================================================
+image                         name of the image (str)
+frame                         index of the frame in a stack, else 0
+atom_id                       number of the atom in its image, from 1, unique
+y_px, x_px                    position in pixels; the centre of the top-left pixel is 0, 0
+y_nm, x_nm                    the same in nm
+confidence                    calibrated probability that a person marks an atom there;
+                              NaN of an atom that a person has set
+intensity                     integrated over the fitted spot, above the local background:
+                              detector counts times nm²
+nearest_neighbour_nm          distance of the nearest other atom of the frame; NaN if it
+                              is the only one
+cluster_id                    the cluster of the cluster table that holds the atom;
+                              missing if there is none
+amplitude                     height of the fitted spot above the local background, counts
+background                    the local background, counts
+sigma_nm                      standard deviation of the fitted spot
+uncertain                     a person was not sure
+group_id, group_size          group by linkage at a stated distance, and its number of
+                              atoms; a lone atom is a group of one
+species                       component of the intensities; "" where not asked for
+origin                        "model" or "person"
+model_id                      the model that found it
+============================  ==========================================================
+
+What could not be measured is NaN (numbers) or "" (text): rows keep their place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from ..errors import TableError
+
+MODEL, PERSON = "model", "person"
+"""Values of ``origin``."""
+
+_TEXT = "object"
+COLUMNS = {
+    "image": _TEXT,
+    "frame": "int64",
+    "atom_id": "int64",
+    "y_px": "float64",
+    "x_px": "float64",
+    "y_nm": "float64",
+    "x_nm": "float64",
+    "confidence": "float64",
+    "intensity": "float64",
+    "nearest_neighbour_nm": "float64",
+    "cluster_id": "Int64",
+    "amplitude": "float64",
+    "background": "float64",
+    "sigma_nm": "float64",
+    "uncertain": "bool",
+    "group_id": "int64",
+    "group_size": "int64",
+    "species": _TEXT,
+    "origin": _TEXT,
+    "model_id": _TEXT,
+}
+"""Every column with its dtype, in the order of the contract."""
+_DEFAULTS = {"object": "", "bool": False, "int64": 0, "Int64": pd.NA}
+
+
+def empty_table() -> pd.DataFrame:
+    """A table without rows."""
+    return conform(pd.DataFrame())
+
+
+def conform(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy with every column of the contract, in order and of the right dtype.
+
+    Columns that are missing get the value that says "not known"; additional ones stay, at the end.
+
+    Raises
+    ------
+    TableError
+        If a column holds what can't be of its dtype.
+    """
+    out = {}
+    for name, dtype in COLUMNS.items():
+        if name not in table.columns:
+            value = _DEFAULTS.get(dtype, np.nan)
+            out[name] = pd.Series([value] * len(table), index=table.index, dtype=dtype)
+            continue
+        try:
+            out[name] = _as(table[name], dtype)
+        except (TypeError, ValueError) as error:
+            raise TableError(f"the column {name} of the atom table holds {error}") from None
+    extra = {c: table[c] for c in table.columns if c not in out}
+    conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)
+    conformed.columns = pd.Index([*out, *extra], dtype=object)
+    return conformed
+
+
+def _as(values: pd.Series, dtype: str) -> pd.Series:
+    if dtype == _TEXT:
+        return values.astype(object).where(values.notna(), "").astype(object)
+    if dtype == "bool":  # from a file too
+        return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+    return pd.to_numeric(values).astype(dtype)  # type: ignore[call-overload]
+
+
+def nearest_neighbours(points: np.ndarray) -> np.ndarray:
+    """(N,) distance of each of the points (N, 2) to the nearest other; NaN if there is none."""
+    if len(points) < 2:
+        return np.full(len(points), np.nan)
+    return np.asarray(KDTree(points).query(points, k=2)[0][:, 1])
+
+
+def validate(table: pd.DataFrame) -> None:
+    """Check an atom table against the contract.
+
+    Raises
+    ------
+    TableError
+        If columns are missing, an id occurs twice in an image, or a value is impossible.
+    """
+    missing = [c for c in COLUMNS if c not in table.columns]
+    if missing:
+        raise TableError(f"the atom table lacks the columns {', '.join(missing)}")
+    if table.duplicated(["image", "atom_id"]).any():
+        raise TableError("an atom_id occurs twice in one image")
+    if not np.isfinite(table[["y_px", "x_px"]].to_numpy(float)).all():
+        raise TableError("an atom has no position")
+    confidence = table["confidence"].to_numpy(float)
+    if ((confidence < 0) | (confidence > 1)).any():
+        raise TableError("a confidence must lie in 0 to 1")
+    if not table["origin"].isin([MODEL, PERSON]).all():
+        raise TableError(f"the origin of an atom is {MODEL!r} or {PERSON!r}")
