@@ -380,6 +380,23 @@ def _kappa(both: np.ndarray, rng: np.random.Generator) -> Figure:
 
 def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> Figure:
     """Krippendorff's alpha of nominal codes, (items, annotators), -1 where one has not judged."""
+    given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
+    # Few kinds of items: two people and six labels make 36.
+    return alpha_of_counts(*np.unique(given, axis=0, return_counts=True), rng)
+
+
+def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> Figure:
+    """Krippendorff's alpha of nominal labels, from kinds of items.
+
+    Parameters
+    ----------
+    given
+        (P, L): how many annotators give each of the labels to an item of each kind.
+    n
+        (P,): how many items there are of each kind.
+    rng
+        Of the bootstrap over items.
+    """
 
     def reached(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         of_label = coincidences.sum(axis=2)
@@ -387,12 +404,9 @@ def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> Figu
         same = np.trace(coincidences, axis1=1, axis2=2) / total
         return same, (of_label * (of_label - 1)).sum(axis=1) / (total * (total - 1))
 
-    given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
-    # Few kinds of items: two people and six labels make 36.
-    patterns, n = np.unique(given, axis=0, return_counts=True)
-    judged = patterns.sum(axis=1)[:, None, None]
-    diagonal = patterns[:, :, None] * np.eye(n_labels)
-    tables = (patterns[:, :, None] * patterns[:, None, :] - diagonal) / np.maximum(judged - 1, 1)
+    judged = given.sum(axis=1)[:, None, None]
+    diagonal = given[:, :, None] * np.eye(given.shape[1])
+    tables = (given[:, :, None] * given[:, None, :] - diagonal) / np.maximum(judged - 1, 1)
     return _beyond_chance(tables, n, reached, rng)
 
 

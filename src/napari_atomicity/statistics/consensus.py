@@ -1,0 +1,402 @@
+"""What several people say of where atoms are: how far they agree, and what to believe.
+
+**Sites.** Marks within 0.13 nm are one site: `mark_sites`.
+
+**Presence.** Who has looked at an image and left a site unmarked has said that there is no atom.
+But people also agree that there is none where nobody marks anything, and how many such places
+there are is a matter of counting: here an image holds as many places as platinum atoms fit side by
+side, 0.0665 nm² each, that of a (111) plane. Krippendorff's alpha is given twice: of the marked
+sites alone, where it is low or negative by construction, since no site is left on which all say
+no; and of all places, where it comes near the F1 of two people, as kappa does for anything rare
+[1]_. F1 needs no absences and is the figure to look at.
+
+**Consensus.** Dawid and Skene's model (`dawid_skene`) on all places, with a sensitivity and a rate
+of false marks for each person. A mark that its author calls uncertain is an answer of its own
+there, whose worth is learnt, and counts as a mark everywhere else. A site with a posterior of at
+least ½ belongs to the consensus.
+
+**Effect.** Density and mean distance of nearest neighbours by the marks of each person, and by the
+consensus: sites are drawn with their posteriors, again and again. The interval is that of what
+people can't agree on, not of sampling.
+
+Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
+images, over 4 × 4 tiles of them, which know nothing of how images differ. Those of alpha are over
+sites or places.
+
+References
+----------
+.. [1] G. Hripcsak, A. S. Rothschild, "Agreement, the F-measure, and reliability in information
+   retrieval", J. Am. Med. Inform. Assoc. 12, 296-298 (2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from .agreement import Figure, alpha_of_counts
+from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
+from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
+from .mark_sites import MARKED, NEIGHBOURS_NM, TOLERANCE_NM, both_looked, checked, sites_of
+from .matching import f1_of, match
+
+PLACE_NM2 = 0.0665
+"""Area of an atom in a (111) plane of platinum."""
+BELIEVED = 0.5
+"""Least posterior of a site of the consensus."""
+_N_DRAWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """What several people's marks come to.
+
+    Attributes
+    ----------
+    annotators
+        Who looked, in order of appearance.
+    tolerance_nm
+        Within which marks are one site.
+    sites
+        A row per site, as from `mark_sites.sites_of`, with its ``posterior``.
+    raters
+        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity`` and
+        ``false_share`` (of his marks, those that are no atom) and ``false_per_nm2``, each with
+        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of his marks from those of the others
+        and ``scatter_nm`` about that, along an axis.
+    pairs
+        A row per two annotators with images in common: ``a, b, images, marks_a, marks_b, matched,
+        f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and ``rms_distance_nm``.
+    alpha_sites, alpha_places
+        Krippendorff's alpha, of marked sites and of all places.
+    missed_by_all
+        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all.
+    effect
+        What disagreement does: a row per annotator and one of the ``consensus``, over the images
+        that all have looked at: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), of
+        the consensus with ``_low`` and ``_high``.
+    notes
+        What a reader should know.
+    """
+
+    annotators: tuple[str, ...]
+    tolerance_nm: float
+    sites: pd.DataFrame
+    raters: pd.DataFrame
+    pairs: pd.DataFrame
+    alpha_sites: Figure
+    alpha_places: Figure
+    missed_by_all: float
+    effect: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def believed(self) -> pd.DataFrame:
+        """The sites of the consensus."""
+        return self.sites[self.sites["posterior"] >= BELIEVED].reset_index(drop=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the sites, ready for JSON."""
+        return {
+            "annotators": list(self.annotators),
+            "tolerance_nm": self.tolerance_nm,
+            "sites": len(self.sites),
+            "sites_believed": len(self.believed),
+            "alpha_sites": asdict(self.alpha_sites),
+            "alpha_places": asdict(self.alpha_places),
+            "missed_by_all": self.missed_by_all,
+            "raters": self.raters.to_dict("records"),
+            "pairs": self.pairs.to_dict("records"),
+            "effect": self.effect.to_dict("records"),
+            "notes": list(self.notes),
+        }
+
+
+def consensus(
+    marks: pd.DataFrame,
+    looked: pd.DataFrame,
+    tolerance_nm: float = TOLERANCE_NM,
+    seed: int = 0,
+) -> Consensus:
+    """Merge what several people marked, and say how far they agree.
+
+    Parameters
+    ----------
+    marks
+        A row per mark: ``image, annotator, y_nm, x_nm``; where known ``y_px, x_px`` and
+        ``uncertain``.
+    looked
+        A row per image and annotator who has looked at it, also if he marked nothing:
+        ``image, annotator, area_nm2``.
+    tolerance_nm
+        Within which marks are one site.
+    seed
+        Of bootstrap and draws.
+
+    Raises
+    ------
+    TableError
+        If columns are missing, somebody has marks in an image that he has not looked at, or an
+        area is not known.
+    ValueError
+        If the tolerance is not positive.
+    """
+    marks, looked = checked(marks, looked)
+    sites, marks = sites_of(marks, looked, tolerance_nm)
+    units = Units(dict.fromkeys(looked["image"]), marks, seed)
+    places = _Places(sites, looked)
+    per_unit = places.per_unit(units, sites)
+    fitted = fit(places.kinds, per_unit.sum(axis=0))
+    sites["posterior"] = places.posterior(fitted)
+    rng = np.random.default_rng(seed)
+    annotators = tuple(dict.fromkeys(looked["annotator"]))
+    return Consensus(
+        annotators,
+        float(tolerance_nm),
+        sites,
+        _raters(marks, looked, fitted, fit(places.kinds, units.draws @ per_unit)),
+        _pairs(marks, looked, tolerance_nm, units),
+        places.alpha(rng, empty=False),
+        places.alpha(rng, empty=True),
+        places.missed(fitted),
+        _effect(marks, looked, sites, rng),
+        _notes(annotators, tolerance_nm, units, marks),
+    )
+
+
+def posterior_of(sites: pd.DataFrame, looked: pd.DataFrame) -> np.ndarray:
+    """The probability that each site (`mark_sites.sites_of`) is an atom."""
+    places = _Places(sites, looked)
+    return places.posterior(fit(places.kinds, places.weights))
+
+
+# ---- Dawid and Skene on all places
+class _Places:
+    """Sites and empty places of all images, by the kind of answers that they got.
+
+    Attributes
+    ----------
+    kinds
+        (P, K) answers, as of `dawid_skene.fit`.
+    weights
+        (P,) places of each kind, empty ones included.
+    """
+
+    def __init__(self, sites: pd.DataFrame, looked: pd.DataFrame) -> None:
+        area = looked.groupby("image", sort=False)["area_nm2"].median()
+        self._images = list(area.index)
+        held = sites.groupby("image").size().reindex(area.index, fill_value=0)
+        self._n_empty = (area / PLACE_NM2 - held).clip(lower=0).to_numpy(float)
+        people = list(dict.fromkeys(looked["annotator"]))
+        who = pd.crosstab(looked["image"], looked["annotator"]).loc[self._images, people]
+        empty = np.where(who.to_numpy() > 0, NO, NOT_LOOKED)
+        said = YES * sites[[MARKED + name for name in people]].to_numpy(float)
+        answers = np.concatenate([np.nan_to_num(said, nan=NOT_LOOKED).astype(int), empty])
+        self.kinds, kind = np.unique(answers, axis=0, return_inverse=True)
+        self._of_site, self._of_empty = np.split(kind.ravel(), [len(sites)])
+        self._marked = np.bincount(self._of_site, minlength=len(self.kinds)).astype(float)
+        self.weights = self._marked + np.bincount(self._of_empty, self._n_empty, len(self.kinds))
+
+    def per_unit(self, units: Units, sites: pd.DataFrame) -> np.ndarray:
+        """(units, P) places of each kind in each unit; empty ones lie evenly in an image."""
+        out = np.zeros((units.n, len(self.kinds)))
+        for i, image in enumerate(self._images):
+            here = np.flatnonzero(sites["image"] == image)
+            unit = units.of(image, sites[["y_nm", "x_nm"]].to_numpy(float)[here])
+            np.add.at(out, (unit, self._of_site[here]), 1.0)
+            first = units.images.index(image) * units.per_image
+            share = self._n_empty[i] / units.per_image
+            out[first : first + units.per_image, self._of_empty[i]] += share
+        return out
+
+    def posterior(self, fitted: Fitted) -> np.ndarray:
+        """Of each site."""
+        return np.asarray(fitted.posterior[self._of_site], float)
+
+    def missed(self, fitted: Fitted) -> float:
+        """Atoms in empty places."""
+        return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
+
+    def alpha(self, rng: np.random.Generator, empty: bool) -> Figure:
+        """Of yes and no, with or without empty places; an uncertain mark is a yes."""
+        n = np.round(self.weights if empty else self._marked).astype(int)
+        given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
+        shared = (given.sum(axis=1) >= 2) & (n > 0)
+        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else Figure()
+
+
+# ---- what comes out
+def _raters(
+    marks: pd.DataFrame, looked: pd.DataFrame, fitted: Fitted, drawn: Fitted
+) -> pd.DataFrame:
+    rows = []
+    for k, name in enumerate(dict.fromkeys(looked["annotator"])):
+        own = marks[marks["annotator"] == name]
+        row: dict[str, Any] = {
+            "annotator": name,
+            "images": int((looked["annotator"] == name).sum()),
+            "marks": len(own),
+            "uncertain": int(own["uncertain"].sum()),
+        }
+        value, ends = _rates_of(fitted, k), _rates_of(drawn, k)
+        for rate in value:
+            row |= with_ends(rate, float(value[rate]), ends[rate])
+        rows.append(row | _offset(own, marks))
+    return pd.DataFrame(rows)
+
+
+def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
+    """Of one person, with the leading axis of draws if there is one."""
+    sensitivity, f = fitted.sensitivity[..., k], fitted.false_positive[..., k]
+    false, true = (1 - fitted.prevalence) * f, fitted.prevalence * sensitivity
+    return {
+        "sensitivity": sensitivity,
+        "false_share": false / (false + true),
+        "false_per_nm2": false / PLACE_NM2,
+    }
+
+
+def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
+    """Mean of own marks about the mean of the others' on the same site, and scatter about that."""
+    unknown = dict.fromkeys(("offset_y_nm", "offset_x_nm", "scatter_nm"), np.nan)
+    others = marks.drop(index=own.index).groupby(["image", "site"])[["y_nm", "x_nm"]]
+    keys = pd.MultiIndex.from_frame(own[["image", "site"]])
+    means, m = others.mean().reindex(keys), others.size().reindex(keys).to_numpy(float)
+    step = own[["y_nm", "x_nm"]].to_numpy(float) - means.to_numpy(float)
+    there = np.isfinite(m)
+    if there.sum() < 2:
+        return unknown
+    step, m = step[there], m[there]
+    mean = step.mean(axis=0)
+    # The mean of m others scatters as well: as if all were alike, by 1/m of one's own variance.
+    variance = (((step - mean) ** 2).mean(axis=1) / (1 + 1 / m)).sum() / (len(step) - 1)
+    return {
+        "offset_y_nm": float(mean[0]),
+        "offset_x_nm": float(mean[1]),
+        "scatter_nm": float(np.sqrt(variance)),
+    }
+
+
+_PAIR_COLUMNS = [
+    "a", "b", "images", "marks_a", "marks_b", "matched", "f1", "f1_low", "f1_high", "f1_certain",
+    "rms_distance_nm",
+]  # fmt: skip
+
+
+def _pairs(
+    marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float, units: Units
+) -> pd.DataFrame:
+    rows = []
+    sure = marks[~marks["uncertain"]]
+    for a, b in combinations(dict.fromkeys(looked["annotator"]), 2):
+        images = both_looked(looked, a, b)
+        if not images:
+            continue
+        one, other = (marks[marks["annotator"] == name] for name in (a, b))
+        certain = [sure[sure["annotator"] == name] for name in (a, b)]
+        counts = units.counts(one, other, images, tolerance_nm)
+        matched, n_a, n_b = counts.sum(axis=0).astype(int)
+        distance = np.concatenate(
+            [match(positions(one, i), positions(other, i), tolerance_nm).distance for i in images]
+        )
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "images": len(images),
+                "marks_a": n_a,
+                "marks_b": n_b,
+                "matched": matched,
+                **units.f1(counts),
+                "f1_certain": f1_of(
+                    *units.counts(certain[0], certain[1], images, tolerance_nm).sum(axis=0)
+                ),
+                "rms_distance_nm": float(np.sqrt(np.mean(distance**2))) if matched else np.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=_PAIR_COLUMNS)
+
+
+_EFFECT_COLUMNS = [
+    "who", "atoms", "density_per_nm2", "density_per_nm2_low", "density_per_nm2_high",
+    "nearest_neighbour_nm", "nearest_neighbour_nm_low", "nearest_neighbour_nm_high",
+]  # fmt: skip
+
+
+def _effect(
+    marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Density and distance by person, and by draws of which sites are atoms."""
+    people = dict.fromkeys(looked["annotator"])
+    by_image = looked.groupby("image", sort=False)
+    images = [image for image, n in by_image.size().items() if n == len(people)]
+    area = float(by_image["area_nm2"].median().reindex(images).sum())
+    if not images:
+        return pd.DataFrame([], columns=_EFFECT_COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for name in people:
+        own = marks[marks["annotator"] == name]
+        rows.append({"who": name, **_density([positions(own, str(i)) for i in images], area)})
+    places = [positions(sites, str(i)) for i in images]
+    posterior = [sites.loc[sites["image"] == i, "posterior"].to_numpy(float) for i in images]
+    drawn = pd.DataFrame(
+        _density([p[rng.random(len(p)) < q] for p, q in zip(places, posterior, strict=True)], area)
+        for _ in range(_N_DRAWS)
+    )
+    row: dict[str, Any] = {"who": "consensus", "atoms": float(sum(q.sum() for q in posterior))}
+    for name in ("density_per_nm2", "nearest_neighbour_nm"):
+        row |= with_ends(name, float(drawn[name].mean()), drawn[name].to_numpy(float))
+    return pd.DataFrame([*rows, row], columns=_EFFECT_COLUMNS)
+
+
+def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
+    """Number, density, and mean distance of nearest neighbours, not corrected for the edge."""
+    n = sum(map(len, points))
+    near = [KDTree(p).query(p, 2)[0][:, 1] for p in points if len(p) > 1]
+    return {
+        "atoms": n,
+        "density_per_nm2": n / area_nm2,
+        "nearest_neighbour_nm": float(np.concatenate(near).mean()) if near else np.nan,
+    }
+
+
+def _notes(
+    annotators: Sequence[str], tolerance_nm: float, units: Units, marks: pd.DataFrame
+) -> tuple[str, ...]:
+    notes = [
+        "Absence: who looked and did not mark a site said no; an image has a place for each "
+        f"{PLACE_NM2} nm². alpha_sites leaves out places that nobody marked and is low by "
+        "construction; alpha_places has them in."
+    ]
+    if len(annotators) < IDENTIFIABLE:
+        notes.append(
+            "With fewer than three people, sensitivities and false marks are not fixed by what "
+            "they say: a site that one of two marked is worth about a half, by assumption."
+        )
+    else:
+        notes.append(
+            "People are taken to err independently. Atoms that are faint for all make the "
+            "sensitivities too high, and missed_by_all too low."
+        )
+    if tolerance_nm >= NEIGHBOURS_NM / 2:
+        notes.append(
+            f"The tolerance of {tolerance_nm:g} nm is no less than half the distance of neighbours "
+            f"in platinum ({NEIGHBOURS_NM} nm): marks of two atoms may become one site."
+        )
+    if marks["uncertain"].any():
+        notes.append(
+            "Uncertain marks are an answer of their own for the posterior, and count as marks "
+            "elsewhere; f1_certain leaves them out."
+        )
+    if units.what == "tiles":
+        notes.append(
+            f"Fewer than {ENOUGH_IMAGES} images: intervals are over parts of them, and know "
+            "nothing of how images differ."
+        )
+    return tuple(notes)
