@@ -38,6 +38,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -328,36 +329,48 @@ class _Pairs:
 
     ``distance`` (M,) ascending; ``sums`` (3, M + 1) of weight, weight × distance and weight ×
     distance² over the first of them. A weight is 2 / overlap, for each pair is two ordered ones.
+    ``number`` is that of all ordered pairs. Points may count by a weight of their own.
     """
 
-    n: int
+    number: float
     distance: np.ndarray
     sums: np.ndarray
 
     @classmethod
-    def of(cls, points: np.ndarray, window: Window, up_to_nm: float) -> _Pairs:
+    def of(
+        cls,
+        points: np.ndarray,
+        window: Window,
+        up_to_nm: float,
+        counts: np.ndarray | None = None,
+    ) -> _Pairs:
         pairs = KDTree(points).query_pairs(up_to_nm, output_type="ndarray")
         one, other = np.ascontiguousarray(pairs.T)
         y, x = (axis[other] - axis[one] for axis in np.ascontiguousarray(points.T))
         distance, weight = np.sqrt(y**2 + x**2), 2 / window.overlap_nm2(y, x)
+        if counts is None:
+            number = float(len(points) * (len(points) - 1))
+        else:
+            number = float(counts.sum() ** 2 - (counts**2).sum())
+            weight *= counts[one] * counts[other]
         order = np.argsort(distance)
         distance, moment = distance[order], weight[order]
         sums = np.zeros((3, len(distance) + 1))
         for total in sums:
             np.cumsum(moment, out=total[1:])
             moment = moment * distance
-        return cls(len(points), distance, sums)
+        return cls(number, distance, sums)
 
     def k(self, r_nm: np.ndarray, area_nm2: float) -> np.ndarray:
         within = self.sums[0][np.searchsorted(self.distance, r_nm, side="right")]
-        return np.asarray(within * area_nm2**2 / (self.n * (self.n - 1)))
+        return np.asarray(within * area_nm2**2 / self.number)
 
     def g(self, r_nm: np.ndarray, area_nm2: float, h: float) -> np.ndarray:
         low, high = (np.searchsorted(self.distance, r_nm + step) for step in (-h, h))
         zeroth, first, second = self.sums[:, high] - self.sums[:, low]
         # Of Epanechnikov's kernel ¾ (1 - ((r - d)/h)²) / h, multiplied out.
         kernel = 0.75 / h * (zeroth - (r_nm**2 * zeroth - 2 * r_nm * first + second) / h**2)
-        pairs = self.n * (self.n - 1) / area_nm2**2
+        pairs = self.number / area_nm2**2
         return np.asarray(np.clip(kernel, 0, None) / (pairs * _ring_nm(r_nm, h)))
 
 
@@ -369,7 +382,12 @@ def _ring_nm(r_nm: np.ndarray, h: float) -> np.ndarray:
     return np.asarray(2 * np.pi * 0.75 * (np.asarray(r_nm) * flat + h * slope))
 
 
-def ripley_k(points_nm: np.ndarray, window: Window, r_nm: np.ndarray) -> np.ndarray:
+def ripley_k(
+    points_nm: np.ndarray,
+    window: Window,
+    r_nm: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """Ripley's K with translation correction in nm².
 
     ``K(r) = A² / (n (n - 1)) Σ 1(d ≤ r) / overlap`` over ordered pairs; λK(r) is the mean number
@@ -381,16 +399,21 @@ def ripley_k(points_nm: np.ndarray, window: Window, r_nm: np.ndarray) -> np.ndar
         Points and their support.
     r_nm
         Distances.
+    weights
+        (N,) what each point counts, for instance its probability: then n (n - 1) is
+        (Σw)² - Σw². 1 if None.
 
     Returns
     -------
     ndarray
         Of each distance; NaN of fewer than two points.
     """
-    points, r = checked(points_nm)[window.contains(points_nm)], np.asarray(r_nm, float)
-    if len(points) < 2:
+    inside, r = window.contains(points_nm), np.asarray(r_nm, float)
+    points = checked(points_nm)[inside]
+    counts = None if weights is None else np.asarray(weights, float)[inside]
+    if len(points) < 2 or (counts is not None and np.count_nonzero(counts) < 2):
         return np.full(len(r), np.nan)
-    return _Pairs.of(points, window, float(r.max(initial=0))).k(r, window.area_nm2)
+    return _Pairs.of(points, window, float(r.max(initial=0)), counts).k(r, window.area_nm2)
 
 
 def ripley_l(points_nm: np.ndarray, window: Window, r_nm: np.ndarray) -> np.ndarray:
@@ -524,17 +547,31 @@ class AgainstRandomness:
     curves
         ``G`` (`nearest_neighbour_distribution`), ``neighbours`` (the plain share of points with a
         neighbour within r, not corrected for the edge: what a histogram shows), ``L`` and ``g``.
-    clark_evans
-        Mean distance to the nearest neighbour over that of random points on the same support: below
-        1 of clustered points, above it of such that keep apart. NaN of fewer than two points.
-    clark_evans_p
-        How often random points would be as far from 1, on either side; NaN without simulations.
+    mean_nm, simulated_mean_nm
+        Mean distance to the nearest neighbour of the points, and (S,) of each random pattern.
     """
 
     n: int
     curves: dict[str, Curve]
-    clark_evans: float
-    clark_evans_p: float
+    mean_nm: float
+    simulated_mean_nm: np.ndarray
+
+    @property
+    def clark_evans(self) -> float:
+        """Mean distance to the nearest neighbour over that of random points on the same support.
+
+        Below 1 of clustered points, above it of points that keep apart; NaN of fewer than two.
+        """
+        if not len(self.simulated_mean_nm):
+            return np.nan
+        return float(self.mean_nm / self.simulated_mean_nm.mean())
+
+    @property
+    def clark_evans_p(self) -> float:
+        """How often random points would be as far from 1, twice the rarer side; NaN as above."""
+        if not len(self.simulated_mean_nm):
+            return np.nan
+        return two_sided_p(self.mean_nm, self.simulated_mean_nm)
 
 
 def against_randomness(
@@ -608,8 +645,58 @@ def against_randomness(
         name: Curve(near if i < 2 else r, observed[i], simulated[:, i], level)
         for i, name in enumerate(("G", "neighbours", "L", "g"))
     }
-    index, p = (mean / means.mean(), two_sided_p(mean, means)) if simulations else (np.nan, np.nan)
-    return AgainstRandomness(n, curves, float(index), p)
+    return AgainstRandomness(n, curves, mean, means)
+
+
+def pooled(parts: Sequence[AgainstRandomness]) -> AgainstRandomness | None:
+    """One comparison of several supports, each with randomness at its own density.
+
+    The share of points with a neighbour within r is averaged with the number of points as weight,
+    K and g with the number of pairs, over distances that all parts have. The i-th random patterns
+    of all parts make the i-th of the pool.
+
+    Returns
+    -------
+    AgainstRandomness or None
+        Of those parts that have two points and were simulated; None without any.
+    """
+    parts = [part for part in parts if len(part.simulated_mean_nm)]
+    if not parts:
+        return None
+    n = np.array([part.n for part in parts], float)
+    simulations = min(len(part.simulated_mean_nm) for part in parts)
+    curves = {}
+    for name in parts[0].curves:
+        of_all = [part.curves[name] for part in parts]
+        r = min((curve.r_nm for curve in of_all), key=lambda r_nm: float(r_nm[-1]))
+        stacks = np.stack([_at(curve, r, simulations, name) for curve in of_all])
+        weight = n if name in ("G", "neighbours") else n * (n - 1)
+        power = 2 if name == "L" else 1  # of L, K is averaged
+        mean = _average(stacks**power, weight) ** (1 / power)
+        curves[name] = Curve(r, mean[0], mean[1:], of_all[0].level)
+    means = np.array([part.simulated_mean_nm[:simulations] for part in parts])
+    observed = np.array([part.mean_nm for part in parts])
+    return AgainstRandomness(
+        int(n.sum()), curves, float(n @ observed / n.sum()), n @ means / n.sum()
+    )
+
+
+def _at(curve: Curve, r_nm: np.ndarray, simulations: int, name: str) -> np.ndarray:
+    """(1 + simulations, R) a curve and its random ones at other distances."""
+    known = np.vstack([curve.observed[None], curve.simulated[:simulations]])
+    if r_nm is curve.r_nm:
+        return known
+    start = known[:, :1] if name == "g" else np.zeros((len(known), 1))
+    whole, distance = np.hstack([start, known]), np.append(0.0, curve.r_nm)
+    return np.stack([np.interp(r_nm, distance, row) for row in whole])
+
+
+def _average(stacks: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean over the first axis of what is known; NaN where nothing is."""
+    weights = np.where(np.isfinite(stacks), weight[:, None, None], 0.0)
+    total = weights.sum(axis=0)
+    summed = (np.nan_to_num(stacks) * weights).sum(axis=0)
+    return np.asarray(np.where(total > 0, summed / np.where(total > 0, total, 1), np.nan))
 
 
 def two_sided_p(observed: float, simulated: np.ndarray) -> float:
