@@ -38,6 +38,7 @@ from .edits import (
     inherit,
     insert_rows,
     mark_excluded,
+    remove_rows,
     still_there,
     take_rows,
     with_predictions,
@@ -313,8 +314,11 @@ class Session:
                 "blind labels need a project to be kept in", advice="Open a folder or a project"
             )
         if on:
-            own = self._project.blind_labels(self._annotator)
-            shown = {n: blinded(a, own.get(n, {})) for n, a in self._analyses.items()}
+            labels, removed = self._project.blind_words(self._annotator)
+            shown = {
+                n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
+                for n, a in self._analyses.items()
+            }
             self._hidden = self._analyses
             self._show_all(shown)
         else:

@@ -323,6 +323,11 @@ def test_blind_labels_are_kept_apart(project, session):
     session.set_blind(True)
     again = session.table("a.tif").set_index("cluster_id")["label_corrected"]
     assert again[[1, 2, 3]].tolist() == ["Pt55", "Pt55", ""]
+    session.remove([("a.tif", 3)])
+    session.set_blind(False)
+    assert 3 in session.table("a.tif")["cluster_id"].tolist()
+    session.set_blind(True)
+    assert 3 not in session.table("a.tif")["cluster_id"].tolist()
     log = project.corrections()
     assert log.groupby("annotator")["blind"].all().to_dict() == {"Ada": False, "Bob": True}
 

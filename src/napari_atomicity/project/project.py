@@ -766,14 +766,26 @@ class Project:
             found[image][cluster_id] = label
         return found
 
-    def blind_labels(self, annotator: str) -> dict[str, dict[int, str]]:
-        """What one annotator has said blind: image → cluster_id → label."""
+    def blind_words(
+        self, annotator: str
+    ) -> tuple[dict[str, dict[int, str]], dict[str, frozenset[int]]]:
+        """What one annotator has said blind.
+
+        Returns
+        -------
+        labels : dict
+            Image → cluster_id → label.
+        removed : dict
+            Image → ids of what is no cluster to this annotator.
+        """
         log = self.corrections()
         own = log[log["blind"] & ~log["merged"] & (log["annotator"] == annotator)]
-        found: dict[str, dict[int, str]] = {}
+        labels: dict[str, dict[int, str]] = {}
         for row in own[own["what"] == LABEL].itertuples():
-            found.setdefault(str(row.image), {})[int(str(row.cluster_id))] = str(row.label)
-        return found
+            labels.setdefault(str(row.image), {})[int(str(row.cluster_id))] = str(row.label)
+        last = own[own["what"] != LABEL].drop_duplicates(["image", "cluster_id"], keep="last")
+        gone = last[last["what"] == REMOVE].groupby("image")["cluster_id"]
+        return labels, {str(image): frozenset(ids.tolist()) for image, ids in gone}
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
         """Take in the corrections of another project of the same images.
