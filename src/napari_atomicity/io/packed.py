@@ -1,0 +1,127 @@
+"""Folders of files as people send them back: as a folder or a .zip, read where they are.
+
+Nothing is unpacked to disk, names are only those in the archive, links are passed over, and what is
+read into memory is limited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ..errors import ReadError
+
+_LARGEST_TEXT = 20_000_000
+
+
+class Parts:
+    """The files of a folder or .zip, by their names in it with "/"."""
+
+    def __init__(
+        self, files: Mapping[str, Any], path: Path, archive: zipfile.ZipFile | None = None
+    ) -> None:
+        self._files, self._path, self._archive = files, path, archive
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
+
+    def below(self, folder: str) -> list[str]:
+        """Names in a folder, hidden ones and locks of office programs left out."""
+        names = (name for name in self._files if name.startswith(folder))
+        return sorted(name for name in names if PurePosixPath(name).name[0] not in ".~")
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file.
+
+        Raises
+        ------
+        ReadError
+            If it can't be read.
+        """
+        digest = hashlib.sha256()
+        with self._stream(name) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def text(self, name: str) -> str:
+        """The text of a file: UTF-8, UTF-16 with its mark, or else as of western Windows.
+
+        Raises
+        ------
+        ReadError
+            If it can't be read, is too large, or is no text.
+        """
+        with self._stream(name) as stream:
+            data = stream.read(_LARGEST_TEXT + 1)
+        if len(data) > _LARGEST_TEXT:
+            raise ReadError(f"{name} is larger than {_LARGEST_TEXT // 1_000_000} MB", self._path)
+        marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
+        try:
+            text = data.decode("utf-16" if marked else "utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", "replace")
+        if "\0" in text:
+            raise ReadError(f"{name} is no text", self._path, "Save it as CSV")
+        return text
+
+    @contextmanager
+    def _stream(self, name: str) -> Iterator[IO[bytes]]:
+        """Whatever goes wrong while a file is read names it."""
+        try:
+            if self._archive is None:
+                with Path(self._files[name]).open("rb") as stream:
+                    yield stream
+            else:
+                with self._archive.open(self._files[name]) as member:
+                    yield member
+        # Encrypted members raise RuntimeError, unknown compressions NotImplementedError, which is
+        # one; damaged ones zlib.error and worse.
+        except Exception as error:
+            raise ReadError(f"{name} can't be read ({error})", self._path) from error
+
+
+def open_parts(path: Path, key: str) -> Parts:
+    """A folder or .zip whose files lie beside one of the name ``key``, wherever that is in it.
+
+    Raises
+    ------
+    ReadError
+        If there is no such folder or .zip, or the file is not in it.
+    """
+    archive = None
+    files: dict[str, Any]
+    if path.is_dir():
+        files = {
+            file.relative_to(path).as_posix(): file
+            for file in path.rglob("*")
+            if file.is_file() and not file.is_symlink()
+        }
+    elif not path.exists():
+        raise ReadError("there is no such folder or file", path)
+    else:
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ReadError(f"this is neither a folder nor a .zip ({error})", path) from error
+        files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    # What a Mac adds to an archive has the same names.
+    found = [n for n in files if PurePosixPath(n).name == key and not n.startswith("__MACOSX")]
+    if not found:
+        if archive is not None:
+            archive.close()
+        raise ReadError(f"there is no {key} in it", path)
+    base = min(found, key=lambda name: (name.count("/"), name)).removesuffix(key)
+    inside = {n.removeprefix(base): file for n, file in files.items() if n.startswith(base)}
+    return Parts(inside, path, archive)
