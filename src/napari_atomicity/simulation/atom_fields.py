@@ -252,7 +252,7 @@ def simulate_atoms(
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     thickness = _support(settings, rng)
     window = Window(thickness > 0, pixel)
-    lone = _lone(settings, window, rng)
+    lone = lone_atoms(settings, window, rng)
     centres, members, owner = _clusters(settings, window, lone, rng)
     if len(centres):
         lone = lone[KDTree(members).query(lone)[0] > BOND_NM] if len(lone) else lone
@@ -310,7 +310,14 @@ def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarra
     return np.asarray(thickness, np.float32)
 
 
-def _lone(settings: AtomFieldSettings, window: Window, rng: np.random.Generator) -> np.ndarray:
+def lone_atoms(settings: AtomFieldSettings, window: Window, rng: np.random.Generator) -> np.ndarray:
+    """(N, 2) lone atoms of the pattern of these settings.
+
+    Raises
+    ------
+    AtomicityError
+        If the pattern is not known, or can't be had at this density.
+    """
     if settings.pattern == "random":
         return random_points(window, settings.atoms_per_nm2, rng)
     if settings.pattern == "clustered":

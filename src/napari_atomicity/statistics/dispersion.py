@@ -23,9 +23,9 @@ knows how many are false but not how many are missing.
   belongs to them. Of several images, these are drawn first; their blocks are drawn as many times
   over as there are images, for then images that differ by chance alone are counted once
   (see `statistics.ratios`). The variance gives the interval: of a distance by Student's quantile
-  on a logarithmic scale, and not less than of independent distances; of a share by Wilson's form, so that "none was seen" does not mean "there
-  are none". Atoms come in groups, so those of a kind that begins with k atoms are never worth more
-  than one in k of them.
+  on a logarithmic scale, and not less than that of independent distances; of a share by Wilson's
+  form, so that "none was seen" does not mean "there are none". Atoms come in groups, so those of
+  a kind that begins with k atoms are never worth more than one in k of them.
 
 The interval of the *field* is of detection alone: what is known of the atoms that were really here.
 The curves, the tests and the quadrats are those of the atoms at the operating point.
@@ -260,7 +260,8 @@ def dispersion(
     mask, pixel_size_nm
         (Y, X) the support and its sampling.
     probabilities
-        (N,) calibrated, of the atoms; certain if None. Not used where candidates are given.
+        (N,) calibrated, of the atoms; certain if None, or where NaN: a person has set these. Not
+        used where candidates are given.
     candidates_nm, candidate_probabilities
         (M, 2) and (M,) of all candidates, the atoms among them and those below the threshold too.
         Without them, atoms that were missed are missing in every figure.
@@ -379,6 +380,7 @@ def _candidates(
     p = np.ones(len(points)) if probabilities is None else np.asarray(probabilities, float)
     if p.shape != (len(points),):
         raise AtomicityError(f"there are {len(points)} positions and {p.size} probabilities")
+    p = np.where(np.isnan(p), 1.0, p)
     if not ((p >= 0) & (p <= 1)).all():
         raise AtomicityError("probabilities of atoms lie between 0 and 1")
     inside = window.contains(points)
@@ -510,7 +512,7 @@ def _rate_interval(
 
 def _count_interval(expected: float, doubt: float, level: float) -> tuple[float, float]:
     """Interval of the number of atoms that are there, a sum of independent yes and no."""
-    half = -norm.ppf((1 - level) / 2) * np.sqrt(doubt)
+    half = float(norm.isf((1 - level) / 2) * np.sqrt(doubt))
     return max(0.0, expected - half), expected + half
 
 

@@ -1,0 +1,484 @@
+"""Point patterns: against closed forms, plain double loops and simulation."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+
+from napari_atomicity.errors import AtomicityError, Cancelled
+from napari_atomicity.simulation import atom_fields
+from napari_atomicity.simulation.atom_fields import AtomFieldSettings
+from napari_atomicity.statistics import point_patterns as patterns
+from napari_atomicity.statistics.point_patterns import Window
+
+RECTANGLE = Window(np.ones((60, 80), bool), 0.1)
+
+
+def irregular(shape=(50, 64)) -> np.ndarray:
+    """A support with a vacuum corner, a hole and an island."""
+    mask = np.ones(shape, bool)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    mask[y + x < 25] = False
+    mask[np.hypot(y - 30, x - 40) < 6] = False
+    mask[:, 55:58] = False
+    return mask
+
+
+def scattered(window: Window, n: int, seed: int = 0) -> np.ndarray:
+    return window.random(n, np.random.default_rng(seed))
+
+
+# ---- plain implementations, from the definitions
+def overlap_by_shifting(mask: np.ndarray, y: int, x: int) -> int:
+    """Pixels that lie on the support and, shifted by whole pixels, on it again."""
+    height, width = mask.shape
+    moved = np.zeros_like(mask)
+    inside = mask[max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
+    moved[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = inside
+    return int((mask & moved).sum())
+
+
+def overlap_anywhere(mask: np.ndarray, y: float, x: float) -> float:
+    """The same for any shift, by the areas of squares that overlap with four others each."""
+    total = 0.0
+    for i in (int(np.floor(y)), int(np.floor(y)) + 1):
+        for j in (int(np.floor(x)), int(np.floor(x)) + 1):
+            part = (1 - abs(y - i)) * (1 - abs(x - j))
+            if part > 0:
+                total += part * overlap_by_shifting(mask, i, j)
+    return total
+
+
+def plain_pairs(points: np.ndarray, window: Window) -> list[tuple[float, float]]:
+    """Distance and overlap in nm² of every ordered pair."""
+    px = window.pixel_size_nm
+    found = []
+    for i, a in enumerate(points):
+        for j, b in enumerate(points):
+            if i != j:
+                overlap = overlap_anywhere(window.mask, *((b - a) / px)) * px**2
+                found.append((float(np.hypot(*(b - a))), overlap))
+    return found
+
+
+def plain_k(points: np.ndarray, window: Window, r: float) -> float:
+    n, area = len(points), window.area_nm2
+    return sum(area**2 / (n * (n - 1) * w) for d, w in plain_pairs(points, window) if d <= r)
+
+
+def plain_g(points: np.ndarray, window: Window, r: float, h: float) -> float:
+    n, area = len(points), window.area_nm2
+    u = np.linspace(0, r + h, 200_001)
+    kernel = 0.75 / h * np.clip(1 - ((r - u) / h) ** 2, 0, None)
+    ring = np.trapezoid(2 * np.pi * u * kernel, u)
+    total = 0.0
+    for d, w in plain_pairs(points, window):
+        total += 0.75 / h * max(0.0, 1 - ((r - d) / h) ** 2) / w
+    return total * area**2 / (n * (n - 1) * ring)
+
+
+def plain_hanisch(points: np.ndarray, window: Window, r: float) -> float:
+    """Of a rectangle, whose eroded area is known."""
+    height, width = np.array(window.mask.shape) * window.pixel_size_nm
+    share = total = 0.0
+    for i, (y, x) in enumerate(points):
+        d = min(np.hypot(*(p - points[i])) for j, p in enumerate(points) if j != i)
+        y, x = y + window.pixel_size_nm / 2, x + window.pixel_size_nm / 2
+        if d <= min(y, x, height - y, width - x):
+            weight = 1 / ((height - 2 * d) * (width - 2 * d))
+            total += weight
+            share += weight * (d <= r)
+    return share / total
+
+
+# ---- the support
+def test_overlap_of_a_rectangle_is_that_of_two_sides():
+    y, x = np.random.default_rng(0).uniform([[-5.9], [-7.9]], [[5.9], [7.9]], (2, 50))
+    expected = (6 - np.abs(y)) * (8 - np.abs(x))
+    np.testing.assert_allclose(RECTANGLE.overlap_nm2(y, x), expected, rtol=1e-9)
+    assert RECTANGLE.overlap_nm2(np.array([6.5]), np.array([0.0])) == pytest.approx([0], abs=1e-9)
+
+
+def test_overlap_of_any_support_is_that_of_shifting_it():
+    window = Window(irregular(), 0.2)
+    vectors = np.random.default_rng(1).uniform(-20, 20, (40, 2))
+    expected = [overlap_anywhere(window.mask, y, x) * 0.04 for y, x in vectors]
+    np.testing.assert_allclose(window.overlap_nm2(*(vectors * 0.2).T), expected, rtol=1e-9)
+
+
+def test_a_large_support_is_averaged_over_blocks():
+    mask = np.zeros((60, 2 * patterns.LONGEST_PX + 3), bool)
+    mask[:, :1500] = True
+    window = Window(mask, 0.1)
+    assert window.overlap_nm2(np.array([1.5]), np.array([30.0])) == pytest.approx([4.5 * 120])
+    assert window.boundary_nm(np.array([[1.25, 70.0]])) == pytest.approx([1.3])
+    assert window.area_nm2 == pytest.approx(6 * 150)
+
+
+def test_random_points_lie_on_the_support_and_everywhere_on_it():
+    window = Window(irregular(), 0.2)
+    points = scattered(window, 20_000)
+    assert window.contains(points).all()
+    quadrats = patterns.quadrat_counts(points, window, across=8)
+    assert quadrats.chi2_p > 1e-3
+    assert quadrats.area_nm2.sum() == pytest.approx(window.area_nm2)
+
+
+def test_distance_to_the_edge_of_a_rectangle():
+    points = scattered(RECTANGLE, 200)
+    y, x = (points + 0.05).T
+    expected = np.minimum.reduce([y, x, 6 - y, 8 - x])
+    # On the ridge, where the nearest side changes, it is interpolated.
+    np.testing.assert_allclose(RECTANGLE.boundary_nm(points), expected, atol=0.051)
+
+
+@pytest.mark.parametrize(
+    ("mask", "pixel"), [(np.zeros((4, 4)), 0.1), (np.ones(4), 0.1), (np.ones((4, 4)), 0.0)]
+)
+def test_what_is_no_support_is_refused(mask, pixel):
+    with pytest.raises(AtomicityError):
+        Window(mask, pixel)
+
+
+def test_points_that_are_none_are_refused():
+    for bad in (np.zeros((3, 3)), np.array([[0.0, np.nan]])):
+        with pytest.raises(AtomicityError):
+            patterns.density(bad, RECTANGLE)
+
+
+# ---- against plain implementations
+@pytest.mark.parametrize("mask", [np.ones((30, 40), bool), irregular()])
+def test_k_and_g_are_those_of_the_double_loop(mask):
+    window = Window(mask, 0.2)
+    points = scattered(window, 30)
+    r = np.array([0.05, 0.4, 1.0, 2.1])
+    expected = [plain_k(points, window, x) for x in r]
+    np.testing.assert_allclose(patterns.ripley_k(points, window, r), expected, rtol=1e-9)
+    h = 0.35
+    expected = [plain_g(points, window, x, h) for x in r]
+    found = patterns.pair_correlation(points, window, r, bandwidth=h)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_g_of_the_nearest_neighbour_is_that_of_the_double_loop():
+    points = scattered(RECTANGLE, 60)
+    r = np.array([0.2, 0.5, 0.9])
+    expected = [plain_hanisch(points, RECTANGLE, x) for x in r]
+    found = patterns.nearest_neighbour_distribution(points, RECTANGLE, r)
+    # The eroded area is counted in pixels, the distance to the edge interpolated between them.
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_weights_of_one_and_nought_are_points_there_or_not():
+    window = Window(irregular(), 0.2)
+    points, there = scattered(window, 40), np.arange(40) % 2 == 0
+    r = np.array([0.5, 1.5])
+    np.testing.assert_allclose(
+        patterns.ripley_k(points, window, r, weights=there),
+        patterns.ripley_k(points[there], window, r),
+    )
+
+
+def test_points_off_the_support_do_not_count():
+    window = Window(irregular(), 0.2)
+    points, r = scattered(window, 30), np.array([0.5, 1.0, 2.0])
+    more = np.concatenate([points, [[0.4, 0.4], [6.0, 8.0], [-3.0, 50.0]]])
+    assert list(window.contains(more[-3:])) == [False] * 3
+    for function in (
+        patterns.ripley_k,
+        patterns.pair_correlation,
+        patterns.nearest_neighbour_distribution,
+    ):
+        np.testing.assert_array_equal(function(more, window, r), function(points, window, r))
+    assert patterns.density(more, window) == pytest.approx(30 / window.area_nm2)
+    assert patterns.quadrat_counts(more, window).count.sum() == 30
+
+
+# ---- closed forms of processes
+def mean_over_fields(settings: AtomFieldSettings, window: Window, function, n: int) -> tuple:
+    """Mean and its standard error over samples of a process."""
+    found = []
+    for seed in range(n):
+        points = atom_fields.lone_atoms(settings, window, np.random.default_rng(seed))
+        # What is estimated is a ratio: weighing by the number of pairs takes its bias out.
+        found.append((len(points) * (len(points) - 1), function(points, window)))
+    weight = np.array([w for w, _ in found], float)
+    values = np.array([v for _, v in found])
+    weight /= weight.mean()
+    known = weight > 0
+    mean = (weight[known, None] * values[known]).sum(axis=0) / weight.sum()
+    residual = weight[known, None] * (values[known] - mean)
+    return mean, residual.std(axis=0) / np.sqrt(n)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AtomFieldSettings(pattern="random", atoms_per_nm2=1.0),
+        AtomFieldSettings(
+            pattern="clustered", atoms_per_nm2=1.0, parents_per_nm2=0.25, spread_nm=0.3
+        ),
+        AtomFieldSettings(pattern="inhibited", atoms_per_nm2=0.6, apart_nm=0.5),
+    ],
+    ids=lambda s: s.pattern,
+)
+def test_k_and_g_are_flat_for_random_and_right_for_other_fields(settings):
+    window = Window(irregular((60, 70)), 0.2)
+    r = np.array([0.3, 0.6, 1.0, 1.6])
+    for function, expected, smoothing in (
+        (partial(patterns.ripley_k, r_nm=r), atom_fields.ripley_k(settings, r), 0.0),
+        (
+            partial(patterns.pair_correlation, r_nm=r[2:], bandwidth=0.1),
+            atom_fields.pair_correlation(settings, r[2:]),
+            0.02,
+        ),
+    ):
+        # λ² is estimated by n (n - 1) / A², whose mean is λ² times that of g over the support.
+        mean, error = mean_over_fields(settings, window, function, 60)
+        scale = expected_pairs(settings, window)
+        np.testing.assert_allclose(mean * scale, expected, rtol=0.12)
+        assert (np.abs(mean * scale - expected) <= 4.5 * error * scale + smoothing).all()
+
+
+def expected_pairs(settings: AtomFieldSettings, window: Window) -> float:
+    """E[n (n - 1)] / (λ A)²: ∫ g(h) overlap(h) dh / A², summed over shifts."""
+    steps = np.arange(-10, 10, 0.1) + 0.05
+    y, x = np.meshgrid(steps, steps, indexing="ij")
+    g = atom_fields.pair_correlation(settings, np.hypot(y, x).ravel())
+    overlap = window.overlap_nm2(y.ravel(), x.ravel())
+    return float(1 + ((g - 1) * overlap).sum() * 0.01 / window.area_nm2**2)
+
+
+def test_nearest_neighbours_of_random_points_are_those_of_the_formula():
+    window, n = Window(irregular(), 0.2), 80
+    r = np.linspace(0.1, 1.2, 8)
+    found = np.mean(
+        [
+            patterns.nearest_neighbour_distribution(scattered(window, n, s), window, r)
+            for s in range(150)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(found, -np.expm1(-np.pi * n / window.area_nm2 * r**2), atol=0.02)
+
+
+def test_clark_evans_of_a_triangular_lattice_is_2_149():
+    spacing = 0.4
+    rows, columns = np.mgrid[:40, :40]
+    points = np.stack(
+        [rows * spacing * np.sqrt(3) / 2, (columns + 0.5 * (rows % 2)) * spacing], axis=-1
+    ).reshape(-1, 2)
+    window = Window(np.ones((140, 162), bool), 0.1)
+    found = patterns.against_randomness(points, window, simulations=39)
+    # The greatest possible value, 2 · 2^½ · 12^-¼ without edges (Clark and Evans 1954).
+    assert found.clark_evans == pytest.approx(2.149, rel=0.03)
+    assert found.clark_evans_p == pytest.approx(2 / 40)
+    index, z = patterns.clark_evans_donnelly(points, window)
+    assert index == pytest.approx(found.clark_evans, rel=0.02)
+    assert z > 10
+
+
+def test_donnelly_knows_random_points():
+    z = [
+        patterns.clark_evans_donnelly(scattered(RECTANGLE, 50, s), RECTANGLE)[1] for s in range(300)
+    ]
+    assert np.mean(z) == pytest.approx(0, abs=0.2)
+    assert np.std(z) == pytest.approx(1, abs=0.15)
+    with pytest.raises(AtomicityError):
+        patterns.clark_evans_donnelly(np.zeros((3, 2)), Window(irregular(), 0.1))
+
+
+# ---- invariances
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(2, 25), st.integers(0, 3), st.booleans(), st.floats(0.1, 9)
+)
+def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit):
+    mask, px = irregular(), 0.1
+    points = scattered(Window(mask, px), n, seed)
+    height = mask.shape[0]
+    moved, moved_mask = points, mask
+    if mirrored:
+        moved = np.stack([(height - 1) * px - moved[:, 0], moved[:, 1]], axis=1)
+        moved_mask = moved_mask[::-1]
+    for _ in range(turns):
+        moved = np.stack([(moved_mask.shape[1] - 1) * px - moved[:, 1], moved[:, 0]], axis=1)
+        moved_mask = np.rot90(moved_mask)
+    one, other = Window(mask, px), Window(moved_mask, px * unit)
+    moved = moved * unit
+    # A point on the edge of two pixels may change sides by rounding.
+    same = one.contains(points) & other.contains(moved)
+    points, moved = points[same], moved[same]
+    r = np.array([0.3, 0.8, 1.5])
+    for function, power in (
+        (patterns.ripley_k, 2),
+        (patterns.ripley_l, 1),
+        (patterns.pair_correlation, 0),
+        (patterns.nearest_neighbour_distribution, 0),
+    ):
+        np.testing.assert_allclose(
+            function(moved, other, r * unit),
+            function(points, one, r) * unit**power,
+            rtol=1e-6,
+            atol=1e-7 * unit**power,
+        )
+    a, b = (patterns.quadrat_counts(p, w) for p, w in ((points, one), (moved, other)))
+    assert sorted(a.area_nm2.ravel() * unit**2) == pytest.approx(sorted(b.area_nm2.ravel()))
+    if len(points):
+        assert a.index == pytest.approx(b.index, nan_ok=True)
+
+
+# ---- few points
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_points_have_no_structure(n):
+    points, r = np.full((n, 2), 1.0), np.array([0.5, 1.0])
+    for function in (
+        patterns.ripley_k,
+        patterns.ripley_l,
+        patterns.pair_correlation,
+        patterns.nearest_neighbour_distribution,
+    ):
+        assert np.isnan(function(points, RECTANGLE, r)).all()
+    found = patterns.against_randomness(points, RECTANGLE, simulations=9)
+    assert found.n == n
+    assert np.isnan(found.clark_evans) and np.isnan(found.clark_evans_p)
+    assert all(np.isnan(curve.p) for curve in found.curves.values())
+    assert patterns.density(points, RECTANGLE) == pytest.approx(n / 48)
+
+
+def test_points_in_one_place_are_neighbours_at_no_distance():
+    points = np.full((3, 2), 2.0)
+    assert (patterns.nearest_neighbours(points) == 0).all()
+    assert patterns.ripley_k(points, RECTANGLE, np.array([0.0])) == pytest.approx(48)
+    assert np.isfinite(patterns.pair_correlation(points, RECTANGLE, np.array([0.0, 0.1]))).all()
+    found = patterns.against_randomness(points, RECTANGLE, simulations=19)
+    assert found.clark_evans == 0
+    assert found.curves["L"].p == pytest.approx(1 / 20)
+
+
+# ---- envelopes
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 4), st.sampled_from([0.8, 0.9, 0.95]))
+def test_a_curve_leaves_the_envelope_where_its_p_is_low(seed, shift, level):
+    rng = np.random.default_rng(seed)
+    curves = rng.normal(size=(60, 12)).cumsum(axis=1)
+    curves[0] += shift
+    p, low, high = patterns.global_envelope(curves[0], curves[1:], level)
+    leaves = ((curves[0] < low) | (curves[0] > high)).any()
+    assert leaves == (p <= 1 - level + 1e-9)
+    assert 1 / 60 <= p <= 1
+
+
+def test_p_of_random_points_is_uniform():
+    window = Window(irregular(), 0.2)
+    found = [
+        patterns.against_randomness(scattered(window, 25, s), window, 39, seed=s + 1000)
+        for s in range(150)
+    ]
+    for p in ([f.curves["L"].p for f in found], [f.clark_evans_p for f in found]):
+        assert kstest(p, "uniform").statistic < 0.13
+    # 5 % of 150 are 7.5; 18 or more happen once in 1000.
+    assert sum(f.curves["g"].p <= 0.05 for f in found) < 18
+
+
+def test_clustered_points_are_told_from_random_ones():
+    window = Window(irregular(), 0.2)
+    settings = AtomFieldSettings(
+        pattern="clustered", atoms_per_nm2=1.0, parents_per_nm2=0.2, spread_nm=0.2
+    )
+    points = atom_fields.lone_atoms(settings, window, np.random.default_rng(2))
+    found = patterns.against_randomness(points, window, 39)
+    assert {found.curves[name].p for name in ("G", "L", "g")} == {1 / 40}
+    assert found.clark_evans < 0.8
+    curve = found.curves["L"]
+    assert (curve.observed > curve.high).any()
+    np.testing.assert_allclose(curve.expected, curve.r_nm, atol=0.15)
+
+
+def test_curves_that_are_not_finite_are_left_out_of_the_test():
+    p, low, high = patterns.global_envelope(np.array([np.nan, 1.0]), np.zeros((19, 2)))
+    assert p == pytest.approx(1 / 20)
+    assert np.isnan(low[0]) and high[1] == 0
+    assert np.isnan(patterns.global_envelope(np.full(2, np.nan), np.zeros((19, 2)))[0])
+
+
+def test_a_pool_of_the_same_twice_is_the_same():
+    window = Window(irregular(), 0.2)
+    one = patterns.against_randomness(scattered(window, 30), window, 19)
+    both = patterns.pooled([one, one])
+    assert both is not None and both.n == 60
+    assert both.clark_evans == pytest.approx(one.clark_evans)
+    for name, curve in one.curves.items():
+        np.testing.assert_allclose(both.curves[name].observed, curve.observed)
+        assert both.curves[name].p == pytest.approx(curve.p)
+    assert patterns.pooled([patterns.against_randomness(np.empty((0, 2)), window)]) is None
+
+
+def test_a_pool_of_several_densities_is_flat_for_random_points():
+    window = Window(irregular(), 0.2)
+    parts = [
+        patterns.against_randomness(scattered(window, n, n), window, 39, seed=n)
+        for n in (20, 40, 80, 90, 100, 110)
+    ]
+    found = patterns.pooled(parts)
+    assert found is not None
+    np.testing.assert_allclose(
+        found.curves["L"].observed[20:], found.curves["L"].r_nm[20:], rtol=0.1
+    )
+    assert found.curves["L"].p > 0.01
+
+
+def test_it_stops_and_says_how_far_it_is():
+    said = []
+    patterns.against_randomness(
+        scattered(RECTANGLE, 5), RECTANGLE, 3, progress=lambda *words: said.append(words[:2])
+    )
+    assert said == [(1, 3), (2, 3), (3, 3)]
+    with pytest.raises(Cancelled):
+        patterns.against_randomness(scattered(RECTANGLE, 5), RECTANGLE, 3, stop=lambda: True)
+
+
+# ---- quadrats
+def test_quadrats_count_what_lies_in_them():
+    window = Window(np.ones((40, 60), bool), 0.1)
+    points = np.array([[0.0, 0.0], [0.1, 0.2], [3.9, 5.9], [1.9, 3.0]])
+    found = patterns.quadrat_counts(points, window, across=3)
+    assert found.count.tolist() == [[2, 1, 0], [0, 0, 1]]
+    assert found.of(points).tolist() == [0, 0, 5, 1]
+    np.testing.assert_allclose(found.area_nm2, 4.0)
+
+
+def test_quadrats_of_partial_support_expect_less():
+    mask = np.ones((40, 40), bool)
+    mask[:20, 10:20] = False  # half of the first quadrat
+    window = Window(mask, 0.1)
+    # As many points as there is support: spread as evenly as can be.
+    points = np.concatenate(
+        [c + np.random.default_rng(0).uniform(0, 0.9, (n, 2)) for c, n in
+         (((0, 0), 10), ((0, 2), 20), ((2, 0), 20), ((2, 2), 20))]
+    )  # fmt: skip
+    found = patterns.quadrat_counts(points, window, across=2)
+    np.testing.assert_allclose(found.area_nm2, [[2, 4], [4, 4]])
+    assert found.index == pytest.approx(0, abs=1e-9)
+    assert found.chi2_p < 0.01  # far more even than chance
+
+
+def test_quadrats_with_hardly_any_support_are_left_out():
+    mask = np.ones((40, 40), bool)
+    mask[:20, 4:20] = False
+    found = patterns.quadrat_counts(np.array([[0.1, 0.1]]), Window(mask, 0.1), across=2)
+    assert found.used.tolist() == [[False, True], [True, True]]
+    assert np.isnan(found.index) and np.isnan(patterns.quadrat_p(found))
+
+
+def test_p_of_quadrats_by_drawing_is_that_of_chi_squared_where_many_are_expected():
+    for seed in range(5):
+        found = patterns.quadrat_counts(scattered(RECTANGLE, 600, seed), RECTANGLE, across=4)
+        assert patterns.quadrat_p(found, 1999) == pytest.approx(found.chi2_p, abs=0.06)
+    heaped = patterns.quadrat_counts(scattered(RECTANGLE, 50) / 2, RECTANGLE)
+    assert patterns.quadrat_p(heaped) == pytest.approx(2 / 1000)
