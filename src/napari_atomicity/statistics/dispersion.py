@@ -581,7 +581,10 @@ def _share_interval(
     z2 = quantile**2
     middle = (share * worth + z2 / 2) / (worth + z2)
     half = quantile / (worth + z2) * np.sqrt(max(share * (1 - share), 0) * worth + z2 / 4)
-    return Estimate(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+    # Of none or all of them, the two terms are equal but for rounding.
+    low = 0.0 if share <= 0 else float(max(0.0, middle - half))
+    high = 1.0 if share >= 1 else float(min(1.0, middle + half))
+    return Estimate(share, low, high)
 
 
 def _resampled(evidence: Sequence[_Evidence], seed: int, stop: Stop | None) -> list[np.ndarray]:

@@ -1,0 +1,272 @@
+"""Dispersion: its figures, what their intervals cover, and pools of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_atomicity.errors import AtomicityError, Cancelled
+from napari_atomicity.simulation import atom_fields
+from napari_atomicity.simulation.atom_fields import AtomFieldSettings
+from napari_atomicity.statistics import dispersion as module
+from napari_atomicity.statistics.dispersion import dispersion, pooled
+from napari_atomicity.statistics.point_patterns import Window
+
+PX = 0.15
+MASK = np.ones((90, 100), bool)
+MASK[:30, :40] = False
+WINDOW = Window(MASK, PX)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 60)
+    monkeypatch.setattr(module, "DRAWS", 20)
+
+
+def field(settings: AtomFieldSettings, seed: int) -> np.ndarray:
+    return atom_fields.lone_atoms(settings, WINDOW, np.random.default_rng([seed, 5]))
+
+
+def of(points, **options):
+    return dispersion(points, MASK, PX, **{"simulations": 0, **options})
+
+
+def detected(points: np.ndarray, density: float, false: float, seed: int):
+    """Candidates and their probabilities, true by construction: scores are normal about 2 of
+    atoms and about 0 of what is none."""
+    rng = np.random.default_rng([seed, 6])
+    wrong = WINDOW.random(rng.poisson(false * WINDOW.area_nm2), rng)
+    score = np.append(rng.normal(2, 1, len(points)), rng.normal(0, 1, len(wrong)))
+    p = 1 / (1 + false / density * np.exp(2 - 2 * score))
+    keep = p > 0.01
+    return np.concatenate([points, wrong])[keep], p[keep]
+
+
+def cover(estimate, truth: float) -> bool:
+    return estimate.low <= truth <= estimate.high
+
+
+# ---- intervals
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AtomFieldSettings(pattern="random", atoms_per_nm2=0.3),
+        AtomFieldSettings(
+            pattern="clustered", atoms_per_nm2=0.4, parents_per_nm2=0.12, spread_nm=0.4
+        ),
+        AtomFieldSettings(pattern="inhibited", atoms_per_nm2=0.3, apart_nm=0.6),
+    ],
+    ids=lambda s: s.pattern,
+)
+def test_density_is_unbiased_within_its_interval(settings, monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 2)
+    found = [of(field(settings, seed)).density for seed in range(120)]
+    values = np.array([d.value for d in found])
+    truth = settings.atoms_per_nm2
+    assert values.mean() == pytest.approx(truth, abs=4 * values.std() / np.sqrt(120))
+    # Of 120, 95 % are 114; fewer than 104 happen once in 5000.
+    assert sum(cover(d, truth) for d in found) >= 104
+
+
+def test_the_number_in_the_field_lies_in_the_interval_of_detection(monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 2)
+    settings, hits, here, errors = AtomFieldSettings(atoms_per_nm2=0.3), 0, 0, []
+    for seed in range(100):
+        points = field(settings, seed)
+        where, p = detected(points, 0.3, 0.6, seed)
+        found = of(where[p > 0.5], candidates_nm=where, candidate_probabilities=p)
+        true = len(points) / WINDOW.area_nm2
+        hits += cover(found.density, 0.3)
+        here += cover(found.density_of_field, true)
+        errors.append(found.density.value - true)
+        assert found.density_of_field.high < found.density.high
+    assert hits >= 92
+    assert here >= 86  # of 95 expected; fewer happen once in 5000
+    assert np.mean(errors) == pytest.approx(0, abs=0.02 * 0.3)
+
+
+def test_distances_and_shares_of_random_atoms_lie_in_their_intervals():
+    density, hits = 0.5, np.zeros(4, int)
+    truth = [0.5 / np.sqrt(density), np.sqrt(np.log(2) / np.pi / density)]
+    alone = np.exp(-np.pi * density * 0.09)
+    for seed in range(80):
+        found = of(field(AtomFieldSettings(atoms_per_nm2=density), seed))
+        hits += [
+            cover(found.neighbour_mean, truth[0]),
+            cover(found.neighbour_median, truth[1]),
+            cover(found.shares["isolated"], alone),
+            cover(found.shares["cluster"], 0.0),
+        ]
+    assert (hits >= [68, 68, 70, 80]).all(), hits
+
+
+def test_detection_makes_every_interval_wider():
+    points = field(AtomFieldSettings(atoms_per_nm2=0.5), 1)
+    sure, unsure = of(points), of(points, probabilities=np.full(len(points), 0.6))
+    assert unsure.n_expected == pytest.approx(0.6 * sure.n_expected)
+    assert unsure.n_atoms == sure.n_atoms
+    for name in ("density", "density_of_field", "neighbour_mean", "neighbour_median"):
+        a, b = getattr(sure, name), getattr(unsure, name)
+        assert (b.high - b.low) / b.value > (a.high - a.low) / a.value
+    # Fewer atoms are further apart.
+    assert unsure.neighbour_mean.value > sure.neighbour_mean.value
+
+
+def test_clustered_atoms_have_a_wider_interval_than_random_ones_and_none_a_narrower():
+    points = WINDOW.random(60, np.random.default_rng(3))
+    heaps = np.repeat(points[:6], 10, axis=0)
+    heaps = heaps + np.random.default_rng(4).normal(0, 0.1, heaps.shape)
+    heaps = heaps[WINDOW.contains(heaps)]
+    even = field(AtomFieldSettings(pattern="inhibited", atoms_per_nm2=0.4, apart_nm=0.8), 0)
+    widths = {}
+    for name, some in (("heaps", heaps), ("even", even)):
+        found = of(some).density
+        widths[name] = (found.high - found.low) / found.value * np.sqrt(len(some))
+    assert widths["heaps"] > 2 * widths["even"]
+    assert widths["even"] >= 2 * 1.9
+
+
+# ---- figures
+def test_groups_and_their_shares():
+    row = [[12, 10 + 0.2 * i] for i in range(8)]
+    points = np.array([[6, 2], [6, 8], [6, 8.2], [10, 5], [10, 5.2], [10, 5.4], *row])
+    found = of(points)
+    shares = {kind: share.value for kind, share in found.shares.items()}
+    assert shares == pytest.approx(
+        {"isolated": 1 / 14, "dimer": 2 / 14, "multimer": 3 / 14, "cluster": 8 / 14}
+    )
+    assert sorted(found.group_sizes) == [1, 2, 3, 8]
+    row = found.row("a.tif")
+    assert (row["groups"], row["group_size_max"], row["group_size_mean"]) == (4, 8, 3.5)
+    assert of(points, group_distance_nm=0.1).shares["isolated"].value == 1
+
+
+def test_a_share_that_nothing_has_need_not_be_nought():
+    found = of(field(AtomFieldSettings(atoms_per_nm2=0.05), 1))
+    assert found.shares["dimer"].value == 0
+    assert 0 < found.shares["dimer"].high < 0.6
+
+
+def test_atoms_off_the_support_are_said_and_not_counted():
+    points = field(AtomFieldSettings(atoms_per_nm2=0.3), 1)
+    more = np.concatenate([points, [[0.5, 0.5], [-3, 2]]])
+    found, without = of(more), of(points)
+    assert (found.n_atoms, found.n_off_support) == (len(points), 2)
+    assert found.density == without.density
+    assert found.row()["support_nm2"] == pytest.approx(MASK.sum() * PX**2)
+
+
+def test_candidates_below_the_threshold_count_by_their_probability():
+    points = field(AtomFieldSettings(atoms_per_nm2=0.3), 2)
+    faint = field(AtomFieldSettings(atoms_per_nm2=0.3), 3)
+    where = np.concatenate([points, faint])
+    p = np.append(np.ones(len(points)), np.full(len(faint), 0.25))
+    found = of(points, candidates_nm=where, candidate_probabilities=p)
+    assert found.n_expected == pytest.approx(len(points) + len(faint) / 4)
+    assert found.density.value == pytest.approx(found.n_expected / WINDOW.area_nm2)
+    assert found.density_of_field.low > len(points) / WINDOW.area_nm2
+    assert found.neighbour_mean.value < of(points).neighbour_mean.value
+
+
+def test_atoms_that_a_person_has_set_are_certain():
+    points = field(AtomFieldSettings(atoms_per_nm2=0.3), 2)
+    found = of(points, probabilities=np.full(len(points), np.nan))
+    assert found.n_expected == len(points)
+    assert found.density_of_field.low == found.density_of_field.high
+
+
+def test_the_row_is_that_of_the_file_and_the_same_every_time():
+    points = field(AtomFieldSettings(atoms_per_nm2=0.3), 2)
+    p = np.full(len(points), 0.8)
+    one, other = (of(points, probabilities=p, simulations=19).row("a.tif") for _ in range(2))
+    assert one == other
+    assert list(one)[:3] == ["image", "n_atoms", "n_atoms_expected"]
+    assert one["image"] == "a.tif"
+    units = ("_nm", "_nm2", "_p")
+    assert all(name.endswith(units) for name in one if name.startswith(("density", "nearest")))
+    assert one["clark_evans_p"] >= 0.05
+    assert of(points, probabilities=p, seed=1).density == of(points, probabilities=p).density
+
+
+def test_curves_are_tables_with_the_envelope():
+    found = of(field(AtomFieldSettings(atoms_per_nm2=0.3), 2), simulations=19)
+    assert set(found.curves) == {"G", "neighbours", "L", "g"}
+    for table in found.curves.values():
+        assert list(table) == ["r_nm", "observed", "expected", "low", "high"]
+        assert (table["low"] <= table["high"]).all()
+
+
+# ---- few atoms, wrong input
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_atoms_have_a_density_and_little_else(n):
+    found = dispersion(np.array([[8.0, 8], [8, 9]])[:n], MASK, PX, simulations=9)
+    row = found.row("few")
+    assert row["n_atoms"] == n
+    assert row["density_low_per_nm2"] <= n / WINDOW.area_nm2 < row["density_high_per_nm2"]
+    assert (row["density_low_per_nm2"] == 0) == (n == 0)
+    assert np.isnan(row["nearest_neighbour_mean_nm"]) == (n < 2)
+    assert np.isnan(row["clark_evans"]) == (n < 2)
+    assert np.isnan(row["share_isolated"]) == (n == 0)
+
+
+def test_what_does_not_fit_is_refused():
+    points = np.array([[8.0, 8.0], [9, 9]])
+    for options in (
+        {"probabilities": np.array([0.5])},
+        {"probabilities": np.array([0.5, 1.5])},
+        {"candidates_nm": points},
+    ):
+        with pytest.raises(AtomicityError):
+            of(points, **options)
+    with pytest.raises(AtomicityError):
+        dispersion(points, np.zeros((4, 4), bool), PX)
+    with pytest.raises(AtomicityError):
+        pooled([])
+    with pytest.raises(AtomicityError):
+        pooled([of(points), of(points, group_distance_nm=0.4)])
+
+
+def test_it_stops():
+    with pytest.raises(Cancelled):
+        dispersion(np.array([[8.0, 8.0]]), MASK, PX, stop=lambda: True)
+
+
+# ---- pools
+def test_a_pool_adds_up_and_is_surer():
+    settings = AtomFieldSettings(atoms_per_nm2=0.3)
+    parts = [of(field(settings, seed), simulations=9) for seed in range(6)]
+    all_of_them = pooled(parts)
+    assert all_of_them.n_atoms == sum(part.n_atoms for part in parts)
+    assert all_of_them.images == 6
+    assert all_of_them.area_nm2 == pytest.approx(6 * WINDOW.area_nm2)
+    widths = [part.density.high - part.density.low for part in parts]
+    whole = all_of_them.density.high - all_of_them.density.low
+    assert whole < 0.6 * np.mean(widths)
+    # By √6 if images differ by no more than chance.
+    a, b = all_of_them.neighbour_mean, parts[0].neighbour_mean
+    assert (a.high - a.low) < 0.7 * (b.high - b.low)
+    row = all_of_them.row()
+    assert row["image"] == "all"
+    assert 0.5 < row["clark_evans"] < 1.5
+    assert np.isfinite(row["quadrat_index"])
+    assert pooled(parts[:1]) is parts[0]
+
+
+def test_images_that_differ_make_the_pool_unsure():
+    def pool(densities):
+        return pooled([of(field(AtomFieldSettings(atoms_per_nm2=d), i)) for i, d in densities])
+
+    alike = pool(enumerate([0.3] * 6)).density
+    apart = pool(enumerate([0.1, 0.5, 0.15, 0.45, 0.1, 0.5])).density
+    assert apart.high - apart.low > 2.5 * (alike.high - alike.low)
+
+
+def test_density_of_a_pool_is_covered(monkeypatch):
+    monkeypatch.setattr(module, "RESAMPLES", 2)
+    settings = AtomFieldSettings(
+        pattern="clustered", atoms_per_nm2=0.4, parents_per_nm2=0.12, spread_nm=0.4
+    )
+    parts = [of(field(settings, seed)) for seed in range(160)]
+    pools = [pooled(parts[i : i + 4]).density for i in range(0, 160, 4)]
+    assert sum(cover(d, 0.4) for d in pools) >= 33  # of 38 expected
