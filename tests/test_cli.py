@@ -259,7 +259,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_bad_parameters_keep_their_own_status():
-    @cli._guarded
+    @cli.guarded
     def command():
         raise typer.BadParameter("no")
 

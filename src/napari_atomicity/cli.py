@@ -7,19 +7,29 @@ modules are imported inside the commands, so that help and version come at once.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import __version__
-from .errors import AtomicityError, Cancelled, ModelError, ReadError, TableError
+from . import __version__, cli_atoms
+from .cli_parts import (
+    AsJson,
+    Device,
+    DeviceOption,
+    ModelOption,
+    Narrator,
+    fail,
+    guarded,
+    print_json,
+    say,
+)
+from .errors import AtomicityError, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
     from .adapting import AdaptRun
@@ -39,109 +49,13 @@ app = typer.Typer(
 
 DEMO_LIMIT_S = 600
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-ModelOption = Annotated[str, typer.Option(help="Name of a model at hand, or a .safetensors file.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+for _command in (cli_atoms.atoms, cli_atoms.pack, cli_atoms.consensus):
+    app.command()(_command)
 
 
 def main() -> None:
     """Run the command line."""
     app()
-
-
-# ---- what a person is told
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _print_json(values: Any) -> None:
-    from .io.files import to_json
-
-    print(to_json(values))
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    _say(f"atomicity: {message}")
-    raise typer.Exit(status)
-
-
-def _guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command may raise into a line for people and an exit status."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except AtomicityError as error:
-            _fail(str(error))
-        except (KeyboardInterrupt, Cancelled):
-            _fail("stopped", 130)
-        except (typer.Exit, typer.BadParameter):
-            raise
-        except BrokenPipeError:  # who read our output has gone, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise typer.Exit(0) from None
-        except Exception as error:
-            if os.environ.get("ATOMICITY_TRACEBACK"):
-                raise
-            _fail(
-                f"unexpected {type(error).__name__}: {error}. Please report it with the output of "
-                "`atomicity info`; ATOMICITY_TRACEBACK=1 shows where it happened."
-            )
-
-    return run
-
-
-class _Narrator:
-    """Tells on standard error how far a run is: a moving line on a terminal, else plain lines."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._status = self._console.status("") if self._console.is_terminal else None
-
-    def __enter__(self) -> _Narrator:
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def progress(self, done: int, total: int, message: str) -> None:
-        if self._status is not None:
-            from rich.text import Text
-
-            count = f" {done}/{total}" if total > 1 else ""
-            self._status.update(Text(message + count))
-
-    def epoch(self, history: list[dict[str, float]]) -> None:
-        last = history[-1]
-        self.line(
-            f"epoch {last['epoch']:.0f}: loss {last['loss']:.3f}, held-out loss "
-            f"{last['held_out_loss']:.3f}, accuracy {last['accuracy']:.3f}"
-        )
-
-    def line(self, message: str) -> None:
-        self._console.print(message, markup=False)
-
-    def outcome(self, outcome: Outcome, _: Analysis | None = None) -> None:
-        if outcome.status == "done":
-            seconds = sum(outcome.seconds.values())
-            number = "1 cluster" if outcome.clusters == 1 else f"{outcome.clusters} clusters"
-            self.line(f"{outcome.image}: {number} ({seconds:.1f} s)")
-        else:
-            error = outcome.error or ""
-            named = error.startswith(f"{Path(outcome.path).name}: ")
-            self.line(error if named else f"{outcome.image}: {error}")
-        for warning in outcome.warnings:
-            self.line(f"  note: {warning}")
 
 
 # ---- commands
@@ -161,7 +75,7 @@ def _common(
 
 
 @app.command()
-@_guarded
+@guarded
 def analyse(
     images: Annotated[
         list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
@@ -221,7 +135,7 @@ def analyse(
     run, _ = _run(images, out, request)
     _tell_ratios(run)
     if as_json:
-        _print_json(run.summary())
+        print_json(run.summary())
     _leave(run, out)
 
 
@@ -236,12 +150,12 @@ def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis
         if analysis is not None:
             last[:] = [analysis]
 
-    with _Narrator() as narrator:
+    with Narrator() as narrator:
         try:
             run = analyse_images(images, out, request, narrator.progress, on_outcome=on_outcome)
         except (ModelError, ReadError, TableError) as error:
             # as the command stands, no image can be analysed or compared
-            _fail(str(error), 2)
+            fail(str(error), 2)
     return run, last[0] if last else None
 
 
@@ -251,27 +165,27 @@ def _tell_ratios(run: Run) -> None:
 
     for note in dict.fromkeys(run.ratios.loc[run.ratios["scope"] == ALL, "note"]):
         if note:
-            _say(f"note: {note}")
+            say(f"note: {note}")
     if run.comparison is None or run.comparison.mean_absolute_error is None:
         return
     r2, error = run.comparison.r2, run.comparison.mean_absolute_error
     said = run.comparison.why_no_r2 if r2 is None else f"{r2:.3f}"
-    _say(f"beside the reference: R² {said}, mean absolute error {error:.3f}")
+    say(f"beside the reference: R² {said}, mean absolute error {error:.3f}")
 
 
 def _leave(run: Run, out: Path) -> None:
     """Say what there is, and end with the status that the run deserves."""
-    _say(f"{len(run.table)} clusters; results in {out}")
+    say(f"{len(run.table)} clusters; results in {out}")
     if run.interrupted:
-        _fail("stopped: what was done until then is written", 130)
+        fail("stopped: what was done until then is written", 130)
     if run.failed:
         number = len(run.failed)
         images = "1 image" if number == 1 else f"{number} images"
-        _fail(f"{images} could not be analysed: see {out / 'report.html'}")
+        fail(f"{images} could not be analysed: see {out / 'report.html'}")
 
 
 @app.command()
-@_guarded
+@guarded
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for tables, report and screenshot.")] = Path(
         "demo-output"
@@ -291,13 +205,13 @@ def demo(
         raise typer.Exit(1)
     with _a_display() as is_real:
         screenshot = out / "napari.png"
-        _say("Opening napari")
+        say("Opening napari")
         _show(analysis, screenshot, stay=is_real and not close)
     if not screenshot.is_file():
-        _fail(f"napari opened, but {screenshot} was not written")
+        fail(f"napari opened, but {screenshot} was not written")
     if as_json:
-        _print_json({**run.summary(), "screenshot": screenshot.name})
-    _say(f"{len(run.table)} clusters; results and napari.png in {out}")
+        print_json({**run.summary(), "screenshot": screenshot.name})
+    say(f"{len(run.table)} clusters; results and napari.png in {out}")
 
 
 @contextmanager
@@ -321,7 +235,7 @@ def _a_display() -> Iterator[bool]:
             f"no window can be opened ({reason})",
             advice='Install a Qt binding: pip install "napari-atomicity[all]"',
         )
-    _say(f"Using a virtual display: {reason}")
+    say(f"Using a virtual display: {reason}")
     with virtual_display():
         reason = why_no_window()
         if reason is not None:
@@ -346,7 +260,7 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
         return
 
     def give_up() -> None:
-        _say(f"atomicity: napari did not draw its window within {DEMO_LIMIT_S} s")
+        say(f"atomicity: napari did not draw its window within {DEMO_LIMIT_S} s")
         os._exit(1)
 
     watchdog = threading.Timer(DEMO_LIMIT_S, give_up)
@@ -359,14 +273,14 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
 
 
 @app.command()
-@_guarded
+@guarded
 def models(as_json: AsJson = False) -> None:
     """List the models at hand, with their cards."""
     from .model.classifier import available_models
 
     cards = available_models()
     if as_json:
-        _print_json([{"model_id": card.model_id, **card.to_dict()} for card in cards])
+        print_json([{"model_id": card.model_id, **card.to_dict()} for card in cards])
         return
     for card in cards:
         print(f"{card.name}  ({card.model_id})")
@@ -377,11 +291,11 @@ def models(as_json: AsJson = False) -> None:
             if text:
                 print(f"  {title.replace('_', ' '):<10} {text}")
     if not cards:
-        _fail("there is no model at hand")
+        fail("there is no model at hand")
 
 
 @app.command()
-@_guarded
+@guarded
 def evaluate(
     predicted: Annotated[
         Path, typer.Argument(help="Table of clusters or atoms: .csv, .parquet or .xlsx.")
@@ -406,24 +320,18 @@ def evaluate(
 ) -> None:
     """Score a table against the truth, as JSON: clusters (detection, classification, ratios), or
     atoms (precision, recall, F1, distances)."""
-    from .io.points import read_points, read_predicted_and_true
     from .io.tables import read_table
-    from .statistics.matching import TOLERANCE_NM
-    from .statistics.point_scores import evaluate_points, is_points
     from .statistics.scores import evaluate as score
 
-    if truth.is_dir() or is_points(read_points(predicted).table, read_points(truth).table):
-        found, true = read_predicted_and_true(predicted, truth)
-        tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
-        _print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
+    if cli_atoms.evaluated(predicted, truth, tolerance_nm, pixel_size_nm):
         return
     beside = truth.parent / "images.csv"
     images = read_table(beside) if beside.is_file() else None
-    _print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))
+    print_json(score(read_table(predicted), read_table(truth), tolerance_nm, images))
 
 
 @app.command()
-@_guarded
+@guarded
 def simulate(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for images, truth.csv and settings.json.")],
@@ -484,17 +392,17 @@ def simulate(
             {name: value for name, value in overrides.items() if value is not None},
             demanding_settings if demanding else random_settings,
         )
-    with _Narrator() as narrator:
+    with Narrator() as narrator:
         where = str(choose_device(device))
         truth = write_recipe(out, recipe, progress=narrator.progress, device=where)
     n, names = len(recipe.fields), list(recipe.classes)
     if as_json:
-        _print_json({"truth": truth, "images": n, "classes": names, "seed": recipe.seed})
-    _say(f"{n} images with their truth in {out}")
+        print_json({"truth": truth, "images": n, "classes": names, "seed": recipe.seed})
+    say(f"{n} images with their truth in {out}")
 
 
 @app.command()
-@_guarded
+@guarded
 def train(
     out: Annotated[Path, typer.Option(help="The model to write, a .safetensors file.")],
     data: Annotated[
@@ -569,23 +477,23 @@ def train(
         device,
         pixel_size_nm,
     )
-    with _Narrator() as narrator:
+    with Narrator() as narrator:
         if request.resumable:
             narrator.line(f"Going on with {request.workspace.name}, if it is of the same request")
         try:
             card = train_model(request, narrator.progress, on_epoch=narrator.epoch)
         except ModelError as error:  # as the command stands, nothing can be trained
-            _fail(str(error), 2)
+            fail(str(error), 2)
         except KeyboardInterrupt:
             if request.resumable:
                 narrator.line("What was done is kept: the same command goes on from there.")
             raise
     if as_json:
-        _print_json({"model_id": card.model_id, **card.to_dict()})
-    _say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
+        print_json({"model_id": card.model_id, **card.to_dict()})
+    say(f"model {card.model_id} for {', '.join(card.classes)} in {out}")
     held = card.scores["test" if "test" in card.scores else "held_out"]
     left_out = ", ".join(f"{n} {why}" for why, n in card.data["left_out"].items() if n)
-    _say(
+    say(
         f"accuracy {held['accuracy']:.3f} on {held['clusters']} clusters of held-out images, which "
         "also calibrated it" + (f"; left out: {left_out}" if left_out else "")
     )
@@ -631,7 +539,7 @@ def _listed(text: str) -> list[str]:
 
 
 @app.command()
-@_guarded
+@guarded
 def adapt(
     images: Annotated[
         list[Path],
@@ -663,53 +571,53 @@ def adapt(
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
     request = AdaptRequest(out, model, corrections, pixel_size_nm, device)
-    with _Narrator() as narrator:
+    with Narrator() as narrator:
         try:
             if find_model(model).resolve() == out.resolve():
                 raise typer.BadParameter("the adapted model can't replace the one it comes from")
             run = adapt_files(images, request, narrator.progress, on_outcome=narrator.outcome)
         except (ModelError, TableError) as error:  # as the command stands, nothing can be adapted
-            _fail(str(error), 2)
+            fail(str(error), 2)
     summary = run.summary()
     _tell_adaptation(run, summary)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     reasons = "; ".join(run.found.reasons)
     if not run.found.accepted:
-        _fail(f"rolled back, nothing is written: {reasons}")
-    _say(f"accepted: {reasons}")
-    _say(f"model {run.found.card.model_id} in {out}")
+        fail(f"rolled back, nothing is written: {reasons}")
+    say(f"accepted: {reasons}")
+    say(f"model {run.found.card.model_id} in {out}")
     failed = [o for o in run.outcomes if o.status == "failed"]
     if failed:
-        _fail(f"{len(failed)} of the images could not be analysed")
+        fail(f"{len(failed)} of the images could not be analysed")
 
 
 def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """The conditions, what was learnt from, and the ratios before and after."""
     from .adapting import checks_in_words, learnt_in_words, shift_in_words
 
-    _say(shift_in_words(run.found.shift))
-    _say(learnt_in_words(run.found))
+    say(shift_in_words(run.found.shift))
+    say(learnt_in_words(run.found))
     if run.corrections_lost:
-        _say(f"note: {run.corrections_lost} corrections are of no cluster of these images")
+        say(f"note: {run.corrections_lost} corrections are of no cluster of these images")
     for line in checks_in_words(run.found):
-        _say(f"  {line}")
+        say(f"  {line}")
     if not run.found.accepted:
         return
     before, after = summary["before"], summary["after"]
     names = list(dict.fromkeys([*before["ratios"], *after["ratios"]]))
     width = max(len("confidence"), *map(len, names))
-    _say(f"  {'':<{width}}  before   after")
+    say(f"  {'':<{width}}  before   after")
     for name in names:
         shares = [values["ratios"].get(name, float("nan")) for values in (before, after)]
         if any(share == share for share in shares):  # what is no class has no share
-            _say(f"  {name:<{width}}" + "".join(f"{100 * share:6.1f} %" for share in shares))
+            say(f"  {name:<{width}}" + "".join(f"{100 * share:6.1f} %" for share in shares))
     confidences = (values["mean_confidence"] for values in (before, after))
-    _say(f"  {'confidence':<{width}}" + "".join(f"{value:8.2f}" for value in confidences))
+    say(f"  {'confidence':<{width}}" + "".join(f"{value:8.2f}" for value in confidences))
 
 
 @app.command()
-@_guarded
+@guarded
 def info(as_json: AsJson = False) -> None:
     """Versions, devices, models and paths: what a bug report needs."""
     from .io.provenance import environment
@@ -723,7 +631,7 @@ def info(as_json: AsJson = False) -> None:
         "python_path": sys.executable,
     }
     if as_json:
-        _print_json(known)
+        print_json(known)
         return
     for name, value in known.items():
         if isinstance(value, dict):

@@ -172,7 +172,7 @@ def analyse_images(
             where = f"[{number}/{len(inputs)}] {item.name}"
             report(progress, 0, 0, where)
             result, analysis = _one(
-                item, classifier, request, _prefixed(progress, where), stop, small, found
+                item, classifier, request, prefixed(progress, where), stop, small, found
             )
             found = result.examples or found
             done.append(replace(result, examples=()))
@@ -290,7 +290,8 @@ def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
     ]
 
 
-def _prefixed(progress: Progress | None, where: str) -> Progress:
+def prefixed(progress: Progress | None, where: str) -> Progress:
+    """The same, with a word on which image it is about."""
     return lambda done, total, message: report(progress, done, total, f"{where}: {message}")
 
 

@@ -87,8 +87,8 @@ class Outcome:
         As used.
     calibration
         Where the pixel size comes from.
-    clusters
-        How many were found.
+    clusters, atoms
+        How many were found, of what was looked for.
     parameters
         Settings, model and device, as used.
     seconds
@@ -106,6 +106,7 @@ class Outcome:
     pixel_size_nm: float | None = None
     calibration: str | None = None
     clusters: int | None = None
+    atoms: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -1,0 +1,383 @@
+"""A run for single atoms: many images in, a folder of tables, figures and record out.
+
+As in `runs`: one bad file is an entry in the record, not the end of the run, and whatever ends it
+early, what is done is written.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .atoms.analysis import AtomAnalysis, find_atoms
+from .atoms.finder import AtomModel, load_atom_model
+from .atoms.groups import LINK_NM, atoms_of_clusters, clusters_of_atoms
+from .atoms.table import conform, empty_table
+from .atoms.yardstick import count_by_yardstick
+from .errors import AtomicityError, Cancelled
+from .io.atom_figures import dispersion_chart, overview
+from .io.charts import write_figure
+from .io.files import write_json
+from .io.images import load
+from .io.provenance import Outcome, now, run_record
+from .io.tables import read_clusters, write_table
+from .progress import Progress, Stop, check, report
+from .runs import Input, make_folder, named_inputs, prefixed
+from .statistics.dispersion import ALL, Dispersion, dispersion, pooled
+
+MANY_IMAGES = 30
+"""Of more images there are no pictures one by one."""
+CLUSTER_COLUMNS = ("image", "frame", "cluster_id", "n_atoms_found", "atom_ids", "n_yardstick",
+                   "n_yardstick_low", "n_yardstick_high", "yardstick_reason")  # fmt: skip
+"""Of ``cluster_atoms.csv``."""
+
+
+@dataclass(frozen=True)
+class AtomRequest:
+    """What is asked of a run.
+
+    Parameters
+    ----------
+    model
+        Name of an atom model at hand, or path of a model file.
+    device
+        "auto", "cpu", "cuda" or "mps".
+    pixel_size_nm
+        Overrides what the files say; None to believe them.
+    precision
+        Expected precision of what is reported; None for the best expected F1.
+    threshold
+        Least probability of what is reported, instead.
+    group_distance_nm
+        Atoms no further apart belong to one group.
+    clusters
+        A cluster table of these images: atoms are told which cluster holds them, and clusters are
+        counted by the atoms' yardstick.
+    seed
+        Of random patterns and of bootstraps.
+    """
+
+    model: str = "default"
+    device: str = "auto"
+    pixel_size_nm: float | None = None
+    precision: float | None = None
+    threshold: float | None = None
+    group_distance_nm: float = LINK_NM
+    clusters: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise AtomicityError(f"a {name} of {value:g} does not lie in 0 to 1")
+        if self.precision is not None and self.threshold is not None:
+            raise AtomicityError("give a precision or a threshold, not both")
+        if not (np.isfinite(self.group_distance_nm) and self.group_distance_nm > 0):
+            raise AtomicityError(f"a distance of {self.group_distance_nm:g} nm links nothing")
+
+
+@dataclass(frozen=True, eq=False)
+class AtomRun:
+    """What came of it: the atoms and the dispersion of all images, an outcome for each, files."""
+
+    table: pd.DataFrame
+    dispersion: pd.DataFrame
+    outcomes: list[Outcome]
+    files: list[Path]
+    interrupted: bool
+
+    @property
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def summary(self) -> dict[str, Any]:
+        """In a few words, ready for JSON."""
+        folder = self.files[0].parent if self.files else None
+        return {
+            "out": None if folder is None else str(folder),
+            "files": [] if folder is None else [str(f.relative_to(folder)) for f in self.files],
+            "interrupted": self.interrupted,
+            "atoms": len(self.table),
+            "images": [
+                {
+                    "image": outcome.image,
+                    "path": outcome.path,
+                    "status": outcome.status,
+                    "error": outcome.error,
+                    "atoms": outcome.atoms,
+                    "warnings": list(outcome.warnings),
+                    "seconds": sum(outcome.seconds.values()),
+                }
+                for outcome in self.outcomes
+            ],
+            "dispersion": self.dispersion.to_dict("records"),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """All that is kept of an image once it is done."""
+
+    outcome: Outcome
+    table: pd.DataFrame | None = None
+    clusters: pd.DataFrame | None = None
+    dispersion: Dispersion | None = None
+    pictures: list[Path] = field(default_factory=list)
+
+
+def find_atoms_in_images(
+    paths: Iterable[str | PathLike[str]],
+    out_dir: str | PathLike[str],
+    request: AtomRequest | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None = None,
+    command: Sequence[str] | None = None,
+) -> AtomRun:
+    """Find the atoms in files and folders of images, and write tables, figures and record.
+
+    Parameters
+    ----------
+    paths
+        Image files, and folders that are searched for them.
+    out_dir
+        Folder that gets ``atoms.csv``, ``atoms.parquet``, ``dispersion.csv`` and ``run.json``,
+        ``cluster_atoms.csv`` if there are clusters, and ``figures/``.
+    request
+        Model, device and settings.
+    progress, stop
+        ``progress(done, total, message)`` of the image at hand, and ``stop() -> bool``.
+    on_outcome
+        Called after each image with its outcome and, if it was analysed, the analysis.
+    command
+        For the record; the command line of this process if None.
+
+    Returns
+    -------
+    AtomRun
+        Also after an interruption (``stop`` or Ctrl-C), with what was done until then.
+
+    Raises
+    ------
+    ModelError
+        If the model can't be loaded or lacks the device: before any image is read.
+    ReadError, TableError
+        If the clusters can't be read: before as well.
+    AtomicityError
+        If the folder can't be made or a file can't be written.
+    """
+    request = request or AtomRequest()
+    out_dir = Path(out_dir)
+    make_folder(out_dir)
+    started = now()
+    report(progress, 0, 0, "Loading the model")
+    model = load_atom_model(request.model, request.device)
+    clusters = None if request.clusters is None else read_clusters(request.clusters)
+    inputs = named_inputs(paths)
+    pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
+
+    done: list[_Result] = []
+    interrupted = False
+    try:
+        for number, item in enumerate(inputs, 1):
+            check(stop)
+            where = f"[{number}/{len(inputs)}] {item.name}"
+            report(progress, 0, 0, where)
+            told = prefixed(progress, where)
+            result, analysis = _one(item, model, request, clusters, pictures, told, stop)
+            done.append(result)
+            if on_outcome is not None:
+                on_outcome(result.outcome, analysis)
+    except (KeyboardInterrupt, Cancelled):
+        interrupted = True
+    outcomes = [result.outcome for result in done]
+    outcomes += [item.outcome("not reached", "stopped before") for item in inputs[len(done) :]]
+
+    report(progress, 0, 0, "Writing tables and figures")
+    table = _joined([r.table for r in done if r.table is not None])
+    rows, of_all = _dispersion_rows(done, request.seed)
+    files = [
+        write_table(table, out_dir / "atoms.csv"),
+        write_table(table, out_dir / "atoms.parquet"),
+        write_table(rows, out_dir / "dispersion.csv"),
+    ]
+    held = [r.clusters for r in done if r.clusters is not None]
+    if held:
+        of_clusters = pd.concat(held, ignore_index=True)
+        files.append(write_table(of_clusters, out_dir / "cluster_atoms.csv"))
+    else:  # one of an earlier run would seem to be of this
+        (out_dir / "cluster_atoms.csv").unlink(missing_ok=True)
+    chart = None if of_all is None else dispersion_chart(of_all)
+    if chart is not None:
+        files += write_figure(chart, out_dir / "figures" / "dispersion")
+    files += [path for result in done for path in result.pictures]
+    files.append(out_dir / "run.json")
+    record = run_record(
+        outcomes,
+        started=started,
+        finished=now(),
+        parameters=asdict(request),
+        model=model.card.provenance(),
+        device=str(model.device),
+        outputs=files,
+        interrupted=interrupted,
+        command=command,
+    )
+    write_json(files[-1], record)
+    return AtomRun(table, rows, outcomes, files, interrupted)
+
+
+def _one(
+    item: Input,
+    model: AtomModel,
+    request: AtomRequest,
+    clusters: pd.DataFrame | None,
+    pictures: Path | None,
+    progress: Progress,
+    stop: Stop | None,
+) -> tuple[_Result, AtomAnalysis | None]:
+    """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
+    if item.error is not None:
+        return _Result(item.outcome("failed", item.error)), None
+    known: dict[str, Any] = {}
+    try:
+        report(progress, 0, 0, "Reading")
+        micrograph = load(item.path, request.pixel_size_nm, name=item.name)
+        known = {
+            "sha256": micrograph.sha256,
+            "pixel_size_nm": micrograph.pixel_size_nm,
+            "calibration": micrograph.metadata.get("calibration"),
+        }
+        analysis = find_atoms(
+            micrograph,
+            model,
+            precision=request.precision,
+            threshold=request.threshold,
+            progress=progress,
+            stop=stop,
+        )
+        analysis = replace(analysis, group_distance_nm=request.group_distance_nm)
+        table, of_clusters = _with_clusters(analysis, clusters)
+        warnings = _cluster_warnings(clusters, of_clusters)
+        report(progress, 0, 0, "Dispersion")
+        spread, why = _dispersion(analysis, table, request, progress, stop)
+        result = _Result(
+            item.outcome(
+                "done",
+                **known,
+                atoms=len(table),
+                parameters={**analysis.parameters, "expected": analysis.expected},
+                seconds=analysis.seconds,
+                warnings=(*warnings, *why),
+            ),
+            table,
+            of_clusters,
+            spread,
+        )
+        if pictures is not None:
+            report(progress, 0, 0, "Drawing")
+            name = item.name.replace("/", "_")
+            drawn = write_figure(overview(analysis, table), pictures / f"{name} atoms")
+            result = replace(result, pictures=drawn)
+    except Cancelled:
+        raise
+    except AtomicityError as error:
+        return _Result(item.outcome("failed", str(error), **known)), None
+    except Exception as error:  # one image must not end the run
+        what = f"unexpected {type(error).__name__}: {error}"
+        trace = traceback.format_exc()
+        return _Result(item.outcome("failed", what, traceback=trace, **known)), None
+    return result, analysis
+
+
+def _with_clusters(
+    analysis: AtomAnalysis, clusters: pd.DataFrame | None
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The atoms with their clusters, and the clusters with their atoms."""
+    table = analysis.table
+    if clusters is None:
+        return table, None
+    own = clusters[clusters["image"] == analysis.micrograph.name].reset_index(drop=True)
+    table = table.assign(cluster_id=clusters_of_atoms(table, own))
+    held = atoms_of_clusters(table, own)
+    everywhere = analysis.support.reshape(-1, *analysis.micrograph.shape_px)
+    counted = count_by_yardstick(
+        own, analysis.candidates, analysis.micrograph, support=np.all(everywhere, axis=0)
+    )
+    of_clusters = pd.concat([own, held, counted], axis=1)
+    of_clusters["atom_ids"] = ["|".join(map(str, ids)) for ids in held["atom_ids"]]
+    return conform(table), of_clusters[list(CLUSTER_COLUMNS)]
+
+
+def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -> tuple[str, ...]:
+    if clusters is None or own is None or len(own) or not len(clusters):
+        return ()
+    return ("the table of clusters has none in this image",)
+
+
+def _dispersion(
+    analysis: AtomAnalysis,
+    table: pd.DataFrame,
+    request: AtomRequest,
+    progress: Progress,
+    stop: Stop | None,
+) -> tuple[Dispersion | None, tuple[str, ...]]:
+    """Over the frames of the image; None, and why, where there is no support."""
+    masks = analysis.support if analysis.micrograph.is_stack else analysis.support[None]
+    frames = []
+    for index, mask in enumerate(masks):
+        if not mask.any():
+            continue
+        here, all_of_it = (t[t["frame"] == index] for t in (table, analysis.candidates))
+        frames.append(
+            dispersion(
+                here[["y_nm", "x_nm"]].to_numpy(float),
+                mask,
+                analysis.pixel_size_nm,
+                candidates_nm=all_of_it[["y_nm", "x_nm"]].to_numpy(float),
+                candidate_probabilities=all_of_it["confidence"].to_numpy(float),
+                group_distance_nm=request.group_distance_nm,
+                seed=request.seed,
+                progress=progress,
+                stop=stop,
+            )
+        )
+    if not frames:
+        return None, ("no support was found, so there is no density",)
+    found = pooled(frames, request.seed, stop)
+    off = found.n_off_support
+    if off:
+        atoms = "1 atom lies" if off == 1 else f"{off} atoms lie"
+        return found, (f"{atoms} off the support and count in no density",)
+    return found, ()
+
+
+def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, Dispersion | None]:
+    """A row for each image that was analysed, one for all, and the latter's dispersion."""
+    analysed = [result for result in done if result.table is not None]
+    known = [result.dispersion for result in analysed if result.dispersion is not None]
+    of_all = pooled(known, seed) if known else None
+    rows = [
+        {"image": r.outcome.image, "n_atoms": r.outcome.atoms}
+        if r.dispersion is None
+        else r.dispersion.row(r.outcome.image)
+        for r in analysed
+    ]
+    total = sum(r.outcome.atoms or 0 for r in analysed)
+    rows.append({"image": ALL, "n_atoms": total} if of_all is None else of_all.row())
+    # The columns of a row that has all of them come first, whatever the first image lacks.
+    columns = max((list(row) for row in rows), key=len)
+    return pd.DataFrame(rows, columns=columns), of_all
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return conform(pd.concat(filled, ignore_index=True)) if filled else empty_table()

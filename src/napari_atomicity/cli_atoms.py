@@ -1,0 +1,209 @@
+"""The commands of ``atomicity`` that are about single atoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .cli_parts import (
+    AsJson,
+    DeviceOption,
+    ModelOption,
+    Narrator,
+    PixelSizeOption,
+    counted,
+    fail,
+    guarded,
+    print_json,
+    say,
+)
+from .errors import AtomicityError, ModelError, ReadError, TableError
+
+if TYPE_CHECKING:
+    from .annotation_packs import Filled
+    from .atom_runs import AtomRun
+
+Images = Annotated[
+    list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
+]
+
+
+@guarded
+def atoms(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and record.")],
+    model: ModelOption = "default",
+    pixel_size_nm: PixelSizeOption = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Expected precision; else the best expected F1."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Least probability of an atom, instead of either."),
+    ] = None,
+    group_distance_nm: Annotated[
+        float, typer.Option(min=0, help="Atoms no further apart belong to one group.")
+    ] = 0.3,
+    clusters: Annotated[
+        Path | None,
+        typer.Option(help="A clusters.csv of these images: which cluster holds which atoms."),
+    ] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of random patterns and bootstraps.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find single atoms, and say how they are spread over their support."""
+    from .atom_runs import AtomRequest, find_atoms_in_images
+
+    try:
+        request = AtomRequest(
+            model,
+            device,
+            pixel_size_nm,
+            precision,
+            threshold,
+            group_distance_nm,
+            None if clusters is None else str(clusters),
+            seed,
+        )
+    except AtomicityError as error:
+        raise typer.BadParameter(str(error)) from None
+    with Narrator() as narrator:
+        try:
+            run = find_atoms_in_images(
+                images, out, request, narrator.progress, on_outcome=narrator.outcome
+            )
+        except (ModelError, ReadError, TableError) as error:
+            # as the command stands, no image can be analysed
+            fail(str(error), 2)
+    _tell_dispersion(run)
+    if as_json:
+        print_json(run.summary())
+    say(f"{counted(len(run.table), 'atom')}; results in {out}")
+    if run.interrupted:
+        fail("stopped: what was done until then is written", 130)
+    if run.failed:
+        number = counted(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'run.json'}")
+
+
+def _tell_dispersion(run: AtomRun) -> None:
+    row = run.dispersion.iloc[-1]
+    if "density_per_nm2" in row and row["density_per_nm2"] == row["density_per_nm2"]:
+        low, high = row["density_low_per_nm2"], row["density_high_per_nm2"]
+        said = f"{row['density_per_nm2']:.3f} atoms per nm² of support ({low:.3f} to {high:.3f})"
+        if row["share_isolated"] == row["share_isolated"]:
+            said += f", {100 * row['share_isolated']:.0f} % isolated"
+        say(said)
+
+
+@guarded
+def pack(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="Folder to make; a .zip is made beside it.")],
+    annotator: Annotated[str | None, typer.Option(help="For whom it is, if for one.")] = None,
+    pixel_size_nm: PixelSizeOption = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="An atoms.csv to begin with; without it the pack is blind."),
+    ] = None,
+    tolerance_nm: Annotated[
+        float | None, typer.Option(min=1e-3, help="Within which marks are one (0.13).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pack images with empty tables, for people to mark the atoms in."""
+    from .annotation_packs import export_pack
+    from .io.tables import read_table
+    from .statistics.mark_sites import TOLERANCE_NM
+
+    archive = export_pack(
+        images,
+        out,
+        annotator,
+        predictions is None,
+        pixel_size_nm,
+        None if predictions is None else read_table(predictions),
+        TOLERANCE_NM if tolerance_nm is None else tolerance_nm,
+    )
+    if as_json:
+        print_json({"folder": out, "zip": archive})
+    say(f"{out} and {archive.name}: README.txt says what to do with it")
+
+
+@guarded
+def consensus(
+    packs: Annotated[
+        list[Path],
+        typer.Argument(help="Packs that came back: folders or .zip.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for consensus.csv and agreement.json.")],
+    model_atoms: Annotated[
+        Path | None, typer.Option(help="An atoms.csv to set beside the people.")
+    ] = None,
+    tolerance_nm: Annotated[
+        float | None,
+        typer.Option(min=1e-3, help="Within which marks are one; else as the packs say."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Merge what several people marked, and say how far they agree."""
+    from .annotation_packs import read_packs
+    from .io.files import write_json
+    from .io.tables import read_table, write_table
+    from .runs import make_folder
+    from .statistics.consensus import consensus as merged
+    from .statistics.one_more_expert import beside_people
+
+    filled = read_packs(packs)
+    _check(filled)
+    model = None if model_atoms is None else read_table(model_atoms)
+    make_folder(out)
+    tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
+    found = merged(filled.marks, filled.looked, tolerance, seed)
+    said = found.to_dict()
+    if model is not None:
+        said["model"] = beside_people(model, filled.marks, filled.looked, tolerance, seed)
+    write_table(filled.marks, out / "marks.csv")
+    write_table(found.sites, out / "consensus.csv")
+    write_json(out / "agreement.json", said)
+    for row in said["pairs"]:
+        say(f"{row['a']} and {row['b']}: F1 {_interval(row, 'f1')}")
+    expert = said.get("model", {}).get("one_more_expert")
+    if expert is not None:
+        say(f"model, less a person: F1 {_interval(expert, 'difference')}; {expert['answer']}")
+    for note in found.notes:
+        say(f"note: {note}")
+    if as_json:
+        print_json(said)
+    n = counted(len(found.believed), "atom")
+    say(f"{n} by consensus of {counted(len(found.annotators), 'person')}; results in {out}")
+
+
+def _check(filled: Filled) -> None:
+    if not len(filled.looked):
+        raise TableError("no table of these packs is filled in")
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+
+
+def evaluated(
+    predicted: Path, truth: Path, tolerance_nm: float | None, pixel_size_nm: float | None
+) -> bool:
+    """Whether these are tables of points, whose scores are printed then."""
+    from .io.points import read_points, read_predicted_and_true
+    from .statistics.matching import TOLERANCE_NM
+    from .statistics.point_scores import evaluate_points, is_points
+
+    if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
+        return False
+    found, true = read_predicted_and_true(predicted, truth)
+    tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
+    print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
+    return True
