@@ -169,6 +169,16 @@ def test_candidates_below_the_threshold_count_by_their_probability():
     assert found.neighbour_mean.value < of(points).neighbour_mean.value
 
 
+def test_what_no_candidate_holds_is_made_up_for():
+    points = WINDOW.random(400, np.random.default_rng(1))
+    whole, half = of(points), of(points, candidate_recall=0.5)
+    assert half.density.value == pytest.approx(2 * whole.density.value)
+    # As many as missed: of a negative binomial distribution, n (1 - r) / r².
+    half_width = (half.density_of_field.high - half.density_of_field.low) / 2 * WINDOW.area_nm2
+    assert half_width / 1.96 == pytest.approx(np.sqrt(400 * 0.5 / 0.25), rel=1e-3)
+    assert half.neighbour_mean == whole.neighbour_mean
+
+
 def test_atoms_that_a_person_has_set_are_certain():
     points = field(AtomFieldSettings(atoms_per_nm2=0.3), 2)
     found = of(points, probabilities=np.full(len(points), np.nan))
@@ -216,6 +226,7 @@ def test_what_does_not_fit_is_refused():
         {"probabilities": np.array([0.5])},
         {"probabilities": np.array([0.5, 1.5])},
         {"candidates_nm": points},
+        {"candidate_recall": 0.0},
     ):
         with pytest.raises(AtomicityError):
             of(points, **options)

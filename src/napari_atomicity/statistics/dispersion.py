@@ -5,8 +5,10 @@ Two things make a figure uncertain, and its interval holds both:
 *Detection.* Every candidate is an atom with its calibrated probability. Patterns are drawn in which
 each is there or not, independently, those below the threshold too; a figure is the mean over them.
 So the density is the sum of the probabilities over the area of the support, not the number of
-atoms above a threshold. This needs the candidates: of the atoms above the threshold alone, one
-knows how many are false but not how many are missing.
+atoms above a threshold; what is known to be missed by all candidates is added. This needs the
+candidates: of the atoms above the threshold alone, one knows how many are false but not how many
+are missing. It also needs probabilities that are true of this image: where they are those of images
+with more atoms, the density comes out too high.
 
 *Sampling.* Another place of the same sample would give other figures.
 
@@ -121,7 +123,8 @@ class Dispersion:
     n_off_support
         Those that don't: they count in nothing.
     n_expected
-        Sum of the probabilities of the candidates on the support; ``n_atoms`` without any.
+        Sum of the probabilities of the candidates on the support, over the share of the atoms that
+        are among them; ``n_atoms`` without any.
     area_nm2
         Of the support.
     density
@@ -244,6 +247,7 @@ def dispersion(
     probabilities: np.ndarray | None = None,
     candidates_nm: np.ndarray | None = None,
     candidate_probabilities: np.ndarray | None = None,
+    candidate_recall: float = 1.0,
     group_distance_nm: float = LINK_NM,
     simulations: int = 199,
     seed: int = 0,
@@ -265,6 +269,9 @@ def dispersion(
     candidates_nm, candidate_probabilities
         (M, 2) and (M,) of all candidates, the atoms among them and those below the threshold too.
         Without them, atoms that were missed are missing in every figure.
+    candidate_recall
+        Share of all atoms that are among the candidates; the density makes up for the others, and
+        its intervals for their being unknown. Distances and groups can't.
     group_distance_nm
         Atoms no further apart than this are linked.
     simulations
@@ -283,11 +290,13 @@ def dispersion(
     Raises
     ------
     AtomicityError
-        If the mask has no support, shapes don't fit, positions are not finite, or probabilities are
-        not between 0 and 1.
+        If the mask has no support, shapes don't fit, positions are not finite, or probabilities or
+        the recall are not between 0 and 1.
     Cancelled
         If ``stop()`` is true.
     """
+    if not 0 < candidate_recall <= 1:
+        raise AtomicityError(f"a recall of {candidate_recall:g} does not lie between 0 and 1")
     window = Window(mask, pixel_size_nm)
     points = patterns.checked(points_nm)
     inside = window.contains(points)
@@ -297,7 +306,7 @@ def dispersion(
         points, window, simulations, seed, level, progress=progress, stop=stop
     )
     quadrats = patterns.quadrat_counts(points, window)
-    evidence = _evidence(probable, p, window, group_distance_nm, seed, stop)
+    evidence = _evidence(probable, p, candidate_recall, window, group_distance_nm, seed, stop)
     return Dispersion(
         n_atoms=len(points),
         n_off_support=off,
@@ -390,6 +399,7 @@ def _candidates(
 def _evidence(
     points: np.ndarray,
     p: np.ndarray,
+    recall: float,
     window: Window,
     group_distance_nm: float,
     seed: int,
@@ -398,18 +408,17 @@ def _evidence(
     rng = np.random.default_rng([seed, 1])
     blocks = patterns.quadrat_counts(points, window, BLOCKS, weights=p)
     block = _block_of(points, blocks)
-    expected, doubt = float(p.sum()), float((p * (1 - p)).sum())
-    draws = 1
-    if doubt > 0:
-        draws = int(np.clip(DRAWN_ATOMS / max(expected, 1), 20, DRAWS))
+    doubt = float((p * (1 - p)).sum())
+    draws = int(np.clip(DRAWN_ATOMS / max(p.sum(), 1), 20, DRAWS)) if doubt > 0 else 1
     marks = []
     for _ in range(draws):
         check(stop)
         there = rng.random(len(p)) < p
         marks.append(_marks(points[there], block[there], window, group_distance_nm))
+    missed = float(p.sum()) * (1 - recall)
     return _Evidence(
-        expected,
-        doubt,
+        float(p.sum()) / recall,
+        (doubt + missed) / recall**2,
         window.area_nm2,
         _excess(points, p, window, blocks),
         max(1, int(blocks.used.sum()) - 1),
