@@ -243,7 +243,10 @@ def test_a_display_that_is_gone_is_noticed(monkeypatch):
 def test_help_shows_every_command_of_the_contract():
     result = atomicity("--help")
     assert result.exit_code == 0
-    for command in ("analyse", "demo", "evaluate", "info", "models", "simulate", "train"):
+    for command in (
+        "analyse", "atoms", "consensus", "demo", "evaluate", "info", "models", "pack", "simulate",
+        "train",
+    ):  # fmt: skip
         assert f"  {command}" in result.stdout
 
 

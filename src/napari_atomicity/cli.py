@@ -34,7 +34,9 @@ from .errors import AtomicityError, ModelError, ReadError, TableError
 if TYPE_CHECKING:
     from .adapting import AdaptRun
     from .analysis import Analysis
+    from .atoms.finder import AtomCard
     from .io.provenance import Outcome
+    from .model.card import ModelCard
     from .runs import Request, Run
     from .training.request import Source
 
@@ -276,22 +278,32 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
 @guarded
 def models(as_json: AsJson = False) -> None:
     """List the models at hand, with their cards."""
+    from .atoms.finder import available_atom_models
     from .model.classifier import available_models
 
-    cards = available_models()
+    cards, of_atoms = available_models(), available_atom_models()
     if as_json:
-        print_json([{"model_id": card.model_id, **card.to_dict()} for card in cards])
+        everything: list[ModelCard | AtomCard] = [*cards, *of_atoms]
+        print_json([{"model_id": card.model_id, **card.to_dict()} for card in everything])
         return
     for card in cards:
         print(f"{card.name}  ({card.model_id})")
         print(f"  classes    {', '.join(card.classes)}")
         print(f"  channels   {', '.join(card.patches.channels)}")
-        for title in ("description", "intended_use", "limits"):
-            text = getattr(card, title)
-            if text:
-                print(f"  {title.replace('_', ' '):<10} {text}")
-    if not cards:
+        _print_texts(card)
+    for one in of_atoms:
+        print(f"{one.name}  ({one.model_id})")
+        print("  finds      single atoms")
+        _print_texts(one)
+    if not cards and not of_atoms:
         fail("there is no model at hand")
+
+
+def _print_texts(card: ModelCard | AtomCard) -> None:
+    for title in ("description", "intended_use", "limits"):
+        text = getattr(card, title)
+        if text:
+            print(f"  {title.replace('_', ' '):<10} {text}")
 
 
 @app.command()
@@ -404,10 +416,19 @@ def simulate(
 @app.command()
 @guarded
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The model to write, a .safetensors file.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with a folder of images for each class.")
+        Path | None,
+        typer.Option(
+            help="Folder with a folder of images for each class; of atoms, with images and tables "
+            "of positions."
+        ),
     ] = None,
+    kind: Annotated[
+        Literal["clusters", "atoms"],
+        typer.Option(help="What the model finds; for atoms with --data, --pixel-size-nm, --seed."),
+    ] = "clusters",
     simulate: Annotated[
         str | None, typer.Option(help="Instead: classes to simulate, such as Au20,Au55,Au92.")
     ] = None,
@@ -451,7 +472,8 @@ def train(
     """Train a model on size-selected images: DIR/Pt19/*.tif, DIR/Pt30/*.tif and so on.
 
     Or on simulated images, or on labels that a person has corrected. Stopped and run again, it
-    goes on where it was.
+    goes on where it was. With --kind atoms, on images in which atoms are marked: DIR/images and
+    DIR/labels, or images and their CSV of X,Y side by side.
     """
     from .training.request import TrainRequest, check_source
     from .training.request import train as train_model
@@ -461,6 +483,9 @@ def train(
         raise typer.BadParameter("channels are raw,LCN or one of them")
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
+    if kind == "atoms":
+        cli_atoms.train(context, data, out, pixel_size_nm, seed, as_json)
+        return
     source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
     try:
         check_source(source)

@@ -19,7 +19,7 @@ from .cli_parts import (
     print_json,
     say,
 )
-from .errors import AtomicityError, ModelError, ReadError, TableError
+from .errors import AtomicityError, CalibrationError, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
     from .annotation_packs import Filled
@@ -181,7 +181,11 @@ def consensus(
     if as_json:
         print_json(said)
     n = counted(len(found.believed), "atom")
-    say(f"{n} by consensus of {counted(len(found.annotators), 'person')}; results in {out}")
+    say(f"{n} by consensus of {_people(len(found.annotators))}; results in {out}")
+
+
+def _people(n: int) -> str:
+    return "1 person" if n == 1 else f"{n} people"
 
 
 def _check(filled: Filled) -> None:
@@ -207,3 +211,41 @@ def evaluated(
     tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
     print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
     return True
+
+
+def train(
+    context: typer.Context,
+    data: Path | None,
+    out: Path,
+    pixel_size_nm: float | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """The part of ``atomicity train`` that is for a model of atoms."""
+    from .training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
+
+    if data is None:
+        raise typer.BadParameter("a model of atoms needs --data: images and positions")
+    for name in context.params.keys() - {"kind", "data", "out", "pixel_size_nm", "seed", "as_json"}:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name.replace('_', '-')} is not for a model of atoms")
+    recipe = AtomRecipe(AtomTrainingSettings(seed=seed))
+    with Narrator() as narrator:
+        try:
+            card = train_atoms(
+                data,
+                out,
+                pixel_size_nm=pixel_size_nm,
+                recipe=recipe,
+                progress=narrator.progress,
+            )
+        except (CalibrationError, ReadError, TableError) as error:
+            # as the command stands, nothing can be trained
+            fail(str(error), 2)
+    if as_json:
+        print_json({"model_id": card.model_id, **card.to_dict()})
+    say(f"model {card.model_id} for atoms in {out}")
+    for source, scores in card.scores.items():
+        f1, marked = scores["f1"], counted(int(scores["marked"]), "marked atom")
+        say(f"{source}: F1 {f1:.3f} on images that were left out, {marked}")

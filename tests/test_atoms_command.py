@@ -1,0 +1,343 @@
+"""The commands about single atoms: files written, what fails, exit status, standard output."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from napari_atomicity import atom_runs, cli
+from napari_atomicity.annotation_packs import marks_as_text
+from napari_atomicity.atom_runs import AtomRequest, find_atoms_in_images
+from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.table import COLUMNS, conform
+from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
+from napari_atomicity.io.atom_figures import dispersion_chart
+from napari_atomicity.io.tables import read_table, write_clusters
+from napari_atomicity.table import conform as conform_clusters
+
+PX_NM = 0.05
+SITES = np.array([(20, 20), (20, 25), (30, 90), (70, 40), (90, 100), (100, 20), (60, 75)])
+
+
+def atomicity(*arguments):
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+def write_image(path: Path, sites=SITES, calibrated=True, seed=0) -> Path:
+    pixels = np.zeros((120, 120))
+    pixels[tuple(np.asarray(sites, int).reshape(-1, 2).T)] = 1
+    pixels = 1000 + 9000 * ndimage.gaussian_filter(pixels, 1.5)
+    pixels += np.random.default_rng(seed).normal(0, 4, pixels.shape)
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(path, pixels.astype(np.uint16), imagej=True, **(known if calibrated else {}))
+    return path
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """Bright maxima instead of a network; the real one is trained and tested elsewhere."""
+    card = SimpleNamespace(provenance=lambda: {"model_id": "stub-1", "sha256": "", "kind": "atoms"})
+    model = SimpleNamespace(card=card, device="cpu")
+
+    def find(micrograph, model, precision=None, threshold=None, progress=None, stop=None):
+        pixel_size_nm = micrograph.calibrated()
+        parts = []
+        for index, frame in enumerate(micrograph.frames()):
+            smooth = ndimage.gaussian_filter(frame, 1)
+            peaks = (smooth == ndimage.maximum_filter(smooth, 3)) & (smooth > 1150)
+            points = np.argwhere(peaks).astype(float)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "y_px": points[:, 0],
+                        "x_px": points[:, 1],
+                        "confidence": 0.9,
+                        "frame": index,
+                        "intensity": 1.0,
+                        "sigma_nm": 0.07,
+                    }
+                )
+            )
+        table = pd.concat(parts, ignore_index=True)
+        table["image"], table["origin"], table["model_id"] = micrograph.name, "model", "stub-1"
+        table["atom_id"] = np.arange(1, len(table) + 1)
+        for axis in "yx":
+            table[f"{axis}_nm"] = table[f"{axis}_px"] * pixel_size_nm
+        mask = np.ones(micrograph.data.shape, bool)
+        return AtomAnalysis(
+            micrograph, conform(table), threshold or 0.5, mask, pixel_size_nm, "stub-1",
+            parameters={"precision": precision}, seconds={"network": 0.1},
+        )  # fmt: skip
+
+    def load(name, device):
+        if name != "default":
+            raise ModelError(f"there is no model {name}")
+        return model
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(atom_runs, "load_atom_model", load)
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
+    monkeypatch.setattr(atom_runs, "dispersion_chart", lambda found: None)
+    monkeypatch.setattr(atom_runs, "dispersion", partial(atom_runs.dispersion, simulations=3))
+
+
+def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    monkeypatch.setattr(atom_runs, "dispersion_chart", dispersion_chart)
+    images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    result = atomicity("atoms", *images, tmp_path / "bad.tif", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert "a.tif: 7 atoms (0.1 s)" in result.stderr and "1 image could not" in result.stderr
+    summary = json.loads(result.stdout)
+    assert [i["status"] for i in summary["images"]] == ["done", "done", "failed"]
+    assert summary["atoms"] == 14 and "bad.tif" in summary["images"][2]["error"]
+
+    out = tmp_path / "out"
+    table = read_table(out / "atoms.csv")
+    assert list(table.columns) == list(COLUMNS)
+    pd.testing.assert_frame_equal(
+        conform(table), conform(read_table(out / "atoms.parquet")), check_exact=True
+    )
+    found = table.loc[table["image"] == "a.tif", ["y_px", "x_px"]].to_numpy(int)
+    assert sorted(map(tuple, found)) == sorted(map(tuple, SITES))
+    # 20,20 and 20,25 are 0.25 nm apart.
+    assert sorted(table.loc[table["image"] == "a.tif", "group_size"]) == [1] * 5 + [2] * 2
+
+    rows = read_table(out / "dispersion.csv").set_index("image")
+    assert list(rows.index) == ["a.tif", "b.tif", "all"]
+    assert rows.loc["all", "n_atoms"] == 14 and rows.loc["a.tif", "n_atoms"] == 7
+    # Seven candidates of 0.9 each on 36 nm².
+    assert rows["density_per_nm2"].to_numpy() == pytest.approx(7 * 0.9 / 36)
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "partly failed" and record["model"]["model_id"] == "stub-1"
+    assert [i["atoms"] for i in record["images"]] == [7, 7, None]
+    assert set(record["outputs"]) >= {"atoms.csv", "dispersion.csv", "run.json", "a.tif atoms.png"}
+    assert "figures/dispersion.svg" in summary["files"]
+    for name in summary["files"]:
+        assert (out / name).stat().st_size > 0
+
+
+def test_groups_by_another_distance(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    run = find_atoms_in_images([image], tmp_path / "o", AtomRequest(group_distance_nm=0.2))
+    assert (run.table["group_size"] == 1).all()
+    assert run.dispersion["group_distance_nm"].tolist() == [0.2, 0.2]
+
+
+def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
+    empty = write_image(tmp_path / "empty.tif", sites=[])
+    run = find_atoms_in_images([empty], tmp_path / "out")
+    assert len(run.table) == 0 and not run.failed
+    assert run.dispersion["n_atoms"].tolist() == [0, 0]
+    assert run.dispersion["density_per_nm2"].tolist() == [0, 0]
+    assert (run.dispersion["density_high_per_nm2"] > 0).all()
+    assert list(read_table(tmp_path / "out" / "atoms.csv").columns) == list(COLUMNS)
+
+
+def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
+    frames = [tifffile.imread(write_image(tmp_path / "f.tif", SITES[k:])) for k in (0, 2)]
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack(frames), imagej=True, **known)
+    run = find_atoms_in_images([tmp_path / "stack.tif"], tmp_path / "out")
+    assert run.table.groupby("frame").size().tolist() == [7, 5]
+    assert run.dispersion["support_nm2"].tolist() == pytest.approx([72, 72])
+
+
+def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    table = pd.DataFrame({"image": ["a.tif"] * 2, "cluster_id": [7, 8]})
+    table["y_px"], table["x_px"] = [20.0, 90.0], [22.0, 60.0]
+    for axis in "yx":
+        table[f"{axis}_nm"] = table[f"{axis}_px"] * PX_NM
+    table["diameter_nm"], table["label_predicted"], table["label"] = 0.6, "Pt19", "Pt19"
+    table["p_Pt19"] = table["confidence"] = 1.0
+    clusters = write_clusters(conform_clusters(table, ["Pt19"]), tmp_path / "clusters.csv")
+    out = tmp_path / "out"
+    result = atomicity("atoms", image, "--out", out, "--clusters", clusters)
+    assert result.exit_code == 0, result.stderr
+    atoms = conform(read_table(out / "atoms.csv"))
+    held = atoms.loc[atoms["cluster_id"] == 7, "atom_id"].tolist()
+    assert len(held) == 2 and atoms["cluster_id"].notna().sum() == 2
+    told = read_table(out / "cluster_atoms.csv")
+    assert told["n_atoms_found"].tolist() == [2, 0]
+    assert str(told["atom_ids"].iloc[0]) == "|".join(map(str, held))
+    # What belongs to an earlier run does not stay behind.
+    find_atoms_in_images([image], out)
+    assert not (out / "cluster_atoms.csv").exists()
+    other = write_image(tmp_path / "other.tif")
+    run = find_atoms_in_images([other], out, AtomRequest(clusters=str(clusters)))
+    assert "has none in this image" in run.outcomes[0].warnings[0]
+
+
+def test_stopped_early_what_is_done_is_written(finder, tmp_path):
+    images = [write_image(tmp_path / f"{name}.tif") for name in "ab"]
+    seen = []
+
+    def stop():
+        return len(seen) > 0
+
+    run = find_atoms_in_images(
+        images, tmp_path / "out", stop=stop, on_outcome=lambda o, a: seen.append(o)
+    )
+    assert run.interrupted and [o.status for o in run.outcomes] == ["done", "not reached"]
+    assert len(read_table(tmp_path / "out" / "atoms.csv")) == 7
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_stopped_in_an_image_is_130(finder, tmp_path, monkeypatch):
+    def cancelled(*args, **kwargs):
+        raise Cancelled
+
+    monkeypatch.setattr(atom_runs, "find_atoms", cancelled)
+    image = write_image(tmp_path / "a.tif")
+    result = atomicity("atoms", image, "--out", tmp_path / "out")
+    assert result.exit_code == 130 and (tmp_path / "out" / "atoms.csv").is_file()
+
+
+def test_without_a_pixel_size_it_is_asked_for(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif", calibrated=False)
+    result = atomicity("atoms", image, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "--pixel-size-nm" in result.stderr
+    result = atomicity("atoms", image, "--out", tmp_path / "out", "--pixel-size-nm", PX_NM)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "atoms per nm² of support" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--precision", "1.5"),
+        ("--precision", "0.9", "--threshold", "0.5"),
+        ("--group-distance-nm", "0"),
+        ("--model", "none"),
+        ("--clusters", "none.csv"),
+        ("--device", "tpu"),
+    ],
+)
+def test_wrong_usage_is_2(finder, tmp_path, arguments):
+    image = write_image(tmp_path / "a.tif")
+    result = atomicity("atoms", image, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_impossible_requests():
+    with pytest.raises(AtomicityError, match="precision"):
+        AtomRequest(precision=-0.1)
+
+
+# ---- evaluate
+def test_evaluate_tells_atoms_from_clusters(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    (tmp_path / "labels").mkdir()
+    rows = "".join(f"{i},{x},{y}\n" for i, (y, x) in enumerate(SITES[1:], 1))
+    (tmp_path / "labels" / "a_atoms_xy_px.csv").write_text(" ,X,Y\n" + rows)
+    for truth in (tmp_path / "labels", tmp_path / "labels" / "a_atoms_xy_px.csv"):
+        result = atomicity("evaluate", tmp_path / "out" / "atoms.csv", truth)
+        assert result.exit_code == 0, result.stderr
+        scores = json.loads(result.stdout)
+        assert scores["kind"] == "points" and scores["tolerance_nm"] == 0.15
+        assert scores["detection"]["recall"] == 1 and scores["detection"]["precision"] == 6 / 7
+    result = atomicity("evaluate", truth, truth)
+    assert result.exit_code == 1 and "pixel size" in result.stderr
+
+
+def test_evaluate_of_an_empty_file_and_of_a_folder_without_tables(tmp_path):
+    (tmp_path / "truth.csv").write_text("X,Y\n3,4\n")
+    (tmp_path / "none.csv").write_text("")
+    result = atomicity("evaluate", tmp_path / "none.csv", tmp_path / "truth.csv")
+    assert json.loads(result.stdout)["detection"]["recall"] == 0
+    (tmp_path / "folder").mkdir()
+    result = atomicity("evaluate", tmp_path / "truth.csv", tmp_path / "folder")
+    assert result.exit_code == 1 and "no .csv" in result.stderr
+
+
+# ---- packs and consensus
+def test_from_images_to_a_consensus_beside_a_model(finder, tmp_path):
+    images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
+    find_atoms_in_images(images, tmp_path / "out")
+    packs = []
+    for i, name in enumerate(("Ada", "Bo", "Cy")):
+        folder = tmp_path / name
+        result = atomicity("pack", *images, "--out", folder, "--annotator", name, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["zip"] == str(folder) + ".zip"
+        marks = pd.DataFrame(np.delete(SITES, i, axis=0) + 0.3 * i, columns=["y_px", "x_px"])
+        for image in ("a.tif", "b.tif"):
+            text = marks_as_text(marks.assign(uncertain=False))
+            (folder / "tables" / f"{image}.csv").write_text(text)
+        packs.append(folder)
+    out = tmp_path / "agreed"
+    result = atomicity(
+        "consensus", *packs, "--out", out, "--model-atoms", tmp_path / "out" / "atoms.csv", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said == json.loads((out / "agreement.json").read_text())
+    assert said["sites_believed"] == 14 and len(read_table(out / "consensus.csv")) == 14
+    assert [p["f1"] for p in said["pairs"]] == pytest.approx([2 * 10 / 24] * 3)
+    assert said["model"]["against_consensus"]["f1"] == 1
+    assert said["model"]["one_more_expert"]["difference"] > 0
+    assert len(read_table(out / "marks.csv")) == 36
+    assert "14 atoms by consensus of 3 people" in result.stderr
+
+
+def test_packs_that_nobody_filled_in_or_filled_in_badly(tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    atomicity("pack", image, "--out", tmp_path / "p")
+    result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "filled in" in result.stderr
+    (tmp_path / "p" / "tables" / "a.tif.csv").write_text("X,Y\n1,900\n")
+    result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "tables/a.tif.csv, line 2: Y is 900" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pack_with_predictions_is_not_blind(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    atoms = tmp_path / "out" / "atoms.csv"
+    result = atomicity("pack", image, "--out", tmp_path / "p", "--predictions", atoms)
+    assert result.exit_code == 0
+    assert len((tmp_path / "p" / "tables" / "a.tif.csv").read_text().splitlines()) == 8
+    assert json.loads((tmp_path / "p" / "manifest.json").read_text())["blind"] is False
+
+
+# ---- train
+def test_train_passes_on_what_is_asked_and_refuses_the_rest(tmp_path, monkeypatch):
+    from napari_atomicity.atoms.finder import AtomCard
+    from napari_atomicity.training import atoms as training
+
+    asked = []
+
+    def train_atoms(data, out, **options):
+        asked.append((data, out, options))
+        return AtomCard("m", sha256="0123456789", scores={"mine": {"f1": 0.75, "marked": 30}})
+
+    monkeypatch.setattr(training, "train_atoms", train_atoms)
+    model = tmp_path / "m.safetensors"
+    usual = ("train", "--kind", "atoms", "--out", model)
+    result = atomicity(*usual, "--data", tmp_path, "--seed", "3", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert asked[0][0] == tmp_path and asked[0][2]["recipe"].settings.seed == 3
+    assert json.loads(result.stdout)["model_id"] == "m-01234567"
+    assert "mine: F1 0.750 on images that were left out, 30 marked atoms" in result.stderr
+    assert atomicity(*usual).exit_code == 2
+    assert atomicity(*usual, "--data", tmp_path, "--epochs", "3").exit_code == 2
+
+
+def test_train_without_marked_images_is_2(tmp_path):
+    write_image(tmp_path / "a.tif")
+    result = atomicity("train", "--kind", "atoms", "--data", tmp_path, "--out", "m.safetensors")
+    assert result.exit_code == 2 and "Traceback" not in result.output
