@@ -34,7 +34,7 @@ from napari_atomicity.simulation.structures import library_of
 PAGE = Path(__file__).resolve().parent / "yardstick.md"
 SIZES = (19, 30, 41, 55, 70)
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
-FIELDS, CALIBRATION_FIELDS = 24, 8
+FIELDS, CALIBRATION_FIELDS = 16, 6
 FLOOR, SURE = 0.03, 0.5
 NEAR_NM = 0.12
 CONDITIONS = [(0.2, 0.3), (0.3, 0.3), (0.4, 0.3), (0.4, 0.8)]
@@ -224,7 +224,7 @@ def one_species() -> dict:
     }
 
 
-def telling_apart(repeats: int = 100) -> tuple[str, str]:
+def telling_apart(repeats: int = 60) -> tuple[str, str]:
     """How often one species is split, and how often two are seen."""
     numbers = (45, 150, 500)
     split = []
@@ -243,7 +243,7 @@ def telling_apart(repeats: int = 100) -> tuple[str, str]:
             row = {"two metals": f"{name}, scatter {100 * scatter:.0f} %"}
             for n in numbers:
                 found = []
-                for seed in range(repeats // 4):
+                for seed in range(repeats // 3):
                     rng = np.random.default_rng(seed)
                     brighter = np.where(rng.random(n) < 0.5, (heavy_z / light_z) ** 1.7, 1)
                     found.append(find_species(log_normal(rng, n, scatter) * brighter).n_components)

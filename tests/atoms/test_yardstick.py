@@ -157,6 +157,14 @@ def test_an_image_without_contrast_has_none():
     assert "not brighter" in dark.reason
 
 
+def test_atoms_that_drown_in_noise_are_no_yardstick():
+    at = on_a_grid(40)
+    image = spots(at, np.full(40, 0.3)) + np.random.default_rng(0).normal(0, 60, SHAPE)
+    found = find_yardstick(image, PIXEL_NM, at, np.ones(40))
+    assert np.isnan(found.intensity)
+    assert "40 lone atoms are too faint" in found.reason or "not brighter" in found.reason
+
+
 def cluster_table(centres_px: np.ndarray, diameter_nm: float = 1.0) -> pd.DataFrame:
     n = len(centres_px)
     return tables.conform(

@@ -63,6 +63,8 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
 """Lone atoms that a yardstick needs."""
+MOST_ERROR = 0.3
+"""Relative error from which on a yardstick is none."""
 USUAL_SCATTER, TIE = 0.35, 30.0
 """Relative standard deviation of the intensities of single atoms in real images, and the number
 of atoms that it takes to move it half way to the image's own."""
@@ -272,6 +274,8 @@ def find_yardstick(
         w = alone[rows] * _atom_weights(intensity[rows], p[rows], alone[rows])
         resampled.append(np.average(intensity[rows], weights=w))
     error = float(np.std(resampled)) / mean
+    if not error <= MOST_ERROR:
+        return _none(f"{n:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n, blank)
     sigma_nm = _width(pixels, pixel_size_nm, centres, weight)
     # robust: two atoms that pass for one are few, and far off
     order = np.argsort(intensity)
