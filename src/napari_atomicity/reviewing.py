@@ -75,8 +75,7 @@ class Reviewing:
         self._showing = False
         for key in removed:
             self._cross(key)
-        for image in self._of_image:
-            self._read(image)
+        self._read_all()
         first = self._open_from(-1)
         self.position = 0 if first is None else first
         session.analysis_changed.connect(self._on_analysis)
@@ -306,6 +305,23 @@ class Reviewing:
         predicted = table["label_predicted"].to_numpy(object)[row[there]]
         self._predicted[at[there]] = predicted
         return changed
+
+    def _read_all(self) -> None:
+        """As `_read`, of all images at once: the joined table is at hand."""
+        table = self.session.table()
+        images, ids = pd.Index(list(self._of_image)), table["cluster_id"].to_numpy()
+        # An image and a number as one number: pandas compares pairs a hundred times slower.
+        ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
+        code = images.get_indexer(pd.Index(table["image"]))
+        here = code >= 0
+        known = pd.Index(code[here] * ahead + ids[here])
+        wanted = images.get_indexer(pd.Index(self.queue.images)) * ahead + self.queue.ids
+        row = known.get_indexer(wanted)
+        self._there = row >= 0
+        said = table["label_corrected"].to_numpy(object)[here]
+        predicted = table["label_predicted"].to_numpy(object)[here]
+        self._said[self._there] = said[row[self._there]]
+        self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_analysis(self, image: str) -> None:
         if image in self._of_image:

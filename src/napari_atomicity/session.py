@@ -22,7 +22,7 @@ from psygnal import Signal
 
 from . import table as tables
 from .analysis import Analysis
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Columns, columns_of
 from .edits import (
     AddClusters,
     Edit,
@@ -86,6 +86,8 @@ class Change:
     spoken: bool = False
     undone: bool = False
     only_predicted: bool = False
+    columns: Columns | None = None
+    """Those of the table as it is, if they are at hand."""
 
 
 Work = Generator[None, None, None]
@@ -211,12 +213,14 @@ class Session:
         """
         self.finish()
         if self._project is not None and self._project is not project:
-            self._project.close()
+            self._project.retire()
         self._project = project
         self._hidden = None
         self._unsaved.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
-        self._show_all({n: f.analysis for n, f in stored.items() if f.analysis is not None})
+        columns = {n: f.columns for n, f in stored.items() if f.columns is not None}
+        analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
+        self._show_all(analyses, columns)
         self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
         self._say_saved("")
 
@@ -225,7 +229,7 @@ class Session:
         self.finish()
         if self._project is None:
             return
-        self._project.close()
+        self._project.retire()
         self._project = None
         self._hidden = None
         self._micrographs = {}
@@ -283,7 +287,7 @@ class Session:
         for image, analysis in list(self._analyses.items()):
             merged = _labelled(analysis, labels.get(image, {}))
             if merged is not analysis:
-                self._install(image, merged)
+                self._install(Change(image, analysis, merged, None, self._annotator))
                 changed.append(image)
         for _ in self._telling(changed):
             pass
@@ -326,7 +330,9 @@ class Session:
             labels = self._project.labels()
             self._show_all({n: _labelled(a, labels.get(n, {})) for n, a in hidden.items()})
 
-    def _show_all(self, analyses: Mapping[str, Analysis]) -> None:
+    def _show_all(
+        self, analyses: Mapping[str, Analysis], columns: Mapping[str, Columns] | None = None
+    ) -> None:
         """These analyses and no others; nothing of what was done before can be undone."""
         self._epoch += 1
         for image in self._analyses:
@@ -336,7 +342,9 @@ class Session:
         self._undo.clear()
         self._redo.clear()
         for image, analysis in analyses.items():
-            self._take(image, mark_excluded(analysis))
+            marked = mark_excluded(analysis)
+            known = columns.get(image) if columns and marked is analysis else None
+            self._take(image, marked, known)
         for image in {*self._generation, *self._micrographs}:
             self._generation[image] = self._generation.get(image, 0) + 1
         self._selection = frozenset()
@@ -614,6 +622,7 @@ class Session:
                 Change(
                     edit.image, before, after, edit.cluster_ids, annotator, not machine, spoken,
                     undone, only_predicted,
+                    None if after is None or spoken else columns_of(after.table),
                 )
             )  # fmt: skip
             replayed.append(edit)
@@ -625,27 +634,32 @@ class Session:
         """Let changes be so: in the project, and in memory."""
         yield from self._saving(changes)
         for change in changes:
-            self._install(change.image, change.after, only_labels=change.spoken)
+            self._install(change)
 
-    def _install(self, image: str, analysis: Analysis | None, only_labels: bool = False) -> None:
+    def _install(self, change: Change) -> None:
         """The one place where an analysis changes."""
+        image, analysis = change.image, change.after
         if analysis is None:
             self._analyses.pop(image, None)
             self._catalogue.set(image, None)
             self._classes = None
-        elif only_labels and image in self._analyses:
+        elif change.spoken and image in self._analyses:
             self._analyses[image] = analysis
             self._catalogue.relabel(image, analysis.table)
         else:
-            self._take(image, analysis)
+            self._take(image, analysis, change.columns)
         self._generation[image] = self._generation.get(image, 0) + 1
 
     def _telling(self, images: Iterable[str]) -> Work:
-        """Views hear of the changes; a cluster that is gone is not selected any more."""
+        """Views hear of the changes; a cluster that is gone is not selected any more.
+
+        In one turn, however many images: who follows many of them looks once after it.
+        """
+        yield
         images = dict.fromkeys(images)
         for image in images:
             self.analysis_changed.emit(image)
-            yield
+        yield
         known = {image: set(self.table(image)["cluster_id"].tolist()) for image in images}
         gone = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
         if gone:
@@ -983,12 +997,12 @@ class Session:
             words = f"exclude {n} region{'s' * (n != 1)} of {image}"
             self.do(SetRegions(image, self.regions(image), after, words))
 
-    def _take(self, image: str, analysis: Analysis) -> None:
+    def _take(self, image: str, analysis: Analysis, columns: Columns | None = None) -> None:
         before = self._analyses.get(image)
         if before is None or not before.table.columns.equals(analysis.table.columns):
             self._classes = None
         self._analyses[image] = analysis
-        self._catalogue.set(image, analysis.table)
+        self._catalogue.set(image, analysis.table, columns)
         if len(analysis.table):
             newest = int(analysis.table["cluster_id"].max())
             self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)

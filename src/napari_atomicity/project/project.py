@@ -23,6 +23,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..analysis import Analysis
+from ..catalogue import Columns, columns_of
 from ..errors import AtomicityError, ReadError
 from ..io.files import plain
 from ..io.images import find_images, sha256_of, unique_names, valid_text
@@ -50,6 +51,9 @@ from .rows import (
 from .schema import APPLICATION_ID, SCHEMA, upgrade
 
 SUFFIX = ".atomicity"
+# Projects that are being closed, by the thread that does it.
+_RETIRING: dict[Path, threading.Thread] = {}
+# How long closing waits for somebody who reads, before the reading is cut off.
 _PATIENCE_S = 0.2
 _BUSY_S = 10.0
 # A window should not stand still until another program lets go of the file: it is tried again.
@@ -106,11 +110,13 @@ class ProjectImage:
 @dataclass(frozen=True, eq=False)
 class Stored:
     """What a project holds of an image: the micrograph, whose pixels are read when they are asked
-    for; the analysis if there is one; and the id that the next new cluster gets."""
+    for; the analysis if there is one, and the columns of its table; and the id that the next new
+    cluster gets."""
 
     micrograph: Micrograph
     analysis: Analysis | None = None
     next_id: int = 1
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +164,9 @@ class Project:
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path).absolute()
+        leaving = _RETIRING.get(self.path)
+        if leaving is not None:
+            leaving.join()
         self._local = threading.local()
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
@@ -375,6 +384,23 @@ class Project:
             path.unlink(missing_ok=True)
             raise AtomicityError(f"the copy could not be written ({error})", path) from error
         return path
+
+    def retire(self) -> None:
+        """As `close`, but what waits is written in a thread: this returns at once.
+
+        Whoever opens the file again in this process waits for that.
+        """
+        if self._closed or self.path in _RETIRING:
+            return
+        thread = threading.Thread(target=self._retiring, name="closing a project")
+        _RETIRING[self.path] = thread
+        thread.start()
+
+    def _retiring(self) -> None:
+        try:
+            self.close()
+        finally:
+            _RETIRING.pop(self.path, None)
 
     def close(self) -> None:
         """Write what waits, and let go of the file."""
@@ -720,7 +746,9 @@ class Project:
     def load(self, image: str) -> Stored:
         """What the project holds of an image; pixels are read when they are asked for."""
         with self._reading() as db:
-            return Stored(*read_image(db, image, self._place))
+            micrograph, analysis, next_id = read_image(db, image, self._place)
+        columns = None if analysis is None else columns_of(analysis.table)
+        return Stored(micrograph, analysis, next_id, columns)
 
     def load_all(
         self, progress: Progress | None = None, stop: Stop | None = None

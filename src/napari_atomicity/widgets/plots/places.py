@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -11,37 +13,44 @@ _MOVED = 1e-6
 _MOST = 0.5
 
 
+class _Places(NamedTuple):
+    """Where the clusters of an image lie, in the order of its table."""
+
+    ids: np.ndarray
+    xy: np.ndarray
+    models: np.ndarray
+
+
 class Moves:
-    """The last places and those before, per image; told of every change, it keeps tables only.
+    """The last places and those before, per image; told of every change, it keeps these only.
 
     An image has places before if its model is another now, or if more than half of its clusters
     have moved: one that a person moved in the image is no adaptation.
     """
 
     def __init__(self) -> None:
-        self._last: dict[str, pd.DataFrame] = {}
-        self._before: dict[str, pd.DataFrame] = {}
+        self._last: dict[str, _Places] = {}
+        self._before: dict[str, _Places] = {}
 
     def note(self, image: str, table: pd.DataFrame | None) -> None:
-        """The table of an image is this one now (never to be written to); None: it is gone."""
+        """The table of an image is this one now; None: it is gone."""
         if table is None:
             self._last.pop(image, None)
             self._before.pop(image, None)
             return
-        last = self._last.get(image)
-        if table is last or not np.isfinite(table["umap_1"].to_numpy(float)).any():
+        now, last = _places(table), self._last.get(image)
+        if not np.isfinite(now.xy[:, 0]).any():
             return  # waits for its places: those of before stay known
-        if last is not None and _same_places(last, table):
-            self._last[image] = table
+        if last is not None and all(map(_equal, last, now)):
             return  # a label, which is what changes most
-        if last is not None and _share_moved(last, table) > (0 if _other_model(last, table) else
-                                                             _MOST):  # fmt: skip
+        if last is not None and _share_moved(last, now) > (0 if _other_model(last, now) else
+                                                           _MOST):  # fmt: skip
             before = self._before.get(image)
-            if before is not None and _share_moved(before, table) == 0:
+            if before is not None and _share_moved(before, now) == 0:
                 del self._before[image]  # it was undone
             else:
                 self._before[image] = last
-        self._last[image] = table
+        self._last[image] = now
 
     def forget(self) -> None:
         """Another project: nothing is known of its clusters."""
@@ -54,32 +63,36 @@ class Moves:
         ids = table["cluster_id"].to_numpy()
         for image, old in self._before.items():
             own = rows.of_image(image)
-            index = pd.Index(old["cluster_id"]).get_indexer(ids[own])
-            known = index >= 0
-            out[own[known]] = old[["umap_1", "umap_2"]].to_numpy(float)[index[known]]
-        now = table[["umap_1", "umap_2"]].to_numpy(float)
+            mine = ids[own]
+            if np.array_equal(mine, old.ids):
+                out[own] = old.xy
+            else:
+                index = pd.Index(old.ids).get_indexer(mine)
+                known = index >= 0
+                out[own[known]] = old.xy[index[known]]
+        now = np.column_stack([table["umap_1"], table["umap_2"]]).astype(float)
         out[~(np.isfinite(now) & np.isfinite(out)).all(axis=1)] = np.nan
         return out
 
 
-def _same_places(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    """Whether the same rows have the same places, model and all."""
-    return len(a) == len(b) and all(
-        np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=name.startswith("umap"))
-        for name in ("cluster_id", "umap_1", "umap_2", "model_id")
-    )
+def _places(table: pd.DataFrame) -> _Places:
+    xy = np.column_stack([table["umap_1"], table["umap_2"]]).astype(float)
+    return _Places(table["cluster_id"].to_numpy(), xy, table["model_id"].to_numpy(object))
 
 
-def _other_model(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    return set(a["model_id"].tolist()) != set(b["model_id"].tolist())
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a is b or np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _share_moved(a: pd.DataFrame, b: pd.DataFrame) -> float:
+def _other_model(a: _Places, b: _Places) -> bool:
+    return set(a.models.tolist()) != set(b.models.tolist())
+
+
+def _share_moved(a: _Places, b: _Places) -> float:
     """Of the clusters that both have placed."""
-    old, new = (np.column_stack([t["umap_1"], t["umap_2"]]).astype(float) for t in (a, b))
-    ids, others = a["cluster_id"].to_numpy(), b["cluster_id"].to_numpy()
-    if not np.array_equal(ids, others):
-        at = pd.Index(ids).get_indexer(others)
+    old, new = a.xy, b.xy
+    if not np.array_equal(a.ids, b.ids):
+        at = pd.Index(a.ids).get_indexer(b.ids)
         both = at >= 0
         old, new = old[at[both]], new[both]
     step = np.abs(new - old).max(axis=1, initial=0.0)

@@ -28,7 +28,7 @@ from . import calibration, compat, marks, picking
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
-from .layers import ROLE, ImageLayers, Quiet, stroke_px
+from .layers import ROLE, ImageLayers, Quiet, leaving, stroke_px
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .projects import Projects
 from .regions import Regions
@@ -119,8 +119,8 @@ class Binding:
     @property
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
-        waiting = self._text_timer.isActive() or self.stage.busy
-        return not tasks.running(self.session) and not waiting and not self.session.busy
+        waiting = self._text_timer.isActive() or self.stage.busy or self.session.busy
+        return not (waiting or tasks.running(self.session) or leaving(self.viewer))
 
     def _in_turns(self, go_on: Callable[[float], bool]) -> None:
         """Let a long step have a part of every turn of the event loop."""

@@ -126,15 +126,17 @@ class ImageLayers:
 
     # ---- coming and going
     def remove(self) -> None:
-        """Take all but the micrograph out of the viewer."""
-        viewer = self._viewer()
-        for layer in self.derived():
-            if layer in viewer.layers.selection:
-                # napari may be removing the selection: it must find each of it still there
-                QTimer.singleShot(0, partial(_remove_if_there, self._viewer, layer))
-            else:
-                viewer.layers.remove(layer)
+        """Take all but the micrograph out of the viewer, each in a turn of its own.
+
+        napari takes 60 ms for each. Besides, it may be removing the selection in this turn, and
+        must find each of it still there.
+        """
+        leaving = [weakref.ref(layer) for layer in reversed(self.derived())]
         self._layers.clear()
+        if leaving:
+            viewer = self._viewer()
+            _LEAVING[viewer] = _LEAVING.get(viewer, 0) + 1
+            QTimer.singleShot(0, partial(_remove_next, self._viewer, leaving))
 
     def overlaps(self, other: ImageLayers) -> bool:
         """Whether the two micrographs lie over each other in the scene."""
@@ -247,6 +249,10 @@ class ImageLayers:
         if self._aside is not None and layer.visible:
             layer.visible = False
             self._aside.append(weakref.ref(layer))
+        # One of the same image, if it was closed a moment ago, may still be on its way out.
+        for before in [x for x in layers if x.name == layer.name and ROLE in x.metadata]:
+            layers.remove(before)
+            index = min(index, len(layers))
         with self._quiet():
             layers.insert(index, layer)
             if active is not None:
@@ -507,6 +513,22 @@ def _equal(shown: Any, wanted: np.ndarray) -> bool:
     return bool(np.allclose(shown, wanted))
 
 
-def _remove_if_there(viewer: Any, layer: Any) -> None:
-    if viewer() is not None and layer in viewer().layers:
-        viewer().layers.remove(layer)
+# Of each viewer, for how many images layers are being removed.
+_LEAVING: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def leaving(viewer: Any) -> bool:
+    """Whether layers are on their way out."""
+    return _LEAVING.get(viewer, 0) > 0
+
+
+def _remove_next(viewer: weakref.ref[Any], layers: list[weakref.ref[Layer]]) -> None:
+    if viewer() is None:
+        return
+    while layers:
+        layer = layers.pop(0)()
+        if layer is not None and layer in viewer().layers:
+            viewer().layers.remove(layer)
+            QTimer.singleShot(0, partial(_remove_next, viewer, layers))
+            return
+    _LEAVING[viewer()] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -330,8 +331,9 @@ class Projects:
 
     def _window_gone(self, *_: object) -> None:
         """Without a word: there is nobody to be asked."""
-        self._noting.stop()
-        self._trying.stop()
+        with contextlib.suppress(RuntimeError):  # Qt has taken the timers along
+            self._noting.stop()
+            self._trying.stop()
         if self.session.project is not None:
             self.session.save_again()
             self.session.project.close()
