@@ -6,6 +6,7 @@ between images. What stands out against its surroundings, in units of how much t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +38,16 @@ class CandidateSettings:
         Least response in these units.
     distance_nm
         Least distance of two candidates.
+    elongation
+        Largest ratio of the two curvatures of a candidate: along an edge there is next to none
+        (Lowe, Int. J. Comput. Vis. 60, 91 (2004)).
     """
 
     fwhm_nm: tuple[float, ...] = (0.17, 0.28)
     contrast_nm: float = 1.5
     threshold: float = 3.0
     distance_nm: float = 0.2
+    elongation: float = 4.0
 
 
 def smoothed(image: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -184,10 +189,40 @@ def find_candidates(
         (N,) in units of the local standard deviation, the highest first.
     """
     settings = settings or CandidateSettings()
-    response = scale_space_response(np.asarray(image, np.float32), pixel_size_nm, settings)
+    image = np.asarray(image, np.float32)
+    response = scale_space_response(image, pixel_size_nm, settings)
     points, height = maxima(response, settings.distance_nm / pixel_size_nm)
     clear = height >= settings.threshold
-    return points[clear], height[clear]
+    points, height = points[clear], height[clear]
+    narrow, wide = (s / FWHM_PER_SIGMA / pixel_size_nm for s in _ends(settings.fwhm_nm))
+    is_round = elongations(image, points, 0.5 * (narrow + wide)) <= settings.elongation
+    return points[is_round], height[is_round]
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
+    """(N,) ratio of the curvatures, the larger by the smaller, of the blurred image at points.
+
+    Infinite where the image is not bent down in every direction.
+    """
+    blurred = ndimage.gaussian_filter(image - image.mean(), sigma_px, mode="reflect")
+    place = np.clip(points.round().astype(int), 0, np.array(image.shape) - 1)
+
+    def at(dy: int, dx: int) -> np.ndarray:
+        near = np.clip(place + np.array([dy, dx]), 0, np.array(image.shape) - 1)
+        return np.asarray(blurred[tuple(near.T)], float)
+
+    step = max(1, round(sigma_px / 2))
+    yy = at(step, 0) - 2 * at(0, 0) + at(-step, 0)
+    xx = at(0, step) - 2 * at(0, 0) + at(0, -step)
+    xy = (at(step, step) - at(step, -step) - at(-step, step) + at(-step, -step)) / 4
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (middle - spread) / (middle + spread)
+    return np.where(middle + spread < 0, ratio, np.inf)
 
 
 def maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
