@@ -127,6 +127,15 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
         assert (out / name).stat().st_size > 0
 
 
+def test_figures_of_an_earlier_run_do_not_stay(finder, tmp_path):
+    figures = tmp_path / "out" / "figures"
+    figures.mkdir(parents=True)
+    for name in ("old.tif atoms.png", "dispersion.svg", "my own.png"):
+        (figures / name).touch()
+    find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
+    assert [f.name for f in figures.iterdir()] == ["my own.png"]
+
+
 def test_groups_by_another_distance(finder, tmp_path):
     image = write_image(tmp_path / "a.tif")
     run = find_atoms_in_images([image], tmp_path / "o", AtomRequest(group_distance_nm=0.2))

@@ -219,6 +219,7 @@ def find_atoms_in_images(
     if chart is not None:
         files += write_figure(chart, out_dir / "figures" / "dispersion")
     files += [path for result in done for path in result.pictures]
+    _remove_older(out_dir / "figures", files)
     files.append(out_dir / "run.json")
     record = run_record(
         outcomes,
@@ -376,6 +377,13 @@ def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, 
     # The columns of a row that has all of them come first, whatever the first image lacks.
     columns = max((list(row) for row in rows), key=len)
     return pd.DataFrame(rows, columns=columns), of_all
+
+
+def _remove_older(figures: Path, files: Sequence[Path]) -> None:
+    """Take away figures of an earlier run: they would seem to be of this one."""
+    for pattern in ("dispersion.png", "dispersion.svg", "* atoms.png", "* atoms.svg"):
+        for path in set(figures.glob(pattern)) - set(files):
+            path.unlink(missing_ok=True)
 
 
 def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
