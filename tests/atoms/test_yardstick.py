@@ -241,7 +241,7 @@ def test_frames_are_counted_each_by_its_own_atoms():
     stack = Micrograph(np.stack([micrograph.data, 3 * micrograph.data]), PIXEL_NM)
     both = pd.concat([clusters, clusters.assign(frame=1)], ignore_index=True)
     of_both = pd.concat([atoms, atoms.assign(frame=1)], ignore_index=True)
-    out = count_by_yardstick(both, of_both, stack)
+    out = count_by_yardstick(both, of_both, stack, support=np.ones(stack.shape, bool))
     assert out["n_yardstick"][1] == pytest.approx(out["n_yardstick"][0], rel=1e-3)
 
 

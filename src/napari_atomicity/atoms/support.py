@@ -157,11 +157,15 @@ def _noise_and_grain(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarra
 
 def _spread_out(values: np.ndarray, known: np.ndarray, sigma_px: float) -> np.ndarray:
     """Local mean (Y, X) of the values where they are known, the nearest one far from there."""
-    weight = ndimage.gaussian_filter(known.astype(np.float64), sigma_px)
-    total = ndimage.gaussian_filter(np.where(known, values, 0.0), sigma_px)
+    factor = max(1, int(sigma_px / 5))  # a wide blur needs no fine grid
+    middle = float(np.median(values[known]))
+    total, weight = (
+        ndimage.gaussian_filter(block_mean(x, factor), sigma_px / factor)
+        for x in (np.where(known, values - middle, 0), known.astype(np.float32))
+    )
     sure = weight > 1e-3
-    mean = np.where(sure, total / np.where(sure, weight, 1.0), np.nan)
-    return without_gaps(mean)
+    mean = np.where(sure, total / np.where(sure, weight, 1), np.nan)
+    return middle + enlarge(without_gaps(mean), values.shape, (factor, factor))
 
 
 def _opened(region: np.ndarray, radius_px: float) -> np.ndarray:

@@ -443,7 +443,7 @@ def count_by_yardstick(
         Closed polygons (M, 2) in pixels (y, x), one for each cluster in table order; without them
         a cluster is a disc that holds its ellipse.
     support
-        (Y, X) bool; everywhere if None.
+        (Y, X) bool, or (T, Y, X) of a stack; everywhere if None.
     classes
         Class names, for the label and the set.
     level
@@ -487,7 +487,8 @@ def count_by_yardstick(
         own = atoms[atoms["frame"] == index]
         positions = own[["y_px", "x_px"]].to_numpy(float)
         confidence = own["confidence"].to_numpy(float)
-        yardstick = find_yardstick(frame, pixel_size_nm, positions, confidence, near, support, seed)
+        held = support if support is None or support.ndim == 2 else support[index]
+        yardstick = find_yardstick(frame, pixel_size_nm, positions, confidence, near, held, seed)
         if yardstick.reason:
             reasons[rows] = yardstick.reason
             continue
