@@ -146,6 +146,8 @@ def test_a_share_that_nothing_has_need_not_be_nought():
     found = of(field(AtomFieldSettings(atoms_per_nm2=0.05), 1))
     assert found.shares["dimer"].value == 0
     assert 0 < found.shares["dimer"].high < 0.6
+    # Seven atoms of a cluster would be one thing seen, two of a dimer too.
+    assert found.shares["dimer"].high < found.shares["multimer"].high < found.shares["cluster"].high
 
 
 def test_atoms_off_the_support_are_said_and_not_counted():

@@ -1,0 +1,493 @@
+"""Recompute ``docs/dispersion_check.md``: is the dispersion of atoms right where it is known?
+
+    python docs/make_dispersion_check.py [--fields 300] [--images 40] [--model default]
+
+Everything is simulated: positions from processes whose density, K and g are known, detection whose
+probabilities are true by construction, and images in which the shipped model looks for atoms.
+Neither parameters nor seeds are those with which blocks and intervals were settled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from scipy import special
+from scipy.stats import binom
+from sklearn.linear_model import LogisticRegression
+
+from napari_atomicity import __version__
+from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
+from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.errors import ModelError
+from napari_atomicity.simulation import atom_fields
+from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
+from napari_atomicity.statistics import dispersion as dispersion_module
+from napari_atomicity.statistics import point_patterns as patterns
+from napari_atomicity.statistics.dispersion import Dispersion, Estimate, dispersion, pooled
+from napari_atomicity.statistics.point_patterns import Window
+from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.scores import match_nearest
+
+HERE = Path(__file__).resolve().parent
+SEED = 20
+PIXEL_NM = 0.1
+
+
+def support() -> Window:
+    """15 × 15 nm with a vacuum corner and a hole."""
+    y, x = np.mgrid[:150, :150]
+    mask = (y + 0.7 * x > 45) & (np.hypot(y - 95, x - 100) > 14)
+    return Window(mask, PIXEL_NM)
+
+
+WINDOW = support()
+RANDOM = AtomFieldSettings(pattern="random", atoms_per_nm2=0.3)
+PROCESSES = {
+    "random, sparse": replace(RANDOM, atoms_per_nm2=0.1),
+    "random": RANDOM,
+    "random, dense": replace(RANDOM, atoms_per_nm2=1.2),
+    "clustered (12 clumps, 0.35 nm)": AtomFieldSettings(
+        pattern="clustered", atoms_per_nm2=0.4, parents_per_nm2=0.1, spread_nm=0.35
+    ),
+    "clustered (6 clumps, 0.7 nm)": AtomFieldSettings(
+        pattern="clustered", atoms_per_nm2=0.4, parents_per_nm2=0.05, spread_nm=0.7
+    ),
+    "inhibited (0.6 nm)": AtomFieldSettings(pattern="inhibited", atoms_per_nm2=0.4, apart_nm=0.6),
+}
+
+
+def points_of(settings: AtomFieldSettings, seed: int) -> np.ndarray:
+    return atom_fields.lone_atoms(settings, WINDOW, np.random.default_rng([SEED, seed]))
+
+
+def covers(estimate: Estimate, truth: float) -> bool:
+    return bool(estimate.low <= truth <= estimate.high)
+
+
+def share(hits: Iterable[bool]) -> str:
+    """``95.3 % (92.5-97.2)`` of what is true."""
+    of = np.array(list(hits), bool)
+    low, high = wilson_interval(float(of.mean()), len(of))
+    return f"{100 * of.mean():.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(header)
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def off_by(values: np.ndarray, truth: float | np.ndarray) -> str:
+    """Mean deviation in per cent of the truth, and its standard error."""
+    relative = np.asarray(values) / truth - 1
+    error = relative.std() / np.sqrt(len(relative))
+    return f"{100 * relative.mean():+.1f} ± {100 * error:.1f} %"
+
+
+@contextmanager
+def density_only() -> Iterator[None]:
+    """Without the draws and resamples that distances and shares need: most of the time."""
+    with (
+        patch.object(dispersion_module, "RESAMPLES", 2),
+        patch.object(dispersion_module, "DRAWS", 20),
+    ):
+        yield
+
+
+# ---- density
+def density_of_points(fields: int) -> str:
+    """All atoms are known; the interval is of sampling alone."""
+    rows = []
+    for name, settings in PROCESSES.items():
+        found = [of_points(points_of(settings, i)) for i in range(fields)]
+        density = [d.density for d in found]
+        pools = [pooled(found[i : i + 6]).density for i in range(0, fields // 2, 6)]
+        truth = settings.atoms_per_nm2
+        rows.append(
+            [
+                name,
+                f"{np.mean([d.n_atoms for d in found]):.0f}",
+                off_by([d.value for d in density], truth),
+                share(covers(d, truth) for d in density),
+                f"±{50 * np.mean([(d.high - d.low) / truth for d in density]):.0f} %",
+                share(covers(d, truth) for d in pools),
+            ]
+        )
+        print(rows[-1], flush=True)
+    head = ["process", "atoms", "density, deviation", "covered, one field", "half width",
+            "covered, six fields pooled"]  # fmt: skip
+    return table(head, rows)
+
+
+def of_points(points: np.ndarray, **options: object) -> Dispersion:
+    return dispersion(points, WINDOW.mask, PIXEL_NM, simulations=0, **options)  # type: ignore[arg-type]
+
+
+def candidates(
+    points: np.ndarray, density: float, false: float, lost: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates and their probabilities, by Bayes' rule: scores are normal about 2 where there is
+    an atom and about 0 where there is none; some atoms are lost altogether."""
+    shown = points[rng.random(len(points)) >= lost]
+    wrong = WINDOW.random(rng.poisson(false * WINDOW.area_nm2), rng)
+    score = np.append(rng.normal(2, 1, len(shown)), rng.normal(0, 1, len(wrong)))
+    odds = density * (1 - lost) / false * np.exp(2 * score - 2)
+    p = odds / (1 + odds)
+    keep = p > 0.01
+    return np.concatenate([shown, wrong])[keep], p[keep]
+
+
+def density_of_detections(fields: int) -> str:
+    """Atoms are dropped, false ones added; each candidate has a true probability."""
+    rows = []
+    for name, settings in PROCESSES.items():
+        truth, lost = settings.atoms_per_nm2, 0.05
+        sample, here, counted, expected, true = [], [], [], [], []
+        for i in range(fields):
+            rng = np.random.default_rng([SEED, i, 1])
+            points = points_of(settings, i + 10_000)
+            where, p = candidates(points, truth, 2 * truth, lost, rng)
+            found = of_points(
+                where[p >= 0.5], candidates_nm=where, candidate_probabilities=p,
+                candidate_recall=1 - lost,
+            )  # fmt: skip
+            sample.append(covers(found.density, truth))
+            here.append(covers(found.density_of_field, len(points) / WINDOW.area_nm2))
+            counted.append(found.n_atoms / WINDOW.area_nm2)
+            expected.append(found.density.value)
+            true.append(len(points))
+        rows.append(
+            [
+                name,
+                f"{np.mean(true):.0f}",
+                off_by(np.array(counted), truth),
+                off_by(np.array(expected), truth),
+                share(sample),
+                share(here),
+            ]
+        )
+        print(rows[-1], flush=True)
+    head = ["process", "atoms", "counted at p ≥ 0.5, deviation", "density, deviation",
+            "covered: density of the sample", "covered: atoms in the field"]  # fmt: skip
+    return table(head, rows)
+
+
+# ---- distances and shares
+def distances(fields: int) -> str:
+    """Of random atoms, whose distances and groups have closed forms."""
+    rows = []
+    for name in ("random, sparse", "random", "random, dense"):
+        density = PROCESSES[name].atoms_per_nm2
+        truth = {
+            "mean distance": 0.5 / np.sqrt(density),
+            "median distance": np.sqrt(np.log(2) / np.pi / density),
+            "isolated": np.exp(-np.pi * density * 0.3**2),
+        }
+        found = [of_points(points_of(PROCESSES[name], i + 20_000)) for i in range(fields)]
+        for what, true in truth.items():
+            estimates = [
+                {
+                    "mean distance": d.neighbour_mean,
+                    "median distance": d.neighbour_median,
+                    "isolated": d.shares["isolated"],
+                }[what]
+                for d in found
+            ]
+            values = np.array([e.value for e in estimates])
+            known = np.isfinite(values)
+            covered = share(covers(e, true) for e, k in zip(estimates, known, strict=True) if k)
+            rows.append([name, what, f"{true:.3f}", off_by(values[known], true), covered])
+            print(rows[-1], flush=True)
+    return table(["process", "figure", "truth", "deviation", "covered"], rows)
+
+
+# ---- K and g
+def curves(fields: int) -> str:
+    """K and g over their closed forms."""
+    r = np.array([0.4, 0.8, 1.2, 2.0, 3.0])
+    rows = []
+    for name in list(PROCESSES)[1:]:
+        settings = PROCESSES[name]
+        found = [points_of(settings, i + 30_000) for i in range(fields)]
+        scale = _pairs_over_square(settings)
+        for what, function, truth in (
+            ("K", lambda p: patterns.ripley_k(p, WINDOW, r), atom_fields.ripley_k(settings, r)),
+            (
+                "g",
+                lambda p: patterns.pair_correlation(p, WINDOW, r, bandwidth=0.15),
+                atom_fields.pair_correlation(settings, r),
+            ),
+        ):
+            mean, error = _average(found, function)
+            cells = [
+                f"{m * scale / t:.3f} ± {e * scale / t:.3f}" if t > 0 else f"{m * scale:.3f} (0)"
+                for m, e, t in zip(mean, error, truth, strict=True)
+            ]
+            rows.append([name, what, *cells])
+            print(rows[-1], flush=True)
+    return table(["process", "curve", *(f"r = {x} nm" for x in r)], rows)
+
+
+def _average(
+    fields: list[np.ndarray], function: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean by number of pairs, which takes the bias of a ratio out, and its standard error."""
+    fields = [p for p in fields if len(p) > 1]
+    weight = np.array([len(p) * (len(p) - 1) for p in fields], float)
+    weight /= weight.mean()
+    values = np.stack([function(p) for p in fields])
+    mean = (weight[:, None] * values).mean(axis=0)
+    error = (weight[:, None] * (values - mean)).std(axis=0) / np.sqrt(len(fields))
+    return mean, error
+
+
+def _pairs_over_square(settings: AtomFieldSettings) -> float:
+    """E[n (n - 1)] / (λA)²: 1 but for clustered or inhibited atoms on a finite support."""
+    steps = np.arange(-12, 12, 0.1) + 0.05
+    y, x = (axis.ravel() for axis in np.meshgrid(steps, steps, indexing="ij"))
+    g = atom_fields.pair_correlation(settings, np.hypot(y, x))
+    excess = ((g - 1) * WINDOW.overlap_nm2(y, x)).sum() * 0.01
+    return float(1 + excess / WINDOW.area_nm2**2)
+
+
+# ---- tests
+def tests(fields: int) -> str:
+    """How often each test says "not random" at 5 %."""
+    rows = []
+    for name in list(PROCESSES)[1:]:
+        p: dict[str, list[float]] = {}
+        for i in range(fields):
+            points = points_of(PROCESSES[name], i + 40_000)
+            if len(points) < 2:
+                continue
+            found = patterns.against_randomness(points, WINDOW, 99, seed=i)
+            quadrats = patterns.quadrat_counts(points, WINDOW)
+            values = {
+                "G": found.curves["G"].p,
+                "g": found.curves["g"].p,
+                "L": found.curves["L"].p,
+                "Clark-Evans": found.clark_evans_p,
+                "quadrats": patterns.quadrat_p(quadrats, 199, seed=i),
+            }
+            for test, value in values.items():
+                p.setdefault(test, []).append(value)
+        rows.append([name, *(share(np.array(v) <= 0.05) for v in p.values())])
+        print(rows[-1], flush=True)
+    return table(["process", "G(r)", "g(r)", "L(r)", "Clark-Evans", "quadrats"], rows)
+
+
+# ---- images
+@dataclass(frozen=True)
+class Shown:
+    """What was found in a simulated image, and what there is."""
+
+    analysis: AtomAnalysis
+    true_nm: np.ndarray
+    area_nm2: float
+
+    @property
+    def candidates_nm(self) -> np.ndarray:
+        return self.analysis.candidates[["y_nm", "x_nm"]].to_numpy(float)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.analysis.candidates["confidence"].to_numpy(float)
+
+    @property
+    def right(self) -> np.ndarray:
+        """(M,) whether a candidate is an atom, one to one within 0.15 nm."""
+        return match_nearest(self.candidates_nm, self.true_nm, 0.15) >= 0
+
+    def dispersion(self, p: np.ndarray, threshold: float, recall: float) -> Dispersion:
+        return dispersion(
+            self.candidates_nm[p >= threshold], self.analysis.support, self.analysis.pixel_size_nm,
+            candidates_nm=self.candidates_nm, candidate_probabilities=p, candidate_recall=recall,
+            simulations=0,
+        )  # fmt: skip
+
+
+def shown(settings: AtomFieldSettings, model: AtomModel, seeds: Iterable[int]) -> list[Shown]:
+    found = []
+    for seed in seeds:
+        field = simulate_atoms(settings, seed)
+        area = Window(field.support, settings.pixel_size_nm).area_nm2
+        found.append(Shown(find_atoms(field.micrograph, model), field.lone_nm, area))
+    return found
+
+
+def calibrated(images: list[Shown]) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
+    """Probabilities that are true of images like these, and the recall of their candidates."""
+    right = np.concatenate([image.right for image in images])
+    logit = special.logit(np.clip(np.concatenate([i.confidence for i in images]), 1e-6, 1 - 1e-6))
+    line = LogisticRegression(C=np.inf).fit(logit[:, None], right)
+    recall = right.sum() / sum(len(image.true_nm) for image in images)
+
+    def probability(confidence: np.ndarray) -> np.ndarray:
+        known = special.logit(np.clip(confidence, 1e-6, 1 - 1e-6))
+        return np.asarray(line.predict_proba(known.reshape(-1, 1))[:, 1])
+
+    return probability, float(recall)
+
+
+def of_images(number: int, name: str) -> str:
+    """Simulated images, the shipped model and its probabilities."""
+    model = load_atom_model(name, "cpu")
+    rows = []
+    for contrast in (0.15, 0.25):
+        like = {
+            name: replace(
+                PROCESSES[name], shape_px=(512, 512), pixel_size_nm=0.03, contrast=contrast,
+                vacuum=0.15,
+            )
+            for name in ("random", "clustered (12 clumps, 0.35 nm)", "inhibited (0.6 nm)")
+        }  # fmt: skip
+        for name, settings in like.items():
+            # Other images, of this process: what is true of it need not be true of another.
+            probability, recall = calibrated(
+                shown(settings, model, (SEED * 2000 + i for i in range(number)))
+            )
+            images = shown(settings, model, (SEED * 1000 + i for i in range(number)))
+            above = [i.confidence >= i.analysis.threshold for i in images]
+            met = sum(int((i.right & a).sum()) for i, a in zip(images, above, strict=True))
+            said, there = sum(int(a.sum()) for a in above), sum(len(i.true_nm) for i in images)
+            shipped = [
+                i.dispersion(i.confidence, i.analysis.threshold, i.analysis.candidate_recall)
+                for i in images
+            ]
+            true = [i.dispersion(probability(i.confidence), 0.5, recall) for i in images]
+            cells = []
+            for found in (shipped, true):
+                ratio = np.array([d.density.value for d in found]) / settings.atoms_per_nm2
+                cells += [
+                    off_by(ratio, 1.0),
+                    share(covers(d.density, settings.atoms_per_nm2) for d in found),
+                    share(
+                        covers(d.density_of_field, len(i.true_nm) / i.area_nm2)
+                        for d, i in zip(found, images, strict=True)
+                    ),
+                ]
+            scores = [f"{met / max(said, 1):.2f}", f"{met / there:.2f}", f"{recall:.2f}"]
+            rows.append([f"{contrast:g}", name, *scores, *cells])
+            print(rows[-1], flush=True)
+    head = ["contrast", "process", "precision", "recall", "recall of candidates",
+            "density as shipped, deviation", "covered: sample", "covered: field",
+            "density recalibrated, deviation", "covered: sample ", "covered: field "]  # fmt: skip
+    return f"Model `{model.card.model_id}`, {number} images each.\n\n" + table(head, rows)
+
+
+def page(fields: int, number: int, model: str) -> str:
+    low, high = binom.ppf([0.025, 0.975], fields, 0.95) / fields
+    start = time.perf_counter()
+    with density_only():
+        parts = {
+            "density": density_of_points(fields),
+            "detections": density_of_detections(fields),
+        }
+    parts |= {
+        "distances": distances(fields),
+        "curves": curves(fields),
+        "tests_table": tests(min(fields, 200)),
+    }
+    try:
+        with density_only():
+            parts["images"] = of_images(number, model)
+    except ModelError as error:
+        parts["images"] = f"Not measured: {error}"
+    print(f"{time.perf_counter() - start:.0f} s")
+    # Of a paragraph one line, as in the other pages.
+    text = re.sub(r"(?<=[^\n])\n(?=[^\n|])", " ", TEXT)
+    return text.format(
+        version=__version__, fields=fields, tests=min(fields, 200), area=WINDOW.area_nm2,
+        low=100 * low, high=100 * high, **parts,
+    )  # fmt: skip
+
+
+TEXT = """# Is the dispersion right?
+
+Made by `docs/make_dispersion_check.py`; version {version}. What *Dispersion* says of atoms, where
+the truth is known: simulated positions on a support of {area:.0f} nm² with a vacuum corner and a
+hole, {fields} fields of each process. Random is Poisson's process; clustered is Thomas', with
+clumps of a normal width; inhibited is Matérn's second hard-core process. Blocks and intervals were
+settled on other densities, clumps and seeds. Numbers in brackets are Wilson's 95 % intervals of a
+share; of {fields} fields, intervals that cover in 95 % do so in {low:.1f} to {high:.1f} %.
+
+## Density, all atoms known
+
+The interval is of sampling: would another field of the same sample have this density? Of clustered
+atoms it is the wider, the fewer clumps there are; of inhibited ones it is wider than need be,
+because it is never taken to be narrower than that of random atoms.
+
+{density}
+
+## Density from detections
+
+Each atom has a score about 2, each of twice as many false candidates one about 0, both with a
+standard deviation of 1; probabilities follow by Bayes' rule, and 5 % of the atoms have no
+candidate at all. Counting what is above one half is off; the sum of the probabilities is not. The
+interval of the sample holds sampling and detection. The number of atoms that lie in the very field
+has an interval of its own, of detection alone.
+
+{detections}
+
+The interval of the sample is wider than need be: true probabilities draw the expected number
+towards the usual one, which takes out of its scatter what detection puts in. It is left so,
+because the probabilities of a real image are only nearly true.
+
+## Distances and shares
+
+Of random atoms, for which they are known: 1 / (2√λ), √(ln 2 / πλ), and exp(−πλd²) with d = 0.3 nm.
+
+{distances}
+
+## K and g
+
+Mean over fields, weighted by the number of pairs, over the closed form, with its standard error. 1
+is right; where the closed form is 0, the value itself.
+
+{curves}
+
+g is smoothed by its kernel (0.15 nm half width here), which lowers the flank of narrow clumps and
+rounds the edge of a hard core.
+
+## Tests against randomness
+
+How often each says "not random" at 5 %, of {tests} fields with 99 simulations: of random atoms it
+should be 5 %, of others as often as can be.
+
+{tests_table}
+
+## Images
+
+Simulated images of 512 × 512 pixels of 0.03 nm with amorphous carbon, a vacuum corner, shot noise
+and row noise, atoms of 0.21 nm with 35 % scatter of the intensity (`simulation.atom_fields`);
+contrast is the peak of a mean atom over the level. Atoms, support and probabilities are those that
+`find_atoms` gives. The probabilities of the model are about what a person would mark in images
+with the atoms and the noise of those it learnt from. Where an image is another, they are not true,
+and neither is the density. *Recalibrated* is with probabilities that are true of such images: a
+logistic curve through the model's own, and the recall of the candidates, from as many other
+simulated images.
+
+{images}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fields", type=int, default=300)
+    parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--model", default="default")
+    arguments = parser.parse_args()
+    text = page(arguments.fields, arguments.images, arguments.model)
+    (HERE / "dispersion_check.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
