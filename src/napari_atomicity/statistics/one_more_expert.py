@@ -5,7 +5,8 @@ in the images that he and others looked at. The difference of F1, model minus pe
 persons, and its interval answer. Two people have only each other for a consensus.
 
 The answer is about these people and these images, and it says who is nearer to the others, not who
-is right. A model that has learnt from one of them is flattered.
+is right. A model that has learnt from one of them is flattered. Simulated people and a model with
+the same rates as they are told apart, wrongly, in 7 (three images) to 10 (ten) of 100 cases.
 """
 
 from __future__ import annotations
