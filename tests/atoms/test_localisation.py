@@ -23,7 +23,7 @@ def test_lone_spots_are_recovered(seed, pixel_size_nm, sigma_nm, height):
     shape = (110, 90)
     points = scattered(6, shape, 0.6 / pixel_size_nm if pixel_size_nm > 0.02 else 30, seed)
     image = field(points, shape, sigma_nm / pixel_size_nm) * height
-    start = points + np.random.default_rng(seed).uniform(-0.05, 0.05, points.shape) / pixel_size_nm
+    start = points + np.random.default_rng(seed).uniform(-0.03, 0.03, points.shape) / pixel_size_nm
 
     spots = fit_spots(image, start, pixel_size_nm)
 

@@ -18,8 +18,9 @@ SIGMA_NM = 0.08
 """Standard deviation from which a fit starts: a probe of 0.1 nm, blurred by the atom's motion."""
 SIGMA_RANGE_NM = (0.03, 0.16)
 """Standard deviations that a spot of an atom can have."""
-SHIFT_NM = 0.12
-"""An atom is no further from where it was found than this; else the fit is of something else."""
+SHIFT_NM = 0.05
+"""An atom is no further (on each axis) from where it was found than this; else the fit is of
+something else."""
 STEPS = 8
 _NEIGHBOURS = 8
 _DAMPING = 0.02
