@@ -165,6 +165,13 @@ def test_atoms_that_drown_in_noise_are_no_yardstick():
     assert "40 lone atoms are too faint" in found.reason or "not brighter" in found.reason
 
 
+def test_a_detector_that_is_sure_of_hardly_any_atom_gives_none():
+    at = on_a_grid(100)
+    p = np.where(np.arange(100) < 8, 0.9, 0.3)
+    found = find_yardstick(spots(at, np.ones(100)), PIXEL_NM, at, p)
+    assert "only 21 % of the lone atoms stand out" in found.reason
+
+
 def cluster_table(centres_px: np.ndarray, diameter_nm: float = 1.0) -> pd.DataFrame:
     n = len(centres_px)
     return tables.conform(

@@ -12,8 +12,8 @@ says "vacuum" by itself. Three things together do:
 
 From such cores vacuum reaches as far as the level stays near theirs, place by place, since stray
 light makes it uneven. Where a core fails one of these there is none, so that an image without
-vacuum is all support. Without visible grain (low dose, coarse pixels) nothing is called vacuum; a
-person can draw it.
+vacuum is all support. Without visible grain (low dose, coarse pixels) nothing is called vacuum but
+what has hardly any noise; a person can draw the rest.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ atoms, which are brighter, noisier and grainier than the support, may cover much
 MOST_NOISE = 0.4
 """Variance of the noise in vacuum, as a share of the support's; a step by less than 2.5 times in
 thickness never looks like vacuum."""
+NO_NOISE, NO_GRAIN = 0.03, 1e-3
+"""Variances so low, as a share of the support's, that their ratio need not be asked: of a vacuum
+clipped at zero, or of a detector that counts."""
 MOST_GRAIN = 0.35
 """Ratio of grain to noise (variances) in vacuum, as a share of the support's."""
 LEAST_CORE_NM2, LEAST_NM2 = 0.3, 1.0
@@ -131,7 +134,9 @@ def _cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndar
     usual_noise, usual_grain = np.median(noise[bright]), np.median(grain[bright])
     quiet = noise < MOST_NOISE * usual_noise
     smooth = grain * usual_noise < MOST_GRAIN * usual_grain * noise
-    smooth |= grain < 1e-3 * usual_grain  # a vacuum clipped at zero has neither
+    empty = (noise < NO_NOISE * usual_noise) | (grain < NO_GRAIN * usual_grain)
+    # a low percentile carries what is empty a quarter of a window beyond its edge
+    smooth |= ndimage.binary_erosion(empty, iterations=window // 4, border_value=1)
     blocks = (factor, factor)
     core, usual = (
         enlarge(x.astype(np.float32), frame.shape, blocks) > 0.5

@@ -63,6 +63,9 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
 """Lone atoms that a yardstick needs."""
+LEAST_SURE = 0.25
+"""Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
+the dim ones, has to be anchored somewhere."""
 MOST_ERROR = 0.3
 """Relative error from which on a yardstick is none."""
 USUAL_SCATTER, TIE = 0.35, 30.0
@@ -262,6 +265,10 @@ def find_yardstick(
     n = float((alone * p)[use].sum())
     if n < LEAST_ATOMS:
         return _none(f"only {n:.0f} lone atoms; {LEAST_ATOMS} are needed", n, blank)
+
+    sure = float((alone * p)[use & (p >= LIKELY)].sum()) / n
+    if sure < LEAST_SURE:
+        return _none(f"only {100 * sure:.0f} % of the lone atoms stand out of the noise", n, blank)
 
     intensity, p, alone, centres = intensity[use], p[use], alone[use], positions[use]
     weight = alone * _atom_weights(intensity, p, alone)
