@@ -16,7 +16,7 @@ from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.finder import AtomCard, AtomModel
 from napari_atomicity.atoms.network import STRIDE, AtomNet, extended
-from napari_atomicity.errors import CalibrationError, Cancelled, ModelError
+from napari_atomicity.errors import CalibrationError, Cancelled, ModelError, UnsuitableImageError
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.files import (
     ATOMS,
@@ -222,6 +222,11 @@ def test_without_a_pixel_size_the_atoms_propose_one(model):
         find_atoms(micrograph, model)
     with pytest.raises(CalibrationError, match="pixel size is not known"):
         find_atoms(Micrograph(np.ones((64, 64))), model)
+
+
+def test_pixels_too_coarse_for_atoms_are_refused(model):
+    with pytest.raises(UnsuitableImageError, match="single atoms can't be seen"):
+        find_atoms(Micrograph(np.ones((64, 64)), 0.2), model)
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..detection.background import without_gaps
-from ..errors import CalibrationError
+from ..errors import CalibrationError, UnsuitableImageError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from . import groups
 from . import operating_point as operating
 from .calibration import propose_pixel_size
-from .finder import AtomModel, load_atom_model
 from .localisation import Spots, fit_spots
 from .support import support_mask
 from .table import MODEL, conform, nearest_neighbours, validate
 
+if TYPE_CHECKING:
+    from .finder import AtomModel
+
+COARSEST_NM = 0.1
+"""Of pixels in which single atoms, some 0.1 to 0.2 nm wide, can still be told apart."""
 _SAME_ATOM = 0.5
 
 
@@ -153,6 +157,9 @@ def find_atoms(
     Cancelled
         If ``stop()`` says so.
     """
+    # Torch is not needed to look at results.
+    from .finder import AtomModel, load_atom_model
+
     if precision is not None and not 0 <= precision <= 1:
         raise ValueError(f"a precision of {precision} does not lie in 0 to 1")
     pixel_size_nm = calibrated(micrograph)
@@ -214,9 +221,18 @@ def calibrated(micrograph: Micrograph) -> float:
     ------
     CalibrationError
         If there is none; with a proposal, where spots stand out enough to make one.
+    UnsuitableImageError
+        If it is too large for atoms.
     """
-    if micrograph.pixel_size_nm is not None:
-        return micrograph.pixel_size_nm
+    size = micrograph.pixel_size_nm
+    if size is not None and size > COARSEST_NM:
+        raise UnsuitableImageError(
+            f"with {size:g} nm per pixel single atoms can't be seen",
+            micrograph.path or micrograph.name,
+            f"Take an image of at most {COARSEST_NM:g} nm per pixel, or check the pixel size",
+        )
+    if size is not None:
+        return size
     try:
         return micrograph.calibrated()
     except CalibrationError as error:

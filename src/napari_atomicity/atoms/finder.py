@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -21,6 +22,8 @@ from ..progress import Progress, Stop, check, report
 from .candidates import contrast_channels, maxima
 from .network import AtomNet, extended
 from .operating_point import Calibration
+
+_log = logging.getLogger(__name__)
 
 SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
 """Short names of the models in the package."""
@@ -359,8 +362,15 @@ def read_atom_card(path: Path) -> AtomCard:
 
 
 def available_atom_models() -> list[AtomCard]:
-    """Cards of the shipped atom models and of those in the user's model folder."""
-    return [read_atom_card(path) for path in model_files(ATOMS)]
+    """Cards of the shipped atom models and of those in the user's model folder; damaged ones are
+    left out with a warning."""
+    cards = []
+    for path in model_files(ATOMS):
+        try:
+            cards.append(read_atom_card(path))
+        except ModelError as error:
+            _log.warning("%s", error)
+    return cards
 
 
 def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:

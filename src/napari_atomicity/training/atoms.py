@@ -877,14 +877,23 @@ def fold_predictions(
     for image, left_out in zip(images, fold, strict=True):
         check(stop)
         nets = [made[_Job(int(left_out), s)] for s in range(recipe.fold_members)]
-        card = AtomCard(
-            "fold", members=len(nets), width=recipe.settings.width, views=8 // len(nets), floor=0.0
-        )
-        model = AtomModel(card, packed(nets), torch.device("cpu"))
-        points, score = model.candidates(image.pixels, image.pixel_size_nm)
-        likely = score > _LEAST_SCORE
-        judged.append(judge(image, points[likely], score[likely], recipe.tolerance_nm))
+        judged.append(judged_by(nets, image, recipe))
     return judged, [made[job] for job in jobs if job.fold < 0]
+
+
+def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> Judged:
+    """Candidates of an image by networks that have not learnt from it, in all eight views."""
+    card = AtomCard(
+        "judge",
+        members=len(networks),
+        width=recipe.settings.width,
+        views=max(1, 8 // len(networks)),
+        floor=0.0,
+    )
+    model = AtomModel(card, packed(networks), torch.device("cpu"))
+    points, score = model.candidates(image.pixels, image.pixel_size_nm)
+    likely = score > _LEAST_SCORE
+    return judge(image, points[likely], score[likely], recipe.tolerance_nm)
 
 
 def fold_scores(
