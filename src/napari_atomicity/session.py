@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from psygnal import Signal
 
 from . import table as tables
 from .analysis import Analysis
+from .atoms.book import AtomBook
+from .atoms.edits import AtomEdit, SetAtoms, SetMarks
+from .atoms.marks import ImageAtoms
 from .catalogue import Catalogue, Columns, columns_of
 from .edits import (
     AddClusters,
@@ -61,7 +64,7 @@ _LONG = 8
 class Step:
     """What a person did in one go, to one image or to several."""
 
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit | AtomEdit, ...]
     description: str
     annotator: str
     time: datetime
@@ -92,6 +95,16 @@ class Change:
 
 Work = Generator[None, None, None]
 """A step in parts: the window may have a turn wherever it yields."""
+
+
+@dataclass(frozen=True, eq=False)
+class AtomChange:
+    """How the atoms of an image have changed, as the project is told: see `Project.keep_atoms`."""
+
+    image: str
+    before: ImageAtoms | None
+    after: ImageAtoms | None
+    annotator: str
 
 
 def user_name() -> str:
@@ -149,6 +162,7 @@ class Session:
         self._micrographs: dict[str, Micrograph] = {}
         self._analyses: dict[str, Analysis] = {}
         self._catalogue = Catalogue()
+        self.atoms = AtomBook(self)
         self._generation: dict[str, int] = {}
         self._next_id: dict[str, int] = {}
         self._current: str | None = None
@@ -161,7 +175,9 @@ class Session:
         self._annotator = user_name()
         # What blind mode hides; None: it is off.
         self._hidden: dict[str, Analysis] | None = None
+        self._hidden_atoms: dict[str, ImageAtoms] = {}
         self._unsaved: dict[str, Analysis | None] = {}
+        self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
         self._classes: tuple[str, ...] | None = None
         self._epoch = 0
         self._trouble = ""
@@ -217,10 +233,13 @@ class Session:
         self._project = project
         self._hidden = None
         self._unsaved.clear()
+        self._unsaved_atoms.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         columns = {n: f.columns for n, f in stored.items() if f.columns is not None}
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
+        atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
         self._show_all(analyses, columns)
+        self.atoms.show_all(atoms, {n: f.next_atom_id for n, f in stored.items()})
         self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
         self._say_saved("")
 
@@ -234,6 +253,7 @@ class Session:
         self._hidden = None
         self._micrographs = {}
         self._show_all({})
+        self.atoms.show_all({}, {})
 
     def keep_in(self, project: Project) -> None:
         """From now on all that is at hand is kept in a project that was just made."""
@@ -242,6 +262,7 @@ class Session:
         for micrograph in self._micrographs.values():
             project.add(micrograph)
         self._unsaved = dict.fromkeys(n for n in self._analyses if project.has(n))
+        self._unsaved_atoms = dict.fromkeys(n for n in self.atoms.images if project.has(n))
         self.save_again()
         self.project_changed.emit()
 
@@ -289,8 +310,8 @@ class Session:
             if merged is not analysis:
                 self._install(Change(image, analysis, merged, None, self._annotator))
                 changed.append(image)
-        for _ in self._telling(changed):
-            pass
+        for image in changed:
+            self.analysis_changed.emit(image)
         return report
 
     @property
@@ -323,12 +344,18 @@ class Session:
                 n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
                 for n, a in self._analyses.items()
             }
+            marks = self._project.blind_marks(self._annotator)
+            self._hidden_atoms = {n: a for n in self.atoms.images if (a := self.atoms.of(n))}
+            unmarked = {n: ImageAtoms(n, a.pixel_size_nm) for n, a in self._hidden_atoms.items()}
             self._hidden = self._analyses
             self._show_all(shown)
+            self.atoms.show_all({**unmarked, **marks}, self.atoms.next_ids())
         else:
             hidden, self._hidden = self._hidden or {}, None
             labels = self._project.labels()
             self._show_all({n: _labelled(a, labels.get(n, {})) for n, a in hidden.items()})
+            self.atoms.show_all(self._hidden_atoms, self.atoms.next_ids())
+            self._hidden_atoms = {}
 
     def _show_all(
         self, analyses: Mapping[str, Analysis], columns: Mapping[str, Columns] | None = None
@@ -360,21 +387,32 @@ class Session:
         self.selection_changed.emit(self._selection)
         self.history_changed.emit()
 
-    def _saving(self, changes: Sequence[Change]) -> Work:
+    def _saving(self, changes: Sequence[Change | AtomChange]) -> Work:
         """Write changes into the project; what can't be written now is tried again later."""
         project = self._project
         if project is None or project.read_only:
             return
-        waiting = dict(self._unsaved)
+        waiting, atoms_waiting = dict(self._unsaved), dict(self._unsaved_atoms)
         kept = [c for c in changes if project.has(c.image)]
+        now = {**self._analyses, **{c.image: c.after for c in kept if isinstance(c, Change)}}
+        atoms = {c.image: c.after for c in kept if isinstance(c, AtomChange)}
         try:
             with project.together():
-                now = {**self._analyses, **{c.image: c.after for c in changes}}
                 for image, before in waiting.items():
                     self._save_whole(project, image, before, now.get(image))
                     yield
+                for image, was in atoms_waiting.items():
+                    after = atoms.get(image, self.atoms.of(image))
+                    project.keep_atoms(image, was, after, self._annotator, self.blind)
+                    yield
                 for change in kept:
-                    if change.image not in waiting:
+                    if isinstance(change, AtomChange):
+                        if change.image not in atoms_waiting:
+                            project.keep_atoms(
+                                change.image, change.before, change.after, change.annotator,
+                                self.blind,
+                            )  # fmt: skip
+                    elif change.image not in waiting:
                         project.keep(
                             change.image, change.before, change.after, change.cluster_ids,
                             change.annotator, change.by_person, self.blind, change.spoken,
@@ -383,10 +421,14 @@ class Session:
                     yield
         except AtomicityError as error:
             for change in kept:
-                self._unsaved.setdefault(change.image, change.before)
+                if isinstance(change, AtomChange):
+                    self._unsaved_atoms.setdefault(change.image, change.before)
+                else:
+                    self._unsaved.setdefault(change.image, change.before)
             self._say_saved(str(error))
         else:
             self._unsaved.clear()
+            self._unsaved_atoms.clear()
             self._say_saved("")
 
     def _save_whole(
@@ -406,10 +448,10 @@ class Session:
     def save_again(self) -> bool:
         """Try to write what could not be written; whether all is in the project now."""
         self.finish()
-        if self._unsaved:
+        if self._unsaved or self._unsaved_atoms:
             for _ in self._saving(()):
                 pass
-        return not self._unsaved
+        return not (self._unsaved or self._unsaved_atoms)
 
     @property
     def unsaved(self) -> str:
@@ -448,6 +490,7 @@ class Session:
         self.finish()
         self._micrographs.pop(image, None)
         self._analyses.pop(image, None)
+        self.atoms.install(image, None)
         self._catalogue.set(image, None)
         self._classes = None
         self._generation[image] = self._generation.get(image, 0) + 1
@@ -458,6 +501,7 @@ class Session:
             self.current = next(iter(self._micrographs), None)
         self.images_changed.emit()
         self.analysis_changed.emit(image)
+        self.atoms.tell(image)
         self.history_changed.emit()
 
     @property
@@ -502,7 +546,9 @@ class Session:
         return value
 
     # ---- edits
-    def do(self, *edits: Edit, description: str | None = None, group: object = None) -> None:
+    def do(
+        self, *edits: Edit | AtomEdit, description: str | None = None, group: object = None
+    ) -> None:
         """Apply edits and remember them as one step of undo.
 
         Parameters
@@ -520,9 +566,11 @@ class Session:
             If the project may not be changed, or the edits are not for a blind annotator.
         """
         self._refuse_if_read_only()
-        if self.blind and not all(isinstance(e, Relabel | RemoveClusters) for e in edits):
+        if self.blind and not all(
+            isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits
+        ):
             raise AtomicityError(
-                "a blind annotator labels clusters and says which are none",
+                "a blind annotator labels clusters, says which are none, and marks atoms",
                 advice="Leave blind mode to change anything else",
             )
         if edits:
@@ -530,7 +578,10 @@ class Session:
             self._carry_out(self._doing(edits, words, group), len(edits))
 
     def _doing(
-        self, edits: Iterable[Edit], description: str | None = None, group: object = None
+        self,
+        edits: Iterable[Edit | AtomEdit],
+        description: str | None = None,
+        group: object = None,
     ) -> Work:
         done, changes = yield from self._replaying(
             edits, lambda e, a: (e, e.apply(a)), self._annotator
@@ -545,7 +596,7 @@ class Session:
             self._undo.pop()
         self._undo.append(step)
         self._redo.clear()
-        yield from self._telling(c.image for c in changes)
+        yield from self._telling(changes)
         self.history_changed.emit()
 
     def _carry_out(self, work: Work, n_images: int) -> None:
@@ -592,12 +643,12 @@ class Session:
 
     def _replaying(
         self,
-        edits: Iterable[Edit],
-        replay: Callable[[Edit, Analysis | None], tuple[Edit, Analysis | None]],
+        edits: Iterable[Edit | AtomEdit],
+        replay: Callable[[Any, Any], tuple[Any, Any]],
         annotator: str,
         undone: bool = False,
         known: bool = False,
-    ) -> Generator[None, None, tuple[list[Edit], list[Change]]]:
+    ) -> Generator[None, None, tuple[list[Edit | AtomEdit], list[Change | AtomChange]]]:
         """Edits one after the other, then into the project, then into memory.
 
         Yields wherever the window may have a turn; until all is in the project nobody sees any
@@ -608,33 +659,33 @@ class Session:
         TableError
             If a table makes no sense: then none of it happens.
         """
-        now: dict[str, Analysis | None] = {}
-        changes, replayed = [], []
+        now: dict[tuple[bool, str], Any] = {}
+        changes: list[Change | AtomChange] = []
+        replayed = []
         for edit in edits:
-            before = now.get(edit.image, self._analyses.get(edit.image))
+            image, of_atoms = edit.image, isinstance(edit, SetAtoms | SetMarks)
+            first = self.atoms.of(image) if of_atoms else self._analyses.get(image)
+            before = now.get((of_atoms, image), first)
             edit, after = replay(edit, before)
-            spoken = isinstance(edit, Relabel)
-            after = _checked(after, not known and not spoken)
-            now[edit.image] = after
-            machine = isinstance(edit, SetAnalysis)
-            only_predicted = isinstance(edit, SetAnalysis) and edit.only_predicted
-            changes.append(
-                Change(
-                    edit.image, before, after, edit.cluster_ids, annotator, not machine, spoken,
-                    undone, only_predicted,
-                    None if after is None or spoken else columns_of(after.table),
-                )
-            )  # fmt: skip
+            if isinstance(edit, SetAtoms | SetMarks):
+                changes.append(AtomChange(image, before, after, annotator))
+            else:
+                after = _checked(after, not known and not isinstance(edit, Relabel))
+                changes.append(_change_by(edit, before, after, annotator, undone))
+            now[of_atoms, image] = after
             replayed.append(edit)
             yield
         yield from self._taking_over(changes)
         return replayed, changes
 
-    def _taking_over(self, changes: Sequence[Change]) -> Work:
+    def _taking_over(self, changes: Sequence[Change | AtomChange]) -> Work:
         """Let changes be so: in the project, and in memory."""
         yield from self._saving(changes)
         for change in changes:
-            self._install(change)
+            if isinstance(change, AtomChange):
+                self.atoms.install(change.image, change.after)
+            else:
+                self._install(change)
 
     def _install(self, change: Change) -> None:
         """The one place where an analysis changes."""
@@ -650,15 +701,18 @@ class Session:
             self._take(image, analysis, change.columns)
         self._generation[image] = self._generation.get(image, 0) + 1
 
-    def _telling(self, images: Iterable[str]) -> Work:
+    def _telling(self, changes: Iterable[Change | AtomChange]) -> Work:
         """Views hear of the changes; a cluster that is gone is not selected any more.
 
         In one turn, however many images: who follows many of them looks once after it.
         """
         yield
-        images = dict.fromkeys(images)
+        changes = list(changes)
+        images = dict.fromkeys(c.image for c in changes if isinstance(c, Change))
         for image in images:
             self.analysis_changed.emit(image)
+        for image in dict.fromkeys(c.image for c in changes if isinstance(c, AtomChange)):
+            self.atoms.tell(image)
         yield
         known = {image: set(self.table(image)["cluster_id"].tolist()) for image in images}
         gone = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
@@ -692,7 +746,7 @@ class Session:
         )
         self._undo.pop()
         self._redo.append(replace(step, edits=tuple(reversed(undone))))
-        yield from self._telling(c.image for c in changes)
+        yield from self._telling(changes)
         self.history_changed.emit()
 
     def redo(self) -> Step | None:
@@ -712,7 +766,7 @@ class Session:
         )
         self._redo.pop()
         self._undo.append(replace(step, edits=tuple(done)))
-        yield from self._telling(c.image for c in changes)
+        yield from self._telling(changes)
         self.history_changed.emit()
 
     def go_to(self, n_done: int) -> None:
@@ -784,7 +838,7 @@ class Session:
         _, changes = yield from self._replaying(
             [edit], lambda e, a: (e, e.apply(a)), self._annotator
         )
-        yield from self._telling(c.image for c in changes)
+        yield from self._telling(changes)
 
     def _by_hand(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Clusters that a person has added, and places (frame, y_nm, x_nm) of those removed."""
@@ -833,7 +887,7 @@ class Session:
         before = self._analyses.get(image)
         checked = _checked(after)
         changes = [Change(image, before, checked, cluster_ids, self._annotator)]
-        for part in (self._taking_over(changes), self._telling(c.image for c in changes)):
+        for part in (self._taking_over(changes), self._telling(changes)):
             for _ in part:
                 pass
 
@@ -1047,10 +1101,29 @@ class Session:
             self.status_changed.emit(status)
 
 
-def _all_of(edits: Sequence[Edit]) -> str:
+def _change_by(
+    edit: Edit, before: Analysis | None, after: Analysis | None, annotator: str, undone: bool
+) -> Change:
+    spoken = isinstance(edit, Relabel)
+    return Change(
+        edit.image,
+        before,
+        after,
+        edit.cluster_ids,
+        annotator,
+        by_person=not isinstance(edit, SetAnalysis),
+        spoken=spoken,
+        undone=undone,
+        only_predicted=isinstance(edit, SetAnalysis) and edit.only_predicted,
+        columns=None if after is None or spoken else columns_of(after.table),
+    )
+
+
+def _all_of(edits: Sequence[Edit | AtomEdit]) -> str:
     """What a person did, in words."""
-    if all(isinstance(edit, RemoveClusters) for edit in edits):
-        return f"delete {_clusters(sum(len(edit.cluster_ids or ()) for edit in edits))}"
+    removed = [edit.cluster_ids for edit in edits if isinstance(edit, RemoveClusters)]
+    if len(removed) == len(edits):
+        return f"delete {_clusters(sum(map(len, removed)))}"
     return edits[0].description
 
 

@@ -23,6 +23,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..analysis import Analysis
+from ..atoms.marks import ImageAtoms
 from ..catalogue import Columns, columns_of
 from ..errors import AtomicityError, ReadError
 from ..io.files import plain
@@ -31,6 +32,15 @@ from ..io.provenance import now
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from ..statistics.agreement import without_replaced
+from .atoms import (
+    blind_annotations,
+    last_marks,
+    log_of_marks,
+    note_looked,
+    read_atoms,
+    take_in,
+    write_atoms,
+)
 from .behind import Behind
 from .merging import merge, settle
 from .rows import (
@@ -117,6 +127,8 @@ class Stored:
     analysis: Analysis | None = None
     next_id: int = 1
     columns: Columns | None = None
+    atoms: ImageAtoms | None = None
+    next_atom_id: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -747,8 +759,9 @@ class Project:
         """What the project holds of an image; pixels are read when they are asked for."""
         with self._reading() as db:
             micrograph, analysis, next_id = read_image(db, image, self._place)
+            atoms, next_atom_id = read_atoms(db, self._names[image], micrograph)
         columns = None if analysis is None else columns_of(analysis.table)
-        return Stored(micrograph, analysis, next_id, columns)
+        return Stored(micrograph, analysis, next_id, columns, atoms, next_atom_id)
 
     def load_all(
         self, progress: Progress | None = None, stop: Stop | None = None
@@ -814,6 +827,96 @@ class Project:
         last = own[own["what"] != LABEL].drop_duplicates(["image", "cluster_id"], keep="last")
         gone = last[last["what"] == REMOVE].groupby("image")["cluster_id"]
         return labels, {str(image): frozenset(ids.tolist()) for image, ids in gone}
+
+    # ---- atoms
+    def keep_atoms(
+        self,
+        image: str,
+        before: ImageAtoms | None,
+        after: ImageAtoms | None,
+        annotator: str,
+        blind: bool = False,
+    ) -> None:
+        """Write how the atoms of an image have changed; on disk when this returns.
+
+        Parameters
+        ----------
+        image
+            Name of the image.
+        before, after
+            The atoms as they were and as they are.
+        annotator
+            Who did it.
+        blind
+            Whether it was said without seeing what others and the model say: then it is only in
+            the log.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: the file is as it was before.
+        """
+        with self._writing() as db:
+            write_atoms(db, self._names[image], before, after, annotator, blind)
+
+    def marks(self) -> pd.DataFrame:
+        """What people have said of atoms, oldest first: an append-only log.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns image, mark_id, time, annotator, atom_id, frame, y_px, x_px, y_nm, x_nm, what
+            ("atom", "none" or "withdrawn"), uncertain, intensity, amplitude, background,
+            sigma_nm, blind, merged.
+        """
+        with self._reading() as db:
+            return log_of_marks(db, self._names)
+
+    def blind_marks(self, annotator: str) -> dict[str, ImageAtoms]:
+        """What one annotator has marked blind, by image."""
+        with self._reading() as db:
+            found = {n: last_marks(db, i, annotator) for n, i in self._names.items()}
+            sizes = dict(db.execute("SELECT name, pixel_size_nm FROM images"))
+        return {
+            name: ImageAtoms(name, sizes[name], marks=marks)
+            for name, marks in found.items()
+            if marks and sizes[name]
+        }
+
+    def annotations(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What each annotator has marked blind, here or elsewhere: see `consensus`.
+
+        Returns
+        -------
+        marks : pandas.DataFrame
+            Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain.
+        looked : pandas.DataFrame
+            Columns image, annotator: who has gone through which image.
+        """
+        with self._reading() as db:
+            return blind_annotations(db, self._names)
+
+    def take_in_marks(self, image: str, annotator: str, marks: pd.DataFrame, source: str) -> int:
+        """Add what somebody has marked elsewhere; the same twice adds nothing.
+
+        Returns
+        -------
+        int
+            How many entries were new.
+        """
+        with self._writing() as db:
+            image_id = self._names[image]
+            last = db.execute(
+                "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i), "
+                "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i))",
+                {"i": image_id},
+            ).fetchone()[0]
+            return take_in(db, image_id, annotator, marks, source, last + 1)
+
+    def note_looked(self, images: Iterable[str], annotator: str) -> None:
+        """Somebody has gone through these images: what is not marked there is no atom to them."""
+        with self._writing() as db:
+            note_looked(db, [self._names[image] for image in images], annotator)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
         """Take in the corrections of another project of the same images.

@@ -124,6 +124,57 @@ CREATE TRIGGER corrections_are_final BEFORE UPDATE ON corrections
     BEGIN SELECT raise(ABORT, 'corrections are never changed'); END;
 """
 
+# Single atoms: what a model found in an image, and the append-only log of what people mark.
+_THIRD = """
+CREATE TABLE atoms (
+    image_id INTEGER PRIMARY KEY REFERENCES images,
+    model_id TEXT NOT NULL DEFAULT '',
+    pixel_size_nm REAL NOT NULL,
+    threshold REAL,
+    candidate_recall REAL,
+    group_distance_nm REAL NOT NULL,
+    support_added TEXT NOT NULL DEFAULT '[]',
+    support_removed TEXT NOT NULL DEFAULT '[]',
+    parameters TEXT NOT NULL DEFAULT '{}',
+    candidates BLOB,
+    support BLOB,
+    next_id INTEGER NOT NULL DEFAULT 1,
+    time TEXT NOT NULL
+);
+CREATE TABLE marks (
+    mark_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    annotator TEXT NOT NULL,
+    image_id INTEGER NOT NULL REFERENCES images,
+    atom_id INTEGER NOT NULL,
+    frame INTEGER NOT NULL,
+    y_px REAL NOT NULL,
+    x_px REAL NOT NULL,
+    y_nm REAL NOT NULL,
+    x_nm REAL NOT NULL,
+    what TEXT NOT NULL,
+    uncertain INTEGER NOT NULL,
+    intensity REAL,
+    amplitude REAL,
+    background REAL,
+    sigma_nm REAL,
+    blind INTEGER NOT NULL,
+    source TEXT
+);
+CREATE INDEX marks_of_image ON marks (image_id, atom_id);
+CREATE UNIQUE INDEX marks_from_elsewhere ON marks (source);
+CREATE TABLE looked (
+    image_id INTEGER NOT NULL REFERENCES images,
+    annotator TEXT NOT NULL,
+    time TEXT NOT NULL,
+    PRIMARY KEY (image_id, annotator)
+) WITHOUT ROWID;
+CREATE TRIGGER marks_stay BEFORE DELETE ON marks
+    BEGIN SELECT raise(ABORT, 'marks are never taken out of a project'); END;
+CREATE TRIGGER marks_are_final BEFORE UPDATE ON marks
+    BEGIN SELECT raise(ABORT, 'marks are never changed'); END;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -138,7 +189,11 @@ def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     return run
 
 
-STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (_script(_FIRST), _script(_SECOND))
+STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _script(_FIRST),
+    _script(_SECOND),
+    _script(_THIRD),
+)
 """Step i brings a file of form i to form i + 1; form 0 is an empty file."""
 
 SCHEMA = len(STEPS)

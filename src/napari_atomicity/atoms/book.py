@@ -1,0 +1,274 @@
+"""The atoms of a session: of which image which, which are selected, and what a person does to them.
+
+Every change is an edit of the session, in one history with all others; see `session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from psygnal import Signal
+
+from ..micrograph import Micrograph
+from .analysis import AtomAnalysis
+from .edits import AtomEdit, SetAtoms, SetMarks
+from .marks import ImageAtoms, Mark, known
+from .table import empty_table
+
+AtomKey = tuple[str, int]
+"""An atom everywhere in the session: (image name, atom_id)."""
+
+
+class _Doing(Protocol):
+    """What a session does with edits."""
+
+    def do(
+        self, *edits: AtomEdit, description: str | None = None, group: object = None
+    ) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def micrograph(self, image: str) -> Micrograph: ...
+
+
+class AtomBook:
+    """The atoms of all images of a session.
+
+    Signals: ``changed(image name)`` after any change of its atoms, marks or support;
+    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: somebody wants to see this
+    atom in the image.
+    """
+
+    changed = Signal(str)
+    selection_changed = Signal(frozenset)
+    focus_requested = Signal(tuple)
+
+    def __init__(self, session: _Doing) -> None:
+        self._session = session
+        self._of: dict[str, ImageAtoms] = {}
+        self._next_id: dict[str, int] = {}
+        self._selection: frozenset[AtomKey] = frozenset()
+        self._sliding: tuple[str, object] | None = None
+
+    # ---- what there is
+    def of(self, image: str | None) -> ImageAtoms | None:
+        """Atoms of an image; None if nobody has looked for any."""
+        return None if image is None else self._of.get(image)
+
+    @property
+    def images(self) -> list[str]:
+        """Images in which somebody has looked for atoms."""
+        return list(self._of)
+
+    def table(self, image: str | None = None) -> pd.DataFrame:
+        """The atom table of one image, or of all."""
+        if image is not None:
+            found = self._of.get(image)
+            return empty_table() if found is None else found.table
+        tables = [atoms.table for atoms in self._of.values()]
+        tables = [table for table in tables if len(table)]
+        return pd.concat(tables, ignore_index=True) if tables else empty_table()
+
+    def next_id(self, image: str) -> int:
+        """An id that no atom of this image ever had."""
+        atoms = self._of.get(image)
+        value = max(self._next_id.get(image, 1), 1 if atoms is None else atoms.next_id)
+        self._next_id[image] = value + 1
+        return value
+
+    # ---- what a person does
+    def set_analysis(
+        self, analysis: AtomAnalysis, description: str = "find atoms", group: object = None
+    ) -> None:
+        """A new result; what people say stays, and what was there before keeps its number."""
+        image = analysis.micrograph.name
+        self._session.finish()
+        before = self._of.get(image)
+        start = before or ImageAtoms(image, analysis.pixel_size_nm)
+        after = start.with_analysis(analysis, self._next_id.get(image, 1))
+        self._session.do(SetAtoms(image, before, after, description), group=group)
+
+    def set_threshold(self, image: str, threshold: float) -> None:
+        """Another operating point; a slider that moves is one step of undo."""
+        self._session.finish()
+        before = self._of.get(image)
+        if before is None or before.analysis is None or before.threshold == threshold:
+            return
+        if self._sliding is None or self._sliding[0] != image:
+            self._sliding = (image, object())
+        edit = SetAtoms(
+            image, before, before.with_threshold(threshold), f"threshold of atoms in {image}"
+        )
+        self._session.do(edit, group=self._sliding[1])
+
+    def end_sliding(self) -> None:
+        """The slider was let go: the next movement is another step."""
+        self._sliding = None
+
+    def set_group_distance(self, image: str, distance_nm: float) -> None:
+        """Atoms no further apart than this are linked."""
+        self._set(
+            image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
+        )
+
+    def set_support(
+        self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
+    ) -> None:
+        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others."""
+        added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
+        self._set(
+            image,
+            lambda a: replace(a, support_added=added, support_removed=removed),
+            f"support of {image}",
+        )
+
+    def _set(
+        self, image: str, change: Callable[[ImageAtoms], ImageAtoms], description: str
+    ) -> None:
+        self._session.finish()
+        before = self._of.get(image)
+        if before is not None:
+            self._session.do(SetAtoms(image, before, change(before), description))
+
+    def begin(self, image: str) -> ImageAtoms:
+        """Atoms of an image, none at first, to be marked by hand.
+
+        Raises
+        ------
+        CalibrationError
+            If the pixel size is not known.
+        """
+        self._session.finish()
+        found = self._of.get(image)
+        if found is None:
+            found = ImageAtoms(image, self._session.micrograph(image).calibrated())
+            self.install(image, found)
+        return found
+
+    def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
+        """Atoms that a person points to; their ids are new."""
+        self.begin(image)
+        new: dict[int, Mark | None] = {self.next_id(image): mark for mark in marks}
+        self._mark(image, new, f"add {_atoms(len(new))}")
+        return list(new)
+
+    def move(self, image: str, marks: Mapping[int, Mark]) -> None:
+        """Atoms that a person puts elsewhere."""
+        self._mark(image, marks, f"move {_atoms(len(marks))}")
+
+    def remove(self, keys: Iterable[AtomKey]) -> None:
+        """A person says that there is no atom; one step, however many images."""
+        self._change(keys, lambda mark: replace(mark, present=False), "delete")
+
+    def set_uncertain(self, keys: Iterable[AtomKey], uncertain: bool = True) -> None:
+        """A person is not sure of these atoms, or is."""
+        verb = "doubt" if uncertain else "be sure of"
+        self._change(keys, lambda mark: replace(mark, uncertain=uncertain), verb)
+
+    def confirm(self, keys: Iterable[AtomKey]) -> None:
+        """A person says that these are atoms: no threshold takes them away."""
+        self._change(keys, lambda mark: replace(mark, present=True), "confirm")
+
+    def _change(self, keys: Iterable[AtomKey], change: Callable[[Mark], Mark], verb: str) -> None:
+        self._session.finish()
+        by_image: dict[str, list[int]] = {}
+        for image, atom_id in keys:
+            by_image.setdefault(image, []).append(atom_id)
+        edits = []
+        for image, ids in by_image.items():
+            now = marks_of(self._rows(image), ids)
+            after: dict[int, Mark | None] = {i: change(mark) for i, mark in now.items()}
+            if after:
+                edits.append(self._edit(image, after, ""))
+        n = sum(len(edit.after) for edit in edits)
+        if edits:
+            self._session.do(*edits, description=f"{verb} {_atoms(n)}")
+
+    def _rows(self, image: str) -> pd.DataFrame:
+        """The table, and the candidates that are not in it."""
+        table, atoms = self.table(image), self._of.get(image)
+        if atoms is None or atoms.analysis is None:
+            return table
+        others = atoms.analysis.candidates
+        others = others[~others["atom_id"].isin(table["atom_id"]).to_numpy()]
+        return pd.concat([table, others], ignore_index=True) if len(table) else others
+
+    def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
+        self._session.finish()
+        if marks and image in self._of:
+            self._session.do(self._edit(image, marks, description))
+
+    def _edit(self, image: str, after: Mapping[int, Mark | None], description: str) -> SetMarks:
+        before = self._of[image].marks
+        return SetMarks(image, {i: before.get(i) for i in after}, dict(after), description)
+
+    # ---- selection
+    @property
+    def selection(self) -> frozenset[AtomKey]:
+        return self._selection
+
+    def select(self, keys: Iterable[AtomKey]) -> None:
+        """Select exactly these atoms; every view follows."""
+        selection = frozenset((image, int(i)) for image, i in keys)
+        if selection != self._selection:
+            self._selection = selection
+            self.selection_changed.emit(selection)
+
+    def request_focus(self, key: AtomKey) -> None:
+        """Ask the view of the image to go to an atom."""
+        self.focus_requested.emit(key)
+
+    # ---- for the session
+    def install(self, image: str, atoms: ImageAtoms | None) -> None:
+        """The one place where atoms change; who calls it says so."""
+        if atoms is None:
+            self._of.pop(image, None)
+        else:
+            self._of[image] = atoms
+            self._next_id[image] = max(self._next_id.get(image, 1), atoms.next_id)
+
+    def tell(self, image: str) -> None:
+        """Views hear of a change; an atom that is gone is not selected any more."""
+        self.changed.emit(image)
+        there = set(self.table(image)["atom_id"].tolist())
+        self.select(k for k in self._selection if k[0] != image or k[1] in there)
+
+    def show_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> None:
+        """These and no others."""
+        before = list(self._of)
+        self._of = dict(atoms)
+        self._next_id = {
+            **dict(next_ids),
+            **{i: max(a.next_id, next_ids.get(i, 1)) for i, a in atoms.items()},
+        }
+        self._sliding = None
+        self.select(())
+        for image in dict.fromkeys([*before, *atoms]):
+            self.changed.emit(image)
+
+    def next_ids(self) -> dict[str, int]:
+        """Of each image an id that none of its atoms ever had."""
+        return dict(self._next_id)
+
+
+def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
+    """Marks that say of these atoms what the table says."""
+    rows = table[table["atom_id"].isin(list(atom_ids))]
+    names = [
+        "atom_id", "y_px", "x_px", "uncertain", "frame", "intensity", "amplitude", "background",
+        "sigma_nm",
+    ]  # fmt: skip
+    return {
+        i: Mark(y, x, True, uncertain, frame, *map(known, measured))
+        for i, y, x, uncertain, frame, *measured in zip(
+            *(rows[name].tolist() for name in names), strict=True
+        )
+    }
+
+
+def _atoms(n: int) -> str:
+    return "1 atom" if n == 1 else f"{n} atoms"

@@ -1,0 +1,245 @@
+"""The atoms of an image as they count: what the model found and what people say about it.
+
+A person's word is a *mark*: here is an atom, or here is none. Marks are kept apart from what the
+model found, so that another threshold or another model never takes anything from a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from ..statistics.matching import match
+from . import support
+from .analysis import AtomAnalysis, with_neighbours
+from .groups import LINK_NM
+from .localisation import fit_spots
+from .table import PERSON, conform, empty_table
+
+SAME_NM = 0.138
+"""Two places closer than that are one atom: half the distance of neighbours in platinum."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a person says of a place.
+
+    Parameters
+    ----------
+    y_px, x_px
+        Where, in pixels.
+    present
+        Whether there is an atom.
+    uncertain
+        Whether the person is not sure.
+    frame
+        Index of the frame in a stack.
+    intensity, amplitude, background, sigma_nm
+        As the image has it there: see `table`; None where nothing could be measured.
+    """
+
+    y_px: float
+    x_px: float
+    present: bool = True
+    uncertain: bool = False
+    frame: int = 0
+    intensity: float | None = None
+    amplitude: float | None = None
+    background: float | None = None
+    sigma_nm: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageAtoms:
+    """Atoms of one image: candidates, marks, support.
+
+    Parameters
+    ----------
+    image
+        Its name.
+    pixel_size_nm
+        Edge length of a pixel.
+    analysis
+        What the model found; None before it has looked, and for a blind annotator.
+    marks
+        What people say, by ``atom_id``: of a candidate, or of a place of its own.
+    support_added, support_removed
+        Polygons, (M, 2) in pixels (y, x), that a person drew to correct the support.
+    group_distance_nm
+        Atoms no further apart than this are linked.
+    """
+
+    image: str
+    pixel_size_nm: float
+    analysis: AtomAnalysis | None = None
+    marks: Mapping[int, Mark] = field(default_factory=dict)
+    support_added: tuple[np.ndarray, ...] = ()
+    support_removed: tuple[np.ndarray, ...] = ()
+    group_distance_nm: float = LINK_NM
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The atom table: candidates above the threshold, with the marks on top."""
+        parts = [self._unmarked, self._marked]
+        table = pd.concat([p for p in parts if len(p)] or [empty_table()], ignore_index=True)
+        table = conform(table.sort_values("atom_id", kind="stable"))
+        return with_neighbours(table, self.group_distance_nm)
+
+    @property
+    def _unmarked(self) -> pd.DataFrame:
+        if self.analysis is None:
+            return empty_table()
+        candidates = self.analysis.candidates
+        keep = candidates["confidence"].to_numpy(float) >= self.analysis.threshold
+        return candidates[keep & ~candidates["atom_id"].isin(list(self.marks)).to_numpy()]
+
+    @property
+    def _marked(self) -> pd.DataFrame:
+        present = {i: mark for i, mark in self.marks.items() if mark.present}
+        rows = pd.DataFrame([vars(mark) for mark in present.values()])
+        if not present:
+            return rows
+        rows = rows.drop(columns="present").assign(
+            image=self.image,
+            atom_id=list(present),
+            y_nm=rows["y_px"] * self.pixel_size_nm,
+            x_nm=rows["x_px"] * self.pixel_size_nm,
+            origin=PERSON,
+        )
+        return conform(rows)
+
+    @cached_property
+    def support(self) -> np.ndarray | None:
+        """(Y, X) bool, of a stack (T, Y, X): the support with a person's polygons; None if nobody
+        has looked for it."""
+        if self.analysis is None:
+            return None
+        masks = self.analysis.support
+        drawn = self.support_added, self.support_removed
+        if masks.ndim == 3:
+            return np.stack([support.edited(mask, *drawn) for mask in masks])
+        return support.edited(masks, *drawn)
+
+    @property
+    def threshold(self) -> float | None:
+        """Least probability of what counts."""
+        return None if self.analysis is None else self.analysis.threshold
+
+    @cached_property
+    def probabilities(self) -> pd.DataFrame:
+        """All places where an atom may be: ``atom_id, frame, y_nm, x_nm, confidence``.
+
+        Of candidates it is the model's; a person's word is 1, without being sure 0.5, or 0.
+        """
+        columns = ["atom_id", "frame", "y_nm", "x_nm", "confidence"]
+        known = empty_table() if self.analysis is None else self.analysis.candidates
+        known = known.loc[~known["atom_id"].isin(list(self.marks)), columns]
+        marked = self._marked
+        if len(marked):
+            sure = np.where(marked["uncertain"], 0.5, 1.0)
+            known = pd.concat([known, marked.assign(confidence=sure)[columns]], ignore_index=True)
+        return known.sort_values("atom_id", kind="stable").reset_index(drop=True)
+
+    @property
+    def next_id(self) -> int:
+        """An id that no atom of this image has."""
+        found = 0 if self.analysis is None else self.analysis.candidates["atom_id"].max()
+        return int(max(np.nan_to_num(found), max(self.marks, default=0))) + 1
+
+    def with_marks(self, marks: Mapping[int, Mark | None]) -> ImageAtoms:
+        """The same with other words about some atoms; None: nothing is said of it any more."""
+        now = {**self.marks, **marks}
+        return replace(self, marks={i: mark for i, mark in now.items() if mark is not None})
+
+    def with_threshold(self, threshold: float) -> ImageAtoms:
+        """The same with another operating point."""
+        if self.analysis is None:
+            return self
+        return replace(self, analysis=self.analysis.with_threshold(threshold))
+
+    def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:
+        """The same as another analysis sees it; what was there before keeps its number.
+
+        Parameters
+        ----------
+        analysis
+            The new one.
+        next_id
+            Numbers below that were in use once.
+        """
+        new = analysis.candidates
+        ids = np.zeros(len(new), np.int64)
+        old = self._numbered()
+        for frame in np.unique(new["frame"]):
+            mine = np.flatnonzero(new["frame"] == frame)
+            theirs = old[old["frame"] == frame]
+            pairs = match(
+                new[["y_nm", "x_nm"]].to_numpy(float)[mine],
+                theirs[["y_nm", "x_nm"]].to_numpy(float),
+                SAME_NM,
+            )
+            ids[mine[pairs.first]] = theirs["atom_id"].to_numpy()[pairs.second]
+        fresh = np.flatnonzero(ids == 0)
+        ids[fresh] = max(next_id, self.next_id) + np.arange(len(fresh))
+        candidates = new.assign(atom_id=ids, image=self.image)
+        return replace(
+            self,
+            pixel_size_nm=analysis.pixel_size_nm,
+            analysis=replace(analysis, candidates=candidates),
+        )
+
+    def _numbered(self) -> pd.DataFrame:
+        """Place and number of all that had one; marks first, for they must keep theirs."""
+        columns = ["atom_id", "frame", "y_nm", "x_nm"]
+        size = self.pixel_size_nm
+        marked = pd.DataFrame(
+            [(i, m.frame, m.y_px * size, m.x_px * size) for i, m in self.marks.items()],
+            columns=columns,
+        )
+        if self.analysis is None:
+            return marked
+        known = self.analysis.candidates[columns]
+        known = known[~known["atom_id"].isin(marked["atom_id"])]
+        return pd.concat([marked, known], ignore_index=True) if len(marked) else known
+
+
+def mark_at(
+    frame: np.ndarray, y_px: float, x_px: float, pixel_size_nm: float, index: int = 0
+) -> Mark:
+    """A mark where a person points to, measured there; the place stays the person's.
+
+    Parameters
+    ----------
+    frame
+        (Y, X).
+    y_px, x_px
+        Where.
+    pixel_size_nm
+        Edge length of a pixel.
+    index
+        Which frame of a stack it is.
+    """
+    # A part of the image is enough, and the fit takes no longer in a large one.
+    reach = round(2.0 / pixel_size_nm)
+    top, left = max(0, round(y_px) - reach), max(0, round(x_px) - reach)
+    part = np.asarray(frame[top : round(y_px) + reach + 1, left : round(x_px) + reach + 1], float)
+    mark = Mark(float(y_px), float(x_px), frame=index)
+    if part.size == 0 or not np.isfinite(part).all():
+        return mark
+    spots = fit_spots(part, np.array([[y_px - top, x_px - left]]), pixel_size_nm)
+    return replace(
+        mark,
+        intensity=known(spots.intensity[0]),
+        amplitude=known(spots.amplitude[0]),
+        background=known(spots.background[0]),
+        sigma_nm=known(spots.sigma_nm[0]),
+    )
+
+
+def known(value: float) -> float | None:
+    """A number, or None if it is none."""
+    return float(value) if np.isfinite(value) else None

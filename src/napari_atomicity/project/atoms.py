@@ -1,0 +1,304 @@
+"""Between the atoms of an image and the rows of a project's tables.
+
+What a model found is one row per image, replaced as a whole. What people mark is a log that only
+grows; of each atom the last entry counts.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..atoms.analysis import AtomAnalysis
+from ..atoms.marks import ImageAtoms, Mark
+from ..atoms.table import conform
+from ..io.files import plain
+from ..io.provenance import now
+from ..micrograph import Micrograph
+
+ATOM, NONE, WITHDRAWN = "atom", "none", "withdrawn"
+"""What an entry of the log says: here is an atom; here is none; I say nothing any more."""
+
+_MEASURED = ("intensity", "amplitude", "background", "sigma_nm")
+_STATE = (
+    "pixel_size_nm", "threshold", "candidate_recall", "group_distance_nm", "support_added",
+    "support_removed", "next_id",
+)  # fmt: skip
+
+
+def write_atoms(
+    db: sqlite3.Connection,
+    image_id: int,
+    before: ImageAtoms | None,
+    after: ImageAtoms | None,
+    annotator: str,
+    blind: bool,
+) -> None:
+    """Write how the atoms of an image have changed, within a transaction of the caller."""
+    stamp = now()
+    if not blind and not _same_state(before, after):
+        _write_state(db, image_id, before, after, stamp)
+    old, new = ({} if a is None else a.marks for a in (before, after))
+    size = (after or before).pixel_size_nm if after or before else 0.0  # type: ignore[union-attr]
+    changed = [i for i in {**old, **new} if old.get(i) != new.get(i)]
+    entries = [_entry(i, new.get(i), old.get(i), size) for i in changed]
+    db.executemany(
+        "INSERT INTO marks (time, annotator, image_id, atom_id, frame, y_px, x_px, y_nm, x_nm, "
+        "what, uncertain, intensity, amplitude, background, sigma_nm, blind) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(stamp, annotator, image_id, *entry, blind) for entry in entries],
+    )
+
+
+def _entry(atom_id: int, now: Mark | None, before: Mark | None, size_nm: float) -> tuple[Any, ...]:
+    mark = now or before
+    assert mark is not None
+    what = WITHDRAWN if now is None else ATOM if now.present else NONE
+    return (
+        atom_id, mark.frame, mark.y_px, mark.x_px, mark.y_px * size_nm, mark.x_px * size_nm, what,
+        mark.uncertain, *(getattr(mark, name) for name in _MEASURED),
+    )  # fmt: skip
+
+
+def _same_state(a: ImageAtoms | None, b: ImageAtoms | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.analysis is b.analysis and all(
+        getattr(a, name) is getattr(b, name) or getattr(a, name) == getattr(b, name)
+        for name in ("group_distance_nm", "pixel_size_nm")
+    ) and a.support_added is b.support_added and a.support_removed is b.support_removed  # fmt: skip
+
+
+def _write_state(
+    db: sqlite3.Connection,
+    image_id: int,
+    before: ImageAtoms | None,
+    after: ImageAtoms | None,
+    stamp: str,
+) -> None:
+    if after is None:
+        db.execute("DELETE FROM atoms WHERE image_id = ?", (image_id,))
+        return
+    analysis = after.analysis
+    values = (
+        after.pixel_size_nm,
+        None if analysis is None else analysis.threshold,
+        None if analysis is None else analysis.candidate_recall,
+        after.group_distance_nm,
+        _polygons(after.support_added),
+        _polygons(after.support_removed),
+        after.next_id,
+    )
+    known = None if before is None else before.analysis
+    if known is not None and analysis is not None and known.candidates is analysis.candidates:
+        names = ", ".join(f"{name} = ?" for name in _STATE)
+        changed = db.execute(
+            f"UPDATE atoms SET {names}, time = ? WHERE image_id = ?", (*values, stamp, image_id)
+        )
+        if changed.rowcount:
+            return
+    db.execute(
+        f"INSERT OR REPLACE INTO atoms ({', '.join(_STATE)}, time, image_id, model_id, parameters,"
+        f" candidates, support) VALUES ({', '.join('?' * (len(_STATE) + 6))})",
+        (
+            *values, stamp, image_id,
+            "" if analysis is None else analysis.model_id,
+            "{}" if analysis is None else json.dumps(plain(analysis.parameters)),
+            None if analysis is None else _packed_table(analysis.candidates),
+            None if analysis is None else _packed_mask(analysis.support),
+        ),
+    )  # fmt: skip
+
+
+def read_atoms(
+    db: sqlite3.Connection, image_id: int, micrograph: Micrograph
+) -> tuple[ImageAtoms | None, int]:
+    """The atoms of an image, if anybody has looked for them, and an id that none ever had."""
+    row = db.execute(
+        f"SELECT {', '.join(_STATE)}, model_id, parameters, candidates, support FROM atoms "
+        "WHERE image_id = ?",
+        (image_id,),
+    ).fetchone()
+    log = db.execute("SELECT max(atom_id) FROM marks WHERE image_id = ?", (image_id,)).fetchone()[0]
+    next_id = (log or 0) + 1
+    marks = last_marks(db, image_id)
+    if row is None:
+        if not marks or micrograph.pixel_size_nm is None:
+            return None, next_id
+        return ImageAtoms(micrograph.name, micrograph.pixel_size_nm, marks=marks), next_id
+    size, threshold, recall, distance, added, removed, first_free, model_id, *rest = row
+    parameters, candidates, support = rest
+    analysis = None
+    if candidates is not None:
+        analysis = AtomAnalysis(
+            micrograph,
+            conform(pd.read_parquet(io.BytesIO(candidates))),
+            threshold,
+            _unpacked_mask(support),
+            size,
+            model_id,
+            recall,
+            distance,
+            json.loads(parameters),
+        )
+    atoms = ImageAtoms(
+        micrograph.name, size, analysis, marks, _corners(added), _corners(removed), distance
+    )
+    return atoms, max(next_id, first_free)
+
+
+def last_marks(
+    db: sqlite3.Connection, image_id: int, blind_annotator: str | None = None
+) -> dict[int, Mark]:
+    """What counts of what people say of an image: the last word on each atom.
+
+    Parameters
+    ----------
+    db, image_id
+        Where.
+    blind_annotator
+        Only what this one has said blind; None: what anybody has said openly in this project.
+    """
+    condition, values = "NOT blind AND source IS NULL", (image_id,)
+    if blind_annotator is not None:
+        condition = "blind AND source IS NULL AND annotator = ?"
+        values = (image_id, blind_annotator)  # type: ignore[assignment]
+    rows = db.execute(
+        "SELECT atom_id, what, y_px, x_px, uncertain, frame, intensity, amplitude, background, "
+        f"sigma_nm FROM marks WHERE image_id = ? AND {condition} ORDER BY mark_id",
+        values,
+    )
+    found: dict[int, Mark] = {}
+    for atom_id, what, y_px, x_px, uncertain, frame, *measured in rows:
+        if what == WITHDRAWN:
+            found.pop(atom_id, None)
+            continue
+        found[atom_id] = Mark(y_px, x_px, what == ATOM, bool(uncertain), frame, *measured)
+    return found
+
+
+def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFrame:
+    """The whole log, oldest first, with the names of images."""
+    log = pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db)
+    image = {image_id: name for name, image_id in names.items()}
+    log.insert(0, "image", log.pop("image_id").map(image).astype(object))
+    log["merged"] = log.pop("source").notna()
+    for name in ("uncertain", "blind"):
+        log[name] = log[name].astype(bool)
+    return log
+
+
+def blind_annotations(
+    db: sqlite3.Connection, names: Mapping[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each annotator has marked without seeing what others and the model say.
+
+    Returns
+    -------
+    marks : pandas.DataFrame
+        Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain: as a pack gives them.
+    looked : pandas.DataFrame
+        Columns image, annotator: who has gone through which image.
+    """
+    log = log_of_marks(db, names)
+    own = log[log["blind"]].drop_duplicates(["image", "annotator", "atom_id"], keep="last")
+    columns = ["image", "annotator", "frame", "y_px", "x_px", "y_nm", "x_nm", "uncertain"]
+    marks = own.loc[own["what"] == ATOM, columns].reset_index(drop=True)
+    image = {image_id: name for name, image_id in names.items()}
+    looked = pd.read_sql_query("SELECT image_id, annotator FROM looked", db)
+    looked.insert(0, "image", looked.pop("image_id").map(image).astype(object))
+    looked = pd.concat([looked, own[["image", "annotator"]]], ignore_index=True)
+    return marks, looked.drop_duplicates().reset_index(drop=True)
+
+
+def take_in(
+    db: sqlite3.Connection,
+    image_id: int,
+    annotator: str,
+    marks: pd.DataFrame,
+    source: str,
+    next_id: int,
+) -> int:
+    """What somebody has marked elsewhere, blind; twice adds nothing.
+
+    Parameters
+    ----------
+    db, image_id
+        Where to.
+    annotator
+        Whose they are.
+    marks
+        Columns y_px, x_px, y_nm, x_nm, uncertain and, of stacks, frame.
+    source
+        Where from: with the number of the row it is the name of an entry.
+    next_id
+        Ids from here on are free.
+
+    Returns
+    -------
+    int
+        How many were new.
+    """
+    stamp = now()
+    frames = marks["frame"] if "frame" in marks.columns else np.zeros(len(marks), int)
+    rows = zip(
+        frames, *(marks[name] for name in ("y_px", "x_px", "y_nm", "x_nm", "uncertain")),
+        strict=True,
+    )  # fmt: skip
+    entries = [
+        (
+            stamp, annotator, image_id, next_id + i, int(frame), float(y), float(x), float(y_nm),
+            float(x_nm), ATOM, bool(uncertain), True, f"{source}:{i}",
+        )
+        for i, (frame, y, x, y_nm, x_nm, uncertain) in enumerate(rows)
+    ]  # fmt: skip
+    before = db.total_changes
+    db.executemany(
+        "INSERT OR IGNORE INTO marks (time, annotator, image_id, atom_id, frame, y_px, x_px, y_nm,"
+        " x_nm, what, uncertain, blind, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        entries,
+    )
+    added = db.total_changes - before
+    note_looked(db, [image_id], annotator)
+    return added
+
+
+def note_looked(db: sqlite3.Connection, image_ids: Iterable[int], annotator: str) -> None:
+    """Somebody has gone through these images: what is not marked there, is no atom to them."""
+    db.executemany(
+        "INSERT OR IGNORE INTO looked (image_id, annotator, time) VALUES (?, ?, ?)",
+        [(i, annotator, now()) for i in image_ids],
+    )
+
+
+def _polygons(polygons: Iterable[np.ndarray]) -> str:
+    return json.dumps([np.asarray(p).tolist() for p in polygons])
+
+
+def _corners(text: str) -> tuple[np.ndarray, ...]:
+    return tuple(np.asarray(p, float) for p in json.loads(text))
+
+
+def _packed_table(table: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    table.to_parquet(stream, index=False, compression="zstd")
+    return stream.getvalue()
+
+
+def _packed_mask(mask: np.ndarray) -> bytes:
+    shape = ",".join(map(str, mask.shape)).encode() + b";"
+    return shape + zlib.compress(np.packbits(np.asarray(mask, bool)).tobytes(), 1)
+
+
+def _unpacked_mask(packed: bytes) -> np.ndarray:
+    head, _, bits = packed.partition(b";")
+    shape = tuple(map(int, head.split(b",")))
+    flat = np.unpackbits(np.frombuffer(zlib.decompress(bits), np.uint8), count=int(np.prod(shape)))
+    return flat.astype(bool).reshape(shape)

@@ -1,0 +1,220 @@
+"""Atoms in a project: what a model found, what people mark, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+import pandas as pd
+import pytest
+from bench import write_image
+
+from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.atoms.table import conform
+from napari_atomicity.errors import AtomicityError
+from napari_atomicity.io.images import load
+from napari_atomicity.project import Project
+from napari_atomicity.session import Session
+
+CONFIDENCE = [0.95, 0.8, 0.6, 0.3, 0.1]
+
+
+def found(path, shift_nm: float = 0.0) -> AtomAnalysis:
+    """Five candidates on a diagonal, 0.5 nm apart and more."""
+    micrograph = load(path)
+    size = micrograph.calibrated()
+    place = 1.0 + 0.8 * np.arange(len(CONFIDENCE)) + shift_nm
+    table = conform(
+        pd.DataFrame(
+            {
+                "image": micrograph.name,
+                "atom_id": np.arange(1, len(CONFIDENCE) + 1),
+                "y_px": place / size,
+                "x_px": place / size,
+                "y_nm": place,
+                "x_nm": place,
+                "confidence": CONFIDENCE,
+                "intensity": 100.0,
+                "origin": "model",
+                "model_id": "tiny",
+            }
+        )
+    )
+    support = np.ones(micrograph.data.shape, bool)
+    support[:5] = False
+    return AtomAnalysis(micrograph, table, 0.5, support, size, "tiny", 0.9)
+
+
+@pytest.fixture
+def session(project):
+    """A session over the project, whose image a.tif has atoms."""
+    session = Session()
+    session.annotator = "Ada"
+    session.open_project(project, {name: project.load(name) for name in project.names})
+    session.atoms.set_analysis(found(session.micrograph("a.tif").path))
+    return session
+
+
+def reopened(session: Session) -> Session:
+    path = session.project.path
+    session.project.flush()
+    again = Session()
+    session.close_project()
+    project = Project(path)
+    again.open_project(project, {name: project.load(name) for name in project.names})
+    return again
+
+
+def ids(session: Session) -> list[int]:
+    return session.atoms.table("a.tif")["atom_id"].tolist()
+
+
+def test_what_is_marked_is_there_when_the_project_is_opened_again(session):
+    assert ids(session) == [1, 2, 3]
+    session.atoms.add("a.tif", [Mark(3.0, 40.0, intensity=7.0, sigma_nm=0.1)])
+    session.atoms.remove([("a.tif", 2)])
+    session.atoms.set_uncertain([("a.tif", 3)])
+    session.atoms.move("a.tif", {1: Mark(20.5, 21.5)})
+    session.atoms.set_threshold("a.tif", 0.2)
+    session.atoms.set_support("a.tif", [np.array([[0, 0], [0, 9], [3, 9.0]])], [])
+    session.atoms.set_group_distance("a.tif", 1.2)
+    before = session.atoms.of("a.tif")
+    again = reopened(session)
+    after = again.atoms.of("a.tif")
+    pd.testing.assert_frame_equal(after.table, before.table)
+    assert ids(again) == [1, 3, 4, 6]
+    np.testing.assert_array_equal(after.support, before.support)
+    assert after.marks == before.marks and after.threshold == 0.2
+    assert again.atoms.next_id("a.tif") == 7
+    again.close_project()
+
+
+def test_all_of_it_can_be_undone_and_done_again(session):
+    atoms = session.atoms
+    states = [atoms.of("a.tif").table]
+    for act in (
+        lambda: atoms.remove([("a.tif", 1)]),
+        lambda: atoms.add("a.tif", [Mark(3.0, 40.0)]),
+        lambda: atoms.set_threshold("a.tif", 0.05),
+        lambda: atoms.set_uncertain([("a.tif", 3), ("a.tif", 6)]),
+        lambda: atoms.confirm([("a.tif", 5)]),
+    ):
+        act()
+        states.append(atoms.of("a.tif").table)
+    for state in reversed(states[:-1]):
+        session.undo()
+        pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
+    session.undo()
+    assert atoms.of("a.tif") is None
+    session.redo()
+    for state in states[1:]:
+        session.redo()
+        pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
+    pd.testing.assert_frame_equal(reopened(session).atoms.table("a.tif"), states[-1])
+
+
+def test_a_slider_that_moves_is_one_step(session):
+    n = len(session.history)
+    for threshold in (0.4, 0.3, 0.2):
+        session.atoms.set_threshold("a.tif", threshold)
+    session.atoms.end_sliding()
+    assert len(session.history) == n + 1
+    session.atoms.set_threshold("a.tif", 0.7)
+    assert len(session.history) == n + 2
+    session.undo()
+    session.undo()
+    assert session.atoms.of("a.tif").threshold == 0.5
+
+
+def test_another_analysis_takes_nothing_from_a_person(session):
+    session.atoms.remove([("a.tif", 2)])
+    (new,) = session.atoms.add("a.tif", [Mark(3.0, 40.0)])
+    session.atoms.confirm([("a.tif", 5)])
+    session.atoms.set_analysis(found(session.micrograph("a.tif").path, shift_nm=0.05))
+    # What lies where something lay keeps its number, and what was said of it.
+    assert ids(session) == [1, 3, 5, new]
+    session.atoms.set_analysis(found(session.micrograph("a.tif").path, shift_nm=0.4))
+    table = session.atoms.table("a.tif")
+    assert {5, new} <= set(table["atom_id"]) and len(table) == 5
+    assert 2 not in table["atom_id"].tolist()
+
+
+def test_the_log_only_grows(session):
+    session.atoms.remove([("a.tif", 2)])
+    session.undo()
+    log = session.project.marks()
+    assert log[["annotator", "atom_id", "what"]].to_numpy().tolist() == [
+        ["Ada", 2, "none"], ["Ada", 2, "withdrawn"],
+    ]  # fmt: skip
+    with sqlite3.connect(session.project.path) as db, pytest.raises(sqlite3.Error, match="never"):
+        db.execute("DELETE FROM marks")
+
+
+def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(session):
+    session.atoms.remove([("a.tif", 1)])
+    session.project.describe(load(session.micrograph("b.tif").path))
+    session.describe("b.tif")
+    session.annotator = "Bob"
+    session.set_blind(True)
+    assert len(session.atoms.table("a.tif")) == 0
+    session.atoms.add("a.tif", [Mark(12.0, 13.0), Mark(30.0, 31.0, uncertain=True)])
+    session.atoms.add("b.tif", [Mark(5.0, 6.0)])
+    with pytest.raises(AtomicityError, match="blind"):
+        session.atoms.set_analysis(found(session.micrograph("a.tif").path))
+    session.set_blind(False)
+    assert ids(session) == [2, 3]
+    session.set_blind(True)
+    assert len(session.atoms.table()) == 3
+    session.set_blind(False)
+    marks, looked = session.project.annotations()
+    assert marks[["image", "annotator", "y_px", "uncertain"]].to_numpy().tolist() == [
+        ["a.tif", "Bob", 12.0, False], ["a.tif", "Bob", 30.0, True], ["b.tif", "Bob", 5.0, False],
+    ]  # fmt: skip
+    assert set(looked["annotator"]) == {"Bob"} and set(looked["image"]) == {"a.tif", "b.tif"}
+    again = reopened(session)
+    assert ids(again) == [2, 3] and again.atoms.of("b.tif") is None
+
+
+def test_marks_from_elsewhere_come_in_once(session):
+    marks = pd.DataFrame(
+        {"y_px": [1.0, 2.0], "x_px": [3.0, 4.0], "y_nm": [0.1, 0.2], "x_nm": [0.3, 0.4],
+         "uncertain": [False, True]}
+    )  # fmt: skip
+    project = session.project
+    assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 2
+    assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 0
+    project.note_looked(["c.tif"], "Cleo")
+    found_marks, looked = project.annotations()
+    assert found_marks["annotator"].tolist() == ["Cleo", "Cleo"]
+    assert sorted(looked["image"]) == ["a.tif", "c.tif"]
+    assert ids(reopened(session)) == [1, 2, 3]  # they do not count among the open ones
+
+
+def test_marks_that_could_not_be_written_are_written_later(session, monkeypatch):
+    project = session.project
+
+    def full(*_args, **_kwargs):
+        raise AtomicityError("the disk is full", project.path, "Make room")
+
+    monkeypatch.setattr(project, "keep_atoms", full)
+    session.atoms.remove([("a.tif", 1)])
+    assert ids(session) == [2, 3] and "full" in session.unsaved
+    monkeypatch.undo()
+    session.atoms.add("a.tif", [Mark(3.0, 40.0)])
+    assert session.unsaved == ""
+    assert ids(reopened(session)) == [2, 3, 6]
+
+
+def test_atoms_of_images_without_a_project_come_into_the_one_that_is_made(folder, tmp_path):
+    session = Session()
+    write_image(tmp_path / "lone.tif", 3)
+    session.add_image(load(tmp_path / "lone.tif"))
+    session.atoms.set_analysis(found(tmp_path / "lone.tif"))
+    session.atoms.remove([("lone.tif", 3)])
+    session.keep_in(Project(tmp_path / "new.atomicity"))
+    session.project.flush()
+    path = session.project.path
+    session.close_project()
+    with Project(path) as project:
+        assert project.load("lone.tif").atoms.table["atom_id"].tolist() == [1, 2]
