@@ -439,11 +439,17 @@ has an interval of its own, of detection alone.
 
 The interval of the sample is wider than need be: true probabilities draw the expected number
 towards the usual one, which takes out of its scatter what detection puts in. It is left so,
-because the probabilities of a real image are only nearly true.
+because the probabilities of a real image are only nearly true. Clustered atoms show how: their
+fields differ in number by more than chance, and the probabilities are those of the usual field,
+too high where there are few atoms and too low where there are many. The interval of the field
+doesn't know that, and covers less often.
 
 ## Distances and shares
 
 Of random atoms, for which they are known: 1 / (2√λ), √(ln 2 / πλ), and exp(−πλd²) with d = 0.3 nm.
+With some twenty atoms few are further from the edge than from their neighbour, and long distances
+are the first to go: the mean comes out low, and the median is the sounder figure.
+Atoms beyond the edge can't be seen, so that slightly too many look isolated where they lie close.
 
 {distances}
 
