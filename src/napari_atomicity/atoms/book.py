@@ -17,6 +17,7 @@ from ..micrograph import Micrograph
 from .analysis import AtomAnalysis
 from .edits import AtomEdit, SetAtoms, SetMarks
 from .marks import ImageAtoms, Mark, known
+from .species import Species
 from .table import empty_table
 
 AtomKey = tuple[str, int]
@@ -114,6 +115,10 @@ class AtomBook:
         self._set(
             image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
         )
+
+    def set_species(self, image: str, species: Species | None) -> None:
+        """Name the atoms by the components of their intensities, or not any more."""
+        self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
 
     def set_support(
         self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
@@ -249,6 +254,11 @@ class AtomBook:
         self.select(())
         for image in dict.fromkeys([*before, *atoms]):
             self.changed.emit(image)
+
+    def skip_to(self, next_ids: Mapping[str, int]) -> None:
+        """Numbers below these have been given away elsewhere."""
+        for image, number in next_ids.items():
+            self._next_id[image] = max(self._next_id.get(image, 1), number)
 
     def next_ids(self) -> dict[str, int]:
         """Of each image an id that none of its atoms ever had."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +14,15 @@ from torch.nn.utils import fusion
 
 from ..errors import ModelError
 from ..model.classifier import choose_device
-from ..model.files import ATOMS, card_values, find_model, model_files, read_tensors, save_model
+from ..model.files import find_model, read_tensors, save_model
 from ..progress import Progress, Stop, check, report
 from .candidates import contrast_channels, maxima
+from .card import SHIPPED as SHIPPED
+from .card import AtomCard as AtomCard
+from .card import available_atom_models as available_atom_models
+from .card import read_atom_card as read_atom_card
 from .network import AtomNet, extended
-from .operating_point import Calibration
 
-_log = logging.getLogger(__name__)
-
-SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
-"""Short names of the models in the package."""
 SAMPLING_NM = 0.03
 """Pixel size at which the networks see every image."""
 SAME_SAMPLING = 0.05
@@ -36,81 +32,6 @@ MARGIN_PX = 96
 """Tiles of large images overlap by this on each side: as far as the network sees."""
 _SYMMETRIES = 8
 _LEVELS = 127.0
-
-
-@dataclass(frozen=True)
-class AtomCard:
-    """Everything about an atom model but its weights; lies beside them as JSON.
-
-    Parameters
-    ----------
-    name
-        How it is asked for.
-    kind
-        "atoms": what tells it from models of clusters.
-    members
-        Networks whose scores are averaged.
-    width
-        Features of their first level.
-    views
-        Symmetries of the square in which each network sees the image.
-    distance_nm
-        Least distance of two candidates.
-    floor
-        Least probability of a candidate.
-    slope, offset, candidate_recall
-        See `operating_point.Calibration`.
-    tolerance_nm
-        Distance within which a candidate counted as a marked atom.
-    description, intended_use, limits
-        For a reader.
-    data, training, scores
-        What it was made from, how, and how good it is on images it never saw.
-    version
-        Of this package at the time.
-    sha256
-        Hash of the weights file.
-    """
-
-    name: str
-    kind: str = ATOMS
-    members: int = 1
-    width: int = 16
-    views: int = 2
-    distance_nm: float = 0.12
-    floor: float = 0.02
-    slope: float = 1.0
-    offset: float = 0.0
-    candidate_recall: float = 1.0
-    tolerance_nm: float = 0.15
-    description: str = ""
-    intended_use: str = ""
-    limits: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-    sha256: str = ""
-
-    @property
-    def model_id(self) -> str:
-        """Name and the first digits of the hash of the weights."""
-        return f"{self.name}-{self.sha256[:8]}"
-
-    @property
-    def calibration(self) -> Calibration:
-        return Calibration(self.slope, self.offset, self.candidate_recall)
-
-    def provenance(self) -> dict[str, Any]:
-        """What an output must say of the model that made it."""
-        return {"model_id": self.model_id, "sha256": self.sha256, "kind": self.kind}
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AtomCard:
-        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
 
 
 class AtomModel:
@@ -342,35 +263,6 @@ def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> 
         If a file can't be written.
     """
     return save_model(path, card, packed(networks))
-
-
-def read_atom_card(path: Path) -> AtomCard:
-    """The card beside the weights file of an atom model.
-
-    Raises
-    ------
-    ModelError
-        If it is missing or damaged, or of a model of another kind.
-    """
-    values = card_values(path, ATOMS)
-    try:
-        return AtomCard.from_dict(values)
-    except TypeError as error:
-        raise ModelError(
-            f"the model's card is damaged ({error})", path.with_suffix(".json"), "Get it again"
-        ) from error
-
-
-def available_atom_models() -> list[AtomCard]:
-    """Cards of the shipped atom models and of those in the user's model folder; damaged ones are
-    left out with a warning."""
-    cards = []
-    for path in model_files(ATOMS):
-        try:
-            cards.append(read_atom_card(path))
-        except ModelError as error:
-            _log.warning("%s", error)
-    return cards
 
 
 def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:

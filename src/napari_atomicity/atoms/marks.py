@@ -18,10 +18,13 @@ from . import support
 from .analysis import AtomAnalysis, with_neighbours
 from .groups import LINK_NM
 from .localisation import fit_spots
+from .species import Species, labelled
 from .table import PERSON, conform, empty_table
 
 SAME_NM = 0.138
 """Two places closer than that are one atom: half the distance of neighbours in platinum."""
+SPECIES = "species"
+"""Under this key the parameters of an analysis hold the components of its intensities."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,16 @@ class ImageAtoms:
         parts = [self._unmarked, self._marked]
         table = pd.concat([p for p in parts if len(p)] or [empty_table()], ignore_index=True)
         table = conform(table.sort_values("atom_id", kind="stable"))
+        if self.species is not None:
+            table = labelled(table, self.species)
         return with_neighbours(table, self.group_distance_nm)
+
+    @cached_property
+    def species(self) -> Species | None:
+        """Components of the intensities, for atoms of the model and of people; None if nobody has
+        asked for them."""
+        known = None if self.analysis is None else self.analysis.parameters.get(SPECIES)
+        return None if known is None else Species.from_dict(known)
 
     @property
     def _unmarked(self) -> pd.DataFrame:
@@ -160,6 +172,20 @@ class ImageAtoms:
         if self.analysis is None:
             return self
         return replace(self, analysis=self.analysis.with_threshold(threshold))
+
+    def with_species(self, species: Species | None) -> ImageAtoms:
+        """The same with components of the intensities that were found, or without any."""
+        analysis = self.analysis
+        if analysis is None:
+            return self
+        parameters = {k: v for k, v in analysis.parameters.items() if k != SPECIES}
+        candidates = analysis.candidates.assign(species="")
+        if species is not None:
+            parameters[SPECIES] = species.to_dict()
+            candidates = labelled(candidates, species)
+        return replace(
+            self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
+        )
 
     def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:
         """The same as another analysis sees it; what was there before keeps its number.

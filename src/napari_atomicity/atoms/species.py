@@ -27,7 +27,9 @@ References
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,6 +110,28 @@ class Species:
         p = np.nan_to_num(self.responsibilities(intensity))
         return np.where(p.max(axis=1) >= SURE, p.argmax(axis=1) + 1, 0).astype(np.int64)
 
+    def labels(self, intensity: np.ndarray) -> list[str]:
+        """Of each atom the number of its component as text; "" where it can't be told."""
+        return [str(number) if number else "" for number in self.of(intensity)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "log_mean": self.log_mean.tolist(),
+            "log_scatter": self.log_scatter.tolist(),
+            "share": self.share.tolist(),
+            "n_atoms": self.n_atoms,
+            "criterion": dict(self.criterion),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Species:
+        """What `to_dict` gave."""
+        mean, scatter, share = (
+            np.array(values[name], float) for name in ("log_mean", "log_scatter", "share")
+        )
+        return cls(mean, scatter, share, int(values["n_atoms"]), dict(values["criterion"]))
+
     def in_words(self) -> str:
         """One sentence for a person."""
         if self.n_components < 2:
@@ -163,8 +187,13 @@ def with_species(atoms: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, Spec
     intensity = atoms["intensity"].to_numpy(float)
     lone = alone == 1 if (alone > 0).any() else np.ones(len(atoms), bool)
     found = find_species(intensity[lone], seed)
-    labels = [str(number) if number else "" for number in found.of(intensity)]
-    return atoms.assign(species=pd.Series(labels, index=atoms.index, dtype=object)), found
+    return labelled(atoms, found), found
+
+
+def labelled(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
+    """A copy of an atom table with the ``species`` that known components make of it."""
+    labels = species.labels(atoms["intensity"].to_numpy(float))
+    return atoms.assign(species=pd.Series(labels, index=atoms.index, dtype=object))
 
 
 def _single(values: np.ndarray) -> dict[str, float]:
