@@ -21,7 +21,7 @@ threshold gives a yardstick that is too long, and counts that are too low, by ab
 at all in or near a cluster.
 
 The interval of a count holds: the error of the yardstick (bootstrap over the candidates; an atom
-scatters by about 35 %, so 45 of them fix it to 5 to 6 %), the scatter of the cluster's own n atoms,
+scatters by about 35 %, so 45 of them fix it to 5 to 6 %; and `SELECTION`, for dim ones), the scatter of the cluster's own n atoms,
 the noise of its background (regions of that size where nothing is), `SYSTEMATIC` for the tails of
 the probe, and, at the lower end, channelling: atoms in line focus the beam, and an aligned cluster
 is up to some `CHANNELLING` too bright.
@@ -66,6 +66,9 @@ LEAST_ATOMS = 10
 LEAST_SURE = 0.25
 """Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
 the dim ones, has to be anchored somewhere."""
+SELECTION = 0.12
+"""Relative error of the yardstick for each atom that the detector is not sure of, as a share of
+all: about what the mean over all candidates is off in simulated fields."""
 MOST_ERROR = 0.3
 """Relative error from which on a yardstick is none."""
 USUAL_SCATTER, TIE = 0.35, 30.0
@@ -280,7 +283,7 @@ def find_yardstick(
         rows = rng.integers(0, len(p), len(p))
         w = alone[rows] * _atom_weights(intensity[rows], p[rows], alone[rows])
         resampled.append(np.average(intensity[rows], weights=w))
-    error = float(np.std(resampled)) / mean
+    error = float(np.hypot(np.std(resampled) / mean, SELECTION * (1 - sure)))
     if not error <= MOST_ERROR:
         return _none(f"{n:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n, blank)
     sigma_nm = _width(pixels, pixel_size_nm, centres, weight)
