@@ -303,6 +303,7 @@ class Session:
         if self.blind:
             self.set_blind(False)
         report = self._project.merge(path)  # type: ignore[arg-type]
+        self.atoms.skip_to(self._project.free_atom_ids())
         labels = self._project.labels()
         changed = []
         for image, analysis in list(self._analyses.items()):

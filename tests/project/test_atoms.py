@@ -218,3 +218,65 @@ def test_atoms_of_images_without_a_project_come_into_the_one_that_is_made(folder
     session.close_project()
     with Project(path) as project:
         assert project.load("lone.tif").atoms.table["atom_id"].tolist() == [1, 2]
+
+
+def marked_blind(session: Session) -> list:
+    marks, _ = session.project.annotations()
+    return sorted(marks[["image", "annotator", "y_px"]].to_numpy().tolist())
+
+
+def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(session, tmp_path):
+    session.project.describe(load(session.micrograph("c.tif").path))
+    session.annotator = "Bob"
+    session.set_blind(True)
+    session.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    copy = session.project.copy(tmp_path / "copy.atomicity")
+    other = Session()
+    theirs = Project(copy)
+    other.open_project(theirs, {name: theirs.load(name) for name in theirs.names})
+    other.annotator = "Bob"
+    other.set_blind(True)
+    (shared,) = other.atoms.table("a.tif")["atom_id"]
+    other.atoms.move("a.tif", {shared: Mark(14.0, 15.0)})
+    other.annotator = "Cleo"
+    other.set_blind(True)
+    first, second = (other.atoms.add("a.tif", [Mark(y, 7.0)])[0] for y in (20.0, 30.0))
+    theirs.note_looked(["c.tif"], "Cleo")
+    (mine,) = session.atoms.add("a.tif", [Mark(40.0, 41.0)])
+
+    report = session.merge(copy)
+    assert (report.n_new, report.n_marks, report.n_marks_lost) == (0, 3, 0)
+    assert report.annotators == ("Bob", "Cleo")
+    # The atom that both knew has moved; those that got the same number on both sides are two.
+    assert mine in (first, second)
+    expected = [
+        ["a.tif", "Bob", 14.0], ["a.tif", "Bob", 40.0], ["a.tif", "Cleo", 20.0],
+        ["a.tif", "Cleo", 30.0],
+    ]  # fmt: skip
+    assert marked_blind(session) == expected
+    _, looked = session.project.annotations()
+    assert ["c.tif", "Cleo"] in looked.to_numpy().tolist()
+    assert ids(session) == [1, 2, 3], "they do not count among the open ones"
+
+    log = session.project.marks()
+    assert session.merge(copy).n_marks == 0
+    pd.testing.assert_frame_equal(session.project.marks(), log)
+
+    other.atoms.remove([("a.tif", second)])
+    session.annotator = "Cleo"
+    session.set_blind(True)
+    session.atoms.add("a.tif", [Mark(50.0, 51.0)])
+    assert session.merge(copy).n_marks == 1
+    assert marked_blind(session) == [*expected[:3], ["a.tif", "Cleo", 50.0]]
+    other.close_project()
+
+
+def test_marks_in_images_that_are_not_here_are_counted(session, tmp_path):
+    write_image(tmp_path / "elsewhere.tif", 9)
+    with Project(tmp_path / "other.atomicity") as other:
+        other.add(load(tmp_path / "elsewhere.tif"))
+        marks = pd.DataFrame({"y_px": [1.0], "x_px": 3.0, "y_nm": 0.1, "x_nm": 0.3})
+        other.take_in_marks("elsewhere.tif", "Cleo", marks.assign(uncertain=False), "pack")
+    report = session.merge(tmp_path / "other.atomicity")
+    assert (report.n_marks, report.n_marks_lost) == (0, 1)
+    assert len(session.project.annotations()[0]) == 0

@@ -270,6 +270,82 @@ def take_in(
     return added
 
 
+def free_id(db: sqlite3.Connection, image_id: int) -> int:
+    """From this number on no atom of an image ever had one."""
+    last = db.execute(
+        "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i), "
+        "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i))",
+        {"i": image_id},
+    ).fetchone()[0]
+    return int(last) + 1
+
+
+def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
+    """The log by an address that is an entry's own in whichever project it comes to lie."""
+    own = db.execute("SELECT uuid FROM identity").fetchone()[0]
+    cursor = db.execute("SELECT * FROM marks ORDER BY mark_id")
+    names = [column[0] for column in cursor.description]
+    rows = [dict(zip(names, row, strict=True)) for row in cursor]
+    # Copies of a project share its uuid, and go on counting from the same number.
+    what = ("mark_id", "time", "annotator", "atom_id", "what", "y_px", "x_px")
+    return {
+        row["source"] or "/".join([own, "mark", *(str(row[name]) for name in what)]): row
+        for row in rows
+    }
+
+
+def merge_marks(
+    db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
+) -> tuple[int, int, tuple[str, ...]]:
+    """Bring in what people have marked blind in another project; twice adds nothing.
+
+    Parameters
+    ----------
+    db, theirs
+        This project, and the other.
+    same
+        Their image ids → ours, of the images that both have.
+
+    Returns
+    -------
+    n_new, n_lost : int
+        Entries that were not known, and those of images that are not here.
+    annotators : tuple of str
+        Whose the new ones are.
+    """
+    known = marks_by_source(db)
+    new = {
+        source: row
+        for source, row in marks_by_source(theirs).items()
+        if row["blind"] and source not in known
+    }
+    # An atom of which an entry is here already, because it is older than the copy or came with
+    # the merge before, is that atom still.
+    ours = {
+        (row["image_id"], row["atom_id"]): known[source]["atom_id"]
+        for source, row in marks_by_source(theirs).items()
+        if source in known
+    }
+    free: dict[int, int] = {}
+    brought = [(source, row) for source, row in new.items() if row["image_id"] in same]
+    for source, row in brought:
+        image_id, key = same[row["image_id"]], (row["image_id"], row["atom_id"])
+        if key not in ours:
+            ours[key] = free.get(image_id) or free_id(db, image_id)
+            free[image_id] = ours[key] + 1
+        entry = {**row, "image_id": image_id, "atom_id": ours[key], "source": source}
+        del entry["mark_id"]
+        db.execute(
+            f"INSERT INTO marks ({', '.join(entry)}) VALUES ({', '.join('?' * len(entry))})",
+            tuple(entry.values()),
+        )
+    for their_id, annotator in theirs.execute("SELECT image_id, annotator FROM looked"):
+        if their_id in same:
+            note_looked(db, [same[their_id]], annotator)
+    who = tuple(dict.fromkeys(row["annotator"] for _, row in brought))
+    return len(brought), len(new) - len(brought), who
+
+
 def note_looked(db: sqlite3.Connection, image_ids: Iterable[int], annotator: str) -> None:
     """Somebody has gone through these images: what is not marked there, is no atom to them."""
     db.executemany(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from .atoms import merge_marks
 from .rows import ADD, LABEL
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
     disagreements = []
     for image_id, cluster_id in touched:
         disagreements += settle(db, image_id, cluster_id)
+    with other._reading() as their_db:
+        ids = {other._names[name]: image_id for name, image_id in same.items()}
+        n_marks, n_marks_lost, who_marked = merge_marks(db, their_db, ids)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
@@ -67,9 +71,11 @@ def merge(project: Project, db: sqlite3.Connection, other: Project) -> MergeRepo
     return MergeReport(
         len(same),
         new,
-        tuple(dict.fromkeys(row["annotator"] for row in theirs.values())),
+        tuple(dict.fromkeys([*(row["annotator"] for row in theirs.values()), *who_marked])),
         pd.DataFrame(disagreements, columns=columns),
         pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
+        n_marks,
+        n_marks_lost,
     )
 
 

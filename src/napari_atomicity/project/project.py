@@ -34,6 +34,7 @@ from ..progress import Progress, Stop, check, report
 from ..statistics.agreement import without_replaced
 from .atoms import (
     blind_annotations,
+    free_id,
     last_marks,
     log_of_marks,
     note_looked,
@@ -147,6 +148,10 @@ class MergeReport:
         Columns image, cluster_id, mine, theirs, annotator, label_predicted.
     unmatched
         Columns image, cluster_id, label, annotator, why: what could not be brought in.
+    n_marks
+        Entries about atoms, marked blind, that were not known before.
+    n_marks_lost
+        Those of images that are not here.
     """
 
     n_images: int
@@ -154,6 +159,8 @@ class MergeReport:
     annotators: tuple[str, ...]
     disagreements: pd.DataFrame
     unmatched: pd.DataFrame
+    n_marks: int = 0
+    n_marks_lost: int = 0
 
 
 class Project:
@@ -906,12 +913,12 @@ class Project:
         """
         with self._writing() as db:
             image_id = self._names[image]
-            last = db.execute(
-                "SELECT max((SELECT coalesce(max(atom_id), 0) FROM marks WHERE image_id = :i), "
-                "(SELECT coalesce(max(next_id), 1) - 1 FROM atoms WHERE image_id = :i))",
-                {"i": image_id},
-            ).fetchone()[0]
-            return take_in(db, image_id, annotator, marks, source, last + 1)
+            return take_in(db, image_id, annotator, marks, source, free_id(db, image_id))
+
+    def free_atom_ids(self) -> dict[str, int]:
+        """Of each image a number that no atom ever had, whoever marked it and wherever."""
+        with self._reading() as db:
+            return {name: free_id(db, image_id) for name, image_id in self._names.items()}
 
     def note_looked(self, images: Iterable[str], annotator: str) -> None:
         """Somebody has gone through these images: what is not marked there is no atom to them."""
@@ -919,7 +926,8 @@ class Project:
             note_looked(db, [self._names[image] for image in images], annotator)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
-        """Take in the corrections of another project of the same images.
+        """Take in the corrections, and the blind marks of atoms, of another project of the same
+        images.
 
         Images are the same if their files have the same content; clusters, if each is the other's
         nearest and they lie within half a diameter. Taking in the same project twice adds nothing.
