@@ -25,6 +25,7 @@ from ...session import Key, Session, Step
 from ..parts import tasks
 from ..parts.memory import ANNOTATOR, settings
 from . import calibration, compat, marks, picking
+from .atoms import AtomView
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
@@ -110,6 +111,7 @@ class Binding:
         self.stage = Stage(self)
         self.projects = Projects(self)
         self.label_mode = LabelMode(self)
+        self.atoms = AtomView(self)
 
     @property
     def viewer(self) -> Any:

@@ -8,7 +8,7 @@ change of it, also the empty ones: thousands of points would make every click wa
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -98,41 +98,46 @@ class ImageLayers:
     @property
     def points(self) -> Points | None:
         """The layer ``<image> clusters``."""
-        return self._present("clusters")
+        return self.present("clusters")
 
     @property
     def outlines(self) -> Vectors | None:
         """The layer ``<image> outlines``."""
-        return self._present("outlines")
+        return self.present("outlines")
 
     @property
     def texts(self) -> Points | None:
         """The layer ``<image> texts``."""
-        return self._present("texts")
+        return self.present("texts")
 
     def class_map(self, channel: str) -> Image | None:
         """The layer ``<image> class map <channel>``."""
-        return self._present(f"class map {channel}")
+        return self.present(f"class map {channel}")
 
     def derived(self) -> list[Layer]:
         """All that were made here and are still in the viewer."""
-        return [x for x in map(self._present, self._layers) if x is not None]
+        return [x for x in map(self.present, self._layers) if x is not None]
 
-    def _present(self, kind: str) -> Any:
+    def present(self, kind: str) -> Any:
+        """The layer of this kind, if it was made and still is in the viewer."""
         reference, viewer = self._layers.get(kind), self._viewer()
         layer = None if reference is None else reference()
         there = layer is not None and viewer is not None and layer in viewer.layers
         return layer if there else None
 
     # ---- coming and going
-    def remove(self) -> None:
+    def remove(self, keep: Collection[str] = ()) -> None:
         """Take all but the micrograph out of the viewer, each in a turn of its own.
+
+        Layers of the kinds to ``keep`` stay.
 
         napari takes 60 ms for each. Besides, it may be removing the selection in this turn, and
         must find each of it still there.
         """
-        leaving = [weakref.ref(layer) for layer in reversed(self.derived())]
-        self._layers.clear()
+        gone = {kind: self.present(kind) for kind in self._layers if kind not in keep}
+        leaving = [weakref.ref(layer) for layer in reversed(gone.values()) if layer is not None]
+        for kind in gone:
+            del self._layers[kind]
         if leaving:
             viewer = self._viewer()
             _LEAVING[viewer] = _LEAVING.get(viewer, 0) + 1
@@ -208,14 +213,16 @@ class ImageLayers:
                 if kind == "texts":
                     layer.text = {"string": {"constant": ""}}
                     layer.data = np.zeros((0, layer.ndim))
-                elif kind == "clusters":
+                elif kind in ("clusters", "atoms"):
                     layer.selected_data = set()
                     layer.data = np.zeros((0, layer.ndim))
                 elif kind == "outlines":
                     layer.data = np.zeros((0, 2, layer.ndim))
-                elif kind == "regions":
+                elif kind in ("regions", "support"):
                     layer.selected_data = set()
                     layer.data = []
+                elif kind == "vacuum":
+                    layer.data = np.zeros((2,) * layer.ndim, np.uint8)
             self.clear_class_maps()  # the next ones come from a worker, a moment later
             self._texts, self._stroke_rows = (), np.zeros(0, int)
 
@@ -229,7 +236,8 @@ class ImageLayers:
                 if not np.array_equal(now[name], value):
                     setattr(layer, name, value)
 
-    def _options(self, kind: str, position: int) -> dict[str, Any]:
+    def options(self, kind: str, position: int) -> dict[str, Any]:
+        """What a new layer of this kind is told: name, role, place in the scene."""
         role = {"image": self.image, "kind": kind, "position": position}
         return {
             "name": f"{self.image} {kind}",
@@ -237,7 +245,7 @@ class ImageLayers:
             **calibration.placement(self.source),
         }
 
-    def _insert(self, layer: Layer) -> None:
+    def insert(self, layer: Layer) -> None:
         """Put a new layer among those of its image; the active layer stays what it is."""
         layers = self._viewer().layers
         active = layers.selection.active
@@ -293,9 +301,9 @@ class ImageLayers:
             border_width=_BORDER_NM / analysis.micrograph.calibrated(),
             border_width_is_relative=False,
             features={name: [] for name in (*marks.FEATURES, *marks.IN_WORDS)},
-            **self._options("clusters", _POINTS),
+            **self.options("clusters", _POINTS),
         )
-        self._insert(layer)
+        self.insert(layer)
         with self._quiet():
             self._viewer().layers.selection.active = layer
         self._on_points(layer)
@@ -379,10 +387,10 @@ class ImageLayers:
             # However small a point is, napari draws its border.
             border_color="transparent",
             border_width=0,
-            **self._options("texts", _TEXTS),
+            **self.options("texts", _TEXTS),
         )
         layer.editable = False
-        self._insert(layer)
+        self.insert(layer)
         return layer
 
     def _legible(self, points: Points, table: pd.DataFrame) -> np.ndarray:
@@ -431,9 +439,9 @@ class ImageLayers:
             edge_color=colours[rows] if len(rows) else "white",
             opacity=0.9,
             visible=visible,
-            **self._options("outlines", _OUTLINES),
+            **self.options("outlines", _OUTLINES),
         )
-        self._insert(layer)
+        self.insert(layer)
 
     def colour_outlines(self, colours: np.ndarray) -> None:
         """Other colours for the strokes that are there; colours per row of the table, (N, 3)."""
@@ -448,7 +456,7 @@ class ImageLayers:
     @property
     def regions(self) -> Shapes | None:
         """The layer ``<image> regions``."""
-        return self._present("regions")
+        return self.present("regions")
 
     def new_regions(self, connect: Callable[[Shapes], object]) -> Shapes:
         """Make the layer for excluded regions; ``connect`` gets it once it is there."""
@@ -457,9 +465,9 @@ class ImageLayers:
             edge_color="#d55e00",
             edge_width=2 * _STROKE_NM / (calibration.pixel_size_nm(self.source) or 1.0),
             face_color=[0.84, 0.37, 0.0, 0.18],
-            **self._options("regions", _REGIONS),
+            **self.options("regions", _REGIONS),
         )
-        self._insert(layer)
+        self.insert(layer)
         connect(layer)
         return layer
 
@@ -491,9 +499,9 @@ class ImageLayers:
             gamma=1.5,
             opacity=0.6,
             visible=channel == "raw",
-            **self._options(f"class map {channel}", _CLASS_MAP),
+            **self.options(f"class map {channel}", _CLASS_MAP),
         )
-        self._insert(layer)
+        self.insert(layer)
 
 
 def stroke_px(analysis: Analysis) -> float:
