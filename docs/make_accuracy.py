@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.adaptation import Adaptation, adapt
+from napari_atomicity.adaptation.fine_tuning import Adaptation, adapt
 from napari_atomicity.analysis import Analysis, classify_clusters, detect_clusters
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.model.classifier import Classifier

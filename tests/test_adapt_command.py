@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from napari_atomicity import adapting, load
-from napari_atomicity.adaptation import Adaptation
+from napari_atomicity import load
+from napari_atomicity.adaptation import runs as adapting
+from napari_atomicity.adaptation.fine_tuning import Adaptation
 from napari_atomicity.analysis import analyse
 from napari_atomicity.cli import app
 from napari_atomicity.errors import ModelError, ReadError, TableError

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from napari_atomicity import table as tables
-from napari_atomicity.adaptation import AdaptSettings, adapt, pseudo_labels
+from napari_atomicity.adaptation.fine_tuning import AdaptSettings, adapt, pseudo_labels
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.errors import ModelError
 from napari_atomicity.micrograph import Micrograph
@@ -175,7 +175,7 @@ def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
     """Another reference that puts the scale a class off must not make its own pseudo-labels."""
     _, analysis = image(3, height=0.5)
     wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
-    monkeypatch.setattr("napari_atomicity.adaptation.refined", lambda *_: wrong)
+    monkeypatch.setattr("napari_atomicity.adaptation.fine_tuning.refined", lambda *_: wrong)
     result = adapt([analysis], *model, QUICK)
     assert not result.accepted
     assert sum(result.pseudo_labels.values()) == 0

@@ -31,7 +31,7 @@ from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.project import Project
-from napari_atomicity.review import Queue, Request, Stratum, build
+from napari_atomicity.review.queue import Queue, Request, Stratum, build
 from napari_atomicity.session import Session
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import parse_reference

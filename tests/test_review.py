@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.errors import AtomicityError
-from napari_atomicity.review import (
+from napari_atomicity.review.queue import (
     ORDERS,
     Queue,
     Request,
@@ -24,7 +24,7 @@ from napari_atomicity.review import (
     strata_of,
     stratified_share,
 )
-from napari_atomicity.reviewing import Reviewing, taken_out
+from napari_atomicity.review.reviewing import Reviewing, taken_out
 from napari_atomicity.session import Session
 from napari_atomicity.table import AGGREGATE, UNKNOWN, conform
 from support import synthetic_analysis

@@ -32,7 +32,7 @@ from .cli_parts import (
 from .errors import AtomicityError, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
-    from .adapting import AdaptRun
+    from .adaptation.runs import AdaptRun
     from .analysis import Analysis
     from .atoms.finder import AtomCard
     from .io.provenance import Outcome
@@ -590,7 +590,7 @@ def adapt(
     No labels are needed: it learns from clusters whose diameter and intensity leave no doubt, and
     from corrections if they are given.
     """
-    from .adapting import AdaptRequest, adapt_files
+    from .adaptation.runs import AdaptRequest, adapt_files
     from .model.files import find_model
 
     if out.suffix != ".safetensors":
@@ -619,7 +619,7 @@ def adapt(
 
 def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """The conditions, what was learnt from, and the ratios before and after."""
-    from .adapting import checks_in_words, learnt_in_words, shift_in_words
+    from .adaptation.runs import checks_in_words, learnt_in_words, shift_in_words
 
     say(shift_in_words(run.found.shift))
     say(learnt_in_words(run.found))

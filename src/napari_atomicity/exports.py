@@ -35,8 +35,8 @@ from .model.card import ModelCard
 from .model.files import model_files, read_card
 from .progress import Progress, Stop, check, report
 from .project import Project
-from .review import Accuracy, Queue, accuracy
-from .reviewing import taken_out
+from .review.queue import Accuracy, Queue, accuracy
+from .review.reviewing import taken_out
 from .runs import make_folder
 from .session import Session
 from .statistics.agreement import CONSENSUS, agreement, last_labels

@@ -12,8 +12,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
-from napari_atomicity import adaptation, load
-from napari_atomicity.adapting import shift_in_words
+from napari_atomicity import load
+from napari_atomicity.adaptation import fine_tuning as adaptation
+from napari_atomicity.adaptation.runs import shift_in_words
 from napari_atomicity.analysis import Analysis, analyse
 from napari_atomicity.edits import with_predictions
 from napari_atomicity.model.files import read_model, user_folder

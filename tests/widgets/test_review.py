@@ -15,7 +15,7 @@ from synthetic import CLASSES, made_up
 
 from napari_atomicity.edits import SetAnalysis
 from napari_atomicity.project import Project
-from napari_atomicity.review import ORDERS
+from napari_atomicity.review.queue import ORDERS
 from napari_atomicity.session import Session
 from napari_atomicity.widgets.docks.review import END, GO_ON, START, Review, duration_in_words
 from napari_atomicity.widgets.parts.help import Help

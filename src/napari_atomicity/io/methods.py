@@ -15,14 +15,14 @@ import pandas as pd
 
 from .. import __version__
 from ..embedding import MIN_DIST, NEIGHBOURS
-from ..reviewing import taken_out
+from ..review.reviewing import taken_out
 from ..statistics.agreement import CONSENSUS
 from ..statistics.ratios import counted
 from ..table import AGGREGATE, UNKNOWN
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
-    from ..review import Accuracy
+    from ..review.queue import Accuracy
     from ..statistics.corrected import OnCorrected
     from ..statistics.reference import Comparison
 

@@ -42,7 +42,7 @@ from .typical import SURE, Example, seen
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
-    from ..review import Accuracy
+    from ..review.queue import Accuracy
 
 LOW_CONFIDENCE = 0.7
 MANY = 0.2

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ... import adapting
+from ...adaptation import runs as adapting
 from ...analysis import Analysis
 from ...errors import AtomicityError
 from ...model.files import SHIPPED, save_model, user_folder
@@ -49,7 +49,7 @@ from .ratios import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from .train import corrected
 
 if TYPE_CHECKING:
-    from ...adaptation import Adaptation
+    from ...adaptation.fine_tuning import Adaptation
     from ...model.classifier import Classifier
 
 LEAST_CLUSTERS = 10

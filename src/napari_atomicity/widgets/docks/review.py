@@ -24,8 +24,8 @@ from qtpy.QtWidgets import (
 
 from ...errors import AtomicityError
 from ...palette import colour_of, symbol_of
-from ...review import DEFAULT_SAMPLE, ORDERS, Accuracy, Queue, Request, Share, build
-from ...reviewing import Reviewing, taken_out
+from ...review.queue import DEFAULT_SAMPLE, ORDERS, Accuracy, Queue, Request, Share, build
+from ...review.reviewing import Reviewing, taken_out
 from ...session import Key, Session
 from ...table import AGGREGATE, OUTSIDE, UNKNOWN
 from ..parts.bars import Bar, BarChart

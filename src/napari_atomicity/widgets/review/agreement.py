@@ -32,8 +32,8 @@ from qtpy.QtWidgets import (
 from ...errors import AtomicityError
 from ...progress import Progress, Stop
 from ...project import MergeReport, Project
-from ...review import queue_of
-from ...reviewing import Reviewing
+from ...review.queue import queue_of
+from ...review.reviewing import Reviewing
 from ...session import Key, Session, user_name
 from ...statistics.agreement import CONSENSUS, Figure, Opinions, confusion, opinions
 from ..parts.following import follow
@@ -74,6 +74,11 @@ def merged_in_words(report: MergeReport) -> str:
     who = ", ".join(report.annotators) or "nobody"
     new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
     said = [f"{new} of {who} in {report.n_images} images that both have"]
+    if report.n_marks:
+        marks = "1 new mark" if report.n_marks == 1 else f"{report.n_marks} new marks"
+        said.append(f"{marks} of atoms, made blind")
+    if report.n_marks_lost:
+        said.append(f"{report.n_marks_lost} marks of atoms are in images that are not here")
     if len(report.disagreements):
         said.append(f"{len(report.disagreements)} labels differ")
     if len(report.unmatched):

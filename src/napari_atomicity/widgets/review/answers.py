@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ...palette import colour_of, symbol_of
-from ...reviewing import Reviewing
+from ...review.reviewing import Reviewing
 from ...table import AGGREGATE, UNKNOWN, in_words
 from ..parts.glyphs import glyph_icon
 from ..viewer.binding import Binding

@@ -14,8 +14,8 @@ from napari.utils.notifications import show_error
 from psygnal import Signal, SignalInstance
 
 from ...errors import AtomicityError
-from ...review import Queue
-from ...reviewing import Reviewing
+from ...review.queue import Queue
+from ...review.reviewing import Reviewing
 from ...session import Key, Session
 from ...table import AGGREGATE, UNKNOWN
 from ..parts.help import show_help

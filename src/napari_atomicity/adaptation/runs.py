@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from . import table as tables
-from .analysis import Analysis, analyse, classify_clusters, embed_clusters
-from .errors import AtomicityError, Cancelled, ReadError, TableError
-from .io.images import load
-from .io.provenance import Outcome
-from .io.report import warnings
-from .io.tables import concatenate, read_table
-from .micrograph import Micrograph
-from .model.card import ModelCard
-from .model.files import find_model, hashed, read_model, save_model
-from .progress import Progress, Stop, check, report
-from .statistics.ratios import ALL, class_ratios
-from .statistics.scores import match_nearest
+from .. import table as tables
+from ..analysis import Analysis, analyse, classify_clusters, embed_clusters
+from ..errors import AtomicityError, Cancelled, ReadError, TableError
+from ..io.images import load
+from ..io.provenance import Outcome
+from ..io.report import warnings
+from ..io.tables import concatenate, read_table
+from ..micrograph import Micrograph
+from ..model.card import ModelCard
+from ..model.files import find_model, hashed, read_model, save_model
+from ..progress import Progress, Stop, check, report
+from ..statistics.ratios import ALL, class_ratios
+from ..statistics.scores import match_nearest
 
 if TYPE_CHECKING:
-    from .adaptation import Adaptation
-    from .model.classifier import Classifier
-    from .model.shift import Shift
-    from .runs import Input
+    from ..model.classifier import Classifier
+    from ..model.shift import Shift
+    from ..runs import Input
+    from .fine_tuning import Adaptation
 
 _POSITION = ["y_px", "x_px"]
 _LEAST_TOLERANCE_NM = 0.3
@@ -86,8 +86,8 @@ def adapt_images(
     Cancelled
         If ``stop()`` says so.
     """
-    from .adaptation import adapt, refuse_unadaptable
-    from .model.classifier import load_classifier
+    from ..model.classifier import load_classifier
+    from .fine_tuning import adapt, refuse_unadaptable
 
     card, tensors = read_model(find_model(model))
     refuse_unadaptable(card, tensors)
@@ -237,9 +237,9 @@ def adapt_files(
     Cancelled
         If ``stop()`` says so.
     """
-    from .adaptation import refuse_unadaptable
-    from .model.classifier import load_classifier
-    from .runs import named_inputs
+    from ..model.classifier import load_classifier
+    from ..runs import named_inputs
+    from .fine_tuning import refuse_unadaptable
 
     card, tensors = read_model(find_model(request.model))
     refuse_unadaptable(card, tensors)

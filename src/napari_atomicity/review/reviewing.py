@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from .edits import RemoveClusters
-from .review import Accuracy, Queue, accuracy
-from .session import Key, Session
-from .statistics.agreement import NOT_A_CLUSTER, without_replaced
+from ..edits import RemoveClusters
+from ..session import Key, Session
+from ..statistics.agreement import NOT_A_CLUSTER, without_replaced
+from .queue import Accuracy, Queue, accuracy
 
 # A pause longer than this is no thinking about a cluster.
 _LONGEST_S = 60.0

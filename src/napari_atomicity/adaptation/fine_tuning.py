@@ -22,19 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import __version__
-from . import table as tables
-from .analysis import Analysis
-from .errors import ModelError
-from .model.card import ModelCard
-from .model.classifier import Classifier, Prediction
-from .model.conclusion import conclude
-from .model.estimators import Measured, diameter, locked_mixture
-from .model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
-from .model.network import AtomicityNet
-from .model.outside import QUANTILE, features, mahalanobis, margins
-from .model.shift import ROOM, Shift, compare, drift
-from .progress import Progress, Stop, check, report
+from .. import __version__
+from .. import table as tables
+from ..analysis import Analysis
+from ..errors import ModelError
+from ..model.card import ModelCard
+from ..model.classifier import Classifier, Prediction
+from ..model.conclusion import conclude
+from ..model.estimators import Measured, diameter, locked_mixture
+from ..model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
+from ..model.network import AtomicityNet
+from ..model.outside import QUANTILE, features, mahalanobis, margins
+from ..model.shift import ROOM, Shift, compare, drift
+from ..progress import Progress, Stop, check, report
 
 LEAST_PSEUDO_LABELS = 10
 MOST_OUTSIDE = 0.5
@@ -439,7 +439,7 @@ def tuned(
     stop: Stop | None = None,
 ) -> AtomicityNet:
     """A copy of a network, fine-tuned; the average of its weights over the second half."""
-    from .training.augmentation import augmented
+    from ..training.augmentation import augmented
 
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import AtomicityError
-from .session import Key
-from .statistics.ratios import wilson_interval
-from .table import OUTSIDE, classes_of
+from ..errors import AtomicityError
+from ..session import Key
+from ..statistics.ratios import wilson_interval
+from ..table import OUTSIDE, classes_of
 
 DEFAULT_SAMPLE = 200
 """Clusters of a stratified sample, unless a person says otherwise."""

@@ -1,0 +1,1 @@
+"""Adaptation: a model learns the conditions of the images at hand."""
