@@ -481,3 +481,12 @@ def test_taken_out_is_what_was_removed_last():
         columns=["image", "cluster_id", "what"],
     )
     assert taken_out(log) == {("a", 1)}
+
+
+def test_undo_and_redo_pass_over_nothing(session):
+    reviewing = start(session)
+    reviewing.answer("Pt19")
+    for act in (session.undo, session.redo):
+        with reviewing.following_changes():
+            act()
+    assert reviewing.n_skipped == 0

@@ -285,10 +285,11 @@ class Reviewing:
         changed, self._changed = self._changed, []
         self._touched[changed] = self._said[changed] != ""
         there = [i for i in changed if self._there[i]]
+        # Nobody has passed over the cluster that was shown: it waits as it did.
         if there:
-            self._go(there[-1])
+            self._go(there[-1], remember=False)
         elif changed:
-            self._go(self._open_from(changed[-1]))
+            self._go(self._open_from(changed[-1]), remember=False)
 
     # ---- what the session says
     def _read(self, image: str) -> np.ndarray:
