@@ -21,10 +21,10 @@ threshold gives a yardstick that is too long, and counts that are too low, by ab
 at all in or near a cluster.
 
 The interval of a count holds: the error of the yardstick (bootstrap over the candidates; an atom
-scatters by about 35 %, so 45 of them fix it to 5 to 6 %; and `SELECTION`, for dim ones), the scatter of the cluster's own n atoms,
-the noise of its background (regions of that size where nothing is), `SYSTEMATIC` for the tails of
-the probe, and, at the lower end, channelling: atoms in line focus the beam, and an aligned cluster
-is up to some `CHANNELLING` too bright.
+scatters by about 35 %, so 45 of them fix it to 5 to 6 %; and `SELECTION`, for dim ones), the
+scatter of the cluster's own n atoms, the noise of its background (regions of that size where
+nothing is), `SYSTEMATIC` for the tails of the probe, and, at the lower end, channelling: atoms in
+line focus the beam, and an aligned cluster is up to some `CHANNELLING` too bright.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
 """Lone atoms that a yardstick needs."""
-LEAST_SURE = 0.25
+LEAST_SURE = 0.4
 """Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
 the dim ones, has to be anchored somewhere."""
 SELECTION = 0.12
