@@ -47,6 +47,10 @@ _FIELDS = 12
 _LABEL_REACH = 4.0
 _PARTED = 3.5
 _LEAST_SCORE = -6.0
+BLUR_RANGE = (-1.0, 0.9)
+"""Logarithm of the standard deviation (pixels) by which an image is blurred at times."""
+SCALE_RANGE = (-0.2, 0.5)
+"""Logarithm of an enlargement: out of focus, atoms are up to twice as wide as in it."""
 CALIBRATED_FROM = -2.0
 """Score (logit) of candidates that calibrate."""
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
@@ -123,7 +127,7 @@ class AtomTrainingSettings:
 
     width: int = 16
     dropout: float = 0.1
-    steps: int = 1200
+    steps: int = 1300
     batch: int = 8
     crop_px: int = 160
     learning_rate: float = 2e-3
@@ -132,7 +136,7 @@ class AtomTrainingSettings:
     spot_nm: float = 0.09
     simulated: float = 0.1
     renew: int = 2
-    strength: float = 0.5
+    strength: float = 1.0
     seed: int = 0
 
 
@@ -351,8 +355,9 @@ def imaging_changes(
     out = (image - low) / span
     fine = out - ndimage.gaussian_filter(out, 2.0)
     noise = 1.4826 * float(np.median(np.abs(fine[::2, ::2])))
-    if rng.random() < 0.3 * strength:
-        out = ndimage.gaussian_filter(out, rng.uniform(0.3, 1.2))
+    blur = float(np.exp(rng.uniform(*BLUR_RANGE))) if rng.random() < 0.5 * strength else 0.0
+    if blur:  # the probe is wider, the noise is not: some of it comes back below
+        out = ndimage.gaussian_filter(out, blur)
     if rng.random() < 0.4 * strength:
         gamma = np.exp(rng.uniform(-0.45, 0.45))
         out = np.sign(out) * np.abs(out) ** gamma
@@ -371,7 +376,7 @@ def imaging_changes(
     if rng.random() < 0.4 * strength:
         rows = rng.normal(0, noise * rng.uniform(0, 0.6), (height, 1))
         out = out + (ndimage.gaussian_filter1d(rows, 0.7, axis=0) if rng.random() < 0.5 else rows)
-    if rng.random() < 0.5 * strength:
+    if blur or rng.random() < 0.5 * strength:
         white = rng.standard_normal(image.shape, dtype=np.float32)
         if rng.random() < 0.4:
             white = ndimage.gaussian_filter(white, s := rng.uniform(0.5, 1.5)) * (2 * s + 0.5)
@@ -421,7 +426,7 @@ def make_example(
     if rng is not None:
         if rng.random() < 0.6 * settings.strength:
             angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else 0.0
-            scale = np.exp(rng.uniform(-0.15, 0.15))
+            scale = np.exp(rng.uniform(*SCALE_RANGE))
             image, points, inside = turned(image, points, angle, scale)
         image = imaging_changes(image, rng, settings.strength)
     return Example(
@@ -746,7 +751,7 @@ class AtomRecipe:
     folds
         Parts of the images, each left out once, for calibration and scores.
     members
-        Networks of the model.
+        Networks of the model, which learn from all images; 0: the model is those of the folds.
     fold_members
         Networks trained without each fold.
     tolerance_nm
@@ -859,9 +864,9 @@ def train_on(
         ) from error
     card = AtomCard(
         out.stem,
-        members=recipe.members,
+        members=len(networks),
         width=recipe.settings.width,
-        views=max(1, 8 // recipe.members),
+        views=max(2, 8 // len(networks)),
         slope=calibration.slope,
         offset=calibration.offset,
         candidate_recall=calibration.candidate_recall,
@@ -910,7 +915,8 @@ def fold_predictions(
         check(stop)
         nets = [made[_Job(int(left_out), s)] for s in range(recipe.fold_members)]
         judged.append(judged_by(nets, image, recipe))
-    return judged, [made[job] for job in jobs if job.fold < 0]
+    # Without networks of its own, the model is the average of those of the folds.
+    return judged, [made[job] for job in jobs if job.fold < 0 or not recipe.members]
 
 
 def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> Judged:
@@ -1012,7 +1018,7 @@ def _kept(
 SHIPPED_RECIPE = AtomRecipe(
     AtomTrainingSettings(),
     folds=5,
-    members=4,
+    members=0,
     not_calibrating=("Pt porphyrin", "Re bipyridine"),
 )
 """Many marks of the molecular set were in the files of other images."""
