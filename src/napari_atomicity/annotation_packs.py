@@ -39,6 +39,7 @@ from .io.files import to_json
 from .io.images import find_images, load, sha256_of, unique_names, valid_text
 from .io.packed import Parts, open_parts
 from .io.tables import as_it_was
+from .progress import Progress, Stop, check, report
 from .statistics.mark_sites import TOLERANCE_NM
 
 FORMAT = 1
@@ -85,9 +86,11 @@ def export_pack(
     directory: str | os.PathLike[str],
     annotator: str | None = None,
     blind: bool = True,
-    pixel_size_nm: float | None = None,
+    pixel_size_nm: float | Mapping[Path, float] | None = None,
     predictions: pd.DataFrame | None = None,
     tolerance_nm: float = TOLERANCE_NM,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Path:
     """Make a pack for one or many people.
 
@@ -102,11 +105,13 @@ def export_pack(
     blind
         Nothing that the machine found is in it. Otherwise tables hold ``predictions``, and say so.
     pixel_size_nm
-        Overrides what the files say.
+        Overrides what the files say: of all, or of each by its path.
     predictions
         Atom table of these images, for a pack that is not blind.
     tolerance_nm
         Within which marks of several people are to be one.
+    progress, stop
+        ``progress(done, total, message)`` and ``stop() -> bool``.
 
     Returns
     -------
@@ -138,8 +143,13 @@ def export_pack(
             folder = Path(temporary, directory.name)
             for part in ("images", "previews", "tables"):
                 (folder / part).mkdir(parents=True)
-            for file, name in zip(files, names, strict=True):
-                records.append(_put(folder, file, name, pixel_size_nm, predictions))
+            for i, (file, name) in enumerate(zip(files, names, strict=True)):
+                check(stop)
+                report(progress, i, len(files), f"Packing {name}")
+                size = (
+                    pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
+                )
+                records.append(_put(folder, file, name, size, predictions))
             manifest = {
                 "format": FORMAT,
                 "program": "napari-atomicity",

@@ -153,8 +153,8 @@ def consensus(
 ) -> None:
     """Merge what several people marked, and say how far they agree."""
     from .annotation_packs import read_packs
-    from .io.files import write_json
-    from .io.tables import read_table, write_table
+    from .annotators import write_agreement
+    from .io.tables import read_table
     from .runs import make_folder
     from .statistics.consensus import consensus as merged
     from .statistics.one_more_expert import beside_people
@@ -165,12 +165,10 @@ def consensus(
     make_folder(out)
     tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
     found = merged(filled.marks, filled.looked, tolerance, seed)
-    said = found.to_dict()
+    beside = None
     if model is not None:
-        said["model"] = beside_people(model, filled.marks, filled.looked, tolerance, seed)
-    write_table(filled.marks, out / "marks.csv")
-    write_table(found.sites, out / "consensus.csv")
-    write_json(out / "agreement.json", said)
+        beside = beside_people(model, filled.marks, filled.looked, tolerance, seed)
+    said = write_agreement(out, filled.marks, found, beside)
     for row in said["pairs"]:
         say(f"{row['a']} and {row['b']}: F1 {_interval(row, 'f1')}")
     expert = said.get("model", {}).get("one_more_expert")
