@@ -75,7 +75,7 @@ def finder(monkeypatch):
         mask = np.ones(micrograph.data.shape, bool)
         return AtomAnalysis(
             micrograph, conform(table), threshold or 0.5, mask, pixel_size_nm, "stub-1",
-            parameters={"precision": precision}, seconds={"network": 0.1},
+            candidate_recall=0.75, parameters={"precision": precision}, seconds={"network": 0.1},
         )  # fmt: skip
 
     def load(name, device):
@@ -87,7 +87,8 @@ def finder(monkeypatch):
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
     monkeypatch.setattr(atom_runs, "dispersion_chart", lambda found: None)
-    monkeypatch.setattr(atom_runs, "dispersion", partial(atom_runs.dispersion, simulations=3))
+    settings = partial(atom_runs.SpreadSettings, simulations=3)
+    monkeypatch.setattr(atom_runs, "SpreadSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
@@ -116,8 +117,8 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     rows = read_table(out / "dispersion.csv").set_index("image")
     assert list(rows.index) == ["a.tif", "b.tif", "all"]
     assert rows.loc["all", "n_atoms"] == 14 and rows.loc["a.tif", "n_atoms"] == 7
-    # Seven candidates of 0.9 each on 36 nm².
-    assert rows["density_per_nm2"].to_numpy() == pytest.approx(7 * 0.9 / 36)
+    # Seven candidates of 0.9 each on 36 nm², which are three quarters of the atoms.
+    assert rows["density_per_nm2"].to_numpy() == pytest.approx(7 * 0.9 / 0.75 / 36)
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "partly failed" and record["model"]["model_id"] == "stub-1"
     assert [i["atoms"] for i in record["images"]] == [7, 7, None]

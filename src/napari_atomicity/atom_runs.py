@@ -19,6 +19,8 @@ import pandas as pd
 from .atoms.analysis import AtomAnalysis, find_atoms
 from .atoms.finder import AtomModel, load_atom_model
 from .atoms.groups import LINK_NM, atoms_of_clusters, clusters_of_atoms
+from .atoms.marks import ImageAtoms
+from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
 from .atoms.table import conform, empty_table
 from .atoms.yardstick import count_by_yardstick
 from .errors import AtomicityError, Cancelled
@@ -30,7 +32,7 @@ from .io.provenance import Outcome, now, run_record
 from .io.tables import read_clusters, write_table
 from .progress import Progress, Stop, check, report
 from .runs import Input, make_folder, named_inputs, prefixed
-from .statistics.dispersion import ALL, Dispersion, dispersion, pooled
+from .statistics.dispersion import Dispersion, pooled
 
 MANY_IMAGES = 30
 """Of more images there are no pictures one by one."""
@@ -269,7 +271,7 @@ def _one(
         table, of_clusters = _with_clusters(analysis, clusters)
         warnings = _cluster_warnings(clusters, of_clusters)
         report(progress, 0, 0, "Dispersion")
-        spread, why = _dispersion(analysis, table, request, progress, stop)
+        spread, why = _dispersion(analysis, request, progress, stop)
         result = _Result(
             item.outcome(
                 "done",
@@ -326,34 +328,21 @@ def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -
 
 def _dispersion(
     analysis: AtomAnalysis,
-    table: pd.DataFrame,
     request: AtomRequest,
     progress: Progress,
     stop: Stop | None,
 ) -> tuple[Dispersion | None, tuple[str, ...]]:
     """Over the frames of the image; None, and why, where there is no support."""
-    masks = analysis.support if analysis.micrograph.is_stack else analysis.support[None]
-    frames = []
-    for index, mask in enumerate(masks):
-        if not mask.any():
-            continue
-        here, all_of_it = (t[t["frame"] == index] for t in (table, analysis.candidates))
-        frames.append(
-            dispersion(
-                here[["y_nm", "x_nm"]].to_numpy(float),
-                mask,
-                analysis.pixel_size_nm,
-                candidates_nm=all_of_it[["y_nm", "x_nm"]].to_numpy(float),
-                candidate_probabilities=all_of_it["confidence"].to_numpy(float),
-                group_distance_nm=request.group_distance_nm,
-                seed=request.seed,
-                progress=progress,
-                stop=stop,
-            )
-        )
-    if not frames:
-        return None, ("no support was found, so there is no density",)
-    found = pooled(frames, request.seed, stop)
+    image = ImageAtoms(
+        analysis.micrograph.name,
+        analysis.pixel_size_nm,
+        analysis,
+        group_distance_nm=request.group_distance_nm,
+    )
+    spread = spread_of(image, SpreadSettings(seed=request.seed), progress=progress, stop=stop)
+    found = spread.dispersion
+    if found is None:
+        return None, (spread.why,)
     off = found.n_off_support
     if off:
         atoms = "1 atom lies" if off == 1 else f"{off} atoms lie"
@@ -366,17 +355,8 @@ def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, 
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
     of_all = pooled(known, seed) if known else None
-    rows = [
-        {"image": r.outcome.image, "n_atoms": r.outcome.atoms}
-        if r.dispersion is None
-        else r.dispersion.row(r.outcome.image)
-        for r in analysed
-    ]
-    total = sum(r.outcome.atoms or 0 for r in analysed)
-    rows.append({"image": ALL, "n_atoms": total} if of_all is None else of_all.row())
-    # The columns of a row that has all of them come first, whatever the first image lacks.
-    columns = max((list(row) for row in rows), key=len)
-    return pd.DataFrame(rows, columns=columns), of_all
+    found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
+    return dispersion_rows(found, of_all), of_all
 
 
 def _remove_older(figures: Path, files: Sequence[Path]) -> None:

@@ -210,6 +210,7 @@ def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
             "borderaxespad": 0.2, "columnspacing": 0.8, "handlelength": 1.2,
         }  # fmt: skip
     drawn = axes.legend(handles, names, frameon=False, handletextpad=0.3, **options)
+    drawn.set_in_layout(above)  # within the axes it takes no room, and its size takes time
     for handle, name in zip(drawn.legend_handles, names, strict=True):
         if isinstance(handle, Line2D):  # of one size, however small the points are
             handle.set_markersize(0.65 * look.font_pt * weight(look.symbol(name)))

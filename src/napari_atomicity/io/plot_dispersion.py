@@ -251,6 +251,7 @@ def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
     """Density by place, as the image lies; hatched where there is too little support."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
 
     look = _of_atoms(look)
     if not len(data):
@@ -275,16 +276,19 @@ def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
     for (a, b, c, d), n in zip(boxes, data["count"], strict=True):
         axes.text(
             (a + b) / 2, (c + d) / 2, str(n), ha="center", va="center", color="#ffffff",
-            fontsize=0.9 * look.font_pt, path_effects=_outlined(),
+            fontsize=0.9 * look.font_pt, path_effects=_outlined(), in_layout=False,
         )  # fmt: skip
     axes.set(
         xlim=(boxes[:, 0].min(), boxes[:, 1].max()), ylim=(boxes[:, 3].max(), boxes[:, 2].min()),
         xlabel="x / nm", ylabel="y / nm", aspect="equal",
     )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
     figure = axes.get_figure(root=True)
     if figure is not None:
         # A child of the axes, so that clearing these takes it along.
         bar = figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0)))
+        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
         bar.set_label("Atoms / nm² of support", color=look.ink, fontsize=look.font_pt)
         bar.ax.tick_params(colors=look.ink, labelsize=0.9 * look.font_pt)
     index, p = float(data["index"].iloc[0]), float(data["p"].iloc[0])

@@ -252,6 +252,7 @@ def dispersion(
     simulations: int = 199,
     seed: int = 0,
     level: float = 0.95,
+    largest_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Dispersion:
@@ -280,6 +281,8 @@ def dispersion(
         Of all random numbers.
     level
         Coverage of the intervals.
+    largest_nm
+        Up to which distance the curves go: see `point_patterns.against_randomness`.
     progress, stop
         Called between simulations and draws.
 
@@ -303,8 +306,9 @@ def dispersion(
     probable, p = _candidates(points, probabilities, candidates_nm, candidate_probabilities, window)
     points, off = points[inside], int(np.count_nonzero(~inside))
     tests = patterns.against_randomness(
-        points, window, simulations, seed, level, progress=progress, stop=stop
-    )
+        points, window, simulations, seed, level, largest_nm=largest_nm, progress=progress,
+        stop=stop,
+    )  # fmt: skip
     quadrats = patterns.quadrat_counts(points, window)
     evidence = _evidence(probable, p, candidate_recall, window, group_distance_nm, seed, stop)
     return Dispersion(

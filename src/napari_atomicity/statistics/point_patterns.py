@@ -581,6 +581,7 @@ def against_randomness(
     seed: int = 0,
     level: float = 0.95,
     steps: int = 64,
+    largest_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AgainstRandomness:
@@ -598,6 +599,9 @@ def against_randomness(
         Of the envelopes.
     steps
         Distances of each curve.
+    largest_nm
+        Up to which K, L and g go, at most half the shorter side of the support;
+        `largest_distance_nm` if None. It takes longer in proportion to its square.
     progress, stop
         Called between simulations.
 
@@ -615,6 +619,9 @@ def against_randomness(
     n, rng = len(points), np.random.default_rng(seed)
     simulations = simulations if n > 1 else 0
     far, spacing = largest_distance_nm(n, window), np.sqrt(window.area_nm2 / max(n, 1))
+    if largest_nm is not None:
+        low_y, high_y, low_x, high_x = window.bounds_nm
+        far = min(largest_nm, (high_y - low_y) / 2, (high_x - low_x) / 2)
     r = np.arange(1, steps + 1) / steps * far
     # At 1.8 spacings a random point is without a neighbour in 4 of 100,000 cases.
     near = np.arange(1, steps + 1) / steps * 1.8 * spacing

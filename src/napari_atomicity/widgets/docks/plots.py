@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
@@ -21,14 +20,12 @@ from ...io.plot_ratios import ORDERS, recording_time
 from ...io.plots import PLOTS, save_plot, scales_of
 from ...micrograph import Micrograph
 from ...progress import Progress, Stop, check
-from ...session import Key
 from ..parts.following import follow
 from ..parts.forms import _Combo, in_scroll_area
 from ..parts.memory import remember
 from ..parts.tasks import running, start
-from ..plots.rows import Rows
+from ..plots.linked import HINT, Linked
 from ..plots.save import ask_and_save
-from ..plots.scatter import ADD, REMOVE, REPLACE
 from ..plots.view import PlotView
 from ..viewer.binding import session_of
 
@@ -36,7 +33,6 @@ THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 _COALESCE_MS = 30
 _SLOW_MS = 300
 _TASK = "plot {}"
-_HINT = "Click or drag selects, Shift adds, Ctrl takes away."
 
 
 def recorded_when(micrographs: Mapping[str, Micrograph]) -> dict[str, datetime | None]:
@@ -70,9 +66,6 @@ class Plots(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session_of(napari_viewer)
-        self._rows = Rows(pd.DataFrame({"image": [], "cluster_id": []}))
-        self._member = np.empty(0, np.int64)
-        self._size = np.empty(0)  # clusters of each mark
         self._times: dict[str, datetime | None] = {}
         self._task = _TASK.format(id(self))  # a second dock asks questions of its own
         self._build()
@@ -119,9 +112,10 @@ class Plots(QWidget):
         tools.addWidget(self.save_button)
 
         self.view = PlotView()
+        self._linked = Linked(self.view)
         self.view.picked.connect(self._on_picked)
         # One line, always there: the plot must not change its size with every selection.
-        self.note = QLabel(_HINT)
+        self.note = QLabel(HINT)
         self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.note.setAccessibleName("Selected in this plot")
         self.message = QLabel("Analyse an image first: there is nothing to draw yet.")
@@ -239,16 +233,11 @@ class Plots(QWidget):
 
     def _take(self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame) -> None:
         """Show these data, which were made of this table."""
-        self._rows = Rows(table)
-        self._member = plot.members(table, data)
-        there = self._member[self._member >= 0]
-        self._size = np.bincount(there, minlength=len(data))
         self.message.setText(plot.nothing)
         # Without corrections enough, the plot itself says how many there are.
         empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
         self._show_empty(empty)
-        self.view.setAccessibleName(plot.title)
-        self.view.show_plot(plot, data, self.session.classes())
+        self._linked.show(plot, table, data, self.session.classes())
         self._mark()
 
     def _show_empty(self, empty: bool) -> None:
@@ -260,21 +249,10 @@ class Plots(QWidget):
     # ---- selection
     def _mark(self) -> None:
         """Show what is selected in the plot."""
-        selection = self.session.selection
-        member = self._member[self._rows.of(selection)]
-        chosen = np.bincount(member[member >= 0], minlength=len(self._size))
-        self.view.mark(chosen / np.maximum(self._size, 1))
-        of = f"{len(selection)} selected cluster{'s' * (len(selection) != 1)}"
-        drawn = int(chosen.sum())
-        missing = "" if drawn else ": none is in this plot"
-        words = f"{drawn} of {of} marked{missing}."
-        self.note.setText(words if selection else _HINT)
+        self.note.setText(self._linked.mark(self.session.selection))
 
     def _on_picked(self, rows: Sequence[int], mode: str) -> None:
-        keys: set[Key] = self._rows.keys(np.flatnonzero(np.isin(self._member, rows)))
-        selection = self.session.selection
-        new = {REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode]
-        self.session.select(new)
+        self.session.select(self._linked.picked(rows, mode, self.session.selection))
 
     # ---- out
     def save(self) -> None:

@@ -93,10 +93,11 @@ class _Worker(FunctionWorker):
 class Task(QObject):
     """One run of a core function in a worker; lives in the thread of the window.
 
-    Signals: ``failed(error)``; ``finished()`` when it ended in whatever way and nothing more
-    comes of it.
+    Signals: ``progressed(done, total, message)``; ``failed(error)``; ``finished()`` when it ended
+    in whatever way and nothing more comes of it.
     """
 
+    progressed = Signal(int, int, str)
     failed = Signal(object)
     finished = Signal()
     _reported = Signal(int, int, str)
@@ -166,6 +167,7 @@ class Task(QObject):
     def _show_progress(self, done: int, total: int, message: str) -> None:
         if not self._ended and not self._call.cancelled:
             self._say(State.RUNNING, message or self.message, done, total)
+            self.progressed.emit(done, total, message)
 
     def _end(self) -> None:
         self._ended = True

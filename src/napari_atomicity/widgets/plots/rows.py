@@ -1,4 +1,4 @@
-"""Rows of a table of many images and the keys of their clusters, either way."""
+"""Rows of a table of many images and the keys of their clusters, or atoms, either way."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ class Rows:
     Parameters
     ----------
     table
-        Has the columns ``image`` and ``cluster_id``; an image's rows need not be in one piece.
+        Has the columns ``image`` and ``id_column``; an image's rows need not be in one piece.
+    id_column
+        What tells those of an image apart.
     """
 
-    def __init__(self, table: pd.DataFrame) -> None:
+    def __init__(self, table: pd.DataFrame, id_column: str = "cluster_id") -> None:
+        self._id_column = id_column
         self._images = table["image"]
-        self._ids = table["cluster_id"].to_numpy()
+        self._ids = table[id_column].to_numpy()
         self._of_image: dict[str, np.ndarray] = (
             dict(table.groupby("image", sort=False).indices) if len(table) else {}
         )
@@ -31,7 +34,7 @@ class Rows:
 
     def fits(self, table: pd.DataFrame) -> bool:
         """Whether this table has the same clusters in the same order."""
-        return np.array_equal(self._ids, table["cluster_id"].to_numpy()) and bool(
+        return np.array_equal(self._ids, table[self._id_column].to_numpy()) and bool(
             self._images.equals(table["image"])
         )
 

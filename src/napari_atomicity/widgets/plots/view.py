@@ -27,6 +27,7 @@ from .scatter import ADD, PICK_RADIUS_PX, REMOVE, REPLACE, _mode
 _DRAG_PX = 4
 _RESIZE_MS = 40
 _COLUMN_PX = 30
+_FAINT = 0.4
 
 
 def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
@@ -174,8 +175,8 @@ class PlotView(QWidget):
         if "count" in self._data.columns:  # an empty bar is nowhere
             places[self._data["count"].to_numpy() == 0] = np.nan
         axes, ratio = self._canvas.figure.axes[0], self.devicePixelRatioF()
-        low = axes.transData.transform(places[:, [0, 2]]) / ratio
-        high = axes.transData.transform(places[:, [1, 3]]) / ratio
+        ends = [axes.transData.transform(places[:, c]) / ratio for c in ([0, 2], [1, 3])]
+        low, high = np.minimum(*ends), np.maximum(*ends)  # an axis may go downwards
         return np.stack(
             [low[:, 0], high[:, 0], self.height() - high[:, 1], self.height() - low[:, 1]], axis=1
         )
@@ -292,6 +293,8 @@ class PlotView(QWidget):
         if self._image is None:
             return
         painter = QPainter(self)
+        if not self.isEnabled():  # what is shown is of yesterday
+            painter.setOpacity(_FAINT)
         if self._canvas is None:  # of another size until the next one is there
             painter.drawImage(self.rect(), self._image)
         else:
