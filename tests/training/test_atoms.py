@@ -159,7 +159,8 @@ def test_marks_turn_with_the_image():
 def test_conditions_change_the_image_but_not_its_shape():
     image = spotted(6)
     seen = [
-        training.imaging_changes(image.pixels, np.random.default_rng(s), 1.0) for s in range(20)
+        training.imaging_changes(image.pixels, np.random.default_rng(s), AtomTrainingSettings())
+        for s in range(20)
     ]
     assert all(s.shape == image.pixels.shape and np.isfinite(s).all() for s in seen)
     assert len({s.tobytes() for s in seen}) > 15

@@ -34,6 +34,9 @@ class AtomCard:
         Features of their first level.
     views
         Symmetries of the square in which each network sees the image.
+    scales
+        Magnifications, relative to the common sampling, at which the networks see the image; the
+        highest of the scores counts. At less than 1, atoms out of focus get as narrow as others.
     distance_nm
         Least distance of two candidates.
     floor
@@ -57,6 +60,7 @@ class AtomCard:
     members: int = 1
     width: int = 16
     views: int = 2
+    scales: tuple[float, ...] = (1.0,)
     distance_nm: float = 0.12
     floor: float = 0.02
     slope: float = 1.0
@@ -90,7 +94,8 @@ class AtomCard:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AtomCard:
-        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
+        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
+        return cls(**{**known, "scales": tuple(known.get("scales", (1.0,)))})
 
 
 def read_atom_card(path: Path) -> AtomCard:

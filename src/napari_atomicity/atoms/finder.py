@@ -34,6 +34,23 @@ _SYMMETRIES = 8
 _LEVELS = 127.0
 
 
+class Steps:
+    """Counts the passes of the networks for whoever waits."""
+
+    def __init__(self, progress: Progress | None, stop: Stop | None, total: int) -> None:
+        self._progress, self._stop, self._total, self._done = progress, stop, total, 0
+
+    def next(self) -> None:
+        """One more begins."""
+        check(self._stop)
+        report(self._progress, self._done, self._total, "Finding atoms")
+        self._done += 1
+
+    def end(self) -> None:
+        """All are done."""
+        report(self._progress, self._total, self._total, "Finding atoms")
+
+
 class AtomModel:
     """An atom model on a device.
 
@@ -100,22 +117,31 @@ class AtomModel:
         Cancelled
             If ``stop()`` says so.
         """
-        resized, factor = resampled(image, pixel_size_nm)
-        channels = torch.from_numpy(contrast_channels(resized, SAMPLING_NM))
-        total = np.zeros(resized.shape, np.float32)
-        tiles = list(_tiles(resized.shape))
-        views = [(n, v) for n, net in enumerate(self.networks) for v in self._views(n)]
-        done = 0
-        for seen, kept, place in tiles:
+        base, factor = resampled(image, pixel_size_nm)
+        views = [(n, v) for n in range(len(self.networks)) for v in self._views(n)]
+        seen = [resampled(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
+        total = sum(len(list(_tiles(s.shape))) for s in seen) * len(views)
+        steps = Steps(progress, stop, total)
+        best: np.ndarray | None = None
+        for one in seen:
+            scores = enlarged(self._mean_scores(one, views, steps), base.shape)
+            best = scores if best is None else np.maximum(best, scores)
+        steps.end()
+        assert best is not None
+        return best, factor
+
+    def _mean_scores(
+        self, image: np.ndarray, views: Sequence[tuple[int, int]], steps: Steps
+    ) -> np.ndarray:
+        """(Y, X) mean score of the views of an image at the common sampling."""
+        channels = torch.from_numpy(contrast_channels(image, SAMPLING_NM))
+        total = np.zeros(image.shape, np.float32)
+        for seen, kept, place in _tiles(image.shape):
             part = channels[(slice(None), *seen)]
             for n, view in views:
-                check(stop)
-                report(progress, done, len(tiles) * len(views), "Finding atoms")
-                scores = self._pass(self.networks[n], part, view)
-                total[place] += scores[kept].numpy()
-                done += 1
-        report(progress, done, done, "Finding atoms")
-        return total / len(views), factor
+                steps.next()
+                total[place] += self._pass(self.networks[n], part, view)[kept].numpy()
+        return total / len(views)
 
     def _views(self, member: int) -> list[int]:
         first = member * self.card.views
@@ -184,6 +210,16 @@ def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.
         align_corners=False,
     )
     return image[0, 0].numpy(), np.array(shape) / np.array(pixels.shape)
+
+
+def enlarged(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map (Y, X) on the pixels of ``shape``, by cubic interpolation."""
+    if scores.shape == tuple(shape):
+        return scores
+    out = functional.interpolate(
+        torch.from_numpy(scores)[None, None], size=shape, mode="bicubic", align_corners=False
+    )
+    return np.asarray(out[0, 0].numpy())
 
 
 def _tiles(shape: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], ...]]:

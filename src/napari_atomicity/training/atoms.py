@@ -47,10 +47,6 @@ _FIELDS = 12
 _LABEL_REACH = 4.0
 _PARTED = 3.5
 _LEAST_SCORE = -6.0
-BLUR_RANGE = (-1.0, 0.9)
-"""Logarithm of the standard deviation (pixels) by which an image is blurred at times."""
-SCALE_RANGE = (-0.2, 0.5)
-"""Logarithm of an enlargement: out of focus, atoms are up to twice as wide as in it."""
 CALIBRATED_FROM = -2.0
 """Score (logit) of candidates that calibrate."""
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
@@ -121,6 +117,11 @@ class AtomTrainingSettings:
         Every so many steps an image is recorded anew under other conditions.
     strength
         Of these conditions: 0 none, 1 as in `imaging_changes`.
+    blur
+        Logarithm of the standard deviation (pixels) by which an image is blurred at times, from
+        and to.
+    scale
+        Logarithm of an enlargement, from and to: out of focus, atoms are up to twice as wide.
     seed
         Of all chance.
     """
@@ -137,6 +138,8 @@ class AtomTrainingSettings:
     simulated: float = 0.1
     renew: int = 2
     strength: float = 1.0
+    blur: tuple[float, float] = (-1.0, 0.9)
+    scale: tuple[float, float] = (-0.2, 0.5)
     seed: int = 0
 
 
@@ -342,20 +345,21 @@ def target_map(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> n
 
 
 def imaging_changes(
-    image: np.ndarray, rng: np.random.Generator, strength: float = 1.0
+    image: np.ndarray, rng: np.random.Generator, settings: AtomTrainingSettings
 ) -> np.ndarray:
     """The image as other conditions might have recorded it; atoms stay where they are.
 
     Blur, contrast, slow background, thickness steps, jumps half-way through the scan, offsets and
     noise of rows, white and correlated noise, each now and then.
     """
+    strength = settings.strength
     height, width = image.shape
     low, high = np.percentile(image[::4, ::4], (0.5, 99.5))
     span = max(float(high - low), 1e-12)
     out = (image - low) / span
     fine = out - ndimage.gaussian_filter(out, 2.0)
     noise = 1.4826 * float(np.median(np.abs(fine[::2, ::2])))
-    blur = float(np.exp(rng.uniform(*BLUR_RANGE))) if rng.random() < 0.5 * strength else 0.0
+    blur = float(np.exp(rng.uniform(*settings.blur))) if rng.random() < 0.5 * strength else 0.0
     if blur:  # the probe is wider, the noise is not: some of it comes back below
         out = ndimage.gaussian_filter(out, blur)
     if rng.random() < 0.4 * strength:
@@ -426,9 +430,9 @@ def make_example(
     if rng is not None:
         if rng.random() < 0.6 * settings.strength:
             angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.4 else 0.0
-            scale = np.exp(rng.uniform(*SCALE_RANGE))
+            scale = np.exp(rng.uniform(*settings.scale))
             image, points, inside = turned(image, points, angle, scale)
-        image = imaging_changes(image, rng, settings.strength)
+        image = imaging_changes(image, rng, settings)
     return Example(
         contrast_channels(image, SAMPLING_NM).astype(np.float16),
         target_map(image.shape, points, settings.spot_nm / SAMPLING_NM).astype(np.float16),
@@ -731,6 +735,8 @@ def f1_of(
 
 # ---- the whole of it
 
+MOST_NETWORKS = 9
+"""Of a model: so many fit into 3 MB."""
 LEAST_MARKS = 20
 """Fewer teach nothing."""
 LIMITS = (
@@ -754,6 +760,11 @@ class AtomRecipe:
         Networks of the model, which learn from all images; 0: the model is those of the folds.
     fold_members
         Networks trained without each fold.
+    also
+        Settings of every second (third, ...) network: conditions that differ make networks that
+        err differently.
+    scales
+        See `finder.AtomCard`.
     tolerance_nm
         A candidate this near to a mark is right.
     not_calibrating
@@ -764,8 +775,16 @@ class AtomRecipe:
     folds: int = 4
     members: int = 2
     fold_members: int = 1
+    also: tuple[AtomTrainingSettings, ...] = ()
+    scales: tuple[float, ...] = (1.0,)
     tolerance_nm: float = 0.15
     not_calibrating: tuple[str, ...] = ()
+
+    def network(self, k: int) -> AtomTrainingSettings:
+        """Settings of the k-th network."""
+        kinds = (self.settings, *self.also)
+        chosen = kinds[k % len(kinds)]
+        return replace(chosen, seed=chosen.seed + k // len(kinds))
 
 
 @dataclass(frozen=True)
@@ -773,11 +792,11 @@ class _Job:
     """One network: without a fold, or of all images (-1)."""
 
     fold: int
-    seed: int
+    k: int
 
     @property
     def name(self) -> str:
-        return f"{'all' if self.fold < 0 else f'without-{self.fold}'}-seed-{self.seed}"
+        return f"{'all' if self.fold < 0 else f'without-{self.fold}'}-network-{self.k}"
 
 
 def train_atoms(
@@ -866,7 +885,8 @@ def train_on(
         out.stem,
         members=len(networks),
         width=recipe.settings.width,
-        views=max(2, 8 // len(networks)),
+        views=max(1, 8 // len(networks)),
+        scales=recipe.scales,
         slope=calibration.slope,
         offset=calibration.offset,
         candidate_recall=calibration.candidate_recall,
@@ -916,7 +936,8 @@ def fold_predictions(
         nets = [made[_Job(int(left_out), s)] for s in range(recipe.fold_members)]
         judged.append(judged_by(nets, image, recipe))
     # Without networks of its own, the model is the average of those of the folds.
-    return judged, [made[job] for job in jobs if job.fold < 0 or not recipe.members]
+    own = [made[job] for job in jobs if job.fold < 0 or not recipe.members]
+    return judged, own[:MOST_NETWORKS]
 
 
 def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> Judged:
@@ -926,6 +947,7 @@ def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRec
         members=len(networks),
         width=recipe.settings.width,
         views=max(1, 8 // len(networks)),
+        scales=recipe.scales,
         floor=0.0,
     )
     model = AtomModel(card, packed(networks), torch.device("cpu"))
@@ -974,7 +996,7 @@ def _trained(
     tasks = [
         (
             [i for i, f in zip(images, fold, strict=True) if f != job.fold],
-            replace(recipe.settings, seed=recipe.settings.seed + job.seed),
+            recipe.network(job.k),
         )
         for job in missing
     ]
@@ -1019,6 +1041,9 @@ SHIPPED_RECIPE = AtomRecipe(
     AtomTrainingSettings(),
     folds=5,
     members=0,
+    fold_members=2,
+    also=(AtomTrainingSettings(steps=1200, strength=0.5, blur=(-1.2, 0.2), scale=(-0.15, 0.15)),),
+    scales=(1.0, 0.8),
     not_calibrating=("Pt porphyrin", "Re bipyridine"),
 )
 """Many marks of the molecular set were in the files of other images."""
@@ -1077,17 +1102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file")
     parser.add_argument("--build", type=Path, help="where networks are kept once they are trained")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=SHIPPED_RECIPE.settings.steps)
     given = parser.parse_args(arguments)
     try:
         images, moved = shared_images(given.data)
-        recipe = replace(
-            SHIPPED_RECIPE, settings=replace(SHIPPED_RECIPE.settings, steps=given.steps)
-        )
         card = train_on(
             images,
             given.out,
-            recipe,
+            SHIPPED_RECIPE,
             build=given.build,
             workers=given.workers,
             about={**ABOUT, "data": _data(images, moved)},
