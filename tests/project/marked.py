@@ -48,9 +48,9 @@ def atoms_at(places, frame: int = 0) -> pd.DataFrame:
 def three(project: Project, image: str = "a.tif") -> Project:
     """Ada and Bo mark all, Cleo misses two and marks another."""
     described(project)
-    project.take_in_marks(image, "Ada", as_marks(PLACES), "1")
-    project.take_in_marks(image, "Bo", as_marks(PLACES, uncertain=[3]), "2")
-    project.take_in_marks(image, "Cleo", as_marks([*PLACES[:3], (100, 10)]), "3")
+    project.take_in_marks(image, "Ada", as_marks(PLACES), f"{image}/1")
+    project.take_in_marks(image, "Bo", as_marks(PLACES, uncertain=[3]), f"{image}/2")
+    project.take_in_marks(image, "Cleo", as_marks([*PLACES[:3], (100, 10)]), f"{image}/3")
     return project
 
 
