@@ -167,6 +167,29 @@ def test_positions_are_those_of_the_image_at_any_sampling(model):
     assert (np.diff(score) <= 0).all()
 
 
+def test_a_second_magnification_only_adds(model):
+    image = np.random.default_rng(4).random((64, 96)).astype(np.float32)
+    two = AtomModel(
+        replace(model.card, scales=(1.0, 0.8)), finder.packed(networks(2)), torch.device("cpu")
+    )
+
+    plain, both = model.score_map(image, 0.03)[0], two.score_map(image, 0.03)[0]
+
+    assert both.shape == plain.shape
+    assert (both >= plain).all()
+    assert (both > plain).any()
+
+
+def test_half_the_pixel_size_gives_the_same_map(model):
+    coarse = field(scattered(6, (64, 80), 12, 2), (64, 80), 3, noise=0.05)
+    fine = np.kron(coarse, np.ones((2, 2), np.float32))
+
+    of_coarse, of_fine = model.score_map(coarse, 0.03)[0], model.score_map(fine, 0.015)[0]
+
+    assert of_fine.shape == of_coarse.shape
+    assert np.corrcoef(of_fine.ravel(), of_coarse.ravel())[0, 1] > 0.98
+
+
 # ---- find_atoms
 
 
