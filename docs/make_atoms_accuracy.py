@@ -165,6 +165,26 @@ def without_sets(images: Sequence[LabelledImage], build: Path) -> list[np.ndarra
     return found
 
 
+def on_learnt_images(images: Sequence[LabelledImage], fold: np.ndarray, build: Path) -> float:
+    """F1 (best threshold of each fold) on the Pt/NC images that the networks learnt from."""
+    recipe = training.SHIPPED_RECIPE
+    f1 = []
+    for left_out in np.unique(fold):
+        networks = []
+        for k in range(recipe.fold_members):
+            network = AtomNet(width=recipe.settings.width)
+            kept = build / f"without-{left_out}-network-{k}.pt"
+            network.load_state_dict(torch.load(kept, weights_only=True))
+            networks.append(network.eval())
+        learnt = [
+            training.judged_by(networks, i, recipe)
+            for i, f in zip(images, fold, strict=True)
+            if f != left_out and i.source == "Pt/NC"
+        ]
+        f1.append(best_cut(learnt)[0])
+    return float(np.mean(f1))
+
+
 # ---- what bounds it
 
 
@@ -339,9 +359,10 @@ def main() -> None:
         "",
         "Leave-images-out: five folds, images of one place together. Networks, calibration and "
         "operating point come from the other folds (calibration from Pt/NC alone: "
-        "many marks of the molecular set were in the wrong files), one network a fold; that, and "
-        "the range of scores that calibrates, was chosen with a view to these tables; the "
-        "shipped model averages several that learnt from all images. The Laplacian of Gaussian "
+        "many marks of the molecular set were in the wrong files), two networks a fold; the "
+        "shipped model averages all of them. Conditions of training, the second magnification and "
+        "the range of scores that calibrates were chosen with a view to these tables, which "
+        "flatters them a little. The Laplacian of Gaussian "
         "(LoG) has its scale, the width of its surroundings and its threshold tuned on the other "
         "folds, for each set by itself. *At 0.15 nm*: one-to-one, distance of centres. *Published "
         "rule*: one-to-one, boxes of 21 pixels, IoU above 0.5. Intervals: bootstrap over images.",
@@ -370,7 +391,8 @@ def main() -> None:
                 *method_rows(filed, {k: v for k, v in found.items() if "best" not in k}),
                 "",
             ]
-    text += page_end(images, judged, calibration, chosen, moved)
+    learnt = on_learnt_images(images, fold, given.build)
+    text += page_end(images, judged, calibration, chosen, moved, learnt)
     (HERE / "atoms_accuracy.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))
 
@@ -381,6 +403,7 @@ def page_end(
     calibration: Sequence,
     chosen: Sequence[np.ndarray],
     moved: dict,
+    learnt: float,
 ) -> list[str]:
     """What the probabilities are worth, and what bounds the figures."""
     ptnc = [n for n, i in enumerate(images) if i.source == "Pt/NC"]
@@ -411,6 +434,12 @@ def page_end(
         "the beam and that the registration is not perfect:",
         "",
         *repeats_table(pt, [chosen[n] for n in ptnc]),
+        "",
+        "**Not the number of images.** On the Pt/NC images that they have learnt from the networks "
+        f"reach {learnt:.2f} (best threshold), hardly more than on those left out: they don't know "
+        "them by heart, the marks are not to be had from the pixels. More or less noise, blur and "
+        "simulation in the training, twice the steps, more networks, and the responses of the LoG "
+        "as further features moved F1 by 0.02 at most.",
         "",
         "**Marks in the wrong file.** In the molecular set most tables end with marks that lie on "
         "nothing in their own image; where that image is here, they lie on the spots of the one "
