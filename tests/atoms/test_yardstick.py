@@ -12,6 +12,8 @@ from napari_atomicity import table as tables
 from napari_atomicity.atoms.yardstick import (
     LEAST_ATOMS,
     TAILS,
+    Yardstick,
+    _count,
     count_by_yardstick,
     find_yardstick,
     integrate,
@@ -278,3 +280,15 @@ def test_simulated_clusters_are_counted_without_bias_and_with_the_coverage():
         covered += list((out["n_yardstick_low"] <= n) & (n <= out["n_yardstick_high"]))
     assert np.mean(ratio) == pytest.approx(1, abs=0.08)
     assert np.mean(covered) >= 0.85
+
+
+def test_the_upper_end_of_next_to_nothing_is_of_the_size_of_its_error():
+    region = np.zeros((60, 60), bool)
+    region[25:35, 25:35] = True
+    stick = Yardstick(1.0, 0.05, 0.35, 0.09, 50.0, (0.5, 1.0, 2.0))
+    counts = [_count(x, region, stick, 0.05, 0.95) for x in np.geomspace(1e-3, 100, 40)]
+    n, low, high = np.array(counts).T
+    assert (low <= n).all() and (n < high).all()
+    assert (np.diff(high) > 0).all()  # no step where the formula changes
+    faint = 1.96 * stick.noise(np.pi * (TAIL_NM + np.sqrt(100 / np.pi) * 0.05) ** 2)
+    assert high[0] < 2 * faint

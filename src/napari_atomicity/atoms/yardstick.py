@@ -536,8 +536,10 @@ def _count(
     variance = n**2 * (yardstick.error**2 + SYSTEMATIC**2) + n * yardstick.scatter**2 + noise**2
     channelling = (n * CHANNELLING) ** 2 / 3  # mean square of anything from 0 to that
     z = float(norm.ppf(0.5 + level / 2))
-    # the error of the yardstick is in the denominator: its upper end reaches further
-    above = n * np.expm1(z * np.sqrt(variance) / n)
+    # the error of the yardstick is in the denominator: its upper end reaches further, but where n
+    # may as well be 0 an exponential would reach anywhere
+    error = z * np.sqrt(variance)
+    above = n * np.expm1(error / n) if error < n else np.expm1(1) * error
     return n, max(0.0, n - z * np.sqrt(variance + channelling)), n + above
 
 
