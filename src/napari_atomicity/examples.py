@@ -1,4 +1,4 @@
-"""The bundled example: a simulated field of five sizes of Pt clusters, with its truth.
+"""The bundled examples, with their truth: simulated fields of Pt clusters, and of single atoms.
 
 ``python -m napari_atomicity.examples`` makes it again.
 """
@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .micrograph import Micrograph
 
 SEED = 143
+ATOM_SEED = 19
 ISOMERS_PER_CLASS = 12
 
 
@@ -26,6 +33,16 @@ def example_truth_path() -> Path:
     return _folder() / "example_truth.csv"
 
 
+def atom_example_path() -> Path:
+    """The example of single atoms beside a few clusters on carbon, a calibrated TIFF."""
+    return _folder() / "example_atoms.tif"
+
+
+def atom_example_truth_path() -> Path:
+    """What is in it: a row per atom or cluster, with its number of atoms ``n``."""
+    return _folder() / "example_atoms_truth.csv"
+
+
 def make_example() -> None:
     """Simulate the example and write it into the package.
 
@@ -34,9 +51,6 @@ def make_example() -> None:
     DependencyError
         If ASE is not installed.
     """
-    import numpy as np
-    import tifffile
-
     from .simulation.fields import FieldSettings, simulate_field
     from .simulation.imaging import Microscope, Scan
     from .simulation.structures import isomer_library
@@ -55,18 +69,47 @@ def make_example() -> None:
         roughness=0.12,
     )
     made = simulate_field(library, settings, SEED, "example.tif")
-    per_nm = 1 / settings.pixel_size_nm
-    _folder().mkdir(exist_ok=True)
+    _write(made.micrograph, example_path(), made.truth, example_truth_path())
+
+
+def make_atom_example() -> None:
+    """Simulate the example of single atoms and write it into the package."""
+    from .simulation.atom_fields import AtomFieldSettings, simulate_atoms
+    from .simulation.imaging import Microscope
+
+    settings = AtomFieldSettings(
+        pattern="clustered",
+        atoms_per_nm2=0.35,
+        parents_per_nm2=0.12,
+        spread_nm=1.0,
+        clusters=(12, 19, 19, 30, 30, 41, 55),
+        contrast=0.5,
+        roughness=0.15,
+        step=0.15,
+        vacuum=0.12,
+        microscope=Microscope(dose_e_per_a2=6e5, gain=20.0, black_level=800.0),
+    )
+    made = simulate_atoms(settings, ATOM_SEED)
+    _write(made.micrograph, atom_example_path(), made.truth, atom_example_truth_path())
+
+
+def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
+    import numpy as np
+    import tifffile
+
+    per_nm = 1 / micrograph.calibrated()
+    path.parent.mkdir(exist_ok=True)
     tifffile.imwrite(
-        example_path(),
-        made.micrograph.data.astype(np.uint16),
+        path,
+        micrograph.data.astype(np.uint16),
         imagej=True,
         resolution=(per_nm, per_nm),
         metadata={"unit": "nm"},
         compression="zlib",
     )
-    made.truth.to_csv(example_truth_path(), index=False, float_format="%.5g")
+    truth.to_csv(truth_path, index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":
     make_example()
+    make_atom_example()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..examples import example_path
+from ..examples import atom_example_path, example_path
 from ..io.images import load
 from .reader import LayerData, layer_data
 
@@ -10,3 +10,8 @@ from .reader import LayerData, layer_data
 def example() -> list[LayerData]:
     """The bundled example, with its scale in nm."""
     return [layer_data(load(example_path()))]
+
+
+def atom_example() -> list[LayerData]:
+    """The bundled example of single atoms, with its scale in nm."""
+    return [layer_data(load(atom_example_path()))]

@@ -1,0 +1,40 @@
+"""The shipped model on the bundled example: the whole of it, from the file to counted clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_atomicity import load
+from napari_atomicity.atoms.analysis import find_atoms
+from napari_atomicity.examples import atom_example_path, atom_example_truth_path
+from napari_atomicity.statistics.matching import match
+
+
+@pytest.fixture(scope="module")
+def found():
+    return find_atoms(load(atom_example_path()))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return pd.read_csv(atom_example_truth_path())
+
+
+def test_most_atoms_are_found_and_few_others(found, truth):
+    lone = truth.loc[truth["which"] == "lone", ["y_nm", "x_nm"]].to_numpy()
+    clusters = truth[truth["which"] == "cluster"]
+    table = found.table
+    place = table[["y_nm", "x_nm"]].to_numpy()
+    pairs = match(place, lone, 0.15)
+    assert len(pairs) > 0.7 * len(lone)
+    assert np.median(pairs.distance) < 0.04
+    # What is reported away from atoms lies in clusters, which are atoms too.
+    far = np.delete(place, pairs.first, axis=0)
+    reach = np.linalg.norm(far[:, None] - clusters[["y_nm", "x_nm"]].to_numpy(), axis=2)
+    assert (reach.min(axis=1) > 1.0).sum() < 0.15 * len(lone)
+
+
+def test_the_vacuum_is_seen(found):
+    assert 0.02 < 1 - found.support.mean() < 0.2
