@@ -285,20 +285,25 @@ def _hint(
 class ModelCombo(_Combo):
     """The models at hand, with their cards as tooltips; a new one is listed at once."""
 
+    setting, usual = "model", SHIPPED["default"]
+    """Under which name the choice is remembered, and the model that comes first."""
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._fill()
-        remember("model", self)
+        remember(self.setting, self)
         follow(self, model_folder.changed, self._refill)
 
+    def at_hand(self) -> list[tuple[str, str]]:
+        """Name of each model, and what its card says."""
+        return [(card.name, card.description or ", ".join(card.classes)) for card in _cards()]
+
     def _fill(self) -> None:
-        usual = SHIPPED["default"]
-        self.addItem(f"{usual} (default)", "default")
-        for card in _cards():
-            if card.name != usual:
-                self.addItem(card.name, card.name)
-            index = self.findData("default" if card.name == usual else card.name)
-            words = card.description or ", ".join(card.classes)
+        self.addItem(f"{self.usual} (default)", "default")
+        for name, words in self.at_hand():
+            if name != self.usual:
+                self.addItem(name, name)
+            index = self.findData("default" if name == self.usual else name)
             self.setItemData(index, words, Qt.ItemDataRole.ToolTipRole)
 
     def _refill(self) -> None:

@@ -1,0 +1,1 @@
+"""What the dock Atoms is made of."""
