@@ -17,6 +17,7 @@ from ..parts.lines import Lines, table_of
 from ..parts.tasks import start
 from ..viewer import compat, picking
 from ..viewer.binding import Binding
+from .results import title
 from .words import WHY, dispute_lines, number
 
 _LOOK_NM = 5.0
@@ -63,7 +64,13 @@ class Disputes(QWidget):
         self.take_button.clicked.connect(self.take)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.words, self.why, self.view, self.take_button):
+        for widget in (
+            title("Where they disagree"),
+            self.words,
+            self.why,
+            self.view,
+            self.take_button,
+        ):
             layout.addWidget(widget)
         self._waiting: list[tuple[str, dict[int, list[Mark]]]] = []
         self._epoch = self._n_taken = 0
@@ -89,7 +96,7 @@ class Disputes(QWidget):
         self.lines.show(dispute_lines(self.shown))
         n = len(table)
         self.words.setText(
-            f"{number(n, 'place')} to look at. A click goes there."
+            f"{number(n, 'place')} to look at. A click puts it into the middle of the view."
             if n
             else "There is no such place."
         )

@@ -55,6 +55,10 @@ class Looked(QWidget):
         self.words.setAccessibleName("Who has gone through how much")
         self.lines = Lines((), (), self)
         self.view = table_of(self.lines, "Images and annotators", 8)
+        self.view.setToolTip(
+            "How many atoms each has marked; of those with a ? he or she was not sure. A dash: not "
+            "gone through. A click shows the image."
+        )
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
         row = QHBoxLayout()

@@ -6,6 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...annotators import Comparison
+from ..parts.folding import Part
 from ..parts.lines import Lines, table_of
 from .words import agreement_in_words, effect_lines, expert_in_words, f1_table, rater_lines
 
@@ -21,19 +22,19 @@ class Results(QWidget):
     RATERS = (
         ("Annotator", "Who."),
         ("Images", "How many he or she has gone through."),
-        ("Marks", "How many, and of how many he or she was not sure."),
+        ("Marks", "How many; of those with a ? he or she was not sure."),
         ("Sensitivity", "Share of the atoms, by the consensus of all, that are marked; with its "
                         "95 % interval."),
         ("False marks", "Share of the marks that are no atom by the consensus of all; with its "
                         "95 % interval."),
     )  # fmt: skip
     EFFECT = (
-        ("Whose marks", "One person's, or the consensus."),
+        ("Whose", "One person's, or the consensus."),
         ("Atoms", "In the images that all have gone through."),
         ("Density / nm⁻²", "Atoms per nm² of image; the interval is that of what people can't "
                            "agree on."),
-        ("Nearest neighbour / nm", "Mean distance; the interval is that of what people can't "
-                                   "agree on."),
+        ("Nearest / nm", "Mean distance of nearest neighbours; the interval is that of what "
+                         "people can't agree on."),
     )  # fmt: skip
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -52,7 +53,7 @@ class Results(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self.titles = [
-            _title(words)
+            title(words)
             for words in (
                 "Is the model as good as one more expert?",
                 "Who finds how much",
@@ -63,7 +64,7 @@ class Results(QWidget):
         expert, raters, f1, effect = self.titles
         for widget in (
             expert, self.expert, self.agreement, raters, self.views[0], f1, self.views[1], effect,
-            self.views[2], self.notes,
+            self.views[2], Part("What to know about these figures", self.notes),
         ):  # fmt: skip
             layout.addWidget(widget)
         self.show_comparison(None)
@@ -101,7 +102,8 @@ def _words(name: str) -> QLabel:
     return label
 
 
-def _title(words: str) -> QLabel:
+def title(words: str) -> QLabel:
+    """What a part is about."""
     label = QLabel(words)
     font = label.font()
     font.setBold(True)

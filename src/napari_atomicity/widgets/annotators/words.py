@@ -33,9 +33,10 @@ def with_interval(value: float, low: float, high: float, decimals: int = 2) -> s
     """``0.82 (0.74–0.90)``; a dash where it is not known."""
     if not math.isfinite(value):
         return "–"
-    said = f"{value:.{decimals}f}"
-    known = math.isfinite(low) and math.isfinite(high)
-    return f"{said} ({low:.{decimals}f}–{high:.{decimals}f})" if known else said
+    said, *ends = (f"{v:.{decimals}f}".replace("-", "−") for v in (value, low, high))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return said
+    return f"{said} ({(' to ' if low < 0 else '–').join(ends)})"
 
 
 def _of(row: Mapping[str, Any], name: str, decimals: int = 2) -> str:
@@ -46,7 +47,10 @@ def _of(row: Mapping[str, Any], name: str, decimals: int = 2) -> str:
 def looked_lines(
     said: Annotations, images: Sequence[str], annotators: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """A line per image: its name, then for each annotator what he has marked there."""
+    """A line per image: its name, then for each annotator what he has marked there.
+
+    ``12 (2 ?)`` are twelve marks, of two of which he is not sure.
+    """
     cells = {
         (row.image, row.annotator): _marks(int(row.marks), int(row.uncertain))
         for row in said.counts.itertuples()
@@ -57,7 +61,7 @@ def looked_lines(
 def _marks(n: int, n_uncertain: int) -> str:
     if not n:
         return "no atoms"
-    return f"{n}, {n_uncertain} uncertain" if n_uncertain else str(n)
+    return f"{n} ({n_uncertain} ?)" if n_uncertain else str(n)
 
 
 def who_in_words(said: Annotations, annotators: Sequence[str]) -> str:
@@ -177,15 +181,18 @@ def expert_in_words(beside: Mapping[str, Any] | None) -> str:
     difference, low, high = (expert[f"difference{end}"] for end in ("", "_low", "_high"))
     if not all(map(math.isfinite, (difference, low, high))):
         return "Whether the model is as good as one more expert is not known: too few marks."
-    verdict = {
-        True: "No: the model is further from the others than one of these people",
-        False: "Yes, and more: the model is nearer to the others than one of these people",
-    }.get(high < 0 if low > 0 or high < 0 else None, "Yes, as far as can be told: the model can't "
-          "be told from one more of these people")  # fmt: skip
+    if high < 0:
+        verdict = "No: the model is further from the others than one of these people"
+    elif low > 0:
+        verdict = "Yes, and more: the model is nearer to the others than one of these people"
+    else:
+        verdict = (
+            "Yes, as far as can be told: the model can't be told from one more of these people"
+        )
     how = "higher" if difference > 0 else "lower"
     said = (
         f"{verdict}. Its F1 against the others is {abs(difference):.2f} {how} than a person's "
-        f"(95 % interval of the difference {low:+.2f} to {high:+.2f})."
+        f"(95 % interval of the difference {_signed(low)} to {_signed(high)})."
     )
     each = "; ".join(
         f"against all but {p['annotator']}: {p['annotator']} {p['f1']:.2f}, model "
@@ -193,6 +200,10 @@ def expert_in_words(beside: Mapping[str, Any] | None) -> str:
         for p in expert["persons"]
     )
     return f"{said}\nF1 {each}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 # ---- disputes

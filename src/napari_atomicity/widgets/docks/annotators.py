@@ -37,7 +37,8 @@ from ..viewer.binding import binding_of
 FOLDER = "annotators/folder"
 """Under this name the folder of the last export is remembered."""
 BLIND = "Leave blind mode to compare your marks with those of others."
-_DELAY_MS = 200
+# Not at every mark: the whole log is read.
+_DELAY_MS = 400
 
 
 def compared_with(
