@@ -24,7 +24,7 @@ from ...micrograph import Micrograph
 from ...session import Key, Session, Step
 from ..parts import tasks
 from ..parts.memory import ANNOTATOR, settings
-from . import calibration, compat, marks, picking
+from . import atom_layers, calibration, compat, marks, picking
 from .atoms import AtomView
 from .hand import ByHand
 from .jobs import class_map_images, outline_strokes
@@ -180,6 +180,7 @@ class Binding:
     def show_all_of(self, name: str) -> None:
         """Draw what is known of an image that has just got its layers."""
         self._on_analysis(name)
+        self.atoms.came_to_lie(name)
         self.layers_changed.emit()
 
     def _known(self, name: str) -> Micrograph | None:
@@ -245,6 +246,10 @@ class Binding:
     def layers_of(self, image: str) -> ImageLayers | None:
         """The layers of an image."""
         return self._images.get(image)
+
+    def images_with_layers(self) -> list[str]:
+        """Names of the images that have layers."""
+        return list(self._images)
 
     def layers_on_stage(self) -> list[tuple[str, Any]]:
         """Kind and layer of what lies over the image that is looked at, and the image itself."""
@@ -330,7 +335,7 @@ class Binding:
             return
         analysis = self.session.analysis(image)
         if analysis is None:
-            self._images[image].remove()
+            self._images[image].remove(keep=atom_layers.KINDS)
             self._drawn.pop(image, None)
             return
         self.refresh(image)
@@ -539,13 +544,17 @@ class Binding:
         self.session.select(keys)
 
     def select_at(self, world: Any, extend: bool = False) -> None:
-        """Select the cluster at a place of the scene; none if there is none."""
+        """Select the cluster or atom at a place of the scene; none if there is none."""
+        if self.atoms.marking:  # a click means something else
+            return
+        if self.atoms.in_front and self.atoms.select_at(world, extend):
+            return
         current = self.session.current
         images = sorted(self._images, key=lambda name: name != current)
         found = picking.first_at(((i, self._images[i].points) for i in images), world)
         if found is not None:
             self.session.select(self.session.selection ^ {found} if extend else {found})
-        elif not extend:
+        elif not self.atoms.select_at(world, extend) and not extend:
             self.session.select(())
 
     def _on_selection(self, keys: frozenset[Key]) -> None:

@@ -81,7 +81,7 @@ class ImageLayers:
         self.image = image
         self._viewer = weakref.ref(viewer)
         self._source = weakref.ref(source)
-        self._quiet = quiet
+        self.quiet = quiet
         self._on_points = on_points
         self._layers: dict[str, weakref.ref[Any]] = {}
         self._stroke_rows = np.zeros(0, int)
@@ -183,7 +183,7 @@ class ImageLayers:
             Pixels and what else napari is told of an Image layer (`reader.layer_data`).
         """
         source = self.source
-        with self._quiet():
+        with self.quiet():
             self.clear()
             self.image = image
             source.data = data
@@ -200,14 +200,14 @@ class ImageLayers:
 
     def clear_class_maps(self) -> None:
         """Empty the class maps; the layers stay."""
-        with self._quiet():
+        with self.quiet():
             for layer in self.derived():
                 if layer.metadata[ROLE]["kind"].startswith("class map"):
                     layer.data = np.zeros((2,) * layer.ndim, np.float32)
 
     def clear(self) -> None:
         """Empty what was made from an analysis; the layers stay, for the next image."""
-        with self._quiet():
+        with self.quiet():
             for layer in self.derived():
                 kind = layer.metadata[ROLE]["kind"]
                 if kind == "texts":
@@ -261,7 +261,7 @@ class ImageLayers:
         for before in [x for x in layers if x.name == layer.name and ROLE in x.metadata]:
             layers.remove(before)
             index = min(index, len(layers))
-        with self._quiet():
+        with self.quiet():
             layers.insert(index, layer)
             if active is not None:
                 layers.selection.active = active
@@ -281,7 +281,7 @@ class ImageLayers:
         }
         if any(len(values) != len(data) for values in wanted.values()):
             raise ValueError("a value per point is needed")
-        with self._quiet():
+        with self.quiet():
             if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
                 layer.selected_data = set()
                 layer.data = data
@@ -304,7 +304,7 @@ class ImageLayers:
             **self.options("clusters", _POINTS),
         )
         self.insert(layer)
-        with self._quiet():
+        with self.quiet():
             self._viewer().layers.selection.active = layer
         self._on_points(layer)
         return layer
@@ -327,7 +327,7 @@ class ImageLayers:
             "border_color": (1.0, 1.0, 1.0, 1.0),
             "face_color": (0.0, 0.0, 0.0, 0.0),
         }
-        with self._quiet():
+        with self.quiet():
             layer.features = features
             for name, value in looks.items():
                 values = np.array(getattr(layer, name))
@@ -342,7 +342,7 @@ class ImageLayers:
         pixel_size_nm = calibration.pixel_size_nm(self.source)
         chosen = np.isin(layer.features["cluster_id"].to_numpy(), list(ids))
         indices = set(np.flatnonzero(chosen).tolist())
-        with self._quiet():
+        with self.quiet():
             if indices != set(layer.selected_data):
                 layer.selected_data = indices
             if pixel_size_nm is None:
@@ -367,7 +367,7 @@ class ImageLayers:
             return
         self._texts = now
         layer = self.texts or self._new_texts(points.ndim)
-        with self._quiet():
+        with self.quiet():
             # Never more texts than points, not even between two assignments.
             layer.text = {"string": {"constant": ""}}
             layer.data = places
@@ -476,7 +476,7 @@ class ImageLayers:
         layer = self.regions
         frame = np.zeros if layer.ndim == 3 else None
         corners = [p if frame is None else np.column_stack([frame(len(p)), p]) for p in polygons]
-        with self._quiet():
+        with self.quiet():
             layer.selected_data = set()
             layer.data = []
             if corners:

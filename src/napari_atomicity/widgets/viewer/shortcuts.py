@@ -74,6 +74,21 @@ GALLERY: tuple[Shortcut, ...] = (
 )
 """Hold while the gallery has the focus."""
 
+MARKING: tuple[Shortcut, ...] = (
+    Shortcut(("Delete", "Backspace"), "there is no atom: delete the selected ones", "delete"),
+    Shortcut(("U",), "the selected atoms are uncertain, or are not any more", "uncertain"),
+    Shortcut(("C",), "the selected atoms are atoms: no threshold takes them away", "confirm"),
+    Shortcut(("Tab",), "to the next least certain one that nobody has looked at", "next"),
+    Shortcut(("Shift-Tab",), "back to the one before", "back"),
+    Shortcut(("Left", "Right", "Up", "Down"), "move the selected atoms by half a pixel", "nudge"),
+    Shortcut(("L",), "the loupe: what is around the mouse, enlarged", "loupe"),
+    Shortcut(("Control-Z",), "undo", "undo"),
+    Shortcut(("Control-Shift-Z", "Control-Y"), "redo", "redo"),
+    Shortcut(("Escape",), "end the marking", "end"),
+    Shortcut(("F1",), "show all shortcuts", "help"),
+)
+"""Hold for the whole canvas while atoms are marked, but for layers in which a person draws."""
+
 
 def places() -> dict[str, tuple[Shortcut, ...]]:
     """All shortcuts, by where and when they hold; a new tuple in this file is a new place."""
@@ -88,6 +103,7 @@ def places() -> dict[str, tuple[Shortcut, ...]]:
 def key_in_words(key: str) -> str:
     """``Ctrl+Shift+Z`` for napari's ``Control-Shift-Z``."""
     named = {"Control": "Ctrl", "Escape": "Esc", "Return": "Enter", "Left": "←", "Right": "→"}
+    named |= {"Up": "↑", "Down": "↓"}
     return "+".join(named.get(part, part) for part in key.split("-"))
 
 

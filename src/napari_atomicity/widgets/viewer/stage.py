@@ -186,6 +186,8 @@ class Stage:
         assert binding is not None
         if self._focus is not None and self._focus[0] == image:
             binding.bring_into_view(self._focus)
+        elif binding.atoms.take_focus(image):
+            pass
         elif image in self._views:
             set_view(binding.viewer, self._views[image])
         elif not same_frame:
