@@ -275,6 +275,36 @@ def test_images_that_differ_make_the_pool_unsure():
     assert apart.high - apart.low > 2.5 * (alike.high - alike.low)
 
 
+def uneven(seed: int, images: int, difference: float):
+    """Images of a sample of 0.3 atoms per nm² on average, whose densities differ."""
+    shift = np.random.default_rng([seed, 7]).standard_normal(images) * difference
+    density = 0.3 * np.exp(shift - difference**2 / 2)
+    return pooled(
+        [
+            of(field(AtomFieldSettings(atoms_per_nm2=d), 10 * seed + i))
+            for i, d in enumerate(density)
+        ]
+    )
+
+
+@pytest.mark.parametrize("images", [2, 4])
+def test_a_pool_of_few_images_that_differ_is_covered_and_its_interval_is_of_use(
+    images, monkeypatch
+):
+    monkeypatch.setattr(module, "RESAMPLES", 2)
+    found = [uneven(seed, images, 0.4).density for seed in range(50)]
+    # Of 50, 95 % are 47; fewer than 42 happen once in 200.
+    assert sum(cover(d, 0.3) for d in found) >= 42
+    ratio = np.array([d.high / d.low for d in found])
+    assert np.median(ratio) < {2: 6, 4: 4}[images] and ratio.max() < 40
+
+
+def test_what_a_row_rests_on_is_said():
+    one = of(field(AtomFieldSettings(atoms_per_nm2=0.3), 1))
+    assert "images" not in one.row()["method"]
+    assert "differences between images (half-normal prior 0.5)" in pooled([one] * 2).row()["method"]
+
+
 def test_density_of_a_pool_is_covered(monkeypatch):
     monkeypatch.setattr(module, "RESAMPLES", 2)
     settings = AtomFieldSettings(
