@@ -69,6 +69,7 @@ class LabelMode:
         self._bound: list[tuple[weakref.ref[Any], dict[str, Any]]] = []
         self._on = False
         self._review: Reviewing | None = None
+        self._silent = False
         self.kept: dict[str, tuple[Queue, set[Key]]] = {}
         """Queues drawn at random that can be gone on with, by order, and what was no cluster."""
         binding.points_made.connect(self._on_points_made)
@@ -87,6 +88,16 @@ class LabelMode:
         self._on = on
         self._bind_anew()
         self.changed.emit(on)
+
+    @property
+    def silent(self) -> bool:
+        """Whether another mode speaks in the corner of the canvas."""
+        return self._silent
+
+    @silent.setter
+    def silent(self, silent: bool) -> None:
+        self._silent = silent
+        self._say()
 
     @property
     def review(self) -> Reviewing | None:
@@ -197,7 +208,7 @@ class LabelMode:
     def _say(self, *_: Any) -> None:
         """The mode is seen in the image: a key must never do what one does not expect."""
         binding = self._binding()
-        if binding is None or binding.viewer is None:
+        if binding is None or binding.viewer is None or self._silent:
             return
         overlay = compat.text_overlay(binding.viewer)
         overlay.visible = self._on or self._review is not None
