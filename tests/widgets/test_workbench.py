@@ -40,8 +40,8 @@ from napari_atomicity.widgets.workbench import (
 
 PLUGIN = "napari-atomicity"
 NAMES = {
-    "Adapt", "Analyse", "Browse", "Classify", "Detect", "Embedding", "Explain", "Gallery", "Plots",
-    "Ratios", "Report", "Review", "Table", "Train",
+    "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
+    "Embedding", "Explain", "Gallery", "Plots", "Ratios", "Report", "Review", "Table", "Train",
 }  # fmt: skip
 
 

@@ -19,9 +19,12 @@ from ..analysis import Analysis
 from ..errors import AtomicityError
 from .docks.adapt import Adapt
 from .docks.analyse import Analyse, typical_cluster
+from .docks.annotators import Annotators
+from .docks.atoms import Atoms
 from .docks.browse import Browse
 from .docks.classify import Classify
 from .docks.detect import Detect
+from .docks.dispersion import Dispersion
 from .docks.embedding import Embedding
 from .docks.explain import Explain
 from .docks.gallery import Gallery
@@ -44,8 +47,8 @@ RIGHT, BOTTOM, LEFT = (
 Groups = tuple[tuple[type[QWidget], ...], ...]
 DOCKS: Groups = (
     (Analyse, Review, Adapt, Train, Detect, Classify),
-    (Explain, Ratios, Report),
-    (Embedding, Plots),
+    (Explain, Ratios, Atoms, Annotators, Report),
+    (Embedding, Plots, Dispersion),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 

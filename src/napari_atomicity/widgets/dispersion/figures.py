@@ -29,6 +29,10 @@ KIND_WORDS = {
     "multimer": "that are linked in groups of 3 to 6",
     "cluster": "that are linked in groups of 7 or more",
 }
+FEW = (
+    " Images differ; a few don't tell by how much, so what is usual is weighed with "
+    "what is seen (Friede et al., Res. Synth. Methods 8, 79, 2017)."
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def _density(row: dict[str, Any], level: str) -> list[Figure]:
             "Atoms on a nm² of support; vacuum does not count. Expected number over area, with "
             f"the {level} interval of the sample: another place of it would differ by sampling "
             "(clustered atoms more), and detection is uncertain (Fay and Feuer, Stat. Med. 16, "
-            "791, 1997).",
+            f"791, 1997).{'' if row['images'] == 1 else FEW}",
         ),
         Figure(
             "Atoms, expected",
@@ -123,7 +127,8 @@ def _shares(found: Dispersion, row: dict[str, Any], level: str) -> list[Figure]:
             share_of(share.value),
             shares(share.low, share.high),
             f"Share of the atoms {KIND_WORDS[kind]} ({linked}), with its {level} interval "
-            "(Wilson's, by a bootstrap of blocks)."
+            "(Wilson's, by a bootstrap of blocks). Candidates below the threshold count by their "
+            "probability too; the plot of the groups shows those above it."
             + (f" Of random atoms of this density it would be {random}." if i == 0 else ""),
         )
         for i, (kind, share) in enumerate(found.shares.items())

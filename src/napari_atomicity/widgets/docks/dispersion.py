@@ -391,7 +391,8 @@ class Dispersion(QWidget):
         """Show what is selected in the plot."""
         self._unmarked = False
         words = self._linked.mark(self.session.atoms.selection)
-        self.hint.setText(words if self._linked.holds else "A curve is of all atoms together.")
+        curve = len(self.view.data) > 0 and not self._linked.holds
+        self.hint.setText("A curve is of all atoms together." if curve else words)
 
     def _on_picked(self, rows: Sequence[int], mode: str) -> None:
         if self._linked.holds:
