@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import napari
 import numpy as np
 import pandas as pd
+import tifffile
 from napari.layers import Points
 from napari.settings import get_settings
 from qtpy.QtCore import QPoint, QPointF, QSettings, Qt
@@ -30,13 +32,17 @@ from example_session import CONTAMINATED, make_session
 from napari_atomicity.examples import example_path
 from napari_atomicity.io.images import load
 from napari_atomicity.io.plots import PLOTS
+from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.statistics.scores import match_nearest
 from napari_atomicity.table import AGGREGATE
 from napari_atomicity.widgets.docks.adapt import Adapt
 from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.annotators import Annotators
+from napari_atomicity.widgets.docks.atoms import Atoms
 from napari_atomicity.widgets.docks.browse import Browse
 from napari_atomicity.widgets.docks.classify import Classify
 from napari_atomicity.widgets.docks.detect import Detect
+from napari_atomicity.widgets.docks.dispersion import Dispersion
 from napari_atomicity.widgets.docks.embedding import Embedding
 from napari_atomicity.widgets.docks.explain import Explain
 from napari_atomicity.widgets.docks.gallery import Gallery
@@ -473,6 +479,89 @@ class Day:
         check(again["label"].tolist() == table["label"].tolist(), "all labels are there")
         check(session.current == current, "the image that was looked at is back")
 
+    # ---- single atoms
+    def annotators(self) -> None:
+        """A folder of simulated atoms goes out in a pack, comes back from three, is compared."""
+        studio = self.studio
+        folder = self.folder.parent / "atoms"
+        truth = atom_fields(folder)
+        browse = studio.front(Browse)
+        with studio.answering("getExistingDirectory", str(folder)):
+            studio.click(browse.open_button)
+        studio.wait_until(lambda: set(studio.session.images) == set(truth), "the folder is open")
+        atoms = studio.front(Atoms)
+        studio.click(atoms.all_button)
+        found = studio.session.atoms
+        studio.wait_until(lambda: set(found.images) == set(truth), "atoms are found in all images")
+        dock = studio.front(Annotators)
+        dock.packs_part.button.click()
+        pack = folder.parent / "pack"
+        with studio.answering("getSaveFileName", str(pack)):
+            studio.click(dock.packs.export_button)
+        studio.wait_until(lambda: pack.with_suffix(".zip").exists(), "a pack is made")
+        manifests = [
+            str(fill(pack, name, truth, share, seed) / "manifest.json")
+            for seed, (name, share) in enumerate(((FIRST, 0.9), (SECOND, 0.8), ("Cleo", 0.7)))
+        ]
+        with studio.answering("getOpenFileNames", manifests):
+            studio.click(dock.packs.import_button)
+        studio.wait_until(lambda: len(dock.looked.lines.headers) == 4, "three have marked atoms")
+        studio.click(dock.button)
+        studio.wait_until(lambda: dock.compared is not None, "three are compared")
+        with studio.alone(Annotators, HIGH_PX):
+            studio.scroll_to(dock.packs_part)
+            studio.both("annotators", lambda: trimmed(studio.part(dock)))
+        dock.packs_part.button.click()
+
+    def dispersion(self) -> None:
+        """How the atoms of these images are spread; a bar of the histogram is clicked."""
+        studio = self.studio
+        with studio.alone(Dispersion, HIGH_PX) as dock:
+            studio.wait_until(lambda: dock.found is not None, "the dispersion is found")
+            studio.choose(dock.plot_combo, "nearest_neighbours")
+            studio.wait_until(lambda: len(dock.view.boxes) > 0, "the histogram is drawn")
+            bar = dock.view.boxes[int(dock.view.data["count"].idxmax())].reshape(2, 2).mean(axis=1)
+            QTest.mouseClick(dock.view, LEFT, pos=QPoint(*bar.round().astype(int)))
+            check(len(studio.session.atoms.selection) > 0, "a bar selects its atoms")
+            studio.both("dispersion", lambda: trimmed(studio.part(dock)))
+
+
+def atom_fields(folder: Path) -> dict[str, np.ndarray]:
+    """Three images of atoms on carbon in a folder; of each the true places, (N, 2) in pixels."""
+    folder.mkdir()
+    settings = AtomFieldSettings(shape_px=(384, 384), contrast=0.4)
+    truth = {}
+    for seed in range(1, 4):
+        field = simulate_atoms(settings, seed)
+        path = folder / f"grid_{seed:02d}.tif"
+        per_nm = 1 / settings.pixel_size_nm
+        tifffile.imwrite(
+            path,
+            field.micrograph.data.astype(np.float32),
+            imagej=True,
+            resolution=(per_nm, per_nm),
+            metadata={"unit": "nm"},
+        )
+        truth[path.name] = field.truth[["y_px", "x_px"]].to_numpy(float)
+    return truth
+
+
+def fill(pack: Path, name: str, truth: dict[str, np.ndarray], share: float, seed: int) -> Path:
+    """A copy of a pack in which somebody has marked a share of the atoms, and some more."""
+    rng = np.random.default_rng(seed)
+    own = pack.with_name(f"{pack.name}-{name}")
+    shutil.copytree(pack, own)
+    (own / "annotator.txt").write_text(f"{name}\n")
+    for image, places in truth.items():
+        seen = places[rng.random(len(places)) < share] + rng.normal(0, 0.8, 2)
+        wrong = rng.uniform(5, 378, (max(1, round((1 - share) * len(places) / 2)), 2))
+        rows = [
+            f"{x:.1f},{y:.1f},{'1' if rng.random() < 0.05 else ''}\n"
+            for y, x in np.clip(np.vstack([seen, wrong]), 0, 383)
+        ]
+        (own / "tables" / f"{image}.csv").write_text("X,Y,uncertain\n" + "".join(rows))
+    return own
+
 
 def picture_of(window):
     """A window of its own as a picture."""
@@ -525,7 +614,7 @@ STEPS: tuple[Callable[[Day], None], ...] = (
     Day.uncalibrated, Day.open_folder, Day.workbench, Day.settings, Day.labels, Day.explain,
     Day.class_maps, Day.review, Day.by_hand, Day.gallery, Day.embedding, Day.plots, Day.table,
     Day.ratios, Day.adapt, Day.train, Day.second_opinion, Day.browse, Day.report, Day.help,
-    Day.reopen,
+    Day.reopen, Day.annotators, Day.dispersion,
 )  # fmt: skip
 
 

@@ -180,7 +180,7 @@ class Studio:
         self.settle()
 
     @contextmanager
-    def answering(self, question: str, answer: str) -> Iterator[None]:
+    def answering(self, question: str, answer: str | list[str]) -> Iterator[None]:
         """Whoever asks for a file or folder meanwhile gets this one."""
         said = answer if question == "getExistingDirectory" else (answer, "")
         with patch.object(QFileDialog, question, lambda *a, **k: said):
