@@ -28,7 +28,12 @@ from napari_atomicity.widgets.atoms import jobs
 from napari_atomicity.widgets.atoms.columns import Column, ColumnChart
 from napari_atomicity.widgets.atoms.found import MOST_SIZES, size_columns
 from napari_atomicity.widgets.atoms.pixel_size import NO_PROPOSAL
-from napari_atomicity.widgets.atoms.yardstick import NO_ATOMS, NO_CLUSTERS
+from napari_atomicity.widgets.atoms.yardstick import (
+    NO_ATOMS,
+    NO_CLUSTERS,
+    lines_of,
+    verdict,
+)
 from napari_atomicity.widgets.docks.atoms import NOTHING_FOUND, Atoms
 
 PIXEL_NM = 0.05
@@ -458,6 +463,23 @@ def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):
     settled()
     line = counted.clusters.model.lines[0]
     assert line[2] == "Pt70" and line[4].startswith("rather Pt19")
+
+
+def test_a_count_that_fits_no_class_is_no_vote_for_the_nearest():
+    rows = pd.DataFrame(
+        {
+            "cluster_id": [1, 2, 3],
+            "label": ["Pt41", "unknown", "Pt41"],
+            "n_yardstick": [4.0, 4.0, 38.0],
+            "n_yardstick_low": [1.0, 1.0, 30.0],
+            "n_yardstick_high": [9.0, 9.0, 47.0],
+            "n_atoms_found": [0, 0, 5],
+            "yardstick_reason": "",
+            "yardstick_set": ["Pt19", "Pt19", "Pt30|Pt41"],
+        }
+    )
+    assert [line[4] for line in lines_of(rows)] == ["no class fits", "", ""]
+    assert verdict(rows) == "3 of 3 clusters counted; the label of 1 of 2 lies in the interval."
 
 
 def test_too_few_lone_atoms_are_said(found, session, finder, settled):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ...analysis import Analysis
 from ...atoms.marks import ImageAtoms
+from ...statistics.scores import atoms_of
 from ...table import classes_of
 from ..parts import tasks
 from ..parts.following import follow
@@ -43,15 +46,24 @@ def lines_of(rows: pd.DataFrame) -> list[tuple[str, ...]]:
             count_in_words(row.n_yardstick, row.n_yardstick_low, row.n_yardstick_high),
             row.label,
             str(row.n_atoms_found),
-            row.yardstick_reason or _beside(row.label, row.yardstick_set),
+            row.yardstick_reason or _beside(row),
         )
         for row in rows.itertuples()
     ]
 
 
-def _beside(label: str, within: str) -> str:
-    possible = within.split("|") if within else []
-    return f"rather {' or '.join(possible)}" if label and possible and label not in possible else ""
+def _within(label: str, row: Any) -> bool:
+    """Whether the atoms of a class lie in the interval of a count."""
+    n = atoms_of(label)
+    return n is not None and row.n_yardstick_low <= n <= row.n_yardstick_high
+
+
+def _beside(row: Any) -> str:
+    """What the count says where it contradicts the label; "" where it doesn't."""
+    if not atoms_of(row.label) or _within(row.label, row):
+        return ""
+    possible = [name for name in row.yardstick_set.split("|") if _within(name, row)]
+    return f"rather {' or '.join(possible)}" if possible else "no class fits"
 
 
 def verdict(rows: pd.DataFrame) -> str:
@@ -64,8 +76,8 @@ def verdict(rows: pd.DataFrame) -> str:
     )
     if not len(counted):
         return f"No cluster can be counted: {why}."
-    known = counted[(counted["label"] != "") & (counted["yardstick_set"] != "")]
-    agree = sum(row.label in row.yardstick_set.split("|") for row in known.itertuples())
+    known = [row for row in counted.itertuples() if atoms_of(row.label)]
+    agree = sum(_within(row.label, row) for row in known)
     said = f"{len(counted)} of {len(rows)} clusters counted"
     if len(known):
         said += f"; the label of {agree} of {len(known)} lies in the interval"

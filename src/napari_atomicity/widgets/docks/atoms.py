@@ -96,6 +96,8 @@ class Atoms(QWidget):
             self.models,
             "The network that looks for atoms. Default: the shipped one.",
         )
+        above = self.image_form.form.labelForField(self.image_form.pixel_size)
+        asked.labelForField(self.models).setMinimumWidth(above.sizeHint().width())
         self.button = main_button("Find atoms", self)
         self.button.setToolTip(
             "Find the single atoms of this image, measure them, and report those with which the "
