@@ -412,4 +412,5 @@ def test_figures_of_random_atoms(dock):
     lines = {f.name: f for f in figures(dock.found.dispersion)}
     assert {"Isolated atoms", "In dimers", "In multimers", "In clusters"} <= lines.keys()
     assert lines["Isolated atoms"].value.endswith("%")
-    assert "if random" not in lines["In dimers"].meaning
+    random = "Of random atoms of this density"
+    assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
