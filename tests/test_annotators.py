@@ -84,6 +84,22 @@ def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
     assert len(project.annotations()[0]) == 2
 
 
+def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):
+    take_in_packs(described(project), [filled(tmp_path, "Ada", a="20,10\n60,30,1")])
+    session = Session()
+    session.open_project(project, project.load_all())
+    session.annotator = "Ada"
+    session.set_blind(True)
+    table = session.atoms.table("a.tif")
+    assert table["x_px"].tolist() == [20, 60] and table["uncertain"].tolist() == [False, True]
+    session.atoms.remove([("a.tif", int(table["atom_id"].iloc[0]))])
+    session.atoms.add("a.tif", [Mark(80.0, 70.0)])
+    assert annotations_in(project).marks["x_px"].tolist() == [60, 70]
+    session.annotator = "Bo"
+    session.set_blind(True)
+    assert len(session.atoms.table()) == 0, "others see nothing of it"
+
+
 def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):
     bad = filled(tmp_path, "Bo", a="999,10")
     empty = filled(tmp_path, "Cleo")

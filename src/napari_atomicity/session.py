@@ -313,6 +313,7 @@ class Session:
                 changed.append(image)
         for image in changed:
             self.analysis_changed.emit(image)
+        self.history_changed.emit()  # the log has grown, also where no label has changed
         return report
 
     @property

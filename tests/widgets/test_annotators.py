@@ -201,6 +201,17 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     assert "2 tables were known already; nothing was added." in dock.packs.result.text()
 
 
+def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle, viewer):
+    copy = project.copy(tmp_path / "copy.atomicity")
+    with Project(copy) as theirs:
+        theirs.take_in_marks("c.tif", "Bo", as_marks(PLACES[:2]), "1")
+    dock = opened()
+    assert dock.looked.lines.lines == []
+    dock.session.merge(copy)
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.lines[2] == ("c.tif", "2")
+
+
 # ---- the comparison
 def test_people_are_compared_with_each_other_and_with_the_model(
     opened, project, settle, viewer, tmp_path, monkeypatch

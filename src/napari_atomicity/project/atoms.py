@@ -164,11 +164,12 @@ def last_marks(
     db, image_id
         Where.
     blind_annotator
-        Only what this one has said blind; None: what anybody has said openly in this project.
+        Only what this one has said blind, here or elsewhere; None: what anybody has said openly
+        in this project.
     """
     condition, values = "NOT blind AND source IS NULL", (image_id,)
     if blind_annotator is not None:
-        condition = "blind AND source IS NULL AND annotator = ?"
+        condition = "blind AND annotator = ?"
         values = (image_id, blind_annotator)  # type: ignore[assignment]
     rows = db.execute(
         "SELECT atom_id, what, y_px, x_px, uncertain, frame, intensity, amplitude, background, "
