@@ -208,7 +208,8 @@ class AtomView:
             self.show(image)
         layer = layers.points
         assert layer is not None
-        layer.visible = True
+        if not layer.visible:
+            layer.visible = True
         layer.mode = "pan_zoom"
         binding.viewer.layers.selection.active = layer
 

@@ -135,7 +135,10 @@ class ImageLayers:
         must find each of it still there.
         """
         gone = {kind: self.present(kind) for kind in self._layers if kind not in keep}
-        leaving = [weakref.ref(layer) for layer in reversed(gone.values()) if layer is not None]
+        there = [layer for layer in gone.values() if layer is not None]
+        # From above: drawing points that are left alone, software renderers of OpenGL crash.
+        there.sort(key=lambda layer: layer.metadata[ROLE]["position"], reverse=True)
+        leaving = [weakref.ref(layer) for layer in there]
         for kind in gone:
             del self._layers[kind]
         if leaving:

@@ -65,7 +65,8 @@ class Support:
                 layers.write_support(added, removed, frame)
                 self.say_next()
         for layer in (layers.support, layers.vacuum):
-            if layer is not None and not known.aside:
+            # Assigned again, napari would leave the mode in which the person draws.
+            if layer is not None and not layer.visible and not known.aside:
                 layer.visible = True
 
     def say_next(self) -> None:
@@ -83,7 +84,8 @@ class Support:
         if binding is None or view is None or layer is None:
             show_info("Find atoms first: then what is support can be corrected.")
             return False
-        layer.visible = True
+        if not layer.visible:
+            layer.visible = True
         self.say_next()
         binding.viewer.layers.selection.active = layer
         layer.mode = "add_polygon_lasso"
