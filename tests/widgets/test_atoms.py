@@ -412,6 +412,7 @@ def test_colours_follow_the_viewer_and_lead_it(found):
     view, combo = found.binding.atoms, found.found.colouring
     combo.setCurrentIndex(combo.findData("group"))
     assert view.colour_by == "group"
+    assert "isolated" in found.found.legend.text() and "dimer" not in found.found.legend.text()
     view.colour_by = "confidence"
     assert combo.currentData() == "confidence"
 
@@ -541,14 +542,24 @@ def test_the_switches_are_those_of_the_viewer(found):
     part.loupe.click()
     assert view.loupe
     part.support.click()
-    assert view.show_support and part.adding.isVisible()
-    part.taking.click()
-    assert not view.support_adds
-    part.adding.click()
-    assert view.support_adds
+    assert view.show_support and part.add_button.isVisible()
+    for button, adds in ((part.take_button, False), (part.add_button, True)):
+        click(button)
+        layer = view.support_layer("field")
+        assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
+        assert found.binding.viewer.layers.selection.active is layer
     view.marking = view.loupe = view.show_support = False
     assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())
-    assert not part.adding.isVisible()
+    assert not part.add_button.isVisible()
+
+
+def test_an_image_can_be_marked_before_anything_is_found(dock, book, settled):
+    click(dock.marking.button)
+    assert dock.binding.atoms.marking and dock.session.current == "field"
+    book.add("field", [Mark(50.0, 50.0), Mark(80.0, 50.0)])
+    settled()
+    assert not dock.threshold.isVisible() and "2 marked by hand" in dock.found.words.text()
+    dock.binding.atoms.marking = False
 
 
 def test_marks_count_at_once(found, book, settled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 
 import pandas as pd
 from napari.utils.notifications import show_info
@@ -128,6 +129,9 @@ class FoundPart(QWidget):
         self.colouring = _Combo()
         for name in COLOURINGS:
             self.colouring.addItem(name, name)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setAccessibleName("Colours of the rings")
         self.species_button = QPushButton("Tell species apart")
         self.species_button.setToolTip(
             "Ask whether the intensities of the lone atoms are those of one metal or of several: "
@@ -151,6 +155,7 @@ class FoundPart(QWidget):
             self.colouring,
             f"What the colour of a ring in the image tells. {telling}. Default: confidence.",
         )
+        form.addRow(self.legend)
         row = QHBoxLayout()
         row.addWidget(self.species_button)
         row.addStretch(1)
@@ -177,6 +182,7 @@ class FoundPart(QWidget):
         with QSignalBlocker(self.distance):
             self.distance.setValue(atoms.group_distance_nm)
         self._show_species(atoms.species)
+        self._show_legend()
         self.species_button.setEnabled(atoms.analysis is not None)
         tasks.start(
             self._binding.session, figures, atoms, on_result=self._take, key="figures of atoms",
@@ -207,6 +213,14 @@ class FoundPart(QWidget):
     def _show_colouring(self, what: str) -> None:
         with QSignalBlocker(self.colouring):
             self.colouring.setCurrentIndex(self.colouring.findData(what))
+        self._show_legend()
+
+    def _show_legend(self) -> None:
+        image = None if self._atoms is None else self._atoms.image
+        shown = self._binding.atoms.legend(image)
+        self.legend.setText(
+            "   ".join(f'<span style="color:{c}">●</span>&nbsp;{escape(w)}' for w, c in shown)
+        )
 
     # ---- what the person does
     def _on_distance(self, distance_nm: float) -> None:

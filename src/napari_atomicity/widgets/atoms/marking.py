@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QCheckBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QRadioButton,
     QVBoxLayout,
     QWidget,
 )
@@ -45,7 +45,8 @@ class MarkingPart(QWidget):
         self.button.toggled.connect(self._on_marking)
         self.loupe.toggled.connect(self._on_loupe)
         self.support.toggled.connect(self._on_support)
-        self.adding.toggled.connect(self._on_adding)
+        self.add_button.clicked.connect(partial(self._draw, True))
+        self.take_button.clicked.connect(partial(self._draw, False))
         self.done_button.clicked.connect(self._on_done)
         follow(self, view.marking_changed, self._show_switches)
         follow(self, view.loupe_changed, self._show_switches)
@@ -66,16 +67,14 @@ class MarkingPart(QWidget):
             "Show where the support is, and correct it by drawing. Vacuum counts in no density. "
             "Default: off."
         )
-        self.adding = QRadioButton("Add")
-        self.adding.setToolTip("What is drawn belongs to the support. Default: on.")
-        self.adding.setChecked(True)
-        self.taking = QRadioButton("Take away")
-        self.taking.setToolTip("What is drawn is vacuum, or shall not count. Default: off.")
-        self.adding.setAccessibleName("Add to the support")
-        self.taking.setAccessibleName("Take away from the support")
-        group = QButtonGroup(self)
-        group.addButton(self.adding)
-        group.addButton(self.taking)
+        self.add_button = QPushButton("Add")
+        self.add_button.setToolTip("Draw around what belongs to the support; Esc ends it.")
+        self.add_button.setAccessibleName("Add to the support")
+        self.take_button = QPushButton("Take away")
+        self.take_button.setToolTip(
+            "Draw around what is vacuum, or shall not count: contamination. Esc ends it."
+        )
+        self.take_button.setAccessibleName("Take away from the support")
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.done_button = QPushButton("I have gone through this image")
@@ -90,7 +89,7 @@ class MarkingPart(QWidget):
         first.addWidget(self.button, 1)
         first.addWidget(self.loupe)
         second = QHBoxLayout()
-        for widget in (self.support, self.adding, self.taking):
+        for widget in (self.support, self.add_button, self.take_button):
             second.addWidget(widget)
         second.addStretch(1)
         layout = QVBoxLayout(self)
@@ -111,15 +110,15 @@ class MarkingPart(QWidget):
         ):
             with QSignalBlocker(button):
                 button.setChecked(on)
-        self.adding.setVisible(view.show_support)
-        self.taking.setVisible(view.show_support)
+        self.add_button.setVisible(view.show_support)
+        self.take_button.setVisible(view.show_support)
 
-    def show_atoms(self, atoms: ImageAtoms | None) -> None:
-        """What can be done with the image that is looked at."""
+    def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
+        """What can be done with the image that is looked at, or with any that is open."""
         session, image = self._session, self._session.current
         project = session.project
         kept = image is not None and project is not None and project.has(image)
-        self.button.setEnabled(image is not None and not session.read_only)
+        self.button.setEnabled((any_image or image is not None) and not session.read_only)
         self.support.setEnabled(atoms is not None and atoms.analysis is not None)
         self.hint.setText(BLIND if session.blind else OPEN)
         self.done_button.setEnabled(kept and not session.read_only)
@@ -160,8 +159,8 @@ class MarkingPart(QWidget):
     def _on_support(self, on: bool) -> None:
         self._binding.atoms.show_support = on
 
-    def _on_adding(self, on: bool) -> None:
-        self._binding.atoms.support_adds = on
+    def _draw(self, adds: bool, *_: object) -> None:
+        self._binding.atoms.draw_support(adds)
 
     def _on_done(self) -> None:
         project, image = self._session.project, self._session.current

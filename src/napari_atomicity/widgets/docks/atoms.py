@@ -177,8 +177,7 @@ class Atoms(QWidget):
 
     def _on_image(self) -> None:
         self._enable()
-        if self.isVisible():
-            self.pixel_size.update_now()
+        self._look()
 
     def _on_status(self, status: Status) -> None:
         self._enable()
@@ -214,7 +213,7 @@ class Atoms(QWidget):
         self.pixel_size.update_now()
         self.threshold.show_atoms(atoms)
         self.found.show_atoms(atoms)
-        self.marking.show_atoms(atoms)
+        self.marking.show_atoms(atoms, self.image_form.images.layer is not None)
         self.links.update_now()
         self.clusters.update_now()
         nothing = atoms is not None and atoms.analysis is not None and not len(atoms.table)
