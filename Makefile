@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model accuracy explain bench screenshots clean
+.PHONY: help setup demo test lint model accuracy atoms explain bench screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,12 +34,18 @@ model: setup ## Train the shipped models on simulated images (about an hour)
 accuracy: setup ## Scores beside the baselines, into docs/accuracy.md
 	$(BIN)/python docs/make_accuracy.py
 
+atoms: setup ## How well single atoms are found, counted and spread, into docs/ (hours with --retrain)
+	$(BIN)/python docs/make_atoms_accuracy.py
+	$(BIN)/python docs/make_dispersion_check.py
+	$(BIN)/python docs/make_yardstick.py
+
 explain: setup ## Where the shipped model looks, into docs/explain.md
 	$(BIN)/python docs/make_explain.py
 
 bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/simulation.py
+	$(BIN)/python benchmarks/atoms.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
