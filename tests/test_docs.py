@@ -187,12 +187,14 @@ HEADINGS = {
     "key in a review": "Review",
     "key in label mode": "Label mode",
     "key in the gallery": "Gallery",
+    "key while atoms are marked": "Marking",
 }
-"""Where the tutorial lists keys → where they hold."""
+"""Where the tutorials list keys → where they hold."""
 
 
 def test_keys_are_those_of_the_registry():
-    text = (ROOT / "docs" / "tutorial.md").read_text()
+    pages = [ROOT / "docs" / name for name in ("tutorial.md", "atoms.md")]
+    text = "\n".join(page.read_text() for page in pages)
     tables = re.findall(r"^\| (key .+?) \| does \|\n\|---\|---\|\n((?:\|.+\n)+)", text, re.M)
     assert sorted(heading for heading, _ in tables) == sorted(HEADINGS)
     assert set(HEADINGS.values()) == set(places())

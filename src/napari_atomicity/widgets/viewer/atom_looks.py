@@ -36,8 +36,8 @@ _RING_PER_SIGMA = 1.6 * 2.355
 # Of the model's, of a person's, in doubt; as large as each other for the eye.
 _SYMBOLS = ("disc", "square", "diamond")
 _SYMBOL_SCALES = (1.0, 0.95, 1.25)
-# From doubtful to sure; both ends are told apart by all eyes, and by their lightness.
-_DOUBTFUL, _SURE = "#d55e00", "#56b4e9"
+# From doubtful to sure, by Okabe and Ito; none of them drowns in the grey of an image.
+_SCALE = ("#d55e00", "#f0e442", "#56b4e9")
 _SAID = "#ffffff"
 """Of what a person says there is no probability."""
 
@@ -117,6 +117,8 @@ def _names(table: pd.DataFrame, colour_by: str) -> tuple[list[str], np.ndarray]:
 
 
 def _by_confidence(confidence: np.ndarray) -> np.ndarray:
-    low, high, said = (np.array(to_rgb(c)) for c in (_DOUBTFUL, _SURE, _SAID))
-    share = np.clip(confidence, 0, 1)[:, None]
-    return np.where(np.isfinite(share), low + np.nan_to_num(share) * (high - low), said)
+    """(N, 3); white where there is no probability, because a person says so."""
+    scale = np.array([to_rgb(c) for c in _SCALE])
+    at = np.linspace(0, 1, len(scale))
+    found = np.column_stack([np.interp(np.nan_to_num(confidence), at, c) for c in scale.T])
+    return np.where(np.isfinite(confidence)[:, None], found, to_rgb(_SAID))

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from qtpy.QtCore import QPoint, QPointF, QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
+from scipy.ndimage import gaussian_filter
 
 from ...atoms.pointing import spot_near
 from ...errors import AtomicityError
@@ -27,6 +28,7 @@ FIELD_NM = 2.0
 _SIZE_PX = 240
 _MARGIN_PX = 12
 _PERCENTILES = (1.0, 99.8)
+_SMOOTH_NM = 0.03
 # A mouse moves oftener than anybody sees.
 _DELAY_MS = 10
 
@@ -38,7 +40,7 @@ class Sight:
     Parameters
     ----------
     pixels
-        (h, w) uint8, grey.
+        (h, w) uint8, grey: smoothed a little, between percentiles of what is seen.
     corner
         (y, x) of its first pixel, in pixels of the image.
     centre
@@ -95,8 +97,10 @@ def sight(
     part = np.asarray(frame[low[0] : high[0], low[1] : high[1]], float)
     if not part.size or not np.isfinite(part).any():
         return None
-    dark, light = np.nanpercentile(part, _PERCENTILES)
-    grey = np.nan_to_num((part - dark) / max(light - dark, 1e-12))
+    # What is finer than the probe is noise, and enlarged it is all that one would see.
+    part = gaussian_filter(np.nan_to_num(part, nan=np.nanmedian(part)), _SMOOTH_NM / pixel_size_nm)
+    dark, light = np.percentile(part, _PERCENTILES)
+    grey = (part - dark) / max(light - dark, 1e-12)
     places = table[["y_px", "x_px"]].to_numpy(float)
     near = table[(np.abs(places - centre) <= width / 2 + 5).all(axis=1)]
     return Sight(

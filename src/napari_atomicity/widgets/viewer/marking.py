@@ -363,8 +363,8 @@ def in_words(binding: Binding, image: str | None) -> str:
     return "\n".join(
         [
             first + (f"   {_selected_in_words(chosen)}" if len(chosen) else ""),
-            "click add   Alt exactly there   drag move   Del delete   U uncertain   C confirm",
-            "Tab least certain   arrows nudge   L loupe   Esc end   F1 keys",
+            "click add   Alt exactly there   drag move   Del delete   U uncertain",
+            "C confirm   Tab least certain   arrows nudge   L loupe   Esc end   F1 keys",
         ]
     )
 
