@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import tifffile
 from napari.layers import Image
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyleOptionSlider
 from synthetic import made_up
@@ -689,3 +690,14 @@ def test_columns_can_be_read_without_seeing_them(qtbot):
     chart.resize(200, 80)
     assert chart.index_at(chart._box(0).center()) == 0
     assert chart.index_at(chart._box(1).center()) == -1
+
+
+def test_scrolling_the_dock_moves_no_threshold(found, book):
+    slider = found.threshold.slider
+    place = QPointF(slider.rect().center())
+    turn = QWheelEvent(
+        place, slider.mapToGlobal(place), QPoint(0, 0), QPoint(0, 120),
+        Qt.MouseButton.NoButton, PLAIN, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(slider, turn)
+    assert slider.value() == 500 and not turn.isAccepted()

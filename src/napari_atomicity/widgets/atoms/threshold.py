@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -58,6 +59,13 @@ def columns_of(confidence: np.ndarray, threshold: float) -> list[Column]:
     ]
 
 
+class _Slider(QSlider):
+    """Who scrolls the dock with the wheel does not move it."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+        event.ignore()
+
+
 class ThresholdPart(QWidget):
     """The operating point of the image that is looked at."""
 
@@ -99,7 +107,7 @@ class ThresholdPart(QWidget):
             "Candidates by the probability that a person marks an atom there; heights go with the "
             "square root. Those above the line count."
         )
-        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider = _Slider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, STEPS)
         self.slider.setSingleStep(STEPS // 100)
         self.slider.setPageStep(STEPS // 20)

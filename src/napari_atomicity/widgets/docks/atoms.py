@@ -96,8 +96,7 @@ class Atoms(QWidget):
             self.models,
             "The network that looks for atoms. Default: the shipped one.",
         )
-        above = self.image_form.form.labelForField(self.image_form.pixel_size)
-        asked.labelForField(self.models).setMinimumWidth(above.sizeHint().width())
+        self._model_label = asked.labelForField(self.models)
         self.button = main_button("Find atoms", self)
         self.button.setToolTip(
             "Find the single atoms of this image, measure them, and report those with which the "
@@ -173,6 +172,9 @@ class Atoms(QWidget):
     # ---- what the session says
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
+        # below the fields of the form above, whose labels are as wide as the theme makes them
+        above = self.image_form.form.labelForField(self.image_form.pixel_size)
+        self._model_label.setMinimumWidth(above.sizeHint().width())
         self._look()
 
     def _on_image(self) -> None:
