@@ -123,7 +123,11 @@ def click(viewer, y, x, modifiers=PLAIN) -> None:
 
 
 def hover(viewer, y, x) -> None:
-    native, here = viewer.window._qt_viewer.canvas.native, QPointF(place(viewer, y, x))
+    hover_at(viewer.window._qt_viewer.canvas.native, place(viewer, y, x))
+
+
+def hover_at(native, point: QPoint) -> None:
+    here = QPointF(point)
     none = Qt.MouseButton.NoButton
     event = QMouseEvent(QEvent.Type.MouseMove, here, native.mapToGlobal(here), none, none, PLAIN)
     QApplication.sendEvent(native, event)
@@ -486,16 +490,12 @@ def test_the_loupe_shows_what_is_around_the_mouse(marking, viewer, press, qtbot)
     size = widget.width()
     at = [picture.pixelColor(size // 2 + d, size // 2).lightness() for d in (3, 90)]
     assert at[0] > 2 * at[1]
-    hover(viewer, 5, 118)  # there it would hide what it shows
-    before = widget.pos()
-    native = viewer.window._qt_viewer.canvas.native
-    corner = QPointF(native.width() - 30, 30)
-    none = Qt.MouseButton.NoButton
-    event = QMouseEvent(
-        QEvent.Type.MouseMove, corner, native.mapToGlobal(corner), none, none, PLAIN
-    )
-    QApplication.sendEvent(native, event)
-    del before
+    # it keeps out of the way of the mouse
+    compat.camera(viewer).center = (0.0, 0.9, 2.0)
+    before, native = widget.pos(), viewer.window._qt_viewer.canvas.native
+    hover_at(native, QPoint(40, native.height() - 40))
+    qtbot.waitUntil(lambda: widget.pos() != before)
+    assert widget.geometry().left() > 100
     press(KEY.Key_L)
     assert not marking.atoms.loupe and marking.atoms.loupe_widget is None
 

@@ -12,6 +12,9 @@ REACH_NM = 0.1
 _SMOOTH_NM = 0.05
 # As high as this, relative to the spot, what is near is another spot.
 _NEIGHBOUR = 0.5
+# A window of the fit and the radius of a spot: no neighbour further away has a part in it.
+_REACHES_NM = WINDOW_NM + 0.16
+_MOST = 6
 
 
 def spot_near(
@@ -55,8 +58,11 @@ def spot_near(
     nearest = int(np.argmin(off))
     # Its neighbours are fitted with it, or they would draw it aside.
     height = smooth[rows, columns] - np.median(smooth)
-    about = np.flatnonzero(height >= _NEIGHBOUR * height[nearest])
-    about = np.concatenate([[nearest], about[about != nearest]])
+    apart = np.hypot(rows - rows[nearest], columns - columns[nearest])
+    height[apart > _REACHES_NM / pixel_size_nm] = -np.inf
+    others = np.flatnonzero(height >= _NEIGHBOUR * height[nearest])
+    others = others[others != nearest]
+    about = [nearest, *others[np.argsort(apart[others])[:_MOST]]]
     spots = fit_spots(part, np.column_stack([rows, columns])[about], pixel_size_nm)
     y, x = spots.points[0] + (top, left)
     if not spots.fitted[0] or np.hypot(y - y_px, x - x_px) > reach:

@@ -193,7 +193,8 @@ class AtomLayers:
             data = (~support).view(np.uint8)
         with self._quiet():
             if layer is not None:
-                layer.data = data
+                if not np.array_equal(layer.data, data):
+                    layer.data = data
                 return
             layer = Image(
                 data,

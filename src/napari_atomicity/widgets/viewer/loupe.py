@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from .atoms import AtomView
     from .binding import Binding
 
-FIELD_NM = 2.0
-"""What it shows: an atom and its neighbours of the second kind."""
-_SIZE_PX = 240
+FIELD_NM = 1.6
+"""What it shows, from edge to edge: an atom and its neighbours."""
+# On the screen, and not more of the canvas than that.
+_SIZE_PX, _MOST_OF_CANVAS = 300, 0.45
 _MARGIN_PX = 12
 _PERCENTILES = (1.0, 99.8)
 _SMOOTH_NM = 0.03
@@ -124,7 +125,6 @@ class Loupe(QWidget):
         self.setObjectName("Loupe")
         self.setAccessibleName("Loupe")
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.setFixedSize(_SIZE_PX, _SIZE_PX)
         self.sight: Sight | None = None
         self.hide()
 
@@ -140,14 +140,17 @@ class Loupe(QWidget):
         room = self.parentWidget()
         if room is None:
             return
-        left = max(0, room.width() - _SIZE_PX - _MARGIN_PX)
-        top = max(0, room.height() - _SIZE_PX - _MARGIN_PX)
-        here = QPoint(left, _MARGIN_PX)
+        size = min(_SIZE_PX, round(_MOST_OF_CANVAS * min(room.width(), room.height())))
+        if self.width() != size:
+            self.setFixedSize(size, size)
+        right = max(0, room.width() - size - _MARGIN_PX)
+        top = max(0, room.height() - size - _MARGIN_PX)
+        # In the upper corner on the left stands what keys do.
+        here = QPoint(_MARGIN_PX, top)
         if mouse is not None:
-            x, y = mouse
-            near = _SIZE_PX + 2 * _MARGIN_PX
-            if x > room.width() - near and y < near:
-                here = QPoint(left, top)
+            near = size + 2 * _MARGIN_PX
+            if mouse[0] < near and mouse[1] > room.height() - near:
+                here = QPoint(right, top)
         if self.pos() != here:
             self.move(here)
 
@@ -160,7 +163,7 @@ class Loupe(QWidget):
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.fillRect(self.rect(), QColor("black"))
         self._draw_pixels(painter, found)
-        scale = _SIZE_PX / found.width_px
+        scale = self.width() / found.width_px
         for place, radius, colour, doubtful in zip(
             found.atoms, found.radii_px, found.colours, found.doubtful, strict=True
         ):
@@ -181,22 +184,20 @@ class Loupe(QWidget):
         height, width = found.pixels.shape
         data = found.pixels.tobytes()  # which Qt does not keep alive
         image = QImage(data, width, height, width, QImage.Format.Format_Grayscale8)
-        scale = _SIZE_PX / found.width_px
+        scale = self.width() / found.width_px
         # Whole numbers are centres of pixels.
         corner = self._at(found, (found.corner[0] - 0.5, found.corner[1] - 0.5))
         painter.drawImage(QRectF(corner.x(), corner.y(), width * scale, height * scale), image)
 
-    @staticmethod
-    def _at(found: Sight, place: Any) -> QPointF:
-        scale = _SIZE_PX / found.width_px
-        y, x = (np.asarray(place, float) - found.centre) * scale + _SIZE_PX / 2
+    def _at(self, found: Sight, place: Any) -> QPointF:
+        scale = self.width() / found.width_px
+        y, x = (np.asarray(place, float) - found.centre) * scale + self.width() / 2
         return QPointF(float(x), float(y))
 
-    @staticmethod
-    def _draw_cross(painter: QPainter) -> None:
+    def _draw_cross(self, painter: QPainter) -> None:
         """Where the mouse points to; open in the middle."""
         painter.setPen(QPen(QColor(255, 255, 255, 160), 1))
-        middle, gap, reach = _SIZE_PX / 2, 8, 22
+        middle, gap, reach = self.width() / 2, 8, 22
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             painter.drawLine(
                 QPointF(middle + dx * gap, middle + dy * gap),

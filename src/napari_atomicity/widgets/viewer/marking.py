@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.components._viewer_mouse_bindings import double_click_to_zoom
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -54,6 +53,8 @@ class Marking:
         self._binding = weakref.ref(binding)
         self._on = False
         self._keys: _Keys | None = None
+        # What napari does at a double click.
+        self._put_aside: list[Any] = []
         # The candidate that Tab went to last: its image, probability and number.
         self._place: tuple[str, float, int] | None = None
         binding.viewer.mouse_drag_callbacks.append(_Mouse(self))
@@ -87,8 +88,8 @@ class Marking:
         view.ready(image)
         self._keys = _Keys(self, viewer.window._qt_viewer.canvas.native)
         # Two clicks one after the other are two atoms, and no wish to go nearer.
-        if double_click_to_zoom in viewer.mouse_double_click_callbacks:
-            viewer.mouse_double_click_callbacks.remove(double_click_to_zoom)
+        self._put_aside = list(viewer.mouse_double_click_callbacks)
+        viewer.mouse_double_click_callbacks.clear()
         binding.label_mode.silent = True
         self.say()
         focus_canvas(viewer)
@@ -103,9 +104,8 @@ class Marking:
         binding = self._binding()
         if binding is None or binding.viewer is None:
             return
-        callbacks = binding.viewer.mouse_double_click_callbacks
-        if double_click_to_zoom not in callbacks:
-            callbacks.append(double_click_to_zoom)
+        binding.viewer.mouse_double_click_callbacks.extend(self._put_aside)
+        self._put_aside = []
         compat.text_overlay(binding.viewer).visible = False
         binding.label_mode.silent = False
 
@@ -355,7 +355,7 @@ class Marking:
 def in_words(binding: Binding, image: str | None) -> str:
     """Lines for the corner of the canvas: how many atoms, which is selected, and the keys."""
     atoms = binding.session.atoms
-    table = atoms.table(image) if image is not None else atoms.table()
+    table = atoms.table(image or "")
     n, doubtful = len(table), int(table["uncertain"].sum())
     first = "Marking atoms" + (", blind" if binding.session.blind else "")
     first += f"   {n} atom{'s' * (n != 1)}" + (f", {doubtful} uncertain" if doubtful else "")
@@ -363,8 +363,9 @@ def in_words(binding: Binding, image: str | None) -> str:
     return "\n".join(
         [
             first + (f"   {_selected_in_words(chosen)}" if len(chosen) else ""),
-            "click add   Alt exactly there   drag move   Del delete   U uncertain",
-            "C confirm   Tab least certain   arrows nudge   L loupe   Esc end   F1 keys",
+            "click add   Alt exactly there   drag move   Del delete",
+            "U uncertain   C confirm   arrows nudge   Tab least certain",
+            "L loupe   Esc end   F1 keys",
         ]
     )
 
