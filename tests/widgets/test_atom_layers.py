@@ -20,6 +20,8 @@ from napari_atomicity.atoms.analysis import AtomAnalysis, with_neighbours
 from napari_atomicity.atoms.table import MODEL, PERSON, conform
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.project import Project
+from napari_atomicity.review.queue import Request, build
+from napari_atomicity.review.reviewing import Reviewing
 from napari_atomicity.widgets.viewer import compat
 from napari_atomicity.widgets.viewer.atom_looks import GROUP
 from napari_atomicity.widgets.viewer.binding import binding_of
@@ -433,6 +435,24 @@ def test_two_quick_clicks_are_no_wish_to_go_nearer(marking, viewer, canvas):
     marking.atoms.marking = False
     QTest.mouseDClick(canvas, LEFT, PLAIN, place(viewer, *PLACES[0]))
     assert compat.camera(viewer).zoom > zoom
+
+
+def test_a_review_and_marking_end_each_other(marking, viewer):
+    session = marking.session
+    session.set_analysis(made_up(4, "field", size_px=96))
+    marking.label_mode.review = Reviewing(session, build(session.table(), Request("confidence")))
+    assert not marking.atoms.marking
+    assert compat.text_overlay(viewer).text.startswith("Review")
+    marking.atoms.marking = True
+    assert marking.label_mode.review is None
+    assert compat.text_overlay(viewer).text.startswith("Marking")
+
+
+def test_a_layer_that_is_deleted_comes_back_with_the_next_atom(marking, viewer):
+    viewer.layers.remove("field atoms")
+    click(viewer, 80, 80, ALT)
+    assert viewer.layers.selection.active is viewer.layers["field atoms"]
+    assert consistent(marking) and len(table(marking)) == 5
 
 
 def test_marking_without_an_image_is_refused(make_napari_viewer):
