@@ -2,9 +2,10 @@
 
 A real napari window is opened, and a person's day is gone through in it, by clicks and keys, as the
 tutorial tells it: on a made-up session of six images (`example_session.py`), with the default
-model. Each picture is the window or a part of it, in the dark and in the light theme; nothing is
-drawn in afterwards. The files in ``docs/images`` are replaced. Should a step not do what the
-tutorial says, this ends with an error.
+model; and another one with single atoms. Each picture is the window or a part of it, in the dark
+and in the light theme; nothing is drawn in afterwards. The files in ``docs/images`` are replaced.
+Should a step not do what the tutorial says, this ends with an error. ``--only marking dispersion``
+makes only the pictures of these steps.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import napari
@@ -29,7 +30,7 @@ from scipy.ndimage import median_filter
 from superqt import QCollapsible
 
 from example_session import CONTAMINATED, make_session
-from napari_atomicity.examples import example_path
+from napari_atomicity.examples import atom_example_path, atom_example_truth_path, example_path
 from napari_atomicity.io.images import load
 from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
@@ -54,7 +55,17 @@ from napari_atomicity.widgets.docks.table import Table
 from napari_atomicity.widgets.docks.train import CORRECTIONS, Train
 from napari_atomicity.widgets.parts.help import Help
 from napari_atomicity.widgets.viewer import compat
-from studio import HIGH_PX, LARGE_LIMIT_BYTES, LEFT, SCREEN_PX, Studio, beside, square, trimmed
+from studio import (
+    HIGH_PX,
+    LARGE_LIMIT_BYTES,
+    LEFT,
+    SCREEN_PX,
+    Studio,
+    beside,
+    move,
+    square,
+    trimmed,
+)
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -62,6 +73,8 @@ IMAGE_PX = (1366, 700)
 """The window for pictures that are mostly of the image."""
 SAMPLE, ANSWERED = 80, 37
 FIRST, SECOND = "Anna", "Ben"
+EDGE_NM, EDGE_WIDTH_NM = (7.4, 4.6), 9.2
+"""Middle (y, x) and width of what is seen of the edge of the support of the atoms."""
 MISTAKES = 0.08
 """How often a second person sees something else."""
 
@@ -77,7 +90,7 @@ class Day:
 
     def __init__(self, out: Path, folder: Path) -> None:
         self.folder = folder
-        self.truth = make_session(folder)
+        self.truth = pd.DataFrame()
         self.studio = Studio(out)
 
     # ---- what is true
@@ -114,10 +127,9 @@ class Day:
     def open_folder(self) -> None:
         """The button of Browse, and Analyse all."""
         studio = self.studio
+        self.truth = make_session(self.folder)
+        self._open(self.folder, set(self.truth["image"]))
         dock = studio.front(Browse)
-        with studio.answering("getExistingDirectory", str(self.folder)):
-            studio.click(dock.open_button)
-        studio.wait_until(lambda: len(studio.session.images) == 6, "the folder is open")
         studio.click(dock.analyse_button)
         analysed = studio.session.analysis
         studio.wait_until(
@@ -131,6 +143,21 @@ class Day:
         studio.press(KEY.Key_PageDown)
         check(studio.session.current == studio.session.images[1], "PageDown goes on")
         studio.press(KEY.Key_PageUp)
+
+    def _open(self, folder: Path, images: set[str]) -> None:
+        """Open a folder with Browse."""
+        studio = self.studio
+        dock = studio.front(Browse)
+        with studio.answering("getExistingDirectory", str(folder)):
+            studio.click(dock.open_button)
+        studio.wait_until(lambda: set(studio.session.images) == images, "the folder is open")
+
+    def _is_named(self, name: str) -> None:
+        """Somebody sits down and says who it is."""
+        dock = self.studio.front(Review)
+        dock.who.name.setText(name)
+        dock.who.name.editingFinished.emit()
+        self.studio.settle()
 
     def workbench(self) -> None:
         """The window as the README shows it."""
@@ -192,9 +219,8 @@ class Day:
     def review(self) -> None:
         """A stratified sample: a key for each cluster, and what follows from the answers."""
         studio = self.studio
+        self._is_named(FIRST)
         dock = studio.front(Review)
-        dock.who.name.setText(FIRST)
-        dock.who.name.editingFinished.emit()
         studio.choose(dock.order, "sample")
         dock.number.setValue(SAMPLE)
         studio.of_dock("review-form", Review)
@@ -399,9 +425,8 @@ class Day:
         check(copy.exists(), "a copy is saved")
         browse.open(str(copy))
         studio.wait_until(lambda: studio.session.project.path == copy, "the copy is open")
+        self._is_named(SECOND)
         dock = studio.front(Review)
-        dock.who.name.setText(SECOND)
-        dock.who.name.editingFinished.emit()
         studio.click(dock.who.blind)
         check(studio.session.blind, "Blind is on")
         studio.choose(dock.order, "sample")
@@ -415,8 +440,7 @@ class Day:
         studio.press(KEY.Key_Escape)
         browse.open(str(mine))
         studio.wait_until(lambda: studio.session.project.path == mine, "mine is open again")
-        dock.who.name.setText(FIRST)
-        dock.who.name.editingFinished.emit()
+        self._is_named(FIRST)
         part = dock.parts[1]
         with studio.alone(Review, HIGH_PX):
             part.button.click()
@@ -479,16 +503,108 @@ class Day:
         check(again["label"].tolist() == table["label"].tolist(), "all labels are there")
         check(session.current == current, "the image that was looked at is back")
 
-    # ---- single atoms
+    # ---- single atoms, in one image
+    def unknown_size(self) -> None:
+        """The dock asks for the pixel size, and says what it would be by the width of the spots."""
+        studio = self.studio
+        pixels = load(atom_example_path()).data
+        layer = studio.viewer.add_image(pixels, name="export.png")
+        with studio.alone(Atoms) as dock:
+            studio.wait_until(lambda: dock.pixel_size.proposal is not None, "a size is proposed")
+            studio.both("atoms-calibration", lambda: trimmed(studio.part(dock)))
+        studio.viewer.layers.remove(layer)
+
+    def atoms(self) -> None:
+        """One button, and what was found."""
+        studio, found = self.studio, self.studio.session.atoms
+        self._is_named(FIRST)
+        folder = self.folder.parent / "platinum"
+        folder.mkdir()
+        shutil.copy(atom_example_path(), folder)
+        self._open(folder, {atom_example_path().name})
+        with studio.alone(Atoms) as dock:
+            studio.click(dock.button)
+            image = studio.session.current
+            studio.wait_until(lambda: len(found.table(image)) > 0, "atoms are found")
+            studio.wait_until(lambda: dock.found.found is not None, "they are described")
+            studio.both("atoms", lambda: trimmed(studio.part(dock)))
+
+    def near(self) -> None:
+        """The image from near; its rings tell of the groups."""
+        studio = self.studio
+        table = studio.session.atoms.table(studio.session.current)
+        with studio.alone(Atoms, IMAGE_PX) as dock:
+            studio.choose(dock.found.colouring, "group")
+            groups = table[table["group_size"] > 1]
+            studio.look_at(*crowded(groups, 5.0), width_nm=6.0)
+            studio.both("atoms-image", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+            studio.choose(dock.found.colouring, "confidence")
+
+    def marking(self) -> None:
+        """An atom that was missed is marked, one is doubted; loupe and support are shown."""
+        studio, book = self.studio, self.studio.session.atoms
+        image = studio.session.current
+        n = len(book.table(image))
+        missed, doubted = missed_atom(book.table(image)), doubtful_atom(book.table(image))
+        with studio.alone(Atoms, IMAGE_PX) as dock:
+            for switch in (dock.marking.button, dock.marking.support, dock.marking.loupe):
+                studio.click(switch)
+            studio.look_at(*EDGE_NM, EDGE_WIDTH_NM)
+            studio.click_at(*doubted)
+            studio.press(KEY.Key_U)
+            check(book.table(image)["uncertain"].sum() == 1, "U says that one is not sure")
+            studio.click_at(*missed)
+            check(len(book.table(image)) == n + 1, "a click marks an atom")
+
+            def take():
+                move(studio.canvas, QPointF(studio.on_canvas(*missed)), Qt.MouseButton.NoButton)
+                studio.settle()
+                return studio.part(studio.canvas)
+
+            studio.both("atoms-marking", take, LARGE_LIMIT_BYTES)
+            studio.click(dock.marking.loupe)
+            studio.click(dock.marking.support)
+            studio.press(KEY.Key_Z, CTRL)
+            studio.press(KEY.Key_Z, CTRL)
+            table = book.table(image)
+            check(len(table) == n and not table["uncertain"].any(), "Ctrl+Z takes it back")
+            studio.press(KEY.Key_Escape)
+            check(not studio.binding.atoms.marking, "Esc ends the marking")
+
+    def clusters(self) -> None:
+        """Clusters counted by the lone atoms; one of them is clicked."""
+        studio, session = self.studio, self.studio.session
+        studio.click(studio.front(Analyse).button)
+        studio.wait_until(lambda: session.analysis(session.current) is not None, "it is analysed")
+        with studio.alone(Atoms, IMAGE_PX, 480) as dock:
+            part, lines = dock.clusters_part, dock.clusters
+            part.button.click()
+            studio.wait_until(lambda: lines.rows is not None, "the clusters are counted")
+            studio.scroll_to(part)
+            row = int(np.nanargmax(lines.rows["n_yardstick"].to_numpy(float)))
+            place = lines.table.visualRect(lines.model.index(row, 0)).center()
+            QTest.mouseClick(lines.table.viewport(), LEFT, pos=place)
+            studio.settle()
+            check(len(session.selection) == 1, "a click selects the cluster")
+            check(len(session.atoms.selection) > 0, "and the atoms in it")
+            cluster = studio.table().set_index("cluster_id").loc[lines.rows["cluster_id"][row]]
+            studio.show_class_maps()
+            studio.look_at(cluster["y_nm"], cluster["x_nm"], 8.0)
+
+            def take():
+                return beside(studio.part(studio.canvas), studio.part(part))
+
+            studio.both("atoms-clusters", take, LARGE_LIMIT_BYTES)
+            part.button.click()
+
+    # ---- single atoms, and people
     def annotators(self) -> None:
         """A folder of simulated atoms goes out in a pack, comes back from three, is compared."""
         studio = self.studio
+        self._is_named(FIRST)
         folder = self.folder.parent / "atoms"
         truth = atom_fields(folder)
-        browse = studio.front(Browse)
-        with studio.answering("getExistingDirectory", str(folder)):
-            studio.click(browse.open_button)
-        studio.wait_until(lambda: set(studio.session.images) == set(truth), "the folder is open")
+        self._open(folder, set(truth))
         atoms = studio.front(Atoms)
         studio.click(atoms.all_button)
         found = studio.session.atoms
@@ -508,7 +624,7 @@ class Day:
         studio.wait_until(lambda: len(dock.looked.lines.headers) == 4, "three have marked atoms")
         studio.click(dock.button)
         studio.wait_until(lambda: dock.compared is not None, "three are compared")
-        with studio.alone(Annotators, HIGH_PX):
+        with studio.alone(Annotators, HIGH_PX, 560):
             studio.scroll_to(dock.packs_part)
             studio.both("annotators", lambda: trimmed(studio.part(dock)))
         dock.packs_part.button.click()
@@ -544,6 +660,28 @@ def atom_fields(folder: Path) -> dict[str, np.ndarray]:
         )
         truth[path.name] = field.truth[["y_px", "x_px"]].to_numpy(float)
     return truth
+
+
+def at_edge(places: np.ndarray) -> np.ndarray:
+    """Which places (N, 2) in nm are well in the view of the support's edge."""
+    return (np.abs(places - EDGE_NM) < 0.4 * EDGE_WIDTH_NM).all(axis=1)
+
+
+def missed_atom(table: pd.DataFrame) -> tuple[float, float]:
+    """Where the true atom lies (y, x in nm) that is furthest from all that were found."""
+    truth = pd.read_csv(atom_example_truth_path())
+    places = truth.loc[truth["n"] == 1, ["y_nm", "x_nm"]].to_numpy(float)
+    places = places[at_edge(places)]
+    known = np.vstack([table[["y_nm", "x_nm"]], truth.loc[truth["n"] > 1, ["y_nm", "x_nm"]]])
+    distance = np.linalg.norm(places[:, None] - known, axis=2).min(axis=1)
+    return tuple(places[distance.argmax()])
+
+
+def doubtful_atom(table: pd.DataFrame) -> tuple[float, float]:
+    """Where the least certain atom lies."""
+    places = table[["y_nm", "x_nm"]].to_numpy(float)
+    chosen = table["confidence"].where(at_edge(places)).to_numpy(float)
+    return tuple(places[np.nanargmin(chosen)])
 
 
 def fill(pack: Path, name: str, truth: dict[str, np.ndarray], share: float, seed: int) -> Path:
@@ -610,17 +748,39 @@ def around(dock: Embedding, label: str) -> list[QPointF]:
     return [QPointF(*place) for place in dock.scatter.to_canvas(path)]
 
 
-STEPS: tuple[Callable[[Day], None], ...] = (
-    Day.uncalibrated, Day.open_folder, Day.workbench, Day.settings, Day.labels, Day.explain,
-    Day.class_maps, Day.review, Day.by_hand, Day.gallery, Day.embedding, Day.plots, Day.table,
-    Day.ratios, Day.adapt, Day.train, Day.second_opinion, Day.browse, Day.report, Day.help,
-    Day.reopen, Day.annotators, Day.dispersion,
+DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
+    (
+        Day.uncalibrated, Day.open_folder, Day.workbench, Day.settings, Day.labels, Day.explain,
+        Day.class_maps, Day.review, Day.by_hand, Day.gallery, Day.embedding, Day.plots, Day.table,
+        Day.ratios, Day.adapt, Day.train, Day.second_opinion, Day.browse, Day.report, Day.help,
+        Day.reopen,
+    ),
+    (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters),
+    (Day.annotators, Day.dispersion),
 )  # fmt: skip
+"""Each step needs those before it on its day, and none of other days."""
+
+
+def steps_for(only: Sequence[str]) -> list[Callable[[Day], None]]:
+    """All steps; for those that are named, all of their days up to them."""
+    chosen = []
+    for steps in DAYS:
+        last = max((i for i, step in enumerate(steps) if step.__name__ in only), default=-1)
+        chosen += steps[: last + 1] if only else steps
+    return chosen
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "images")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="STEP",
+        choices=[step.__name__ for steps in DAYS for step in steps],
+        help="make the pictures of these steps; what comes before is gone through all the same",
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
@@ -632,8 +792,9 @@ def main() -> None:
         QSettings.setPath(QSettings.Format.IniFormat, scope, str(home / "remembered"))
         os.environ["ATOMICITY_MODELS"] = str(home / "napari-atomicity" / "models")
         day = Day(options.out, home / "monday")
-        for step in STEPS:
+        for step in steps_for(options.only):
             print(f"- {step.__name__}")
+            day.studio.takes = not options.only or step.__name__ in options.only
             step(day)
         day.studio.binding.projects.leave()
         day.studio.viewer.close()

@@ -45,6 +45,8 @@ class Studio:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.takes = True
+        """Whether pictures are taken, or things are done only."""
         self.viewer = napari.Viewer(title="napari", show_welcome_screen=False)
         self.main = self.viewer.window._qt_window
         self.main.resize(*SCREEN_PX)
@@ -135,6 +137,8 @@ class Studio:
         limit_bytes: int = LIMIT_BYTES,
     ) -> None:
         """A picture in either theme."""
+        if not self.takes:
+            return
         for theme in THEMES:
             self.viewer.theme = theme
             self.settle()

@@ -82,6 +82,8 @@ class MarkingPart(QWidget):
             "Say that you have looked everywhere in this image: what you have not marked is no "
             "atom to you. Needed for images without any atom."
         )
+        # As napari draws them, buttons have an edge while they are disabled, and need room for it.
+        self.done_button.setEnabled(False)
         self.done_words = QLabel()
         self.done_words.setWordWrap(True)
         self.done_words.setAccessibleName("Who has gone through this image")

@@ -148,6 +148,8 @@ class Atoms(QWidget):
         self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip("Copy the atoms of this image as a table, to paste elsewhere.")
         self.copy_button.clicked.connect(self.copy)
+        for button in (self.export_button, self.copy_button):
+            button.setEnabled(False)  # before it is laid out: disabled it needs more room
         row = QHBoxLayout()
         row.addWidget(self.export_button)
         row.addWidget(self.copy_button)

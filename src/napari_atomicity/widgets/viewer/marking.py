@@ -16,7 +16,7 @@ import numpy as np
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeySequence
+from qtpy.QtGui import QKeyEvent, QKeySequence
 
 from ...atoms.book import AtomKey, marks_of
 from ...atoms.marks import SAME_NM, Mark, mark_at
@@ -444,6 +444,7 @@ class _Keys(QObject):
         kinds = (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride)
         if event is None or event.type() not in kinds or mode is None or not mode.listens:
             return False
+        event = as_key_event(event)
         name = key_name(event)
         shortcut: Shortcut | None = self._known.get(name)
         # A letter or number of napari's would delete atoms, or change what clicks do.
@@ -453,6 +454,19 @@ class _Keys(QObject):
         if shortcut is not None and event.type() == QEvent.Type.KeyPress:
             mode.perform(shortcut.action, name)
         return True
+
+
+def as_key_event(event: QEvent) -> Any:
+    """An event of a key, as one.
+
+    vispy keeps the last event of the mouse, whose address Qt may use again; PyQt would then hand
+    out a key as that `QMouseEvent`, and the key would be lost.
+    """
+    if isinstance(event, QKeyEvent):
+        return event
+    from qtpy import sip
+
+    return sip.wrapinstance(sip.unwrapinstance(event), QKeyEvent)
 
 
 def key_name(event: Any) -> str:
