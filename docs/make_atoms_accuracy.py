@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 
@@ -148,13 +148,13 @@ def without_sets(images: Sequence[LabelledImage], build: Path) -> list[np.ndarra
     found: list[np.ndarray] = [np.empty((0, 2))] * len(images)
     for name, inside in (("ptnc", lambda s: s == "Pt/NC"), ("molecular", lambda s: s != "Pt/NC")):
         learnt = [i for i in images if inside(i.source)]
-        kept = build / f"only-{name}.pt"
+        kept = build / f"only-{name}.safetensors"
         if kept.is_file():
             network = AtomNet(width=recipe.settings.width)
-            network.load_state_dict(torch.load(kept, weights_only=True))
+            network.load_state_dict(load_file(kept))
         else:
             network = training.train_network(learnt, recipe.settings)
-            torch.save(network.state_dict(), kept)
+            save_file(network.state_dict(), kept)
         seen = [training.judged_by([network.eval()], i, recipe) for i in learnt]
         calibration = training.calibrated_on(seen)
         for n, image in enumerate(images):
@@ -173,8 +173,8 @@ def on_learnt_images(images: Sequence[LabelledImage], fold: np.ndarray, build: P
         networks = []
         for k in range(recipe.fold_members):
             network = AtomNet(width=recipe.settings.width)
-            kept = build / f"without-{left_out}-network-{k}.pt"
-            network.load_state_dict(torch.load(kept, weights_only=True))
+            kept = build / f"without-{left_out}-network-{k}.safetensors"
+            network.load_state_dict(load_file(kept))
             networks.append(network.eval())
         learnt = [
             training.judged_by(networks, i, recipe)

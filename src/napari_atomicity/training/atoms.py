@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
@@ -986,10 +987,10 @@ def _trained(
     made: dict[_Job, AtomNet] = {}
     missing = []
     for job in jobs:
-        kept = None if build is None else build / f"{job.name}.pt"
+        kept = None if build is None else build / f"{job.name}.safetensors"
         if kept is not None and kept.is_file():
             made[job] = AtomNet(width=recipe.settings.width)
-            made[job].load_state_dict(torch.load(kept, weights_only=True))
+            made[job].load_state_dict(load_file(kept))
         else:
             missing.append(job)
     steps = recipe.settings.steps
@@ -1029,7 +1030,8 @@ def _kept(
 ) -> AtomNet:
     if build is not None:
         build.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(state), build / f"{job.name}.pt")
+        weights = {name: value.contiguous() for name, value in state.items()}
+        save_file(weights, build / f"{job.name}.safetensors")
     network = AtomNet(width=recipe.settings.width)
     network.load_state_dict(state)
     return network.eval()
