@@ -238,8 +238,8 @@ class Session:
         columns = {n: f.columns for n, f in stored.items() if f.columns is not None}
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
         atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
-        self._show_all(analyses, columns)
-        self.atoms.show_all(atoms, {n: f.next_atom_id for n, f in stored.items()})
+        self._show_all(analyses, atoms, {n: f.next_atom_id for n, f in stored.items()}, columns)
+        project.finish_first = self.finish
         self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
         self._say_saved("")
 
@@ -252,13 +252,13 @@ class Session:
         self._project = None
         self._hidden = None
         self._micrographs = {}
-        self._show_all({})
-        self.atoms.show_all({}, {})
+        self._show_all({}, {}, {})
 
     def keep_in(self, project: Project) -> None:
         """From now on all that is at hand is kept in a project that was just made."""
         self.finish()
         self._project = project
+        project.finish_first = self.finish
         for micrograph in self._micrographs.values():
             project.add(micrograph)
         self._unsaved = dict.fromkeys(n for n in self._analyses if project.has(n))
@@ -350,20 +350,24 @@ class Session:
             self._hidden_atoms = {n: a for n in self.atoms.images if (a := self.atoms.of(n))}
             unmarked = {n: ImageAtoms(n, a.pixel_size_nm) for n, a in self._hidden_atoms.items()}
             self._hidden = self._analyses
-            self._show_all(shown)
-            self.atoms.show_all({**unmarked, **marks}, self.atoms.next_ids())
+            self._show_all(shown, {**unmarked, **marks}, self.atoms.next_ids())
         else:
             hidden, self._hidden = self._hidden or {}, None
             labels = self._project.labels()
-            self._show_all({n: _labelled(a, labels.get(n, {})) for n, a in hidden.items()})
-            self.atoms.show_all(self._hidden_atoms, self.atoms.next_ids())
-            self._hidden_atoms = {}
+            hidden_atoms, self._hidden_atoms = self._hidden_atoms, {}
+            labelled = {n: _labelled(a, labels.get(n, {})) for n, a in hidden.items()}
+            self._show_all(labelled, hidden_atoms, self.atoms.next_ids())
 
     def _show_all(
-        self, analyses: Mapping[str, Analysis], columns: Mapping[str, Columns] | None = None
+        self,
+        analyses: Mapping[str, Analysis],
+        atoms: Mapping[str, ImageAtoms],
+        next_atom_ids: Mapping[str, int],
+        columns: Mapping[str, Columns] | None = None,
     ) -> None:
-        """These analyses and no others; nothing of what was done before can be undone."""
+        """These and no others; nothing of what was done before can be undone."""
         self._epoch += 1
+        with_atoms = self.atoms.put_all(atoms, next_atom_ids)
         for image in self._analyses:
             self._catalogue.set(image, None)
         self._analyses = {}
@@ -387,6 +391,8 @@ class Session:
         if one is not None:
             self.analysis_changed.emit(one)
         self.selection_changed.emit(self._selection)
+        for image in with_atoms:
+            self.atoms.changed.emit(image)
         self.history_changed.emit()
 
     def _saving(self, changes: Sequence[Change | AtomChange]) -> Work:
@@ -475,6 +481,7 @@ class Session:
 
     def add_image(self, micrograph: Micrograph) -> str:
         """Add an image, or replace the one of the same name (its analysis stays)."""
+        self.finish()
         self._micrographs[micrograph.name] = micrograph
         project = self._project
         if project is not None and not project.read_only:
@@ -493,6 +500,9 @@ class Session:
         self._micrographs.pop(image, None)
         self._analyses.pop(image, None)
         self.atoms.install(image, None)
+        self._hidden_atoms.pop(image, None)
+        if self._hidden is not None:
+            self._hidden.pop(image, None)
         self._catalogue.set(image, None)
         self._classes = None
         self._generation[image] = self._generation.get(image, 0) + 1

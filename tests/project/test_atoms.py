@@ -280,3 +280,18 @@ def test_marks_in_images_that_are_not_here_are_counted(session, tmp_path):
     report = session.merge(tmp_path / "other.atomicity")
     assert (report.n_marks, report.n_marks_lost) == (0, 1)
     assert len(session.project.annotations()[0]) == 0
+
+
+def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(session):
+    session.annotator = "Bob"
+    seen = []
+    session.project_changed.connect(lambda: seen.append(len(session.atoms.table())))
+    session.set_blind(True)
+    assert seen == [0]
+
+
+def test_an_image_that_is_removed_while_blind_does_not_come_back(session):
+    session.set_blind(True)
+    session.remove_image("a.tif")
+    session.set_blind(False)
+    assert session.atoms.images == [] and session.analysis("a.tif") is None

@@ -615,5 +615,9 @@ def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder)
     with sqlite3.connect(path) as other:  # another process sees none of it
         seen = other.execute("SELECT count(*) FROM corrections").fetchone()[0]
     assert seen == len(before)
-    session.finish()
+    # What else is written meanwhile is no part of it: the step comes to its end first.
+    project.set_setting("view", [1, 2])
+    assert not session.busy
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT value FROM settings WHERE key = 'view'").fetchone()
     assert len(project.corrections()) > len(before)

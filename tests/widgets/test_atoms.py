@@ -701,3 +701,11 @@ def test_scrolling_the_dock_moves_no_threshold(found, book):
     )  # fmt: skip
     QApplication.sendEvent(slider, turn)
     assert slider.value() == 500 and not turn.isAccepted()
+
+
+def test_another_pixel_size_afterwards_asks_for_the_atoms_anew(found, layer, book, settled):
+    assert not book.outdated("field")
+    layer.scale = tuple(1.5 * s for s in layer.scale)
+    settled()
+    assert book.outdated("field")
+    assert "pixel size has changed" in found.result.text() and found.result.isVisible()

@@ -5,6 +5,7 @@ Every change is an edit of the session, in one history with all others; see `ses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -242,8 +243,8 @@ class AtomBook:
         there = set(self.table(image)["atom_id"].tolist())
         self.select(k for k in self._selection if k[0] != image or k[1] in there)
 
-    def show_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> None:
-        """These and no others."""
+    def put_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> list[str]:
+        """These and no others; who calls it says so, of the images that are returned."""
         before = list(self._of)
         self._of = dict(atoms)
         self._next_id = {
@@ -252,8 +253,16 @@ class AtomBook:
         }
         self._sliding = None
         self.select(())
-        for image in dict.fromkeys([*before, *atoms]):
-            self.changed.emit(image)
+        return list(dict.fromkeys([*before, *atoms]))
+
+    def outdated(self, image: str) -> bool:
+        """Whether the pixel size has changed since atoms were found or marked: lengths are of the
+        old one, and atoms want to be found again."""
+        atoms = self._of.get(image)
+        if atoms is None:
+            return False
+        now = self._session.micrograph(image).pixel_size_nm
+        return now is not None and not math.isclose(now, atoms.pixel_size_nm, rel_tol=1e-6)
 
     def skip_to(self, next_ids: Mapping[str, int]) -> None:
         """Numbers below these have been given away elsewhere."""

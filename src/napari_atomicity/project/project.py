@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,6 +190,8 @@ class Project:
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
         self._closed = False
+        self.finish_first: Callable[[], None] | None = None
+        """Brings what is being written together to its end; nothing, when it writes itself."""
         self.holder = ""
         """Who else has it open, if it is open to be read only."""
         is_new = not self.path.exists()
@@ -338,6 +340,8 @@ class Project:
             raise AtomicityError(
                 "this project is open in another window: it can only be read here", self.path
             )
+        if getattr(self._local, "together", False) and self.finish_first is not None:
+            self.finish_first()  # what is written now is no part of the step under way
         with self._using() as db:
             if getattr(self._local, "together", False):
                 yield db

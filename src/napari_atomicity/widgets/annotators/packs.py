@@ -70,7 +70,8 @@ def made(
 
 def found_by_model(session: Session) -> dict[str, AtomAnalysis]:
     """Image → what the model has found, without what people say of it."""
-    known = {image: session.atoms.of(image) for image in session.atoms.images}
+    book = session.atoms
+    known = {image: book.of(image) for image in book.images if not book.outdated(image)}
     return {i: a.analysis for i, a in known.items() if a is not None and a.analysis is not None}
 
 

@@ -53,6 +53,10 @@ NOTHING_FOUND = (
     "No atom was found. A lower threshold shows fainter candidates; marking by hand adds what was "
     "missed."
 )
+OUTDATED = (
+    "The pixel size has changed since these atoms were found: distances and densities are of the "
+    "old one. Find atoms again."
+)
 
 
 class Atoms(QWidget):
@@ -221,8 +225,10 @@ class Atoms(QWidget):
         self.links.update_now()
         self.clusters.update_now()
         nothing = atoms is not None and atoms.analysis is not None and not len(atoms.table)
-        self.result.setText(NOTHING_FOUND if nothing else "")
-        self.result.setVisible(nothing)
+        current = self.session.current
+        outdated = current is not None and self.session.atoms.outdated(current)
+        self.result.setText(OUTDATED if outdated else NOTHING_FOUND if nothing else "")
+        self.result.setVisible(nothing or outdated)
         self.export_button.setEnabled(bool(self.session.atoms.images))
         self.copy_button.setEnabled(atoms is not None)
 

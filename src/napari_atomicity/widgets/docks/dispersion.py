@@ -51,6 +51,10 @@ DEBOUNCE_MS = 250
 """A slider that moves is waited for."""
 _COALESCE_MS = 30
 NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them by hand."
+OUTDATED = (
+    "The pixel size of {} has changed since its atoms were found. Find them again in the dock "
+    "Atoms."
+)
 NO_PIXEL_SIZE = (
     "It is not known how large a pixel of {} is, so nothing can be said per nm². Type the pixel "
     "size in the dock Atoms, which proposes one."
@@ -231,7 +235,9 @@ class Dispersion(QWidget):
 
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
         book = self.session.atoms
-        return {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
+        known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
+        # Lengths of the old pixel size would be wrong, and nobody could see it.
+        return {i: atoms for i, atoms in known.items() if not book.outdated(i)}
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Those whose support nobody has looked for yet."""
@@ -320,6 +326,8 @@ class Dispersion(QWidget):
             return NO_ATOMS
         if self.session.micrograph(image).pixel_size_nm is None:
             return NO_PIXEL_SIZE.format(image)
+        if self.session.atoms.outdated(image):
+            return OUTDATED.format(image)
         return NO_ATOMS
 
     def _stop(self) -> None:

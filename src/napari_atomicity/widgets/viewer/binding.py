@@ -326,6 +326,12 @@ class Binding:
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "
                     "and labels still are those of the old one."
                 )
+            if self.session.atoms.outdated(image):
+                self.session.atoms.tell(image)
+                show_info(
+                    f"The pixel size of {image} has changed. Press Find atoms again: distances "
+                    "and densities still are those of the old one."
+                )
         self._images[image].follow_source()
         self.layers_changed.emit()
 
