@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from napari_atomicity import atom_runs, cli
 from napari_atomicity.annotation_packs import marks_as_text
 from napari_atomicity.atom_runs import AtomRequest, find_atoms_in_images
-from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
 from napari_atomicity.atoms.table import COLUMNS, conform
 from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.io.atom_figures import dispersion_chart
@@ -128,13 +129,33 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
         assert (out / name).stat().st_size > 0
 
 
-def test_figures_of_an_earlier_run_do_not_stay(finder, tmp_path):
+def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_path, monkeypatch):
+    out, figures = tmp_path / "out", tmp_path / "out" / "figures"
+    figures.mkdir(parents=True)
+    own = [figures / "my own atoms.png", figures / "dispersion.svg", out / "cluster_atoms.csv"]
+    outside = tmp_path / "precious.csv"
+    for path in (*own, outside):
+        path.touch()
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    find_atoms_in_images([write_image(tmp_path / "a.tif")], out)
+    assert all(path.exists() for path in own)
+    assert (figures / "a.tif atoms.png").exists()
+    record = json.loads((out / "run.json").read_text())
+    record["outputs"] += ["../precious.csv", "cluster_atoms.csv", 3]
+    (out / "run.json").write_text(json.dumps(record))
+    find_atoms_in_images([write_image(tmp_path / "b.tif")], out)
+    assert {f.name for f in figures.glob("*.png")} == {"b.tif atoms.png", "my own atoms.png"}
+    assert not own[2].exists() and outside.exists() and (out / "atoms.csv").exists()
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"outputs": ["dispersion.svg"], "model": null}'])
+def test_the_record_of_something_else_costs_no_file(finder, tmp_path, record):
     figures = tmp_path / "out" / "figures"
     figures.mkdir(parents=True)
-    for name in ("old.tif atoms.png", "dispersion.svg", "my own.png"):
-        (figures / name).touch()
+    (tmp_path / "out" / "run.json").write_text(record)
+    (figures / "dispersion.svg").touch()
     find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
-    assert [f.name for f in figures.iterdir()] == ["my own.png"]
+    assert (figures / "dispersion.svg").exists()
 
 
 def test_groups_by_another_distance(finder, tmp_path):
@@ -152,6 +173,26 @@ def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
     assert run.dispersion["density_per_nm2"].tolist() == [0, 0]
     assert (run.dispersion["density_high_per_nm2"] > 0).all()
     assert list(read_table(tmp_path / "out" / "atoms.csv").columns) == list(COLUMNS)
+
+
+def test_an_image_without_contrast_is_warned_of_and_in_no_density(finder, tmp_path, monkeypatch):
+    find = atom_runs.find_atoms
+
+    def noting(micrograph, *args, **options):
+        flat = [i for i, frame in enumerate(micrograph.frames()) if not np.ptp(frame)]
+        return replace(find(micrograph, *args, **options), parameters={FLAT: flat})
+
+    monkeypatch.setattr(atom_runs, "find_atoms", noting)
+    image = write_image(tmp_path / "a.tif")
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
+    flat = tmp_path / "b.tif"
+    tifffile.imwrite(flat, np.full((120, 120), 1000, np.uint16), imagej=True, **known)
+    run = find_atoms_in_images([image, flat], tmp_path / "out")
+    assert [o.status for o in run.outcomes] == ["done", "done"]
+    assert run.outcomes[0].warnings == () and "no contrast" in run.outcomes[1].warnings[0]
+    rows = run.dispersion.set_index("image")
+    assert np.isnan(rows.loc["b.tif", "density_per_nm2"])
+    assert rows.loc["all", "support_nm2"] == pytest.approx(36)
 
 
 def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):

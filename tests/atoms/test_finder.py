@@ -262,6 +262,7 @@ def test_images_without_atoms_are_no_errors(data, model):
 
     tables.validate(result.table)
     assert np.isfinite(result.candidates[["y_px", "x_px", "confidence"]]).all(axis=None)
+    assert result.is_flat == (np.ptp(data) == 0)
 
 
 def test_gaps_in_the_image_are_filled(model):

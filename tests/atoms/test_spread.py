@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.atoms import spread as module
-from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.spread import SpreadSettings, spread_of, spread_of_all
 from napari_atomicity.atoms.table import conform
@@ -90,17 +90,71 @@ def test_a_correction_of_the_support_counts():
     assert none.dispersion is None and "no support" in none.why and not len(none.table)
 
 
-def test_each_frame_of_a_stack_is_a_field_of_its_own():
+def test_frames_of_a_stack_are_one_image():
     found = spread_of(atoms_of(frames=2), SETTINGS)
     assert found.dispersion is not None
-    assert found.dispersion.images == 2
+    assert (found.dispersion.images, found.dispersion.frames) == (1, 2)
     assert found.dispersion.area_nm2 == pytest.approx(96)
+    assert found.dispersion.n_atoms == 14
     single = atoms_of(frames=2).table.query("frame == 1")
     one = dispersion(
         single[["y_nm", "x_nm"]].to_numpy(), MASK, PX, simulations=0, group_distance_nm=0.3
     )
     of_frame = found.table.loc[found.table["frame"] == 1, "nearest_neighbour_nm"].mean()
     assert one.randomness is not None and one.randomness.mean_nm == pytest.approx(of_frame)
+
+
+def test_the_same_frame_over_and_over_tells_no_more():
+    single = atoms_of()
+    candidates = single.analysis.candidates
+    many = replace(
+        single.analysis,
+        support=np.stack([MASK] * 10),
+        candidates=conform(
+            pd.concat([candidates.assign(frame=i, atom_id=candidates["atom_id"] + 100 * i)
+                       for i in range(10)])
+        ),
+    )  # fmt: skip
+    settings = SpreadSettings(simulations=199)
+    one = spread_of(single, settings).dispersion
+    ten = spread_of(replace(single, analysis=many), settings).dispersion
+    assert one is not None and ten is not None
+    assert ten.density.value == pytest.approx(one.density.value)
+    for name in ("density", "density_of_field"):
+        a, b = getattr(one, name), getattr(ten, name)
+        assert b.low == pytest.approx(a.low) and b.high == pytest.approx(a.high)
+    assert _width(ten.curves["L"]) == pytest.approx(_width(one.curves["L"]), rel=0.25)
+    assert ten.quadrat_index == pytest.approx(one.quadrat_index)
+    assert ten.quadrat_freedom == pytest.approx(one.quadrat_freedom)
+    assert ten.randomness.clark_evans_p == pytest.approx(one.randomness.clark_evans_p, abs=0.1)
+
+
+def _width(curve: pd.DataFrame) -> float:
+    return float((curve["high"] - curve["low"])[curve["r_nm"] > 0.5].mean())
+
+
+def test_random_patterns_of_images_are_not_the_same_ones():
+    """Of eight images with as many atoms, the pooled envelope is √8 times as narrow."""
+    images = {name: atoms_of(name, n=40, seed=i) for i, name in enumerate("abcdefgh")}
+    found = spread_of_all(images, SpreadSettings(simulations=99))
+    of_one = np.mean([_width(s.dispersion.curves["L"]) for s in found.of.values()])
+    assert _width(found.dispersion.curves["L"]) < 0.5 * of_one
+    simulated = [s.dispersion.randomness.simulated_mean_nm.std() for s in found.of.values()]
+    assert found.dispersion.randomness.simulated_mean_nm.std() < 0.5 * np.mean(simulated)
+    again = spread_of(images["c"], SpreadSettings(simulations=99)).dispersion
+    assert again.row() == found.of["c"].dispersion.row()
+
+
+def test_a_frame_without_contrast_counts_in_no_density():
+    flat = atoms_of("b")
+    flat = replace(flat, analysis=replace(flat.analysis, parameters={FLAT: [0]}))
+    found = spread_of_all({"a": atoms_of("a"), "b": flat}, SETTINGS)
+    assert "no contrast" in found.without["b"]
+    assert found.dispersion.area_nm2 == pytest.approx(48)
+    stack = atoms_of("c", frames=2)
+    stack = replace(stack, analysis=replace(stack.analysis, parameters={FLAT: [1]}))
+    half = spread_of(stack, SETTINGS)
+    assert half.dispersion.area_nm2 == pytest.approx(48) and "1 of 2 frames" in half.why
 
 
 def test_where_all_is_marked_by_hand_the_support_is_found_in_the_image():

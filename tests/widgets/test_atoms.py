@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from synthetic import made_up
 
 from napari_atomicity.analysis import Analysis
-from napari_atomicity.atoms.analysis import AtomAnalysis, with_neighbours
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, with_neighbours
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.errors import AtomicityError, Cancelled
@@ -231,6 +231,16 @@ def test_an_image_in_which_nothing_is_found_says_so(dock, finder, monkeypatch, s
     settled()
     assert dock.result.isVisible() and dock.result.text() == NOTHING_FOUND
     assert dock.threshold.isVisible() and not dock.found.kinds.isVisible()
+
+
+def test_an_image_without_contrast_says_that_nothing_is_known(dock, monkeypatch, settled):
+    def flat(micrograph, *args, **options):
+        return replace(atoms_of(micrograph).with_threshold(1.0), parameters={FLAT: [0]})
+
+    monkeypatch.setattr(jobs, "find_atoms", flat)
+    click(dock.button)
+    settled()
+    assert dock.result.isVisible() and "no contrast" in dock.result.text()
 
 
 def test_cancel_and_images_that_go_leave_nothing(dock, viewer, layer, book, monkeypatch, settled):

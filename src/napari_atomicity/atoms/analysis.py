@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 COARSEST_NM = 0.1
 """Of pixels in which single atoms, some 0.1 to 0.2 nm wide, can still be told apart."""
+FLAT = "frames_without_contrast"
+"""Under this key the parameters of an analysis hold their indices."""
 _SAME_ATOM = 0.5
 
 
@@ -74,6 +76,16 @@ class AtomAnalysis:
     def table(self) -> pd.DataFrame:
         """The atoms at the operating point."""
         return self.at(self.threshold)
+
+    @property
+    def flat_frames(self) -> tuple[int, ...]:
+        """Frames without any contrast: nothing is known of them."""
+        return tuple(self.parameters.get(FLAT, ()))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether no frame has any contrast."""
+        return len(self.flat_frames) == (len(self.support) if self.support.ndim == 3 else 1)
 
     @property
     def expected(self) -> dict[str, float]:
@@ -167,10 +179,12 @@ def find_atoms(
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
     parts: list[pd.DataFrame] = []
-    masks = []
+    masks, flat = [], []
     for index, frame in enumerate(micrograph.frames()):
         check(stop)
         image = without_gaps(frame)
+        if not np.ptp(image) > 0:
+            flat.append(index)
         with _timed(seconds, "network"):
             points, score = atoms.candidates(image, pixel_size_nm, progress, stop)
         report(progress, 0, 0, "Fitting positions")
@@ -209,6 +223,7 @@ def find_atoms(
             "device": str(atoms.device),
             "precision": precision,
             "threshold": float(threshold),
+            FLAT: flat,
         },
         seconds=seconds,
     )

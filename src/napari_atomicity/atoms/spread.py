@@ -2,13 +2,16 @@
 
 What window and command line show is the same, because both ask here. The statistics are those of
 `statistics.dispersion`; here is decided what goes into them: all places where an atom may be, with
-their probabilities, the support with what a person drew, each frame of a stack by itself.
+their probabilities, the support with what a person drew, each frame of a stack by itself and all
+of them as one image, and random numbers of its own for each frame of each image: with common ones,
+pooled random patterns would scatter as much as those of a single image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,7 @@ import pandas as pd
 from ..errors import AtomicityError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
-from ..statistics.dispersion import ALL, Dispersion, dispersion, pooled
+from ..statistics.dispersion import ALL, Dispersion, dispersion, over_frames, pooled
 from ..statistics.point_patterns import Window
 from . import support
 from .analysis import with_neighbours
@@ -35,7 +38,7 @@ class SpreadSettings:
     largest_nm
         Up to which distance K, L and g go; None: as far as they are worth looking at.
     seed
-        Of all random numbers.
+        Of all random numbers; each frame of each image has its own by it.
     level
         Coverage of intervals and envelopes.
     """
@@ -57,9 +60,9 @@ class Spread:
     table
         Atom table of those on the support, with their neighbours and groups there.
     dispersion
-        None where nothing could be found, and
+        None where nothing could be found.
     why
-        why not.
+        Why not, or which frames are left out.
     """
 
     atoms: ImageAtoms
@@ -109,7 +112,9 @@ def spread_of(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Spread:
-    """The dispersion of the atoms of an image, over all of its frames.
+    """The dispersion of the atoms of an image, over all of its frames: see `over_frames`.
+
+    A frame without any contrast is left out: nobody could see an atom there.
 
     Parameters
     ----------
@@ -133,10 +138,11 @@ def spread_of(
     settings = settings or SpreadSettings()
     masks = _masks(atoms, micrograph)
     known, recall = atoms.probabilities, _recall(atoms)
+    flat = () if atoms.analysis is None else atoms.analysis.flat_frames
     tables, frames = [], []
     for index, mask in enumerate(masks):
         check(stop)
-        if not mask.any():
+        if not mask.any() or index in flat:
             continue
         table, probable = (t[t["frame"] == index] for t in (atoms.table, known))
         here = _places(table)
@@ -151,18 +157,20 @@ def spread_of(
                 candidate_recall=recall,
                 group_distance_nm=atoms.group_distance_nm,
                 simulations=settings.simulations,
-                seed=settings.seed,
+                seed=_seed(settings.seed, atoms.image, index),
                 level=settings.level,
                 largest_nm=settings.largest_nm,
                 progress=progress,
                 stop=stop,
             )
         )
+    why = _left_out(flat, len(masks))
     if not frames:
-        why = "no support was found, so there is no density"
+        why = why or "no support was found, so there is no density"
         return Spread(atoms, settings, empty_table(), why=why)
     table = with_neighbours(_joined(tables), atoms.group_distance_nm)
-    return Spread(atoms, settings, table, pooled(frames, settings.seed, stop))
+    found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
+    return Spread(atoms, settings, table, found, why)
 
 
 def spread_of_all(
@@ -241,6 +249,19 @@ def dispersion_rows(
     # The columns of a row that has all of them come first, whatever the first image lacks.
     columns = max((list(row) for row in rows), key=len)
     return pd.DataFrame(rows, columns=columns)
+
+
+def _seed(seed: int, image: str, *frame: int) -> int:
+    """Of one image or frame its own, the same whichever others are looked at."""
+    entropy = [seed, crc32(image.encode()), *frame]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _left_out(flat: Collection[int], frames: int) -> str:
+    if not flat:
+        return ""
+    what = "the image has" if len(flat) == frames else f"{len(flat)} of {frames} frames have"
+    return f"{what} no contrast at all, so atoms can't be seen there: left out of every density"
 
 
 def _masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:

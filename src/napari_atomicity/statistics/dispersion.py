@@ -38,6 +38,9 @@ with more atoms, the density comes out too high.
 The interval of the *field* is of detection alone: what is known of the atoms that were really here.
 The curves, the tests and the quadrats are those of the atoms at the operating point.
 
+Frames of a stack show one place, perhaps the very same atoms: they are one image, whose figures are
+means over its frames, with the intervals and envelopes of a single frame (`over_frames`).
+
 No bootstrap knows how different an image that was not recorded would have been: with fewer than
 about five images that differ by more than chance, intervals of distances and shares are too narrow.
 Structure that is wider than a block is not seen in the scatter of one image either.
@@ -59,6 +62,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -119,7 +123,8 @@ class _Evidence:
 
     ``expected`` atoms, of which detection leaves ``doubt`` (a variance) open, on ``area_nm2``; by
     how much their number scatters more than Poisson's, ``excess`` in units of it, with its degrees
-    of freedom; and the marks of each drawn pattern, in ``blocks`` blocks.
+    of freedom; and the marks of each drawn pattern, in ``blocks`` blocks. Of a stack all this is of
+    a mean one of its ``frames``.
     """
 
     expected: float
@@ -129,6 +134,7 @@ class _Evidence:
     freedom: int
     blocks: int
     marks: tuple[_Marks, ...]
+    frames: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +151,10 @@ class Dispersion:
         Sum of the probabilities of the candidates on the support, over the share of the atoms that
         are among them; ``n_atoms`` without any.
     area_nm2
-        Of the support.
+        Of the support. Like the numbers of atoms, of all frames of a stack together.
     density
-        Atoms on a nm² of support, of the sample: detection and sampling.
+        Atoms on a nm² of support, of the sample: detection and sampling. Of several images each
+        counts once, as its mean frame.
     density_of_field
         The same of this very field: detection only.
     neighbour_mean, neighbour_median
@@ -157,16 +164,17 @@ class Dispersion:
     group_sizes
         Atoms of each group at the operating point.
     quadrats
-        At the operating point; None of several images.
-    quadrat_index, quadrat_p
-        Index of dispersion over quadrats and how often random atoms are as far from 1.
+        At the operating point; None of several images or frames.
+    quadrat_index, quadrat_p, quadrat_freedom
+        Index of dispersion over quadrats, how often random atoms are as far from 1, and the
+        degrees of freedom of the index.
     randomness
         The curves and tests against complete spatial randomness; None of several images if none
         has two atoms.
     group_distance_nm, level
         At which atoms are linked; coverage of the intervals.
     images
-        Number of images.
+        Number of images; a stack is one.
     """
 
     n_atoms: int
@@ -182,11 +190,17 @@ class Dispersion:
     quadrats: Quadrats | None
     quadrat_index: float
     quadrat_p: float
+    quadrat_freedom: float
     randomness: AgainstRandomness | None
     group_distance_nm: float
     level: float
     images: int
     evidence: tuple[_Evidence, ...]
+
+    @property
+    def frames(self) -> int:
+        """Number of frames; as many as images if none is a stack."""
+        return sum(e.frames for e in self.evidence)
 
     @property
     def curves(self) -> dict[str, pd.DataFrame]:
@@ -243,6 +257,7 @@ class Dispersion:
             "group_distance_nm": self.group_distance_nm,
             "level": self.level,
             "images": self.images,
+            "frames": self.frames,
             "method": _SINGLE if self.images == 1 else _POOLED,
         }
         return row
@@ -338,6 +353,7 @@ def dispersion(
         quadrats=quadrats,
         quadrat_index=quadrats.index,
         quadrat_p=patterns.quadrat_p(quadrats, seed=seed),
+        quadrat_freedom=float(quadrats.used.sum() - 1),
         randomness=tests,
         group_distance_nm=group_distance_nm,
         **_estimates((evidence,), level, seed, stop),
@@ -350,7 +366,8 @@ def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None)
     Parameters
     ----------
     parts
-        Of one image each.
+        Of one image each, found with different seeds: random patterns that all have in common
+        would not average out.
     seed
         Of the bootstrap.
     stop
@@ -363,6 +380,42 @@ def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None)
     Cancelled
         If ``stop()`` is true.
     """
+    _check_alike(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return _together(parts, tuple(e for q in parts for e in q.evidence), seed, stop)
+
+
+def over_frames(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None) -> Dispersion:
+    """The dispersion of an image that is a stack; that of one frame is that frame's.
+
+    Parameters
+    ----------
+    parts
+        Of one frame each.
+    seed, stop
+        As of `pooled`.
+
+    Returns
+    -------
+    Dispersion
+        Of one image. The same atoms may be in all frames, so that more of them tell nothing more
+        of the sample: figures are means over the frames, and intervals and envelopes those of a
+        single one.
+
+    Raises
+    ------
+    AtomicityError, Cancelled
+        As `pooled`.
+    """
+    _check_alike(parts)
+    if len(parts) == 1:
+        return parts[0]
+    mean = _mean_frame([e for q in parts for e in q.evidence])
+    return _together(parts, (mean,), seed, stop, same_place=True)
+
+
+def _check_alike(parts: Sequence[Dispersion]) -> None:
     if not parts:
         raise AtomicityError("there is no image whose atoms could be pooled")
     if len({(part.group_distance_nm, part.level) for part in parts}) > 1:
@@ -370,9 +423,17 @@ def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None)
             "atoms linked at different distances can't be pooled",
             advice="Analyse all images with the same settings",
         )
-    if len(parts) == 1:
-        return parts[0]
-    index, p = _pooled_quadrats(parts)
+
+
+def _together(
+    parts: Sequence[Dispersion],
+    evidence: tuple[_Evidence, ...],
+    seed: int,
+    stop: Stop | None,
+    same_place: bool = False,
+) -> Dispersion:
+    index, p, freedom = _pooled_quadrats(parts, same_place)
+    tests = [q.randomness for q in parts if q.randomness is not None]
     return Dispersion(
         n_atoms=sum(part.n_atoms for part in parts),
         n_off_support=sum(part.n_off_support for part in parts),
@@ -380,21 +441,24 @@ def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None)
         quadrats=None,
         quadrat_index=index,
         quadrat_p=p,
-        randomness=patterns.pooled([q.randomness for q in parts if q.randomness is not None]),
+        quadrat_freedom=freedom,
+        randomness=patterns.pooled(tests, same_place),
         group_distance_nm=parts[0].group_distance_nm,
-        **_estimates(tuple(e for q in parts for e in q.evidence), parts[0].level, seed, stop),
+        **_estimates(evidence, parts[0].level, seed, stop),
     )
 
 
-def _pooled_quadrats(parts: Sequence[Dispersion]) -> tuple[float, float]:
-    """Index over the quadrats of all images, each at its own density, and its χ² p value."""
-    known = [q.quadrats for q in parts if q.quadrats is not None and np.isfinite(q.quadrat_index)]
-    freedom = sum(int(q.used.sum()) - 1 for q in known)
+def _pooled_quadrats(parts: Sequence[Dispersion], same_place: bool) -> tuple[float, float, float]:
+    """Index over the quadrats of all images, each at its own density, its χ² p value, and its
+    degrees of freedom: of frames of one place, as many as a mean frame has."""
+    known = [q for q in parts if np.isfinite(q.quadrat_index)]
+    freedom = sum(q.quadrat_freedom for q in known)
     if not freedom:
-        return np.nan, np.nan
-    value = sum(q.index * (int(q.used.sum()) - 1) for q in known)
-    tail = min(chi2.cdf(value, freedom), chi2.sf(value, freedom))
-    return float(value / freedom), float(min(1.0, 2 * tail))
+        return np.nan, np.nan, 0.0
+    index = sum(q.quadrat_index * q.quadrat_freedom for q in known) / freedom
+    freedom /= len(known) if same_place else 1
+    tail = min(chi2.cdf(index * freedom, freedom), chi2.sf(index * freedom, freedom))
+    return float(index), float(min(1.0, 2 * tail)), float(freedom)
 
 
 # ---- what is known of one image
@@ -451,6 +515,23 @@ def _evidence(
     )
 
 
+def _mean_frame(frames: Sequence[_Evidence]) -> _Evidence:
+    """What a single frame tells, from several of one place; the drawn patterns are of each in
+    turn, at most as many as of one image or one a frame."""
+    means = {
+        name: float(np.mean([getattr(e, name) for e in frames]))
+        for name in ("expected", "doubt", "area_nm2", "excess")
+    }
+    drawn = chain.from_iterable(zip_longest(*(e.marks for e in frames)))
+    return _Evidence(
+        **means,
+        freedom=min(e.freedom for e in frames),
+        blocks=max(e.blocks for e in frames),
+        marks=tuple(m for m in drawn if m is not None)[: max(DRAWS, len(frames))],
+        frames=len(frames),
+    )
+
+
 def _excess(points: np.ndarray, p: np.ndarray, window: Window, blocks: Quadrats) -> float:
     """Variance of the number of atoms over that of Poisson's, minus 1; at least 0."""
     half = float(np.diff(blocks.edges_y_nm[:2])[0]) / 2
@@ -490,6 +571,7 @@ def _estimates(
     evidence: tuple[_Evidence, ...], level: float, seed: int, stop: Stop | None
 ) -> dict[str, Any]:
     """The fields of `Dispersion` that have intervals."""
+    # A stack counts once, as its mean frame.
     expected = sum(e.expected for e in evidence)
     area = sum(e.area_nm2 for e in evidence)
     doubt = sum(e.doubt for e in evidence)
@@ -497,8 +579,8 @@ def _estimates(
     here = _count_interval(expected, doubt, level)
     density = _expected_interval(evidence, level)
     return {
-        "n_expected": expected,
-        "area_nm2": area,
+        "n_expected": sum(e.expected * e.frames for e in evidence),
+        "area_nm2": sum(e.area_nm2 * e.frames for e in evidence),
         "density": Estimate(expected / area, *(end / area for end in density)),
         "density_of_field": Estimate(expected / area, *(end / area for end in here)),
         "neighbour_mean": found["mean"],

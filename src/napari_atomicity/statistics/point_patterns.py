@@ -655,12 +655,24 @@ def against_randomness(
     return AgainstRandomness(n, curves, mean, means)
 
 
-def pooled(parts: Sequence[AgainstRandomness]) -> AgainstRandomness | None:
+def pooled(
+    parts: Sequence[AgainstRandomness], same_place: bool = False
+) -> AgainstRandomness | None:
     """One comparison of several supports, each with randomness at its own density.
 
     The share of points with a neighbour within r is averaged with the number of points as weight,
     K and g with the number of pairs, over distances that all parts have. The i-th random patterns
-    of all parts make the i-th of the pool.
+    of all parts make the i-th of the pool, so the parts must have been simulated with different
+    seeds.
+
+    Parameters
+    ----------
+    parts
+        Of independent supports.
+    same_place
+        They are frames of one place instead, whose points may be the same ones over and over: the
+        mean of what is observed stands beside random patterns of single frames, of each in turn,
+        and ``n`` is that of a mean frame.
 
     Returns
     -------
@@ -680,12 +692,22 @@ def pooled(parts: Sequence[AgainstRandomness]) -> AgainstRandomness | None:
         weight = n if name in ("G", "neighbours") else n * (n - 1)
         power = 2 if name == "L" else 1  # of L, K is averaged
         mean = _average(stacks**power, weight) ** (1 / power)
-        curves[name] = Curve(r, mean[0], mean[1:], of_all[0].level)
+        random = _in_turn(stacks[:, 1:]) if same_place else mean[1:]
+        curves[name] = Curve(r, mean[0], random, of_all[0].level)
     means = np.array([part.simulated_mean_nm[:simulations] for part in parts])
     observed = np.array([part.mean_nm for part in parts])
     return AgainstRandomness(
-        int(n.sum()), curves, float(n @ observed / n.sum()), n @ means / n.sum()
+        round(n.mean()) if same_place else int(n.sum()),
+        curves,
+        float(n @ observed / n.sum()),
+        _in_turn(means) if same_place else n @ means / n.sum(),
     )
+
+
+def _in_turn(values: np.ndarray) -> np.ndarray:
+    """(S, …) the i-th of (P, S, …) from part i modulo P."""
+    number = np.arange(values.shape[1])
+    return np.asarray(values[number % len(values), number])
 
 
 def _at(curve: Curve, r_nm: np.ndarray, simulations: int, name: str) -> np.ndarray:

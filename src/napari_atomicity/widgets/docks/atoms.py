@@ -53,6 +53,10 @@ NOTHING_FOUND = (
     "No atom was found. A lower threshold shows fainter candidates; marking by hand adds what was "
     "missed."
 )
+NO_CONTRAST = (
+    "This image has no contrast at all: whether there are atoms can't be known, and it counts in "
+    "no density."
+)
 OUTDATED = (
     "The pixel size has changed since these atoms were found: distances and densities are of the "
     "old one. Find atoms again."
@@ -224,11 +228,14 @@ class Atoms(QWidget):
         self.marking.show_atoms(atoms, self.image_form.images.layer is not None)
         self.links.update_now()
         self.clusters.update_now()
-        nothing = atoms is not None and atoms.analysis is not None and not len(atoms.table)
+        analysis = None if atoms is None else atoms.analysis
+        nothing = analysis is not None and not len(atoms.table)
+        flat = analysis is not None and analysis.is_flat
         current = self.session.current
         outdated = current is not None and self.session.atoms.outdated(current)
-        self.result.setText(OUTDATED if outdated else NOTHING_FOUND if nothing else "")
-        self.result.setVisible(nothing or outdated)
+        words = NO_CONTRAST if flat else NOTHING_FOUND if nothing else ""
+        self.result.setText(OUTDATED if outdated else words)
+        self.result.setVisible(nothing or flat or outdated)
         self.export_button.setEnabled(bool(self.session.atoms.images))
         self.copy_button.setEnabled(atoms is not None)
 
