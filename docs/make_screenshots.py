@@ -73,7 +73,7 @@ IMAGE_PX = (1366, 700)
 """The window for pictures that are mostly of the image."""
 SAMPLE, ANSWERED = 80, 37
 FIRST, SECOND = "Anna", "Ben"
-EDGE_NM, EDGE_WIDTH_NM = (7.4, 4.6), 9.2
+EDGE_NM, EDGE_WIDTH_NM = (5.6, 8.2), 10.5
 """Middle (y, x) and width of what is seen of the edge of the support of the atoms."""
 MISTAKES = 0.08
 """How often a second person sees something else."""
@@ -561,7 +561,7 @@ class Day:
                 studio.settle()
                 return studio.part(studio.canvas)
 
-            studio.both("atoms-marking", take, LARGE_LIMIT_BYTES)
+            studio.both("atoms-marking", take)
             studio.click(dock.marking.loupe)
             studio.click(dock.marking.support)
             studio.press(KEY.Key_Z, CTRL)
@@ -587,15 +587,28 @@ class Day:
             studio.settle()
             check(len(session.selection) == 1, "a click selects the cluster")
             check(len(session.atoms.selection) > 0, "and the atoms in it")
-            cluster = studio.table().set_index("cluster_id").loc[lines.rows["cluster_id"][row]]
             studio.show_class_maps()
-            studio.look_at(cluster["y_nm"], cluster["x_nm"], 8.0)
+            compat.text_overlay(studio.viewer).visible = False
+            studio.viewer.reset_view(margin=0.02)
 
             def take():
                 return beside(studio.part(studio.canvas), studio.part(part))
 
             studio.both("atoms-clusters", take, LARGE_LIMIT_BYTES)
+            compat.text_overlay(studio.viewer).visible = True
             part.button.click()
+
+    def dispersion(self) -> None:
+        """How the atoms of the image are spread; a bar of the histogram is clicked."""
+        studio = self.studio
+        with studio.alone(Dispersion, HIGH_PX) as dock:
+            studio.wait_until(lambda: dock.found is not None, "the dispersion is found")
+            studio.choose(dock.plot_combo, "nearest_neighbours")
+            studio.wait_until(lambda: len(dock.view.boxes) > 0, "the histogram is drawn")
+            bar = dock.view.boxes[int(dock.view.data["count"].idxmax())].reshape(2, 2).mean(axis=1)
+            QTest.mouseClick(dock.view, LEFT, pos=QPoint(*bar.round().astype(int)))
+            check(len(studio.session.atoms.selection) > 0, "a bar selects its atoms")
+            studio.both("dispersion", lambda: trimmed(studio.part(dock)))
 
     # ---- single atoms, and people
     def annotators(self) -> None:
@@ -629,18 +642,6 @@ class Day:
             studio.both("annotators", lambda: trimmed(studio.part(dock)))
         dock.packs_part.button.click()
 
-    def dispersion(self) -> None:
-        """How the atoms of these images are spread; a bar of the histogram is clicked."""
-        studio = self.studio
-        with studio.alone(Dispersion, HIGH_PX) as dock:
-            studio.wait_until(lambda: dock.found is not None, "the dispersion is found")
-            studio.choose(dock.plot_combo, "nearest_neighbours")
-            studio.wait_until(lambda: len(dock.view.boxes) > 0, "the histogram is drawn")
-            bar = dock.view.boxes[int(dock.view.data["count"].idxmax())].reshape(2, 2).mean(axis=1)
-            QTest.mouseClick(dock.view, LEFT, pos=QPoint(*bar.round().astype(int)))
-            check(len(studio.session.atoms.selection) > 0, "a bar selects its atoms")
-            studio.both("dispersion", lambda: trimmed(studio.part(dock)))
-
 
 def atom_fields(folder: Path) -> dict[str, np.ndarray]:
     """Three images of atoms on carbon in a folder; of each the true places, (N, 2) in pixels."""
@@ -668,13 +669,14 @@ def at_edge(places: np.ndarray) -> np.ndarray:
 
 
 def missed_atom(table: pd.DataFrame) -> tuple[float, float]:
-    """Where the true atom lies (y, x in nm) that is furthest from all that were found."""
+    """Where, far from clusters, a true atom lies (y, x in nm) that was not found."""
     truth = pd.read_csv(atom_example_truth_path())
-    places = truth.loc[truth["n"] == 1, ["y_nm", "x_nm"]].to_numpy(float)
-    places = places[at_edge(places)]
-    known = np.vstack([table[["y_nm", "x_nm"]], truth.loc[truth["n"] > 1, ["y_nm", "x_nm"]]])
-    distance = np.linalg.norm(places[:, None] - known, axis=2).min(axis=1)
-    return tuple(places[distance.argmax()])
+    places = truth[["y_nm", "x_nm"]].to_numpy(float)
+    atoms, clusters = places[truth["n"] == 1], places[truth["n"] > 1]
+    partner = match_nearest(atoms, table[["y_nm", "x_nm"]].to_numpy(float), 0.15)
+    atoms = atoms[(partner < 0) & at_edge(atoms)]
+    away = np.linalg.norm(atoms[:, None] - clusters, axis=2).min(axis=1)
+    return tuple(atoms[away.argmax()])
 
 
 def doubtful_atom(table: pd.DataFrame) -> tuple[float, float]:
@@ -755,8 +757,8 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
         Day.ratios, Day.adapt, Day.train, Day.second_opinion, Day.browse, Day.report, Day.help,
         Day.reopen,
     ),
-    (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters),
-    (Day.annotators, Day.dispersion),
+    (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
+    (Day.annotators,),
 )  # fmt: skip
 """Each step needs those before it on its day, and none of other days."""
 
