@@ -28,6 +28,7 @@ FIELD_NM = 1.6
 # On the screen, and not more of the canvas than that.
 _SIZE_PX, _MOST_OF_CANVAS = 300, 0.45
 _MARGIN_PX = 12
+_SCALE_BAR_PX = 50
 _PERCENTILES = (1.0, 99.8)
 _SMOOTH_NM = 0.03
 # A mouse moves oftener than anybody sees.
@@ -145,12 +146,12 @@ class Loupe(QWidget):
             self.setFixedSize(size, size)
         right = max(0, room.width() - size - _MARGIN_PX)
         top = max(0, room.height() - size - _MARGIN_PX)
-        # In the upper corner on the left stands what keys do.
+        # In the upper corner on the left stands what keys do, below on the right the scale bar.
         here = QPoint(_MARGIN_PX, top)
         if mouse is not None:
             near = size + 2 * _MARGIN_PX
             if mouse[0] < near and mouse[1] > room.height() - near:
-                here = QPoint(right, top)
+                here = QPoint(right, max(0, top - _SCALE_BAR_PX))
         if self.pos() != here:
             self.move(here)
 
