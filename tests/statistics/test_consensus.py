@@ -173,6 +173,33 @@ def test_an_uncertain_mark_is_worth_what_it_turns_out_to_be():
     assert right.posterior[2] > 10 * wrong.posterior[2]
 
 
+def test_what_one_person_marks_is_the_consensus():
+    found = consensus(*by_hand(Ada="11?1"))
+    assert found.sites["posterior"].tolist() == [1, 1, 0.5, 1] and len(found.believed) == 4
+    assert "One person has looked" in " ".join(found.notes)
+    assert np.isnan(found.raters["sensitivity"]).all() and np.isnan(found.missed_by_all)
+    effect = found.effect.set_index("who")
+    assert effect.loc["consensus", "atoms"] == 3.5
+    to_json(found.to_dict())
+    # The same of two who have not looked at the same image.
+    marks, looked = (
+        pd.concat([one, other.assign(image="b.tif")])
+        for one, other in zip(by_hand(Ada="1?"), by_hand(Bo="?1"), strict=True)
+    )
+    assert consensus(marks, looked).sites["posterior"].tolist() == [1, 0.5, 0.5, 1]
+
+
+@pytest.mark.parametrize("bo", [(0.9, 0.1), (0.5, 0.3)], ids=["alike", "poorer"])
+def test_a_lone_mark_of_two_people_is_worth_the_same_whoever_made_it(bo):
+    found = consensus(*field(0, people={"Ada": (0.9, 0.1), "Bo": bo}, uncertain=0)[:2])
+    lone = found.sites[found.sites["n_marked"] == 1]
+    assert {0.0, 1.0} == set(lone["marked_by_Ada"])
+    assert np.ptp(lone["posterior"]) == pytest.approx(0, abs=1e-9)
+    assert 0.25 < lone["posterior"].iloc[0] < 0.75
+    assert np.ptp(found.raters["sensitivity"]) == 0
+    assert "taken to be the same of both" in " ".join(found.notes)
+
+
 def test_many_sets_of_weights_are_fitted_as_one_by_one():
     rng = np.random.default_rng(0)
     kinds = rng.integers(NOT_LOOKED, YES + 1, (12, 4))
@@ -202,7 +229,7 @@ def test_pairwise_f1_and_alpha_by_hand():
     # Coincidences of five sites: yes-yes 6, yes-no 2 + 2; alpha = 1 - (10 - 1) · 2 / (8 · 2).
     assert found.alpha_sites.value == pytest.approx(1 - 9 * 2 / (8 * 2))
     assert found.alpha_places.value == pytest.approx(found.pairs["f1"].iloc[0], abs=0.01)
-    assert any("fewer than three" in note for note in found.notes)
+    assert any("With two people" in note for note in found.notes)
     assert any("Fewer than 5 images" in note for note in found.notes)
 
 
@@ -297,6 +324,20 @@ def test_of_two_people_each_is_the_others_consensus():
     f1 = 2 * 3 / (4 + 5)
     assert [p["f1"] for p in said["persons"]] == pytest.approx([f1, f1])
     assert [p["f1_model"] for p in said["persons"]] == pytest.approx([f1, 1])
+
+
+def test_who_has_no_f1_is_left_out_of_the_mean():
+    marks, looked = by_hand(A="1111..", B="11.111")
+    model = marks[marks["annotator"] == "A"]
+    # In an image of their own two others find no atom, nor does the model.
+    empty = pd.DataFrame({"image": "b.tif", "annotator": ["C", "D"], "area_nm2": 100.0})
+    said = beside_people(model, marks, pd.concat([looked, empty]))["one_more_expert"]
+    f1 = pd.DataFrame(said["persons"]).set_index("annotator")
+    assert f1.loc[["C", "D"], "f1"].isna().all()
+    assert said["persons_counted"] == 2
+    mean = (f1["f1_model"] - f1["f1"])[["A", "B"]].mean()
+    assert said["difference"] == pytest.approx(mean)
+    assert np.isfinite([said["difference_low"], said["difference_high"]]).all()
 
 
 def test_one_person_is_no_comparison_and_names_of_images_may_lack_the_suffix():

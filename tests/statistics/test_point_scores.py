@@ -112,6 +112,11 @@ def test_labels_that_were_uncertain_are_told_apart():
         (pd.DataFrame({"a": [1]}), "no position in row 1"),
         (atoms("a", TRUE).assign(y_nm=[1, np.nan, 2, 3], y_px=np.nan), "row 2"),
         (atoms("a", TRUE, atom=["perhaps"] * 4), "atom is perhaps"),
+        (atoms("a", TRUE).assign(frame=[0, 0, np.nan, 1]), "frame in row 3"),
+        (atoms("a", TRUE).assign(frame=["0", "", "0", "0"]), "frame in row 2"),
+        (atoms("a", TRUE).assign(frame=[0, 0, 0, 0.5]), "frame in row 4"),
+        (atoms("a", TRUE).assign(image=["a", np.nan, "a", "a"]), "image row 2"),
+        (atoms("a", TRUE).assign(image=["a", "a", " ", "a"]), "image row 3"),
     ],
 )
 def test_tables_that_make_no_sense_are_named(table, said):

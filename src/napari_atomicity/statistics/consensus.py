@@ -13,7 +13,9 @@ no; and of all places, where it comes near the F1 of two people, as kappa does f
 **Consensus.** Dawid and Skene's model (`dawid_skene`) on all places, with a sensitivity and a rate
 of false marks for each person. A mark that its author calls uncertain is an answer of its own
 there, whose worth is learnt, and counts as a mark everywhere else. A site with a posterior of at
-least ½ belongs to the consensus.
+least ½ belongs to the consensus. Two people are given the same rates, so that a lone mark is worth
+the same whoever made it; where nobody looked at what another did, the consensus is what each one
+marked, and there are no rates.
 
 **Effect.** Density and mean distance of nearest neighbours by the marks of each person, and by the
 consensus: sites are drawn with their posteriors, again and again. The interval is that of what
@@ -76,7 +78,8 @@ class Consensus:
     alpha_sites, alpha_places
         Krippendorff's alpha, of marked sites and of all places.
     missed_by_all
-        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all.
+        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all; NaN of
+        one person an image.
     effect
         What disagreement does: a row per annotator and one of the ``consensus``, over the images
         that all have looked at: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), of
@@ -166,7 +169,7 @@ def consensus(
         places.alpha(rng, empty=True),
         places.missed(fitted),
         _effect(marks, looked, sites, rng),
-        _notes(annotators, tolerance_nm, units, marks),
+        _notes(annotators, looked, tolerance_nm, units, marks),
     )
 
 
@@ -220,7 +223,9 @@ class _Places:
         return np.asarray(fitted.posterior[self._of_site], float)
 
     def missed(self, fitted: Fitted) -> float:
-        """Atoms in empty places."""
+        """Atoms in empty places; one person an image can't tell."""
+        if np.isnan(fitted.sensitivity).all():
+            return np.nan
         return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
 
     def alpha(self, rng: np.random.Generator, empty: bool) -> Figure:
@@ -367,17 +372,27 @@ def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
 
 
 def _notes(
-    annotators: Sequence[str], tolerance_nm: float, units: Units, marks: pd.DataFrame
+    annotators: Sequence[str],
+    looked: pd.DataFrame,
+    tolerance_nm: float,
+    units: Units,
+    marks: pd.DataFrame,
 ) -> tuple[str, ...]:
     notes = [
         "Absence: who looked and did not mark a site said no; an image has a place for each "
         f"{PLACE_NM2} nm². alpha_sites leaves out places that nobody marked and is low by "
         "construction; alpha_places has them in."
     ]
-    if len(annotators) < IDENTIFIABLE:
+    if not looked["image"].duplicated().any():
         notes.append(
-            "With fewer than three people, sensitivities and false marks are not fixed by what "
-            "they say: a site that one of two marked is worth about a half, by assumption."
+            "One person has looked at each image: the consensus is what he or she marked there, an "
+            "uncertain mark worth a half, and how good these marks are can't be known."
+        )
+    elif len(annotators) < IDENTIFIABLE:
+        notes.append(
+            "With two people, sensitivities and false marks are not fixed by what they say, and "
+            "are taken to be the same of both: a site that one of the two marked is worth the same "
+            "whoever it was, about a half, by assumption."
         )
     else:
         notes.append(

@@ -11,10 +11,13 @@ had known (`PRIOR`). There is no chance in it: the first guess for a place is th
 who looked and said yes, an uncertain one being half a yes.
 
 With one or two people the rates can't be told from what they say: three shares of patterns
-(yes-yes, yes-no, no-yes; the fourth follows) don't fix five numbers. The result is then as good as
-the first guess and the priors. From three on they are fixed, if people err independently of each
-other. They don't quite, since a faint atom is faint for all: then the sensitivities are too high,
-and so is the certainty.
+(yes-yes, yes-no, no-yes; the fourth follows) don't fix five numbers. Of two, nothing tells whether
+one overlooks atoms or the other sees some that are not there, so both are given the same rates: a
+lone mark is worth the same whoever made it. How much that is, is then as good as the first guess
+and the priors. Where nobody says anything of a place that another looked at, nothing at all is
+known of them: what each one marks is believed, an uncertain mark by a half, and the rates are NaN.
+From three on they are fixed, if people err independently of each other. They don't quite, since a
+faint atom is faint for all: then the sensitivities are too high, and so is the certainty.
 
 References
 ----------
@@ -71,7 +74,7 @@ class Fitted:
 
 
 def fit(answers: np.ndarray, weights: np.ndarray) -> Fitted:
-    """Rates and posteriors from answers.
+    """Rates and posteriors from answers; of two people the same rates, of single ones none.
 
     Parameters
     ----------
@@ -91,11 +94,24 @@ def fit(answers: np.ndarray, weights: np.ndarray) -> Fitted:
         raise ValueError(f"answers {answers.shape} and weights {weights.shape} don't agree")
     if not np.isin(answers, (NO, UNCERTAIN, YES, NOT_LOOKED)).all() or (weights < 0).any():
         raise ValueError("answers are no, uncertain, yes or none, and weights not negative")
+    if (answers != NOT_LOOKED).sum(axis=1).max(initial=0) <= 1:
+        return _alone(answers, weights)
     batch = np.atleast_2d(weights)
     step = max(1, _LARGEST // max(answers.size, 1))
     parts = [_fit(answers, batch[i : i + step]) for i in range(0, len(batch), step)]
     joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
     return Fitted(*(joined if weights.ndim == 2 else (values[0] for values in joined)))
+
+
+def _alone(answers: np.ndarray, weights: np.ndarray) -> Fitted:
+    """What the only person who looked at a place says of it is taken for the truth."""
+    looked = (answers != NOT_LOOKED).any(axis=1)
+    said = answers.max(axis=1, initial=NO) / YES
+    total = (weights * looked).sum(axis=-1)
+    prevalence = (weights * said).sum(axis=-1) / np.where(total > 0, total, np.nan)
+    posterior = np.where(looked, said, np.expand_dims(prevalence, -1))
+    rates = np.full((*weights.shape[:-1], answers.shape[1], 3), np.nan)
+    return Fitted(np.asarray(prevalence), rates, rates, posterior)
 
 
 def _fit(answers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -107,14 +123,23 @@ def _fit(answers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
     for _ in range(_STEPS):
         counts = np.stack([(weights * (1 - q)).sum(axis=1), (weights * q).sum(axis=1)], axis=1)
         prevalence = _shares(counts, "prevalence")[:, 1]
-        of_atom = _shares(((weights * q) @ flat).reshape(-1, people, 3), "atom")
-        of_none = _shares(((weights * (1 - q)) @ flat).reshape(-1, people, 3), "none")
+        of_atom, of_none = (
+            _rates((w @ flat).reshape(-1, people, 3), of)
+            for w, of in ((weights * q, "atom"), (weights * (1 - q), "none"))
+        )
         evidence = np.log(of_atom / of_none).reshape(len(weights), -1)
         logit = np.log(prevalence / (1 - prevalence))[:, None] + evidence @ flat.T
         before, q = q, expit(logit)
         if np.abs(q - before).max(initial=0) < _ENOUGH:
             break
     return prevalence, of_atom, of_none, q
+
+
+def _rates(counts: np.ndarray, of: str) -> np.ndarray:
+    """(B, K, 3) of each person; of two, those of both together."""
+    if counts.shape[1] < IDENTIFIABLE:
+        counts = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
+    return _shares(counts, of)
 
 
 def _shares(counts: np.ndarray, of: str) -> np.ndarray:

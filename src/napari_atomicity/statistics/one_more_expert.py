@@ -2,7 +2,8 @@
 
 Each person in turn, and the model, are compared with the consensus of the *others* (`consensus`),
 in the images that he and others looked at. The difference of F1, model minus person, averaged over
-persons, and its interval answer. Two people have only each other for a consensus.
+the persons for whom it is known, and its interval answer: F1 is not, where neither the person (or
+the model) nor the others have any atom. Two people have only each other for a consensus.
 
 The answer is about these people and these images, and it says who is nearer to the others, not who
 is right. A model that has learnt from one of them is flattered. Simulated people and a model with
@@ -52,8 +53,9 @@ def beside_people(
     dict
         ``against_consensus`` (f1, precision, recall with their ends), ``pairs`` (F1 of the model
         against each person, and of each two persons), ``one_more_expert`` (``persons``: F1 of each
-        and of the model against the consensus of the others; ``difference`` with its ends;
-        ``answer``), which is None with fewer than two people. NaN where nothing is known.
+        and of the model against the consensus of the others; ``persons_counted``: of how many both
+        are known; ``difference`` over these with its ends; ``answer``), which is None with fewer
+        than two people. NaN where nothing is known.
 
     Raises
     ------
@@ -101,10 +103,8 @@ def _found(model: pd.DataFrame, images: list[str]) -> pd.DataFrame:
 
 
 def _believed(marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float) -> pd.DataFrame:
-    """Sites of the consensus; of one person, his marks."""
+    """Sites of the consensus; of one person, all of his marks."""
     sites, _ = sites_of(marks, looked, tolerance_nm)
-    if len(set(looked["annotator"])) == 1:
-        return sites
     return sites[posterior_of(sites, looked) >= BELIEVED]
 
 
@@ -140,13 +140,27 @@ def _one_more(
         differences.append(units.drawn_f1(machine) - units.drawn_f1(person))
     if not persons:
         return None
-    difference = with_ends(
-        "difference",
-        np.mean([p["f1_model"] - p["f1"] for p in persons]),
-        np.mean(differences, axis=0),
-    )
+    value = np.array([p["f1_model"] - p["f1"] for p in persons])
+    counted = np.isfinite(value)
+    if not counted.any():
+        difference = with_ends("difference", np.nan, np.array([np.nan]))
+    else:
+        drawn = _mean_of_known(np.stack(differences)[counted])
+        difference = with_ends("difference", float(value[counted].mean()), drawn)
     answer = _answer(difference["difference_low"], difference["difference_high"])
-    return {"persons": persons, **difference, "answer": answer}
+    return {
+        "persons": persons,
+        "persons_counted": int(counted.sum()),
+        **difference,
+        "answer": answer,
+    }
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(axis=0)
+    return np.asarray(total / np.where(known.any(axis=0), known.sum(axis=0), np.nan))
 
 
 def _answer(low: float, high: float) -> str:

@@ -112,7 +112,8 @@ def evaluate_points(
     Raises
     ------
     TableError
-        If positions are missing, names are ambiguous, or the pixel size is needed and not known.
+        If positions, names of images or frames are missing, names are ambiguous, or the pixel size
+        is needed and not known.
     """
     if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
         raise TableError(f"a tolerance of {tolerance_nm:g} nm matches nothing")
@@ -212,9 +213,9 @@ def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
     """Columns image, frame, y_nm, x_nm, y_px, x_px (NaN where not given), atom, uncertain."""
     columns = _lower(table)
     out = pd.DataFrame(index=range(len(table)))
-    image = table[columns["image"]].astype(str) if "image" in columns else [""] * len(table)
-    out["image"] = np.asarray(image, object)
-    out["frame"] = np.asarray(table[columns["frame"]], int) if "frame" in columns else 0
+    out["image"] = _names(table[columns["image"]], what) if "image" in columns else ""
+    out["image"] = out["image"].astype(object)
+    out["frame"] = _frames(table[columns["frame"]], what) if "frame" in columns else 0
     placed = np.zeros(len(table), bool)
     for choices, unit in ((_NAMES_NM, "nm"), (_NAMES_PX, "px")):
         given = next((pair for pair in choices if set(pair) <= columns.keys()), None)
@@ -231,6 +232,28 @@ def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
         out[name] = _flags(table[columns[name]], what) if name in columns else usual
         out[name] = out[name].astype(bool)
     return out
+
+
+def _names(values: pd.Series, what: str) -> np.ndarray:
+    names = values.astype(object).where(values.notna(), "").astype(str)
+    blank = (names.str.strip() == "").to_numpy(bool)
+    if blank.any():
+        raise TableError(
+            f"{what} does not say of which image row {np.flatnonzero(blank)[0] + 1} is",
+            advice="Fill in the column image, or leave it out if all rows are of one image",
+        )
+    return names.to_numpy(object)
+
+
+def _frames(values: pd.Series, what: str) -> np.ndarray:
+    number = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
+    wrong = ~((number >= 0) & (number == np.floor(number)))
+    if wrong.any():
+        raise TableError(
+            f"{what} has no number of a frame in row {np.flatnonzero(wrong)[0] + 1}",
+            advice="Count frames from 0, or leave the column out if there is only one",
+        )
+    return number.astype(int)
 
 
 def _flags(values: pd.Series, what: str) -> np.ndarray:

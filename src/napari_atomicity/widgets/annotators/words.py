@@ -195,8 +195,9 @@ def expert_in_words(beside: Mapping[str, Any] | None) -> str:
         f"(95 % interval of the difference {_signed(low)} to {_signed(high)})."
     )
     each = "; ".join(
-        f"against all but {p['annotator']}: {p['annotator']} {p['f1']:.2f}, model "
-        f"{p['f1_model']:.2f}"
+        f"against all but {p['annotator']}: {p['annotator']} "
+        f"{with_interval(p['f1'], math.nan, math.nan)}, model "
+        f"{with_interval(p['f1_model'], math.nan, math.nan)}"
         for p in expert["persons"]
     )
     return f"{said}\nF1 {each}."
