@@ -1,0 +1,228 @@
+"""Labelled images: pixels and the marks of people, and marks that are in the file of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from ...detection.background import without_gaps
+from ...errors import CalibrationError, ReadError, TableError
+from ...io.images import load, reader_of
+
+COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
+"""Names of the columns of positions, y first, in the order in which they are looked for."""
+SAME_FIELD = (("025", "027"), ("034", "037"), ("047", "048", "051"))
+"""Images of the Pt/NC set that show the same place again (they correlate at a small shift): they
+are never on two sides of a split."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """A micrograph in which a person has marked atoms.
+
+    Parameters
+    ----------
+    name
+        Of the image.
+    pixels
+        (Y, X) float32, finite.
+    pixel_size_nm
+        Edge length of a pixel.
+    points
+        (N, 2) of (y, x) in pixels.
+    group
+        Images of one group are never on two sides of a split.
+    source
+        The set that it belongs to.
+    """
+
+    name: str
+    pixels: np.ndarray
+    pixel_size_nm: float
+    points: np.ndarray
+    group: str = ""
+    source: str = ""
+
+    @property
+    def points_nm(self) -> np.ndarray:
+        return self.points * self.pixel_size_nm
+
+
+def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> list[LabelledImage]:
+    """Images with tables of positions: in ``images`` and ``labels``, or side by side.
+
+    The table of ``a.tif`` is ``a.csv`` or ``a_atoms_xy_px.csv``, with columns ``y_nm, x_nm`` or
+    ``y_px, x_px`` or ``X, Y`` (pixels) or napari's ``axis-0, axis-1``. Images without a table are
+    left out.
+
+    Parameters
+    ----------
+    directory
+        The folder.
+    pixel_size_nm
+        For images that don't say theirs.
+
+    Raises
+    ------
+    ReadError
+        If there is no folder, no image with a table, or an image can't be read.
+    CalibrationError
+        If the pixel size of an image is not known.
+    TableError
+        If a table has no positions, or some that are none or lie outside of the image.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ReadError("there is no such folder", directory, "Give the folder of the images")
+    images = directory / "images" if (directory / "images").is_dir() else directory
+    tables = directory / "labels" if (directory / "labels").is_dir() else images
+    found = []
+    for path in sorted(images.iterdir()):
+        table = _table_of(path, tables) if path.is_file() and reader_of(path) else None
+        if table is not None:
+            found.append(_labelled(path, table, directory.name, pixel_size_nm))
+    if not found:
+        raise ReadError(
+            "no image in this folder has a table of positions",
+            directory,
+            "Lay a CSV beside each image, with its name and the columns X and Y (pixels)",
+        )
+    return found
+
+
+def _table_of(image: Path, tables: Path) -> Path | None:
+    for name in (f"{image.stem}.csv", f"{image.stem}_atoms_xy_px.csv", f"{image.name}.csv"):
+        if (tables / name).is_file():
+            return tables / name
+    return None
+
+
+def _labelled(path: Path, table: Path, source: str, pixel_size_nm: float | None) -> LabelledImage:
+    micrograph = load(path)
+    if micrograph.is_stack:
+        raise ReadError("a stack can't be trained on", path, "Give single images")
+    size = micrograph.pixel_size_nm or pixel_size_nm
+    if size is None:
+        raise CalibrationError(
+            "the pixel size is not known", path, "Give it in nm (--pixel-size-nm)"
+        )
+    points = read_points(table, size)
+    limits = np.array(micrograph.shape_px)
+    if ((points < -0.5) | (points > limits - 0.5)).any():
+        raise TableError(
+            f"{table.name} has positions outside of the image",
+            table,
+            "Check the units, and that X is the column and Y the row",
+        )
+    return LabelledImage(path.stem, without_gaps(micrograph.data), size, points, path.stem, source)
+
+
+def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
+    """(N, 2) positions (y, x) in pixels from a table.
+
+    Raises
+    ------
+    TableError
+        If there are none, or what there is is no number.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"the table can't be read ({error})", path) from None
+    columns = {str(c).strip().lower(): c for c in table.columns}
+    for y, x in COORDINATES:
+        if y in columns and x in columns:
+            try:
+                points = table[[columns[y], columns[x]]].to_numpy(float)
+            except ValueError as error:
+                raise TableError(f"a position is no number ({error})", path) from None
+            if not np.isfinite(points).all():
+                raise TableError("a position is missing or not finite", path)
+            return points / pixel_size_nm if y.endswith("_nm") else points
+    raise TableError(
+        f"the table has no columns of positions, only {', '.join(map(str, table.columns))}",
+        path,
+        "Call them X and Y (column and row in pixels), or x_nm and y_nm",
+    )
+
+
+def grouped_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
+    """The images, those that show one place (`SAME_FIELD`) in one group."""
+    groups = {name: same[0] for same in SAME_FIELD for name in same}
+    return [
+        replace(i, group=next((g for n, g in groups.items() if i.name.startswith(f"{n}_")), i.name))
+        for i in images
+    ]
+
+
+MARKED_CONTRAST = 1.8
+"""Between the contrast of marked atoms (about 4) and of places at random (about 0.8)."""
+CLEAR_CONTRAST = 2.3
+_MARK_PX = 2.0, 15.0, 5
+
+
+def contrast_at_marks(image: LabelledImage) -> np.ndarray:
+    """(Y, X): highest difference of Gaussians within two pixels, in standard deviations."""
+    fine, wide, size = _MARK_PX
+    band = ndimage.gaussian_filter(image.pixels, fine) - ndimage.gaussian_filter(image.pixels, wide)
+    return np.asarray(ndimage.maximum_filter(band, size) / max(float(band.std()), 1e-12))
+
+
+def with_own_marks(
+    images: Sequence[LabelledImage],
+) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
+    """Marks moved to the image that they belong to.
+
+    Whoever labels one image after another with a tool that does not forget the marks of the last
+    one gets tables whose last rows belong to another image. Where the marks from some row on lie
+    on nothing in their own image (change of the mean contrast, by the largest cumulative sum), they
+    go to the image of the same set where they lie on spots, or, if there is none, they are left
+    out.
+
+    Returns
+    -------
+    images : list of LabelledImage
+        In the same order.
+    moved : dict
+        Image → how many marks were its own, how many were not, and where these went ("" if
+        nowhere); only images with such marks.
+    """
+    maps = {i.name: contrast_at_marks(i) for i in images}
+
+    def at(name: str, points: np.ndarray) -> np.ndarray:
+        place = np.clip(points.round().astype(int), 0, np.array(maps[name].shape) - 1)
+        return np.asarray(maps[name][tuple(place.T)])
+
+    own = {i.name: i.points for i in images}
+    gained: dict[str, list[np.ndarray]] = {i.name: [] for i in images}
+    moved: dict[str, dict[str, Any]] = {}
+    for image in images:
+        total = np.concatenate([[0.0], np.cumsum(at(image.name, image.points) - MARKED_CONTRAST)])
+        n = int(total.argmax())
+        rest = image.points[n:]
+        if not len(rest):
+            continue
+        own[image.name] = image.points[:n]
+        others = [i.name for i in images if i.source == image.source and i.name != image.name]
+        contrast = {name: float(at(name, rest).mean()) for name in others}
+        best = max(contrast, key=contrast.__getitem__, default="")
+        known = len(rest) >= 2 and bool(best) and contrast[best] > CLEAR_CONTRAST
+        if known:
+            gained[best].append(rest)
+        moved[image.name] = {"own": n, "not": len(rest), "to": best if known else ""}
+    out = []
+    for image in images:
+        points = own[image.name]
+        for more in gained[image.name]:
+            if len(points):
+                gap = np.linalg.norm(more[:, None] - points[None], axis=2).min(axis=1)
+                more = more[gap > _MARK_PX[2]]
+            points = np.concatenate([points, more])
+        out.append(replace(image, points=points))
+    return out, moved
