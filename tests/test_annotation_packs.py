@@ -18,7 +18,6 @@ from napari_atomicity.annotation_packs import (
     LOOKED_COLUMNS,
     MARK_COLUMNS,
     export_pack,
-    marks_as_text,
     read_pack,
     read_packs,
 )
@@ -293,7 +292,8 @@ def test_images_of_one_name_in_two_folders(tmp_path):
 )
 def test_marks_written_as_a_table_come_back_bit_by_bit(pack, marks):
     table = pd.DataFrame(marks, columns=["x_px", "y_px", "uncertain"])
-    found = read_pack(fill(pack, text=marks_as_text(table)))
+    text = table.set_axis(["X", "Y", "uncertain"], axis=1).to_csv(index=False)
+    found = read_pack(fill(pack, text=text if marks else f"{text}none,,\n"))
     assert len(found.looked) == 1
     assert (
         list(found.marks[["x_px", "y_px", "uncertain"]].itertuples(index=False, name=None)) == marks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,15 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from napari_atomicity import atom_runs, cli
-from napari_atomicity.annotation_packs import marks_as_text
 from napari_atomicity.atom_runs import AtomRequest, find_atoms_in_images
+from napari_atomicity.atoms import cluster_atoms
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
-from napari_atomicity.atoms.table import COLUMNS, conform
+from napari_atomicity.atoms.table import COLUMNS, conform, empty_table
 from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
-from napari_atomicity.io.atom_figures import dispersion_chart
-from napari_atomicity.io.tables import read_table, write_clusters
+from napari_atomicity.io.atom_figures import dispersion_chart, overview
+from napari_atomicity.io.charts import write_figure
+from napari_atomicity.io.tables import read_table, write_clusters, write_table
+from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.table import conform as conform_clusters
 
 PX_NM = 0.05
@@ -220,6 +223,8 @@ def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     held = atoms.loc[atoms["cluster_id"] == 7, "atom_id"].tolist()
     assert len(held) == 2 and atoms["cluster_id"].notna().sum() == 2
     told = read_table(out / "cluster_atoms.csv")
+    assert list(told.columns) == list(cluster_atoms.COLUMNS)
+    assert told["label"].tolist() == ["Pt19", "Pt19"] and told["yardstick_reason"].all()
     assert told["n_atoms_found"].tolist() == [2, 0]
     assert str(told["atom_ids"].iloc[0]) == "|".join(map(str, held))
     # What belongs to an earlier run does not stay behind.
@@ -228,6 +233,55 @@ def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     other = write_image(tmp_path / "other.tif")
     run = find_atoms_in_images([other], out, AtomRequest(clusters=str(clusters)))
     assert "has none in this image" in run.outcomes[0].warnings[0]
+
+
+def test_a_table_of_atoms_is_none_of_clusters(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    atoms = tmp_path / "out" / "atoms.csv"
+    result = atomicity("atoms", image, "--out", tmp_path / "other", "--clusters", atoms)
+    assert result.exit_code == 2
+    assert "atoms.csv: this is a table of atoms, not of clusters" in result.stderr
+    table = read_table(atoms).drop(columns="atom_id")
+    write_table(table, tmp_path / "bad.csv")  # without a single cluster_id
+    result = atomicity("atoms", image, "--out", tmp_path / "o", "--clusters", tmp_path / "bad.csv")
+    assert result.exit_code == 2 and "bad.csv: " in result.stderr and "cluster_id" in result.stderr
+
+
+@pytest.mark.parametrize("pixel_size_nm", [PX_NM * 1e4, 0.001])
+def test_of_a_pixel_size_that_can_hardly_be_there_is_a_warning(finder, tmp_path, pixel_size_nm):
+    image, out = write_image(tmp_path / "a.tif", sites=[]), tmp_path / "out"
+    result = atomicity("atoms", image, "--out", out, "--pixel-size-nm", pixel_size_nm)
+    assert "no atoms can be seen" in result.stderr and "--pixel-size-nm" in result.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert any("no atoms can be seen" in said for said in record["images"][0]["warnings"])
+    result = atomicity("atoms", image, "--out", out, "--pixel-size-nm", PX_NM)
+    assert "can be seen" not in result.stderr
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
+def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
+    analysis = AtomAnalysis(
+        Micrograph(np.zeros(shape, np.float32), PX_NM, name="strip"),
+        empty_table(), 0.5, np.ones(shape, bool), PX_NM, "stub-1",
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = overview(analysis, analysis.table)
+        write_figure(figure, tmp_path / "strip")
+    assert max(figure.get_size_inches()) < 30
+
+
+def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monkeypatch):
+    mask = np.ones((120, 120), bool)
+    mask[95:, :40] = False  # under the one at 100, 20
+
+    def find(*args, found=atom_runs.find_atoms, **options):
+        return replace(found(*args, **options), support=mask)
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    run = find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
+    assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
 
 
 def test_stopped_early_what_is_done_is_written(finder, tmp_path):
@@ -324,10 +378,9 @@ def test_from_images_to_a_consensus_beside_a_model(finder, tmp_path):
         result = atomicity("pack", *images, "--out", folder, "--annotator", name, "--json")
         assert result.exit_code == 0, result.stderr
         assert json.loads(result.stdout)["zip"] == str(folder) + ".zip"
-        marks = pd.DataFrame(np.delete(SITES, i, axis=0) + 0.3 * i, columns=["y_px", "x_px"])
+        marks = pd.DataFrame(np.delete(SITES, i, axis=0) + 0.3 * i, columns=["Y", "X"])
         for image in ("a.tif", "b.tif"):
-            text = marks_as_text(marks.assign(uncertain=False))
-            (folder / "tables" / f"{image}.csv").write_text(text)
+            marks.to_csv(folder / "tables" / f"{image}.csv", index=False)
         packs.append(folder)
     out = tmp_path / "agreed"
     result = atomicity(

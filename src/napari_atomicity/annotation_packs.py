@@ -468,14 +468,3 @@ def _manifest(parts: Parts, path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ReadError(f"its manifest.json is damaged ({error})", path) from error
     return dict(manifest)
-
-
-def marks_as_text(marks: pd.DataFrame) -> str:
-    """Marks of one image (``x_px, y_px, uncertain``) as the table of a pack."""
-    rows = [
-        f"{x!r},{y!r},{'1' if unsure else ''}\n"
-        for x, y, unsure in zip(
-            *(marks[c].tolist() for c in ("x_px", "y_px", "uncertain")), strict=True
-        )
-    ]
-    return _HEADER + ("".join(rows) or f"{NONE},,\n")

@@ -6,6 +6,7 @@ early, what is done is written.
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .atoms import cluster_atoms
 from .atoms.analysis import AtomAnalysis, find_atoms
+from .atoms.card import ATOMS
 from .atoms.finder import AtomModel, load_atom_model
-from .atoms.groups import LINK_NM, atoms_of_clusters, clusters_of_atoms
+from .atoms.groups import LINK_NM, clusters_of_atoms
 from .atoms.marks import ImageAtoms
 from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
 from .atoms.table import conform, empty_table
-from .atoms.yardstick import count_by_yardstick
 from .errors import AtomicityError, Cancelled
 from .io.atom_figures import dispersion_chart, overview
 from .io.charts import write_figure
@@ -30,15 +32,17 @@ from .io.files import write_json
 from .io.images import load
 from .io.provenance import Outcome, now, run_record
 from .io.tables import read_clusters, write_table
+from .micrograph import Micrograph
 from .progress import Progress, Stop, check, report
 from .runs import Input, make_folder, named_inputs, prefixed
 from .statistics.dispersion import Dispersion, pooled
 
 MANY_IMAGES = 30
 """Of more images there are no pictures one by one."""
-CLUSTER_COLUMNS = ("image", "frame", "cluster_id", "n_atoms_found", "atom_ids", "n_yardstick",
-                   "n_yardstick_low", "n_yardstick_high", "yardstick_reason")  # fmt: skip
-"""Of ``cluster_atoms.csv``."""
+FIELD_NM = (1.0, 10_000.0)
+"""Least and greatest longer edge of a field in which single atoms can be seen."""
+PIXEL_NM = 1e-4
+"""Least pixel size of a microscope."""
 
 
 @dataclass(frozen=True)
@@ -215,14 +219,12 @@ def find_atoms_in_images(
     if held:
         of_clusters = pd.concat(held, ignore_index=True)
         files.append(write_table(of_clusters, out_dir / "cluster_atoms.csv"))
-    else:  # one of an earlier run would seem to be of this
-        (out_dir / "cluster_atoms.csv").unlink(missing_ok=True)
     chart = None if of_all is None else dispersion_chart(of_all)
     if chart is not None:
         files += write_figure(chart, out_dir / "figures" / "dispersion")
     files += [path for result in done for path in result.pictures]
-    _remove_older(out_dir / "figures", files)
     files.append(out_dir / "run.json")
+    _remove_older(out_dir, files)
     record = run_record(
         outcomes,
         started=started,
@@ -258,6 +260,7 @@ def _one(
             "sha256": micrograph.sha256,
             "pixel_size_nm": micrograph.pixel_size_nm,
             "calibration": micrograph.metadata.get("calibration"),
+            "warnings": _scale_warnings(micrograph),
         }
         analysis = find_atoms(
             micrograph,
@@ -268,10 +271,17 @@ def _one(
             stop=stop,
         )
         analysis = replace(analysis, group_distance_nm=request.group_distance_nm)
-        table, of_clusters = _with_clusters(analysis, clusters)
-        warnings = _cluster_warnings(clusters, of_clusters)
+        atoms = ImageAtoms(
+            micrograph.name,
+            analysis.pixel_size_nm,
+            analysis,
+            group_distance_nm=request.group_distance_nm,
+        )
+        table, of_clusters = _with_clusters(atoms, micrograph, clusters)
+        known["warnings"] += _cluster_warnings(clusters, of_clusters)
         report(progress, 0, 0, "Dispersion")
-        spread, why = _dispersion(analysis, request, progress, stop)
+        spread, why = _dispersion(atoms, request.seed, progress, stop)
+        known["warnings"] += why
         result = _Result(
             item.outcome(
                 "done",
@@ -279,7 +289,6 @@ def _one(
                 atoms=len(table),
                 parameters={**analysis.parameters, "expected": analysis.expected},
                 seconds=analysis.seconds,
-                warnings=(*warnings, *why),
             ),
             table,
             of_clusters,
@@ -302,22 +311,17 @@ def _one(
 
 
 def _with_clusters(
-    analysis: AtomAnalysis, clusters: pd.DataFrame | None
+    atoms: ImageAtoms, micrograph: Micrograph, clusters: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The atoms with their clusters, and the clusters with their atoms."""
-    table = analysis.table
+    """The atoms with their clusters, and the clusters with their atoms.
+
+    Clusters are discs: the files of a run hold no outlines.
+    """
     if clusters is None:
-        return table, None
-    own = clusters[clusters["image"] == analysis.micrograph.name].reset_index(drop=True)
-    table = table.assign(cluster_id=clusters_of_atoms(table, own))
-    held = atoms_of_clusters(table, own)
-    everywhere = analysis.support.reshape(-1, *analysis.micrograph.shape_px)
-    counted = count_by_yardstick(
-        own, analysis.candidates, analysis.micrograph, support=np.all(everywhere, axis=0)
-    )
-    of_clusters = pd.concat([own, held, counted], axis=1)
-    of_clusters["atom_ids"] = ["|".join(map(str, ids)) for ids in held["atom_ids"]]
-    return conform(table), of_clusters[list(CLUSTER_COLUMNS)]
+        return atoms.table, None
+    own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
+    table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
+    return table, cluster_atoms.rows(own, cluster_atoms.count(atoms, own, micrograph), table)
 
 
 def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -> tuple[str, ...]:
@@ -326,28 +330,34 @@ def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -
     return ("the table of clusters has none in this image",)
 
 
-def _dispersion(
-    analysis: AtomAnalysis,
-    request: AtomRequest,
-    progress: Progress,
-    stop: Stop | None,
-) -> tuple[Dispersion | None, tuple[str, ...]]:
-    """Over the frames of the image; None, and why, where there is no support."""
-    image = ImageAtoms(
-        analysis.micrograph.name,
-        analysis.pixel_size_nm,
-        analysis,
-        group_distance_nm=request.group_distance_nm,
+def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
+    """That the pixel size must be wrong, if no microscope shows atoms in such a field."""
+    size = micrograph.pixel_size_nm
+    if size is None:
+        return ()
+    edge = max(micrograph.shape_px) * size
+    if size >= PIXEL_NM and FIELD_NM[0] <= edge <= FIELD_NM[1]:
+        return ()
+    return (
+        f"a pixel of {size:g} nm makes a field of {edge:g} nm, in which no atoms can be seen: "
+        "check it, and give the right one with --pixel-size-nm",
     )
-    spread = spread_of(image, SpreadSettings(seed=request.seed), progress=progress, stop=stop)
+
+
+def _dispersion(
+    atoms: ImageAtoms, seed: int, progress: Progress, stop: Stop | None
+) -> tuple[Dispersion | None, tuple[str, ...]]:
+    """Over the frames of the image, and warnings: why there is none, or what is left out."""
+    spread = spread_of(atoms, SpreadSettings(seed=seed), progress=progress, stop=stop)
     found = spread.dispersion
+    why = (spread.why,) if spread.why else ()
     if found is None:
-        return None, (spread.why,)
+        return None, why
     off = found.n_off_support
     if off:
-        atoms = "1 atom lies" if off == 1 else f"{off} atoms lie"
-        return found, (f"{atoms} off the support and count in no density",)
-    return found, ()
+        lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
+        return found, (*why, f"{lies} off the support and {counts} in no density")
+    return found, why
 
 
 def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, Dispersion | None]:
@@ -359,11 +369,27 @@ def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, 
     return dispersion_rows(found, of_all), of_all
 
 
-def _remove_older(figures: Path, files: Sequence[Path]) -> None:
-    """Take away figures of an earlier run: they would seem to be of this one."""
-    for pattern in ("dispersion.png", "dispersion.svg", "* atoms.png", "* atoms.svg"):
-        for path in set(figures.glob(pattern)) - set(files):
-            path.unlink(missing_ok=True)
+def _remove_older(folder: Path, files: Sequence[Path]) -> None:
+    """Take away what an earlier run wrote here and this one doesn't: it would seem to be of this.
+
+    Only what its record names: anything else is somebody's own.
+    """
+    for name in _written_before(folder / "run.json"):
+        path = folder / ("figures" if name.endswith((".png", ".svg")) else "") / name
+        if path not in files and path.is_file():
+            path.unlink()
+
+
+def _written_before(record: Path) -> list[str]:
+    """Names of the files of an earlier run for atoms; none if the record is of another command."""
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        of_atoms = known["model"]["kind"] == ATOMS
+        names = [name for name in known["outputs"] if of_atoms and isinstance(name, str)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    # A name with folders could lead out of this one.
+    return [name for name in names if name == Path(name).name]
 
 
 def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

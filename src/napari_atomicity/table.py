@@ -140,6 +140,11 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
         Any table that holds at least some of the columns.
     classes
         Classes whose probability columns are wanted; those that the table has, if None.
+
+    Raises
+    ------
+    TableError
+        If a column holds what can't be of its dtype.
     """
     classes = classes_of(table) if classes is None else list(classes)
     wanted = columns(classes)
@@ -150,7 +155,11 @@ def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.Dat
         elif dtype == _TEXT:
             out[name] = _text(table[name])
         else:
-            out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
+            try:
+                out[name] = table[name].astype(dtype)  # type: ignore[call-overload]
+            except (TypeError, ValueError) as error:
+                what = f"the column {name} of the cluster table holds what is no {dtype} ({error})"
+                raise TableError(what) from None
     stale = {c for c in table.columns if str(c).startswith("p_")}
     extra = {c: _added(table[c]) for c in table.columns if c not in out and c not in stale}
     conformed = pd.DataFrame({**out, **extra}, index=table.index).reset_index(drop=True)

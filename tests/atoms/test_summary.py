@@ -88,3 +88,12 @@ def test_marks_are_of_a_species_too_and_a_threshold_keeps_it():
     assert atoms.with_threshold(0.7).table["species"].tolist() == ["1", "2", ""]
     assert atoms.species.intensity_ratios == pytest.approx(two.intensity_ratios)
     assert (atoms.with_species(None).table["species"] == "").all()
+
+
+def test_what_lies_beside_the_image_lies_off_its_support_too():
+    marks = {8: Mark(39.49, 59.49), 9: Mark(39.6, 20.0), 10: Mark(5.0, -3.0)}
+    found = summary(image_atoms(candidates([(10, 10)]), marks=marks))
+    assert (found.n_atoms, found.n_off_support) == (4, 2)
+    table = candidates([(10, 10), (10, 10)]).assign(frame=[0, 1])
+    nowhere = np.stack([np.ones((40, 60), bool), np.zeros((40, 60), bool)])
+    assert summary(image_atoms(table, nowhere, frames=2)).n_off_support == 1

@@ -140,6 +140,37 @@ def test_another_analysis_takes_nothing_from_a_person(session):
     assert 2 not in table["atom_id"].tolist()
 
 
+def test_an_atom_that_was_moved_far_does_not_come_back_at_its_old_place(session):
+    atoms, path = session.atoms, session.micrograph("a.tif").path
+    size = session.micrograph("a.tif").pixel_size_nm
+    away, next_to = Mark(3.0, 40.0), Mark(1.85 / size, 1.85 / size)
+    atoms.move("a.tif", {1: away})
+    atoms.move("a.tif", {3: Mark(4.2 / size, 4.2 / size), 2: next_to})
+    for shift in (0.05, 0.0, -0.05):
+        atoms.set_analysis(found(path, shift_nm=shift))
+        table = atoms.table("a.tif").set_index("atom_id")
+        assert table.index.tolist() == [1, 2, 3]
+        assert (table.loc[1, "y_px"], table.loc[1, "x_px"]) == (3.0, 40.0)
+        # The third lies on the fifth candidate now: that one is covered, and so is its old place.
+        known = atoms.of("a.tif").analysis.candidates
+        assert known["atom_id"].is_unique and len(known) == 4
+        assert (atoms.of("a.tif").probabilities["confidence"] == 1).sum() == 3
+    atoms.remove([("a.tif", 1)])
+    atoms.set_analysis(found(path))
+    assert ids(session) == [2, 3]
+
+
+def test_a_mark_where_the_model_sees_something_is_that_atom(session):
+    size = session.micrograph("a.tif").pixel_size_nm
+    near = [Mark((3.4 + off) / size, 3.4 / size) for off in (0.06, -0.06)]
+    new = session.atoms.add("a.tif", near)  # both at the fourth, which does not count
+    assert new == [4, 6] and ids(session) == [1, 2, 3, 4, 6]
+    assert session.atoms.add("a.tif", [Mark(1.0 / size, 1.1 / size)]) == [7]  # the first counts
+    session.undo()
+    session.undo()
+    assert ids(session) == [1, 2, 3]
+
+
 def test_the_log_only_grows(session):
     session.atoms.remove([("a.tif", 2)])
     session.undo()
@@ -174,6 +205,24 @@ def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(session):
     assert set(looked["annotator"]) == {"Bob"} and set(looked["image"]) == {"a.tif", "b.tif"}
     again = reopened(session)
     assert ids(again) == [2, 3] and again.atoms.of("b.tif") is None
+
+
+def test_who_takes_back_all_marks_has_not_gone_through_the_image(session):
+    project = session.project
+    session.annotator = "Bob"
+    session.set_blind(True)
+    (first,) = session.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    session.undo()
+    assert not len(project.annotations()[1])
+    (first,) = session.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    assert project.annotations()[1].to_numpy().tolist() == [["a.tif", "Bob"]]
+    session.atoms.remove([("a.tif", first)])
+    assert not len(project.annotations()[1])
+    project.note_looked(["a.tif", "b.tif"], "Bob")
+    project.note_looked(["b.tif"], "Ada")
+    project.note_looked(["b.tif"], "Bob", looked=False)
+    looked = project.annotations()[1]
+    assert sorted(looked.to_numpy().tolist()) == [["a.tif", "Bob"], ["b.tif", "Ada"]]
 
 
 def test_marks_from_elsewhere_come_in_once(session):

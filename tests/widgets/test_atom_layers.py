@@ -22,6 +22,7 @@ from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.project import Project
 from napari_atomicity.review.queue import Request, build
 from napari_atomicity.review.reviewing import Reviewing
+from napari_atomicity.statistics.point_patterns import Window
 from napari_atomicity.widgets.viewer import compat
 from napari_atomicity.widgets.viewer.atom_looks import GROUP
 from napari_atomicity.widgets.viewer.binding import binding_of
@@ -344,6 +345,36 @@ def test_what_lies_beside_the_image_is_no_atom(marking, viewer):
     click(viewer, -8, 50)
     assert len(table(marking)) == 4
     assert "no image" in viewer.status
+
+
+def test_a_place_where_the_model_sees_something_hidden_is_one_atom_in_every_way(marking, viewer):
+    atoms, layer = marking.session.atoms, marking.atoms.points_layer("field")
+    atoms.remove([("field", 3)])
+    click(viewer, *(PLACES[2] + 1), ALT)
+    assert atoms.selection == {("field", 3)}
+    atoms.remove([("field", 3)])
+    layer.mode = "add"  # napari's own tool
+    click(viewer, *(PLACES[2] + 1))
+    assert table(marking).index.tolist() == [1, 2, 3, 4] and consistent(marking)
+    np.testing.assert_allclose(
+        table(marking).loc[3, ["y_px", "x_px"]].astype(float),
+        PLACES[2] + 1,
+        atol=precision_px(viewer),
+    )
+
+
+def test_no_atom_leaves_the_image(marking, viewer, press):
+    shape = np.array(marking.session.micrograph("field").shape_px)
+    drag(viewer, PLACES[3], (-6, 30))
+    row = table(marking).loc[4]
+    assert -0.5 < row["y_px"] < 0 and row["x_px"] == pytest.approx(30, abs=1)
+    press(KEY.Key_Up, KEY.Key_Up)
+    assert table(marking).loc[4, "y_px"] == row["y_px"] and "no image" in viewer.status
+    marking.atoms._marking.move({("field", 4): tuple(shape + 50.0)})
+    window = Window(np.ones(shape, bool), PIXEL_NM)
+    assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
+    marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
+    assert len(table(marking)) == 5 and consistent(marking)
 
 
 def test_a_drag_moves_an_atom_and_not_the_view(marking, viewer, press):

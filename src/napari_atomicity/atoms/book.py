@@ -156,9 +156,15 @@ class AtomBook:
         return found
 
     def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
-        """Atoms that a person points to; their ids are new."""
-        self.begin(image)
-        new: dict[int, Mark | None] = {self.next_id(image): mark for mark in marks}
+        """Atoms that a person points to; their ids.
+
+        They are new, but where a candidate lies that does not count so far: it is that atom.
+        """
+        atoms = self.begin(image)
+        new: dict[int, Mark | None] = {}
+        for mark in marks:
+            hidden = atoms.hidden_at(mark)
+            new[self.next_id(image) if hidden is None or hidden in new else hidden] = mark
         self._mark(image, new, f"add {_atoms(len(new))}")
         return list(new)
 

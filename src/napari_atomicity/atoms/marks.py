@@ -25,6 +25,7 @@ SAME_NM = 0.138
 """Two places closer than that are one atom: half the distance of neighbours in platinum."""
 SPECIES = "species"
 """Under this key the parameters of an analysis hold the components of its intensities."""
+_PLACE = ["atom_id", "frame", "y_nm", "x_nm"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class ImageAtoms:
 
         Of candidates it is the model's; a person's word is 1, without being sure 0.5, or 0.
         """
-        columns = ["atom_id", "frame", "y_nm", "x_nm", "confidence"]
+        columns = [*_PLACE, "confidence"]
         known = empty_table() if self.analysis is None else self.analysis.candidates
         known = known.loc[~known["atom_id"].isin(list(self.marks)), columns]
         marked = self._marked
@@ -197,40 +198,70 @@ class ImageAtoms:
         next_id
             Numbers below that were in use once.
         """
-        new = analysis.candidates
-        ids = np.zeros(len(new), np.int64)
-        old = self._numbered()
-        for frame in np.unique(new["frame"]):
-            mine = np.flatnonzero(new["frame"] == frame)
-            theirs = old[old["frame"] == frame]
-            pairs = match(
-                new[["y_nm", "x_nm"]].to_numpy(float)[mine],
-                theirs[["y_nm", "x_nm"]].to_numpy(float),
-                SAME_NM,
-            )
-            ids[mine[pairs.first]] = theirs["atom_id"].to_numpy()[pairs.second]
+        new, marks, old = analysis.candidates, self._places_of_marks(), self._places()
+        at_mark = _same(new, marks)
+        # Of an atom that a person has moved there is the old place too: nothing is new there.
+        rest = at_mark == 0
+        at_old = np.zeros_like(at_mark)
+        at_old[rest] = _same(new[rest], old[~old["atom_id"].isin(self._settled(at_mark))])
+        # One atom, one candidate: that of the old place, for the mark holds the other anyway.
+        keep = rest | ~np.isin(at_mark, at_old)
+        new, ids = new[keep], (at_mark + at_old)[keep]
         fresh = np.flatnonzero(ids == 0)
         ids[fresh] = max(next_id, self.next_id) + np.arange(len(fresh))
-        candidates = new.assign(atom_id=ids, image=self.image)
+        candidates = new.assign(atom_id=ids, image=self.image).reset_index(drop=True)
         return replace(
             self,
             pixel_size_nm=analysis.pixel_size_nm,
             analysis=replace(analysis, candidates=candidates),
         )
 
-    def _numbered(self) -> pd.DataFrame:
-        """Place and number of all that had one; marks first, for they must keep theirs."""
-        columns = ["atom_id", "frame", "y_nm", "x_nm"]
-        size = self.pixel_size_nm
-        marked = pd.DataFrame(
-            [(i, m.frame, m.y_px * size, m.x_px * size) for i, m in self.marks.items()],
-            columns=columns,
-        )
+    def hidden_at(self, mark: Mark) -> int | None:
+        """The candidate at the place of a mark that does not count so far; None if there is none.
+
+        It is the same atom.
+        """
         if self.analysis is None:
-            return marked
-        known = self.analysis.candidates[columns]
-        known = known[~known["atom_id"].isin(marked["atom_id"])]
-        return pd.concat([marked, known], ignore_index=True) if len(marked) else known
+            return None
+        candidates = self.analysis.candidates
+        hidden = ~candidates["atom_id"].isin(self.table["atom_id"]).to_numpy()
+        near = candidates[hidden & (candidates["frame"] == mark.frame).to_numpy()]
+        places = near[["y_px", "x_px"]].to_numpy(float) - (mark.y_px, mark.x_px)
+        off_nm = np.linalg.norm(places, axis=1) * self.pixel_size_nm
+        if not len(near) or off_nm.min() >= SAME_NM:
+            return None
+        return int(near["atom_id"].iloc[int(np.argmin(off_nm))])
+
+    def _places_of_marks(self) -> pd.DataFrame:
+        size = self.pixel_size_nm
+        rows = [(i, m.frame, m.y_px * size, m.x_px * size) for i, m in self.marks.items()]
+        return pd.DataFrame(rows, columns=_PLACE).astype({"atom_id": "int64", "frame": "int64"})
+
+    def _places(self) -> pd.DataFrame:
+        known = empty_table() if self.analysis is None else self.analysis.candidates
+        return known[_PLACE]
+
+    def _settled(self, found: np.ndarray) -> list[int]:
+        """Of the atoms found at their marks those that lie where their candidate was."""
+        both = self._places_of_marks().merge(self._places(), on=["atom_id", "frame"])
+        both = both[both["atom_id"].isin(found)]
+        off_nm = np.hypot(both["y_nm_x"] - both["y_nm_y"], both["x_nm_x"] - both["x_nm_y"])
+        return both.loc[off_nm < SAME_NM, "atom_id"].tolist()
+
+
+def _same(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
+    """(N,) ``atom_id`` of the old place that each of the new ones is; 0 where there is none."""
+    ids = np.zeros(len(new), np.int64)
+    for frame in np.unique(new["frame"]):
+        mine = np.flatnonzero(new["frame"] == frame)
+        theirs = old[old["frame"] == frame]
+        pairs = match(
+            new[["y_nm", "x_nm"]].to_numpy(float)[mine],
+            theirs[["y_nm", "x_nm"]].to_numpy(float),
+            SAME_NM,
+        )
+        ids[mine[pairs.first]] = theirs["atom_id"].to_numpy()[pairs.second]
+    return ids
 
 
 def mark_at(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..statistics.point_patterns import Window
 from . import groups
 from .marks import ImageAtoms
 from .table import PERSON
@@ -57,7 +58,7 @@ def summary(atoms: ImageAtoms) -> Summary:
     area, off = float("nan"), 0
     if support is not None:
         area = float(support.sum()) * atoms.pixel_size_nm**2
-        off = int((~_on(support, table)).sum())
+        off = int((~_on(support, table, atoms.pixel_size_nm)).sum())
     neighbours = table["nearest_neighbour_nm"].dropna()
     return Summary(
         len(table),
@@ -71,10 +72,12 @@ def summary(atoms: ImageAtoms) -> Summary:
     )
 
 
-def _on(support: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+def _on(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
     """(N,) bool: the pixel that holds the atom is support."""
-    masks = support if support.ndim == 3 else support[None]
-    last = np.array(masks.shape) - 1
-    places = np.rint(table[["frame", "y_px", "x_px"]].to_numpy(float)).astype(int)
-    frame, y, x = np.clip(places, 0, last).T
-    return np.asarray(masks[frame, y, x])
+    frame, places = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
+    on = np.zeros(len(table), bool)
+    for index, mask in enumerate(support if support.ndim == 3 else support[None]):
+        here = frame == index
+        if mask.any():
+            on[here] = Window(mask, pixel_size_nm).contains(places[here])
+    return on

@@ -27,6 +27,8 @@ _CURVES = {
     "G": ("Distance to the nearest neighbour / nm", "Share of atoms"),
 }
 _BLUE = "#0072b2"
+_FLATTEST = 0.25
+"""Least height of a page per width, and width per height."""
 
 
 def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
@@ -50,7 +52,9 @@ def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
     with style():
-        figure = Figure((6.4, 6.4 * height / width + 0.3), layout="constrained")
+        # Of a strip the page stays a page.
+        tall = 6.4 * min(max(height / width, _FLATTEST), 1 / _FLATTEST)
+        figure = Figure((6.4, tall + 0.3), layout="constrained")
         axes = figure.subplots()
         # Pixel coordinates are of centres, so the image begins half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)

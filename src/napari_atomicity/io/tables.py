@@ -117,11 +117,17 @@ def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     TableError
         If columns are missing or values are impossible.
     """
+    path = Path(path)
     table = read_table(path)
+    if "atom_id" in table.columns:
+        raise TableError("this is a table of atoms, not of clusters", path)
     # An empty CSV has no types, and a table without positions is not a cluster table.
-    if "image" in table.columns and "cluster_id" in table.columns:
-        table = tables.conform(table)
-    tables.validate(table)
+    try:
+        if "image" in table.columns and "cluster_id" in table.columns:
+            table = tables.conform(table)
+        tables.validate(table)
+    except TableError as error:
+        raise TableError(error.what, path, error.advice) from None
     return table
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...analysis import Analysis
+from ...atoms import cluster_atoms
 from ...atoms.analysis import AtomAnalysis, find_atoms
 from ...atoms.calibration import PixelSizeProposal, propose_pixel_size
 from ...atoms.groups import clusters_of_atoms
@@ -16,21 +17,13 @@ from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species, with_species
 from ...atoms.summary import Summary, summary
 from ...atoms.table import conform, empty_table
-from ...atoms.yardstick import count_by_yardstick
 from ...io.pasting import tab_separated
 from ...io.stored import StoredMicrograph
 from ...io.tables import write_table
 from ...micrograph import Micrograph
 from ...progress import Progress, Stop, check, report
 from ...project import Project
-from ...table import classes_of
 from ..parts import tasks
-
-CLUSTER_COLUMNS = (
-    "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",
-    "yardstick_reason", "label_yardstick", "yardstick_set", "n_atoms_found", "atom_ids",
-)  # fmt: skip
-"""Of the table of clusters with their atoms."""
 
 
 def find(
@@ -75,19 +68,8 @@ def holders(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[int, int]:
-    """Of every place where an atom may be the cluster that holds it: atom_id → cluster_id.
-
-    Of all candidates, so that it stays right whatever the threshold.
-    """
-    table = atoms.table
-    if atoms.analysis is not None:
-        others = atoms.analysis.candidates
-        others = others[~others["atom_id"].isin(table["atom_id"])]
-        table = pd.concat([table, others], ignore_index=True) if len(table) else others
-    held = clusters_of_atoms(table, analysis.table, analysis.outlines)
-    there = held.notna().to_numpy()
-    ids = table["atom_id"].to_numpy()[there]
-    return dict(zip(ids.tolist(), held[there].astype(int).tolist(), strict=True))
+    """Which cluster holds which place: see `cluster_atoms.holders`."""
+    return cluster_atoms.holders(atoms, analysis.table, analysis.outlines)
 
 
 def count_clusters(
@@ -96,23 +78,8 @@ def count_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `count_by_yardstick`.
-
-    A person's word on a candidate counts as such; the index is ``cluster_id``.
-    """
-    places = atoms.probabilities
-    places = places.assign(
-        y_px=places["y_nm"] / atoms.pixel_size_nm, x_px=places["x_nm"] / atoms.pixel_size_nm
-    )
-    counted = count_by_yardstick(
-        analysis.table,
-        places,
-        analysis.micrograph,
-        analysis.outlines,
-        atoms.support,
-        classes_of(analysis.table),
-    )
-    return counted.set_axis(analysis.table["cluster_id"].to_numpy(), axis=0)
+    """The clusters of an image counted by its atoms: see `cluster_atoms.count`."""
+    return cluster_atoms.count(atoms, analysis.table, analysis.micrograph, analysis.outlines)
 
 
 def gone_through(
@@ -162,32 +129,3 @@ def write_atoms(
     filled = [table for table in tables if len(table)]
     table = pd.concat(filled, ignore_index=True) if filled else empty_table()
     return write_table(conform(table), path)
-
-
-def cluster_rows(
-    table: pd.DataFrame, counted: pd.DataFrame, held: Mapping[int, int], atom_ids: Sequence[int]
-) -> pd.DataFrame:
-    """The clusters of an image with their counts and their atoms, as a table for a file.
-
-    Parameters
-    ----------
-    table
-        Cluster table of the image.
-    counted
-        From `count_clusters`.
-    held
-        From `holders`.
-    atom_ids
-        Of the atoms at the threshold.
-    """
-    inside: dict[int, list[int]] = {}
-    for atom_id in atom_ids:
-        if atom_id in held:
-            inside.setdefault(held[atom_id], []).append(atom_id)
-    known = table[table["cluster_id"].isin(counted.index)].set_index("cluster_id", drop=False)
-    atoms = [inside.get(int(i), []) for i in known.index]
-    rows = pd.concat([known, counted.loc[known.index]], axis=1).assign(
-        n_atoms_found=[len(ids) for ids in atoms],
-        atom_ids=["|".join(map(str, ids)) for ids in atoms],
-    )
-    return rows[list(CLUSTER_COLUMNS)].reset_index(drop=True)

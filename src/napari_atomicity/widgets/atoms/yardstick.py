@@ -9,6 +9,7 @@ from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ...analysis import Analysis
+from ...atoms import cluster_atoms
 from ...atoms.marks import ImageAtoms
 from ...statistics.scores import atoms_of
 from ...table import classes_of
@@ -16,7 +17,7 @@ from ..parts import tasks
 from ..parts.following import follow
 from ..parts.lines import Lines, table_of
 from ..viewer.binding import Binding
-from .jobs import cluster_rows, count_clusters
+from .jobs import count_clusters
 from .links import ClusterLinks, unchanged
 
 MOST_ROWS = 10
@@ -39,7 +40,7 @@ def count_in_words(n: float, low: float, high: float) -> str:
 
 
 def lines_of(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The table that is shown, of what `cluster_rows` gives."""
+    """The table that is shown, of what `cluster_atoms.rows` gives."""
     return [
         (
             str(row.cluster_id),
@@ -96,7 +97,7 @@ class YardstickPart(QWidget):
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
         self.rows: pd.DataFrame | None = None
-        """Of the image, from `cluster_rows`; None where nothing was counted."""
+        """Of the image, from `cluster_atoms.rows`; None where nothing was counted."""
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Clusters counted by their atoms")
@@ -171,8 +172,9 @@ class YardstickPart(QWidget):
         if image is None or counted is None or not self._of or self._of[0] != image:
             return
         table = self._session.table(image)
-        atom_ids = self._session.atoms.table(image)["atom_id"].tolist()
-        self.rows = cluster_rows(table, counted, self._links.held, atom_ids)
+        atoms = self._session.atoms.table(image)
+        held = atoms["atom_id"].map(self._links.held).astype("Int64")
+        self.rows = cluster_atoms.rows(table, counted, atoms.assign(cluster_id=held))
         self.words.setText(verdict(self.rows))
         with QSignalBlocker(self.table.selectionModel()):
             self.model.show(lines_of(self.rows), classes=classes_of(table))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Points, Shapes
+from napari.layers import Points, Shapes
 from napari.layers.base import ActionType
 from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
@@ -19,7 +19,7 @@ from . import atom_looks, compat, picking
 from .atom_layers import AtomLayers
 from .atom_looks import COLOURINGS
 from .loupe import Loupe, LoupeOverCanvas
-from .marking import Marking, frame_of, place_of
+from .marking import BESIDE, Marking, frame_of, holds, place_of
 from .support import Support
 
 if TYPE_CHECKING:
@@ -168,11 +168,6 @@ class AtomView:
         layers = self._layers(image)
         return None if layers is None else layers.support
 
-    def vacuum_layer(self, image: str) -> Image | None:
-        """The layer ``<image> vacuum``."""
-        layers = self._layers(image)
-        return None if layers is None else layers.vacuum
-
     def show(self, image: str) -> None:
         """Write what is known of the atoms of an image, if it has layers."""
         binding, layers = self._binding(), self._layers(image)
@@ -250,7 +245,14 @@ class AtomView:
             self.attempt(lambda: self._take_moved(image, layer))
 
     def _add(self, image: str, places: np.ndarray) -> None:
-        added = self.session.atoms.add(image, [self._mark(image, place) for place in places])
+        """Marks of napari's own tool; beside the image there is nothing to mark."""
+        binding, shape = self._binding(), self.session.micrograph(image).shape_px
+        inside = [place for place in places if holds(shape, *place[-2:])]
+        if binding is not None and len(inside) < len(places):
+            binding.viewer.status = BESIDE
+        if not inside:
+            return self.show(image)
+        added = self.session.atoms.add(image, [self._mark(image, place) for place in inside])
         self.session.atoms.select((image, i) for i in added)
 
     def _mark(self, image: str, place: np.ndarray) -> Any:

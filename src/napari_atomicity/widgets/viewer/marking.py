@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _CLICK_PX = 4
 _NUDGE_PX = 0.5
 _NUDGES = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0)}
+_EDGE_PX = 0.49
+"""So far from the centres of the outer pixels: half a pixel may be rounded out of the image."""
+BESIDE = "There is no image at this place"
 _QT_NAMES = {"Del": "Delete", "Esc": "Escape", "Backtab": "Tab"}
 
 
@@ -193,8 +196,8 @@ class Marking:
             return
         frame, y, x = place_of(binding.source_layer(image), world)
         pixels = frame_of(binding, image, frame)
-        if not (-0.5 <= y <= pixels.shape[0] - 0.5 and -0.5 <= x <= pixels.shape[1] - 0.5):
-            binding.viewer.status = "There is no image at this place"
+        if not holds(pixels.shape, y, x):
+            binding.viewer.status = BESIDE
             return
         size_nm = binding.session.micrograph(image).calibrated()
         atoms = binding.session.atoms
@@ -202,29 +205,14 @@ class Marking:
         # Not on top of another atom: this one was meant to lie beside it.
         if spot is not None and self._nearest(atoms.table(image), frame, *spot, size_nm) is None:
             y, x = spot
-        hidden = self._hidden_candidate(image, frame, y, x, size_nm)
+        mark, known = self._measured(image, frame, y, x), atoms.of(image)
+        hidden = None if exactly or known is None else known.hidden_at(mark)
         if hidden is None:
-            [chosen] = atoms.add(image, [self._measured(image, frame, y, x)])
-        elif exactly:
-            chosen = hidden
-            atoms.move(image, {chosen: self._measured(image, frame, y, x)})
-        else:
+            [chosen] = atoms.add(image, [mark])
+        else:  # the model has its place already, fitted together with its neighbours
             chosen = hidden
             atoms.confirm([(image, chosen)])
         atoms.select({(image, chosen)})
-
-    def _hidden_candidate(
-        self, image: str, frame: int, y: float, x: float, size_nm: float
-    ) -> int | None:
-        """A candidate at this place that does not count so far: it is the same atom."""
-        binding = self._binding()
-        assert binding is not None
-        known = binding.session.atoms.of(image)
-        if known is None or known.analysis is None:
-            return None
-        candidates = known.analysis.candidates
-        shown = candidates["atom_id"].isin(known.table["atom_id"]).to_numpy()
-        return self._nearest(candidates[~shown], frame, y, x, size_nm)
 
     @staticmethod
     def _nearest(table: Any, frame: int, y: float, x: float, size_nm: float) -> int | None:
@@ -250,15 +238,25 @@ class Marking:
             binding.session.atoms.select({key})
 
     def move(self, places: dict[AtomKey, tuple[float, float]]) -> None:
-        """Atoms of one image elsewhere, measured there; doubts about them stay."""
+        """Atoms of one image elsewhere, measured there; doubts about them stay.
+
+        What would leave the image stays at its edge.
+        """
         binding = self._binding()
         if binding is None or not places:
             return
         image = next(iter(places))[0]
+        last = np.array(binding.session.micrograph(image).shape_px) - 1
+        held = {
+            key: np.clip(place, -_EDGE_PX, last + _EDGE_PX).tolist()
+            for key, place in places.items()
+        }
+        if any(tuple(held[key]) != tuple(place) for key, place in places.items()):
+            binding.viewer.status = BESIDE
         now = marks_of(binding.session.atoms.table(image), [i for _, i in places])
         marks = {
             i: replace(self._measured(image, now[i].frame, y, x), uncertain=now[i].uncertain)
-            for (_, i), (y, x) in places.items()
+            for (_, i), (y, x) in held.items()
             if i in now
         }
         binding.session.atoms.move(image, marks)
@@ -382,6 +380,11 @@ def frame_of(binding: Binding, image: str, frame: int) -> np.ndarray:
     """The pixels (Y, X) of a frame."""
     data = binding.session.micrograph(image).data
     return data if data.ndim == 2 else data[min(max(frame, 0), len(data) - 1)]
+
+
+def holds(shape: tuple[int, ...], y: float, x: float) -> bool:
+    """Whether an image (Y, X) has a pixel at this place."""
+    return -0.5 <= y < shape[0] - 0.5 and -0.5 <= x < shape[1] - 0.5
 
 
 def place_of(source: Any, world: Any) -> tuple[int, float, float]:

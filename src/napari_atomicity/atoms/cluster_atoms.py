@@ -1,0 +1,86 @@
+"""The clusters of an image with their atoms: the rows of ``cluster_atoms.csv``.
+
+What window and command line write is the same, because both ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..micrograph import Micrograph
+from ..table import classes_of
+from .groups import atoms_of_clusters, clusters_of_atoms
+from .marks import ImageAtoms
+from .yardstick import count_by_yardstick
+
+COLUMNS = (
+    "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",
+    "yardstick_reason", "label_yardstick", "yardstick_set", "n_atoms_found", "atom_ids",
+)  # fmt: skip
+"""Of ``cluster_atoms.csv``."""
+
+
+def holders(
+    atoms: ImageAtoms, clusters: pd.DataFrame, outlines: Sequence[np.ndarray] | None = None
+) -> dict[int, int]:
+    """Of every place where an atom may be the cluster that holds it: atom_id → cluster_id.
+
+    Of all candidates, so that it stays right whatever the threshold. Clusters and outlines are as
+    of `groups.clusters_of_atoms`.
+    """
+    table = atoms.table
+    if atoms.analysis is not None:
+        others = atoms.analysis.candidates
+        others = others[~others["atom_id"].isin(table["atom_id"])]
+        table = pd.concat([table, others], ignore_index=True) if len(table) else others
+    held = clusters_of_atoms(table, clusters, outlines)
+    there = held.notna().to_numpy()
+    ids = table["atom_id"].to_numpy()[there]
+    return dict(zip(ids.tolist(), held[there].astype(int).tolist(), strict=True))
+
+
+def count(
+    atoms: ImageAtoms,
+    clusters: pd.DataFrame,
+    micrograph: Micrograph,
+    outlines: Sequence[np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """The clusters of an image counted by its atoms: see `count_by_yardstick`.
+
+    A person's word on a candidate counts as such; the index is ``cluster_id``.
+    """
+    places = atoms.probabilities
+    places = places.assign(
+        y_px=places["y_nm"] / atoms.pixel_size_nm, x_px=places["x_nm"] / atoms.pixel_size_nm
+    )
+    counted = count_by_yardstick(
+        clusters, places, micrograph, outlines, atoms.support, classes_of(clusters)
+    )
+    return counted.set_axis(clusters["cluster_id"].to_numpy(), axis=0)
+
+
+def rows(clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame) -> pd.DataFrame:
+    """The clusters of an image with their counts and their atoms.
+
+    Parameters
+    ----------
+    clusters
+        Cluster table of the image.
+    counted
+        From `count`; clusters that are not in it are left out.
+    atoms
+        Atom table of the image, with its ``cluster_id``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `COLUMNS`; ``atom_ids`` are joined by "|".
+    """
+    known = clusters[clusters["cluster_id"].isin(counted.index)].set_index("cluster_id", drop=False)
+    held = atoms_of_clusters(atoms, known)
+    held["atom_ids"] = ["|".join(map(str, ids)) for ids in held["atom_ids"]]
+    joined = pd.concat([known, counted.loc[known.index], held], axis=1)
+    return joined[list(COLUMNS)].reset_index(drop=True)
