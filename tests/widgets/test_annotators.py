@@ -18,6 +18,7 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.project import Project
 from napari_atomicity.session import State
 from napari_atomicity.widgets.annotators import words
+from napari_atomicity.widgets.annotators.looked import DONE, NOT_DONE
 from napari_atomicity.widgets.docks.annotators import BLIND, Annotators
 from napari_atomicity.widgets.viewer import compat
 from napari_atomicity.widgets.viewer.binding import binding_of
@@ -120,7 +121,12 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     click(dock.looked.done_button)
     settle(viewer)
     assert dock.looked.lines.lines[0] == ("a.tif", "no atoms")
-    assert not dock.looked.done_button.isEnabled(), "once is enough"
+    assert dock.looked.done_button.text() == NOT_DONE
+    click(dock.looked.done_button)
+    settle(viewer)
+    assert dock.looked.lines.lines == [] and dock.looked.done_button.text() == DONE
+    click(dock.looked.done_button)
+    settle(viewer)
     dock.session.current = "b.tif"
     assert dock.looked.done_button.isEnabled()
     dock.session.atoms.add("b.tif", [Mark(12.0, 13.0), Mark(40.0, 50.0, uncertain=True)])

@@ -591,6 +591,11 @@ def test_who_has_gone_through_an_image_is_kept(found, session, tmp_path, settled
     _, looked = project.annotations()
     assert looked.to_numpy().tolist() == [["field", session.annotator]]
     assert found.marking.done_words.text() == f"{session.annotator} has gone through this image."
+    click(found.marking.done_button)
+    settled()
+    assert not len(project.annotations()[1])
+    assert found.marking.done_words.text().endswith("has not yet said so.")
+    click(found.marking.done_button)
     session.annotator = "Ben"
     settled()
     assert found.marking.done_words.text() == "Ben has not yet said so."

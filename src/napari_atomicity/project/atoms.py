@@ -206,12 +206,14 @@ def blind_annotations(
     marks : pandas.DataFrame
         Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain: as a pack gives them.
     looked : pandas.DataFrame
-        Columns image, annotator: who has gone through which image.
+        Columns image, annotator: who has gone through which image. Who has marked atoms has; who
+        has taken all of them away again has not, unless he or she said so.
     """
     log = log_of_marks(db, names)
     own = log[log["blind"]].drop_duplicates(["image", "annotator", "atom_id"], keep="last")
     columns = ["image", "annotator", "frame", "y_px", "x_px", "y_nm", "x_nm", "uncertain"]
-    marks = own.loc[own["what"] == ATOM, columns].reset_index(drop=True)
+    own = own[own["what"] == ATOM]
+    marks = own[columns].reset_index(drop=True)
     image = {image_id: name for name, image_id in names.items()}
     looked = pd.read_sql_query("SELECT image_id, annotator FROM looked", db)
     looked.insert(0, "image", looked.pop("image_id").map(image).astype(object))
@@ -347,8 +349,19 @@ def merge_marks(
     return len(brought), len(new) - len(brought), who
 
 
-def note_looked(db: sqlite3.Connection, image_ids: Iterable[int], annotator: str) -> None:
-    """Somebody has gone through these images: what is not marked there, is no atom to them."""
+def note_looked(
+    db: sqlite3.Connection, image_ids: Iterable[int], annotator: str, looked: bool = True
+) -> None:
+    """Somebody has gone through these images: what is not marked there, is no atom to them.
+
+    If not ``looked``, they take that back.
+    """
+    if not looked:
+        db.executemany(
+            "DELETE FROM looked WHERE image_id = ? AND annotator = ?",
+            [(i, annotator) for i in image_ids],
+        )
+        return
     db.executemany(
         "INSERT OR IGNORE INTO looked (image_id, annotator, time) VALUES (?, ?, ?)",
         [(i, annotator, now()) for i in image_ids],

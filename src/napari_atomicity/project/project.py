@@ -924,10 +924,13 @@ class Project:
         with self._reading() as db:
             return {name: free_id(db, image_id) for name, image_id in self._names.items()}
 
-    def note_looked(self, images: Iterable[str], annotator: str) -> None:
-        """Somebody has gone through these images: what is not marked there is no atom to them."""
+    def note_looked(self, images: Iterable[str], annotator: str, looked: bool = True) -> None:
+        """Somebody has gone through these images: what is not marked there is no atom to them.
+
+        If not ``looked``, they take that back; who has marks in an image counts anyhow.
+        """
         with self._writing() as db:
-            note_looked(db, [self._names[image] for image in images], annotator)
+            note_looked(db, [self._names[image] for image in images], annotator, looked)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
         """Take in the corrections, and the blind marks of atoms, of another project of the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -19,6 +20,7 @@ HOW = (
     "model nor what others say is shown, and your marks are kept apart from all others."
 )
 DONE = "I have gone through this image"
+NOT_DONE = "I have not gone through it after all"
 _TOOLTIP = (
     "Say that you have looked at all of this image, also if there is no atom in it: what you did "
     "not mark is no atom to you. An image in which you have marked something counts anyhow."
@@ -37,6 +39,7 @@ class Looked(QWidget):
         super().__init__(parent)
         self.binding, self.session = binding, binding.session
         self.said: Annotations | None = None
+        self._known = False
         self.who = Who(self.session)
         self.how = QLabel(HOW)
         self.how.setWordWrap(True)
@@ -96,22 +99,26 @@ class Looked(QWidget):
         session, image = self.session, self.session.current
         here = session.project is not None and image is not None and session.project.has(image)
         counts = None if self.said is None else self.said.counts
-        known = counts is not None and bool(
-            ((counts["image"] == image) & (counts["annotator"] == session.annotator)).any()
-        )
-        self.done_button.setEnabled(here and session.blind and not session.read_only and not known)
-        self.done_button.setText("This image counts as gone through" if known else DONE)
+        own = pd.Series([], dtype=int)
+        if counts is not None:
+            mine = (counts["image"] == image) & (counts["annotator"] == session.annotator)
+            own = counts.loc[mine, "marks"]
+        self._known, marked = len(own) > 0, bool(own.any())
+        free = here and session.blind and not session.read_only
+        self.done_button.setEnabled(free and not marked)
+        counted = "This image counts as gone through" if marked else NOT_DONE
+        self.done_button.setText(counted if self._known else DONE)
         why = "" if session.blind else " Tick Blind first: only what is marked blind is compared."
         self.done_button.setToolTip(_TOOLTIP + why)
         self.mark_button.setEnabled(image is not None and not session.read_only)
 
     def note(self) -> None:
-        """The annotator has gone through the image that is looked at."""
+        """The annotator has gone through the image that is looked at, or takes that back."""
         project, image = self.session.project, self.session.current
         if project is None or image is None:
             return
         try:
-            project.note_looked([image], self.session.annotator)
+            project.note_looked([image], self.session.annotator, not self._known)
         except AtomicityError as error:
             show_error(str(error))
         self.noted.emit()

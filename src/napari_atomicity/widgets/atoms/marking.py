@@ -29,6 +29,7 @@ OPEN = (
     "Who labels independently marks <i>blind</i>: dock <i>Review</i>, <i>Second opinion</i>; the "
     "dock <i>Annotators</i> compares."
 )
+DONE, NOT_DONE = "I have gone through this image", "I have not gone through it after all"
 NO_PROJECT = "Open a folder or a project first: who has gone through what is kept in its file."
 
 
@@ -40,6 +41,7 @@ class MarkingPart(QWidget):
         self._binding = binding
         self._session = binding.session
         self._asked: tuple[object, ...] = ()
+        self._done = False
         self._build()
         view = binding.atoms
         self.button.toggled.connect(self._on_marking)
@@ -77,10 +79,11 @@ class MarkingPart(QWidget):
         self.take_button.setAccessibleName("Take away from the support")
         self.hint = QLabel()
         self.hint.setWordWrap(True)
-        self.done_button = QPushButton("I have gone through this image")
+        self.done_button = QPushButton(DONE)
         self.done_button.setToolTip(
             "Say that you have looked everywhere in this image: what you have not marked is no "
-            "atom to you. Needed for images without any atom."
+            "atom to you. Needed for images without any atom. A second click takes it back; an "
+            "image in which you have marked atoms blind counts anyhow."
         )
         # As napari draws them, buttons have an edge while they are disabled, and need room for it.
         self.done_button.setEnabled(False)
@@ -134,6 +137,8 @@ class MarkingPart(QWidget):
         ):
             self._asked = wanted
             self.done_words.clear()
+            self._done = False
+            self.done_button.setText(DONE)
             self._ask()
 
     def _ask(self) -> None:
@@ -145,7 +150,8 @@ class MarkingPart(QWidget):
             )  # fmt: skip
 
     def _show_done(self, done: bool) -> None:
-        who = self._session.annotator
+        who, self._done = self._session.annotator, done
+        self.done_button.setText(NOT_DONE if done else DONE)
         self.done_words.setText(
             f"{who} has gone through this image." if done else f"{who} has not yet said so."
         )
@@ -168,12 +174,16 @@ class MarkingPart(QWidget):
         project, image = self._session.project, self._session.current
         if project is None or image is None:
             return
+        looked = not self._done
 
         def note() -> None:
             # what is marked must be there before it is said that nothing else is
             if not self._session.save_again():
                 raise AtomicityError(self._session.unsaved, advice="Mend that first")
-            project.note_looked([image], self._session.annotator)
+            project.note_looked([image], self._session.annotator, looked)
 
         if self._binding.attempt(note):
-            self._show_done(True)
+            if looked:
+                self._show_done(True)
+            else:
+                self._ask()  # who has marks there counts anyhow
