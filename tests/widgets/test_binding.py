@@ -169,7 +169,7 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
 
 def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer, qtbot):
     viewer.layers.remove(image_layer)
-    qtbot.waitUntil(lambda: not len(viewer.layers))
+    qtbot.waitUntil(lambda: not len(viewer.layers), timeout=20_000)
     assert analysed.session.images == []
     assert analysed.session.history == ()
 
