@@ -336,6 +336,32 @@ def test_wrong_usage_is_2(finder, tmp_path, arguments):
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_files_that_are_missing_and_impossible_distances_are_2(finder, tmp_path):
+    image, atoms = write_image(tmp_path / "a.tif"), tmp_path / "atoms.csv"
+    atoms.write_text("image,atom_id,y_nm,x_nm\na.tif,1,1,1\n")
+    clusters = tmp_path / "clusters.csv"
+    clusters.write_text("cluster_id,label\n1,Pt19\n")
+    pack, none, out = tmp_path / "p", tmp_path / "none.csv", ("--out", tmp_path / "out")
+    assert atomicity("pack", image, "--out", pack).exit_code == 0
+    for arguments, said in (
+        (("evaluate", none, atoms), "none.csv"),
+        (("evaluate", atoms, none), "none.csv"),
+        (("evaluate", atoms, atoms, "--tolerance-nm", "0"), "0.001"),
+        (("atoms", image, *out, "--group-distance-nm", "0"), "0.001"),
+        (("pack", none, *out), "none.csv"),
+        (("pack", image, *out, "--predictions", none), "none.csv"),
+        (("pack", image, *out, "--predictions", clusters), "lacks the columns image, y_px"),
+        (("consensus", none, *out), "none.csv"),
+        (("consensus", pack, *out, "--model-atoms", none), "none.csv"),
+        (("consensus", pack, *out, "--model-atoms", clusters), "lacks the columns image, y_nm"),
+        (("consensus", pack, *out, "--model-atoms", image), "tables can't be .tif"),
+    ):
+        result = atomicity(*arguments)
+        words = " ".join(result.stderr.replace("│", " ").split())
+        assert result.exit_code == 2 and said in words, arguments
+        assert "Traceback" not in result.output and not (tmp_path / "out").exists()
+
+
 def test_impossible_requests():
     with pytest.raises(AtomicityError, match="precision"):
         AtomRequest(precision=-0.1)

@@ -322,7 +322,7 @@ def evaluate(
     tolerance_nm: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Largest distance of a match; clusters by diameter, atoms 0.15 nm."
+            min=1e-3, help="Largest distance of a match; clusters by diameter, atoms 0.15 nm."
         ),
     ] = None,
     pixel_size_nm: Annotated[

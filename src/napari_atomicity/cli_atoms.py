@@ -22,6 +22,8 @@ from .cli_parts import (
 from .errors import AtomicityError, CalibrationError, ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .annotation_packs import Filled
     from .atom_runs import AtomRun
 
@@ -45,7 +47,7 @@ def atoms(
         typer.Option(min=0, max=1, help="Least probability of an atom, instead of either."),
     ] = None,
     group_distance_nm: Annotated[
-        float, typer.Option(min=0, help="Atoms no further apart belong to one group.")
+        float, typer.Option(min=1e-3, help="Atoms no further apart belong to one group.")
     ] = 0.3,
     clusters: Annotated[
         Path | None,
@@ -102,13 +104,16 @@ def _tell_dispersion(run: AtomRun) -> None:
 
 @guarded
 def pack(
-    images: Images,
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files, and folders of them.", show_default=False, exists=True),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make; a .zip is made beside it.")],
     annotator: Annotated[str | None, typer.Option(help="For whom it is, if for one.")] = None,
     pixel_size_nm: PixelSizeOption = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="An atoms.csv to begin with; without it the pack is blind."),
+        typer.Option(help="An atoms.csv to begin with; without it the pack is blind.", exists=True),
     ] = None,
     tolerance_nm: Annotated[
         float | None, typer.Option(min=1e-3, help="Within which marks are one (0.13).")
@@ -117,7 +122,6 @@ def pack(
 ) -> None:
     """Pack images with empty tables, for people to mark the atoms in."""
     from .annotation_packs import export_pack
-    from .io.tables import read_table
     from .statistics.mark_sites import TOLERANCE_NM
 
     archive = export_pack(
@@ -126,7 +130,7 @@ def pack(
         annotator,
         predictions is None,
         pixel_size_nm,
-        None if predictions is None else read_table(predictions),
+        None if predictions is None else _atoms(predictions, "y_px", "x_px"),
         TOLERANCE_NM if tolerance_nm is None else tolerance_nm,
     )
     if as_json:
@@ -138,11 +142,13 @@ def pack(
 def consensus(
     packs: Annotated[
         list[Path],
-        typer.Argument(help="Packs that came back: folders or .zip.", show_default=False),
+        typer.Argument(
+            help="Packs that came back: folders or .zip.", show_default=False, exists=True
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for consensus.csv and agreement.json.")],
     model_atoms: Annotated[
-        Path | None, typer.Option(help="An atoms.csv to set beside the people.")
+        Path | None, typer.Option(help="An atoms.csv to set beside the people.", exists=True)
     ] = None,
     tolerance_nm: Annotated[
         float | None,
@@ -154,14 +160,13 @@ def consensus(
     """Merge what several people marked, and say how far they agree."""
     from .annotation_packs import read_packs
     from .annotators import write_agreement
-    from .io.tables import read_table
     from .runs import make_folder
     from .statistics.consensus import consensus as merged
     from .statistics.one_more_expert import beside_people
 
+    model = None if model_atoms is None else _atoms(model_atoms, "y_nm", "x_nm")
     filled = read_packs(packs)
     _check(filled)
-    model = None if model_atoms is None else read_table(model_atoms)
     make_folder(out)
     tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
     found = merged(filled.marks, filled.looked, tolerance, seed)
@@ -180,6 +185,20 @@ def consensus(
         print_json(said)
     n = counted(len(found.believed), "atom")
     say(f"{n} by consensus of {_people(len(found.annotators))}; results in {out}")
+
+
+def _atoms(path: Path, *place: str) -> pd.DataFrame:
+    """The table of atoms that an option names; anything else is wrong usage."""
+    from .io.tables import read_table
+
+    try:
+        table = read_table(path)
+    except AtomicityError as error:
+        fail(str(error), 2)
+    missing = [name for name in ("image", *place) if name not in table.columns]
+    if missing:
+        fail(f"{path.name}: the table of atoms lacks the columns {', '.join(missing)}.", 2)
+    return table
 
 
 def _people(n: int) -> str:
@@ -203,12 +222,29 @@ def evaluated(
     from .statistics.matching import TOLERANCE_NM
     from .statistics.point_scores import evaluate_points, is_points
 
+    _refuse_missing(predicted, truth)
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
         return False
     found, true = read_predicted_and_true(predicted, truth)
     tolerance = TOLERANCE_NM if tolerance_nm is None else tolerance_nm
     print_json(evaluate_points(found, true.table, tolerance, pixel_size_nm, true.images))
     return True
+
+
+def _refuse_missing(*paths: Path) -> None:
+    """A file that is missing beside one of atoms is wrong usage.
+
+    Beside one of clusters it is an error as it has always been.
+    """
+    from .io.points import read_points
+    from .statistics.point_scores import is_points
+
+    there = [path for path in paths if path.exists()]
+    if len(there) == 1:
+        table = read_points(there[0]).table
+        if is_points(table, table):
+            [missing] = set(paths) - set(there)
+            fail(f"{missing.name}: there is no such file.", 2)
 
 
 def train(

@@ -67,11 +67,3 @@ def test_missing_columns_and_text_for_numbers_are_named():
         tables.validate(some().drop(columns="sigma_nm"))
     with pytest.raises(TableError, match="y_px"):
         tables.conform(pd.DataFrame({"y_px": ["here"]}))
-
-
-def test_nearest_neighbours():
-    points = np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 3.0]])
-
-    np.testing.assert_allclose(tables.nearest_neighbours(points), [3, 3, 4])
-    assert np.isnan(tables.nearest_neighbours(points[:1])).all()
-    assert len(tables.nearest_neighbours(points[:0])) == 0

@@ -254,6 +254,13 @@ def expected_pairs(settings: AtomFieldSettings, window: Window) -> float:
     return float(1 + ((g - 1) * overlap).sum() * 0.01 / window.area_nm2**2)
 
 
+def test_nearest_neighbours_of_few_points():
+    points = np.array([[0.0, 0.0], [0.0, 3.0], [4.0, 3.0]])
+    np.testing.assert_allclose(patterns.nearest_neighbours(points), [3, 3, 4])
+    assert np.isnan(patterns.nearest_neighbours(points[:1])).all()
+    assert len(patterns.nearest_neighbours(points[:0])) == 0
+
+
 def test_nearest_neighbours_of_random_points_are_those_of_the_formula():
     window, n = Window(irregular(), 0.2), 80
     r = np.linspace(0.1, 1.2, 8)

@@ -414,3 +414,22 @@ def test_figures_of_random_atoms(dock):
     assert lines["Isolated atoms"].value.endswith("%")
     random = "Of random atoms of this density"
     assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
+
+
+def test_a_worker_may_find_something_while_images_go(dock, session, settled):
+    class Meanwhile(str):
+        """A name that something is found beside, as soon as it is looked up."""
+
+        def __hash__(self) -> int:
+            dock._known.setdefault("late", dock._known["one"])
+            return super().__hash__()
+
+        __eq__ = str.__eq__
+
+    assert list(dock._known) == ["one"]
+    gone = Meanwhile("gone")
+    dock._known[gone] = dock._known["one"]
+    del dock._known["late"]
+    session.remove_image("two")
+    settled(dock)
+    assert list(dock._known) == ["one", "late"]

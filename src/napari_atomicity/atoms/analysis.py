@@ -15,12 +15,13 @@ from ..detection.background import without_gaps
 from ..errors import CalibrationError, UnsuitableImageError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
+from ..statistics.point_patterns import nearest_neighbours
 from . import groups
 from . import operating_point as operating
 from .calibration import propose_pixel_size
 from .localisation import Spots, fit_spots
 from .support import support_mask
-from .table import MODEL, conform, nearest_neighbours, validate
+from .table import MODEL, conform, validate
 
 if TYPE_CHECKING:
     from .finder import AtomModel

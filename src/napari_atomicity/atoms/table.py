@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
 
 from ..errors import TableError
 
@@ -105,13 +104,6 @@ def _as(values: pd.Series, dtype: str) -> pd.Series:
     if dtype == "bool":  # from a file too
         return values.astype(str).str.lower().isin(["true", "1", "1.0"])
     return pd.to_numeric(values).astype(dtype)  # type: ignore[call-overload]
-
-
-def nearest_neighbours(points: np.ndarray) -> np.ndarray:
-    """(N,) distance of each of the points (N, 2) to the nearest other; NaN if there is none."""
-    if len(points) < 2:
-        return np.full(len(points), np.nan)
-    return np.asarray(KDTree(points).query(points, k=2)[0][:, 1])
 
 
 def validate(table: pd.DataFrame) -> None:

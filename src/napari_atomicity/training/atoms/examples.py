@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
 from ...atoms.finder import SAMPLING_NM
-from ...atoms.table import nearest_neighbours
+from ...statistics.point_patterns import nearest_neighbours
 
 _LABEL_REACH = 4.0
 _PARTED = 3.5

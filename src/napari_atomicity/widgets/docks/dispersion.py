@@ -254,7 +254,8 @@ class Dispersion(QWidget):
 
     def _on_images(self, *_: object) -> None:
         there = set(self.session.images)
-        for image in [i for i in self._known if i not in there]:
+        # A copy: a worker may put in what it has just found.
+        for image in [i for i in list(self._known) if i not in there]:
             del self._known[image]
         self._later()
 
