@@ -207,6 +207,33 @@ def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
     assert run.dispersion["support_nm2"].tolist() == pytest.approx([72, 72])
 
 
+def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):
+    seen = []
+
+    def find(*args, found=atom_runs.find_atoms, **options):
+        analysis = found(*args, **options)
+        analysis.support[1] = False  # the second frame is vacuum
+        return analysis
+
+    def count(*args, counted=cluster_atoms.count_by_yardstick):
+        seen.append(args[4])
+        return counted(*args)
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(cluster_atoms, "count_by_yardstick", count)
+    pixels = tifffile.imread(write_image(tmp_path / "f.tif"))
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([pixels] * 2), imagej=True, **known)
+    table = pd.DataFrame({"image": ["stack.tif"], "cluster_id": [1], "diameter_nm": 0.6})
+    table["y_px"], table["x_px"], table["y_nm"], table["x_nm"] = 20.0, 22.0, 1.0, 1.1
+    clusters = write_clusters(conform_clusters(table), tmp_path / "clusters.csv")
+    run = find_atoms_in_images(
+        [tmp_path / "stack.tif"], tmp_path / "out", AtomRequest(clusters=str(clusters))
+    )
+    assert not run.failed and len(read_table(tmp_path / "out" / "cluster_atoms.csv")) == 1
+    assert seen[0].shape == (2, 120, 120) and seen[0][0].all() and not seen[0][1].any()
+
+
 def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     image = write_image(tmp_path / "a.tif")
     table = pd.DataFrame({"image": ["a.tif"] * 2, "cluster_id": [7, 8]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,16 +105,13 @@ def _tell_dispersion(run: AtomRun) -> None:
 
 @guarded
 def pack(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Image files, and folders of them.", show_default=False, exists=True),
-    ],
+    images: Images,
     out: Annotated[Path, typer.Option(help="Folder to make; a .zip is made beside it.")],
     annotator: Annotated[str | None, typer.Option(help="For whom it is, if for one.")] = None,
     pixel_size_nm: PixelSizeOption = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="An atoms.csv to begin with; without it the pack is blind.", exists=True),
+        typer.Option(help="An atoms.csv to begin with; without it the pack is blind."),
     ] = None,
     tolerance_nm: Annotated[
         float | None, typer.Option(min=1e-3, help="Within which marks are one (0.13).")
@@ -124,6 +122,7 @@ def pack(
     from .annotation_packs import export_pack
     from .statistics.mark_sites import TOLERANCE_NM
 
+    _must_exist(images)
     archive = export_pack(
         images,
         out,
@@ -142,13 +141,11 @@ def pack(
 def consensus(
     packs: Annotated[
         list[Path],
-        typer.Argument(
-            help="Packs that came back: folders or .zip.", show_default=False, exists=True
-        ),
+        typer.Argument(help="Packs that came back: folders or .zip.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder for consensus.csv and agreement.json.")],
     model_atoms: Annotated[
-        Path | None, typer.Option(help="An atoms.csv to set beside the people.", exists=True)
+        Path | None, typer.Option(help="An atoms.csv to set beside the people.")
     ] = None,
     tolerance_nm: Annotated[
         float | None,
@@ -164,6 +161,7 @@ def consensus(
     from .statistics.consensus import consensus as merged
     from .statistics.one_more_expert import beside_people
 
+    _must_exist(packs)
     model = None if model_atoms is None else _atoms(model_atoms, "y_nm", "x_nm")
     filled = read_packs(packs)
     _check(filled)
@@ -185,6 +183,13 @@ def consensus(
         print_json(said)
     n = counted(len(found.believed), "atom")
     say(f"{n} by consensus of {_people(len(found.annotators))}; results in {out}")
+
+
+def _must_exist(paths: Iterable[Path]) -> None:
+    """A file that is missing is wrong usage."""
+    for path in paths:
+        if not path.exists():
+            fail(f"{path.name}: there is no such file.", 2)
 
 
 def _atoms(path: Path, *place: str) -> pd.DataFrame:
@@ -243,8 +248,7 @@ def _refuse_missing(*paths: Path) -> None:
     if len(there) == 1:
         table = read_points(there[0]).table
         if is_points(table, table):
-            [missing] = set(paths) - set(there)
-            fail(f"{missing.name}: there is no such file.", 2)
+            _must_exist(paths)
 
 
 def train(
