@@ -480,7 +480,7 @@ class Day:
         studio.press(KEY.Key_F1)
         window = studio.main.findChild(Help)
         check(window is not None, "F1 opens the shortcuts")
-        window.resize(560, 760)
+        window.resize(620, 1180)
 
         def take():
             return picture_of(window)
@@ -760,16 +760,15 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
     (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
     (Day.annotators,),
 )  # fmt: skip
-"""Each step needs those before it on its day, and none of other days."""
+"""Each step needs those before it on its day; each day begins in a new window."""
 
 
-def steps_for(only: Sequence[str]) -> list[Callable[[Day], None]]:
-    """All steps; for those that are named, all of their days up to them."""
-    chosen = []
-    for steps in DAYS:
-        last = max((i for i, step in enumerate(steps) if step.__name__ in only), default=-1)
-        chosen += steps[: last + 1] if only else steps
-    return chosen
+def days_for(only: Sequence[str]) -> list[tuple[Callable[[Day], None], ...]]:
+    """All steps of all days; of those that are named, their days up to them."""
+    if not only:
+        return list(DAYS)
+    last = [max((i for i, s in enumerate(d) if s.__name__ in only), default=-1) for d in DAYS]
+    return [steps[: i + 1] for steps, i in zip(DAYS, last, strict=True) if i >= 0]
 
 
 def main() -> None:
@@ -793,13 +792,14 @@ def main() -> None:
         scope = QSettings.Scope.UserScope
         QSettings.setPath(QSettings.Format.IniFormat, scope, str(home / "remembered"))
         os.environ["ATOMICITY_MODELS"] = str(home / "napari-atomicity" / "models")
-        day = Day(options.out, home / "monday")
-        for step in steps_for(options.only):
-            print(f"- {step.__name__}")
-            day.studio.takes = not options.only or step.__name__ in options.only
-            step(day)
-        day.studio.binding.projects.leave()
-        day.studio.viewer.close()
+        for steps in days_for(options.only):
+            day = Day(options.out, home / "monday")
+            for step in steps:
+                print(f"- {step.__name__}")
+                day.studio.takes = not options.only or step.__name__ in options.only
+                step(day)
+            day.studio.binding.projects.leave()
+            day.studio.viewer.close()
     napari.Viewer.close_all()
 
 
