@@ -47,7 +47,8 @@ def in_words(found: Summary) -> str:
     if found.n_uncertain:
         said.append(f"{found.n_uncertain} uncertain")
     if found.n_off_support:
-        said.append(f"{found.n_off_support} beside the support count in no density")
+        count = "counts" if found.n_off_support == 1 else "count"
+        said.append(f"{found.n_off_support} beside the support {count} in no density")
     return "; ".join(said) + "." if said else ""
 
 
