@@ -222,7 +222,7 @@ class Day:
         name = self.session.current
         now = self.session.analysis(name)
         fresh = made_up(PER_IMAGE, SIZE_PX, name, seed=991)
-        self.session.set_analysis(replace(fresh, micrograph=now.micrograph))
+        self.session.set_analysis(replace(fresh, micrograph=now.micrograph), soon=True)
 
     def _select_half(self) -> None:
         table = self.session.table()

@@ -559,7 +559,11 @@ class Session:
 
     # ---- edits
     def do(
-        self, *edits: Edit | AtomEdit, description: str | None = None, group: object = None
+        self,
+        *edits: Edit | AtomEdit,
+        description: str | None = None,
+        group: object = None,
+        soon: bool = False,
     ) -> None:
         """Apply edits and remember them as one step of undo.
 
@@ -571,6 +575,8 @@ class Session:
             In words; that of the first edit if None.
         group
             If the last step was of the same group, these edits become part of it.
+        soon
+            Whether it may take a few turns of the window, where somebody offers them.
 
         Raises
         ------
@@ -587,7 +593,7 @@ class Session:
             )
         if edits:
             words = description or edits[0].description
-            self._carry_out(self._doing(edits, words, group), len(edits))
+            self._carry_out(self._doing(edits, words, group), len(edits), soon)
 
     def _doing(
         self,
@@ -611,7 +617,7 @@ class Session:
         yield from self._telling(changes)
         self.history_changed.emit()
 
-    def _carry_out(self, work: Work, n_images: int) -> None:
+    def _carry_out(self, work: Work, n_images: int, soon: bool = False) -> None:
         """Do it now or, if it is long and somebody gives it turns, a part in each.
 
         Whatever else is done meanwhile waits for it: see `finish`.
@@ -621,7 +627,7 @@ class Session:
                 pass
             return
         self._under_way = work
-        if n_images > _LONG and self.in_turns is not None:
+        if (soon or n_images > _LONG) and self.in_turns is not None:
             self.in_turns(self.go_on)
         else:
             self.finish()
@@ -818,13 +824,14 @@ class Session:
         description: str = "analyse",
         undoable: bool = True,
         group: object = None,
+        soon: bool = False,
     ) -> None:
         """A new result; one undo brings the old one back.
 
         Clusters that were known before keep their ids and their corrections, and excluded regions
         stay. So do clusters that a person has added or labelled and that were not found again;
         what a person has removed does not come back. A first result that nobody waits for need not
-        be a step of undo; those of one ``group`` are one step.
+        be a step of undo; those of one ``group`` are one step. For ``soon`` see `do`.
         """
         self.finish()
         image = analysis.micrograph.name
@@ -839,7 +846,7 @@ class Session:
             analysis = replace(analysis, regions=before.regions)
         edit = SetAnalysis(image, before, analysis, description)
         if undoable or before is not None:
-            self.do(edit, group=group)
+            self.do(edit, group=group, soon=soon)
         else:
             self._refuse_if_read_only()
             if self.blind:

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import QDockWidget
 from napari_atomicity import analyse
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.widgets.docks.dispersion import Dispersion
 from napari_atomicity.widgets.docks.embedding import Embedding
 from napari_atomicity.widgets.docks.explain import Explain
-from napari_atomicity.widgets.docks.plots import Plots
 from napari_atomicity.widgets.docks.table import Table
 from napari_atomicity.widgets.parts import tasks
 from napari_atomicity.widgets.viewer import calibration, compat, shortcuts
@@ -181,7 +181,7 @@ def test_docks_keep_their_sizes_when_those_behind_rest(make_napari_viewer, model
     qtbot.waitUntil(lambda: main.findChild(Analyse).height() > 120)
     qtbot.wait(100)  # until the layout is at rest as well
     heights = [main.findChild(kind).height() for kind in (Analyse, Explain, Embedding)]
-    show_dock(viewer, Plots)
+    show_dock(viewer, Dispersion)
     qtbot.waitUntil(lambda: not main.findChild(Embedding).isVisible())
     assert [main.findChild(kind).height() for kind in (Analyse, Explain)] == heights[:2]
     assert heights[1] > heights[0] > 100  # as the workbench gave them out

@@ -46,16 +46,16 @@ RIGHT, BOTTOM, LEFT = (
 )
 Groups = tuple[tuple[type[QWidget], ...], ...]
 DOCKS: Groups = (
-    (Analyse, Review, Adapt, Train, Detect, Classify),
-    (Explain, Ratios, Atoms, Annotators, Report),
-    (Embedding, Plots, Dispersion),
+    (Analyse, Review, Adapt, Train, Detect, Classify, Report),
+    (Explain, Ratios, Atoms, Annotators),
+    (Embedding, Dispersion),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 
 SMALL_SCREEN_DOCKS: Groups = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
 """The same for a screen on which three would be too low to be of use."""
 
-BELOW: tuple[type[QWidget], ...] = (Gallery, Table)
+BELOW: tuple[type[QWidget], ...] = (Gallery, Table, Plots)
 """Tabs below the canvas."""
 
 BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse,)

@@ -6,7 +6,7 @@ from functools import partial
 
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...analysis import Analysis, analyse, embed_clusters
@@ -175,7 +175,14 @@ class Analyse(QWidget):
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
-        self.session.set_analysis(analysis, f"analyse {image}")
+        self.session.set_analysis(analysis, f"analyse {image}", soon=True)
+        self._then(image, model)
+
+    def _then(self, image: str, model: str) -> None:
+        """Once the analysis is in the session, which takes a few turns."""
+        if self.session.busy:
+            QTimer.singleShot(0, partial(self._then, image, model))
+            return
         self.binding.label_mode.on = True
         now = self.session.analysis(image)
         if now is not None and len(now.table):

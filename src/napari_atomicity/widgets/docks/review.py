@@ -400,8 +400,13 @@ class Review(QWidget):
         self.button.setText(END if on else GO_ON if self._has_kept() else START)
         self.button.setEnabled(on or (there and not self.session.read_only))
         self._show_hint(there)
-        for widget in (self.bar, self.pace, self.answers, self.words):
+        for widget in (self.bar, self.pace):
             widget.setVisible(on)
+        if on and self.answers.isHidden():  # Qt takes its time when they are shown first
+            QTimer.singleShot(0, self._show_answers)
+        elif not on:
+            self.answers.hide()
+            self.words.hide()
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
@@ -410,6 +415,11 @@ class Review(QWidget):
             self.pace.setVisible(bool(self.pace.text()))
             self.answers.update_now()
         self._show_accuracy(review)
+
+    def _show_answers(self) -> None:
+        if self.review is not None:
+            self.answers.show()
+            self.words.show()
 
     def _show_hint(self, there: bool) -> None:
         words = "" if there else NO_CLUSTERS
