@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import inspect
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,8 +94,9 @@ class Change:
     """Those of the table as it is, if they are at hand."""
 
 
-Work = Generator[None, None, None]
-"""A step in parts: the window may have a turn wherever it yields."""
+Work = Generator[bool, None, None]
+"""A step in parts: the window may have a turn wherever it yields, and must have one if that is
+True."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,11 +410,11 @@ class Session:
             with project.together():
                 for image, before in waiting.items():
                     self._save_whole(project, image, before, now.get(image))
-                    yield
+                    yield False
                 for image, was in atoms_waiting.items():
                     after = atoms.get(image, self.atoms.of(image))
                     project.keep_atoms(image, was, after, self._annotator, self.blind)
-                    yield
+                    yield False
                 for change in kept:
                     if isinstance(change, AtomChange):
                         if change.image not in atoms_waiting:
@@ -426,7 +428,7 @@ class Session:
                             change.annotator, change.by_person, self.blind, change.spoken,
                             change.undone, change.only_predicted,
                         )  # fmt: skip
-                    yield
+                    yield False
         except AtomicityError as error:
             for change in kept:
                 if isinstance(change, AtomChange):
@@ -638,9 +640,8 @@ class Session:
         if work is None or inspect.getgeneratorstate(work) == inspect.GEN_RUNNING:
             return False
         try:
-            next(work)
-            while time.perf_counter() < end:
-                next(work)
+            while not next(work) and time.perf_counter() < end:
+                pass
         except StopIteration:
             self._under_way = None
             return False
@@ -651,7 +652,7 @@ class Session:
 
     def finish(self) -> None:
         """Bring the step that is under way to its end."""
-        while self.go_on(float("inf")):
+        while self.go_on(math.inf):
             pass
 
     @property
@@ -666,7 +667,7 @@ class Session:
         annotator: str,
         undone: bool = False,
         known: bool = False,
-    ) -> Generator[None, None, tuple[list[Edit | AtomEdit], list[Change | AtomChange]]]:
+    ) -> Generator[bool, None, tuple[list[Edit | AtomEdit], list[Change | AtomChange]]]:
         """Edits one after the other, then into the project, then into memory.
 
         Yields wherever the window may have a turn; until all is in the project nobody sees any
@@ -692,7 +693,7 @@ class Session:
                 changes.append(_change_by(edit, before, after, annotator, undone))
             now[of_atoms, image] = after
             replayed.append(edit)
-            yield
+            yield False
         yield from self._taking_over(changes)
         return replayed, changes
 
@@ -724,14 +725,14 @@ class Session:
 
         In one turn, however many images: who follows many of them looks once after it.
         """
-        yield
+        yield True  # the views have a turn to themselves
         changes = list(changes)
         images = dict.fromkeys(c.image for c in changes if isinstance(c, Change))
         for image in images:
             self.analysis_changed.emit(image)
         for image in dict.fromkeys(c.image for c in changes if isinstance(c, AtomChange)):
             self.atoms.tell(image)
-        yield
+        yield False
         known = {image: set(self.table(image)["cluster_id"].tolist()) for image in images}
         gone = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
         if gone:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from ...atoms.spread import SpreadSettings
+from ..parts.drawing import ProgressBar
 from ..parts.forms import labelled, new_form, spin_box
 from ..parts.memory import remember
 
@@ -91,7 +92,7 @@ class Waiting(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setAccessibleName("Progress")
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; what was found before stays.")

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -29,6 +28,7 @@ from ...review.reviewing import Reviewing, taken_out
 from ...session import Key, Session
 from ...table import AGGREGATE, OUTSIDE, UNKNOWN
 from ..parts.bars import Bar, BarChart
+from ..parts.drawing import ProgressBar
 from ..parts.folding import Part
 from ..parts.following import follow
 from ..parts.forms import _Combo, in_scroll_area, labelled, main_button, new_form
@@ -194,7 +194,7 @@ class Review(QWidget):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.setAccessibleName("Hint")
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setAccessibleName("Reviewed")
         self.pace = QLabel()
         self.pace.setAccessibleName("Pace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QSize
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtWidgets import QProgressBar, QSizePolicy, QWidget
 
 
 class Drawing(QWidget):
@@ -22,6 +22,27 @@ class Drawing(QWidget):
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.updateGeometry()
             self.update()
+
+
+class ProgressBar(QProgressBar):
+    """One that is painted when the window is painted.
+
+    Qt's own paints itself at every value at once, and with it all of the window that waits to be
+    painted: 100 ms in the middle of something else.
+    """
+
+    def setValue(self, value: int) -> None:  # noqa: N802
+        self.setUpdatesEnabled(False)
+        super().setValue(value)
+        self.setUpdatesEnabled(True)
+
+    def setRange(self, minimum: int, maximum: int) -> None:  # noqa: N802
+        self.setUpdatesEnabled(False)
+        super().setRange(minimum, maximum)
+        self.setUpdatesEnabled(True)
+
+    def setMaximum(self, maximum: int) -> None:  # noqa: N802
+        self.setRange(self.minimum(), maximum)
 
 
 def small(font: QFont) -> QFont:

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -35,6 +34,7 @@ from ..viewer.binding import Binding
 from ..viewer.micrographs import why_not
 from ..viewer.ruler import Ruler
 from . import tasks
+from .drawing import ProgressBar
 from .following import follow
 from .memory import remember
 from .models import model_folder
@@ -428,7 +428,7 @@ class TaskBar(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Status")
-        self.bar = QProgressBar()
+        self.bar = ProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setAccessibleName("Progress")
         self.bar.setMaximumHeight(self.fontMetrics().height())

@@ -79,7 +79,7 @@ class Binding:
         self._viewer = weakref.ref(viewer)
         self.session = Session()
         self.session.annotator = str(settings().value(ANNOTATOR) or "")
-        self.session.in_turns = self._in_turns
+        self.session.in_turns = self._soon
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
@@ -123,6 +123,9 @@ class Binding:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
         waiting = self._text_timer.isActive() or self.stage.busy or self.session.busy
         return not (waiting or tasks.running(self.session) or leaving(self.viewer))
+
+    def _soon(self, go_on: Callable[[float], bool]) -> None:
+        QTimer.singleShot(0, partial(self._in_turns, go_on))
 
     def _in_turns(self, go_on: Callable[[float], bool]) -> None:
         """Let a long step have a part of every turn of the event loop."""
