@@ -50,6 +50,10 @@ class Catalogue:
         else:
             self._joined = None
 
+    def columns(self, image: str) -> Columns | None:
+        """The arrays of an image's table; None if there is none."""
+        return self._parts.get(image)
+
     def relabel(self, image: str, table: pd.DataFrame) -> None:
         """Only what a person says of the clusters of an image is another."""
         before = self._parts[image]
@@ -108,9 +112,16 @@ class Catalogue:
         return _missing(column, self._lengths[image]) if found is None else found
 
 
-def columns_of(table: pd.DataFrame) -> Columns:
-    """The arrays of a table by name: pandas takes half a millisecond to hand them out."""
-    return {str(name): table[name].to_numpy() for name in table.columns}
+def columns_of(table: pd.DataFrame, before: Columns | None = None) -> Columns:
+    """The arrays of a table by name: pandas takes half a millisecond to hand them out.
+
+    Of columns that are what they were the arrays of ``before``, so that one sees that at once.
+    """
+    found = {str(name): table[name].to_numpy() for name in table.columns}
+    for name, values in (before or {}).items():
+        if name in found and _equal(found[name], values):
+            found[name] = values
+    return found
 
 
 def _in_order(parts: list[Columns]) -> list[str]:

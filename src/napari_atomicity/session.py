@@ -429,6 +429,8 @@ class Session:
                             change.undone, change.only_predicted,
                         )  # fmt: skip
                     yield False
+                if len(kept) > _LONG:
+                    yield True  # the disk is waited for in a turn of its own
         except AtomicityError as error:
             for change in kept:
                 if isinstance(change, AtomChange):
@@ -690,7 +692,10 @@ class Session:
                 changes.append(AtomChange(image, before, after, annotator))
             else:
                 after = _checked(after, not known and not isinstance(edit, Relabel))
-                changes.append(_change_by(edit, before, after, annotator, undone))
+                columns = None
+                if after is not None and not isinstance(edit, Relabel):
+                    columns = columns_of(after.table, self._catalogue.columns(image))
+                changes.append(_change_by(edit, before, after, annotator, undone, columns))
             now[of_atoms, image] = after
             replayed.append(edit)
             yield False
@@ -1122,9 +1127,13 @@ class Session:
 
 
 def _change_by(
-    edit: Edit, before: Analysis | None, after: Analysis | None, annotator: str, undone: bool
+    edit: Edit,
+    before: Analysis | None,
+    after: Analysis | None,
+    annotator: str,
+    undone: bool,
+    columns: Columns | None,
 ) -> Change:
-    spoken = isinstance(edit, Relabel)
     return Change(
         edit.image,
         before,
@@ -1132,10 +1141,10 @@ def _change_by(
         edit.cluster_ids,
         annotator,
         by_person=not isinstance(edit, SetAnalysis),
-        spoken=spoken,
+        spoken=isinstance(edit, Relabel),
         undone=undone,
         only_predicted=isinstance(edit, SetAnalysis) and edit.only_predicted,
-        columns=None if after is None or spoken else columns_of(after.table),
+        columns=columns,
     )
 
 

@@ -26,6 +26,14 @@ def settled_collector():
 
 
 @pytest.fixture(autouse=True)
+def nothing_is_passed_over(monkeypatch):
+    """Hundreds of viewers come and go in this process, and must be found by the collector."""
+    from napari_atomicity.widgets.viewer import projects
+
+    monkeypatch.setattr(projects, "pass_over_what_is_there", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     """Nothing is compiled in the background."""
     monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")

@@ -83,25 +83,28 @@ def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
 
 
 class ImageModel(QAbstractListModel):
-    """One row per image of the session."""
+    """One row per image of the session; what it says is found when it comes into sight."""
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._session = session
-        self._rows: list[Row] = []
+        self._names: list[str] = []
+        self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
         self._files: dict[str, ProjectImage] = {}
         self._thumbnails: dict[str, QPixmap] = {}
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
-        return 0 if parent is not None and parent.isValid() else len(self._rows)
+        return 0 if parent is not None and parent.isValid() else len(self._names)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        if not index.isValid() or index.row() >= len(self._rows):
+        if not index.isValid() or index.row() >= len(self._names):
             return None
-        row = self._rows[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
-            return row.name
+            return self._names[index.row()]
+        if role not in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole, ROW):
+            return None
+        row = self._row(self._names[index.row()])
         if role == Qt.ItemDataRole.ToolTipRole:
             return row.tooltip
         if role == Qt.ItemDataRole.AccessibleTextRole:
@@ -112,29 +115,32 @@ class ImageModel(QAbstractListModel):
         """The images may be others."""
         project = self._session.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
-        self._read_thumbnails()
+        self._forget_thumbnails()
         self.beginResetModel()
-        self._rows = [self._row(name) for name in self._session.images]
-        self._index = {row.name: i for i, row in enumerate(self._rows)}
+        self._names = list(self._session.images)
+        self._rows.clear()
+        self._index = {name: i for i, name in enumerate(self._names)}
         self.endResetModel()
 
     def refresh_files(self) -> None:
         """The images are the same, but more may be known of their files."""
         project = self._session.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
-        self._read_thumbnails()
-        for i, row in enumerate(self._rows):
-            self._rows[i] = self._row(row.name)
-        if self._rows:
-            self.dataChanged.emit(self.index(0), self.index(len(self._rows) - 1))
+        self._forget_thumbnails()
+        self._rows.clear()
+        if self._names:
+            self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
 
-    def _read_thumbnails(self) -> None:
+    def _forget_thumbnails(self) -> None:
         self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
-        for name, image in self._files.items():
-            if image.thumbnail and name not in self._thumbnails:
-                picture = QPixmap()
-                picture.loadFromData(image.thumbnail)
-                self._thumbnails[name] = picture
+
+    def _thumbnail(self, name: str) -> QPixmap | None:
+        image = self._files.get(name)
+        if name not in self._thumbnails and image is not None and image.thumbnail:
+            picture = QPixmap()
+            picture.loadFromData(image.thumbnail)
+            self._thumbnails[name] = picture
+        return self._thumbnails.get(name)
 
     def refresh(self, image: str) -> None:
         """The analysis of an image is another one."""
@@ -143,23 +149,25 @@ class ImageModel(QAbstractListModel):
             known = self._files.get(image)
             if known is not None and known.error and self._session.analysis(image) is not None:
                 self._files[image] = replace(known, error="")
-            self._rows[i] = self._row(image)
+            self._rows.pop(image, None)
             self.dataChanged.emit(self.index(i), self.index(i))
 
     def _row(self, name: str) -> Row:
-        row = row_of(self._session, self._files.get(name), name)
-        return replace(row, thumbnail=self._thumbnails.get(name))
+        if name not in self._rows:
+            row = row_of(self._session, self._files.get(name), name)
+            self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
+        return self._rows[name]
 
     def row_of(self, image: str | None) -> int:
         """Where an image stands; -1 if nowhere."""
         return -1 if image is None else self._index.get(image, -1)
 
     def image_at(self, row: int) -> str | None:
-        return self._rows[row].name if 0 <= row < len(self._rows) else None
+        return self._names[row] if 0 <= row < len(self._names) else None
 
     @property
     def rows(self) -> list[Row]:
-        return list(self._rows)
+        return [self._row(name) for name in self._names]
 
 
 class ImageDelegate(QStyledItemDelegate):

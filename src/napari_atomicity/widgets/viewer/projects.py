@@ -22,6 +22,7 @@ from ...model.files import SHIPPED, user_folder
 from ...progress import Progress, Stop
 from ...project import SUFFIX, Opened, Project, Stored, open_any, project_file, survey
 from ..parts import tasks
+from ..parts.collecting import collect_what_is_left, pass_over_what_is_there
 from ..parts.models import model_folder
 from . import compat
 
@@ -138,6 +139,7 @@ class Projects:
             else:
                 show_info("This project is open already.")
             return None
+        collect_what_is_left()
         return tasks.start(
             self.session,
             open_anything,
@@ -154,6 +156,7 @@ class Projects:
             return
         self._say(opened.notes)
         self.session.open_project(opened.project, opened.stored)
+        pass_over_what_is_there()
         self._restore()
         self._noting.start()
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
