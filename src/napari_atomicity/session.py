@@ -546,6 +546,10 @@ class Session:
             return tables.empty() if found is None else found.table
         return self._catalogue.table(self._micrographs)
 
+    def columns(self, image: str) -> Columns | None:
+        """The cluster table of an image as arrays by name, never to be written to."""
+        return self._catalogue.columns(image)
+
     def classes(self) -> list[str]:
         """Classes of the analyses at hand, in order."""
         if self._classes is None:

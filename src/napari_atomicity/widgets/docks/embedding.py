@@ -147,7 +147,7 @@ class Embedding(QWidget):
         self._warm_up_timer.setSingleShot(True)
         self._warm_up_timer.timeout.connect(self._warm_up)
         for image in session.images:
-            self._moves.note(image, session.table(image))
+            self._moves.note(image, session.columns(image))
         self._say_what_is_missing()
 
     # ---- the form
@@ -256,8 +256,7 @@ class Embedding(QWidget):
 
     # ---- what the session says
     def _on_analysis(self, image: str) -> None:
-        analysis = self.session.analysis(image)
-        self._moves.note(image, None if analysis is None else analysis.table)
+        self._moves.note(image, self.session.columns(image))
         self._later()
 
     def _on_images(self) -> None:
@@ -266,7 +265,7 @@ class Embedding(QWidget):
     def _on_project(self) -> None:
         self._moves.forget()
         for image in self.session.images:
-            self._moves.note(image, self.session.table(image))
+            self._moves.note(image, self.session.columns(image))
         self._later()
 
     def _on_selection(self, *_: object) -> None:

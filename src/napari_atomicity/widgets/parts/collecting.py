@@ -11,17 +11,10 @@ def pass_over_what_is_there() -> None:
     """Let the collector pass over what a large project has brought along.
 
     Half a million objects, which go by themselves when the project is closed; looking at them
-    takes a quarter of a second now and then. What is garbage already is collected before they come.
+    takes a quarter of a second now and then. What an older project has left behind is gone by
+    then: napari collects whenever a layer is removed.
     """
     gc.freeze()
-
-
-def collect_what_is_left() -> None:
-    """Before a project is opened: what an older one has left goes now, for it is passed over later.
-
-    Quick, for there is little that is looked at.
-    """
-    gc.collect()
 
 
 def settle_collector() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,13 +33,13 @@ class Moves:
         self._last: dict[str, _Places] = {}
         self._before: dict[str, _Places] = {}
 
-    def note(self, image: str, table: pd.DataFrame | None) -> None:
-        """The table of an image is this one now; None: it is gone."""
-        if table is None:
+    def note(self, image: str, columns: Mapping[str, np.ndarray] | None) -> None:
+        """The columns of an image's table are these now; None: it is gone."""
+        if columns is None:
             self._last.pop(image, None)
             self._before.pop(image, None)
             return
-        now, last = _places(table), self._last.get(image)
+        now, last = _places(columns), self._last.get(image)
         if not np.isfinite(now.xy[:, 0]).any():
             return  # waits for its places: those of before stay known
         if last is not None and all(map(_equal, last, now)):
@@ -75,9 +76,9 @@ class Moves:
         return out
 
 
-def _places(table: pd.DataFrame) -> _Places:
-    xy = np.column_stack([table["umap_1"], table["umap_2"]]).astype(float)
-    return _Places(table["cluster_id"].to_numpy(), xy, table["model_id"].to_numpy(object))
+def _places(columns: Mapping[str, np.ndarray]) -> _Places:
+    xy = np.column_stack([columns["umap_1"], columns["umap_2"]]).astype(float)
+    return _Places(columns["cluster_id"], xy, columns["model_id"])
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

@@ -22,7 +22,7 @@ from ...model.files import SHIPPED, user_folder
 from ...progress import Progress, Stop
 from ...project import SUFFIX, Opened, Project, Stored, open_any, project_file, survey
 from ..parts import tasks
-from ..parts.collecting import collect_what_is_left, pass_over_what_is_there
+from ..parts.collecting import pass_over_what_is_there
 from ..parts.models import model_folder
 from . import compat
 
@@ -139,7 +139,6 @@ class Projects:
             else:
                 show_info("This project is open already.")
             return None
-        collect_what_is_left()
         return tasks.start(
             self.session,
             open_anything,
@@ -385,8 +384,8 @@ class Projects:
     def note_view(self) -> None:
         """Write how the window looks into the project, if it looks otherwise than before."""
         project = self.session.project
-        if project is None or project.read_only:
-            return
+        if project is None or project.read_only or self.session.busy:
+            return  # a step under way would have to be hurried
         now = {key: value for key, (get, _) in self._kept.items() if (value := get()) is not None}
         if now != self._noted:
             self._noted = now
