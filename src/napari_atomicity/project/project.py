@@ -190,6 +190,7 @@ class Project:
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
         self._guard = threading.Lock()
         self._closed = False
+        self._places: dict[str, Path] = {}
         self.finish_first: Callable[[], None] | None = None
         """Brings what is being written together to its end; nothing, when it writes itself."""
         self.holder = ""
@@ -615,15 +616,22 @@ class Project:
             return str(path)
 
     def _place(self, path: str, relative: str) -> Path:
-        """Where the file is: at its old path, or where it lies if all was moved together."""
-        if not Path(path).exists():
-            beside = (self.path.parent / relative).resolve()
-            if beside.exists():
-                return beside
-        return Path(path)
+        """Where the file is: at its old path, or where it lies if all was moved together.
+
+        Asked of the disk once, for hundreds of files on a share take their time.
+        """
+        known = self._places.get(path)
+        if known is None:
+            known = Path(path)
+            if not known.exists():
+                beside = (self.path.parent / relative).resolve()
+                known = beside if beside.exists() else known
+            self._places[path] = known
+        return known
 
     def missing(self) -> list[ProjectImage]:
         """Images whose files are not where they were."""
+        self._places.clear()
         return [image for image in self.images() if not image.path.exists()]
 
     def find_moved(
