@@ -7,7 +7,6 @@ early, what is done is written.
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -24,7 +23,7 @@ from .atoms.finder import AtomModel, load_atom_model
 from .atoms.groups import LINK_NM, clusters_of_atoms
 from .atoms.marks import ImageAtoms
 from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
-from .atoms.table import conform, empty_table
+from .atoms.table import conform, joined
 from .errors import AtomicityError, Cancelled
 from .io.atom_figures import dispersion_chart, overview
 from .io.charts import write_figure
@@ -33,8 +32,8 @@ from .io.images import load
 from .io.provenance import Outcome, now, run_record
 from .io.tables import read_clusters, write_table
 from .micrograph import Micrograph
-from .progress import Progress, Stop, check, report
-from .runs import Input, make_folder, named_inputs, prefixed
+from .progress import Progress, Stop, report
+from .runs import Input, make_folder, named_inputs, one_by_one, with_unreached
 from .statistics.dispersion import Dispersion, pooled
 
 MANY_IMAGES = 30
@@ -191,24 +190,18 @@ def find_atoms_in_images(
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
 
     done: list[_Result] = []
-    interrupted = False
-    try:
-        for number, item in enumerate(inputs, 1):
-            check(stop)
-            where = f"[{number}/{len(inputs)}] {item.name}"
-            report(progress, 0, 0, where)
-            told = prefixed(progress, where)
-            result, analysis = _one(item, model, request, clusters, pictures, told, stop)
-            done.append(result)
-            if on_outcome is not None:
-                on_outcome(result.outcome, analysis)
-    except (KeyboardInterrupt, Cancelled):
-        interrupted = True
-    outcomes = [result.outcome for result in done]
-    outcomes += [item.outcome("not reached", "stopped before") for item in inputs[len(done) :]]
+
+    def one(item: Input, progress: Progress) -> None:
+        result, analysis = _one(item, model, request, clusters, pictures, progress, stop)
+        done.append(result)
+        if on_outcome is not None:
+            on_outcome(result.outcome, analysis)
+
+    interrupted = one_by_one(inputs, one, progress, stop)
+    outcomes = with_unreached([result.outcome for result in done], inputs)
 
     report(progress, 0, 0, "Writing tables and figures")
-    table = _joined([r.table for r in done if r.table is not None])
+    table = conform(joined(r.table for r in done if r.table is not None))
     rows, of_all = _dispersion_rows(done, request.seed)
     files = [
         write_table(table, out_dir / "atoms.csv"),
@@ -301,12 +294,8 @@ def _one(
             result = replace(result, pictures=drawn)
     except Cancelled:
         raise
-    except AtomicityError as error:
-        return _Result(item.outcome("failed", str(error), **known)), None
-    except Exception as error:  # one image must not end the run
-        what = f"unexpected {type(error).__name__}: {error}"
-        trace = traceback.format_exc()
-        return _Result(item.outcome("failed", what, traceback=trace, **known)), None
+    except Exception as error:
+        return _Result(item.failed(error, known)), None
     return result, analysis
 
 
@@ -390,8 +379,3 @@ def _written_before(record: Path) -> list[str]:
         return []
     # A name with folders could lead out of this one.
     return [name for name in names if name == Path(name).name]
-
-
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    filled = [table for table in tables if len(table)]
-    return conform(pd.concat(filled, ignore_index=True)) if filled else empty_table()

@@ -19,6 +19,11 @@ def report(progress: Progress | None, done: int, total: int, message: str) -> No
         progress(done, total, message)
 
 
+def prefixed(progress: Progress | None, before: str) -> Progress:
+    """The same, with a word before each message on what it is about."""
+    return lambda done, total, message: report(progress, done, total, before + message)
+
+
 def check(stop: Stop | None) -> None:
     """Leave the computation if the caller has lost interest.
 

@@ -27,7 +27,7 @@ from .io.report import MANY_IMAGES, Section, image_section, warnings, write_repo
 from .io.tables import concatenate, read_reference, write_clusters, write_ratios
 from .io.typical import Example, gathered
 from .model.classifier import Classifier, load_classifier
-from .progress import Progress, Stop, check, report
+from .progress import Progress, Stop, check, prefixed, report
 from .statistics.ratios import class_ratios, refuse_unavailable
 from .statistics.reference import Comparison, check_reference, compare
 from .table import empty
@@ -165,23 +165,17 @@ def analyse_images(
 
     done: list[_Result] = []
     found: Sequence[Example] = ()
-    interrupted = False
-    try:
-        for number, item in enumerate(inputs, 1):
-            check(stop)
-            where = f"[{number}/{len(inputs)}] {item.name}"
-            report(progress, 0, 0, where)
-            result, analysis = _one(
-                item, classifier, request, prefixed(progress, where), stop, small, found
-            )
-            found = result.examples or found
-            done.append(replace(result, examples=()))
-            if on_outcome is not None:
-                on_outcome(result.outcome, analysis)
-    except (KeyboardInterrupt, Cancelled):
-        interrupted = True
-    outcomes = [result.outcome for result in done]
-    outcomes += [item.outcome("not reached", "stopped before") for item in inputs[len(done) :]]
+
+    def one(item: Input, progress: Progress) -> None:
+        nonlocal found
+        result, analysis = _one(item, classifier, request, progress, stop, small, found)
+        found = result.examples or found
+        done.append(replace(result, examples=()))
+        if on_outcome is not None:
+            on_outcome(result.outcome, analysis)
+
+    interrupted = one_by_one(inputs, one, progress, stop)
+    outcomes = with_unreached([result.outcome for result in done], inputs)
 
     report(progress, 0, 0, "Writing tables and report")
     nothing = empty(classifier.card.classes)
@@ -241,6 +235,14 @@ class Input:
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
         return Outcome(self.name, valid_text(str(self.path)), status, error, **known)
 
+    def failed(self, error: Exception, known: Mapping[str, Any]) -> Outcome:
+        """What went wrong with it: one image must not end the run."""
+        if isinstance(error, AtomicityError):
+            return self.outcome("failed", str(error), **known)
+        what = f"unexpected {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+        return self.outcome("failed", what, traceback=trace, **known)
+
 
 @dataclass(frozen=True, eq=False)
 class _Result:
@@ -290,9 +292,28 @@ def named_inputs(paths: Iterable[str | PathLike[str]]) -> list[Input]:
     ]
 
 
-def prefixed(progress: Progress | None, where: str) -> Progress:
-    """The same, with a word on which image it is about."""
-    return lambda done, total, message: report(progress, done, total, f"{where}: {message}")
+def one_by_one(
+    inputs: Sequence[Input],
+    one: Callable[[Input, Progress], None],
+    progress: Progress | None,
+    stop: Stop | None,
+) -> bool:
+    """Do something with each image; whether it was interrupted, by ``stop`` or Ctrl-C."""
+    try:
+        for number, item in enumerate(inputs, 1):
+            check(stop)
+            where = f"[{number}/{len(inputs)}] {item.name}"
+            report(progress, 0, 0, where)
+            one(item, prefixed(progress, f"{where}: "))
+    except (KeyboardInterrupt, Cancelled):
+        return True
+    return False
+
+
+def with_unreached(outcomes: Sequence[Outcome], inputs: Sequence[Input]) -> list[Outcome]:
+    """Those that there are, and that nobody came to the rest."""
+    rest = inputs[len(outcomes) :]
+    return [*outcomes, *(item.outcome("not reached", "stopped before") for item in rest)]
 
 
 def _one(
@@ -337,10 +358,6 @@ def _one(
         found = gathered(found, analysis, classifier.card.classes)
     except Cancelled:
         raise
-    except AtomicityError as error:
-        return _Result(item.outcome("failed", str(error), **known)), None
-    except Exception as error:  # one image must not end the run
-        what = f"unexpected {type(error).__name__}: {error}"
-        trace = traceback.format_exc()
-        return _Result(item.outcome("failed", what, traceback=trace, **known)), None
+    except Exception as error:
+        return _Result(item.failed(error, known)), None
     return _Result(outcome, analysis.table, section, found, scales_of([analysis])), analysis

@@ -19,7 +19,7 @@ from .analysis import AtomAnalysis
 from .edits import AtomEdit, SetAtoms, SetMarks
 from .marks import ImageAtoms, Mark, known
 from .species import Species
-from .table import empty_table
+from .table import empty_table, joined
 
 AtomKey = tuple[str, int]
 """An atom everywhere in the session: (image name, atom_id)."""
@@ -71,9 +71,7 @@ class AtomBook:
         if image is not None:
             found = self._of.get(image)
             return empty_table() if found is None else found.table
-        tables = [atoms.table for atoms in self._of.values()]
-        tables = [table for table in tables if len(table)]
-        return pd.concat(tables, ignore_index=True) if tables else empty_table()
+        return joined(atoms.table for atoms in self._of.values())
 
     def next_id(self, image: str) -> int:
         """An id that no atom of this image ever had."""
@@ -192,22 +190,14 @@ class AtomBook:
             by_image.setdefault(image, []).append(atom_id)
         edits = []
         for image, ids in by_image.items():
-            now = marks_of(self._rows(image), ids)
+            atoms = self._of.get(image)
+            now = {} if atoms is None else marks_of(atoms.everything, ids)
             after: dict[int, Mark | None] = {i: change(mark) for i, mark in now.items()}
             if after:
                 edits.append(self._edit(image, after, ""))
         n = sum(len(edit.after) for edit in edits)
         if edits:
             self._session.do(*edits, description=f"{verb} {_atoms(n)}")
-
-    def _rows(self, image: str) -> pd.DataFrame:
-        """The table, and the candidates that are not in it."""
-        table, atoms = self.table(image), self._of.get(image)
-        if atoms is None or atoms.analysis is None:
-            return table
-        others = atoms.analysis.candidates
-        others = others[~others["atom_id"].isin(table["atom_id"]).to_numpy()]
-        return pd.concat([table, others], ignore_index=True) if len(table) else others
 
     def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
         self._session.finish()

@@ -31,11 +31,7 @@ def holders(
     Of all candidates, so that it stays right whatever the threshold. Clusters and outlines are as
     of `groups.clusters_of_atoms`.
     """
-    table = atoms.table
-    if atoms.analysis is not None:
-        others = atoms.analysis.candidates
-        others = others[~others["atom_id"].isin(table["atom_id"])]
-        table = pd.concat([table, others], ignore_index=True) if len(table) else others
+    table = atoms.everything
     held = clusters_of_atoms(table, clusters, outlines)
     there = held.notna().to_numpy()
     ids = table["atom_id"].to_numpy()[there]

@@ -19,7 +19,7 @@ from .analysis import AtomAnalysis, with_neighbours
 from .groups import LINK_NM
 from .localisation import fit_spots
 from .species import Species, labelled
-from .table import PERSON, conform, empty_table
+from .table import PERSON, conform, empty_table, joined
 
 SAME_NM = 0.138
 """Two places closer than that are one atom: half the distance of neighbours in platinum."""
@@ -88,8 +88,7 @@ class ImageAtoms:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The atom table: candidates above the threshold, with the marks on top."""
-        parts = [self._unmarked, self._marked]
-        table = pd.concat([p for p in parts if len(p)] or [empty_table()], ignore_index=True)
+        table = joined([self._unmarked, self._marked])
         table = conform(table.sort_values("atom_id", kind="stable"))
         if self.species is not None:
             table = labelled(table, self.species)
@@ -101,6 +100,14 @@ class ImageAtoms:
         asked for them."""
         known = None if self.analysis is None else self.analysis.parameters.get(SPECIES)
         return None if known is None else Species.from_dict(known)
+
+    @property
+    def everything(self) -> pd.DataFrame:
+        """The table, and below it the candidates that are not in it."""
+        if self.analysis is None:
+            return self.table
+        others = self.analysis.candidates
+        return joined([self.table, others[~others["atom_id"].isin(self.table["atom_id"])]])
 
     @property
     def _unmarked(self) -> pd.DataFrame:

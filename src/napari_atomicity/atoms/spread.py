@@ -18,13 +18,13 @@ import pandas as pd
 
 from ..errors import AtomicityError
 from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..progress import Progress, Stop, check, prefixed
 from ..statistics.dispersion import ALL, Dispersion, dispersion, over_frames, pooled
 from ..statistics.point_patterns import Window
 from . import support
 from .analysis import with_neighbours
 from .marks import ImageAtoms
-from .table import empty_table
+from .table import empty_table, joined
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def spread_of(
     if not frames:
         why = why or "no support was found, so there is no density"
         return Spread(atoms, settings, empty_table(), why=why)
-    table = with_neighbours(_joined(tables), atoms.group_distance_nm)
+    table = with_neighbours(joined(tables), atoms.group_distance_nm)
     found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
     return Spread(atoms, settings, table, found, why)
 
@@ -211,14 +211,14 @@ def spread_of_all(
         micrograph = (micrographs or {}).get(image)
         try:
             known[image] = spread_of(
-                atoms, settings, micrograph, _prefixed(progress, which), stop
+                atoms, settings, micrograph, prefixed(progress, which), stop
             )  # fmt: skip
         except AtomicityError as error:  # one image must not keep the others from being seen
             known[image] = Spread(atoms, settings, empty_table(), why=str(error))
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
-    table = _joined([s.table for s in of.values()])
+    table = joined([s.table for s in of.values()])
     return Spreads(of, table, pooled(parts, settings.seed, stop) if parts else None)
 
 
@@ -295,14 +295,3 @@ def _recall(atoms: ImageAtoms) -> float:
 
 def _places(table: pd.DataFrame) -> np.ndarray:
     return table[["y_nm", "x_nm"]].to_numpy(float)
-
-
-def _joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else empty_table()
-
-
-def _prefixed(progress: Progress | None, before: str) -> Progress | None:
-    if progress is None or not before:
-        return progress
-    return lambda done, total, message: report(progress, done, total, before + message)

@@ -32,6 +32,8 @@ What could not be measured is NaN (numbers) or "" (text): rows keep their place.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -70,6 +72,12 @@ _DEFAULTS = {"object": "", "bool": False, "int64": 0, "Int64": pd.NA}
 def empty_table() -> pd.DataFrame:
     """A table without rows."""
     return conform(pd.DataFrame())
+
+
+def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Atom tables below each other; the empty one if nothing is in them."""
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else empty_table()
 
 
 def conform(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -21,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from ...annotators import Annotations, TakenIn, pack_images, take_in_packs
 from ...atoms.analysis import AtomAnalysis
-from ...atoms.table import empty_table
+from ...atoms.table import joined
 from ...progress import Progress, Stop
 from ...project import Project, ProjectImage
 from ...session import Session
@@ -62,9 +61,7 @@ def made(
     atoms = None
     if analyses is not None:
         names = {image.name for image in images}
-        tables = [a.table for image, a in analyses.items() if image in names]
-        tables = [table for table in tables if len(table)]
-        atoms = pd.concat(tables, ignore_index=True) if tables else empty_table()
+        atoms = joined(a.table for image, a in analyses.items() if image in names)
     return pack_images(images, folder, annotator, atoms, tolerance_nm, progress, stop)
 
 

@@ -16,7 +16,7 @@ from ...atoms.groups import clusters_of_atoms
 from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species, with_species
 from ...atoms.summary import Summary, summary
-from ...atoms.table import conform, empty_table
+from ...atoms.table import conform, joined
 from ...io.pasting import tab_separated
 from ...io.stored import StoredMicrograph
 from ...io.tables import write_table
@@ -126,6 +126,5 @@ def write_atoms(
         check(stop)
         report(progress, number, len(found), f"Writing {path.name}")
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
-    filled = [table for table in tables if len(table)]
-    table = pd.concat(filled, ignore_index=True) if filled else empty_table()
+    table = joined(tables)
     return write_table(conform(table), path)

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
 from ...io.plot_base import per_cent
 from ...statistics.dispersion import Dispersion
+from ..parts.lines import Lines
 
 NONE = "–"
 KIND_NAMES = {
@@ -230,7 +231,7 @@ def _p(p: float) -> str:
     return f"p = {p:.2g}" if math.isfinite(p) else NONE
 
 
-class FigureModel(QAbstractTableModel):
+class FigureModel(Lines):
     """The lines for a table view; what each is, is its tooltip."""
 
     HEADERS = ("Figure", "Value", "Interval, verdict")
@@ -240,43 +241,21 @@ class FigureModel(QAbstractTableModel):
         "Interval at the level of the settings (95 % unless changed), or what a test says.",
     )
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._figures: Sequence[Figure] = ()
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(self.HEADERS, self.TOOLTIPS, parent)
+        self.figures: Sequence[Figure] = ()
 
-    @property
-    def figures(self) -> Sequence[Figure]:
-        return self._figures
-
-    def show(self, lines: Sequence[Figure]) -> None:
-        self.beginResetModel()
-        self._figures = tuple(lines)
-        self.endResetModel()
-
-    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self._figures)
-
-    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
-        return 0 if parent.isValid() else len(self.HEADERS)
-
-    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        words = {
-            Qt.ItemDataRole.DisplayRole: self.HEADERS,
-            Qt.ItemDataRole.ToolTipRole: self.TOOLTIPS,
-        }.get(role)
-        return None if words is None else words[section]
+    def show_figures(self, figures: Sequence[Figure]) -> None:
+        self.figures = tuple(figures)
+        self.show([(f.name, f.value, f.interval) for f in self.figures])
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        line = self._figures[index.row()]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return (line.name, line.value, line.interval)[index.column()]
+        figure = self.figures[index.row()]
         if role == Qt.ItemDataRole.ToolTipRole:
             # Rich text is wrapped; plain text would be one long line.
-            return f"<qt><b>{line.name}</b><br>{line.meaning}</qt>"
+            return f"<qt><b>{figure.name}</b><br>{figure.meaning}</qt>"
         if role == Qt.ItemDataRole.AccessibleDescriptionRole:
-            return line.meaning
+            return figure.meaning
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 1:
             return int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
-        return None
+        return super().data(index, role)

@@ -358,7 +358,7 @@ class Dispersion(QWidget):
             return
         self.found = found
         self.message.hide()
-        self.model.show(figures(found.dispersion))
+        self.model.show_figures(figures(found.dispersion))
         self.note.setText(_left_out(found, len(self.session.images) if self.of_all else 1))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
@@ -372,7 +372,7 @@ class Dispersion(QWidget):
 
     def _show_none(self, words: str) -> None:
         self.found = None
-        self.model.show(())
+        self.model.show_figures(())
         self.update_button.hide()
         self.body.hide()
         self.message.setText(words)
