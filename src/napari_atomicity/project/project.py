@@ -269,11 +269,16 @@ class Project:
 
     def _connect(self) -> sqlite3.Connection:
         """A connection of this thread."""
-        known = getattr(self._local, "connection", None)
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[sqlite3.Connection, threading.RLock]:
+        """A connection of this thread, and what is held while it is used."""
+        local = self._local  # closing puts another in its place
+        known = getattr(local, "connected", None)
         if known is not None:
             return known
         if self._closed:
-            raise AtomicityError("the project was closed", self.path)
+            raise self._was_closed()
         address = self.path.as_uri() + (f"?mode=ro{self._immutable}" if self.read_only else "")
         in_window = threading.current_thread() is threading.main_thread()
         try:
@@ -290,11 +295,10 @@ class Project:
                 db.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
             raise self._in_words(error) from error
-        self._local.connection = db
-        self._local.use = threading.RLock()
+        local.connected = db, threading.RLock()
         with self._guard:
-            self._connections.append((db, self._local.use))
-        return db
+            self._connections.append(local.connected)
+        return local.connected
 
     @property
     def _immutable(self) -> str:
@@ -303,7 +307,12 @@ class Project:
         fixed = not journal.exists() and not os.access(self.path.parent, os.W_OK)
         return "&immutable=1" if fixed else ""
 
-    def _in_words(self, error: sqlite3.Error) -> AtomicityError:
+    def _was_closed(self) -> AtomicityError:
+        return AtomicityError("the project was closed", self.path)
+
+    def _in_words(self, error: Exception) -> AtomicityError:
+        if self._closed:  # closing interrupts whoever reads very much
+            return self._was_closed()
         said = str(error)
         if "malformed" in said or "not a database" in said or "corrupt" in said:
             return ReadError(
@@ -320,10 +329,10 @@ class Project:
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         """The connection of this thread, which nobody closes meanwhile: Python would crash."""
-        db = self._connect()
-        with self._local.use:
+        db, use = self._connected()
+        with use:
             if self._closed:
-                raise AtomicityError("the project was closed", self.path)
+                raise self._was_closed()
             yield db
 
     @contextlib.contextmanager
@@ -331,7 +340,7 @@ class Project:
         try:
             with self._using() as db:
                 yield db
-        except sqlite3.Error as error:
+        except (sqlite3.Error, pd.errors.DatabaseError) as error:
             raise self._in_words(error) from error
 
     @contextlib.contextmanager
