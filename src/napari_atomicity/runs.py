@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ from .io.provenance import Outcome, now, run_record
 from .io.report import MANY_IMAGES, Section, image_section, warnings, write_report
 from .io.tables import concatenate, read_reference, write_clusters, write_ratios
 from .io.typical import Example, gathered
+from .model.card import ModelCard
 from .model.classifier import Classifier, load_classifier
 from .progress import Progress, Stop, check, prefixed, report
 from .statistics.ratios import class_ratios, refuse_unavailable
@@ -33,6 +34,8 @@ from .statistics.reference import Comparison, check_reference, compare
 from .table import empty
 
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -180,14 +183,79 @@ def analyse_images(
     report(progress, 0, 0, "Writing tables and report")
     nothing = empty(classifier.card.classes)
     table = concatenate([nothing, *(r.table for r in done if r.table is not None)])
+
+    def write_tables(csv: Path, parquet: Path) -> None:
+        write_clusters(table, csv)
+        write_clusters(table, parquet)
+
+    return conclude_run(
+        out_dir,
+        request,
+        classifier.card,
+        table,
+        outcomes,
+        write_tables,
+        started=started,
+        device=str(classifier.device),
+        reference=reference,
+        interrupted=interrupted,
+        command=command,
+        sections=[result.section for result in done if result.section is not None],
+        examples=found,
+        scales={image: scale for result in done for image, scale in result.scales.items()},
+    )
+
+
+def conclude_run(
+    out_dir: Path,
+    request: Request,
+    card: ModelCard,
+    table: pd.DataFrame,
+    outcomes: list[Outcome],
+    write_tables: Callable[[Path, Path], None],
+    *,
+    started: str,
+    device: str,
+    reference: pd.DataFrame | None = None,
+    interrupted: bool = False,
+    command: Sequence[str] | None = None,
+    sections: Sequence[Section] = (),
+    examples: Sequence[Example] = (),
+    scales: Mapping[str, float] | None = None,
+) -> Run:
+    """Ratios of all that was analysed, and the files of a run: tables, report and, last, record.
+
+    Parameters
+    ----------
+    out_dir
+        Folder, which is there.
+    request, card
+        What was asked for, and of which model.
+    table
+        Clusters of all images; of columns that neither ratios nor plots need it may have none.
+    outcomes
+        One for each image.
+    write_tables
+        Writes all clusters to a CSV and a Parquet file.
+    started, device, interrupted, command
+        For the record.
+    reference
+        From `io.tables.read_reference`.
+    sections, examples, scales
+        For the report: see `io.report.write_report`.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
     analysed = [o.image for o in outcomes if o.status == "done"]
-    method: dict[str, Any] = {"method": request.ratios, "card": classifier.card}
+    method: dict[str, Any] = {"method": request.ratios, "card": card}
     ratios = class_ratios(table, images=analysed, **method)
     comparison = None
     if reference is not None:
         # Images that failed are named, so that their scope has nothing rather than being unknown.
         comparison = compare(table, reference, [o.image for o in outcomes], **method)
-    sections = [result.section for result in done if result.section is not None]
     # The record comes last: where it lies, the rest lies too.
     names = [*TABLES, "report.html", *(["reference.json"] if comparison else []), "run.json"]
     files = [out_dir / name for name in names]
@@ -196,14 +264,13 @@ def analyse_images(
         started=started,
         finished=now(),
         parameters=asdict(request),
-        model=classifier.card.provenance(),
-        device=str(classifier.device),
+        model=card.provenance(),
+        device=device,
         outputs=files,
         interrupted=interrupted,
         command=command,
     )
-    write_clusters(table, files[0])
-    write_clusters(table, files[1])
+    write_tables(files[0], files[1])
     write_ratios(ratios, files[2])
     write_report(
         files[3],
@@ -212,9 +279,9 @@ def analyse_images(
         ratios,
         record,
         comparison,
-        card=classifier.card,
-        examples=found,
-        scales={image: scale for result in done for image, scale in result.scales.items()},
+        card=card,
+        examples=examples,
+        scales=scales,
     )
     if comparison is not None:
         write_json(out_dir / "reference.json", comparison.to_dict())
@@ -316,18 +383,39 @@ def with_unreached(outcomes: Sequence[Outcome], inputs: Sequence[Input]) -> list
     return [*outcomes, *(item.outcome("not reached", "stopped before") for item in rest)]
 
 
-def _one(
+def analyse_one(
     item: Input,
     classifier: Classifier,
     request: Request,
-    progress: Progress,
-    stop: Stop | None,
-    small: bool,
-    found: Sequence[Example] = (),
-) -> tuple[_Result, Analysis | None]:
-    """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    then: Callable[[Analysis, Outcome], T] | None = None,
+) -> tuple[Outcome, Analysis | None, T | None]:
+    """Read and analyse one image; whatever goes wrong with it becomes its outcome.
+
+    Parameters
+    ----------
+    item
+        The image.
+    classifier, request
+        What is done to it.
+    progress, stop
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    then
+        What is made of the result, such as drawings; if it fails, the image has.
+
+    Returns
+    -------
+    outcome, analysis, made
+        The last two are None of an image that failed.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` says so.
+    """
     if item.error is not None:
-        return _Result(item.outcome("failed", item.error)), None
+        return item.outcome("failed", item.error), None, None
     known: dict[str, Any] = {}
     try:
         report(progress, 0, 0, "Reading")
@@ -353,11 +441,30 @@ def _one(
             seconds=analysis.seconds,
             warnings=warnings(analysis.table),
         )
-        report(progress, 0, 0, "Drawing")
-        section = image_section(analysis, outcome, small, request.ratios, classifier.card)
-        found = gathered(found, analysis, classifier.card.classes)
+        return outcome, analysis, None if then is None else then(analysis, outcome)
     except Cancelled:
         raise
     except Exception as error:
-        return _Result(item.failed(error, known)), None
-    return _Result(outcome, analysis.table, section, found, scales_of([analysis])), analysis
+        return item.failed(error, known), None, None
+
+
+def _one(
+    item: Input,
+    classifier: Classifier,
+    request: Request,
+    progress: Progress,
+    stop: Stop | None,
+    small: bool,
+    found: Sequence[Example] = (),
+) -> tuple[_Result, Analysis | None]:
+    """What a run keeps of one image."""
+
+    def drawn(analysis: Analysis, outcome: Outcome) -> tuple[Section, Sequence[Example]]:
+        report(progress, 0, 0, "Drawing")
+        section = image_section(analysis, outcome, small, request.ratios, classifier.card)
+        return section, gathered(found, analysis, classifier.card.classes)
+
+    outcome, analysis, made = analyse_one(item, classifier, request, progress, stop, drawn)
+    if analysis is None or made is None:
+        return _Result(outcome), None
+    return _Result(outcome, analysis.table, *made, scales_of([analysis])), analysis
