@@ -46,6 +46,8 @@ disagreement                  share, 0 to 1, of those three that speak and say a
                               class than the most probable one
 excluded                      a person has excluded the region around it: it does not
                               count in ratios; only where regions were drawn
+track_id                      number of the track that the cluster belongs to over the frames
+                              of a stack, -1 if it is in none; only where clusters were linked
 ============================  ==========================================================
 
 Values that could not be computed are NaN (numbers) or "" (text): rows keep their place.
@@ -104,8 +106,11 @@ ADDED = {
     "label_network": _TEXT,
     "disagreement": "float64",
     "excluded": "bool",
+    "track_id": "int64",
 }
 """Columns that only some tables have, at their end."""
+NO_TRACK = -1
+"""The ``track_id`` of a cluster that is in no track."""
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
@@ -179,8 +184,23 @@ def _added(values: pd.Series) -> pd.Series:
         return _text(values)
     if dtype == "bool":
         return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+    if dtype == "int64":
+        return _tracks(values)
     # whole numbers of atoms, as in a ground truth, stay whole
     return values if dtype is None else pd.to_numeric(values)
+
+
+def _tracks(values: pd.Series) -> pd.Series:
+    """Numbers of tracks; clusters that came later, and those of images without any, have none."""
+    try:
+        numbers = pd.to_numeric(values).fillna(NO_TRACK)
+        whole = numbers.astype("int64")
+        if (whole != numbers).any():
+            raise ValueError("a number is not whole")
+    except (TypeError, ValueError) as error:
+        what = f"the column {values.name} of the cluster table holds what is no int64 ({error})"
+        raise TableError(what) from None
+    return whole
 
 
 def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
@@ -202,7 +222,8 @@ def validate(table: pd.DataFrame) -> None:
     Raises
     ------
     TableError
-        If columns are missing, an id occurs twice in an image, or a value is impossible.
+        If columns are missing, an id occurs twice in an image, a track has two clusters in one
+        frame, or a value is impossible.
     """
     missing = [c for c in columns() if c not in table.columns]
     if missing:
@@ -212,6 +233,8 @@ def validate(table: pd.DataFrame) -> None:
     position = table[["y_px", "x_px"]].to_numpy(float)
     if not np.isfinite(position).all():
         raise TableError("a cluster has no position")
+    if "track_id" in table.columns:
+        _validate_tracks(table)
     p = table[probability_columns(classes_of(table))].to_numpy(float)
     if p.size:
         done = np.isfinite(p).all(axis=1)
@@ -222,6 +245,15 @@ def validate(table: pd.DataFrame) -> None:
     label = table["label"].where(table["label_corrected"] == "", table["label_corrected"])
     if not (table["label"] == label).all():
         raise TableError("label must be the correction where there is one")
+
+
+def _validate_tracks(table: pd.DataFrame) -> None:
+    tracks = table["track_id"]
+    if tracks.dtype.kind != "i" or (tracks < NO_TRACK).any():
+        raise TableError("track_id must be a whole number, -1 for a cluster in no track")
+    followed = table[tracks != NO_TRACK]
+    if followed.duplicated(["image", "track_id", "frame"]).any():
+        raise TableError("a track has two clusters in one frame")
 
 
 # ---- in words
