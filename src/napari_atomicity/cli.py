@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import __version__, cli_atoms
+from . import __version__, cli_atoms, cli_many
 from .cli_parts import (
     AsJson,
     Device,
@@ -51,7 +51,7 @@ app = typer.Typer(
 
 DEMO_LIMIT_S = 600
 
-for _command in (cli_atoms.atoms, cli_atoms.pack, cli_atoms.consensus):
+for _command in (cli_atoms.atoms, cli_atoms.pack, cli_atoms.consensus, cli_many.batch):
     app.command()(_command)
 
 

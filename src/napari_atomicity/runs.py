@@ -219,6 +219,7 @@ def conclude_run(
     reference: pd.DataFrame | None = None,
     interrupted: bool = False,
     command: Sequence[str] | None = None,
+    more: Sequence[str] = (),
     sections: Sequence[Section] = (),
     examples: Sequence[Example] = (),
     scales: Mapping[str, float] | None = None,
@@ -241,6 +242,8 @@ def conclude_run(
         For the record.
     reference
         From `io.tables.read_reference`.
+    more
+        Names of further files that ``write_tables`` writes.
     sections, examples, scales
         For the report: see `io.report.write_report`.
 
@@ -257,8 +260,8 @@ def conclude_run(
         # Images that failed are named, so that their scope has nothing rather than being unknown.
         comparison = compare(table, reference, [o.image for o in outcomes], **method)
     # The record comes last: where it lies, the rest lies too.
-    names = [*TABLES, "report.html", *(["reference.json"] if comparison else []), "run.json"]
-    files = [out_dir / name for name in names]
+    beside = [*more, *(["reference.json"] if comparison else [])]
+    files = [out_dir / name for name in [*TABLES, "report.html", *beside, "run.json"]]
     record = run_record(
         outcomes,
         started=started,

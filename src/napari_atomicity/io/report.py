@@ -8,7 +8,7 @@ page allows no script.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,10 @@ FEW_CLUSTERS = 20
 EXAMPLES_PER_CLASS = 3
 MANY_IMAGES = 40
 """Beyond this many images a section keeps its numbers, and its pictures are small."""
+MANY_RECORDS = 200
+"""Beyond this many images their records stand in run.json only."""
+MOST_FAILED = 200
+"""So many images that could not be analysed are named."""
 MOST_PROBLEMS = 8
 """So many images whose pictures lack something are named at the top."""
 IMAGE_CHARTS = ("diameter", "confidence")
@@ -57,6 +61,7 @@ CHARTS = (*IMAGE_CHARTS, "intensity", "ratios")
 """Plots of each image, and of all, by their names in `plots.PLOTS`."""
 SMALL_PX = 500
 """Longest edge of a micrograph in a small section."""
+_RATIOS_HERE = Markup("<!-- ratios -->")
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def image_section(
     method: str = "counted",
     card: ModelCard | None = None,
     ratios: pd.DataFrame | None = None,
+    ratios_later: bool = False,
 ) -> Section:
     """Draw what the report shows of one analysed image.
 
@@ -133,10 +139,12 @@ def image_section(
         How the ratios are found: see `statistics.ratios.class_ratios`.
     ratios
         Those of this image, if they are known already.
+    ratios_later
+        Whether they are put in by `with_ratios`, so that a drawing serves whatever the method.
     """
     table = analysis.table
     classes = classes_of(table)
-    if ratios is None:
+    if ratios is None and not ratios_later:
         ratios = class_ratios(
             table, scope=outcome.image, images=[outcome.image], method=method, card=card
         )
@@ -150,13 +158,20 @@ def image_section(
         problem=problem,
         overview=drawn,
         titled="<title>" in drawn,
-        ratios=_ratio_rows(ratios),
+        ratios=[] if ratios is None else _ratio_rows(ratios),
+        ratios_here=_RATIOS_HERE if ratios is None else "",
         legend=_legend(table, classes),
         charts=[] if small else _charts(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
         n_corrected=int((table["label_corrected"] != "").sum()),
     )
     return Section(outcome.image, Markup(html), problem)
+
+
+def with_ratios(section: Section, ratios: pd.DataFrame) -> Section:
+    """A section that was drawn with ``ratios_later``, with the ratios of its image."""
+    drawn = _template("parts.html.j2").module.ratio_table(_ratio_rows(ratios))
+    return replace(section, html=Markup(section.html.replace(_RATIOS_HERE, drawn, 1)))
 
 
 def failed_section(image: str, why: str) -> Section:
@@ -238,6 +253,7 @@ def write_report(
     corrected = on_corrected(table, classes)
     chosen = list(examples)
     several = len(sections) != 1
+    failed = [(i["image"], _reason(i)) for i in record["images"] if i["status"] != "done"]
     html = _template("report.html.j2").render(
         title=title,
         sections=sections,
@@ -291,10 +307,18 @@ def write_report(
         n_clusters=len(table),
         n_counted=int(counted(table).sum()),
         record=record,
-        failed=[(i["image"], _reason(i)) for i in record["images"] if i["status"] != "done"],
-        record_json=to_json(record),
+        failed=failed[:MOST_FAILED],
+        n_failed=len(failed),
+        record_json=to_json(_short(record)),
     )
     return write_text(path, html)
+
+
+def _short(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as it stands in the report: of many images without a paragraph for each."""
+    if len(record["images"]) <= MANY_RECORDS:
+        return record
+    return {**record, "images": f"{len(record['images'])}: see run.json"}
 
 
 def _problems(sections: Sequence[Section]) -> list[str]:

@@ -215,14 +215,27 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
     return each_text(table.fillna(dict.fromkeys(text, "")), as_it_was)
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
+def append_csv(table: pd.DataFrame, path: Path) -> None:
+    """Rows of the same columns below those of a CSV file that `write_table` wrote."""
+    _write_csv(table, path, append=True)
+
+
+def _write_csv(table: pd.DataFrame, path: Path, append: bool = False) -> None:
     text = each_text(table, harmless)
     # Of what ends a line only the kind that ends lines of this file is quoted by itself.
     returns = any(
         "\r" in str(v) for _, column in text.items() if _holds_text(column) for v in column
     )
     quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    text.to_csv(path, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
+    text.to_csv(
+        path,
+        index=False,
+        encoding="utf-8",
+        lineterminator="\n",
+        quoting=quoting,
+        mode="a" if append else "w",
+        header=not append,
+    )
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:

@@ -1,0 +1,180 @@
+"""The commands of ``atomicity`` for many images: batches, and a folder that is watched."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .cli_parts import (
+    AsJson,
+    DeviceOption,
+    ModelOption,
+    Narrator,
+    PixelSizeOption,
+    counted,
+    fail,
+    guarded,
+    print_json,
+    say,
+)
+from .errors import AtomicityError, ModelError, ReadError, TableError
+
+if TYPE_CHECKING:
+    from .io.provenance import Outcome
+    from .many.batch import BatchRun
+    from .runs import Request
+
+PLAIN_LINE_S = 10.0
+"""Where no line can move, in the log of a job, one says how far it is after so many seconds."""
+
+Threshold = Annotated[
+    float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
+]
+DiameterMin = Annotated[float | None, typer.Option(min=0, help="Smallest cluster looked for.")]
+DiameterMax = Annotated[float | None, typer.Option(min=0, help="Largest cluster looked for.")]
+Ratios = Annotated[
+    Literal["counted", "confusion", "em"],
+    typer.Option(
+        help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
+        "expectation-maximisation."
+    ),
+]
+
+
+@guarded
+def batch(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for parts, tables, report and record.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on this machine; as many as cores if not given."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Address of a running dask scheduler, as tcp://node1:8786."),
+    ] = None,
+    model: ModelOption = "default",
+    pixel_size_nm: PixelSizeOption = None,
+    device: DeviceOption = "auto",
+    umap: Annotated[bool, typer.Option(help="Place the clusters in the model's UMAP.")] = True,
+    threshold: Threshold = None,
+    diameter_min_nm: DiameterMin = None,
+    diameter_max_nm: DiameterMax = None,
+    ratios: Ratios = "counted",
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Known ratios to compare with: columns class, fraction and scope."),
+    ] = None,
+    patience_s: Annotated[
+        float,
+        typer.Option(min=1, help="How long no worker, or no scheduler, is waited for."),
+    ] = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse many images on many workers; run it again, and only what is missing is done."""
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
+    request = request_of(
+        model=model,
+        device=device,
+        pixel_size_nm=pixel_size_nm,
+        umap=umap,
+        ratios=ratios,
+        reference=None if reference is None else str(reference),
+        detection={
+            "threshold": threshold,
+            "diameter_min_nm": diameter_min_nm,
+            "diameter_max_nm": diameter_max_nm,
+        },
+    )
+    from .many.batch import run_batch
+
+    with Narrator() as narrator, ended_softly():
+        teller = _Teller(narrator)
+        try:
+            run = run_batch(
+                paths,
+                out,
+                request,
+                workers,
+                scheduler,
+                teller.progress,
+                on_outcome=teller.outcome,
+                notice=narrator.line,
+                patience_s=patience_s,
+            )
+        except (ModelError, ReadError, TableError) as error:
+            # as the command stands, no image can be analysed or compared
+            fail(str(error), 2)
+    if as_json:
+        print_json(run.summary())
+    _leave(run, out)
+
+
+def request_of(detection: dict[str, float | None], **settings: Any) -> Request:
+    """What options ask for; settings of the detection that make no sense are wrong usage."""
+    from .detection import DetectionSettings
+    from .runs import Request
+
+    try:
+        found = DetectionSettings(**{k: v for k, v in detection.items() if v is not None})
+    except AtomicityError as error:
+        raise typer.BadParameter(str(error)) from None
+    return Request(detection=found, **settings)
+
+
+def _leave(run: BatchRun, out: Path) -> None:
+    """Say what there is, and end with the status that the run deserves."""
+    done = sum(outcome.status == "done" for outcome in run.outcomes)
+    before = f", {run.reused} of them by an earlier run" if run.reused else ""
+    say(f"{counted(done, 'image')}{before}, {counted(len(run.table), 'cluster')}; results in {out}")
+    if run.problem is not None:
+        fail(f"{run.problem} What was done until then is written", 1)
+    if run.interrupted:
+        fail("stopped: what was done is written, and the same command goes on from here", 130)
+    if run.failed:
+        number = counted(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+
+
+class _Teller:
+    """Progress of many images: a line that moves, or one now and then; failures at once."""
+
+    def __init__(self, narrator: Narrator, clock: Callable[[], float] = time.monotonic) -> None:
+        self._narrator, self._clock = narrator, clock
+        self._moving = sys.stderr.isatty()
+        self._told_at = clock()
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        if self._moving:
+            self._narrator.progress(0, 0, message)
+        elif total and (done == total or self._clock() - self._told_at > PLAIN_LINE_S):
+            self._told_at = self._clock()
+            self._narrator.line(message)
+
+    def outcome(self, outcome: Outcome, _: Path | None = None) -> None:
+        if outcome.status != "done":
+            self._narrator.outcome(outcome)
+
+
+@contextmanager
+def ended_softly() -> Iterator[None]:
+    """A scheduler of jobs ends one by SIGTERM: then as by Ctrl-C, with what is done written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,421 @@
+"""The results of many images on disk: a part for each, named by what it came from.
+
+::
+
+    DIR/clusters/<key>-<name>.parquet      the clusters of one image; with the others a data set
+    DIR/clusters/_report/<key>-<name>.json what the report shows of it, of some images
+    DIR/failures.csv                       images that could not be analysed, and why
+
+The *key* is a hash of the content of the file, the model, the settings of the analysis and the
+form of the parts: what has one is done. The *name* is a hash of the image's name, which stands in
+the table. Parts are written whole or not at all, so that whatever ends a run, the next one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from markupsafe import Markup
+
+from .. import table as tables
+from ..errors import AtomicityError, TableError
+from ..io.files import replacing, to_json, write_text
+from ..io.provenance import Outcome, now
+from ..io.report import Section
+from ..io.tables import append_csv, concatenate, read_table, write_table
+from ..io.typical import Example
+from ..model.card import ModelCard
+from ..runs import Input, Request, make_folder
+
+FORM = 1
+"""Of the parts and of what is in them; another one makes all images be analysed again."""
+ENDING = ".parquet"
+FAILURES = "failures.csv"
+FAILURE_COLUMNS = ("image", "path", "error", "sha256", "size_bytes", "modified", "seen")
+_META = b"atomicity"
+_PART = re.compile(r"[0-9a-f]{32}-[0-9a-f]{12}")
+
+
+def model_hash(card: ModelCard) -> str:
+    """Of the card, which holds that of the weights: calibration makes results as well."""
+    return hashlib.sha256(to_json(card.to_dict()).encode()).hexdigest()
+
+
+def key_of(sha256: str, model: str, request: Request) -> str:
+    """What decides the result of an image, as 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    sha256
+        Of the file.
+    model
+        From `model_hash`.
+    request
+        Its settings of the analysis; how ratios are found makes no other clusters.
+    """
+    parts = {
+        "form": FORM,
+        "content": sha256,
+        "model": model,
+        "pixel_size_nm": request.pixel_size_nm,
+        "umap": request.umap,
+        "detection": asdict(request.detection),
+    }
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
+
+
+def stem_of(key: str, image: str) -> str:
+    """The name of an image's part."""
+    return f"{key}-{hashlib.sha256(image.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a worker gives back of an image: its outcome, and of an analysed one a Parquet file
+    and, if it was to be drawn, JSON for the report."""
+
+    outcome: Outcome
+    parquet: bytes | None = None
+    drawing: str | None = None
+
+
+# ---- one part
+def packed(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
+    """A Parquet file of one image's cluster table, with its outcome and more in its metadata.
+
+    Text is text and numbers are numbers also where there is no row, so that all parts of a model
+    have one schema.
+    """
+    table = tables.conform(table)
+    fields = [pa.field(str(name), _arrow_type(table[name])) for name in table.columns]
+    content = pa.Table.from_pandas(table, schema=pa.schema(fields), preserve_index=False)
+    said = to_json({"form": FORM, "outcome": asdict(outcome), **(about or {})})
+    metadata = {**(content.schema.metadata or {}), _META: said.encode()}
+    stream = io.BytesIO()
+    pq.write_table(content.replace_schema_metadata(metadata), stream)
+    return stream.getvalue()
+
+
+def _arrow_type(values: pd.Series) -> pa.DataType:
+    if pd.api.types.is_bool_dtype(values):
+        return pa.bool_()
+    if pd.api.types.is_integer_dtype(values):
+        return pa.int64()
+    return pa.float64() if pd.api.types.is_float_dtype(values) else pa.string()
+
+
+def drawing_of(section: Section, examples: Sequence[Example]) -> str:
+    """What the report shows of an image, as JSON."""
+    return json.dumps(
+        {
+            "image": section.image,
+            "html": str(section.html),
+            "problem": section.problem,
+            "examples": [asdict(example) for example in examples],
+        }
+    )
+
+
+class Store:
+    """The folder of a run over many images.
+
+    Parameters
+    ----------
+    folder
+        Made if need be, and written to at once.
+
+    Raises
+    ------
+    AtomicityError
+        If it can't be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.parts = self.folder / "clusters"
+        self.drawings = self.parts / "_report"
+        make_folder(self.folder)
+        make_folder(self.parts)
+        self._stems = {
+            path.stem for path in self.parts.glob(f"*{ENDING}") if _PART.fullmatch(path.stem)
+        }
+        self._by_key: dict[str, set[str]] = {}
+        for stem in self._stems:
+            self._by_key.setdefault(stem[:32], set()).add(stem)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else writes to the folder meanwhile.
+
+        Raises
+        ------
+        AtomicityError
+            If somebody does already.
+        """
+        lock = FileLock(self.folder / ".atomicity.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise AtomicityError(
+                "another run is writing to this folder",
+                self.folder,
+                "Wait until it has ended, or choose another folder for the results",
+            ) from None
+        except OSError as error:
+            raise AtomicityError(
+                f"this folder can't be locked ({error.strerror or error})",
+                self.folder,
+                "Choose another folder for the results",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # ---- parts
+    def path(self, stem: str) -> Path:
+        return self.parts / f"{stem}{ENDING}"
+
+    def has(self, stem: str) -> bool:
+        return stem in self._stems
+
+    @property
+    def stems(self) -> frozenset[str]:
+        """Of all parts that are there, of this run or of earlier ones."""
+        return frozenset(self._stems)
+
+    def write(self, stem: str, part: Part) -> None:
+        """Keep an analysed image: once this returns, it is on the disk.
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written.
+        """
+        if part.parquet is None:
+            raise ValueError("only what was analysed has a part")
+        if part.drawing is not None:
+            write_text(self.drawings / f"{stem}.json", part.drawing)
+        with replacing(self.path(stem)) as temporary, temporary.open("wb") as file:
+            file.write(part.parquet)
+            file.flush()
+            os.fsync(file.fileno())
+        self._stems.add(stem)
+        self._by_key.setdefault(stem[:32], set()).add(stem)
+
+    def adopt(self, key: str, item: Input) -> str | None:
+        """The part of an image whose content is known, if under another name; None if it is not.
+
+        A damaged part is none: it is removed.
+        """
+        stem = stem_of(key, item.name)
+        others = sorted(self._by_key.get(key, set()) - {stem})
+        for known in [*([stem] if self.has(stem) else []), *others]:
+            try:
+                about = self.about(known)
+            except TableError:
+                self.remove([known])
+                continue
+            outcome = Outcome(**_tuples(about["outcome"]))
+            if known == stem and outcome.path == item.outcome("done").path:
+                return stem
+            self._copy(known, stem, about, item)
+            return stem
+        return None
+
+    def _copy(self, known: str, stem: str, about: dict[str, Any], item: Input) -> None:
+        """The same content under another name, or at another place: nothing is computed again."""
+        outcome = Outcome(
+            **{**_tuples(about["outcome"]), "image": item.name, "path": item.outcome("done").path}
+        )
+        rest = {k: v for k, v in about.items() if k not in ("form", "outcome")}
+        table = self.table(known)
+        table["image"] = item.name
+        same_name = known == stem
+        self.write(stem, Part(outcome, packed(table, outcome, rest)))
+        if not same_name:  # the drawing says the old name
+            (self.drawings / f"{stem}.json").unlink(missing_ok=True)
+
+    def about(self, stem: str) -> dict[str, Any]:
+        """What a part says of itself: ``form``, ``outcome`` and what `packed` was given.
+
+        Raises
+        ------
+        TableError
+            If it is damaged.
+        """
+        try:
+            return dict(json.loads(pq.read_schema(self.path(stem)).metadata[_META]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(stem, error) from error
+
+    def outcome(self, stem: str) -> Outcome:
+        """What became of the image of a part; raises `TableError` as `about` does."""
+        return Outcome(**_tuples(self.about(stem)["outcome"]))
+
+    def table(self, stem: str) -> pd.DataFrame:
+        """The clusters of a part.
+
+        Raises
+        ------
+        TableError
+            If it is damaged.
+        """
+        try:
+            return tables.conform(pd.read_parquet(self.path(stem)))
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(stem, error) from error
+
+    def _damaged(self, stem: str, error: Exception) -> TableError:
+        return TableError(
+            f"this part of the results is damaged ({str(error).partition(chr(10))[0]})",
+            self.path(stem),
+            "Run the same command again: the image is then analysed anew",
+        )
+
+    def drawing(self, stem: str) -> tuple[Section, list[Example]] | None:
+        """What the report shows of an image; None if it was not drawn."""
+        try:
+            values = json.loads((self.drawings / f"{stem}.json").read_text(encoding="utf-8"))
+            section = Section(values["image"], Markup(values["html"]), values["problem"])
+            examples = [Example(**{**e, "names": tuple(e["names"])}) for e in values["examples"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return section, examples
+
+    def remove(self, stems: Iterable[str]) -> None:
+        """Forget parts.
+
+        Raises
+        ------
+        AtomicityError
+            If they can't be removed.
+        """
+        for stem in list(stems):
+            for path in (self.path(stem), self.drawings / f"{stem}.json"):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise AtomicityError(
+                        f"could not be removed ({error.strerror or error})", path
+                    ) from error
+            self._stems.discard(stem)
+            self._by_key.get(stem[:32], set()).discard(stem)
+
+    # ---- failures
+    def write_failures(self, failures: Iterable[dict[str, Any]]) -> Path:
+        """``failures.csv``, a row for each image that could not be analysed.
+
+        Parameters
+        ----------
+        failures
+            Rows from `failure`.
+        """
+        rows = pd.DataFrame(list(failures), columns=list(FAILURE_COLUMNS))
+        return write_table(rows, self.folder / FAILURES)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The rows of ``failures.csv``; none if it is not there or is something else."""
+        try:
+            found = read_table(self.folder / FAILURES)
+        except AtomicityError:
+            return []
+        found = found.astype(object).where(found.notna(), None)
+        known = found.reindex(columns=list(FAILURE_COLUMNS)).to_dict("records")
+        return [{str(k): v for k, v in row.items()} for row in known]
+
+
+def failure(outcome: Outcome) -> dict[str, Any]:
+    """A row of ``failures.csv``, with size and time of the file as they are now."""
+    row: dict[str, Any] = {
+        "image": outcome.image,
+        "path": outcome.path,
+        "error": outcome.error,
+        "sha256": outcome.sha256,
+        "seen": now(),
+    }
+    try:
+        status = os.stat(outcome.path)  # noqa: PTH116  (the path may be no valid text)
+        row["size_bytes"] = status.st_size
+        changed = datetime.fromtimestamp(status.st_mtime, UTC)
+        row["modified"] = changed.isoformat(timespec="microseconds")
+    except (OSError, ValueError):
+        pass
+    return row
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an `Outcome` as JSON gives them back."""
+    return {**values, "warnings": tuple(values.get("warnings") or ())}
+
+
+# ---- all parts together
+_CHUNK_ROWS = 50_000
+
+
+def write_all(
+    parts: Iterable[pd.DataFrame], nothing: pd.DataFrame, csv: Path, parquet: Path
+) -> None:
+    """The tables of all images below each other, in two files, without holding them all.
+
+    Parameters
+    ----------
+    parts
+        The tables.
+    nothing
+        A table without rows and with all columns that any of them has.
+    csv, parquet
+        What is written.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
+    with replacing(csv) as text, replacing(parquet) as binary, contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for chunk in _chunks(parts, nothing):
+            content = pa.Table.from_pandas(chunk, preserve_index=False)
+            if writer is None:
+                write_table(chunk, text)
+                writer = stack.enter_context(pq.ParquetWriter(binary, content.schema))
+            else:
+                append_csv(chunk, text)
+            writer.write_table(content.cast(writer.schema))
+
+
+def _chunks(parts: Iterable[pd.DataFrame], nothing: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Tables of many images each; an empty one if there is no cluster at all."""
+    held: list[pd.DataFrame] = []
+    rows, given = 0, False
+    for part in parts:
+        if not len(part):
+            continue
+        held.append(part)
+        rows += len(part)
+        if rows >= _CHUNK_ROWS:
+            yield _together(held, nothing)
+            held, rows, given = [], 0, True
+    if held or not given:
+        yield _together(held, nothing)
+
+
+def _together(held: Sequence[pd.DataFrame], nothing: pd.DataFrame) -> pd.DataFrame:
+    """One table of several with the columns of ``nothing``."""
+    table = concatenate([nothing, *held])
+    return tables.conform(table.reindex(columns=nothing.columns))
