@@ -1086,8 +1086,9 @@ class Session:
             self._classes = None
         self._analyses[image] = analysis
         self._catalogue.set(image, analysis.table, columns)
-        if len(analysis.table):
-            newest = int(analysis.table["cluster_id"].max())
+        ids = self._catalogue.columns(image)["cluster_id"]
+        if len(ids):
+            newest = int(ids.max())
             self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
 
     # ---- selection

@@ -472,7 +472,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     session.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
-    assert without_place(session.analysis("field")) == 0
+    assert without_place(session.analysis("field"), session.columns("field")) == 0
     assert not dock.place_button.isVisible()
     assert dock.scatter.highlighted.tolist() == [0, 9]
     assert session.table("field")["label"][0] == "Pt70"

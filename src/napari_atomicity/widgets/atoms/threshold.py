@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 
 from ...atoms.analysis import AtomAnalysis
 from ...atoms.marks import ImageAtoms
-from ...atoms.operating_point import best_threshold
 from ..parts.forms import spin_box
 from ..parts.memory import remember
 from ..viewer.binding import Binding
@@ -205,8 +204,7 @@ class ThresholdPart(QWidget):
 
     def _to_best(self) -> None:
         if self._analysis is not None:
-            probability = self._analysis.candidates["confidence"].to_numpy(float)
-            self._jump(best_threshold(probability, self._analysis.candidate_recall))
+            self._jump(self._analysis.best_threshold())
 
     def _to_precision(self) -> None:
         if self._analysis is not None:

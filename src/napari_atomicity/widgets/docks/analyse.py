@@ -58,9 +58,9 @@ def place_in_map(
 
 def summary(session: Session, image: str | None) -> str:
     """``57 clusters: 12 Pt19, 20 Pt30 …``"""
-    table = session.table(image) if image else session.table()
     if image is None or session.analysis(image) is None:
         return ""
+    table = session.table(image)
     if not len(table):
         return "No cluster was found. A lower threshold finds fainter ones."
     counts = table["label"].value_counts()

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxL
 
 from ... import embedding as umap
 from ...analysis import Analysis, embed_clusters
+from ...catalogue import Columns
 from ...io.plot_base import Look
 from ...io.plot_map import map_data
 from ...io.plots import PLOTS, save_plot
@@ -62,13 +63,12 @@ _COALESCE_MS = 30
 _NAMES_MS = 300
 
 
-def without_place(analysis: Analysis) -> int:
+def without_place(analysis: Analysis, columns: Columns) -> int:
     """How many clusters have an embedding and no place in the map."""
-    if analysis.embedding.size == 0:
+    placed = np.isfinite(columns["umap_1"]) & np.isfinite(columns["umap_2"])
+    if analysis.embedding.size == 0 or placed.all():
         return 0
     embedded = np.isfinite(analysis.embedding).all(axis=1)
-    places = (analysis.table[name].to_numpy(float) for name in ("umap_1", "umap_2"))
-    placed = np.logical_and.reduce([np.isfinite(values) for values in places])
     return int((embedded & ~placed).sum())
 
 
@@ -361,10 +361,12 @@ class Embedding(QWidget):
     def _count_waiting(self) -> int:
         """Clusters without a place; an analysis is looked at once."""
         known, self._waiting = self._waiting, {}
-        for analysis in self._analyses():
-            image = analysis.micrograph.name
+        for image in self.session.images:
+            analysis, columns = self.session.analysis(image), self.session.columns(image)
+            if analysis is None or columns is None:
+                continue
             before = known.get(image)
-            n = before[1] if before and before[0] is analysis else without_place(analysis)
+            n = before[1] if before and before[0] is analysis else without_place(analysis, columns)
             self._waiting[image] = analysis, n
         return sum(n for _, n in self._waiting.values())
 
@@ -464,7 +466,8 @@ class Embedding(QWidget):
     # ---- the map
     def place(self) -> None:
         """Place the clusters that have no place yet, in a worker."""
-        waiting = [a for a in self._analyses() if without_place(a)]
+        self._count_waiting()
+        waiting = [analysis for analysis, n in self._waiting.values() if n]
         if not waiting:
             return
         self.place_button.setEnabled(False)

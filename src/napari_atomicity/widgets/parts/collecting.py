@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _settled = False
+# Looking at all that has lived long takes tens of milliseconds: fifty times rarer than by default.
+# What goes in circles and is large are layers, and napari collects whenever one is removed.
+_RARELY = (10_000, 10, 50)
 
 
 def pass_over_what_is_there() -> None:
-    """Let the collector pass over what a large project has brought along.
+    """Let the collector pass over what a large project or step has brought along.
 
     Half a million objects, which go by themselves when the project is closed; looking at them
     takes a quarter of a second now and then. What an older project has left behind is gone by
@@ -29,3 +34,16 @@ def settle_collector() -> None:
         _settled = True
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_RARELY)
+
+
+@contextmanager
+def not_now() -> Iterator[None]:
+    """Let the collector wait while a part of a long step is taken."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

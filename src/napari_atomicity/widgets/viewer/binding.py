@@ -23,6 +23,7 @@ from ...errors import AtomicityError
 from ...micrograph import Micrograph
 from ...session import Key, Session, Step
 from ..parts import tasks
+from ..parts.collecting import not_now, pass_over_what_is_there
 from ..parts.memory import ANNOTATOR, settings
 from . import atom_layers, calibration, compat, marks, picking
 from .atoms import AtomView
@@ -82,6 +83,7 @@ class Binding:
         self.session.in_turns = self._soon
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
+        self._maps_to_come = 0
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -122,6 +124,7 @@ class Binding:
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
         waiting = self._text_timer.isActive() or self.stage.busy or self.session.busy
+        waiting = waiting or self._maps_to_come > 0
         return not (waiting or tasks.running(self.session) or leaving(self.viewer))
 
     def _soon(self, go_on: Callable[[float], bool]) -> None:
@@ -130,12 +133,15 @@ class Binding:
     def _in_turns(self, go_on: Callable[[float], bool]) -> None:
         """Let a long step have a part of every turn of the event loop."""
         try:
-            more = go_on(_TURN_S)
+            with not_now():
+                more = go_on(_TURN_S)
         except AtomicityError as error:
             show_error(str(error))
             return
         if more:
             QTimer.singleShot(0, partial(self._in_turns, go_on))
+        else:
+            pass_over_what_is_there()
 
     # ---- layers of images
     def image_layers(self) -> list[Image]:
@@ -429,9 +435,17 @@ class Binding:
         drawn["class maps"] = wanted
 
         def show(images: dict[str, np.ndarray]) -> None:
-            if drawn is self._drawn.get(image):
-                for channel, data in images.items():
-                    self._images[image].write_class_map(channel, data)
+            if drawn is not self._drawn.get(image) or drawn.get("class maps") is not wanted:
+                return
+            (channel, data), *others = images.items()
+            self._images[image].write_class_map(channel, data)
+            if others:  # napari takes its time for a layer: one in a turn
+                self._maps_to_come += 1
+                QTimer.singleShot(0, partial(show_next, dict(others)))
+
+        def show_next(images: dict[str, np.ndarray]) -> None:
+            self._maps_to_come -= 1
+            show(images)
 
         tasks.start(
             self.session,

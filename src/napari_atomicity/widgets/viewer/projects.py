@@ -156,8 +156,7 @@ class Projects:
         self._say(opened.notes)
         self.session.open_project(opened.project, opened.stored)
         pass_over_what_is_there()
-        self._restore()
-        self._noting.start()
+        self._restore(opened.project)
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
         if unread and not opened.project.read_only:
             self._survey(unread)
@@ -394,15 +393,22 @@ class Projects:
             except AtomicityError:  # corrections say so when they can't be written
                 self._noted = {}
 
-    def _restore(self) -> None:
-        project = self.session.project
-        assert project is not None
+    def _restore(self, project: Project) -> None:
         noted = project.setting("window", {})
         if "view" not in noted:
             noted = {"view": {}, **noted}
-        for key, value in noted.items():
-            if key in self._kept:
-                self._kept[key][1](value)
+        self._restore_next(project, [(k, v) for k, v in noted.items() if k in self._kept])
+
+    def _restore_next(self, project: Project, noted: list[tuple[str, Any]]) -> None:
+        """One of them in each turn of the window; what it looks like is noted when all are."""
+        if self.session.project is not project:
+            return
+        if not noted:
+            self._noting.start()
+            return
+        key, value = noted[0]
+        self._kept[key][1](value)
+        QTimer.singleShot(0, partial(_weak(self._restore_next), project, noted[1:]))
 
     def _look_of_image(self) -> dict[str, Any] | None:
         binding = self._binding()
@@ -436,9 +442,10 @@ class Projects:
         binding.show_outlines(look.get("outlines", True))
         session.current = None
         session.current = image
-        known = session.table()
-        there = set(zip(known["image"], known["cluster_id"].tolist(), strict=True))
-        session.select(k for k in map(tuple, look.get("selection", ())) if k in there)
+        selected = [(str(image), int(i)) for image, i in look.get("selection", ())]
+        known = {image: session.columns(image) for image in {image for image, _ in selected}}
+        there = {n: set(c["cluster_id"].tolist()) for n, c in known.items() if c is not None}
+        session.select((image, i) for image, i in selected if i in there.get(image, ()))
         if any(session.analysis(name) is not None for name in session.images):
             binding.label_mode.on = bool(look.get("label_mode", True))
 
