@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from .errors import CalibrationError, UnsuitableImageError
 # Beyond these a pixel size is a mistake of units, not a magnification of STEM.
 SMALLEST_PIXEL_NM = 1e-4
 LARGEST_PIXEL_NM = 1e4
+LARGE_PIXELS = 1 << 26
+"""With more pixels than this (256 MiB in float32) data stay where and as they are."""
+_STRIP_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,9 @@ class Micrograph:
     Parameters
     ----------
     data
-        Intensities, shape (Y, X) or (T, Y, X); converted to float32.
+        Intensities, shape (Y, X) or (T, Y, X). Up to `LARGE_PIXELS` pixels become a float32 array.
+        More stay what they are, an array of any real type, a memory map, a zarr or dask array, of
+        which parts are read as they are needed: see `frame`.
     pixel_size_nm
         Edge length of a (square) pixel in nm; None where the file does not say.
     name
@@ -43,7 +49,7 @@ class Micrograph:
         If the pixel size is not a positive number of a plausible magnitude.
     """
 
-    data: np.ndarray
+    data: Any
     pixel_size_nm: float | None = None
     name: str = "image"
     path: Path | None = None
@@ -51,8 +57,10 @@ class Micrograph:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        data = np.asarray(self.data)
-        if np.iscomplexobj(data):
+        data = self.data
+        if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+            data = np.asarray(data)
+        if np.dtype(data.dtype).kind == "c":
             raise UnsuitableImageError(
                 "the data are complex, not intensities", self.path or self.name
             )
@@ -62,10 +70,11 @@ class Micrograph:
                 self.path or self.name,
                 "An image (Y, X) or a stack of frames (T, Y, X) is needed",
             )
-        if data.size == 0 or min(data.shape) == 0:
+        if min(data.shape) == 0:
             raise UnsuitableImageError("the image has no pixels", self.path or self.name)
-        data = np.ascontiguousarray(data, dtype=np.float32)
-        if not np.isfinite(data).any():
+        if math.prod(data.shape) <= LARGE_PIXELS:
+            data = np.ascontiguousarray(data, dtype=np.float32)
+        if not _any_finite(data):
             raise UnsuitableImageError("no pixel has a finite value", self.path or self.name)
         object.__setattr__(self, "data", data)
         if self.pixel_size_nm is not None:
@@ -91,9 +100,24 @@ class Micrograph:
         """Height and width of a frame."""
         return self.shape[-2], self.shape[-1]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is to be read part by part."""
+        return math.prod(self.shape) > LARGE_PIXELS
+
     def frames(self) -> Iterator[np.ndarray]:
-        """Each frame, shape (Y, X)."""
-        yield from (self.data[None] if self.data.ndim == 2 else self.data)
+        """Each frame as a whole, shape (Y, X), float32."""
+        for index in range(self.n_frames):
+            yield np.asarray(self.frame(index)[:, :], np.float32)
+
+    def frame(self, index: int = 0) -> FrameView:
+        """A frame of which nothing is read before it is indexed with two slices.
+
+        What comes of that is an array, or what `numpy.asarray` makes one of, of the data's type.
+        """
+        if not self.is_stack:
+            return self.data
+        return self.data[index] if isinstance(self.data, np.ndarray) else _Frame(self.data, index)
 
     def with_pixel_size(self, pixel_size_nm: float) -> Micrograph:
         """The same image, calibrated."""
@@ -114,6 +138,45 @@ class Micrograph:
                 "Give it in nm (--pixel-size-nm, or the field in the Analyse dock)",
             )
         return self.pixel_size_nm
+
+
+class FrameView(Protocol):
+    """What can be cut out of a frame."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, where: tuple[slice, slice], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame of a stack that would read all of it if it were asked for the frame alone."""
+
+    stack: Any
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.stack.shape[1:])
+
+    def __getitem__(self, where: tuple[slice, slice]) -> Any:
+        return self.stack[(self.index, *where)]
+
+
+def _any_finite(data: Any) -> bool:
+    """Whether there is a finite value; not more is read than it takes to find one."""
+    if np.dtype(data.dtype).kind in "biu":
+        return True
+    stacked = data if len(data.shape) == 3 else None
+    for index in range(1 if stacked is None else stacked.shape[0]):
+        frame = data if stacked is None else _Frame(stacked, index)
+        rows = max(1, _STRIP_PIXELS // frame.shape[1])
+        for top in range(0, frame.shape[0], rows):
+            part = np.asarray(frame[top : top + rows, slice(None)])
+            if np.isfinite(part).any():
+                return True
+    return False
 
 
 def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:

@@ -1,19 +1,22 @@
-"""Patches: each cluster on the same grid in nm, raw and locally contrast-normalised."""
+"""Patches: each cluster on the same grid in nm, raw and locally contrast-normalised.
+
+A frame is taken tile by tile, only where clusters are; a patch does not depend on the tile.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from ..micrograph import Micrograph
 from ..model.card import PatchSettings
-from ..progress import Stop, check
-from .background import background, without_gaps
-from .scale_space import ScaleSpace
+from ..progress import Progress, Stop, check, report
+from .filters import gaussian, inner, mirrored, reach
+from .frame import Frame, Tile, parts
 
 _WINDOW_NM = 12.0
-_CHUNK = 4096
+_TILE_PX = 2048
+_CHUNK = 128  # patches at a time: they stay in the processor's cache
 
 
 def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
@@ -34,21 +37,102 @@ def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
     ndarray
         (Y, X) float32, without unit.
     """
-    # Windows of more than a few pixels are recursive-filter cheap in Fourier space.
-    centred = frame.astype(np.float32) - np.float32(frame.mean())
-    deviation = centred - ScaleSpace(centred, window_px).gaussian(window_px)
-    variance = ScaleSpace(deviation**2, window_px).gaussian(window_px)
-    spread = np.sqrt(np.clip(variance, 0, None))
-    floor = 1e-6 * float(np.abs(centred).max(initial=0.0)) + np.finfo(np.float32).tiny
-    return np.asarray(deviation / np.maximum(spread, floor), dtype=np.float32)
+    margin = contrast_margin(window_px)
+    middle = np.float32(frame.mean())
+    rows, columns = (mirrored(-margin, n + margin, n) for n in frame.shape)
+    centred = frame.astype(np.float32)[rows][:, columns] - middle
+    largest = float(np.abs(centred).max(initial=0.0))
+    return _contrast(centred, window_px, Tile(0, frame.shape[0], 0, frame.shape[1]), largest)
 
 
+def contrast_margin(window_px: float) -> int:
+    """How many pixels beyond a pixel its local contrast asks for."""
+    return 2 * _wide_margin(window_px)
+
+
+def _contrast(centred: np.ndarray, window_px: float, tile: Tile, largest: float) -> np.ndarray:
+    """Of a tile, from its pixels with a margin of `contrast_margin`."""
+    margin = _wide_margin(window_px)
+    deviation = inner(centred, margin) - _wide_gaussian(centred, window_px, tile.grown(margin))
+    variance = _wide_gaussian(deviation**2, window_px, tile)
+    spread = np.sqrt(np.maximum(variance, 0))
+    floor = 1e-6 * largest + np.finfo(np.float32).tiny
+    return np.asarray(inner(deviation, margin) / np.maximum(spread, np.float32(floor)))
+
+
+# ---- a wide Gaussian, on a coarser grid
+_SAMPLED = 0.8  # blur before every n-th pixel is taken, in units of n: nothing is folded back
+
+
+def _coarsening(sigma_px: float) -> int:
+    """A Gaussian of at least three pixels of a grid loses nothing there that could be seen."""
+    return max(1, int(sigma_px / 3))
+
+
+def _wide_margin(sigma_px: float) -> int:
+    factor = _coarsening(sigma_px)
+    return reach(sigma_px) if factor == 1 else sum(_reaches(sigma_px, factor)) + 3 * factor
+
+
+def _reaches(sigma_px: float, factor: int) -> tuple[int, int]:
+    """Of the blur before the coarser grid and of that on it, in pixels."""
+    return reach(_SAMPLED * factor), factor * reach(_left(sigma_px, factor))
+
+
+def _left(sigma_px: float, factor: int) -> float:
+    """Blur that is left for the coarser grid, in its pixels."""
+    return float(np.sqrt((sigma_px / factor) ** 2 - _SAMPLED**2))
+
+
+def _wide_gaussian(image: np.ndarray, sigma_px: float, tile: Tile) -> np.ndarray:
+    """The tile blurred, from its pixels with a margin of `_wide_margin`.
+
+    On a coarser grid that lies alike whatever the tile is, then by cubic interpolation (Keys, IEEE
+    Trans. ASSP 29, 1153 (1981)).
+    """
+    factor, margin = _coarsening(sigma_px), _wide_margin(sigma_px)
+    if factor == 1:
+        return gaussian(image, sigma_px)
+    before, after = _reaches(sigma_px, factor)
+    first = [-((margin - before - edge) // factor) for edge in tile.origin]
+    cut = [f * factor - before - (e - margin) for f, e in zip(first, tile.origin, strict=True)]
+    coarse = gaussian(image[cut[0] :, cut[1] :], _SAMPLED * factor, every=factor)
+    coarse = gaussian(coarse, _left(sigma_px, factor))
+    first = [f + after // factor for f in first]
+    coarse = _cubic(coarse, factor, first[0], tile.top, tile.bottom)
+    return _cubic(coarse.T, factor, first[1], tile.left, tile.right).T
+
+
+def _cubic(coarse: np.ndarray, factor: int, first: int, start: int, stop: int) -> np.ndarray:
+    """Rows ``start`` to ``stop`` of pixels from every ``factor``-th, the first being ``first``."""
+    out = np.empty((stop - start, coarse.shape[1]), np.float32)
+    for phase in range(factor):
+        begin = start + (phase - start) % factor
+        n = len(range(begin, stop, factor))
+        low = begin // factor - first - 1
+        t = phase / factor
+        if t == 0:
+            out[begin - start :: factor] = coarse[low + 1 : low + 1 + n]
+            continue
+        weights = (
+            ((2 - t) * t - 1) * t / 2, ((3 * t - 5) * t * t + 2) / 2,
+            ((4 - 3 * t) * t + 1) * t / 2, (t - 1) * t * t / 2,
+        )  # fmt: skip
+        total = coarse[low : low + n] * np.float32(weights[0])
+        for k in (1, 2, 3):
+            total += coarse[low + k : low + k + n] * np.float32(weights[k])
+        out[begin - start :: factor] = total
+    return out
+
+
+# ---- patches
 def extract_patches(
     micrograph: Micrograph,
     table: pd.DataFrame,
     settings: PatchSettings,
     intensity_per_atom: float = 1.0,
     stop: Stop | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """Cut every cluster of a table out of its frame.
 
@@ -63,8 +147,8 @@ def extract_patches(
     intensity_per_atom
         Integrated intensity of one atom in counts nm²: the raw channel is divided by it, so that
         it is in atoms per nm² and its integral is a number of atoms.
-    stop
-        Asked between frames.
+    stop, progress
+        Asked and told between tiles.
 
     Returns
     -------
@@ -75,59 +159,92 @@ def extract_patches(
     ------
     CalibrationError
         If the pixel size is not known.
+    Cancelled
+        If ``stop()`` says so.
     """
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: np.zeros((n, size, size), np.float32) for c in settings.channels}
     frames = table["frame"].to_numpy(int)
     centres = table[["y_px", "x_px"]].to_numpy(float)
-    for index, frame in enumerate(micrograph.frames()):
-        rows = np.flatnonzero(frames == index)
-        if len(rows) == 0:
-            continue
-        check(stop)
-        for channel, image in channel_images(frame, pixel_nm, settings).items():
-            scale = intensity_per_atom if channel == "raw" else 1.0
-            for start in range(0, len(rows), _CHUNK):
-                part = rows[start : start + _CHUNK]
-                out[channel][part] = _sample(image, centres[part], pixel_nm, settings) / scale
+    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    done = 0
+    for index in np.unique(frames):
+        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=_WINDOW_NM)
+        for tile in parts(frame, _TILE_PX):
+            rows = np.flatnonzero((frames == index) & tile.holds(middles))
+            if len(rows) == 0:
+                continue
+            check(stop)
+            report(progress, done, n, "Cutting patches")
+            held = _around(middles[rows], _half(pixel_nm, settings))
+            images = channel_images(frame, held, settings)
+            for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
+                out[channel][rows] = patch
+            done += len(rows)
+    if "raw" in out:
+        out["raw"] /= np.float32(intensity_per_atom)
     return out
 
 
-def channel_images(
-    frame: np.ndarray, pixel_nm: float, settings: PatchSettings
-) -> dict[str, np.ndarray]:
-    """The channels of one frame, each computed once: channel → (Y, X) float32."""
-    frame = without_gaps(frame)
+def _half(pixel_nm: float, settings: PatchSettings) -> int:
+    """Pixels on each side of a centre that its patch is made of."""
+    return int(np.ceil(settings.field_of_view_nm / 2 / pixel_nm)) + 1
+
+
+def _around(middles: np.ndarray, half: int) -> Tile:
+    """The tile that holds the windows of all these pixels (N, 2)."""
+    (top, left), (bottom, right) = middles.min(axis=0), middles.max(axis=0)
+    return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
+
+
+def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> dict[str, np.ndarray]:
+    """The channels of a tile, each computed once: channel → pixels of the tile, float32."""
+    patch_pixel_nm = settings.field_of_view_nm / settings.size_px
+    # The same resolution at every magnification: no aliasing, and the noise would tell.
+    blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
+    window = settings.lcn_window_nm / frame.pixel_nm
+    margin = contrast_margin(window) if "LCN" in settings.channels else 0
+    recorded = frame.values(tile.grown(margin + reach(blur)))
+    centred = gaussian(recorded - np.float32(frame.mean), blur)
     images = {}
     if "raw" in settings.channels:
-        images["raw"] = frame - background(frame, pixel_nm, _WINDOW_NM)
+        images["raw"] = inner(centred, margin) - (frame.level(tile) - np.float32(frame.mean))
     if "LCN" in settings.channels:
-        # The same resolution at every magnification, or the noise would tell the pixel size.
-        blurred = _band_limited(frame, pixel_nm, settings)
-        images["LCN"] = local_contrast(blurred, settings.lcn_window_nm / pixel_nm)
-    if "raw" in images:
-        images["raw"] = _band_limited(images["raw"], pixel_nm, settings)
+        largest = max(frame.high - frame.mean, frame.mean - frame.low)
+        images["LCN"] = _contrast(centred, window, tile, largest)
     return images
 
 
-def _band_limited(image: np.ndarray, pixel_nm: float, settings: PatchSettings) -> np.ndarray:
-    """Blur a finely sampled image as far as the patch grid asks for (no aliasing)."""
-    patch_pixel_nm = settings.field_of_view_nm / settings.size_px
-    sigma = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / pixel_nm) ** 2 - 1))
-    if sigma < 0.2:
-        return image.astype(np.float32)
-    return np.asarray(ndimage.gaussian_filter(image.astype(np.float32), sigma, mode="mirror"))
-
-
 def _sample(
-    image: np.ndarray, centres_px: np.ndarray, pixel_nm: float, settings: PatchSettings
-) -> np.ndarray:
-    size = settings.size_px
-    step = settings.field_of_view_nm / size / pixel_nm
-    offset = (np.arange(size) - (size - 1) / 2) * step
-    y = centres_px[:, 0, None, None] + offset[None, :, None]
-    x = centres_px[:, 1, None, None] + offset[None, None, :]
-    shape = (len(centres_px), size, size)
-    places = [np.broadcast_to(y, shape), np.broadcast_to(x, shape)]
-    return np.asarray(ndimage.map_coordinates(image, places, order=1, mode="mirror"))
+    images: dict[str, np.ndarray],
+    tile: Tile,
+    centres_px: np.ndarray,
+    pixel_nm: float,
+    settings: PatchSettings,
+) -> dict[str, np.ndarray]:
+    """Linear interpolation of all channels on the grids of all patches."""
+    import torch
+    from torch.nn.functional import grid_sample
+
+    half, size = _half(pixel_nm, settings), settings.size_px
+    edge = 2 * half + 1
+    whole = torch.from_numpy(np.stack(list(images.values())))
+    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
+    middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
+    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
+    at = torch.from_numpy(middles - half)
+    offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
+    # In its own window, so that a position is as exact in a large image as in a small one.
+    own = centres_px - tile.origin - middles
+    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
+    out = np.empty((len(images), len(centres_px), size, size), np.float32)
+    grids = torch.empty((_CHUNK, size, size, 2))
+    for start in range(0, len(centres_px), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        cut = windows[at[rows, 0], at[rows, 1]]
+        grid = grids[: len(cut)]
+        grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
+        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
+        out[:, rows] = sampled.transpose(0, 1).numpy()
+    return dict(zip(images, out, strict=True))

@@ -1,0 +1,91 @@
+"""Separable filters on parts of an image: what a pixel gets depends on its surroundings only.
+
+A sum over shifted copies, pixel by pixel in the same order wherever the pixel lies: an image in
+tiles gives the same bits as the whole, and for the few taps that a pyramid needs, NumPy is the
+quickest of those tried (docs/performance.md). Each filter takes the margin it needs off its input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+TRUNCATE = 4.0
+"""Half width of a Gaussian in units of its standard deviation."""
+
+
+def mirrored(start: int, stop: int, n: int) -> np.ndarray:
+    """Indices start to stop of an axis of n pixels that is mirrored at its ends.
+
+    Examples
+    --------
+    >>> mirrored(-2, 5, 4).tolist()
+    [2, 1, 0, 1, 2, 3, 2]
+    """
+    index = np.arange(start, stop)
+    if n == 1:
+        return np.zeros_like(index)
+    index = np.abs(index) % (2 * n - 2)
+    return np.where(index < n, index, 2 * n - 2 - index)
+
+
+def reach(sigma_px: float) -> int:
+    """How many pixels beyond a pixel a Gaussian of ``sigma_px`` asks for; 0 for no blur."""
+    return round(TRUNCATE * sigma_px) if sigma_px > 0.2 else 0
+
+
+def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
+    """The image blurred, smaller by `reach` on every side; of that every n-th row and column."""
+    half = reach(sigma_px)
+    if half == 0:
+        return image[::every, ::every]
+    offset = np.arange(half + 1)
+    weights = np.exp(-0.5 * (offset / sigma_px) ** 2)
+    weights = (weights / (weights[0] + 2 * weights[1:].sum())).astype(np.float32)
+    return _symmetric(_symmetric(image, weights, 0, every), weights, 1, every)
+
+
+def gaussian_mirrored(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """The image blurred, of the same size: it goes on mirrored at its edges."""
+    half = reach(sigma_px)
+    rows, columns = (mirrored(-half, n + half, n) for n in image.shape)
+    return gaussian(image[rows][:, columns], sigma_px)
+
+
+def laplacian(image: np.ndarray) -> np.ndarray:
+    """∂²/∂y² + ∂²/∂x² by central differences of fourth order, smaller by 2 on every side."""
+    weights = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
+    out = _symmetric(image[:, 2:-2], weights, 0)
+    out += _symmetric(image[2:-2], weights, 1)
+    return out
+
+
+def _symmetric(image: np.ndarray, weights: np.ndarray, axis: int, every: int = 1) -> np.ndarray:
+    """Correlation with weights of the middle and of one side."""
+    half = len(weights) - 1
+    image = image if axis == 0 else image.T
+    n = image.shape[0] - half
+    out = image[half:n:every] * weights[0]
+    both = np.empty_like(out)
+    for k in range(1, half + 1):
+        np.add(image[half - k : n - k : every], image[half + k : n + k : every], out=both)
+        both *= weights[k]
+        out += both
+    return out if axis == 0 else out.T
+
+
+def block_means(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means over factor × factor pixels; the image must be whole blocks."""
+    if factor == 1:
+        return image
+    rows, columns = (n // factor for n in image.shape)
+    total = image.reshape(rows, factor, columns * factor).sum(axis=1)
+    out = total[:, 0::factor].copy()
+    for k in range(1, factor):
+        out += total[:, k::factor]
+    out *= np.float32(1 / factor**2)
+    return out
+
+
+def inner(image: np.ndarray, margin: int) -> np.ndarray:
+    """Without ``margin`` pixels on every side."""
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]

@@ -1,0 +1,245 @@
+"""A frame that is read part by part: what a part looks like does not depend on the parting.
+
+An image larger than memory is read in tiles. Whatever needs the whole frame (background, noise,
+extremes) is gathered on coarse grids first; then each tile is read with the margin that the
+filters ask for, and gives the same bits whichever tile it lies in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from .background import background_of_blocks, blocks_of_background, filled
+from .filters import block_means, mirrored
+
+GAP_PX = 32
+"""A pixel without a value is like the nearest that has one, at most so far away."""
+STRIP_PX = 1024
+"""Rows read at a time when all of a frame is looked at."""
+CACHED_PIXELS = 1 << 24
+"""Frames up to this size are kept as they were prepared, larger ones prepared again."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a grid."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def origin(self) -> np.ndarray:
+        return np.array([self.top, self.left])
+
+    def grown(self, margin: int) -> Tile:
+        return Tile(
+            self.top - margin, self.bottom + margin, self.left - margin, self.right + margin
+        )
+
+    def within(self, shape: tuple[int, int]) -> Tile:
+        """The part that lies in a grid of that shape."""
+        return Tile(
+            max(0, self.top), min(shape[0], self.bottom),
+            max(0, self.left), min(shape[1], self.right),
+        )  # fmt: skip
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Which of the points (N, 2) lie in it."""
+        y, x = points[:, 0], points[:, 1]
+        return (y >= self.top) & (y < self.bottom) & (x >= self.left) & (x < self.right)
+
+
+def tiles(shape: tuple[int, int], size: int) -> list[Tile]:
+    """Tiles of at most size × size that cover a grid, row by row.
+
+    A grid that is hardly larger than a tile is one.
+    """
+    edges = [
+        [0, n] if n <= size * 5 // 4 else [*range(0, n, size), n] for n in shape
+    ]  # fmt: skip
+    return [
+        Tile(top, bottom, left, right)
+        for top, bottom in zip(edges[0][:-1], edges[0][1:], strict=True)
+        for left, right in zip(edges[1][:-1], edges[1][1:], strict=True)
+    ]
+
+
+class Frame:
+    """One frame of a micrograph on a grid of ``factor`` × ``factor`` pixels.
+
+    Parameters
+    ----------
+    pixels
+        Anything with a shape (Y, X) that gives an array for a pair of slices: an array, a memory
+        map, a zarr or dask array.
+    pixel_nm
+        Edge length of a pixel of the file in nm.
+    factor
+        Pixels of the file along the edge of one of this grid; a remainder at the far edges is
+        left out.
+    window_nm
+        Width of the window of the background.
+
+    Attributes
+    ----------
+    shape
+        Of the grid.
+    pixel_nm
+        Edge length of its pixels in nm.
+    background
+        On a coarse grid.
+    low, mean, high
+        Of the finite pixels; NaN if there are none.
+    """
+
+    def __init__(
+        self, pixels: Any, pixel_nm: float, factor: int = 1, window_nm: float = 12.0
+    ) -> None:
+        self._pixels = pixels
+        self._factor = max(1, min(factor, *pixels.shape))
+        self.shape = (pixels.shape[0] // self._factor, pixels.shape[1] // self._factor)
+        self.pixel_nm = pixel_nm * self._factor
+        self._kept: dict[tuple[Tile, int], np.ndarray] = {}
+        self._block = blocks_of_background(self.pixel_nm, window_nm)
+        means = self._survey()
+        self.background = background_of_blocks(means, self._block, self.pixel_nm, window_nm)
+
+    def _survey(self) -> np.ndarray:
+        """Means of the blocks of the background; extremes and mean of all pixels on the way."""
+        edge = self._block * self._factor
+        height, width = self._pixels.shape
+        strip = max(1, STRIP_PX // edge) * edge
+        starts = np.arange(0, max(height - height % edge, 1), edge)
+        columns = np.arange(0, max(width - width % edge, 1), edge)
+        means, low, high, total, count = [], np.inf, -np.inf, 0.0, 0
+        for top in starts[:: strip // edge]:
+            own = starts[(starts >= top) & (starts < top + strip)]
+            bottom = height if own[-1] == starts[-1] else top + strip
+            part = self._raw(top, bottom, 0, width)
+            finite = None if _all_finite(part) else np.isfinite(part)
+            values = part if finite is None else np.where(finite, part, np.float32(0))
+            number = _block_sums(None if finite is None else finite, own - top, columns, part.shape)
+            sums = _block_sums(values, own - top, columns, part.shape)
+            with np.errstate(invalid="ignore"):
+                means.append(sums / np.where(number > 0, number, np.nan))
+            total, count = total + float(sums.sum()), count + int(number.sum())
+            inside = part if finite is None else part[finite]
+            if inside.size:
+                low, high = min(low, float(inside.min())), max(high, float(inside.max()))
+        self.low, self.high = low, high
+        self.mean = total / count if count else float("nan")
+        self.n_finite = count
+        return filled(np.vstack(means).astype(np.float32))
+
+    def _raw(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        part = np.asarray(self._pixels[top:bottom, left:right])
+        return part if part.dtype == np.float32 else part.astype(np.float32)
+
+    def flat(self, tile: Tile, step: int = 1) -> np.ndarray:
+        """The tile without its background, mirrored where it reaches beyond the frame.
+
+        Parameters
+        ----------
+        tile
+            Of the grid whose pixels are means over ``step`` × ``step`` of this one's.
+        step
+            See there.
+
+        Returns
+        -------
+        ndarray
+            float32; not to be written to.
+        """
+        if self.shape[0] * self.shape[1] > CACHED_PIXELS:
+            return self._flat(tile, step)
+        key = (tile, step)
+        if key not in self._kept:
+            self._kept[key] = self._flat(tile, step)
+        return self._kept[key]
+
+    def _flat(self, tile: Tile, step: int) -> np.ndarray:
+        values = self._values(*self._indices(tile, step), step)
+        return values - self.level(tile, step)
+
+    def level(self, tile: Tile, step: int = 1) -> np.ndarray:
+        """The background of a tile, as `flat` takes it off."""
+        rows, columns = self._indices(tile, step)
+        return self.background.at((rows + 0.5) * step - 0.5, (columns + 0.5) * step - 0.5)
+
+    def values(self, tile: Tile) -> np.ndarray:
+        """The tile as recorded, without gaps, mirrored where it reaches beyond the frame."""
+        return self._values(*self._indices(tile, 1), 1)
+
+    def _indices(self, tile: Tile, step: int) -> tuple[np.ndarray, np.ndarray]:
+        height, width = (max(1, n // step) for n in self.shape)
+        return mirrored(tile.top, tile.bottom, height), mirrored(tile.left, tile.right, width)
+
+    def _values(self, rows: np.ndarray, columns: np.ndarray, step: int) -> np.ndarray:
+        low = rows.min(), columns.min()
+        high = rows.max() + 1, columns.max() + 1
+        edge = self._factor * step
+        part = self._finite(low[0] * edge, high[0] * edge, low[1] * edge, high[1] * edge)
+        part = block_means(part, edge)
+        # Only at the edges of the frame is anything mirrored.
+        if len(rows) != len(part) or rows[0] != low[0]:
+            part = part[rows - low[0]]
+        if len(columns) != part.shape[1] or columns[0] != low[1]:
+            part = np.take(part, columns - low[1], axis=1)
+        return part
+
+    def _finite(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """Pixels of the file; those without a value get that of the nearest which has one."""
+        part = self._raw(top, bottom, left, right)
+        if _all_finite(part):
+            return part
+        wide = Tile(top, bottom, left, right).grown(GAP_PX).within(self._pixels.shape)
+        part = self._raw(wide.top, wide.bottom, wide.left, wide.right)
+        own = (slice(top - wide.top, bottom - wide.top), slice(left - wide.left, right - wide.left))
+        bad = ~np.isfinite(part)
+        if bad.all():
+            return self._level(top, bottom, left, right)
+        distance, nearest = ndimage.distance_transform_edt(bad, return_indices=True)
+        part = part[tuple(nearest)][own]
+        far = distance[own] > GAP_PX
+        return np.where(far, self._level(top, bottom, left, right), part) if far.any() else part
+
+    def _level(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        y, x = (
+            (np.arange(a, b) + 0.5) / self._factor - 0.5 for a, b in ((top, bottom), (left, right))
+        )
+        return self.background.at(y, x)
+
+
+def _all_finite(part: np.ndarray) -> bool:
+    # A sum is finite only if all are; it takes a fraction of the time, and overflows never.
+    return part.dtype.kind in "biu" or bool(
+        np.isfinite(part.sum(dtype=np.float32)) or np.isfinite(part).all()
+    )
+
+
+def _block_sums(
+    values: np.ndarray | None, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Sums over blocks that begin at these rows and columns; of ones if there are no values."""
+    if values is None:
+        heights, widths = np.diff([*rows, shape[0]]), np.diff([*columns, shape[1]])
+        return np.outer(heights, widths).astype(float)
+    ends = [*rows[1:], shape[0]]
+    strips = np.array([values[a:b].sum(axis=0) for a, b in zip(rows, ends, strict=True)], float)
+    return np.add.reduceat(strips, columns, axis=1)
+
+
+def parts(frame: Frame, size: int, step: int = 1) -> Iterator[Tile]:
+    """Tiles of the grid whose pixels are means over ``step`` × ``step`` of the frame's."""
+    yield from tiles((max(1, frame.shape[0] // step), max(1, frame.shape[1] // step)), size)
