@@ -29,6 +29,8 @@ from napari_atomicity.model.files import (
 
 from .spots import field, scattered
 
+CPU = torch.device("cpu")
+
 
 def networks(n: int, width: int = 4) -> list[AtomNet]:
     torch.manual_seed(0)
@@ -45,12 +47,16 @@ def networks(n: int, width: int = 4) -> list[AtomNet]:
 @pytest.fixture(scope="module")
 def model() -> AtomModel:
     card = AtomCard("tiny", members=2, width=4, views=4, slope=1.0, offset=4.0, floor=0.0)
-    return AtomModel(card, finder.packed(networks(2)), torch.device("cpu"))
+    return AtomModel(card, finder.packed(networks(2)), CPU)
 
 
 def test_a_model_comes_back_from_its_file(tmp_path):
     nets = networks(2)
-    card = AtomCard("mine", members=2, width=4, views=3, slope=1.3, offset=-0.2, limits="few")
+    card = AtomCard(
+        "mine", members=2, width=4, views=3, slope=1.3, offset=-0.2, limits="few",
+        slope_finer=-0.2, offset_finer=0.5, fineness=(0.0, 0.9), usual_threshold=0.4,
+        own_weight=0.5,
+    )  # fmt: skip
 
     saved = finder.save_atom_model(tmp_path / "mine", card, nets)
 
@@ -235,6 +241,34 @@ def test_without_a_threshold_the_expected_f1_is_best(analysis, model):
 
     others = [best.expected_at(t)["f1"] for t in best.candidates["confidence"].unique()]
     assert best.expected["f1"] == pytest.approx(max(others))
+
+
+def test_a_model_draws_the_threshold_towards_the_usual_one(analysis, model):
+    own = find_atoms(analysis.micrograph, model)
+    usual = 0.5 * own.threshold
+    card = replace(model.card, usual_threshold=usual, own_weight=0.25)
+
+    drawn = find_atoms(analysis.micrograph, AtomModel(card, finder.packed(networks(2)), CPU))
+
+    assert usual < drawn.threshold < own.threshold
+    assert drawn.best_threshold() == drawn.with_threshold(0.9).best_threshold() == drawn.threshold
+    same = AtomModel(card, finder.packed(networks(2)), CPU)
+    asked = find_atoms(analysis.micrograph, same, precision=0.6)
+    assert asked.threshold == own.threshold_at_precision(0.6)
+
+
+def test_scores_of_finer_pixels_are_worth_what_the_card_says(analysis, model):
+    card = replace(model.card, slope_finer=0.0, offset_finer=1.0, fineness=(0.0, 1.0))
+    finer = AtomModel(card, finder.packed(networks(2)), CPU)
+
+    def odds(model: AtomModel, pixel_size_nm: float) -> np.ndarray:
+        image = Micrograph(analysis.micrograph.data, pixel_size_nm)
+        p = find_atoms(image, model).candidates["confidence"].to_numpy()
+        return p / (1 - p)
+
+    np.testing.assert_allclose(odds(finer, 0.03), odds(model, 0.03), rtol=1e-5)
+    worth = np.e ** np.log2(0.03 / 0.02)
+    np.testing.assert_allclose(odds(finer, 0.02), worth * odds(model, 0.02), rtol=1e-5)
 
 
 def test_without_a_pixel_size_the_atoms_propose_one(model):

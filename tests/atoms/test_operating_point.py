@@ -71,6 +71,44 @@ def test_the_calibration_finds_the_law_of_the_marks():
         assert right[part].mean() == pytest.approx(p[part].mean(), abs=0.03)
 
 
+def test_finer_pixels_have_a_law_of_their_own():
+    rng = np.random.default_rng(2)
+    score, fine = rng.normal(0, 2, 40_000), np.repeat([0.0, 0.9], 20_000)
+    law = (1.5 - 0.5 * fine) * score + 0.4 + 0.6 * fine
+    right = rng.random(40_000) < 1 / (1 + np.exp(-law))
+
+    fitted = op.fit_calibration(score, right, fineness=fine)
+
+    for at, slope, offset in ((0.0, 1.5, 0.4), (0.9, 1.05, 0.94), (0.45, 1.275, 0.67)):
+        here = fitted.at(at)
+        assert (here.slope, here.offset) == pytest.approx((slope, offset), abs=0.06)
+    assert fitted.at(3.0) == fitted.at(0.9)  # nothing is known beyond
+    assert fitted.at(-1.0) == fitted.at(0.0)
+
+
+def test_without_other_pixels_fineness_changes_nothing():
+    rng = np.random.default_rng(3)
+    score = rng.normal(0, 2, 3000)
+    right = rng.random(3000) < 1 / (1 + np.exp(-score))
+
+    fitted = op.fit_calibration(score, right)
+
+    assert fitted.at(1.0) == fitted.at(0.0)
+
+
+@given(probabilities, st.floats(0.05, 0.95), st.floats(0, 1))
+def test_the_operating_point_lies_between_the_own_and_the_usual(p, usual, weight):
+    own = op.best_threshold(p)
+
+    point = op.OperatingPoint(usual, weight)(p)
+
+    low, high = sorted((own, usual))
+    assert low - 1e-5 <= point <= high + 1e-5
+    assert op.OperatingPoint(usual, 0.0)(p) == pytest.approx(usual)
+    assert op.OperatingPoint(usual, 1.0)(p) == pytest.approx(own, abs=1e-5)
+    assert op.OperatingPoint()(p) == own
+
+
 @pytest.mark.parametrize("right", [np.zeros(5, bool), np.ones(5, bool)])
 def test_one_kind_alone_calibrates_nothing(right):
     with pytest.raises(ValueError, match="both kinds"):

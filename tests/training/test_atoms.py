@@ -208,6 +208,53 @@ def test_a_mark_is_found_once_by_the_candidate_of_the_highest_score():
     assert judged.missed == 1
 
 
+def judged_by_law(slope: float, offset: float, pixel_size_nm: float, source: str, seed: int):
+    """Images whose candidates are right as often as a logistic law of their score says."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(-3, 4, 400)
+    right = rng.random(400) < 1 / (1 + np.exp(-(slope * score + offset)))
+    n = int(right.sum())
+    image = LabelledImage("", np.zeros((4, 4)), pixel_size_nm, np.zeros((n, 2)), "", source)
+    return image, training.Judged(np.zeros((400, 2)), score, right, n)
+
+
+def test_probabilities_are_true_of_coarse_and_of_fine_images():
+    laws = [(1.5, 0.4, 0.03, "coarse"), (1.0, 1.0, 0.015, "fine")]
+    images, judged = zip(*(judged_by_law(*law, s) for s in range(8) for law in laws), strict=True)
+    fold = np.arange(16) // 4
+
+    *each, general = training.calibrations(images, fold, judged, RECIPE)
+
+    for (slope, offset, size, source), one in zip(laws, each[:2], strict=True):
+        assert (one.slope, one.offset) == pytest.approx((slope, offset), abs=0.2)
+        here = general.at(np.log2(0.03 / size))
+        assert (here.slope, here.offset) == pytest.approx((slope, offset), abs=0.15)
+        rows = [n for n, i in enumerate(images) if i.source == source]
+        found = [judged[n] for n in rows]
+        cuts = [training.threshold_of(each[n], judged[n]) for n in rows]
+        f1 = training.f1_of(found, cuts, [each[n] for n in rows])["f1"]
+        best = max(
+            training.f1_of(found, [t] * len(rows), [each[n] for n in rows])["f1"]
+            for t in np.linspace(0.1, 0.8, 36)
+        )
+        assert f1 > best - 0.01
+
+
+def test_where_images_differ_in_number_only_their_own_threshold_serves_best():
+    rng = np.random.default_rng(5)
+    images, judged = [], []
+    for n in range(24):  # of every other image hardly any candidate is right
+        p = rng.beta(0.5, 6, 300) if n % 2 else rng.beta(6, 0.7, 300)
+        right = rng.random(300) < p
+        image, _ = judged_by_law(1, 0, 0.03, "made", n)
+        images.append(replace(image, points=np.zeros((int(right.sum()), 2))))
+        judged.append(training.Judged(np.zeros((300, 2)), np.log(p / (1 - p)), right, right.sum()))
+
+    *_, general = training.calibrations(images, np.arange(24) % 4, judged, RECIPE)
+
+    assert general.point.own_weight >= 0.5
+
+
 # ---- the fit
 
 

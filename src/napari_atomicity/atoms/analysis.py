@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,8 @@ COARSEST_NM = 0.1
 """Of pixels in which single atoms, some 0.1 to 0.2 nm wide, can still be told apart."""
 FLAT = "frames_without_contrast"
 """Under this key the parameters of an analysis hold their indices."""
+POINT = "operating_point"
+"""Under this key they hold how the model chooses the threshold of an image."""
 _SAME_ATOM = 0.5
 
 
@@ -57,7 +59,7 @@ class AtomAnalysis:
     group_distance_nm
         Atoms no further apart than this are linked.
     parameters
-        Model, device and settings that led here.
+        Model, device and settings that led here; under `POINT` how the model chooses thresholds.
     seconds
         Stage → seconds it took.
     """
@@ -109,6 +111,11 @@ class AtomAnalysis:
         table = self.candidates[confidence >= threshold].reset_index(drop=True)
         return with_neighbours(table, self.group_distance_nm)
 
+    def best_threshold(self) -> float:
+        """The operating point of the image: see `operating_point.OperatingPoint`."""
+        point = operating.OperatingPoint(**self.parameters.get(POINT, {}))
+        return point(self.candidates["confidence"].to_numpy(float), self.candidate_recall)
+
     def at_precision(self, precision: float) -> pd.DataFrame:
         """The atom table with as many atoms as an expected precision allows."""
         return self.at(self.threshold_at_precision(precision))
@@ -150,7 +157,7 @@ def find_atoms(
     device
         "auto", "cpu", "cuda" or "mps".
     precision
-        Expected precision of what is reported; None: as many as the expected F1 is best with.
+        Expected precision of what is reported; None: the operating point of the image.
     threshold
         Least probability of what is reported, instead of either.
     progress, stop
@@ -179,6 +186,7 @@ def find_atoms(
     seconds: dict[str, float] = {}
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
+    calibration = atoms.card.calibration(pixel_size_nm)
     parts: list[pd.DataFrame] = []
     masks, flat = [], []
     for index, frame in enumerate(micrograph.frames()):
@@ -191,7 +199,7 @@ def find_atoms(
         report(progress, 0, 0, "Fitting positions")
         with _timed(seconds, "positions"):
             spots = fit_spots(image, points, pixel_size_nm)
-            found = _rows(spots, atoms.card.calibration(score), pixel_size_nm)
+            found = _rows(spots, calibration(score), pixel_size_nm)
         check(stop)
         with _timed(seconds, "support"):
             masks.append(support_mask(image, pixel_size_nm))
@@ -204,10 +212,10 @@ def find_atoms(
     candidates = with_neighbours(conform(candidates))
     validate(candidates)
     probability = candidates["confidence"].to_numpy(float)
-    recall = atoms.card.candidate_recall
+    recall = calibration.candidate_recall
     if threshold is None:
         threshold = (
-            operating.best_threshold(probability, recall)
+            calibration.point(probability, recall)
             if precision is None
             else operating.threshold_at_precision(probability, precision)
         )
@@ -224,6 +232,7 @@ def find_atoms(
             "device": str(atoms.device),
             "precision": precision,
             "threshold": float(threshold),
+            POINT: asdict(calibration.point),
             FLAT: flat,
         },
         seconds=seconds,

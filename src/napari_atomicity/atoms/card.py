@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 from ..errors import ModelError
 from ..model.files import ATOMS, card_values, model_files
-from .operating_point import Calibration
+from .operating_point import Calibration, OperatingPoint
 
 _log = logging.getLogger(__name__)
 
+SAMPLING_NM = 0.03
+"""Pixel size at which the networks see every image."""
 SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
 """Short names of the models in the package."""
 
@@ -41,8 +44,10 @@ class AtomCard:
         Least distance of two candidates.
     floor
         Least probability of a candidate.
-    slope, offset, candidate_recall
+    slope, offset, candidate_recall, slope_finer, offset_finer, fineness
         See `operating_point.Calibration`.
+    usual_threshold, own_weight
+        See `operating_point.OperatingPoint`.
     tolerance_nm
         Distance within which a candidate counted as a marked atom.
     description, intended_use, limits
@@ -66,6 +71,11 @@ class AtomCard:
     slope: float = 1.0
     offset: float = 0.0
     candidate_recall: float = 1.0
+    slope_finer: float = 0.0
+    offset_finer: float = 0.0
+    fineness: tuple[float, float] = (0.0, 0.0)
+    usual_threshold: float | None = None
+    own_weight: float = 1.0
     tolerance_nm: float = 0.15
     description: str = ""
     intended_use: str = ""
@@ -81,9 +91,18 @@ class AtomCard:
         """Name and the first digits of the hash of the weights."""
         return f"{self.name}-{self.sha256[:8]}"
 
-    @property
-    def calibration(self) -> Calibration:
-        return Calibration(self.slope, self.offset, self.candidate_recall)
+    def calibration(self, pixel_size_nm: float) -> Calibration:
+        """That of the scores of images with such pixels."""
+        known = Calibration(
+            self.slope,
+            self.offset,
+            self.candidate_recall,
+            self.slope_finer,
+            self.offset_finer,
+            self.fineness,
+            OperatingPoint(self.usual_threshold, self.own_weight),
+        )
+        return known.at(fineness(pixel_size_nm))
 
     def provenance(self) -> dict[str, Any]:
         """What an output must say of the model that made it."""
@@ -95,7 +114,14 @@ class AtomCard:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AtomCard:
         known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-        return cls(**{**known, "scales": tuple(known.get("scales", (1.0,)))})
+        for name in {"scales", "fineness"} & known.keys():
+            known[name] = tuple(known[name])
+        return cls(**known)
+
+
+def fineness(pixel_size_nm: float) -> float:
+    """How many times the pixels of an image were halved, from the common sampling on."""
+    return math.log2(SAMPLING_NM / pixel_size_nm)
 
 
 def read_atom_card(path: Path) -> AtomCard:

@@ -17,14 +17,13 @@ from ..model.classifier import choose_device
 from ..model.files import find_model, read_tensors, save_model
 from ..progress import Progress, Stop, check, report
 from .candidates import contrast_channels, maxima
+from .card import SAMPLING_NM as SAMPLING_NM
 from .card import SHIPPED as SHIPPED
 from .card import AtomCard as AtomCard
 from .card import available_atom_models as available_atom_models
 from .card import read_atom_card as read_atom_card
 from .network import AtomNet, extended
 
-SAMPLING_NM = 0.03
-"""Pixel size at which the networks see every image."""
 SAME_SAMPLING = 0.05
 """An image whose pixels differ less than this from it (relative) is taken as it is."""
 TILE_PX = 1024
@@ -175,7 +174,7 @@ class AtomModel:
         """
         scores, factor = self.score_map(image, pixel_size_nm, progress, stop)
         points, score = maxima(scores, self.card.distance_nm / SAMPLING_NM)
-        likely = self.card.calibration(score) >= self.card.floor
+        likely = self.card.calibration(pixel_size_nm)(score) >= self.card.floor
         return (points[likely] + 0.5) / factor - 0.5, score[likely]
 
 

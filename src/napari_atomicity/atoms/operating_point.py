@@ -3,11 +3,15 @@
 With a probability for every candidate, what a threshold would give can be said without labels: the
 expected number of right ones is the sum of the probabilities above it. The best threshold is
 another one in every image: where many atoms are plain to see, doubtful ones are not worth it.
+
+So it is where the probabilities are true. They are nearly so, and some fifty atoms of an image tell
+little of by how much they are not: the image's own threshold is drawn towards the one that served
+other images best, by as much as served them best (`OperatingPoint`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -18,26 +22,82 @@ _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """Which threshold an image gets if nobody asks for another.
+
+    On the scale of log-odds, ``own_weight`` times that of its best expected F1, and the rest the
+    usual one.
+
+    Parameters
+    ----------
+    usual
+        The threshold that was best for other images; None: each image has its own alone.
+    own_weight
+        Weight of the image's own, 0 to 1.
+    """
+
+    usual: float | None = None
+    own_weight: float = 1.0
+
+    def __call__(self, probability: np.ndarray, candidate_recall: float = 1.0) -> float:
+        """The threshold for candidates (N,) with these calibrated probabilities."""
+        own = best_threshold(probability, candidate_recall)
+        if self.usual is None:
+            return own
+        logits = logit(np.clip([own, self.usual], _LEAST, 1 - _LEAST))
+        return float(expit(logits @ [self.own_weight, 1 - self.own_weight]))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """From the score of a candidate to the probability that a person marks an atom there.
 
     Platt's scaling (Advances in Large Margin Classifiers, 1999) of the network's logit:
     p = 1 / (1 + exp(-(slope × score + offset))).
 
+    Networks see every image at one sampling. Of an image that was recorded on finer pixels several
+    make one of those, and people saw more than the network does: the same score is worth more. So
+    slope and offset go with the fineness, the number of times that pixels were halved.
+
     Parameters
     ----------
     slope, offset
-        Fitted on images that the network had not learnt from.
+        At the common sampling; fitted on images that the network had not learnt from.
     candidate_recall
         Share of the marked atoms that are among the candidates at all.
+    slope_finer, offset_finer
+        What is added for each halving of the pixels.
+    fineness
+        From and to which fineness there were images; beyond, the nearest of the two counts.
+    point
+        The threshold for an image.
     """
 
     slope: float = 1.0
     offset: float = 0.0
     candidate_recall: float = 1.0
+    slope_finer: float = 0.0
+    offset_finer: float = 0.0
+    fineness: tuple[float, float] = (0.0, 0.0)
+    point: OperatingPoint = field(default_factory=OperatingPoint)
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
         return np.asarray(expit(self.slope * np.asarray(score, float) + self.offset))
+
+    def at(self, fineness: float) -> Calibration:
+        """That of images whose pixels were halved so many times."""
+        fineness = float(np.clip(fineness, *self.fineness))
+        return replace(
+            self,
+            slope=self.slope + fineness * self.slope_finer,
+            offset=self.offset + fineness * self.offset_finer,
+            slope_finer=0.0,
+            offset_finer=0.0,
+        )
+
+    def threshold(self, score: np.ndarray) -> float:
+        """The operating point of an image with candidates of these scores."""
+        return self.point(self(score), self.candidate_recall)
 
 
 @dataclass(frozen=True)
@@ -58,6 +118,7 @@ def fit_calibration(
     right: np.ndarray,
     missed: int = 0,
     weight: np.ndarray | None = None,
+    fineness: np.ndarray | None = None,
 ) -> Calibration:
     """Fit on candidates of which it is known whether a person marked them.
 
@@ -71,6 +132,8 @@ def fit_calibration(
         Marked atoms that no candidate is near.
     weight
         (N,) how much each counts.
+    fineness
+        (N,) how many times the pixels of its image were halved, from the common sampling on.
 
     Raises
     ------
@@ -82,20 +145,30 @@ def fit_calibration(
         raise ValueError("candidates of both kinds are needed: right ones and wrong ones")
     score = np.asarray(score, float)
     weight = np.ones(len(score)) if weight is None else np.asarray(weight, float)
+    fine = np.zeros(len(score)) if fineness is None else np.asarray(fineness, float)
+    features = np.stack([score, np.ones(len(score)), fine * score, fine], axis=1)
     sign = np.where(right, 1.0, -1.0)
+    usual, held = np.array([1.0, 0.0, 0.0, 0.0]), np.array([1.0, 0.0, 0.2, 0.2])
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (parameters[0] * score + parameters[1])
+        margin = sign * (features @ parameters)
         pull = -weight * sign * expit(-margin)
-        value = float((weight * np.logaddexp(0, -margin)).sum())
-        regular = _RIDGE * weight.sum() * (parameters[0] - 1) ** 2
-        slope = (pull * score).sum() + 2 * _RIDGE * weight.sum() * (parameters[0] - 1)
-        return value + regular, np.array([slope, pull.sum()])
+        off = held * (parameters - usual)
+        ridge = _RIDGE * weight.sum()
+        value = float((weight * np.logaddexp(0, -margin)).sum() + ridge * off @ off)
+        return value, pull @ features + 2 * ridge * off
 
     prior = float(logit(np.clip((weight * right).sum() / weight.sum(), _LEAST, 1 - _LEAST)))
-    found = minimize(loss, [1.0, prior], jac=True, method="L-BFGS-B")
+    found = minimize(loss, [1.0, prior, 0.0, 0.0], jac=True, method="L-BFGS-B").x
     n_right = int(right.sum())
-    return Calibration(float(found.x[0]), float(found.x[1]), n_right / (n_right + missed))
+    return Calibration(
+        float(found[0]),
+        float(found[1]),
+        n_right / (n_right + missed),
+        float(found[2]),
+        float(found[3]),
+        (float(fine.min()), float(fine.max())),
+    )
 
 
 def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> float:

@@ -21,10 +21,10 @@ from .judging import (
     Judged,
     calibrated_on,
     calibrations,
-    expected_f1_threshold,
     f1_of,
     folds_of,
     judge,
+    threshold_of,
 )
 from .labelled import (
     CLEAR_CONTRAST,
@@ -73,7 +73,6 @@ __all__ = [
     "calibrated_on",
     "calibrations",
     "contrast_at_marks",
-    "expected_f1_threshold",
     "f1_of",
     "fold_predictions",
     "fold_scores",
@@ -89,6 +88,7 @@ __all__ = [
     "shared_images",
     "simulated_field",
     "target_map",
+    "threshold_of",
     "train_atoms",
     "train_network",
     "train_on",

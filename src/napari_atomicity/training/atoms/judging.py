@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ...atoms import operating_point as operating
-from ...atoms.finder import AtomCard
+from ...atoms.card import AtomCard, fineness
 from .labelled import LabelledImage
 
 if TYPE_CHECKING:
     from .recipe import AtomRecipe
 
+T = TypeVar("T")
+
 CALIBRATED_FROM = -2.0
 """Score (logit) of candidates that calibrate."""
+OWN_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Weights of the image's own threshold that are tried."""
+_THRESHOLDS = np.linspace(0.15, 0.65, 26)
+_AS_GOOD = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +85,106 @@ def folds_of(images: Sequence[LabelledImage], n_folds: int, seed: int = 0) -> np
     return fold
 
 
-def expected_f1_threshold(calibration: operating.Calibration, judged: Judged) -> float:
+def threshold_of(calibration: operating.Calibration, judged: Judged) -> float:
     """The operating point of one image, as `find_atoms` chooses it."""
-    return operating.best_threshold(calibration(judged.score), calibration.candidate_recall)
+    return calibration.threshold(judged.score[calibration(judged.score) >= AtomCard.floor])
 
 
-def calibrated_on(judged: Sequence[Judged]) -> operating.Calibration:
-    """Fit to images that the networks had not seen.
+def calibrated_on(
+    images: Sequence[LabelledImage], judged: Sequence[Judged], part: np.ndarray
+) -> operating.Calibration:
+    """Fit to images that the networks had not seen; each set counts as much as the others.
 
     Only candidates near the decision and above (`CALIBRATED_FROM`) count: the many that nobody
-    would take for atoms follow another law and would bend the curve where it matters.
+    would take for atoms follow another law and would bend the curve where it matters. How much of
+    its own threshold an image gets is what serves best the images of each part (N,) with all else
+    from the others.
     """
+    trials = [(v, np.flatnonzero(part != v)) for v in np.unique(part)]
+    scores = np.zeros(len(OWN_WEIGHTS))
+    for left_out, others in trials if len(trials) > 1 else ():
+        try:
+            known = _curve(_some(images, others), _some(judged, others))
+        except ValueError:  # these tell nothing apart
+            continue
+        usual = _usual_threshold(_some(images, others), _some(judged, others), known)
+        rows = np.flatnonzero(part == left_out)
+        scores += [
+            _mean_f1(
+                _some(images, rows), _some(judged, rows),
+                replace(known, point=operating.OperatingPoint(usual, weight)),
+            )
+            for weight in OWN_WEIGHTS
+        ]  # fmt: skip
+    near = scores >= scores.max() - _AS_GOOD * len(trials)
+    known = _curve(images, judged)
+    point = operating.OperatingPoint(
+        _usual_threshold(images, judged, known), float(np.mean(np.array(OWN_WEIGHTS)[near]))
+    )
+    return replace(known, point=point)
+
+
+def _some(values: Sequence[T], rows: np.ndarray) -> list[T]:
+    return [values[n] for n in rows]
+
+
+def _sets(images: Sequence[LabelledImage]) -> list[list[int]]:
+    """Rows of each set that has marks."""
+    rows = [
+        [n for n, i in enumerate(images) if i.source == source]
+        for source in sorted({i.source for i in images})
+    ]
+    return [r for r in rows if any(len(images[n].points) for n in r)]
+
+
+def _curve(images: Sequence[LabelledImage], judged: Sequence[Judged]) -> operating.Calibration:
+    """The calibration but for its operating point."""
     score = np.concatenate([j.score for j in judged])
     right = np.concatenate([j.right for j in judged])
+    fine = np.repeat([fineness(i.pixel_size_nm) for i in images], [len(j.score) for j in judged])
     near = score >= CALIBRATED_FROM
     if right[near].all() or not right[near].any():  # too clear or too few: all of them
         near[:] = True
-    fitted = operating.fit_calibration(score[near], right[near])
-    among = right[fitted(score) >= AtomCard.floor].sum()
-    return replace(fitted, candidate_recall=float(among) / sum(j.marked for j in judged))
+    names = np.repeat([i.source for i in images], [len(j.score) for j in judged])[near]
+    _, which, count = np.unique(names, return_inverse=True, return_counts=True)
+    weight = len(names) / len(count) / count[which]
+    fitted = operating.fit_calibration(score[near], right[near], 0, weight, fine[near])
+    recalls = [
+        sum(
+            j.right[fitted.at(fineness(i.pixel_size_nm))(j.score) >= AtomCard.floor].sum()
+            for i, j in zip(_some(images, rows), _some(judged, rows), strict=True)
+        )
+        / sum(j.marked for j in _some(judged, rows))
+        for rows in map(np.array, _sets(images))
+    ]
+    return replace(fitted, candidate_recall=float(np.mean(recalls)))
+
+
+def _usual_threshold(
+    images: Sequence[LabelledImage], judged: Sequence[Judged], known: operating.Calibration
+) -> float:
+    """The one threshold that is best for the mean F1 of the sets: the middle of those as good."""
+    tried = np.array([_mean_f1(images, judged, known, t) for t in _THRESHOLDS])
+    return float(_THRESHOLDS[tried >= tried.max() - _AS_GOOD].mean())
+
+
+def _mean_f1(
+    images: Sequence[LabelledImage],
+    judged: Sequence[Judged],
+    known: operating.Calibration,
+    threshold: float | None = None,
+) -> float:
+    """Mean over the sets, with one threshold or each image at its operating point."""
+    found = []
+    for rows in map(np.array, _sets(images)):
+        of_set = _some(judged, rows)
+        here = [known.at(fineness(i.pixel_size_nm)) for i in _some(images, rows)]
+        cuts = [
+            threshold_of(c, j) if threshold is None else threshold
+            for c, j in zip(here, of_set, strict=True)
+        ]
+        found.append(f1_of(of_set, cuts, here)["f1"])
+    return float(np.mean(found)) if found else 0.0
 
 
 def calibrations(
@@ -113,11 +200,14 @@ def calibrations(
 
     def of(left_out: int) -> operating.Calibration:
         rows = [n for n, f in enumerate(fold) if sure[n] and f != left_out]
-        rows = rows or [n for n, s in enumerate(sure) if s]
-        return calibrated_on([judged[n] for n in rows])
+        used = np.array(rows or [n for n, s in enumerate(sure) if s])
+        return calibrated_on(_some(images, used), _some(judged, used), fold[used])
 
     by_fold = {int(f): of(int(f)) for f in np.unique(fold)}
-    return [*(by_fold[int(f)] for f in fold), of(-1)]
+    each = (
+        by_fold[int(f)].at(fineness(i.pixel_size_nm)) for f, i in zip(fold, images, strict=True)
+    )
+    return [*each, of(-1)]
 
 
 def f1_of(

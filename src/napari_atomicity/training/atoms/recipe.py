@@ -21,7 +21,7 @@ from ...errors import ReadError, TableError
 from ...progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings
 from .fit import train_network
-from .judging import Judged, calibrations, expected_f1_threshold, f1_of, folds_of, judge
+from .judging import Judged, calibrations, f1_of, folds_of, judge, threshold_of
 from .labelled import LabelledImage, read_labelled
 
 _LEAST_SCORE = -6.0
@@ -180,6 +180,11 @@ def train_on(
         slope=calibration.slope,
         offset=calibration.offset,
         candidate_recall=calibration.candidate_recall,
+        slope_finer=calibration.slope_finer,
+        offset_finer=calibration.offset_finer,
+        fineness=calibration.fineness,
+        usual_threshold=calibration.point.usual,
+        own_weight=calibration.point.own_weight,
         tolerance_nm=recipe.tolerance_nm,
         limits=LIMITS,
         data={
@@ -255,7 +260,7 @@ def fold_scores(
     scores = {}
     for source in sorted({i.source for i in images}):
         rows = [k for k, i in enumerate(images) if i.source == source]
-        thresholds = [expected_f1_threshold(calibration[k], judged[k]) for k in rows]
+        thresholds = [threshold_of(calibration[k], judged[k]) for k in rows]
         scores[source] = f1_of(
             [judged[k] for k in rows], thresholds, [calibration[k] for k in rows]
         )
