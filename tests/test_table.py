@@ -102,6 +102,7 @@ ADDED = {
     "label_network": ["Pt55", "Pt19", ""],
     "disagreement": [2 / 3, 0.0, float("nan")],
     "excluded": [False, True, False],
+    "track_id": [0, -1, 3],
 }
 
 
@@ -114,8 +115,31 @@ def test_added_columns_keep_their_kind_beside_a_table_without_them():
         assert both[name].dtype == dtype
     assert both["conditions_differ"].tolist() == [False, False, True, True, True]
     assert both["label_network"].tolist() == ["", "", "Pt55", "Pt19", ""]
+    assert both["track_id"].tolist() == [-1, -1, 0, -1, 3]
     alone = both[2:].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, tables.conform(added))
+
+
+@pytest.mark.parametrize(
+    ("tracks", "words"),
+    [
+        ([0, 0, 1], "two clusters in one frame"),
+        ([-2, 0, 1], "track_id must be"),
+        ([0.0, 1.0, 2.0], "track_id must be"),
+    ],
+)
+def test_impossible_tracks_are_refused(tracks, words):
+    table = synthetic_analysis(3).table
+    tables.validate(table.assign(track_id=[0, 1, -1]))
+    tables.validate(table.assign(track_id=[0, 0, -1], frame=[0, 1, 0]))
+    with pytest.raises(TableError, match=words):
+        tables.validate(table.assign(track_id=tracks))
+
+
+@pytest.mark.parametrize("bad", [["one", "2", "3"], [0.5, 1.0, 2.0]])
+def test_tracks_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(TableError, match="track_id"):
+        tables.conform(synthetic_analysis(3).table.assign(track_id=bad))
 
 
 def test_counts_and_other_opinions_in_words():

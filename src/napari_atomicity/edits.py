@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from skimage.measure import points_in_poly
 
 from . import table as tables
 from .analysis import Analysis
+from .movies.tracks import MOVIE, Tracking, with_tracking
 
 
 class Edit(Protocol):
@@ -196,6 +197,29 @@ class SetRegions:
         return frozenset()
 
 
+@dataclass(frozen=True, eq=False)
+class SetTracks:
+    """Which clusters of different frames are one."""
+
+    image: str
+    before: Tracking | None
+    after: Tracking | None
+    description: str = "track"
+
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else with_tracking(analysis, self.after)
+
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        return None if analysis is None else with_tracking(analysis, self.before)
+
+    def knowing(self, analysis: Analysis | None, undo: bool) -> SetTracks:
+        return self
+
+    @property
+    def cluster_ids(self) -> frozenset[int]:
+        return frozenset(i for one in (self.before, self.after) if one for i in one.track)
+
+
 def ids_of(rows: Rows) -> frozenset[int]:
     return frozenset(rows.table["cluster_id"].tolist())
 
@@ -336,6 +360,11 @@ def still_there(analysis: Analysis, result: Analysis) -> Rows:
     table = rows.table.assign(
         label_corrected=rows.table["cluster_id"].map(corrected).astype(object)
     )
+    if "track_id" in analysis.table.columns:
+        track = analysis.table.set_index("cluster_id")["track_id"]
+        table = table.assign(track_id=rows.table["cluster_id"].map(track).astype("int64"))
+    else:
+        table = table.drop(columns="track_id", errors="ignore")
     return replace(rows, table=tables.settle_labels(table))
 
 
@@ -361,15 +390,23 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
         embedding=_all_nan(analysis, result.embedding),
         field_of_view_nm=result.field_of_view_nm,
         scale=result.scale,
-        parameters={**analysis.parameters, **result.parameters},
+        parameters=_parameters(analysis, result),
         seconds={**analysis.seconds, **result.seconds},
     )
     return insert_rows(frame, still_there(analysis, result))
 
 
+def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
+    """Of a new classification; what clusters were linked by is that of the clusters at hand."""
+    told = {k: v for k, v in result.parameters.items() if k != MOVIE}
+    return {**analysis.parameters, **told}
+
+
 def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
+    """Without what a model says; which clusters are one over time is no matter of a model."""
     mine = ["label_corrected", "label", "label_predicted"]
-    gone = set(table.columns) - (set(tables.BEFORE_PROBABILITIES) - {"confidence"})
+    kept = (set(tables.BEFORE_PROBABILITIES) - {"confidence"}) | {"track_id"}
+    gone = set(table.columns) - kept
     return tables.settle_labels(
         table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")
     )
@@ -432,7 +469,8 @@ def inherit(
         lost = set(old.loc[mine, "cluster_id"]) - set(ids.tolist())
         if lost:  # the model that did the others has to look at them again
             kept = take_rows(before, lost)
-            parts.append(bare_rows(_unpredicted(kept.table), kept.outlines))
+            bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
+            parts.append(bare_rows(bare, kept.outlines))
     return _rebuilt(after, parts)
 
 

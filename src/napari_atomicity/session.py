@@ -36,6 +36,7 @@ from .edits import (
     Rows,
     SetAnalysis,
     SetRegions,
+    SetTracks,
     bare_rows,
     blinded,
     ids_of,
@@ -50,6 +51,7 @@ from .edits import (
 from .errors import AtomicityError
 from .io.stored import StoredMicrograph
 from .micrograph import Micrograph
+from .movies.tracks import tracking_of
 
 if TYPE_CHECKING:
     from .project import MergeReport, Project, Stored
@@ -1022,8 +1024,19 @@ class Session:
         table = table.assign(
             image=image, label_corrected=table["cluster_id"].map(corrected), label_predicted=""
         )
+        if "track_id" in before.table.columns:
+            track = before.table.set_index("cluster_id")["track_id"]
+            table = table.assign(track_id=table["cluster_id"].map(track))
         after = bare_rows(tables.settle_labels(table), outlines)
         self.do(ReplaceClusters(image, before, after, f"move {_clusters(len(table))}"))
+
+    def set_tracks(self, tracked: Analysis) -> None:
+        """Which clusters are one over the frames of a stack (`movies.track_clusters`); one step."""
+        self.finish()
+        image = tracked.micrograph.name
+        analysis = self._analyses.get(image)
+        if analysis is not None:
+            self.do(SetTracks(image, tracking_of(analysis), tracking_of(tracked)))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
         """A person says what these clusters are ("" takes it back); one step, however many."""

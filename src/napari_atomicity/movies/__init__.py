@@ -1,15 +1,36 @@
-"""Stacks over time: drift, tracks, atomicity against time, events, dwell times, averaging."""
+"""Stacks over time: drift, tracks, atomicity against time, events, dwell times, averaging.
 
-from .averaging import average_frames
-from .drift import Drift, drift_of_clusters, estimate_drift
-from .dwell import dwell_summary, dwell_times, survival
-from .events import find_events
-from .files import write_movies
-from .following import Movie, is_tracked, movie_of, track_clusters
-from .hidden_markov import fit_rate, smooth
-from .linking import link_clusters
-from .settings import MovieSettings, frame_time_of
-from .smoothing import Track, emissions_of, smooth_tracks
+Nothing is loaded before it is used: a session knows of tracks without SciPy's statistics.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "Drift": "drift",
+    "Movie": "following",
+    "MovieSettings": "settings",
+    "Track": "smoothing",
+    "average_frames": "averaging",
+    "drift_of_clusters": "drift",
+    "dwell_summary": "dwell",
+    "dwell_times": "dwell",
+    "emissions_of": "smoothing",
+    "estimate_drift": "drift",
+    "find_events": "events",
+    "fit_rate": "hidden_markov",
+    "frame_time_of": "settings",
+    "is_tracked": "tracks",
+    "link_clusters": "linking",
+    "movie_of": "following",
+    "smooth": "hidden_markov",
+    "smooth_tracks": "smoothing",
+    "survival": "dwell",
+    "track_clusters": "following",
+    "write_movies": "files",
+}
 
 __all__ = [
     "Drift",
@@ -34,3 +55,26 @@ __all__ = [
     "track_clusters",
     "write_movies",
 ]
+
+if TYPE_CHECKING:
+    from .averaging import average_frames
+    from .drift import Drift, drift_of_clusters, estimate_drift
+    from .dwell import dwell_summary, dwell_times, survival
+    from .events import find_events
+    from .files import write_movies
+    from .following import Movie, movie_of, track_clusters
+    from .hidden_markov import fit_rate, smooth
+    from .linking import link_clusters
+    from .settings import MovieSettings, frame_time_of
+    from .smoothing import Track, emissions_of, smooth_tracks
+    from .tracks import is_tracked
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

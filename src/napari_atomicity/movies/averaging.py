@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy import ndimage
 
@@ -80,10 +78,13 @@ def average_frames(
     time_s = frame_time_of(micrograph)
     told = {} if time_s is None else {FRAME_TIME: time_s * size}
     single = len(starts) == 1
-    return replace(
-        micrograph,
-        data=out[0] if single else out,
-        metadata={**micrograph.metadata, **told, "averaged_frames": size, "of_frames": n},
+    return Micrograph(
+        out[0] if single else out,
+        micrograph.pixel_size_nm,
+        micrograph.name,
+        micrograph.path,
+        micrograph.sha256,
+        {**micrograph.metadata, **told, "averaged_frames": size, "of_frames": n},
     )
 
 

@@ -6,8 +6,8 @@ found again from the table by `movie_of`, so that labels a person corrects count
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from ..analysis import Analysis
 from ..errors import UnsuitableImageError
 from ..progress import Progress, Stop, check, report
-from ..table import NO_TRACK, classes_of
+from ..table import classes_of
 from .drift import Drift, estimate_drift, no_drift
 from .dwell import dwell_summary, dwell_times
 from .events import find_events
@@ -24,9 +24,8 @@ from .hidden_markov import RateFit, change_of_rate
 from .linking import link_clusters
 from .settings import MovieSettings, frame_time_of
 from .smoothing import Track, smooth_tracks, smoothed_atoms
+from .tracks import MOVIE, Tracking, is_tracked, with_tracking
 
-MOVIE = "movie"
-"""Under this key of an analysis' parameters lie drift and settings of the tracks in its table."""
 TRACK_COLUMNS = (
     "image", "track_id", "frame", "time_s", "cluster_id", "y_nm", "x_nm", "y_px", "x_px", "label",
     "label_predicted", "label_smoothed", "p_smoothed", "n_atoms", "n_atoms_low", "n_atoms_high",
@@ -159,19 +158,8 @@ def track_clusters(
         progress,
         stop,
     )
-    return with_tracks(analysis, track, kept_tracking(settings, drift, notices))
-
-
-def with_tracks(
-    analysis: Analysis, track: np.ndarray, tracking: Mapping[str, Any] | None
-) -> Analysis:
-    """The analysis with these tracks, and what is to be known of them; without any if None."""
-    parameters = {k: v for k, v in analysis.parameters.items() if k != MOVIE}
-    if tracking is None:
-        table = analysis.table.drop(columns="track_id", errors="ignore")
-        return replace(analysis, table=table, parameters=parameters)
-    table = analysis.table.assign(track_id=np.asarray(track, np.int64))
-    return replace(analysis, table=table, parameters={**parameters, MOVIE: dict(tracking)})
+    numbers = dict(zip(table["cluster_id"].tolist(), track.tolist(), strict=True))
+    return with_tracking(analysis, Tracking(numbers, kept_tracking(settings, drift, notices)))
 
 
 def kept_tracking(
@@ -185,15 +173,6 @@ def kept_tracking(
         "drift_source": drift.source.tolist(),
         "notices": list(notices),
     }
-
-
-def is_tracked(analysis: Analysis | None) -> bool:
-    """Whether clusters have been linked over the frames."""
-    return (
-        analysis is not None
-        and "track_id" in analysis.table.columns
-        and MOVIE in analysis.parameters
-    )
 
 
 def drift_of(analysis: Analysis) -> Drift:
@@ -332,9 +311,3 @@ def _table_of(
         "n_smoothed_high": atoms[:, 2],
     }
     return pd.DataFrame(columns)[list(TRACK_COLUMNS)]
-
-
-def clusters_of(table: pd.DataFrame, track_ids: Sequence[int]) -> list[int]:
-    """Ids of all clusters in these tracks."""
-    wanted = np.isin(table["track_id"].to_numpy(), [t for t in track_ids if t != NO_TRACK])
-    return table.loc[wanted, "cluster_id"].tolist()

@@ -72,8 +72,8 @@ def emissions_of(
     """How likely what is known of each cluster is if it were of each class, or of none.
 
     Bayes' rule backwards: the calibrated probabilities divided by the shares that they assume. A
-    cluster that the model calls ``unknown`` or ``aggregate`` tells nothing of classes. What a
-    person says is taken for certain.
+    cluster that the model calls ``unknown`` or ``aggregate`` tells nothing of classes, and one that
+    the border cuts tells nothing at all. What a person says is taken for certain.
 
     Parameters
     ----------
@@ -102,7 +102,9 @@ def emissions_of(
     likelihood /= likelihood.mean(axis=1, keepdims=True)
     predicted = table["label_predicted"].to_numpy(object)
     outside = np.isin(predicted, OUTSIDE)
-    spoken = known & (predicted != "")
+    # of what the border cuts, brightness and shape are not those of the whole
+    spoken = known & (predicted != "") & ~table["touches_border"].to_numpy(bool)
+    outside &= spoken
     inside = spoken & ~outside
     out[inside, :k] = (1 - OUTSIDE_BY_MISTAKE) * likelihood[inside] ** weight
     out[inside, k] = 1 - OUTSIDE_SEEN

@@ -31,7 +31,7 @@ LOGGED = (
 """Columns that the log of corrections needs."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.ADDED if name != "excluded"),
+    *(name for name in tables.ADDED if name not in ("excluded", "track_id")),
 )  # fmt: skip
 """Columns that a model gives."""
 
@@ -63,17 +63,19 @@ def write_rows(
     changed = [i for i, row in new.items() if cluster_ids is None or row != old.get(i)]
     only_label = [i for i in changed if cluster_ids is not None and _same_but(old, new, i)]
     db.executemany(
-        "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
-        [(new[i]["label_corrected"], image_id, i) for i in only_label],
+        "UPDATE clusters SET label_corrected = ?, track_id = ? WHERE image_id = ? AND "
+        "cluster_id = ?",
+        [(new[i]["label_corrected"], new[i].get("track_id"), image_id, i) for i in only_label],
     )
     whole = [i for i in changed if i not in set(only_label)]
     db.executemany(
         f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(MEASURED)}, "
-        f"label_corrected, model_id, outline) VALUES ({_marks(len(MEASURED) + 5)})",
+        f"label_corrected, track_id, model_id, outline) VALUES ({_marks(len(MEASURED) + 6)})",
         [
             (
                 image_id, i, *(_cell(new[i][name]) for name in MEASURED),
-                new[i]["label_corrected"], new[i]["model_id"] or None, outlines[i],
+                new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
+                outlines[i],
             )
             for i in whole
         ],
@@ -142,10 +144,13 @@ def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str,
 
 
 def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
-    """Whether clusters, measurements and a person's labels are the same in two analyses."""
+    """Whether clusters, measurements, tracks and a person's labels are the same in two analyses."""
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
+    tracked = ["track_id" in table.columns for table in (a, b)]
+    if any(tracked) and not (all(tracked) and a["track_id"].equals(b["track_id"])):
+        return False
     return len(a) == len(b) and all(
         np.array_equal(a[name].to_numpy(), b[name].to_numpy(), equal_nan=a[name].dtype.kind == "f")
         for name in ("cluster_id", *MEASURED, "label_corrected")
@@ -206,10 +211,10 @@ def _outlines_of(analysis: Analysis, rows: Iterable[int]) -> dict[int, bytes]:
 
 
 def _same_but(old: dict[int, dict], new: dict[int, dict], i: int) -> bool:
-    """Whether only a person's label is another."""
+    """Whether only a person's label and the track are others."""
     if i not in old:
         return False
-    mine = ("label", "label_corrected")
+    mine = ("label", "label_corrected", "track_id")
     return all(
         value == old[i].get(name) or (value != value and old[i].get(name) != old[i].get(name))
         for name, value in new[i].items()
@@ -344,8 +349,9 @@ def _read_table(
     db: sqlite3.Connection, image_id: int, image: str
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     clusters = pd.read_sql_query(
-        f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected, coalesce(model_id, '') AS "
-        "model_id, outline FROM clusters WHERE image_id = ? ORDER BY cluster_id",
+        f"SELECT cluster_id, {', '.join(MEASURED)}, label_corrected, track_id, "
+        "coalesce(model_id, '') AS model_id, outline FROM clusters WHERE image_id = ? "
+        "ORDER BY cluster_id",
         db,
         params=(image_id,),
     )
@@ -357,6 +363,8 @@ def _read_table(
         params=(image_id,),
     )
     predicted = with_probabilities(db, predicted)
+    if clusters["track_id"].isna().all():  # nobody has linked them
+        clusters = clusters.drop(columns="track_id")
     # Columns that no model of this image gives are not there, rather than empty.
     added = [n for n in tables.ADDED if n in predicted and predicted[n].isna().all()]
     predicted = predicted.drop(columns=added)

@@ -175,6 +175,11 @@ CREATE TRIGGER marks_are_final BEFORE UPDATE ON marks
     BEGIN SELECT raise(ABORT, 'marks are never changed'); END;
 """
 
+# Stacks: which clusters are one over the frames; NULL where they have not been linked.
+_FOURTH = """
+ALTER TABLE clusters ADD COLUMN track_id INTEGER;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -193,6 +198,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_FIRST),
     _script(_SECOND),
     _script(_THIRD),
+    _script(_FOURTH),
 )
 """Step i brings a file of form i to form i + 1; form 0 is an empty file."""
 

@@ -251,8 +251,8 @@ def simulate_tables(
         integrated_intensity=lambda t: t["n_atoms"] * rng.normal(1, 0.05, n),
         label_predicted=label,
         label=label,
-        **{name: extra[name].to_numpy() for name in extra},
     )
+    table = table.join(extra)
     return tables.conform(table), truth, courses
 
 
