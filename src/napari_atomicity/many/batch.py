@@ -338,7 +338,7 @@ class _Batch:
             outcomes,
             write_tables,
             started=started,
-            device=self.request.device,
+            device=_device(outcomes) or self.request.device,
             reference=reference,
             interrupted=self.interrupted or self.problem is not None,
             command=command,
@@ -402,6 +402,11 @@ class _Batch:
         return sections, examples
 
 
+def _device(outcomes: Iterable[Outcome]) -> str:
+    """Where the network ran; workers need not have the same devices."""
+    return ", ".join(sorted({str(o.parameters["device"]) for o in outcomes if o.parameters}))
+
+
 @dataclass(frozen=True, eq=False)
 class _Gathered:
     """Of all images: what is held of their clusters, no cluster with all columns, their scales."""
@@ -424,13 +429,13 @@ class Pace:
         """Another image is done."""
         now = self._clock()
         self._times.append(now)
-        while len(self._times) > 2 and now - self._times[0] > self.window_s:
+        while len(self._times) > 3 and now - self._times[0] > self.window_s:
             self._times.popleft()
 
     def words(self, done: int) -> str:
         """``12 of 40 images, 2.1 per s, 13 s left``."""
         said = f"{done} of {self._total} images"
-        span = self._times[-1] - self._times[0] if len(self._times) > 2 else 0.0
+        span = self._times[-1] - self._times[0] if len(self._times) > 1 else 0.0
         if span <= 0:
             return said
         rate = (len(self._times) - 1) / span

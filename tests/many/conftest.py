@@ -1,0 +1,40 @@
+"""Small images, and workers that all tests of this room share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from support import synthetic_analysis
+
+
+def write_image(path: Path, seed: int = 0, n: int = 6) -> Path:
+    """Discs on noise, 120 × 160 pixels of 0.1 nm."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = synthetic_analysis(n, seed=seed).micrograph.data.astype(np.uint16)
+    tifffile.imwrite(path, pixels, imagej=True, resolution=(10, 10), metadata={"unit": "nm"})
+    return path
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A folder with five images."""
+    for i in range(5):
+        write_image(tmp_path / "in" / f"{i}.tif", seed=i)
+    return tmp_path / "in"
+
+
+@pytest.fixture(scope="session")
+def address():
+    """Of a scheduler with two workers, who may die once with a task."""
+    import dask
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster.scheduler_address
