@@ -110,9 +110,19 @@ def analyse(
         Path | None,
         typer.Option(help="Known ratios to compare with: columns class, fraction and scope."),
     ] = None,
+    average_frames: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Of stacks: average so many registered frames before looking for clusters.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the clusters in images, say how many atoms each holds, and count the classes."""
+    """Find the clusters in images, say how many atoms each holds, and count the classes.
+
+    Of stacks of frames also where each cluster goes and how it changes over time.
+    """
     from .detection import DetectionSettings
     from .runs import Request
 
@@ -133,12 +143,22 @@ def analyse(
         detection,
         ratios=ratios,
         reference=None if reference is None else str(reference),
+        average_frames=_frames_of(average_frames),
     )
     run, _ = _run(images, out, request)
     _tell_ratios(run)
     if as_json:
         print_json(run.summary())
     _leave(run, out)
+
+
+def _frames_of(text: str | None) -> int | str | None:
+    """A number of frames, "all", or None."""
+    if text is None or text == "all":
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"--average-frames takes a number from 1 on or 'all', not {text}")
+    return int(text)
 
 
 def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis | None]:

@@ -28,6 +28,9 @@ from .io.tables import concatenate, read_reference, write_clusters, write_ratios
 from .io.typical import Example, gathered
 from .model.card import ModelCard
 from .model.classifier import Classifier, load_classifier
+from .movies.files import FILES as MOVIE_FILES
+from .movies.files import averaged, followed, found_in, write_movies
+from .movies.following import Movie
 from .progress import Progress, Stop, check, prefixed, report
 from .statistics.ratios import class_ratios, refuse_unavailable
 from .statistics.reference import Comparison, check_reference, compare
@@ -58,6 +61,9 @@ class Request:
         How ratios are found, a name in `statistics.prevalence.METHODS`.
     reference
         Table of reference ratios to set beside those that are found: see `statistics.reference`.
+    average_frames
+        Of stacks: how many registered frames are averaged before clusters are looked for, a number
+        or "all"; None: none.
     """
 
     model: str = "default"
@@ -67,6 +73,7 @@ class Request:
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     ratios: str = "counted"
     reference: str | None = None
+    average_frames: int | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +133,8 @@ def analyse_images(
         Image files, and folders that are searched for them.
     out_dir
         Folder that gets ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``
-        and ``run.json``, and ``reference.json`` if there is a reference; those of an earlier run
-        are replaced, each as a whole.
+        and ``run.json``, and ``reference.json`` if there is a reference; of stacks also those of
+        `movies.files`; those of an earlier run are replaced, each as a whole.
     request
         Model, device and settings.
     progress, stop
@@ -187,7 +194,9 @@ def analyse_images(
     def write_tables(csv: Path, parquet: Path) -> None:
         write_clusters(table, csv)
         write_clusters(table, parquet)
+        write_movies(movies, out_dir)
 
+    movies = [result.movie for result in done if result.movie is not None]
     return conclude_run(
         out_dir,
         request,
@@ -200,6 +209,7 @@ def analyse_images(
         reference=reference,
         interrupted=interrupted,
         command=command,
+        more=MOVIE_FILES if movies else (),
         sections=[result.section for result in done if result.section is not None],
         examples=found,
         scales={image: scale for result in done for image, scale in result.scales.items()},
@@ -323,6 +333,7 @@ class _Result:
     section: Section | None = None
     examples: Sequence[Example] = ()
     scales: Mapping[str, float] = field(default_factory=dict)
+    movie: Movie | None = None
 
 
 def make_folder(path: Path) -> None:
@@ -428,6 +439,7 @@ def analyse_one(
             "pixel_size_nm": micrograph.pixel_size_nm,
             "calibration": micrograph.metadata.get("calibration"),
         }
+        micrograph = averaged(micrograph, request.average_frames, progress, stop)
         analysis = analyse(
             micrograph,
             classifier,
@@ -436,6 +448,7 @@ def analyse_one(
             settings=request.detection,
             umap=request.umap,
         )
+        analysis = followed(analysis, progress, stop)
         outcome = item.outcome(
             "done",
             **known,
@@ -462,12 +475,17 @@ def _one(
 ) -> tuple[_Result, Analysis | None]:
     """What a run keeps of one image."""
 
-    def drawn(analysis: Analysis, outcome: Outcome) -> tuple[Section, Sequence[Example]]:
+    def drawn(
+        analysis: Analysis, outcome: Outcome
+    ) -> tuple[Section, Sequence[Example], Movie | None]:
+        movie = found_in(analysis, progress, stop)
         report(progress, 0, 0, "Drawing")
         section = image_section(analysis, outcome, small, request.ratios, classifier.card)
-        return section, gathered(found, analysis, classifier.card.classes)
+        return section, gathered(found, analysis, classifier.card.classes), movie
 
     outcome, analysis, made = analyse_one(item, classifier, request, progress, stop, drawn)
     if analysis is None or made is None:
         return _Result(outcome), None
-    return _Result(outcome, analysis.table, *made, scales_of([analysis])), analysis
+    section, examples, movie = made
+    scales = scales_of([analysis])
+    return _Result(outcome, analysis.table, section, examples, scales, movie), analysis

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DependencyError, ReadError, UnsuitableImageError
 from .recording import Recording, told
-from .units import Scale, is_reciprocal
+from .units import Scale, is_reciprocal, seconds
 
 EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
@@ -104,6 +104,8 @@ def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
     metadata = _instrument(signal)
     if len(signals) > 1:
         metadata["image_in_file"] = f"{_index(signals, signal) + 1} of {len(signals)}"
+    for axis in (axes[i] for i in frames if np.shape(signal["data"])[i] > 1):
+        metadata |= told(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
     scales = _scale(axes[y]), _scale(axes[x])
     return Recording(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
 

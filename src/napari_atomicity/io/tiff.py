@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ReadError, UnsuitableImageError
 from .plain import GREY
 from .recording import Recording, told
-from .units import Scale
+from .units import Scale, seconds
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -229,4 +229,16 @@ def _instrument(file: TiffFile) -> dict[str, Any]:
             voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
             dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
         )
-    return metadata
+    return metadata | told(frame_time_s=_frame_time_s(file))
+
+
+def _frame_time_s(file: TiffFile) -> float | None:
+    """Seconds from frame to frame, as ImageJ and OME say it."""
+    if file.is_imagej:
+        # Its "fps" is how fast the stack is played, not how it was recorded.
+        return seconds((file.imagej_metadata or {}).get("finterval"), "s")
+    if file.is_ome and file.ome_metadata is not None:
+        for element in ElementTree.fromstring(file.ome_metadata).iter():
+            if element.tag.rpartition("}")[2] == "Pixels":
+                return seconds(element.get("TimeIncrement"), element.get("TimeIncrementUnit", "s"))
+    return None

@@ -20,6 +20,12 @@ _NM = {
     **dict.fromkeys(("a", "ang", "angstrom"), 0.1),
     **dict.fromkeys(("pm", "picometer"), 1e-3),
 }
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "μs", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+}
 _ANGLES = {"rad", "mrad", "μrad", "urad", "deg", "degree", "degrees", "°"}
 _ENERGIES = {"ev", "kev", "mev"}
 
@@ -63,6 +69,24 @@ def nm_per(unit: object) -> float | None:
     (1000.0, 0.1, None)
     """
     return _NM.get(normalised(unit))
+
+
+def seconds(value: object, unit: object) -> float | None:
+    """A time in seconds; None if it is none, or not positive.
+
+    Examples
+    --------
+    >>> seconds("40", "ms"), seconds(0, "s"), seconds(2, "frames")
+    (0.04, None, None)
+    """
+    factor = _SECONDS.get(normalised(unit))
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    if factor is None or not math.isfinite(number) or number <= 0:
+        return None
+    return number * factor
 
 
 def is_reciprocal(unit: object) -> bool:
