@@ -961,6 +961,7 @@ class Session:
 
     def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
         ids = [self.next_cluster_id(image) for _ in range(len(table))]
+        table = table.drop(columns="track_id", errors="ignore")  # nobody has linked what is new
         return bare_rows(table.assign(image=image, cluster_id=ids), outlines)
 
     def replace_clusters(
@@ -1099,9 +1100,9 @@ class Session:
             self._classes = None
         self._analyses[image] = analysis
         self._catalogue.set(image, analysis.table, columns)
-        ids = self._catalogue.columns(image)["cluster_id"]
-        if len(ids):
-            newest = int(ids.max())
+        known = self._catalogue.columns(image)
+        if known is not None and len(known["cluster_id"]):
+            newest = int(known["cluster_id"].max())
             self._next_id[image] = max(self._next_id.get(image, 1), newest + 1)
 
     # ---- selection

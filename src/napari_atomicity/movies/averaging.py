@@ -24,8 +24,8 @@ def average_frames(
     """The mean of every ``frames`` successive frames, each moved to where the middle one lies.
 
     Frames are moved by cubic splines to fractions of a pixel. Where a frame shows nothing, beyond
-    the edge of its field, the mean is that of the others. Frames left over at the end that are
-    fewer than half a group are left out.
+    the edge of its field, the mean is that of the others; NaN where none does. Frames left over at
+    the end that are fewer than half a group are left out.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def average_frames(
             moved, seen = _moved(micrograph.data[t], shift_px[middle] - shift_px[t])
             total += moved
             weight += seen
-        out[number] = total / np.maximum(weight, 1e-9)
+        out[number] = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
     time_s = frame_time_of(micrograph)
     told = {} if time_s is None else {FRAME_TIME: time_s * size}
     single = len(starts) == 1

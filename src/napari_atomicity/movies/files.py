@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from ..analysis import Analysis
-from ..io.files import write_json
+from ..io.files import plain, write_json
 from ..io.tables import write_table
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop
@@ -50,32 +53,81 @@ def found_in(
     return movie_of(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is written of a movie: tables by the names of their files, and a summary."""
+
+    image: str
+    tables: Mapping[str, pd.DataFrame]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, movie: Movie) -> Found:
+        drift = movie.drift.table(movie.image, movie.frame_time_s)
+        tables = (movie.table, movie.events, movie.dwells, drift)
+        return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
+
+    def to_json(self) -> str:
+        """All of it as text; every number comes back as it was."""
+        tables = {
+            name: {
+                "types": [str(dtype) for dtype in table.dtypes],
+                "columns": [[str(name), values.tolist()] for name, values in table.items()],
+            }
+            for name, table in self.tables.items()
+        }
+        return json.dumps({"image": self.image, "tables": tables, "summary": plain(self.summary)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Found:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        tables = {}
+        for name, known in values["tables"].items():
+            columns = {
+                column: pd.Series(entries, dtype=dtype)
+                for (column, entries), dtype in zip(known["columns"], known["types"], strict=True)
+            }
+            tables[name] = pd.DataFrame(columns)
+        return cls(values["image"], tables, values["summary"])
+
+    def renamed(self, image: str) -> Found:
+        """The same of an image under another name."""
+        tables = {
+            name: table.assign(image=image) if "image" in table else table
+            for name, table in self.tables.items()
+        }
+        return Found(image, tables, self.summary)
+
+
 def movie_tables(movies: Sequence[Movie]) -> dict[str, pd.DataFrame]:
     """File name → table of all movies below each other; nothing without any movie."""
-    if not movies:
+    return _together([Found.of(movie) for movie in movies])
+
+
+def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
+    if not found:
         return {}
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for movie in movies:
-        drift = movie.drift.table(movie.image, movie.frame_time_s)
-        for name, table in zip(
-            TABLES, (movie.table, movie.events, movie.dwells, drift), strict=True
-        ):
-            parts[name].append(table)
     # empty tables would let columns forget what they hold
+    parts = {name: [one.tables[name] for one in found] for name in TABLES}
     return {
-        name: pd.concat([t for t in found if len(t)] or found[:1], ignore_index=True)
-        for name, found in parts.items()
+        name: pd.concat([t for t in some if len(t)] or some[:1], ignore_index=True)
+        for name, some in parts.items()
     }
 
 
 def write_movies(movies: Sequence[Movie], folder: Path) -> list[Path]:
     """Write `FILES`; those of an earlier run go where there is no movie any more."""
+    return write_found([Found.of(movie) for movie in movies], folder)
+
+
+def write_found(found: Sequence[Found], folder: Path) -> list[Path]:
+    """The same of movies that were found before."""
     folder = Path(folder)
-    tables = movie_tables(movies)
-    if not movies:
+    if not found:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         return []
-    files = [write_table(table, folder / name) for name, table in tables.items()]
-    write_json(folder / SUMMARY, {movie.image: movie.summary() for movie in movies})
+    files = [write_table(table, folder / name) for name, table in _together(found).items()]
+    write_json(folder / SUMMARY, {one.image: one.summary for one in found})
     return [*files, folder / SUMMARY]
