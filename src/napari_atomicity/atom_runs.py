@@ -19,6 +19,7 @@ import pandas as pd
 from .atoms import cluster_atoms
 from .atoms.analysis import AtomAnalysis, find_atoms
 from .atoms.card import ATOMS
+from .atoms.completeness import Completeness, completeness, with_completeness
 from .atoms.finder import AtomModel, load_atom_model
 from .atoms.groups import LINK_NM, clusters_of_atoms
 from .atoms.marks import ImageAtoms
@@ -34,7 +35,7 @@ from .io.tables import read_clusters, write_table
 from .micrograph import Micrograph
 from .progress import Progress, Stop, report
 from .runs import Input, make_folder, named_inputs, one_by_one, with_unreached
-from .statistics.dispersion import Dispersion, pooled
+from .statistics.dispersion import ALL, Dispersion, pooled
 
 MANY_IMAGES = 30
 """Of more images there are no pictures one by one."""
@@ -66,7 +67,9 @@ class AtomRequest:
         A cluster table of these images: atoms are told which cluster holds them, and clusters are
         counted by the atoms' yardstick.
     seed
-        Of random patterns and of bootstraps.
+        Of random patterns, of bootstraps, and of atoms that are added.
+    completeness
+        Whether atoms are put into each image to tell how many would be found: as long again.
     """
 
     model: str = "default"
@@ -77,6 +80,7 @@ class AtomRequest:
     group_distance_nm: float = LINK_NM
     clusters: str | None = None
     seed: int = 0
+    completeness: bool = True
 
     def __post_init__(self) -> None:
         for name in ("precision", "threshold"):
@@ -135,6 +139,7 @@ class _Result:
     table: pd.DataFrame | None = None
     clusters: pd.DataFrame | None = None
     dispersion: Dispersion | None = None
+    completeness: Completeness | None = None
     pictures: list[Path] = field(default_factory=list)
 
 
@@ -275,6 +280,10 @@ def _one(
         report(progress, 0, 0, "Dispersion")
         spread, why = _dispersion(atoms, request.seed, progress, stop)
         known["warnings"] += why
+        found = None
+        if request.completeness:
+            found = completeness(analysis, model, request.seed, progress, stop)
+            known["warnings"] += _completeness_warnings(found)
         result = _Result(
             item.outcome(
                 "done",
@@ -286,6 +295,7 @@ def _one(
             table,
             of_clusters,
             spread,
+            found,
         )
         if pictures is not None:
             report(progress, 0, 0, "Drawing")
@@ -317,6 +327,13 @@ def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -
     if clusters is None or own is None or len(own) or not len(clusters):
         return ()
     return ("the table of clusters has none in this image",)
+
+
+def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
+    if found is None or not found.is_low:
+        return ()
+    share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
+    return (f"of atoms like these {share} are found: the density is a lower bound",)
 
 
 def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
@@ -355,7 +372,8 @@ def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, 
     known = [result.dispersion for result in analysed if result.dispersion is not None]
     of_all = pooled(known, seed) if known else None
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
-    return dispersion_rows(found, of_all), of_all
+    complete = {r.outcome.image: r.completeness for r in analysed}
+    return with_completeness(dispersion_rows(found, of_all), complete, ALL), of_all
 
 
 def _remove_older(folder: Path, files: Sequence[Path]) -> None:

@@ -56,6 +56,9 @@ def atoms(
     ] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of random patterns and bootstraps.")] = 0,
+    completeness: Annotated[
+        bool, typer.Option(help="Put atoms into each image: how many are found? Doubles the time.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Find single atoms, and say how they are spread over their support."""
@@ -71,6 +74,7 @@ def atoms(
             group_distance_nm,
             None if clusters is None else str(clusters),
             seed,
+            completeness,
         )
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
@@ -94,12 +98,16 @@ def atoms(
 
 
 def _tell_dispersion(run: AtomRun) -> None:
+    from .atoms.completeness import BOUND
+
     row = run.dispersion.iloc[-1]
     if "density_per_nm2" in row and row["density_per_nm2"] == row["density_per_nm2"]:
         low, high = row["density_low_per_nm2"], row["density_high_per_nm2"]
         said = f"{row['density_per_nm2']:.3f} atoms per nm² of support ({low:.3f} to {high:.3f})"
         if row["share_isolated"] == row["share_isolated"]:
             said += f", {100 * row['share_isolated']:.0f} % isolated"
+        if row["density_is"] == BOUND:
+            said += f"; a lower bound: {100 * row['completeness']:.0f} % of such atoms are found"
         say(said)
 
 
