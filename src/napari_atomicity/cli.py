@@ -393,7 +393,7 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Simulate images of clusters on carbon, with the truth beside them."""
-    from .model.classifier import choose_device
+    from .model.devices import choose_device
     from .simulation.fields import (
         demanding_settings,
         draw_recipe,
@@ -666,7 +666,8 @@ def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
 def info(as_json: AsJson = False) -> None:
     """Versions, devices, models and paths: what a bug report needs."""
     from .io.provenance import environment
-    from .model.classifier import available_models, devices
+    from .model.classifier import available_models
+    from .model.devices import devices
 
     known = {
         **environment(),

@@ -10,9 +10,9 @@ import torch
 from napari_atomicity.errors import ModelError
 from napari_atomicity.model.classifier import (
     available_models,
-    choose_device,
     load_classifier,
 )
+from napari_atomicity.model.devices import choose_device
 from napari_atomicity.model.files import find_model, read_card
 from napari_atomicity.progress import Cancelled
 

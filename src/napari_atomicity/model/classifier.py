@@ -14,10 +14,14 @@ from torch import Tensor
 from ..errors import ModelError
 from ..progress import Progress, Stop, check, report
 from .card import ModelCard
+from .devices import batch_size as usual_batch_size
+from .devices import choose_device, give_back, half_precision, is_loss, note_loss
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
 _log = logging.getLogger(__name__)
+# Short numbers change a probability by less than 0.01: two of them by less than twice that.
+_CLOSE = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,14 @@ class Classifier:
     device
         Where to compute.
     batch_size
-        Patches at a time; halved by itself when the device's memory does not suffice.
+        Patches at a time, None for what suits the device; halved by itself when the device's
+        memory does not suffice.
+
+    Attributes
+    ----------
+    half
+        Short floating point numbers to compute with; None for float32. Labels are those of
+        float32: a patch whose best two classes are close to each other is computed again.
     """
 
     def __init__(
@@ -60,11 +71,12 @@ class Classifier:
         card: ModelCard,
         tensors: dict[str, np.ndarray],
         device: torch.device,
-        batch_size: int = 512,
+        batch_size: int | None = None,
     ) -> None:
         self.card = card
         self.device = device
-        self.batch_size = batch_size
+        self.batch_size = batch_size or usual_batch_size(device)
+        self.half = half_precision(device)
         self.network = AtomicityNet(card.patches.channels, len(card.classes), card.width)
         weights = {
             k.removeprefix("network."): torch.from_numpy(np.array(v))
@@ -73,17 +85,26 @@ class Classifier:
         }
         try:
             self.network.load_state_dict(weights)
+            # What is on a device that is lost can't be read any more.
+            self._weights = {k: v.clone() for k, v in self.network.state_dict().items()}
         except RuntimeError as error:
             raise ModelError(
                 f"the weights of {card.name!r} don't fit its card", advice=str(error)
             ) from error
-        self.network.eval().to(device)
+        self.network.eval()
+        self._move(device)
         self.reference_embedding = tensors.get("reference.embedding", np.empty((0, 0), np.float32))
         self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
         self.beside = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
-        bias = card.bias or (0.0,) * len(card.classes)
+
+    def _move(self, device: torch.device) -> None:
+        form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        bias = self.card.bias or (0.0,) * len(self.card.classes)
+        self.network.to(device)
+        self.network.to(memory_format=form)  # type: ignore[call-overload]
         self._bias = torch.tensor(bias, dtype=torch.float32, device=device)
+        self.device = device
 
     def predict(
         self,
@@ -115,23 +136,17 @@ class Classifier:
         n = self._check(patches)
         parts: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         done = 0
-        while done < n or not parts:
-            check(stop)
-            report(progress, done, n, "Classifying")
-            count = min(self.batch_size, n - done)
-            try:
-                parts.append(self._forward(patches, slice(done, done + count), None))
-            except torch.cuda.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise ModelError(
-                        "the GPU has no memory left for a single patch",
-                        advice="Close other programs that use it, or choose the device cpu",
-                    ) from None
-                torch.cuda.empty_cache()
-                self.batch_size = max(1, self.batch_size // 2)
-                _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
-                continue
-            done += count
+        try:
+            while done < n or not parts:
+                check(stop)
+                report(progress, done, n, "Classifying")
+                count = min(self.batch_size, n - done)
+                part = self._attempt(patches, slice(done, done + count))
+                if part is not None:
+                    parts.append(part)
+                    done += count
+        finally:
+            give_back(self.device)
         report(progress, n, n, "Classifying")
         probabilities = torch.cat([p for p, _, _ in parts]).numpy().astype(np.float64)
         embedding = torch.cat([e for _, e, _ in parts]).numpy()
@@ -139,6 +154,37 @@ class Classifier:
         probabilities[bad] = np.nan
         maps = {c: torch.cat([m[c] for _, _, m in parts]).numpy() for c in self.network.channels}
         return Prediction(probabilities, embedding, maps)
+
+    def _attempt(
+        self, patches: dict[str, np.ndarray], rows: slice, of_class: int | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
+        """One batch; None if it is to be tried again: smaller, or elsewhere."""
+        try:
+            return self._forward(patches, rows, of_class)
+        except torch.OutOfMemoryError:
+            if self.batch_size == 1:
+                raise ModelError(
+                    "the GPU has no memory left for a single patch",
+                    advice="Close other programs that use it, or choose the device cpu",
+                ) from None
+            give_back(self.device)
+            # Of what there was to do, which may be less than a batch.
+            self.batch_size = (min(self.batch_size, rows.stop - rows.start) + 1) // 2
+            _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
+        except RuntimeError as error:
+            if not is_loss(error, self.device):
+                raise
+            note_loss(self.device, error)
+            self._go_on_without(torch.device("cpu"))
+        return None
+
+    def _go_on_without(self, device: torch.device) -> None:
+        """The same network on another device, from what is kept of it beside the lost one."""
+        fresh = AtomicityNet(self.card.patches.channels, len(self.card.classes), self.card.width)
+        fresh.load_state_dict(self._weights)
+        self.network = fresh.eval()
+        self._move(device)
+        self.batch_size, self.half = usual_batch_size(device), half_precision(device)
 
     def class_maps(self, patches: dict[str, np.ndarray], label: str) -> dict[str, np.ndarray]:
         """Grad-CAM of a chosen class: channel → (N, h, w) float32.
@@ -155,10 +201,15 @@ class Classifier:
             )
         index = self.card.classes.index(label)
         n = self._check(patches)
-        parts = [
-            self._forward(patches, slice(i, min(i + self.batch_size, n)), index)[2]
-            for i in range(0, max(n, 1), self.batch_size)
-        ]
+        parts: list[dict[str, Tensor]] = []
+        done = 0
+        while done < n or not parts:
+            count = min(self.batch_size, n - done)
+            part = self._attempt(patches, slice(done, done + count), index)
+            if part is not None:
+                parts.append(part[2])
+                done += count
+        give_back(self.device)
         return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
 
     def _check(self, patches: dict[str, np.ndarray]) -> int:
@@ -177,53 +228,52 @@ class Classifier:
     def _forward(
         self, patches: dict[str, np.ndarray], rows: slice, of_class: int | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        batch = {
-            c: torch.from_numpy(np.ascontiguousarray(patches[c][rows], dtype=np.float32)).to(
-                self.device
-            )
-            for c in self.network.channels
-        }
-        output = self.network(batch)
-        probabilities = torch.softmax(output.logits / self.card.temperature + self._bias, dim=1)
+        batch = {c: self._on_device(patches[c][rows]) for c in self.network.channels}
+        found = self._computed(batch, of_class, self.half)
+        if self.half is not None:
+            found = self._with_close_calls(found, batch, of_class)
+        probabilities, embedding, maps = found
+        return probabilities.cpu(), embedding.cpu(), {c: m.cpu() for c, m in maps.items()}
+
+    def _on_device(self, patches: np.ndarray) -> Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32))
+        if self.device.type == "cuda":  # the copy then runs beside what is computed
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
+
+    def _computed(
+        self, batch: dict[str, Tensor], of_class: int | None, half: torch.dtype | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Probabilities, embedding and class maps, float32, on the device."""
+        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
+            output = self.network(batch)
+        logits = output.logits.float()
+        probabilities = torch.softmax(logits / self.card.temperature + self._bias, dim=1)
         if of_class is None:
             classes = probabilities.argmax(dim=1)
         else:
             classes = torch.full((len(probabilities),), of_class, device=self.device)
-        maps = self.network.class_maps(output.maps, classes)
-        return (
-            probabilities.float().cpu(),
-            output.embedding.float().cpu(),
-            {c: m.float().cpu() for c, m in maps.items()},
-        )
+        maps = self.network.class_maps({c: m.float() for c, m in output.maps.items()}, classes)
+        return probabilities, output.embedding.float(), maps
 
-
-def choose_device(device: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises
-    ------
-    ModelError
-        If it is not there.
-    """
-    at_hand = devices()
-    if device == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if d in at_hand))
-    if device not in at_hand:
-        raise ModelError(
-            f"there is no device {device!r} here",
-            advice=f"Choose one of {', '.join(at_hand)}, or auto",
-        )
-    return torch.device(device)
-
-
-def devices() -> dict[str, str]:
-    """Devices at hand: name → description."""
-    found = {"cpu": f"{torch.get_num_threads()} threads"}
-    if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_device_name()
-    if torch.backends.mps.is_available():
-        found["mps"] = "Apple GPU"
-    return found
+    def _with_close_calls(
+        self,
+        found: tuple[Tensor, Tensor, dict[str, Tensor]],
+        batch: dict[str, Tensor],
+        of_class: int | None,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What short numbers found, with float32 where they might have found another label."""
+        probabilities, embedding, maps = found
+        if probabilities.shape[1] < 2 or not len(probabilities):
+            return found
+        best = probabilities.topk(2, dim=1).values
+        close = torch.nonzero(best[:, 0] - best[:, 1] < _CLOSE)[:, 0]
+        if len(close):
+            again = self._computed({c: x[close] for c, x in batch.items()}, of_class, None)
+            probabilities[close], embedding[close] = again[0], again[1]
+            for channel, values in again[2].items():
+                maps[channel][close] = values
+        return probabilities, embedding, maps
 
 
 def load_classifier(model: str | Path = "default", device: str = "auto") -> Classifier:
@@ -243,7 +293,14 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
         If the model is missing or damaged, or the device is not there.
     """
     path = find_model(model).resolve()
-    return _load(path, path.stat().st_mtime_ns, str(choose_device(device)))
+    modified, where = path.stat().st_mtime_ns, choose_device(device)
+    try:
+        return _load(path, modified, str(where))
+    except RuntimeError as error:
+        if not is_loss(error, where):
+            raise
+        note_loss(where, error)
+        return _load(path, modified, str(choose_device("auto" if device == "auto" else "cpu")))
 
 
 @lru_cache(maxsize=4)

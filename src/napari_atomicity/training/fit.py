@@ -15,7 +15,8 @@ from torch.nn import functional
 from .. import __version__
 from ..errors import AtomicityError, ModelError
 from ..model.card import ModelCard, PatchSettings
-from ..model.classifier import Classifier, choose_device
+from ..model.classifier import Classifier
+from ..model.devices import choose_device
 from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
 from ..model.network import AtomicityNet
 from ..model.thresholds import fit_thresholds, quantities

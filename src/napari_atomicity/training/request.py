@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import AtomicityError
 from ..micrograph import Micrograph
 from ..model.card import ModelCard, PatchSettings
-from ..model.classifier import choose_device
+from ..model.devices import choose_device
 from ..model.files import find_model, read_model, save_model
 from ..model.intensity_scale import intensity_per_atom
 from ..progress import Progress, Stop, check, report

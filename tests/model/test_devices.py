@@ -1,0 +1,144 @@
+"""Devices that go away, that have no memory, and that compute with short numbers."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from napari_atomicity.model import classifier as classifiers
+from napari_atomicity.model import devices
+from napari_atomicity.model.classifier import load_classifier
+
+LOST = RuntimeError("CUDA error: unspecified launch failure\nmore words")
+
+
+@pytest.fixture
+def patches():
+    rng = np.random.default_rng(3)
+    return {c: rng.normal(5, 5, (200, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
+
+
+@pytest.fixture
+def own(tiny_model):
+    """A classifier that no other test has."""
+    forget = classifiers._load.cache_clear
+    forget()
+    yield load_classifier(tiny_model, "cpu")
+    forget()
+
+
+@pytest.fixture
+def nothing_lost(monkeypatch):
+    monkeypatch.setattr(devices, "_lost", set())
+
+
+class Gone:
+    """Stands for a GPU: named so, computed by the processor."""
+
+    type = "cuda"
+
+    def __str__(self):
+        return "cuda"
+
+
+def test_short_numbers_give_the_same_labels(own, patches):
+    whole = own.predict(patches)
+    own.half = torch.float16
+    short = own.predict(patches)
+    np.testing.assert_array_equal(
+        short.probabilities.argmax(axis=1), whole.probabilities.argmax(axis=1)
+    )
+    assert np.abs(short.probabilities - whole.probabilities).max() < 0.01
+    assert short.embedding.dtype == np.float32
+    assert not np.array_equal(short.embedding, whole.embedding), "nothing was computed in short"
+    np.testing.assert_allclose(short.class_maps["raw"], whole.class_maps["raw"], atol=2e-2)
+
+
+def test_close_calls_are_those_of_float32(own, patches, monkeypatch):
+    whole = own.predict(patches)
+    own.half = torch.float16
+    monkeypatch.setattr(classifiers, "_CLOSE", 1.1)  # all of them
+    np.testing.assert_allclose(own.predict(patches).probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, nothing_lost):
+    whole = own.predict(patches)
+    calls = 0
+    forward = own._forward
+
+    def failing(batch, rows, of_class):
+        nonlocal calls
+        calls += 1
+        if own.device.type == "cuda" and calls > 2:
+            raise LOST
+        return forward(batch, rows, of_class)
+
+    monkeypatch.setattr(own, "_forward", failing)
+    monkeypatch.setattr(own, "_on_device", lambda x: torch.from_numpy(np.ascontiguousarray(x)))
+    monkeypatch.setattr(own, "_computed", computed_on_cpu(own))
+    monkeypatch.setattr(own, "device", Gone())
+    monkeypatch.setattr(own, "batch_size", 50)
+    with caplog.at_level(logging.WARNING):
+        result = own.predict(patches)
+    np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
+    np.testing.assert_allclose(result.class_maps["LCN"], whole.class_maps["LCN"], atol=1e-6)
+    assert own.device.type == "cpu"
+    assert "can't be used any more" in caplog.text and "launch failure" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert "cuda" not in devices.devices()
+    assert devices.choose_device("auto").type == "cpu"
+
+
+def computed_on_cpu(own):
+    computed = own._computed
+
+    def compute(batch, of_class, half):
+        was, own.device = own.device, torch.device("cpu")
+        try:
+            return computed(batch, of_class, half)
+        finally:
+            own.device = was
+
+    return compute
+
+
+def test_other_errors_are_not_taken_for_a_loss():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert devices.is_loss(LOST, gpu)
+    assert not devices.is_loss(LOST, cpu)
+    assert not devices.is_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), gpu)
+    assert not devices.is_loss(torch.OutOfMemoryError("CUDA error: out of memory"), gpu)
+
+
+def test_out_of_memory_asks_for_halves_of_what_there_is(own, patches, monkeypatch):
+    own.batch_size = 4096
+    seen = []
+    forward = own.network.forward
+
+    def small_device(batch):
+        seen.append(len(batch["raw"]))
+        if seen[-1] > 60:
+            raise torch.OutOfMemoryError("no memory")
+        return forward(batch)
+
+    monkeypatch.setattr(own.network, "forward", small_device)
+    assert len(own.predict(patches).probabilities) == 200
+    assert seen[:3] == [200, 100, 50]
+
+
+def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(
+    tiny_model, monkeypatch, nothing_lost, own
+):
+    real = classifiers._load
+
+    def load(path, modified, device):
+        if device == "cuda":
+            raise LOST
+        return real(path, modified, device)
+
+    monkeypatch.setattr(classifiers, "_load", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert load_classifier(tiny_model).device.type == "cpu"
