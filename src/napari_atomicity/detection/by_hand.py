@@ -18,40 +18,47 @@ from .clusters import (
     BACKGROUND_WINDOW_NM,
     Detection,
     DetectionSettings,
-    Prepared,
+    Seeds,
     find_seeds,
     fine_enough,
     prepare,
     rows_of,
 )
-from .outlines import Outline, grow_regions, measure_mask, measure_regions
+from .frame import Frame, whole
+from .outlines import Outline, Regions, grow_regions, measure_mask, measure_regions
 
 _SPLIT_ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class _Surroundings:
-    """A part of a frame, prepared, and where it lies in the frame."""
+    """A part of a frame, the seeds in it, and where it lies in the frame."""
 
-    prepared: Prepared
-    frame: int
+    part: Frame
+    seeds: Seeds
+    index: int
     image: str
     pixel_size_nm: float
     origin: np.ndarray
-    half: int
+    cut: bool
+    reach_nm: float
 
-    def to_working_px(self, points: np.ndarray) -> np.ndarray:
-        return self.prepared.to_working_px(np.asarray(points, float) - self.origin)
+    def to_grid_px(self, points: np.ndarray) -> np.ndarray:
+        return self.part.to_grid_px(np.asarray(points, float) - self.origin)
+
+    def grow(self, seeds: np.ndarray) -> Regions:
+        return grow_regions(
+            self.part, whole(self.part.shape), seeds, self.seeds.noise, self.reach_nm
+        )
 
     def detection(self, outlines: Sequence[Outline]) -> Detection:
         """Rows and polygons in pixels of the frame."""
-        rows = rows_of(list(outlines), self.prepared, self.image, self.frame, self.pixel_size_nm)
+        rows = rows_of(list(outlines), self.part, self.image, self.index, self.pixel_size_nm)
         for i, axis in enumerate("yx"):
             rows[f"{axis}_px"] += self.origin[i]
             rows[f"{axis}_nm"] = rows[f"{axis}_px"] * self.pixel_size_nm
-        cut = min(self.prepared.frame.shape) < 2 * self.half  # the image ends here, not the part
-        rows["touches_border"] &= cut
-        polygons = [self.prepared.to_frame_px(o.polygon_px) + self.origin for o in outlines]
+        rows["touches_border"] &= self.cut
+        polygons = [self.part.to_file_px(o.polygon_px) + self.origin for o in outlines]
         return Detection(tables.conform(rows), polygons)
 
 
@@ -59,23 +66,26 @@ def _surroundings(
     micrograph: Micrograph, frame: int, centre: np.ndarray, settings: DetectionSettings
 ) -> _Surroundings:
     pixel_size_nm = fine_enough(micrograph, settings)
-    data = micrograph.data
-    whole = data if data.ndim == 2 else data[frame]
     y, x = np.round(centre).astype(int)
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)
-    crop = whole[top : y + half + 1, left : x + half + 1]
+    crop = np.asarray(
+        micrograph.frame(frame)[top : max(0, y + half + 1), left : max(0, x + half + 1)], np.float32
+    )
     if crop.size < 4 or not np.isfinite(crop).any():
         raise AtomicityError(
             f"the point ({centre[0]:.0f}, {centre[1]:.0f}) lies outside the image", micrograph.name
         )
+    part = prepare(crop, pixel_size_nm, settings)
     return _Surroundings(
-        prepare(crop, pixel_size_nm, settings),
+        part,
+        find_seeds(part, settings),
         frame,
         micrograph.name,
         pixel_size_nm,
         np.array([top, left]),
-        half,
+        min(crop.shape) < 2 * half,  # the image ends here, not the part
+        2 * settings.diameter_max_nm,
     )
 
 
@@ -100,18 +110,18 @@ def measure_at(
     """
     settings = settings or DetectionSettings()
     part = _surroundings(micrograph, frame, np.array([y_px, x_px]), settings)
-    prepared = part.prepared
-    place = part.to_working_px(np.array([y_px, x_px]))
-    seeds = find_seeds(prepared, settings, None)
-    near = np.linalg.norm(seeds - place, axis=1) * prepared.pixel_nm
-    seeds = np.vstack([place[None], seeds[near > settings.diameter_min_nm / 2]])
-    regions = grow_regions(prepared.flat, prepared.space, seeds, prepared.pixel_nm)
+    pixel_nm = part.part.pixel_nm
+    place = part.to_grid_px(np.array([y_px, x_px]))
+    others = part.seeds.points
+    away_nm = np.linalg.norm(others - place, axis=1) * pixel_nm
+    others = others[away_nm > settings.diameter_min_nm / 2]
+    regions = part.grow(np.vstack([place[None], others]))
     own = [
         o
-        for o in measure_regions(regions, prepared.flat, prepared.pixel_nm)
-        if o.label == 1 and o.diameter_nm <= 2 * settings.diameter_max_nm
+        for o in measure_regions(regions, np.array([1]))
+        if o.diameter_nm <= 2 * settings.diameter_max_nm
     ]
-    outline = own[0] if own else _circle(place, settings.diameter_min_nm, prepared.pixel_nm)
+    outline = own[0] if own else _circle(place, settings.diameter_min_nm, pixel_nm)
     found = part.detection([outline])
     found.table["y_px"], found.table["x_px"] = float(y_px), float(x_px)
     found.table["y_nm"] = y_px * part.pixel_size_nm
@@ -151,27 +161,21 @@ def split(
     """
     settings = settings or DetectionSettings()
     part = _surroundings(micrograph, frame, outline.mean(axis=0), settings)
-    prepared = part.prepared
-    polygon = part.to_working_px(outline)
-    inside = polygon2mask(prepared.flat.shape, polygon)
+    polygon = part.to_grid_px(outline)
+    inside = polygon2mask(part.part.shape, polygon)
     pixels = np.argwhere(inside).astype(float)
     if len(pixels) >= 8:
-        middles = _two_middles(pixels, np.clip(prepared.flat[inside], 0, None))
-        seeds = find_seeds(prepared, settings, None)
-        others = seeds[~points_in_poly(seeds, polygon)] if len(seeds) else seeds.reshape(0, 2)
+        flat = part.part.flat(whole(part.part.shape))
+        middles = _two_middles(pixels, np.clip(flat[inside], 0, None))
+        seeds = part.seeds.points
+        others = seeds[~points_in_poly(seeds, polygon)] if len(seeds) else seeds
         # The basin of both, cut half way between the middles: a saddle may not be seen at all.
-        basins, smooth = grow_regions(
-            prepared.flat,
-            prepared.space,
-            np.vstack([middles.mean(axis=0)[None], others]),
-            prepared.pixel_nm,
-        )
-        last = len(others) + 2
+        regions = part.grow(np.vstack([middles.mean(axis=0)[None], others]))
+        basins, last = regions.basins, len(others) + 2
         both = np.argwhere((basins == 1) | inside)
         nearest = np.linalg.norm(both[:, None] - middles, axis=2).argmin(axis=1)
         basins[tuple(both.T)] = np.where(nearest == 0, 1, last)
-        found = measure_regions((basins, smooth), prepared.flat, prepared.pixel_nm)
-        halves = [o for o in found if o.label in (1, last)]
+        halves = measure_regions(regions, np.array([1, last]))
         if len(halves) == 2:
             return part.detection(halves)
     raise AtomicityError(
@@ -234,18 +238,13 @@ def merge(
             "Choose clusters that touch",
         )
     part = _surroundings(micrograph, frame, corners.mean(axis=0), settings)
-    prepared = part.prepared
-    shape = prepared.flat.shape
-    polygons = [part.to_working_px(o) for o in outlines]
+    shape, seeds = part.part.shape, part.seeds.points
+    polygons = [part.to_grid_px(o) for o in outlines]
     mask = convex_hull_image(np.logical_or.reduce([polygon2mask(shape, p) for p in polygons]))
-    seeds = find_seeds(prepared, settings, None)
-    at = np.clip(np.round(seeds.reshape(-1, 2)).astype(int), 0, np.array(shape) - 1)
-    others = seeds.reshape(-1, 2)[~mask[at[:, 0], at[:, 1]]]
+    at = np.round(part.part.inside(seeds)).astype(int)
+    others = seeds[~mask[at[:, 0], at[:, 1]]]
     middle = np.argwhere(mask).mean(axis=0)
-    regions = grow_regions(
-        prepared.flat, prepared.space, np.vstack([middle[None], others]), prepared.pixel_nm
-    )
-    outline = measure_mask(mask, regions, prepared.flat, prepared.pixel_nm)
+    outline = measure_mask(mask, part.grow(np.vstack([middle[None], others])))
     if outline is None:
         raise AtomicityError("there is nothing to be measured there", micrograph.name)
     return part.detection([outline])

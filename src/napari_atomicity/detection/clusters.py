@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from .. import table as tables
 from ..errors import AtomicityError, UnsuitableImageError
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
-from .background import background, block_mean, local_noise, without_gaps
-from .outlines import Outline, grow_regions, measure_regions
-from .scale_space import ScaleSpace
+from .background import Grid
+from .filters import cubic_at, gaussian, reach
+from .frame import Frame, Tile, parts
+from .outlines import (
+    OUTLINE_SIGMA_NM,
+    RING_NM,
+    TAIL_NM,
+    Outline,
+    grow_regions,
+    measure_regions,
+)
+from .summits import coarsening, find_summits, noise_under, without_overlap
 
 BACKGROUND_WINDOW_NM = 6.0
 """Window of the background at least; four times the largest cluster if that is more."""
@@ -22,6 +32,11 @@ SADDLE_SIGMA_NM = 0.17
 """Blur that closes the gaps between the atoms of one cluster, not those between clusters."""
 LEAST_ISOLATION = 0.55
 """Below this an object is the side of an edge; see `Outline`."""
+NOISE_BLOCK_NM = 8.0
+"""Edge of the blocks in which the noise under the outlines is estimated."""
+SEED_TILE_PX = OUTLINE_TILE_PX = 2048
+_PATH_POINTS = 24  # between two summits
+_PAIRS = 20_000  # of summits at a time
 
 
 @dataclass(frozen=True)
@@ -73,37 +88,11 @@ class Detection:
     outlines: list[np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """One frame ready for detection.
-
-    ``flat`` is the frame without its background, on the working grid; a point there is
-    ``offset + factor × point`` in pixels of the frame.
-    """
-
-    frame: np.ndarray
-    flat: np.ndarray
-    space: ScaleSpace
-    pixel_nm: float
-    factor: int
-
-    def to_frame_px(self, points: np.ndarray) -> np.ndarray:
-        return np.asarray(points * self.factor + (self.factor - 1) / 2)
-
-    def to_working_px(self, points: np.ndarray) -> np.ndarray:
-        return np.asarray((points - (self.factor - 1) / 2) / self.factor)
-
-
-def prepare(frame: np.ndarray, pixel_size_nm: float, settings: DetectionSettings) -> Prepared:
-    """Bring a frame to a grid fine enough for the smallest cluster and subtract the background."""
-    frame = without_gaps(frame)
+def prepare(pixels: Any, pixel_size_nm: float, settings: DetectionSettings) -> Frame:
+    """A frame on a grid fine enough for the smallest cluster, with its background."""
     factor = max(1, int(settings.diameter_min_nm / 10 / pixel_size_nm))
-    work = block_mean(frame, factor)
-    pixel_nm = pixel_size_nm * factor
     window = max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm)
-    flat = work - background(work, pixel_nm, window)
-    reach = settings.diameter_max_nm / 2 / np.sqrt(2) / pixel_nm
-    return Prepared(frame, flat, ScaleSpace(flat, reach), pixel_nm, factor)
+    return Frame(pixels, pixel_size_nm, factor, window)
 
 
 def detect(
@@ -121,7 +110,7 @@ def detect(
     settings
         In nm and in units of the noise.
     progress, stop
-        Called between frames and stages.
+        Called between frames, stages and tiles.
 
     Returns
     -------
@@ -141,21 +130,19 @@ def detect(
     pixel_size_nm = fine_enough(micrograph, settings)
     rows: list[pd.DataFrame] = []
     outlines: list[np.ndarray] = []
-    for index, frame in enumerate(micrograph.frames()):
-        report(progress, index, micrograph.n_frames, "Finding clusters")
+    n = micrograph.n_frames
+    for index in range(n):
+        report(progress, index, n, "Finding clusters")
         check(stop)
-        if np.isfinite(frame).sum() < 2:
+        frame = prepare(micrograph.frame(index), pixel_size_nm, settings)
+        if frame.n_finite < 2:
             continue
-        prepared = prepare(frame, pixel_size_nm, settings)
-        seeds = find_seeds(prepared, settings, stop)
-        check(stop)
-        regions = grow_regions(prepared.flat, prepared.space, seeds, prepared.pixel_nm)
-        check(stop)
-        found = measure_regions(regions, prepared.flat, prepared.pixel_nm)
-        found = _acceptable(found, settings)
-        rows.append(rows_of(found, prepared, micrograph.name, index, pixel_size_nm))
-        outlines += [prepared.to_frame_px(o.polygon_px) for o in found]
-    report(progress, micrograph.n_frames, micrograph.n_frames, "Finding clusters")
+        tell = progress if n == 1 else None  # of a stack, frames are told
+        seeds = find_seeds(frame, settings, stop, tell)
+        found = _acceptable(_outlined(frame, seeds, settings, stop, tell), settings)
+        rows.append(rows_of(found, frame, micrograph.name, index, pixel_size_nm))
+        outlines += [frame.to_file_px(o.polygon_px) for o in found]
+    report(progress, n, n, "Finding clusters")
     if not rows:
         return Detection(tables.empty(), [])
     table = pd.concat(rows, ignore_index=True)
@@ -163,127 +150,115 @@ def detect(
     return Detection(tables.conform(table), outlines)
 
 
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """One position (y, x) per cluster, (N, 2) on the frame's grid, strongest first; and the noise
+    that the outlines must stand out from."""
+
+    points: np.ndarray
+    noise: Grid
+
+
 def find_seeds(
-    prepared: Prepared, settings: DetectionSettings, stop: Stop | None = None
-) -> np.ndarray:
-    """Summits of the normalised scale space, one per cluster: (N, 2) on the working grid."""
+    frame: Frame,
+    settings: DetectionSettings,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+) -> Seeds:
+    """Summits of the normalised scale space, one per cluster."""
     ratio = settings.diameter_max_nm / settings.diameter_min_nm
     n_scales = max(3, int(np.ceil(np.log(ratio) / np.log(1.3))) + 1)
     diameters_nm = np.geomspace(settings.diameter_min_nm, settings.diameter_max_nm, n_scales)
-    block = int(np.ceil(2.5 * settings.diameter_max_nm / prepared.pixel_nm))
-    candidates: list[np.ndarray] = []
-    previous: np.ndarray | None = None
-    current: np.ndarray | None = None
-
-    # A summit must be one along the scales too: three neighbouring scales are held at a time.
-    sigmas = diameters_nm / 2 / np.sqrt(2) / prepared.pixel_nm
-    for i, following in enumerate([*prepared.space.laplacians(sigmas), None]):
-        check(stop)
-        if current is not None:
-            found = _summits(previous, current, following, sigmas[i - 1], block, settings.threshold)
-            if len(found):
-                radius = np.full((len(found), 1), diameters_nm[i - 1] / 2 / prepared.pixel_nm)
-                candidates.append(np.hstack([found, radius]))
-        previous, current = current, following
-    if not candidates:
-        return np.empty((0, 2))
-    everything = np.vstack(candidates)
-    everything = everything[np.argsort(-everything[:, 2], kind="stable")]
-    kept = _without_overlap(everything)
-    return _distinct(kept, prepared, settings)[:, :2]
-
-
-def _summits(
-    below: np.ndarray | None,
-    response: np.ndarray,
-    above: np.ndarray | None,
-    sigma_px: float,
-    block_px: int,
-    threshold: float,
-) -> np.ndarray:
-    """(N, 3) rows y, x, response of significant maxima of one scale."""
-    peak = response == ndimage.maximum_filter(response, 3, mode="nearest")
-    peak &= response > 0
-    for other in (below, above):
-        if other is not None:
-            peak &= response >= other
-    y, x = np.nonzero(peak)
-    noise = local_noise(response, block_px)[y, x]
-    keep = response[y, x] > threshold * noise
-    y, x = y[keep], x[keep]
-    round_enough = _curved_both_ways(response, y, x, sigma_px)
-    y, x = y[round_enough], x[round_enough]
-    return np.stack([y, x, response[y, x]], axis=1).astype(float)
-
-
-def _curved_both_ways(
-    response: np.ndarray, y: np.ndarray, x: np.ndarray, sigma_px: float
-) -> np.ndarray:
-    """A blob falls off in every direction; an edge or a streak does not (Lowe, IJCV 2004)."""
-    step = max(1, round(sigma_px / 2))
-    h, w = response.shape
-    inside = (y >= step) & (y < h - step) & (x >= step) & (x < w - step)
-    yc, xc = np.clip(y, step, max(h - step - 1, step)), np.clip(x, step, max(w - step - 1, step))
-    if h <= 2 * step or w <= 2 * step:
-        return np.ones(len(y), bool)
-    centre = response[yc, xc]
-    yy = response[yc + step, xc] + response[yc - step, xc] - 2 * centre
-    xx = response[yc, xc + step] + response[yc, xc - step] - 2 * centre
-    xy = (
-        response[yc + step, xc + step]
-        + response[yc - step, xc - step]
-        - response[yc + step, xc - step]
-        - response[yc - step, xc + step]
-    ) / 4
-    trace, determinant = yy + xx, yy * xx - xy**2
-    edge = 10.0  # largest accepted ratio of the curvatures
-    return np.asarray(~inside | (determinant * (edge + 1) ** 2 > trace**2 * edge))
-
-
-def _without_overlap(candidates: np.ndarray) -> np.ndarray:
-    """Keep, strongest first, the candidates outside the discs of those kept: rows y, x, R, r."""
-    kept: list[np.ndarray] = []
-    cells: dict[tuple[int, int], list[np.ndarray]] = {}
-    size = float(candidates[:, 3].max())
-    for row in candidates:
-        cy, cx = int(row[0] // size), int(row[1] // size)
-        neighbours = (
-            other
-            for i in (-1, 0, 1)
-            for j in (-1, 0, 1)
-            for other in cells.get((cy + i, cx + j), ())
-        )
-        if all(
-            (row[0] - o[0]) ** 2 + (row[1] - o[1]) ** 2 > max(row[3], o[3]) ** 2 for o in neighbours
-        ):
-            kept.append(row)
-            cells.setdefault((cy, cx), []).append(row)
-    return np.array(kept)
+    summits = find_summits(
+        frame,
+        diameters_nm / 2 / np.sqrt(2) / frame.pixel_nm,
+        settings.threshold,
+        2.5 * settings.diameter_max_nm / frame.pixel_nm,
+        stop,
+        progress,
+    )
+    noise = noise_under(
+        frame,
+        OUTLINE_SIGMA_NM / frame.pixel_nm,
+        int(np.ceil(NOISE_BLOCK_NM / frame.pixel_nm)),
+        stop,
+    )
+    points = summits.points[without_overlap(summits.points, summits.radius)]
+    return Seeds(_distinct(points, frame, settings, stop), noise)
 
 
 def _distinct(
-    candidates: np.ndarray, prepared: Prepared, settings: DetectionSettings
+    points: np.ndarray, frame: Frame, settings: DetectionSettings, stop: Stop | None
 ) -> np.ndarray:
     """Drop summits that no real saddle parts from a stronger neighbour."""
-    from scipy.spatial import cKDTree
-
-    if len(candidates) < 2:
-        return candidates
-    smooth = prepared.space.gaussian(SADDLE_SIGMA_NM / prepared.pixel_nm)
+    if len(points) < 2:
+        return points
     depth = settings.split_depth if settings.split_touching else 0.5
-    reach = settings.diameter_max_nm * 0.75 / prepared.pixel_nm
-    height = ndimage.map_coordinates(smooth, candidates[:, :2].T, order=1)
-    pairs = cKDTree(candidates[:, :2]).query_pairs(reach, output_type="ndarray")
-    dropped = np.zeros(len(candidates), bool)
-    for i, j in sorted(map(tuple, np.sort(pairs, axis=1))):  # i is the stronger
-        if dropped[i] or dropped[j]:
-            continue
-        steps = np.linspace(0, 1, 24)[:, None]
-        path = candidates[i, :2] * (1 - steps) + candidates[j, :2] * steps
-        saddle = ndimage.map_coordinates(smooth, path.T, order=1).min()
-        if saddle > depth * min(height[i], height[j]):
+    pairs = cKDTree(points).query_pairs(
+        settings.diameter_max_nm * 0.75 / frame.pixel_nm, output_type="ndarray"
+    )
+    pairs = np.sort(pairs, axis=1)  # the first is the stronger
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    step = np.linspace(0, 1, _PATH_POINTS)[:, None]
+    apart = np.zeros(len(pairs), bool)
+    for tile in parts(frame, SEED_TILE_PX):
+        check(stop)
+        own = np.flatnonzero(tile.holds(frame.inside(points[pairs[:, 0]])))
+        for some in np.array_split(own, max(1, len(own) // _PAIRS)):
+            if len(some) == 0:
+                continue
+            first, second = points[pairs[some]].transpose(1, 0, 2)
+            path = first[:, None] * (1 - step) + second[:, None] * step
+            height = _saddle_heights(frame, path.reshape(-1, 2)).reshape(len(some), -1)
+            lower = np.minimum(height[:, 0], height[:, -1])
+            apart[some] = height.min(axis=1) <= depth * lower
+    dropped = np.zeros(len(points), bool)
+    for i, j in pairs[~apart].tolist():
+        if not (dropped[i] or dropped[j]):
             dropped[j] = True
-    return candidates[~dropped]
+    return points[~dropped]
+
+
+def _saddle_heights(frame: Frame, points: np.ndarray) -> np.ndarray:
+    """Of the frame with the gaps between atoms closed, at points (N, 2)."""
+    sigma_px = SADDLE_SIGMA_NM / frame.pixel_nm
+    step = coarsening(frame, sigma_px)
+    sigma = np.sqrt(sigma_px**2 - (step**2 - 1) / 12) / step
+    at = (points + 0.5) / step - 0.5
+    (top, left), (bottom, right) = np.floor(at.min(axis=0)), np.floor(at.max(axis=0))
+    tile = Tile(int(top) - 1, int(bottom) + 3, int(left) - 1, int(right) + 3)
+    image = gaussian(frame.flat(tile.grown(reach(sigma)), step), sigma)
+    return cubic_at(image, at - tile.origin)
+
+
+def _outlined(
+    frame: Frame,
+    seeds: Seeds,
+    settings: DetectionSettings,
+    stop: Stop | None,
+    progress: Progress | None,
+) -> list[Outline]:
+    """The clusters of a frame, tile by tile, from top to bottom.
+
+    A tile is grown with a margin in which the basins of its clusters, and those that limit them,
+    find room.
+    """
+    points = seeds.points
+    reach_nm = settings.diameter_max_nm
+    margin = int(np.ceil((2 * reach_nm + TAIL_NM + RING_NM) / frame.pixel_nm))
+    found: list[Outline] = []
+    for tile in parts(frame, OUTLINE_TILE_PX):
+        check(stop)
+        own = tile.holds(frame.inside(points))
+        if not own.any():
+            continue
+        report(progress, len(found), len(points), "Outlining clusters")
+        wide = tile.grown(margin)
+        near = wide.holds(points)
+        labels = 1 + np.flatnonzero(own[near])
+        regions = grow_regions(frame, wide, points[near], seeds.noise, reach_nm)
+        found += measure_regions(regions, labels)
+    return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
 def fine_enough(micrograph: Micrograph, settings: DetectionSettings) -> float:
@@ -315,14 +290,14 @@ def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outli
 
 
 def rows_of(
-    found: list[Outline], prepared: Prepared, image: str, frame: int, pixel_size_nm: float
+    found: list[Outline], frame: Frame, image: str, index: int, pixel_size_nm: float
 ) -> pd.DataFrame:
-    centre = prepared.to_frame_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
+    centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))
     return pd.DataFrame(
         {
             "image": [image] * len(found),
-            "frame": frame,
+            "frame": index,
             "cluster_id": order + 1,
             "y_px": centre[:, 0],
             "x_px": centre[:, 1],

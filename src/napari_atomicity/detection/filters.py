@@ -89,3 +89,27 @@ def block_means(image: np.ndarray, factor: int) -> np.ndarray:
 def inner(image: np.ndarray, margin: int) -> np.ndarray:
     """Without ``margin`` pixels on every side."""
     return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+
+
+def cubic_weights(t: np.ndarray | float) -> tuple[np.ndarray | float, ...]:
+    """Of the pixels before, at, after and two after a place that lies t after a pixel.
+
+    Keys, IEEE Trans. ASSP 29, 1153 (1981).
+    """
+    return (
+        ((2 - t) * t - 1) * t / 2,
+        ((3 * t - 5) * t * t + 2) / 2,
+        ((4 - 3 * t) * t + 1) * t / 2,
+        (t - 1) * t * t / 2,
+    )
+
+
+def cubic_at(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Values at points (N, 2), each at least 1 from the first and 2 from the last pixels."""
+    low = np.floor(points).astype(int)
+    down, across = (cubic_weights(t) for t in (points - low).T)
+    total = np.zeros(len(points))
+    for i in range(4):
+        for k in range(4):
+            total += image[low[:, 0] + i - 1, low[:, 1] + k - 1] * down[i] * across[k]
+    return total

@@ -75,6 +75,11 @@ def tiles(shape: tuple[int, int], size: int) -> list[Tile]:
     ]
 
 
+def whole(shape: tuple[int, int]) -> Tile:
+    """All of a grid."""
+    return Tile(0, shape[0], 0, shape[1])
+
+
 class Frame:
     """One frame of a micrograph on a grid of ``factor`` × ``factor`` pixels.
 
@@ -110,7 +115,7 @@ class Frame:
         self._factor = max(1, min(factor, *pixels.shape))
         self.shape = (pixels.shape[0] // self._factor, pixels.shape[1] // self._factor)
         self.pixel_nm = pixel_nm * self._factor
-        self._kept: dict[tuple[Tile, int], np.ndarray] = {}
+        self._kept: dict[int, np.ndarray] = {}
         self._block = blocks_of_background(self.pixel_nm, window_nm)
         means = self._survey()
         self.background = background_of_blocks(means, self._block, self.pixel_nm, window_nm)
@@ -163,10 +168,9 @@ class Frame:
         """
         if self.shape[0] * self.shape[1] > CACHED_PIXELS:
             return self._flat(tile, step)
-        key = (tile, step)
-        if key not in self._kept:
-            self._kept[key] = self._flat(tile, step)
-        return self._kept[key]
+        if step not in self._kept:
+            self._kept[step] = self._flat(whole(self._shape(step)), step)
+        return _cut(self._kept[step], *self._indices(tile, step))
 
     def _flat(self, tile: Tile, step: int) -> np.ndarray:
         values = self._values(*self._indices(tile, step), step)
@@ -177,13 +181,28 @@ class Frame:
         rows, columns = self._indices(tile, step)
         return self.background.at((rows + 0.5) * step - 0.5, (columns + 0.5) * step - 0.5)
 
+    def to_file_px(self, points: np.ndarray) -> np.ndarray:
+        """Points of this grid in pixels of the file."""
+        return np.asarray(points * self._factor + (self._factor - 1) / 2)
+
+    def to_grid_px(self, points: np.ndarray) -> np.ndarray:
+        """Points in pixels of the file on this grid."""
+        return np.asarray((points - (self._factor - 1) / 2) / self._factor)
+
+    def inside(self, points: np.ndarray) -> np.ndarray:
+        """The nearest points (N, 2) on the grid."""
+        return np.clip(points, 0, np.array(self.shape) - 1)
+
     def values(self, tile: Tile) -> np.ndarray:
         """The tile as recorded, without gaps, mirrored where it reaches beyond the frame."""
         return self._values(*self._indices(tile, 1), 1)
 
     def _indices(self, tile: Tile, step: int) -> tuple[np.ndarray, np.ndarray]:
-        height, width = (max(1, n // step) for n in self.shape)
+        height, width = self._shape(step)
         return mirrored(tile.top, tile.bottom, height), mirrored(tile.left, tile.right, width)
+
+    def _shape(self, step: int) -> tuple[int, int]:
+        return max(1, self.shape[0] // step), max(1, self.shape[1] // step)
 
     def _values(self, rows: np.ndarray, columns: np.ndarray, step: int) -> np.ndarray:
         low = rows.min(), columns.min()
@@ -191,12 +210,7 @@ class Frame:
         edge = self._factor * step
         part = self._finite(low[0] * edge, high[0] * edge, low[1] * edge, high[1] * edge)
         part = block_means(part, edge)
-        # Only at the edges of the frame is anything mirrored.
-        if len(rows) != len(part) or rows[0] != low[0]:
-            part = part[rows - low[0]]
-        if len(columns) != part.shape[1] or columns[0] != low[1]:
-            part = np.take(part, columns - low[1], axis=1)
-        return part
+        return _cut(part, rows - low[0], columns - low[1])
 
     def _finite(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """Pixels of the file; those without a value get that of the nearest which has one."""
@@ -219,6 +233,15 @@ class Frame:
             (np.arange(a, b) + 0.5) / self._factor - 0.5 for a, b in ((top, bottom), (left, right))
         )
         return self.background.at(y, x)
+
+
+def _cut(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """These rows and columns, which are neighbours but where they are mirrored."""
+    neighbours = [index[-1] - index[0] == len(index) - 1 for index in (rows, columns)]
+    image = image[rows[0] : rows[-1] + 1] if neighbours[0] else image[rows]
+    if neighbours[1]:
+        return image[:, columns[0] : columns[-1] + 1]
+    return np.take(image, columns, axis=1)
 
 
 def _all_finite(part: np.ndarray) -> bool:

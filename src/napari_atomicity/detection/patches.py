@@ -11,7 +11,7 @@ import pandas as pd
 from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..progress import Progress, Stop, check, report
-from .filters import gaussian, inner, mirrored, reach
+from .filters import cubic_weights, gaussian, inner, mirrored, reach
 from .frame import Frame, Tile, parts
 
 _WINDOW_NM = 12.0
@@ -114,10 +114,7 @@ def _cubic(coarse: np.ndarray, factor: int, first: int, start: int, stop: int) -
         if t == 0:
             out[begin - start :: factor] = coarse[low + 1 : low + 1 + n]
             continue
-        weights = (
-            ((2 - t) * t - 1) * t / 2, ((3 * t - 5) * t * t + 2) / 2,
-            ((4 - 3 * t) * t + 1) * t / 2, (t - 1) * t * t / 2,
-        )  # fmt: skip
+        weights = cubic_weights(t)
         total = coarse[low : low + n] * np.float32(weights[0])
         for k in (1, 2, 3):
             total += coarse[low + k : low + k + n] * np.float32(weights[k])
