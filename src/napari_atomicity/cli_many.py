@@ -126,7 +126,8 @@ def request_of(detection: dict[str, float | None], **settings: Any) -> Request:
     from .runs import Request
 
     try:
-        found = DetectionSettings(**{k: v for k, v in detection.items() if v is not None})
+        given: dict[str, Any] = {k: v for k, v in detection.items() if v is not None}
+        found = DetectionSettings(**given)
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
     return Request(detection=found, **settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -14,39 +14,22 @@ from typing import Any
 import pandas as pd
 
 from ..analysis import Analysis
-from ..errors import AtomicityError, Cancelled, TableError
+from ..errors import AtomicityError, Cancelled
 from ..io.images import sha256_of
-from ..io.plots import scales_of
 from ..io.provenance import Outcome, now
-from ..io.report import MANY_IMAGES, Section, image_section, with_ratios
-from ..io.tables import concatenate, read_reference
-from ..io.typical import Example, foremost, gathered
+from ..io.report import MANY_IMAGES
+from ..io.tables import read_reference
 from ..model.card import ModelCard
 from ..progress import Progress, Stop, check, report
-from ..runs import Input, Request, Run, analyse_one, conclude_run, named_inputs
-from ..statistics.ratios import class_ratios, refuse_unavailable
+from ..runs import Input, Request, Run, analyse_one, named_inputs
+from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
-from ..table import empty
 from .cluster import PATIENCE_S, Failed, Notice, SentModel, Workers, classifier_of
-from .store import (
-    FAILURES,
-    Part,
-    Store,
-    drawing_of,
-    failure,
-    key_of,
-    model_hash,
-    packed,
-    stem_of,
-    write_all,
-)
+from .ending import conclude_many
+from .store import Failure, Part, Store, key_of, model_hash, part_of, stem_of
 
 SHOWN = MANY_IMAGES
 """So many images have a section in the report: all, or as many evenly among them."""
-NEITHER_COUNTED_NOR_DRAWN = (
-    "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
-)  # fmt: skip
-"""Columns that are written and not held when all images come together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +67,14 @@ class Task:
 def analyse_part(task: Task) -> Part:
     """On a worker: one image, ready to be stored."""
     classifier = classifier_of(task.model)
-    card = classifier.card
 
-    def drawn(analysis: Analysis, outcome: Outcome) -> str | None:
-        if not task.draw:
-            return None
-        section = image_section(analysis, outcome, task.small, card=card, ratios_later=True)
-        return drawing_of(section, gathered((), analysis, card.classes))
+    def kept(analysis: Analysis, outcome: Outcome) -> Part:
+        return part_of(analysis, outcome, classifier.card, task.draw, task.small)
 
-    outcome, analysis, drawing = analyse_one(
-        task.item, classifier, task.request, stop=lambda: False, then=drawn
+    outcome, _, part = analyse_one(
+        task.item, classifier, task.request, stop=lambda: False, then=kept
     )
-    if analysis is None:
-        return Part(outcome)
-    about = {"scale": scales_of([analysis]).get(task.item.name)}
-    return Part(outcome, packed(analysis.table, outcome, about), drawing)
+    return Part(outcome) if part is None else part
 
 
 def analyse_whole(task: Task) -> tuple[Outcome, Analysis | None]:
@@ -187,7 +163,7 @@ def run_batch(
     -------
     BatchRun
         Also after an interruption or if the scheduler is lost, with what was done until then. Its
-        table lacks `NEITHER_COUNTED_NOR_DRAWN`; the files hold all.
+        table lacks `ending.NEITHER_COUNTED_NOR_DRAWN`; the files hold all.
 
     Raises
     ------
@@ -212,7 +188,8 @@ def run_batch(
         card = ModelCard.from_dict(model.card)
         refuse_unavailable(request.ratios, card)
         report(progress, 0, 0, "Looking for images")
-        inputs = named_inputs(paths)
+        # Workers have a working folder of their own.
+        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
         reference = None
         if request.reference is not None:
             reference = read_reference(request.reference)
@@ -249,7 +226,7 @@ class _Batch:
     stop: Stop | None
     on_outcome: Callable[[Outcome, Path | None], None] | None
     stems: dict[int, str] = field(default_factory=dict)
-    failed: dict[int, Outcome] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
     reused: int = 0
     interrupted: bool = False
     problem: str | None = None
@@ -303,7 +280,7 @@ class _Batch:
         self._tell(outcome, self.store.path(stem))
 
     def _fail(self, number: int, outcome: Outcome) -> None:
-        self.failed[number] = outcome
+        self.failed[number] = Failure.of(outcome)
         self._tell(outcome)
 
     def _tell(self, outcome: Outcome | None = None, path: Path | None = None) -> None:
@@ -312,108 +289,30 @@ class _Batch:
         done = len(self.stems) + len(self.failed)
         report(self.progress, done, len(self.inputs), self._pace.words(done))
 
-    # ---- the end
     def conclude(
         self, started: str, reference: pd.DataFrame | None, command: Sequence[str] | None
     ) -> BatchRun:
         """Tables, report and record of all that is there; parts of nothing any more go."""
         report(self.progress, 0, 0, "Writing tables and report")
-        if not (self.interrupted or self.problem):
+        stopped = self.interrupted or self.problem is not None
+        if not stopped:
             self.store.remove(self.store.stems - set(self.stems.values()))
-        gathered = self._gather()
-        outcomes = [self._outcome(n, item) for n, item in enumerate(self.inputs)]
-        failures = [failure(o) for o in outcomes if o.status == "failed"]
-
-        def write_tables(csv: Path, parquet: Path) -> None:
-            parts = (self.store.table(stem) for _, stem in sorted(self.stems.items()))
-            write_all(parts, gathered.nothing, csv, parquet)
-            self.store.write_failures(failures)
-
-        shown, examples = self._sections(gathered.table)
-        run = conclude_run(
-            self.store.folder,
+        run = conclude_many(
+            self.store,
             self.request,
             self.card,
-            gathered.table,
-            outcomes,
-            write_tables,
+            self.inputs,
+            self.stems,
+            self.failed,
+            self._shown,
             started=started,
-            device=_device(outcomes) or self.request.device,
             reference=reference,
-            interrupted=self.interrupted or self.problem is not None,
+            interrupted=stopped,
             command=command,
-            more=(FAILURES,),
-            sections=shown,
-            examples=examples,
-            scales=gathered.scales,
         )
         fields = {name: getattr(run, name) for name in Run.__dataclass_fields__}
+        fields["interrupted"] = self.interrupted
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
-
-    def _outcome(self, number: int, item: Input) -> Outcome:
-        if number in self.failed:
-            return self.failed[number]
-        if number in self.stems:
-            return self.store.outcome(self.stems[number])
-        return item.outcome("not reached", "stopped before")
-
-    def _gather(self) -> _Gathered:
-        """What ratios and plots need of all images; a part that is damaged is a failure."""
-        nothing = empty(self.card.classes)
-        held: list[pd.DataFrame] = []
-        scales: dict[str, float] = {}
-        for number, stem in sorted(self.stems.items()):
-            item = self.inputs[number]
-            try:
-                table, scale = self.store.table(stem), self.store.about(stem).get("scale")
-            except TableError as error:
-                self.store.remove([stem])
-                del self.stems[number]
-                self.failed[number] = item.outcome("failed", str(error))
-                continue
-            if scale is not None:
-                scales[item.name] = scale
-            if len(table):
-                more = table.columns.difference(nothing.columns, sort=False)
-                nothing = concatenate([nothing, table]).iloc[:0] if len(more) else nothing
-                held.append(table.drop(columns=list(NEITHER_COUNTED_NOR_DRAWN)))
-        together = pd.concat(held, ignore_index=True) if held else nothing
-        return _Gathered(together, nothing, scales)
-
-    def _sections(self, table: pd.DataFrame) -> tuple[list[Section], list[Example]]:
-        """What is shown of single images, with the ratios as they are found this time."""
-        sections: list[Section] = []
-        examples: list[Example] = []
-        for number in sorted(self._shown & self.stems.keys()):
-            drawing = self.store.drawing(self.stems[number])
-            if drawing is None:
-                continue
-            section, own = drawing
-            ratios = class_ratios(
-                table[table["image"] == section.image],
-                self.card.classes,
-                scope=section.image,
-                images=[section.image],
-                method=self.request.ratios,
-                card=self.card,
-            )
-            sections.append(with_ratios(section, ratios))
-            examples = foremost([*examples, *own])
-        return sections, examples
-
-
-def _device(outcomes: Iterable[Outcome]) -> str:
-    """Where the network ran; workers need not have the same devices."""
-    return ", ".join(sorted({str(o.parameters["device"]) for o in outcomes if o.parameters}))
-
-
-@dataclass(frozen=True, eq=False)
-class _Gathered:
-    """Of all images: what is held of their clusters, no cluster with all columns, their scales."""
-
-    table: pd.DataFrame
-    nothing: pd.DataFrame
-    scales: dict[str, float]
 
 
 class Pace:

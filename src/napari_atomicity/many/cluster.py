@@ -94,7 +94,8 @@ def _load(key: str) -> Classifier:
     from safetensors.numpy import load
 
     from ..model.card import ModelCard
-    from ..model.classifier import Classifier, choose_device
+    from ..model.classifier import Classifier
+    from ..model.devices import choose_device
 
     model = _models[key]
     return Classifier(

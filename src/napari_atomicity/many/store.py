@@ -4,6 +4,7 @@
 
     DIR/clusters/<key>-<name>.parquet      the clusters of one image; with the others a data set
     DIR/clusters/_report/<key>-<name>.json what the report shows of it, of some images
+    DIR/clusters/_movie/<key>-<name>.json  tracks, events and drift, of stacks
     DIR/failures.csv                       images that could not be analysed, and why
 
 The *key* is a hash of the content of the file, the model, the settings of the analysis and the
@@ -19,7 +20,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,13 +34,16 @@ from filelock import FileLock, Timeout
 from markupsafe import Markup
 
 from .. import table as tables
+from ..analysis import Analysis
 from ..errors import AtomicityError, TableError
 from ..io.files import replacing, to_json, write_text
+from ..io.plots import scales_of
 from ..io.provenance import Outcome, now
-from ..io.report import Section
+from ..io.report import Section, image_section
 from ..io.tables import append_csv, concatenate, read_table, write_table
-from ..io.typical import Example
+from ..io.typical import Example, gathered
 from ..model.card import ModelCard
+from ..movies.files import Found, found_in
 from ..runs import Input, Request, make_folder
 
 FORM = 1
@@ -74,6 +78,7 @@ def key_of(sha256: str, model: str, request: Request) -> str:
         "model": model,
         "pixel_size_nm": request.pixel_size_nm,
         "umap": request.umap,
+        "average_frames": request.average_frames,
         "detection": asdict(request.detection),
     }
     return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
@@ -87,11 +92,12 @@ def stem_of(key: str, image: str) -> str:
 @dataclass(frozen=True, eq=False)
 class Part:
     """What a worker gives back of an image: its outcome, and of an analysed one a Parquet file
-    and, if it was to be drawn, JSON for the report."""
+    and, in JSON, what the report shows and what is known over time."""
 
     outcome: Outcome
     parquet: bytes | None = None
     drawing: str | None = None
+    movie: str | None = None
 
 
 # ---- one part
@@ -119,8 +125,41 @@ def _arrow_type(values: pd.Series) -> pa.DataType:
     return pa.float64() if pd.api.types.is_float_dtype(values) else pa.string()
 
 
-def drawing_of(section: Section, examples: Sequence[Example]) -> str:
+def part_of(
+    analysis: Analysis,
+    outcome: Outcome,
+    card: ModelCard,
+    draw: bool = True,
+    small: bool = True,
+    about: dict[str, Any] | None = None,
+) -> Part:
+    """What is kept of an analysed image.
+
+    Parameters
+    ----------
+    analysis, outcome
+        From `runs.analyse_one`.
+    card
+        Of the model.
+    draw, small
+        Whether the report may show it, and whether with small pictures.
+    about
+        More that the part says of itself: see `packed`.
+    """
+    movie = found_in(analysis)
+    said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
+    return Part(
+        outcome,
+        packed(analysis.table, outcome, said),
+        _drawing(analysis, outcome, card, small) if draw else None,
+        None if movie is None else Found.of(movie).to_json(),
+    )
+
+
+def _drawing(analysis: Analysis, outcome: Outcome, card: ModelCard, small: bool) -> str:
     """What the report shows of an image, as JSON."""
+    section = image_section(analysis, outcome, small, card=card, ratios_later=True)
+    examples = gathered((), analysis, card.classes)
     return json.dumps(
         {
             "image": section.image,
@@ -149,6 +188,7 @@ class Store:
         self.folder = Path(folder)
         self.parts = self.folder / "clusters"
         self.drawings = self.parts / "_report"
+        self.movies = self.parts / "_movie"
         make_folder(self.folder)
         make_folder(self.parts)
         self._stems = {
@@ -209,8 +249,9 @@ class Store:
         """
         if part.parquet is None:
             raise ValueError("only what was analysed has a part")
-        if part.drawing is not None:
-            write_text(self.drawings / f"{stem}.json", part.drawing)
+        for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
+            if text is not None:
+                write_text(folder / f"{stem}.json", text)
         with replacing(self.path(stem)) as temporary, temporary.open("wb") as file:
             file.write(part.parquet)
             file.flush()
@@ -246,9 +287,10 @@ class Store:
         rest = {k: v for k, v in about.items() if k not in ("form", "outcome")}
         table = self.table(known)
         table["image"] = item.name
-        same_name = known == stem
-        self.write(stem, Part(outcome, packed(table, outcome, rest)))
-        if not same_name:  # the drawing says the old name
+        movie = self.movie(known)
+        said = None if movie is None else movie.renamed(item.name).to_json()
+        self.write(stem, Part(outcome, packed(table, outcome, rest), movie=said))
+        if known != stem:  # a drawing would say the old name
             (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
     def about(self, stem: str) -> dict[str, Any]:
@@ -298,6 +340,13 @@ class Store:
             return None
         return section, examples
 
+    def movie(self, stem: str) -> Found | None:
+        """What is known over time of a stack; None of a single image."""
+        try:
+            return Found.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def remove(self, stems: Iterable[str]) -> None:
         """Forget parts.
 
@@ -307,7 +356,8 @@ class Store:
             If they can't be removed.
         """
         for stem in list(stems):
-            for path in (self.path(stem), self.drawings / f"{stem}.json"):
+            beside = [folder / f"{stem}.json" for folder in (self.drawings, self.movies)]
+            for path in (self.path(stem), *beside):
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
@@ -318,45 +368,80 @@ class Store:
             self._by_key.get(stem[:32], set()).discard(stem)
 
     # ---- failures
-    def write_failures(self, failures: Iterable[dict[str, Any]]) -> Path:
-        """``failures.csv``, a row for each image that could not be analysed.
-
-        Parameters
-        ----------
-        failures
-            Rows from `failure`.
-        """
-        rows = pd.DataFrame(list(failures), columns=list(FAILURE_COLUMNS))
+    def write_failures(self, failures: Iterable[Failure]) -> Path:
+        """``failures.csv``, a row for each image that could not be analysed."""
+        rows = pd.DataFrame([one.row() for one in failures], columns=list(FAILURE_COLUMNS))
         return write_table(rows, self.folder / FAILURES)
 
-    def failures(self) -> list[dict[str, Any]]:
-        """The rows of ``failures.csv``; none if it is not there or is something else."""
+    def failures(self) -> list[Failure]:
+        """What ``failures.csv`` says; nothing if it is not there or is something else."""
         try:
             found = read_table(self.folder / FAILURES)
-        except AtomicityError:
+            rows = found[list(FAILURE_COLUMNS)].astype(object).where(found.notna(), None)
+        except (AtomicityError, KeyError):
             return []
-        found = found.astype(object).where(found.notna(), None)
-        known = found.reindex(columns=list(FAILURE_COLUMNS)).to_dict("records")
-        return [{str(k): v for k, v in row.items()} for row in known]
+        return [Failure.from_row(row) for row in rows.to_dict("records")]
 
 
-def failure(outcome: Outcome) -> dict[str, Any]:
-    """A row of ``failures.csv``, with size and time of the file as they are now."""
-    row: dict[str, Any] = {
-        "image": outcome.image,
-        "path": outcome.path,
-        "error": outcome.error,
-        "sha256": outcome.sha256,
-        "seen": now(),
-    }
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be analysed, and its file as it was then.
+
+    Parameters
+    ----------
+    outcome
+        With the error.
+    size_bytes, modified
+        Of the file, as ISO 8601 in UTC; None if it is not there.
+    seen
+        When.
+    """
+
+    outcome: Outcome
+    size_bytes: int | None = None
+    modified: str | None = None
+    seen: str = ""
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Failure:
+        """With size and time of the file as they are now."""
+        size, modified = size_and_time(outcome.path)
+        return cls(outcome, size, modified, now())
+
+    @classmethod
+    def from_row(cls, row: Mapping[Hashable, Any]) -> Failure:
+        """The inverse of `row`."""
+        image, path, error = (str(row[name] or "") for name in ("image", "path", "error"))
+        outcome = Outcome(image, path, "failed", error, sha256=row["sha256"])
+        size = row["size_bytes"]
+        return cls(outcome, None if size is None else int(size), row["modified"], str(row["seen"]))
+
+    def row(self) -> dict[str, Any]:
+        """Of ``failures.csv``."""
+        said = self.outcome
+        return {
+            "image": said.image,
+            "path": said.path,
+            "error": said.error,
+            "sha256": said.sha256,
+            "size_bytes": self.size_bytes,
+            "modified": self.modified,
+            "seen": self.seen,
+        }
+
+    def is_as_it_was(self) -> bool:
+        """Whether the file has not changed since."""
+        return (self.size_bytes, self.modified) == size_and_time(self.outcome.path)
+
+
+def size_and_time(path: str) -> tuple[int | None, str | None]:
+    """Bytes, and the time of the last change as ISO 8601 in UTC; None if it is not there."""
     try:
-        status = os.stat(outcome.path)  # noqa: PTH116  (the path may be no valid text)
-        row["size_bytes"] = status.st_size
-        changed = datetime.fromtimestamp(status.st_mtime, UTC)
-        row["modified"] = changed.isoformat(timespec="microseconds")
+        status = os.stat(path)  # noqa: PTH116  (a path that is no valid text is no error)
     except (OSError, ValueError):
-        pass
-    return row
+        return None, None
+    changed = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, UTC)
+    return status.st_size, changed.isoformat(timespec="microseconds")
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

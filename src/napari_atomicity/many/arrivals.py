@@ -1,0 +1,317 @@
+"""Files that come into a folder: which of them are complete, and which is next.
+
+A file is complete when its size and time of change have stayed the same for a moment. Nothing else
+tells on every system whether a program still writes to it: so what can't be read yet is tried
+again for a while, and what changes later is taken again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..io import microscope
+from ..io.images import reader_of
+
+SETTLE_S = 0.2
+"""So long a file must stay as it is."""
+PATIENCE_S = 10.0
+"""So long after its last change a file that can't be read may still be on its way."""
+RESCAN_S = 5.0
+"""So often the whole folder is looked through, whatever the system has told of it."""
+POLL_S = 0.5
+"""So often if the system tells nothing, as on network drives."""
+REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav", "fuse.sshfs",
+          "fuse.rclone", "lustre", "beegfs", "vboxsf", "drvfs", "virtiofs")  # fmt: skip
+"""File systems on which changes made elsewhere are not told."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A file as it is: another one has other content, as far as can be told without reading it."""
+
+    size: int
+    mtime_ns: int
+    inode: int = 0
+    beside: tuple[int, int] | None = None
+    """Size and time of the .emi that describes a .ser."""
+
+
+def signature(path: Path) -> Signature | None:
+    """Of a file; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    beside = None
+    if path.suffix.lower() == ".ser":
+        emi = microscope.emi_of(path)
+        if emi is not None:
+            try:
+                other = emi.stat()
+                beside = (other.st_size, other.st_mtime_ns)
+            except OSError:
+                beside = None
+    return Signature(status.st_size, status.st_mtime_ns, status.st_ino, beside)
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A file that has not been taken, as it was seen last."""
+
+    signature: Signature
+    since: float
+    not_before: float
+    tries: int = 0
+
+
+class Arrivals:
+    """The files of a folder that are to be taken, the oldest first.
+
+    Parameters
+    ----------
+    folder
+        Searched with its subfolders.
+    taken
+        Files of an earlier session: path → size and time in ns, as they were taken.
+    leave_out
+        A folder that is not looked into, where results are written.
+    settle_s, patience_s
+        See `SETTLE_S` and `PATIENCE_S`.
+    clock
+        Seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        taken: Mapping[Path, tuple[int, int]] | None = None,
+        leave_out: Path | None = None,
+        settle_s: float = SETTLE_S,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self._before = dict(taken or {})
+        self._leave_out = None if leave_out is None else leave_out.resolve()
+        self._settle_s, self._patience_s, self._clock = settle_s, patience_s, clock
+        self._pending: dict[Path, _Pending] = {}
+        self._taken: dict[Path, Signature] = {}
+        self._last: _Pending | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Files that are there and have not been taken."""
+        return len(self._pending)
+
+    def look(self, paths: Iterable[Path] | None = None) -> None:
+        """See what has become of these files, or of all if None."""
+        if paths is not None:
+            paths = list(paths)
+            if any(path.is_dir() for path in paths):  # what came along with it is not told
+                paths = None
+        if paths is None:
+            there = self._all()
+            for path in [p for p in self._pending if p not in there]:
+                del self._pending[path]
+            paths = there
+        for path in paths:
+            self._look_at(path)
+
+    def _all(self) -> set[Path]:
+        found = set()
+        for root, folders, names in os.walk(self.folder):
+            here = Path(root)
+            folders[:] = [n for n in folders if not n.startswith(".") and not self._out(here / n)]
+            found |= {here / name for name in names if self._is_image(here / name)}
+        return found
+
+    def _out(self, folder: Path) -> bool:
+        return self._leave_out is not None and folder.resolve() == self._leave_out
+
+    def _is_image(self, path: Path) -> bool:
+        if path.name.startswith(".") or reader_of(path) is None:
+            return False
+        # What a .ser describes is one recording with it.
+        return path.suffix.lower() != ".emi" or not any(
+            microscope.emi_of(ser) == path for ser in path.parent.glob(f"{path.stem}*.ser")
+        )
+
+    def _look_at(self, path: Path) -> None:
+        if not self._wanted(path):
+            return
+        found = signature(path)
+        if found is None or not path.is_file():
+            self._pending.pop(path, None)
+            return
+        before = self._before.pop(path, None)
+        if before == (found.size, found.mtime_ns):
+            self._taken[path] = found
+        pending = self._pending.get(path)
+        if pending is not None:
+            if pending.signature != found:
+                now = self._clock()
+                self._pending[path] = _Pending(found, now, now)
+        elif self._taken.get(path) != found:
+            now = self._clock()
+            # What nobody has touched for long need not be watched for a moment.
+            old = time.time() - found.mtime_ns / 1e9 > self._patience_s
+            since = now - self._settle_s if old else now
+            self._pending[path] = _Pending(found, since, now)
+
+    def _wanted(self, path: Path) -> bool:
+        """Whether the system tells of an image in this folder."""
+        try:
+            parts = path.relative_to(self.folder).parts
+        except ValueError:
+            return False
+        if any(part.startswith(".") for part in parts[:-1]) or not self._is_image(path):
+            return False
+        return self._leave_out is None or not any(self._out(p) for p in path.parents)
+
+    def take(self) -> tuple[Path, Signature] | None:
+        """The oldest complete file, which is then taken; None if there is none."""
+        now = self._clock()
+        ready = [
+            (one.signature.mtime_ns, path)
+            for path, one in self._pending.items()
+            if now - one.since >= self._settle_s and now >= one.not_before
+        ]
+        for _, path in sorted(ready):
+            one = self._pending[path]
+            found = signature(path)
+            if found is None:
+                del self._pending[path]
+            elif found != one.signature:
+                self._pending[path] = _Pending(found, now, now)
+            elif found.size == 0 and now - one.since < self._patience_s:
+                one.not_before = now + self._settle_s
+            else:
+                del self._pending[path]
+                self._taken[path] = found
+                self._last = one
+                return path, found
+        return None
+
+    def give_back(self, path: Path, taken: Signature) -> bool:
+        """It could not be read: whether it is tried again later, as it may not be complete.
+
+        One that has changed meanwhile, or has gone, is dealt with as that; so is it if it was read.
+        """
+        now = self._clock()
+        found = signature(path)
+        if found is None:
+            self._taken.pop(path, None)
+            return True
+        if found != taken:
+            self._taken.pop(path, None)
+            self._pending[path] = _Pending(found, now, now)
+            return True
+        one = self._last
+        if one is None or now - one.since >= self._patience_s:
+            return False
+        one.tries += 1
+        one.not_before = now + min(2.0, self._settle_s * 2**one.tries)
+        self._taken.pop(path, None)
+        self._pending[path] = one
+        return True
+
+    def due_s(self) -> float:
+        """Seconds until a file may be complete; infinite if none is on its way."""
+        now = self._clock()
+        times = [
+            max(one.since + self._settle_s, one.not_before) - now for one in self._pending.values()
+        ]
+        return max(0.0, min(times, default=float("inf")))
+
+
+# ---- what the system tells
+def is_remote(folder: Path) -> bool:
+    """Whether a folder lies on a drive on which others may write without our being told."""
+    import psutil
+
+    where = folder.resolve()
+    mounts = [
+        (len(Path(p.mountpoint).parts), p.fstype.lower())
+        for p in psutil.disk_partitions(all=True)
+        if where.is_relative_to(p.mountpoint)
+    ]
+    return bool(mounts) and max(mounts)[1] in REMOTE
+
+
+class Told:
+    """What the system tells of a folder, from a thread; a context in which it listens.
+
+    Parameters
+    ----------
+    folder
+        With its subfolders.
+    listen
+        Whether to; else only the time passes.
+    on_deaf
+        Told why, if the system does not tell.
+    """
+
+    def __init__(
+        self, folder: Path, listen: bool, on_deaf: Callable[[str], None] | None = None
+    ) -> None:
+        self._folder, self._listen, self._on_deaf = folder, listen, on_deaf
+        self._changed: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self.listens = False
+
+    def __enter__(self) -> Told:
+        if self._listen:
+            self.listens = True
+            self._thread = threading.Thread(target=self._run, name="atomicity watch", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        from watchfiles import watch
+
+        try:
+            for changes in watch(
+                self._folder,
+                watch_filter=None,
+                step=20,
+                debounce=200,
+                rust_timeout=500,
+                stop_event=self._stop,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                for _, path in changes:
+                    self._changed.put(Path(path))
+                self._wake.set()
+        except Exception as error:  # as where there are too many watches already
+            self.listens = False
+            if self._on_deaf is not None:
+                self._on_deaf(f"{type(error).__name__}: {error}")
+            self._wake.set()
+
+    def wait(self, seconds: float) -> list[Path]:
+        """The files that something has happened to, after so many seconds at most."""
+        self._wake.wait(seconds)
+        self._wake.clear()
+        return self.now()
+
+    def now(self) -> list[Path]:
+        """The files that something has happened to since last asked."""
+        found: dict[Path, None] = {}
+        while True:
+            try:
+                found[self._changed.get_nowait()] = None
+            except queue.Empty:
+                return list(found)

@@ -1,0 +1,189 @@
+"""How a run over many images ends: all parts together become tables, report and record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import TableError
+from ..io.provenance import Outcome
+from ..io.report import Section, with_ratios
+from ..io.tables import concatenate
+from ..io.typical import Example, foremost
+from ..model.card import ModelCard
+from ..movies.files import FILES as MOVIE_FILES
+from ..movies.files import write_found
+from ..runs import Input, Request, Run, conclude_run
+from ..statistics.ratios import class_ratios
+from ..table import empty
+from .store import FAILURES, Failure, Store, write_all
+
+NEITHER_COUNTED_NOR_DRAWN = (
+    "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
+)  # fmt: skip
+"""Columns that are written and not held when all images come together."""
+
+
+def conclude_many(
+    store: Store,
+    request: Request,
+    card: ModelCard,
+    inputs: Sequence[Input],
+    stems: dict[int, str],
+    failed: dict[int, Failure],
+    shown: Collection[int],
+    *,
+    started: str,
+    reference: pd.DataFrame | None = None,
+    interrupted: bool = False,
+    command: Sequence[str] | None = None,
+    more: Sequence[str] = (),
+) -> Run:
+    """Write the files of a run from the parts of its images.
+
+    Parameters
+    ----------
+    store
+        Where the parts lie.
+    request, card
+        What was asked for, and of which model.
+    inputs
+        The images, in the order of the tables.
+    stems, failed
+        Number of an image → its part, or why there is none; a damaged part moves from the one to
+        the other. Images in neither were not reached.
+    shown
+        Numbers of images that are shown in the report if they were drawn.
+    started, reference, interrupted, command, more
+        See `runs.conclude_run`.
+
+    Returns
+    -------
+    Run
+        Its table lacks `NEITHER_COUNTED_NOR_DRAWN`; the files hold all.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
+    together = _gathered(store, card, inputs, stems, failed)
+    outcomes = [_outcome(n, item, store, stems, failed) for n, item in enumerate(inputs)]
+
+    def write_tables(csv: Path, parquet: Path) -> None:
+        parts = (store.table(stem) for _, stem in sorted(stems.items()))
+        write_all(parts, together.nothing, csv, parquet)
+        store.write_failures(one for _, one in sorted(failed.items()))
+        write_found(movies, store.folder)
+
+    movies = [m for _, stem in sorted(stems.items()) if (m := store.movie(stem)) is not None]
+
+    sections, examples = _drawn(store, request, card, stems, shown, together.table)
+    return conclude_run(
+        store.folder,
+        request,
+        card,
+        together.table,
+        outcomes,
+        write_tables,
+        started=started,
+        device=_device(outcomes) or request.device,
+        reference=reference,
+        interrupted=interrupted,
+        command=command,
+        more=(FAILURES, *more, *(MOVIE_FILES if movies else ())),
+        sections=sections,
+        examples=examples,
+        scales=together.scales,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Together:
+    """Of all images: what is held of their clusters, no cluster with all columns, their scales."""
+
+    table: pd.DataFrame
+    nothing: pd.DataFrame
+    scales: dict[str, float]
+
+
+def _gathered(
+    store: Store,
+    card: ModelCard,
+    inputs: Sequence[Input],
+    stems: dict[int, str],
+    failed: dict[int, Failure],
+) -> _Together:
+    nothing = empty(card.classes)
+    held: list[pd.DataFrame] = []
+    scales: dict[str, float] = {}
+    for number, stem in sorted(stems.items()):
+        item = inputs[number]
+        try:
+            table, scale = store.table(stem), store.about(stem).get("scale")
+        except TableError as error:
+            store.remove([stem])
+            del stems[number]
+            failed[number] = Failure.of(item.outcome("failed", str(error)))
+            continue
+        if scale is not None:
+            scales[item.name] = scale
+        if len(table):
+            if len(table.columns.difference(nothing.columns)):
+                nothing = concatenate([nothing, table]).iloc[:0]
+            held.append(slim(table))
+    return _Together(pd.concat(held, ignore_index=True) if held else nothing, nothing, scales)
+
+
+def slim(table: pd.DataFrame) -> pd.DataFrame:
+    """A cluster table without `NEITHER_COUNTED_NOR_DRAWN`."""
+    return table.drop(columns=list(NEITHER_COUNTED_NOR_DRAWN))
+
+
+def _outcome(
+    number: int, item: Input, store: Store, stems: dict[int, str], failed: dict[int, Failure]
+) -> Outcome:
+    if number in failed:
+        return failed[number].outcome
+    if number in stems:
+        return store.outcome(stems[number])
+    return item.outcome("not reached", "stopped before")
+
+
+def _drawn(
+    store: Store,
+    request: Request,
+    card: ModelCard,
+    stems: dict[int, str],
+    shown: Collection[int],
+    table: pd.DataFrame,
+) -> tuple[list[Section], list[Example]]:
+    """What is shown of single images, with the ratios as they are found this time."""
+    sections: list[Section] = []
+    examples: list[Example] = []
+    for number in sorted(set(shown) & stems.keys()):
+        drawing = store.drawing(stems[number])
+        if drawing is None:
+            continue
+        section, own = drawing
+        ratios = class_ratios(
+            table[table["image"] == section.image],
+            card.classes,
+            scope=section.image,
+            images=[section.image],
+            method=request.ratios,
+            card=card,
+        )
+        sections.append(with_ratios(section, ratios))
+        examples = foremost([*examples, *own])
+    return sections, examples
+
+
+def _device(outcomes: Iterable[Outcome]) -> str:
+    """Where the network ran; workers need not have the same devices."""
+    return ", ".join(
+        sorted({str(o.parameters["device"]) for o in outcomes if "device" in o.parameters})
+    )
