@@ -128,7 +128,7 @@ def classify_clusters(
     Cancelled
         If ``stop()`` says so.
     """
-    from .detection.patches import extract_patches
+    from .detection.device_patches import as_arrays, patches_for_device
     from .model.classifier import Classifier, load_classifier
     from .model.conclusion import conclude
     from .model.intensity_scale import fit_image
@@ -143,8 +143,13 @@ def classify_clusters(
         if scale is None and reference is not None:
             scale = fit_image(analysis.table, reference)
         per_atom = 1.0 if scale is None else scale.intensity_per_atom
-        patches = extract_patches(
-            analysis.micrograph, analysis.table, classifier.card.patches, per_atom, stop
+        patches = patches_for_device(
+            classifier.device,
+            analysis.micrograph,
+            analysis.table,
+            classifier.card.patches,
+            per_atom,
+            stop,
         )
     with _timed(seconds, "network"):
         result = classifier.predict(patches, progress=progress, stop=stop)
@@ -153,7 +158,7 @@ def classify_clusters(
     return replace(
         analysis,
         table=table,
-        patches=patches,
+        patches=as_arrays(patches),
         embedding=result.embedding,
         class_maps=result.class_maps,
         field_of_view_nm=classifier.card.patches.field_of_view_nm,

@@ -14,7 +14,7 @@ from ..progress import Progress, Stop, check, report
 from .filters import cubic_weights, gaussian, inner, mirrored, reach
 from .frame import Frame, Tile, parts
 
-_WINDOW_NM = 12.0
+BACKGROUND_WINDOW_NM = 12.0
 _TILE_PX = 2048
 _CHUNK = 128  # patches at a time: they stay in the processor's cache
 
@@ -167,14 +167,14 @@ def extract_patches(
     middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
     done = 0
     for index in np.unique(frames):
-        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=_WINDOW_NM)
+        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
         for tile in parts(frame, _TILE_PX):
             rows = np.flatnonzero((frames == index) & tile.holds(middles))
             if len(rows) == 0:
                 continue
             check(stop)
             report(progress, done, n, "Cutting patches")
-            held = _around(middles[rows], _half(pixel_nm, settings))
+            held = around(middles[rows], half_window(pixel_nm, settings))
             images = channel_images(frame, held, settings)
             for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
                 out[channel][rows] = patch
@@ -184,12 +184,12 @@ def extract_patches(
     return out
 
 
-def _half(pixel_nm: float, settings: PatchSettings) -> int:
+def half_window(pixel_nm: float, settings: PatchSettings) -> int:
     """Pixels on each side of a centre that its patch is made of."""
     return int(np.ceil(settings.field_of_view_nm / 2 / pixel_nm)) + 1
 
 
-def _around(middles: np.ndarray, half: int) -> Tile:
+def around(middles: np.ndarray, half: int) -> Tile:
     """The tile that holds the windows of all these pixels (N, 2)."""
     (top, left), (bottom, right) = middles.min(axis=0), middles.max(axis=0)
     return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
@@ -224,7 +224,7 @@ def _sample(
     import torch
     from torch.nn.functional import grid_sample
 
-    half, size = _half(pixel_nm, settings), settings.size_px
+    half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1
     whole = torch.from_numpy(np.stack(list(images.values())))
     windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)

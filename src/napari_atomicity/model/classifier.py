@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from .devices import choose_device, give_back, half_precision, is_loss, note_los
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
+Patches = Mapping[str, np.ndarray] | Mapping[str, Tensor]
 _log = logging.getLogger(__name__)
 # Short numbers change a probability by less than 0.01: two of them by less than twice that.
 _CLOSE = 0.03
@@ -108,7 +110,7 @@ class Classifier:
 
     def predict(
         self,
-        patches: dict[str, np.ndarray],
+        patches: Patches,
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> Prediction:
@@ -117,7 +119,8 @@ class Classifier:
         Parameters
         ----------
         patches
-            Channel → (N, P, P) float32, as of `detection.patches.extract_patches`.
+            Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
+            tensors on any device.
         progress, stop
             Called between batches.
 
@@ -156,7 +159,7 @@ class Classifier:
         return Prediction(probabilities, embedding, maps)
 
     def _attempt(
-        self, patches: dict[str, np.ndarray], rows: slice, of_class: int | None = None
+        self, patches: Patches, rows: slice, of_class: int | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
         """One batch; None if it is to be tried again: smaller, or elsewhere."""
         try:
@@ -186,7 +189,7 @@ class Classifier:
         self._move(device)
         self.batch_size, self.half = usual_batch_size(device), half_precision(device)
 
-    def class_maps(self, patches: dict[str, np.ndarray], label: str) -> dict[str, np.ndarray]:
+    def class_maps(self, patches: Patches, label: str) -> dict[str, np.ndarray]:
         """Grad-CAM of a chosen class: channel → (N, h, w) float32.
 
         Raises
@@ -212,7 +215,7 @@ class Classifier:
         give_back(self.device)
         return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
 
-    def _check(self, patches: dict[str, np.ndarray]) -> int:
+    def _check(self, patches: Patches) -> int:
         size = self.card.patches.size_px
         for channel in self.network.channels:
             if channel not in patches:
@@ -226,7 +229,7 @@ class Classifier:
 
     @torch.inference_mode()
     def _forward(
-        self, patches: dict[str, np.ndarray], rows: slice, of_class: int | None
+        self, patches: Patches, rows: slice, of_class: int | None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         batch = {c: self._on_device(patches[c][rows]) for c in self.network.channels}
         found = self._computed(batch, of_class, self.half)
@@ -235,7 +238,9 @@ class Classifier:
         probabilities, embedding, maps = found
         return probabilities.cpu(), embedding.cpu(), {c: m.cpu() for c, m in maps.items()}
 
-    def _on_device(self, patches: np.ndarray) -> Tensor:
+    def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
+        if isinstance(patches, Tensor):
+            return patches.to(self.device)
         values = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32))
         if self.device.type == "cuda":  # the copy then runs beside what is computed
             return values.pin_memory().to(self.device, non_blocking=True)

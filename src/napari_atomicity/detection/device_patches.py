@@ -1,0 +1,218 @@
+"""Patches that are cut on a GPU: the frame goes there once, and the patches stay there.
+
+The same channels as `detection.patches`, by the Fourier transform, which costs the same however
+wide a window is; the difference is rounding and what that module's coarser grids leave out.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from ..micrograph import Micrograph
+from ..model.card import PatchSettings
+from ..model.classifier import Patches
+from ..model.devices import give_back, is_loss, note_loss
+from ..progress import Stop, check
+from .background import Grid
+from .filters import mirrored, reach
+from .frame import Frame, Tile, parts
+from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
+
+_log = logging.getLogger(__name__)
+
+_TILE_PX = 8192
+_LEAST_TILE_PX = 512
+_CHUNK = 1024  # patches sampled at a time
+
+
+def patches_for_device(
+    device: torch.device,
+    micrograph: Micrograph,
+    table: pd.DataFrame,
+    settings: PatchSettings,
+    intensity_per_atom: float = 1.0,
+    stop: Stop | None = None,
+) -> Patches:
+    """`detection.patches.extract_patches`, on the device if that is a GPU and has the memory.
+
+    Returns
+    -------
+    dict
+        Channel → (N, size_px, size_px) float32: tensors on the device, or arrays where the CPU
+        had to do it.
+
+    Raises
+    ------
+    CalibrationError, Cancelled
+        As there.
+    """
+    tile_px = _TILE_PX
+    while device.type == "cuda" and tile_px >= _LEAST_TILE_PX:
+        try:
+            return patches_on_device(
+                device, micrograph, table, settings, intensity_per_atom, stop, tile_px
+            )
+        except torch.OutOfMemoryError:
+            give_back(device)
+            tile_px //= 2
+            _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
+        except RuntimeError as error:
+            if not is_loss(error, device):
+                raise
+            note_loss(device, error)
+            break
+    return extract_patches(micrograph, table, settings, intensity_per_atom, stop)
+
+
+def as_arrays(patches: Patches) -> dict[str, np.ndarray]:
+    """The patches in memory, wherever they were cut."""
+    return {
+        channel: values.cpu().numpy() if isinstance(values, Tensor) else values
+        for channel, values in patches.items()
+    }
+
+
+@torch.inference_mode()
+def patches_on_device(
+    device: torch.device,
+    micrograph: Micrograph,
+    table: pd.DataFrame,
+    settings: PatchSettings,
+    intensity_per_atom: float = 1.0,
+    stop: Stop | None = None,
+    tile_px: int = _TILE_PX,
+) -> dict[str, Tensor]:
+    """`detection.patches.extract_patches` by PyTorch, on any device.
+
+    Raises
+    ------
+    CalibrationError, Cancelled
+        As there.
+    torch.OutOfMemoryError
+        If a tile does not fit.
+    """
+    pixel_nm = micrograph.calibrated()
+    n, size = len(table), settings.size_px
+    out = {c: torch.zeros((n, size, size), device=device) for c in settings.channels}
+    frames = table["frame"].to_numpy(int)
+    centres = table[["y_px", "x_px"]].to_numpy(float)
+    middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
+    for index in np.unique(frames):
+        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+        for tile in parts(frame, tile_px):
+            rows = np.flatnonzero((frames == index) & tile.holds(middles))
+            if len(rows) == 0:
+                continue
+            check(stop)
+            held = around(middles[rows], half_window(pixel_nm, settings))
+            images = _channels(frame, held, settings, device)
+            _sample(images, held, centres[rows], rows, pixel_nm, settings, out)
+    if "raw" in out:
+        out["raw"] /= intensity_per_atom
+    return out
+
+
+def _channels(
+    frame: Frame, tile: Tile, settings: PatchSettings, device: torch.device
+) -> dict[str, Tensor]:
+    """As `detection.patches.channel_images`."""
+    patch_pixel_nm = settings.field_of_view_nm / settings.size_px
+    blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
+    window = settings.lcn_window_nm / frame.pixel_nm
+    margin = 2 * reach(window) if "LCN" in settings.channels else 0
+    recorded = frame.values(tile.grown(margin + reach(blur)))
+    values = torch.from_numpy(np.ascontiguousarray(recorded))
+    if device.type == "cuda":
+        values = values.pin_memory()
+    centred = values.to(device, non_blocking=True) - frame.mean
+    centred = _gaussian(centred, blur)
+    images = {}
+    if "raw" in settings.channels:
+        level = _level(frame, tile, device) - frame.mean
+        images["raw"] = _inner(centred, margin) - level
+    if "LCN" in settings.channels:
+        once = reach(window)
+        deviation = _inner(centred, once) - _gaussian(centred, window)
+        spread = _gaussian(deviation**2, window).clamp_min_(0).sqrt_()
+        largest = max(frame.high - frame.mean, frame.mean - frame.low)
+        floor = 1e-6 * largest + float(np.finfo(np.float32).tiny)
+        images["LCN"] = _inner(deviation, once) / spread.clamp_min_(floor)
+    return images
+
+
+def _gaussian(image: Tensor, sigma_px: float) -> Tensor:
+    """The image blurred, smaller by `reach` on every side: what wraps around lies there."""
+    half = reach(sigma_px)
+    if half == 0:
+        return image
+    shape = image.shape
+    frequency = [torch.fft.fftfreq(shape[0], device=image.device)]
+    frequency += [torch.fft.rfftfreq(shape[1], device=image.device)]
+    down, across = (torch.exp(-2 * (np.pi * sigma_px * f) ** 2) for f in frequency)
+    spectrum = torch.fft.rfft2(image)
+    spectrum *= down[:, None]
+    spectrum *= across
+    return _inner(torch.fft.irfft2(spectrum, s=shape), half)
+
+
+def _inner(image: Tensor, margin: int) -> Tensor:
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+
+
+def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
+    """`Frame.level`, whose coarse grid alone goes to the device."""
+    grid: Grid = frame.background
+    out = torch.from_numpy(np.ascontiguousarray(grid.values)).to(device)
+    ends = ((tile.top, tile.bottom), (tile.left, tile.right))
+    for axis, (start, stop) in enumerate(ends):
+        position = mirrored(start, stop, frame.shape[axis])
+        last = out.shape[axis] - 1
+        place = np.clip((position + 0.5) / grid.block[axis] - 0.5, 0, last)
+        low = np.minimum(place.astype(int), max(last - 1, 0))
+        weight = torch.from_numpy((place - low).astype(np.float32)).to(device)
+        weight = weight[:, None] if axis == 0 else weight
+        below, above = (
+            out.index_select(axis, torch.from_numpy(i).to(device))
+            for i in (low, np.minimum(low + 1, last))
+        )
+        out = below + (above - below) * weight
+    return out
+
+
+def _sample(
+    images: dict[str, Tensor],
+    tile: Tile,
+    centres_px: np.ndarray,
+    rows: np.ndarray,
+    pixel_nm: float,
+    settings: PatchSettings,
+    out: dict[str, Tensor],
+) -> None:
+    """Linear interpolation on the grids of all patches, written to these rows."""
+    half, size = half_window(pixel_nm, settings), settings.size_px
+    edge = 2 * half + 1
+    whole = torch.stack(list(images.values()))
+    device = whole.device
+    windows = whole.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
+    middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
+    middles = np.minimum(middles, np.array(whole.shape[1:]) - half - 1)
+    offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
+    # In its own window, so that a position is as exact in a large image as in a small one.
+    own = centres_px - tile.origin - middles
+    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
+    at = torch.from_numpy(middles - half).to(device)
+    where = torch.from_numpy(rows).to(device)
+    for start in range(0, len(rows), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        cut = windows[at[some, 0], at[some, 1]]
+        grid = torch.empty((len(cut), size, size, 2), device=device)
+        grid[..., 0], grid[..., 1] = x[some, None], y[some, :, None]
+        sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
+        for i, channel in enumerate(images):
+            out[channel][where[some]] = sampled[:, i]
