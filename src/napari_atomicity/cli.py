@@ -51,7 +51,13 @@ app = typer.Typer(
 
 DEMO_LIMIT_S = 600
 
-for _command in (cli_atoms.atoms, cli_atoms.pack, cli_atoms.consensus, cli_many.batch):
+for _command in (
+    cli_atoms.atoms,
+    cli_atoms.pack,
+    cli_atoms.consensus,
+    cli_many.batch,
+    cli_many.watch,
+):
     app.command()(_command)
 
 

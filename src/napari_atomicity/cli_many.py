@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from .errors import AtomicityError, ModelError, ReadError, TableError
 if TYPE_CHECKING:
     from .io.provenance import Outcome
     from .many.batch import BatchRun
+    from .many.watch import Live
     from .runs import Request
 
 PLAIN_LINE_S = 10.0
@@ -118,6 +120,105 @@ def batch(
     if as_json:
         print_json(run.summary())
     _leave(run, out)
+
+
+@guarded
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder that images come into.")],
+    out: Annotated[Path, typer.Option(help="Folder for parts, live.csv, tables and report.")],
+    model: ModelOption = "default",
+    pixel_size_nm: PixelSizeOption = None,
+    device: DeviceOption = "auto",
+    umap: Annotated[bool, typer.Option(help="Place the clusters in the model's UMAP.")] = False,
+    threshold: Threshold = None,
+    diameter_min_nm: DiameterMin = None,
+    diameter_max_nm: DiameterMax = None,
+    ratios: Ratios = "counted",
+    once: Annotated[bool, typer.Option("--once", help="Analyse what is there, then end.")] = False,
+    until_idle: Annotated[
+        float | None,
+        typer.Option(min=0, help="End once nothing has come for so many seconds."),
+    ] = None,
+    polling: Annotated[
+        bool | None,
+        typer.Option(
+            help="Look every half second instead of being told by the system; else only on "
+            "network drives.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Analyse the images of a folder as they come, until Ctrl-C; a restart goes on."""
+    if not folder.is_dir():
+        fail(f"{folder}: there is no such folder.", 2)
+    request = request_of(
+        model=model,
+        device=device,
+        pixel_size_nm=pixel_size_nm,
+        umap=umap,
+        ratios=ratios,
+        detection={
+            "threshold": threshold,
+            "diameter_min_nm": diameter_min_nm,
+            "diameter_max_nm": diameter_max_nm,
+        },
+    )
+    from .many.watch import Watch
+
+    with Narrator() as narrator, ended_softly():
+        watching = Watch(folder, out, request, polling=polling, notice=narrator.line)
+        say(f"watching {folder}; Ctrl-C ends and writes tables and report")
+        try:
+            run = watching.run(
+                functools.partial(_tell_live, narrator),
+                until_idle_s=0.0 if once else until_idle,
+            )
+        except ModelError as error:
+            fail(str(error), 2)
+    if as_json:
+        print_json(run.summary())
+    images = counted(sum(outcome.status == "done" for outcome in run.outcomes), "image")
+    say(f"{images}, {run.analysed} of them now; results in {out}")
+    if run.waiting:
+        say(f"{counted(run.waiting, 'file')} not taken: the same command goes on there")
+    if run.failed:
+        number = counted(len(run.failed), "image")
+        fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
+
+
+def _tell_live(narrator: Narrator, live: Live) -> None:
+    """A line for each image, and one for each alarm as it begins and ends."""
+    outcome, found = live.outcome, live.conditions
+    if found is None:
+        if outcome.status == "done":
+            narrator.line(f"{outcome.image}: known already")
+        else:
+            narrator.outcome(outcome)
+        return
+    said = [
+        f"{outcome.image}: {counted(found.clusters, 'cluster')}",
+        f"confidence {found.mean_confidence:.2f}",
+    ]
+    if found.drift == found.drift:
+        said.append(f"drift {found.drift:.1f}")
+    said.append(f"{live.latency_s:.2f} s")
+    if live.waiting:
+        said.append(f"{live.waiting} waiting")
+    narrator.line(", ".join(said))
+    if live.ratios is not None:
+        known = live.ratios[live.ratios["fraction"].notna()]
+        shares = [
+            f"{row['class']} {100 * row['fraction']:.0f} "
+            f"({100 * row['fraction_low']:.0f}–{100 * row['fraction_high']:.0f})"
+            for row in known.to_dict("records")
+        ]
+        if shares:
+            narrator.line(f"  so far, in %: {', '.join(shares)}")
+    if live.alarm:
+        narrator.line(f"  ALARM: {live.alarm}")
+    elif live.calm:
+        narrator.line("  the conditions are again those that the model knows")
 
 
 def request_of(detection: dict[str, float | None], **settings: Any) -> Request:

@@ -221,6 +221,16 @@ class Arrivals:
         self._pending[path] = one
         return True
 
+    def changed(self, path: Path, taken: Signature) -> bool:
+        """Whether a file that was read has changed meanwhile; it then waits again."""
+        found = signature(path)
+        if found is None or found == taken:  # one that has gone was there
+            return False
+        now = self._clock()
+        self._taken.pop(path, None)
+        self._pending[path] = _Pending(found, now, now)
+        return True
+
     def due_s(self) -> float:
         """Seconds until a file may be complete; infinite if none is on its way."""
         now = self._clock()

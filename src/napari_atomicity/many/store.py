@@ -340,6 +340,14 @@ class Store:
             return None
         return section, examples
 
+    def draw(self, stem: str, analysis: Analysis, outcome: Outcome, card: ModelCard) -> None:
+        """Draw for the report what was not drawn when its part was written, small."""
+        write_text(self.drawings / f"{stem}.json", _drawing(analysis, outcome, card, True))
+
+    def undraw(self, stem: str) -> None:
+        """Take a drawing away, if there is one."""
+        (self.drawings / f"{stem}.json").unlink(missing_ok=True)
+
     def movie(self, stem: str) -> Found | None:
         """What is known over time of a stack; None of a single image."""
         try:
