@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from contourpy import contour_generator
 from scipy import ndimage
-from skimage.measure import find_contours
 from skimage.segmentation import watershed
 
 from .background import Grid
@@ -145,15 +146,7 @@ def measure_regions(regions: Regions, labels: np.ndarray | None = None) -> list[
     The outline lies at a fixed share of the cluster's own plateau (the median of the brighter
     half of its core), so that gain and dose do not change it.
     """
-    basins = regions.basins
-    # first with the plateaus, so that neighbours know each other's final extent
-    final = np.zeros_like(basins)
-    for label, box in enumerate(ndimage.find_objects(basins), start=1):
-        if box is None:
-            continue
-        inside = _core(basins[box] == label, regions.smooth[box])
-        if inside is not None:
-            final[box][inside] = label
+    final = _cores(regions)  # first, so that neighbours know each other's extent
     boxes = ndimage.find_objects(final)
     chosen = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]
     found = [
@@ -176,24 +169,30 @@ def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
     regions
         Label 1 is the cluster's own basin.
     """
+    final = _cores(regions)
+    final[mask] = 1
+    regions = replace(regions, basins=np.where(mask, 1, regions.basins))
+    return _measure(1, ndimage.find_objects(final)[0], final, regions)
+
+
+def _cores(regions: Regions) -> np.ndarray:
+    """The labels of the basins, but within the outlines only."""
     final = np.zeros_like(regions.basins)
     for label, box in enumerate(ndimage.find_objects(regions.basins), start=1):
         own = None if box is None else regions.basins[box] == label
         inside = None if own is None else _core(own, regions.smooth[box])
         if inside is not None:
             final[box][inside] = label
-    final[mask] = 1
-    regions = replace(regions, basins=np.where(mask, 1, regions.basins))
-    return _measure(1, ndimage.find_objects(final)[0], final, regions)
+    return final
 
 
 def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
-    """The part of a basin above the outline's level that hangs together."""
+    """The part of a basin above the outline's level that hangs together, without holes."""
     values = smooth[own]
     top = values.max()
     if top <= 0:
         return None
-    plateau = np.median(values[values > 0.5 * top])
+    plateau = _median(values[values > 0.5 * top])
     inside = own & (smooth > OUTLINE_LEVEL * plateau)
     parts, n = ndimage.label(inside)
     if n == 0:
@@ -201,7 +200,19 @@ def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
     if n > 1:
         sizes = np.bincount(parts.ravel())[1:]
         inside = parts == 1 + int(np.argmax(sizes))
-    return np.asarray(ndimage.binary_fill_holes(inside))
+    around = np.ones((inside.shape[0] + 2, inside.shape[1] + 2), bool)
+    np.logical_not(inside, out=around[1:-1, 1:-1])
+    outside, n = ndimage.label(around)
+    return inside if n == 1 else np.asarray(outside[1:-1, 1:-1] != outside[0, 0])
+
+
+def _median(values: np.ndarray) -> float:
+    """`numpy.median`, in a tenth of the time for a few hundred values."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1]
+    return float((low + high) / 2)
 
 
 def _measure(
@@ -213,55 +224,72 @@ def _measure(
         slice(max(0, s.start - margin), min(n, s.stop + margin))
         for s, n in zip(box, final.shape, strict=True)
     )
-    final, basins = final[window], regions.basins[window]
-    flat, smooth = regions.flat[window], regions.smooth[window]
+    final, basins, flat = final[window], regions.basins[window], regions.flat[window]
     inside = final == label
     y, x = np.nonzero(inside)
     area_px = len(y)
     if area_px < 4:
         return None
-    distance_nm = ndimage.distance_transform_edt(~inside) * pixel_nm
-    near = distance_nm <= TAIL_NM
-    empty = final == 0
-    others = ~(empty | inside)
+    distance2 = _distance2(inside)
+    tail, reach_ = ((end / pixel_nm) ** 2 + 1e-9 for end in (TAIL_NM, TAIL_NM + RING_NM))
+    near = distance2 <= tail
+    others = (final != label) & (final > 0)
     unclaimed = basins == 0
-    territory = near & ~others & (unclaimed | (basins == label))
-    ring = ~near & unclaimed & (distance_nm <= TAIL_NM + RING_NM)
-    around = flat[ring]
-    level = float(np.median(around)) if len(around) >= 12 else 0.0
-    own = flat[territory]
-    intensity = float((own - level).sum()) * pixel_nm**2
-    isolation = _isolation(inside, ring & empty, flat, level)
-    weight = np.clip(smooth[inside], 0, None).astype(float)
+    own = flat[near & ~others & (unclaimed | (basins == label))]
+    ring = np.nonzero(unclaimed & (distance2 <= reach_) & ~near)
+    level = _median(flat[ring]) if len(ring[0]) >= 12 else 0.0
+    weight = np.maximum(regions.smooth[window][y, x], 0).astype(float)
     total = weight.sum()
     weight = weight / total if total > 0 else np.full(area_px, 1 / area_px)
     centre = np.array([weight @ y, weight @ x])
     origin = np.array([s.start for s in window]) + regions.tile.origin
-    low, high = (origin + np.array(end) for end in ((y.min(), x.min()), (y.max(), x.max())))
-    at_edge = (low == 0).any() or (high == np.array(regions.shape) - 1).any()
+    low, high = (y.min(), x.min()), (y.max(), x.max())
+    at_edge = (origin + low == 0).any() or (origin + high == np.array(regions.shape) - 1).any()
+    cut = inside[low[0] : high[0] + 1, low[1] : high[1] + 1]
+    free = final[ring] == 0
     return Outline(
         label,
         centre + origin,
         2 * np.sqrt(area_px / np.pi) * pixel_nm,
-        intensity,
+        float((own - level).sum()) * pixel_nm**2,
         _eccentricity(y, x),
         bool(at_edge),
         bool((others & near).any()),
-        _polygon(inside) + origin,
-        isolation,
+        _polygon(cut) + low + origin,
+        _isolation(
+            float(flat[y, x].mean()) - level,
+            flat[ring][free] - level,
+            ring[0][free] - y.mean(),
+            ring[1][free] - x.mean(),
+        ),
     )
 
 
-def _isolation(inside: np.ndarray, ring: np.ndarray, flat: np.ndarray, level: float) -> float:
-    """How far the level falls in the direction in which it falls least (of eight)."""
-    height = float(flat[inside].mean()) - level
+def _distance2(inside: np.ndarray) -> np.ndarray:
+    """Squared distance in pixels to the nearest of those inside."""
+    y, x = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    y -= np.arange(inside.shape[0], dtype=y.dtype)[:, None]
+    x -= np.arange(inside.shape[1], dtype=x.dtype)
+    return np.asarray(y * y + x * x)
+
+
+def _isolation(height: float, around: np.ndarray, y: np.ndarray, x: np.ndarray) -> float:
+    """How far the level falls in the direction in which it falls least (of eight).
+
+    Parameters
+    ----------
+    height
+        Of the cluster over the level.
+    around
+        (N,) the ring over the level.
+    y, x
+        (N,) where, from the middle of the cluster.
+    """
     if height <= 0:
         return 0.0
-    centre = np.argwhere(inside).mean(axis=0)
-    y, x = np.nonzero(ring)
-    sector = ((np.arctan2(y - centre[0], x - centre[1]) + np.pi) / (np.pi / 4)).astype(int) % 8
+    sector = (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
     count = np.bincount(sector, minlength=8)
-    total = np.bincount(sector, flat[ring] - level, minlength=8)
+    total = np.bincount(sector, around, minlength=8)
     filled = count >= 12
     if not filled.any():
         return 1.0
@@ -270,12 +298,15 @@ def _isolation(inside: np.ndarray, ring: np.ndarray, flat: np.ndarray, level: fl
 
 def _eccentricity(y: np.ndarray, x: np.ndarray) -> float:
     """Eccentricity of the ellipse with the same second moments (pixels are squares)."""
-    covariance = np.cov(np.stack([y, x]).astype(float), bias=True) + np.eye(2) / 12
-    small, large = np.linalg.eigvalsh(covariance)
-    return float(np.sqrt(max(0.0, 1 - small / large)))
+    y, x = y - y.mean(), x - x.mean()
+    yy, xx, yx = y @ y / len(y) + 1 / 12, x @ x / len(y) + 1 / 12, y @ x / len(y)
+    middle, apart = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
+    return float(np.sqrt(max(0.0, 1 - (middle - apart) / (middle + apart))))
 
 
 def _polygon(inside: np.ndarray) -> np.ndarray:
     """The longest closed contour, (M, 2)."""
-    contours = find_contours(np.pad(inside, 1).astype(float), 0.5)
-    return np.asarray(max(contours, key=len) - 1)
+    height = np.zeros((inside.shape[0] + 2, inside.shape[1] + 2))
+    height[1:-1, 1:-1] = inside
+    lines: Any = contour_generator(z=height).lines(0.5)
+    return np.asarray(max(lines, key=len)[:, ::-1] - 1)
