@@ -1,0 +1,235 @@
+"""A watched folder: what comes is analysed, once, whatever happens to files and to us."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from many.conftest import write_image
+from napari_atomicity import cli, runs
+from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.many.batch import run_batch
+from napari_atomicity.many.live import read_log
+from napari_atomicity.many.store import Store
+from napari_atomicity.many.watch import Watch
+from napari_atomicity.runs import Request
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nothing is drawn."""
+    monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(Store, "draw", lambda *_: None)
+
+
+@pytest.fixture
+def watch(images, tmp_path, tiny_model):
+    """A session over the folder of images, its results, and what it took."""
+
+    def go(on_result=None, until_idle_s=0.0, stop=None, pixel_size_nm=None, **options):
+        took = []
+
+        def tell(live):
+            took.append(live)
+            if on_result is not None:
+                on_result(live)
+
+        request = Request(str(tiny_model), "cpu", pixel_size_nm, umap=False)
+        options = {"settle_s": 0.02, "patience_s": 0.2, **options}
+        session = Watch(images, tmp_path / "out", request, **options)
+        return session.run(tell, stop, until_idle_s), took
+
+    return go
+
+
+def names(took):
+    return sorted(live.outcome.image for live in took)
+
+
+def test_what_is_there_becomes_tables_log_and_record(watch, images, tmp_path):
+    shutil.move(images / "0.tif", write_image(images / "sub" / "0.tif"))
+    run, took = watch()
+    out = tmp_path / "out"
+    assert names(took) == ["1.tif", "2.tif", "3.tif", "4.tif", "sub/0.tif"]
+    assert all(live.analysis is not None and live.latency_s > 0 for live in took)
+    table = read_clusters(out / "clusters.csv")
+    assert sorted(set(table["image"])) == names(took)
+    log = read_log(out / "live.csv")
+    assert len(log) == 5 and log["images"].tolist() == [1, 2, 3, 4, 5]
+    assert log["clusters"].sum() == len(table) == len(run.table)
+    last = took[-1].ratios.set_index("class")["fraction"]
+    assert log["fraction_Pt19"].iloc[-1] == pytest.approx(last["Pt19"])
+    ratios = read_table(out / "ratios.csv")
+    assert list(ratios["scope"].unique()) == [*names(took), "all"]
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done" and "live.csv" in record["outputs"]
+    assert read_table(out / "failures.csv").empty
+
+
+def test_results_are_those_of_a_batch(watch, images, tmp_path, tiny_model, address):
+    watch()
+    request = Request(str(tiny_model), "cpu", umap=False)
+    run_batch([images], tmp_path / "batch", request, scheduler=address)
+    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "batch" / name).read_bytes()
+    # and a batch takes over what was watched
+    again = run_batch([images], tmp_path / "out", request, scheduler=address)
+    assert again.reused == 5
+
+
+def test_a_restart_goes_on_and_takes_what_came_meanwhile(watch, images, tmp_path):
+    watch()
+    write_image(images / "new.tif", seed=21)
+    write_image(images / "1.tif", seed=22)
+    (images / "2.tif").unlink()
+    (images / "3.tif").rename(images / "three.tif")
+    said = []
+    run, took = watch(notice=said.append)
+    assert said == ["going on: 5 images of earlier sessions"]
+    assert names(took) == ["1.tif", "new.tif", "three.tif"]
+    assert {live.outcome.image: live.analysis is None for live in took}["three.tif"]
+    assert run.analysed == 2
+    # what was analysed and moved away still counts; a renamed image is one
+    images_now = set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])
+    assert images_now == {"0.tif", "1.tif", "2.tif", "4.tif", "new.tif", "three.tif"}
+    assert set(pd.read_parquet(tmp_path / "out" / "clusters")["image"]) == images_now
+    assert len(read_log(tmp_path / "out" / "live.csv")) == 7
+
+
+def test_files_that_come_meanwhile_queue_without_loss(watch, images, tmp_path):
+    def more(live):
+        if live.outcome.image == "0.tif":
+            for i in range(10, 20):
+                write_image(images / f"{i}.tif", seed=i)
+
+    run, took = watch(on_result=more, until_idle_s=0.5)
+    assert len(took) == len(set(names(took))) == 15 and run.waiting == 0
+    assert max(live.waiting for live in took) >= 5
+
+
+def test_a_bad_file_is_a_row_until_it_changes(watch, images, tmp_path):
+    (images / "bad.tif").write_text("no image")
+    run, took = watch()
+    failures = read_table(tmp_path / "out" / "failures.csv")
+    assert list(failures["image"]) == ["bad.tif"] == [o.image for o in run.failed]
+    assert "can't be read as TIFF" in failures["error"][0]
+    _, took = watch()
+    assert took == []
+    assert list(read_table(tmp_path / "out" / "failures.csv")["image"]) == ["bad.tif"]
+    write_image(images / "bad.tif", seed=8)
+    run, took = watch()
+    assert names(took) == ["bad.tif"] and not run.failed
+    assert read_table(tmp_path / "out" / "failures.csv").empty
+
+
+def test_a_file_that_goes_bad_does_not_count_any_more(watch, images, tmp_path):
+    watch()
+    (images / "1.tif").write_text("no image")
+    run, _ = watch()
+    assert [o.image for o in run.failed] == ["1.tif"]
+    assert "1.tif" not in set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])
+    assert "1.tif" not in set(pd.read_parquet(tmp_path / "out" / "clusters")["image"])
+
+
+def test_a_file_that_is_written_slowly_is_taken_when_it_is_whole(watch, images):
+    whole = write_image(images.parent / "slow.tif", seed=30).read_bytes()
+    parts = [whole[: len(whole) * i // 4] for i in range(1, 5)]
+
+    def next_part(live=None):
+        if parts:
+            (images / "slow.tif").write_bytes(parts.pop(0))
+
+    next_part()
+    run, took = watch(on_result=next_part, until_idle_s=1.0, patience_s=30.0)
+    assert names(took).count("slow.tif") == 1 and not run.failed
+    clusters = next(live for live in took if live.outcome.image == "slow.tif").outcome
+    assert clusters.status == "done"
+
+
+def test_other_settings_begin_anew(watch, tmp_path):
+    watch()
+    _, took = watch(pixel_size_nm=0.11)
+    assert len(took) == 5
+    assert len(list((tmp_path / "out" / "clusters").glob("*.parquet"))) == 5
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_new_files_are_found_with_and_without_the_system(watch, images, polling):
+    def one_more(live):
+        if live.outcome.image == "4.tif":
+            write_image(images / "5.tif", seed=5)
+
+    _, took = watch(on_result=one_more, until_idle_s=1.0, polling=polling, poll_s=0.05)
+    assert "5.tif" in names(took)
+
+
+@pytest.mark.parametrize("how", ["stop", "ctrl-c"])
+def test_a_session_that_is_stopped_has_written_what_was_done(watch, tmp_path, how):
+    seen = []
+
+    def tell(live):
+        seen.append(live)
+        if how == "ctrl-c":
+            raise KeyboardInterrupt
+
+    run, _ = watch(on_result=tell, stop=lambda: bool(seen), until_idle_s=None)
+    assert run.waiting == 4 and run.interrupted and len(run.outcomes) == 1
+    assert len(set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])) == 1
+    assert len(watch()[1]) == 4
+
+
+def test_a_process_that_is_killed_goes_on(watch, images, tmp_path, tiny_model):
+    for i in range(5, 40):
+        write_image(images / f"{i}.tif", seed=i)
+    arguments = [
+        sys.executable, "-m", "napari_atomicity.cli", "watch", str(images),
+        "--out", str(tmp_path / "out"), "--model", str(tiny_model), "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    log, until = tmp_path / "out" / "live.csv", time.monotonic() + 60
+    while time.monotonic() < until and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run, took = watch()
+    assert 0 < len(took) <= 38 and len(run.outcomes) == 40 and not run.failed
+    assert read_clusters(tmp_path / "out" / "clusters.csv")["image"].nunique() == 40
+
+
+def test_what_makes_no_sense_is_refused(images, tmp_path, tiny_model):
+    request = Request(str(tiny_model), "cpu", umap=False)
+    with pytest.raises(ReadError, match="there is no such folder"):
+        Watch(tmp_path / "gone", tmp_path / "out", request)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtomicityError, match="can't be written to"):
+        Watch(images, tmp_path / "file", request)
+    session = Watch(images, tmp_path / "out", request)
+    with (
+        Store(tmp_path / "out").locked(),
+        pytest.raises(AtomicityError, match="another run is writing to this folder"),
+    ):
+        session.run(until_idle_s=0)
+
+
+def test_the_command_tells_and_ends_as_the_others_do(images, tmp_path, tiny_model):
+    def atomicity(*more):
+        arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
+        return CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu", *more]])
+
+    good = atomicity("--once", "--json")
+    assert good.exit_code == 0 and json.loads(good.stdout)["analysed"] == 5
+    assert "0.tif: " in good.stderr and "so far, in %: Pt19" in good.stderr
+    (images / "bad.tif").write_text("no image")
+    os.utime(images / "bad.tif", (100, 100))
+    bad = atomicity("--until-idle", "0.1")
+    assert bad.exit_code == 1 and "5 images, 0 of them now" in bad.stderr
+    assert atomicity("--once", "--model", "nobody").exit_code == 2
+    assert CliRunner().invoke(cli.app, ["watch", "nowhere", "--out", "o"]).exit_code == 2
