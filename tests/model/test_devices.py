@@ -77,6 +77,8 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
     monkeypatch.setattr(own, "_forward", failing)
     monkeypatch.setattr(own, "_on_device", lambda x: torch.from_numpy(np.ascontiguousarray(x)))
     monkeypatch.setattr(own, "_computed", computed_on_cpu(own))
+    monkeypatch.setattr(classifiers, "wait_for", lambda device: None)
+    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
     monkeypatch.setattr(own, "device", Gone())
     monkeypatch.setattr(own, "batch_size", 50)
     with caplog.at_level(logging.WARNING):

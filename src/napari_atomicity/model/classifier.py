@@ -16,7 +16,7 @@ from ..errors import ModelError
 from ..progress import Progress, Stop, check, report
 from .card import ModelCard
 from .devices import batch_size as usual_batch_size
-from .devices import choose_device, give_back, half_precision, is_loss, note_loss
+from .devices import choose_device, give_back, half_precision, is_loss, note_loss, wait_for
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
@@ -236,7 +236,13 @@ class Classifier:
         if self.half is not None:
             found = self._with_close_calls(found, batch, of_class)
         probabilities, embedding, maps = found
-        return probabilities.cpu(), embedding.cpu(), {c: m.cpu() for c, m in maps.items()}
+        # All on their way together, through pinned memory, and waited for once.
+        back = [
+            x.to("cpu", non_blocking=True)
+            for x in (probabilities, embedding, *(maps[c] for c in self.network.channels))
+        ]
+        wait_for(self.device)
+        return back[0], back[1], dict(zip(self.network.channels, back[2:], strict=True))
 
     def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
         if isinstance(patches, Tensor):

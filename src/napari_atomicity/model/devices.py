@@ -78,6 +78,14 @@ def note_loss(device: torch.device, error: Exception) -> None:
     )
 
 
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def give_back(device: torch.device) -> None:
     """Let other programs have the memory that is kept for the next computation."""
     if device.type == "cuda" and device.type not in _lost:
