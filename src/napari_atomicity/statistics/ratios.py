@@ -155,12 +155,14 @@ def class_ratios(
     given = [c for c in classes_of(table) if c in classes]
     of_all = Evidence.of(of_table, classes, model_classes or given)
     number_of = {name: i for i, name in enumerate(sorted(set(of_table["image"].astype(str))))}
+    row_of = {name: i for i, name in enumerate(names)}
 
     blocks = []
     for name in [*names, ALL] if scope is None else [scope]:
         check(stop)
         is_all = name == ALL
-        of_scope = counts if is_all else counts[[n == name for n in names]]
+        here = row_of.get(name)
+        of_scope = counts if is_all else counts[:0] if here is None else counts[here : here + 1]
         number = pd.Series(of_scope.sum(axis=0), index=[*classes, *OUTSIDE])
         evidence = of_all if is_all else of_all.of_image(number_of.get(name, -1))
         block = pd.DataFrame(
