@@ -41,7 +41,8 @@ from napari_atomicity.widgets.workbench import (
 PLUGIN = "napari-atomicity"
 NAMES = {
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Plots", "Ratios", "Report", "Review", "Table", "Train",
+    "Embedding", "Explain", "Gallery", "Movie", "Plots", "Ratios", "Report", "Review", "Table",
+    "Train",
 }  # fmt: skip
 
 

@@ -27,6 +27,19 @@ def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> 
     owner.destroyed.connect(unfollow)
 
 
+def follow_event(owner: QObject, emitter: Any, slot: Callable[..., Any]) -> None:
+    """As `follow`, for an event of napari's."""
+    method = WeakMethod(slot)
+    emitter.connect(slot)
+
+    def unfollow() -> None:
+        bound = method()
+        if bound is not None:
+            emitter.disconnect(bound)
+
+    owner.destroyed.connect(unfollow)
+
+
 class _Soon(QObject):
     """Calls a slot once, a moment after any number of emissions."""
 

@@ -35,6 +35,7 @@ from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .projects import Projects
 from .regions import Regions
 from .stage import Stage
+from .tracks import TrackView
 
 # Not at every step of a movement of the camera.
 _TEXT_DELAY_MS = 40
@@ -114,6 +115,7 @@ class Binding:
         self.projects = Projects(self)
         self.label_mode = LabelMode(self)
         self.atoms = AtomView(self)
+        self.tracks = TrackView(self)
 
     @property
     def viewer(self) -> Any:
@@ -124,6 +126,7 @@ class Binding:
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
         waiting = self._text_timer.isActive() or self.stage.busy or self.session.busy
+        waiting = waiting or self.tracks.busy
         waiting = waiting or self._maps_to_come > 0
         return not (waiting or tasks.running(self.session) or leaving(self.viewer))
 
@@ -190,6 +193,7 @@ class Binding:
         """Draw what is known of an image that has just got its layers."""
         self._on_analysis(name)
         self.atoms.came_to_lie(name)
+        self.tracks.came_to_lie(name)
         self.layers_changed.emit()
 
     def _known(self, name: str) -> Micrograph | None:

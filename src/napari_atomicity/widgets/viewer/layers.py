@@ -224,6 +224,8 @@ class ImageLayers:
                 elif kind in ("regions", "support"):
                     layer.selected_data = set()
                     layer.data = []
+                elif kind == "tracks":  # which napari can't empty
+                    self._viewer().layers.remove(layer)
                 elif kind == "vacuum":
                     layer.data = np.zeros((2,) * layer.ndim, np.uint8)
             self.clear_class_maps()  # the next ones come from a worker, a moment later
