@@ -23,6 +23,8 @@ TAIL_NM = 0.2
 """How far beyond the outline the probe's tails are counted to the intensity."""
 RING_NM = 0.6
 """Width of the ring around it that gives the local background."""
+_CROSS = ndimage.generate_binary_structure(2, 1)
+_DRAWN = 500  # polygons at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,7 @@ def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
 
     A part with one seed is its basin as a whole; only those with several have to be flooded.
     """
-    parts, n = ndimage.label(mask)
+    parts, n = ndimage.label(mask, _CROSS)
     at = np.nonzero(basins)
     part, seed = parts[at], basins[at]
     number = np.bincount(part, minlength=n + 1)
@@ -154,9 +156,7 @@ def measure_regions(regions: Regions, labels: np.ndarray | None = None) -> list[
         for label in chosen
         if boxes[label - 1] is not None
     ]
-    return sorted(
-        (o for o in found if o is not None), key=lambda o: (o.centre_px[0], o.centre_px[1])
-    )
+    return sorted(_drawn(found), key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
 def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
@@ -172,7 +172,16 @@ def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
     final = _cores(regions)
     final[mask] = 1
     regions = replace(regions, basins=np.where(mask, 1, regions.basins))
-    return _measure(1, ndimage.find_objects(final)[0], final, regions)
+    return next(iter(_drawn([_measure(1, ndimage.find_objects(final)[0], final, regions)])), None)
+
+
+def _drawn(measured: list[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
+    some = [one for one in measured if one is not None]
+    polygons = _polygons([mask for _, mask in some])
+    return [
+        replace(outline, polygon_px=polygon + outline.polygon_px)
+        for (outline, _), polygon in zip(some, polygons, strict=True)
+    ]
 
 
 def _cores(regions: Regions) -> np.ndarray:
@@ -194,7 +203,7 @@ def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
         return None
     plateau = _median(values[values > 0.5 * top])
     inside = own & (smooth > OUTLINE_LEVEL * plateau)
-    parts, n = ndimage.label(inside)
+    parts, n = ndimage.label(inside, _CROSS)
     if n == 0:
         return None
     if n > 1:
@@ -202,7 +211,7 @@ def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
         inside = parts == 1 + int(np.argmax(sizes))
     around = np.ones((inside.shape[0] + 2, inside.shape[1] + 2), bool)
     np.logical_not(inside, out=around[1:-1, 1:-1])
-    outside, n = ndimage.label(around)
+    outside, n = ndimage.label(around, _CROSS)
     return inside if n == 1 else np.asarray(outside[1:-1, 1:-1] != outside[0, 0])
 
 
@@ -217,7 +226,8 @@ def _median(values: np.ndarray) -> float:
 
 def _measure(
     label: int, box: tuple[slice, ...], final: np.ndarray, regions: Regions
-) -> Outline | None:
+) -> tuple[Outline, np.ndarray] | None:
+    """The outline, of whose polygon only the corner is there yet, and the mask to draw it from."""
     pixel_nm = regions.pixel_nm
     margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_nm)) + 1
     window = tuple(
@@ -247,7 +257,7 @@ def _measure(
     at_edge = (origin + low == 0).any() or (origin + high == np.array(regions.shape) - 1).any()
     cut = inside[low[0] : high[0] + 1, low[1] : high[1] + 1]
     free = final[ring] == 0
-    return Outline(
+    outline = Outline(
         label,
         centre + origin,
         2 * np.sqrt(area_px / np.pi) * pixel_nm,
@@ -255,7 +265,7 @@ def _measure(
         _eccentricity(y, x),
         bool(at_edge),
         bool((others & near).any()),
-        _polygon(cut) + low + origin,
+        np.array([origin + low]),  # the polygon comes later
         _isolation(
             float(flat[y, x].mean()) - level,
             flat[ring][free] - level,
@@ -263,6 +273,7 @@ def _measure(
             ring[1][free] - x.mean(),
         ),
     )
+    return outline, cut
 
 
 def _distance2(inside: np.ndarray) -> np.ndarray:
@@ -304,9 +315,22 @@ def _eccentricity(y: np.ndarray, x: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, 1 - (middle - apart) / (middle + apart))))
 
 
-def _polygon(inside: np.ndarray) -> np.ndarray:
-    """The longest closed contour, (M, 2)."""
-    height = np.zeros((inside.shape[0] + 2, inside.shape[1] + 2))
-    height[1:-1, 1:-1] = inside
-    lines: Any = contour_generator(z=height).lines(0.5)
-    return np.asarray(max(lines, key=len)[:, ::-1] - 1)
+def _polygons(masks: list[np.ndarray]) -> list[np.ndarray]:
+    """The longest closed contour of each mask, (M, 2)."""
+    out = []
+    for start in range(0, len(masks), _DRAWN):
+        # One below the other in one image: most of the time of a contour goes to its beginning.
+        some = masks[start : start + _DRAWN]
+        tops = np.cumsum([0] + [len(mask) + 2 for mask in some])
+        height = np.zeros((tops[-1], max(mask.shape[1] for mask in some) + 2))
+        for top, mask in zip(tops, some, strict=False):
+            height[top + 1 : top + 1 + len(mask), 1 : 1 + mask.shape[1]] = mask
+        lines: Any = contour_generator(z=height).lines(0.5)
+        longest: list[np.ndarray] = [np.empty((0, 2))] * len(some)
+        for line, own in zip(
+            lines, np.searchsorted(tops, [line[0, 1] for line in lines]) - 1, strict=True
+        ):
+            if len(line) > len(longest[own]):
+                longest[own] = line
+        out += [line[:, ::-1] - (top + 1, 1) for line, top in zip(longest, tops, strict=False)]
+    return out

@@ -17,7 +17,7 @@ from .background import Grid, noise_of_sample, noise_step
 from .filters import gaussian, inner, laplacian, mirrored, reach
 from .frame import Frame, Tile, parts, tiles
 
-FINEST_PX = 2.0
+FINEST_PX = 1.4
 """Least sigma of a scale on its own grid: summits and Laplacian are as good as on a finer one."""
 _TILE_PX = 1024
 # The summit of the next scale lies some way from here and so is higher than its value here; which
