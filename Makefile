@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model accuracy atoms explain bench screenshots clean
+.PHONY: help setup demo test lint model accuracy atoms explain movies bench screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,9 @@ atoms: setup ## How well single atoms are found, counted and spread, into docs/ 
 	$(BIN)/python docs/make_atoms_accuracy.py
 	$(BIN)/python docs/make_dispersion_check.py
 	$(BIN)/python docs/make_yardstick.py
+
+movies: setup ## How rightly clusters of movies are followed, into docs/movies.md
+	$(BIN)/python docs/make_movies.py
 
 explain: setup ## Where the shipped model looks, into docs/explain.md
 	$(BIN)/python docs/make_explain.py

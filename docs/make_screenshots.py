@@ -34,6 +34,10 @@ from napari_atomicity.examples import atom_example_path, atom_example_truth_path
 from napari_atomicity.io.images import load
 from napari_atomicity.io.plots import PLOTS
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
+from napari_atomicity.simulation.fields import FieldSettings
+from napari_atomicity.simulation.imaging import Microscope
+from napari_atomicity.simulation.movies import MovieTruthSettings, simulate_movie
+from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
 from napari_atomicity.table import AGGREGATE
 from napari_atomicity.widgets.docks.adapt import Adapt
@@ -47,6 +51,7 @@ from napari_atomicity.widgets.docks.dispersion import Dispersion
 from napari_atomicity.widgets.docks.embedding import Embedding
 from napari_atomicity.widgets.docks.explain import Explain
 from napari_atomicity.widgets.docks.gallery import Gallery
+from napari_atomicity.widgets.docks.movie import Movie
 from napari_atomicity.widgets.docks.plots import Plots
 from napari_atomicity.widgets.docks.ratios import Ratios
 from napari_atomicity.widgets.docks.report import Report
@@ -642,6 +647,53 @@ class Day:
             studio.both("annotators", lambda: trimmed(studio.part(dock)))
         dock.packs_part.button.click()
 
+    # ---- a movie
+    def movie(self) -> None:
+        """A simulated movie is analysed and followed; tracks that change are selected."""
+        studio = self.studio
+        folder = self.folder.parent / "movies"
+        self._open(folder, {film(folder).name})
+        analyse = studio.front(Analyse)
+        studio.wait_until(analyse.button.isEnabled, "the movie can be analysed")
+        studio.click(analyse.button)
+        image = studio.session.images[0]
+        studio.wait_until(lambda: studio.session.analysis(image) is not None, "it is analysed")
+        studio.binding.label_mode.on = False
+        dock = studio.front(Movie)
+        studio.click(dock.button)
+        studio.wait_until(lambda: dock.found is not None, "clusters are followed")
+        jumps = dock.found.events[dock.found.events["event"] == "jump"]
+        studio.select(*jumps["cluster_id"].iloc[:3].tolist())
+        studio.viewer.dims.set_current_step(0, 22)
+        with studio.alone(Movie) as dock:
+            studio.wait_until(lambda: len(dock.plot.curves) > 0, "tracks are drawn")
+            studio.both("movie", lambda: trimmed(studio.part(dock)))
+        with studio.alone(Movie, IMAGE_PX):
+            studio.look_at(9.0, 9.0, width_nm=15.0)
+            studio.both("movie-image", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
+
+
+def film(folder: Path) -> Path:
+    """A movie of clusters that wander and change on a drifting stage, as ImageJ would save it."""
+    classes = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+    settings = MovieTruthSettings(
+        classes, n_frames=30, n_clusters=16, extent_nm=(18.0, 18.0), change=0.015, merges=1,
+        apart_nm=2.8,
+    )  # fmt: skip
+    imaging = FieldSettings(pixel_size_nm=0.045, microscope=Microscope(dose_e_per_a2=1500))
+    made = simulate_movie(library_of(classes, 4, seed=9), settings, 3, imaging)
+    folder.mkdir()
+    path = folder / "movie.tif"
+    resolution = 1 / imaging.pixel_size_nm
+    tifffile.imwrite(
+        path,
+        made.micrograph.data.astype(np.uint16),
+        imagej=True,
+        resolution=(resolution, resolution),
+        metadata={"unit": "nm", "finterval": settings.frame_time_s, "axes": "TYX"},
+    )
+    return path
+
 
 def atom_fields(folder: Path) -> dict[str, np.ndarray]:
     """Three images of atoms on carbon in a folder; of each the true places, (N, 2) in pixels."""
@@ -759,6 +811,7 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
     ),
     (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
     (Day.annotators,),
+    (Day.movie,),
 )  # fmt: skip
 """Each step needs those before it on its day; each day begins in a new window."""
 

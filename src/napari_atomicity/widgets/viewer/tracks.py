@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "tracks"
 BY_ATOMICITY, BY_TRACK = "atomicity", "track"
 _POSITION = 6
-_TAIL_FRAMES = 12
+_TAIL_FRAMES = 30
 _COLOURS = 12
 
 
@@ -141,7 +141,7 @@ class TrackView:
             colormaps_dict={self._colour_by: colormap},
             tail_length=_TAIL_FRAMES,
             head_length=0,
-            tail_width=3,
+            tail_width=4,
             blending="translucent",
             opacity=0.9,
             **known.options(KIND, _POSITION),
