@@ -668,9 +668,6 @@ class Day:
         with studio.alone(Movie) as dock:
             studio.wait_until(lambda: len(dock.plot.curves) > 0, "tracks are drawn")
             studio.both("movie", lambda: trimmed(studio.part(dock)))
-        with studio.alone(Movie, IMAGE_PX):
-            studio.look_at(9.0, 9.0, width_nm=15.0)
-            studio.both("movie-image", lambda: studio.part(studio.canvas), LARGE_LIMIT_BYTES)
 
 
 def film(folder: Path) -> Path:
