@@ -46,7 +46,7 @@ def chains(draw):
         if gaps and len(track) > 2:
             track[1] = 1.0  # nothing was seen
     initial = np.array(draw(st.lists(st.floats(0.01, 1), min_size=k, max_size=k)))
-    return tracks, draw(st.floats(1e-4, 0.6)), initial / initial.sum()
+    return tracks, draw(st.floats(1e-4, 1 - 1 / k)), initial / initial.sum()
 
 
 @settings(deadline=None, max_examples=60)
@@ -138,6 +138,16 @@ def test_em_is_at_the_summit_of_the_posterior():
     assert height[1] > height[2]
 
 
+def test_the_interval_ends_where_the_posterior_has_fallen():
+    tracks, _ = simulated(0.1, 150, 60, 3, 0.9, seed=13)
+    fit, shares = fit_rate(tracks)
+    at = np.array([fit.low, fit.change, fit.high])
+    prior = 0.5 * np.log(at) + 19.5 * np.log1p(-at)
+    height = log_likelihoods(tracks, at, shares).sum(axis=1) + prior
+    np.testing.assert_allclose(height[1] - height[[0, 2]], 1.92, atol=0.05)
+    assert fit.high - fit.low < 0.03  # with some 900 changes
+
+
 def test_the_same_answer_whatever_is_computed_together():
     tracks, _ = simulated(0.1, 5, 12, 3, 0.7, seed=11)
     tracks = [t[: 3 + 2 * i] for i, t in enumerate(tracks)]
@@ -162,6 +172,11 @@ def test_nothing_to_find():
     assert smooth([], 0.1) == []
     fit, _ = fit_rate([np.ones((1, 3))])
     assert fit.change == 0.0
+
+
+def test_changes_beyond_chance_are_refused():
+    with pytest.raises(ValueError, match="pure chance"):
+        smooth([np.ones((3, 2))], 0.6)
 
 
 @pytest.mark.parametrize("bad", [[[0.0, 0.0]], [[np.nan, 1.0]], [[-1.0, 1.0]]])

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 
 from ..progress import Progress, Stop, check, report
 
@@ -130,11 +131,13 @@ def smooth(
     Raises
     ------
     ValueError
-        If the emissions are no likelihoods.
+        If the emissions are no likelihoods, or a change is likelier than by pure chance.
     """
     out: list[Smoothed | None] = [None] * len(emissions)
     for members, stacked, lengths in _batches(emissions):
         check(stop)
+        if not 0 <= change <= 1 - 1 / stacked.shape[2] + 1e-12:
+            raise ValueError("a change can't be likelier than by pure chance")
         start = _initial(initial, stacked.shape[2])
         posterior, _, log_likelihood = _forward_backward(stacked, lengths, change, start)
         path = _viterbi(stacked, lengths, change, start)
@@ -198,9 +201,7 @@ def fit_rate(
         change, initial = after, shares
         if settled:
             break
-    profile = _profile(emissions, grid, initial, stop)
-    best = float(_profile(emissions, np.array([change]), initial, stop)[0])
-    low, high = _interval(grid, profile - max(best, float(profile.max())), change)
+    low, high = _interval(emissions, grid, change, initial, stop)
     return RateFit(change, low, high, moves, steps), initial
 
 
@@ -213,23 +214,30 @@ def _profile(
     return np.asarray(log_likelihoods(emissions, grid, initial).sum(axis=1) + prior)
 
 
-def _interval(grid: np.ndarray, below: np.ndarray, best: float) -> tuple[float, float]:
-    """Where the curve, which is 0 at its summit, crosses the level of the interval."""
-    inside = np.flatnonzero(below >= -_DROP)
-    if not len(inside):  # narrower than the grid's steps
-        after = int(np.searchsorted(grid, best))
-        inside = np.array([min(max(after, 1), len(grid) - 2)])
-        below = below.copy()
-        below[inside] = 0.0
-    first, last = int(inside[0]), int(inside[-1])
+def _interval(
+    emissions: Sequence[np.ndarray],
+    grid: np.ndarray,
+    best: float,
+    initial: np.ndarray,
+    stop: Stop | None,
+) -> tuple[float, float]:
+    """Where the log posterior, which has its summit at ``best``, has fallen by `_DROP`."""
+    at_best = float(_profile(emissions, np.array([best]), initial, stop)[0])
+    above = _profile(emissions, grid, initial, stop) - at_best + _DROP
 
-    def crossing(a: int, b: int) -> float:
-        share = (-_DROP - below[a]) / (below[b] - below[a])
-        return float(np.exp(np.log(grid[a]) + share * (np.log(grid[b]) - np.log(grid[a]))))
+    def height(log_change: float) -> float:
+        at = _profile(emissions, np.exp([log_change]), initial, stop)
+        return float(at[0]) - at_best + _DROP
 
-    low = 0.0 if first == 0 else crossing(first - 1, first)
-    high = float(grid[-1]) if last == len(grid) - 1 else crossing(last + 1, last)
-    return min(low, best), max(high, best)
+    def crossing(outside: float) -> float:
+        return float(np.exp(brentq(height, np.log(outside), np.log(best), xtol=_TOLERANCE)))
+
+    # the nearest on either side that lies below
+    left = np.flatnonzero((grid < best) & (above < 0))
+    right = np.flatnonzero((grid > best) & (above < 0))
+    low = crossing(float(grid[left[-1]])) if len(left) else 0.0
+    high = crossing(float(grid[right[0]])) if len(right) else float(grid[-1])
+    return low, max(high, best)
 
 
 def _expected(
