@@ -2,16 +2,16 @@
 
     python docs/make_yardstick.py
 
-Needs the extra `simulation`; takes some minutes on two cores. Everything is simulated, with known
-numbers of atoms. The detector of the atoms is a plain one (Laplacian of Gaussian of the local
+Needs the extra `simulation`; takes some ten minutes on two cores. Everything is simulated, with
+known numbers of atoms. The detector of the atoms is a plain one (Laplacian of Gaussian of the local
 contrast, its probability calibrated by logistic regression on other fields than those counted), so
-that the figures do not depend on any trained network. Replaces what stands between the markers of
-the page.
+that the figures do not depend on any trained network; then the same fields with the atoms that
+`find_atoms` finds by the shipped one. Replaces what stands between the markers of the page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,10 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
+from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import local_contrast
+from napari_atomicity.atoms.completeness import completeness
+from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.species import find_species
 from napari_atomicity.atoms.yardstick import count_by_yardstick, integrate
 from napari_atomicity.detection.clusters import detect
@@ -114,19 +117,46 @@ def calibrated(fields: Iterator[Known]) -> LogisticRegression:
     )  # fmt: skip
 
 
-def counted(known: Known, model: LogisticRegression) -> pd.DataFrame:
+Judge = Callable[[Micrograph], tuple[np.ndarray, np.ndarray, float]]
+"""From an image to places (N, 2) in pixels, how likely an atom is there, and completeness."""
+
+
+def by_detector(model: LogisticRegression) -> Judge:
+    def judge(micrograph: Micrograph) -> tuple[np.ndarray, np.ndarray, float]:
+        at, response = peaks(micrograph)
+        return at, model.predict_proba(design(response))[:, 1], 1.0
+
+    return judge
+
+
+def by_network(model: AtomModel) -> Judge:
+    def judge(micrograph: Micrograph) -> tuple[np.ndarray, np.ndarray, float]:
+        analysis = find_atoms(micrograph, model)
+        complete = completeness(analysis, model)
+        found = analysis.candidates
+        share = 1.0 if complete is None else complete.share
+        return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), share
+
+    return judge
+
+
+def counted(known: Known, judge: Judge) -> pd.DataFrame:
     """A row per cluster that was found: its number, and what the yardstick says of it."""
     pixel = known.micrograph.calibrated()
-    at, response = peaks(known.micrograph)
-    p = model.predict_proba(design(response))[:, 1]
+    at, p, share = judge(known.micrograph)
     atoms = pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": p})
     found = detect(known.micrograph)
     if len(found.table) == 0:
         return pd.DataFrame()
     every, sure = (
         count_by_yardstick(
-            found.table, atoms[p > least], known.micrograph, found.outlines, classes=CLASSES
-        )
+            found.table,
+            atoms[p > least],
+            known.micrograph,
+            found.outlines,
+            classes=CLASSES,
+            completeness=share,
+        )  # fmt: skip
         for least in (FLOOR, SURE)
     )
     distance, row = KDTree(found.table[["y_px", "x_px"]].to_numpy()).query(known.centres)
@@ -165,34 +195,46 @@ def summary(rows: pd.DataFrame, field: np.ndarray) -> dict[str, str]:
     }
 
 
-def many(make, name: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows of all fields of a condition, and the field of each."""
-    model = calibrated(make(10_000 + s) for s in range(CALIBRATION_FIELDS))
-    seeds = range(FIRST_SEED, FIRST_SEED + FIELDS)
-    parts = [counted(make(s), model) for s in track(seeds, name)]
+def many(make: Callable[[int], Known], name: str, network: Judge) -> list[dict[str, pd.DataFrame]]:
+    """Rows of all fields of a condition, by the plain detector and by the network."""
+    plain = by_detector(calibrated(make(10_000 + s) for s in range(CALIBRATION_FIELDS)))
+    fields = []
+    for seed in track(range(FIRST_SEED, FIRST_SEED + FIELDS), name):
+        known = make(seed)
+        fields.append({"plain": counted(known, plain), "network": counted(known, network)})
+    return fields
+
+
+def joined(fields: list[dict[str, pd.DataFrame]], by: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of all fields, and the field of each."""
+    parts = [field[by] for field in fields]
     return pd.concat(parts, ignore_index=True), np.repeat(
-        np.arange(FIELDS), [len(p) for p in parts]
+        np.arange(len(parts)), [len(p) for p in parts]
     )
 
 
-def counting() -> tuple[str, str]:
-    """The tables by condition and by size."""
-    lines, by_size = [], []
-    for contrast, density in CONDITIONS:
-        rows, field = many(
-            lambda s, c=contrast, d=density: thick(c, d, s), f"contrast {contrast}"
-        )  # fmt: skip
-        what = f"thick carbon, contrast {contrast:g}, {density:g} atoms/nm²"
-        lines.append(
-            {"fields": what, "recall": f"{rows['recall'].mean():.2f}"} | summary(rows, field)
-        )
-        by_size.append(row_of_sizes(what, rows))
+def counting() -> tuple[str, str, str]:
+    """The tables by condition and by size, and that with the atoms of the network."""
+    network = by_network(load_atom_model("default", "cpu"))
     library = library_of(CLASSES, 6, 0)
-    rows, field = many(lambda s: thin(library, 0.3, s), "thin carbon")
-    what = "3 nm of carbon, isomers, channelling, 0.3 atoms/nm²"
-    lines.append({"fields": what, "recall": "–"} | summary(rows, field))
-    by_size.append(row_of_sizes(what, rows))
-    return markdown(lines), markdown(by_size)
+    makers: dict[str, Callable[[int], Known]] = {
+        f"thick carbon, contrast {contrast:g}, {density:g} atoms/nm²": (
+            lambda s, c=contrast, d=density: thick(c, d, s)
+        )
+        for contrast, density in CONDITIONS
+    }
+    thin_carbon = "3 nm of carbon, isomers, channelling, 0.3 atoms/nm²"
+    makers[thin_carbon] = lambda s: thin(library, 0.3, s)
+    lines, by_size, of_network = [], [], []
+    for what, make in makers.items():
+        fields = many(make, what, network)
+        for by, table in (("plain", lines), ("network", of_network)):
+            rows, field = joined(fields, by)
+            recall = "–" if what == thin_carbon else f"{rows['recall'].mean():.2f}"
+            table.append({"fields": what, "recall": recall} | summary(rows, field))
+            if by == "plain":
+                by_size.append(row_of_sizes(what, rows))
+    return markdown(lines), markdown(by_size), markdown(of_network)
 
 
 def row_of_sizes(what: str, rows: pd.DataFrame) -> dict[str, str]:
@@ -273,7 +315,7 @@ def replaced(page: str, name: str, table: str) -> str:
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name, table in zip(("counts", "sizes"), counting(), strict=True):
+    for name, table in zip(("counts", "sizes", "network"), counting(), strict=True):
         page = replaced(page, name, table)
     for name, table in zip(("one metal", "two metals"), telling_apart(), strict=True):
         page = replaced(page, name, table)

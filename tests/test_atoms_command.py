@@ -215,9 +215,9 @@ def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, mo
         analysis.support[1] = False  # the second frame is vacuum
         return analysis
 
-    def count(*args, counted=cluster_atoms.count_by_yardstick):
+    def count(*args, counted=cluster_atoms.count_by_yardstick, **options):
         seen.append(args[4])
-        return counted(*args)
+        return counted(*args, **options)
 
     monkeypatch.setattr(atom_runs, "find_atoms", find)
     monkeypatch.setattr(cluster_atoms, "count_by_yardstick", count)

@@ -69,7 +69,7 @@ class AtomRequest:
     seed
         Of random patterns, of bootstraps, and of atoms that are added.
     completeness
-        Whether atoms are put into each image to tell how many would be found: as long again.
+        Whether atoms are put into each image to tell how many would be found; takes longer.
     """
 
     model: str = "default"
@@ -275,15 +275,17 @@ def _one(
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
-        table, of_clusters = _with_clusters(atoms, micrograph, clusters)
-        known["warnings"] += _cluster_warnings(clusters, of_clusters)
-        report(progress, 0, 0, "Dispersion")
-        spread, why = _dispersion(atoms, request.seed, progress, stop)
-        known["warnings"] += why
         found = None
         if request.completeness:
             found = completeness(analysis, model, request.seed, progress, stop)
             known["warnings"] += _completeness_warnings(found)
+        table, of_clusters = _with_clusters(
+            atoms, micrograph, clusters, 1.0 if found is None else found.share
+        )
+        known["warnings"] += _cluster_warnings(clusters, of_clusters)
+        report(progress, 0, 0, "Dispersion")
+        spread, why = _dispersion(atoms, request.seed, progress, stop)
+        known["warnings"] += why
         result = _Result(
             item.outcome(
                 "done",
@@ -310,17 +312,19 @@ def _one(
 
 
 def _with_clusters(
-    atoms: ImageAtoms, micrograph: Micrograph, clusters: pd.DataFrame | None
+    atoms: ImageAtoms, micrograph: Micrograph, clusters: pd.DataFrame | None, found: float
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The atoms with their clusters, and the clusters with their atoms.
 
-    Clusters are discs: the files of a run hold no outlines.
+    Clusters are discs: the files of a run hold no outlines. ``found`` is the share of the lone
+    atoms that is found.
     """
     if clusters is None:
         return atoms.table, None
     own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
     table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
-    return table, cluster_atoms.rows(own, cluster_atoms.count(atoms, own, micrograph), table)
+    counted = cluster_atoms.count(atoms, own, micrograph, completeness=found)
+    return table, cluster_atoms.rows(own, counted, table)
 
 
 def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -> tuple[str, ...]:

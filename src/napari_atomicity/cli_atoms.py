@@ -57,7 +57,7 @@ def atoms(
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of random patterns and bootstraps.")] = 0,
     completeness: Annotated[
-        bool, typer.Option(help="Put atoms into each image: how many are found? Doubles the time.")
+        bool, typer.Option(help="Put atoms into each image: how many are found? Takes longer.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:

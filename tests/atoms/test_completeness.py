@@ -60,8 +60,8 @@ def test_the_share_is_that_of_the_atoms_that_are_found(monkeypatch, mean):
     said = completeness(analysis, None, seed=2)
 
     true = len(analysis.table) / len(points)
-    assert said.low - 0.1 <= true <= said.high + 0.1
-    assert said.share == pytest.approx(true, abs=0.17)
+    assert said.low - 0.05 <= true <= said.high + 0.05
+    assert said.share == pytest.approx(true, abs=0.2)
     usual = analysis.table["amplitude"].median()
     assert said.half_found * usual == pytest.approx(0.5, abs=0.08)
     assert said.is_low == (said.share < 2 / 3)
@@ -85,9 +85,9 @@ def test_added_atoms_lie_on_the_support_away_from_the_others():
     assert mask[tuple(points.round().astype(int).T)].all()
     gap = np.linalg.norm(points[:, None] - taken[None], axis=2).min()
     between = np.linalg.norm(points[:, None] - points[None], axis=2) + 99 * np.eye(len(points))
-    assert len(points) > 40
+    assert len(points) > 15
     assert gap * PX > 0.35
-    assert between.min() * PX > 0.5
+    assert between.min() * PX > 0.8
 
 
 def test_the_rows_say_where_the_density_is_a_lower_bound():

@@ -245,6 +245,17 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     assert (few["label_yardstick"] == "").all()
 
 
+def test_where_most_atoms_are_missing_nothing_is_counted():
+    micrograph, clusters, atoms = with_a_cluster(30)
+
+    few = count_by_yardstick(clusters, atoms, micrograph, completeness=0.31)
+    most = count_by_yardstick(clusters, atoms, micrograph, completeness=0.8)
+
+    assert few["n_yardstick"].isna().all()
+    assert few["yardstick_reason"].tolist() == ["only about 31 % of the lone atoms are found"]
+    assert most["n_yardstick"].notna().all()
+
+
 def test_frames_are_counted_each_by_its_own_atoms():
     micrograph, clusters, atoms = with_a_cluster(30)
     stack = Micrograph(np.stack([micrograph.data, 3 * micrograph.data]), PIXEL_NM)

@@ -43,6 +43,7 @@ def count(
     clusters: pd.DataFrame,
     micrograph: Micrograph,
     outlines: Sequence[np.ndarray] | None = None,
+    completeness: float = 1.0,
 ) -> pd.DataFrame:
     """The clusters of an image counted by its atoms: see `count_by_yardstick`.
 
@@ -53,8 +54,9 @@ def count(
         y_px=places["y_nm"] / atoms.pixel_size_nm, x_px=places["x_nm"] / atoms.pixel_size_nm
     )
     counted = count_by_yardstick(
-        clusters, places, micrograph, outlines, atoms.support, classes_of(clusters)
-    )
+        clusters, places, micrograph, outlines, atoms.support, classes_of(clusters),
+        completeness=completeness,
+    )  # fmt: skip
     return counted.set_axis(clusters["cluster_id"].to_numpy(), axis=0)
 
 

@@ -7,9 +7,11 @@ width of the found atoms and of many heights are added where none is, and it is 
 again. That gives the height at which half of them are found.
 
 The share that is found needs the heights of all atoms, and only those of the found ones are known.
-They are taken to be log-normal with a scatter of 35 %, as single atoms of one element have within
-an image (`SCATTER`); their mean is the one with which the added spots that are found have, on
-average, the heights that the found atoms have. The interval is that of scatters of 25 and 45 %.
+They are taken to be log-normal with a scatter of 25 to 45 %, as single atoms of one element have
+within an image (`SCATTERS`). Every mean and scatter says which heights the found ones have, for it
+is known which of the added spots are found and what was measured of them; how well that agrees with
+the heights in the image weighs them. Value and interval are mean and quantiles of the share over
+these weights, which are tempered (`TEMPER`): added spots are no perfect atoms.
 
 It is of lone atoms: those nearer to each other than the probe is wide are taken for one, and that
 is not seen here.
@@ -37,10 +39,14 @@ from .analysis import AtomAnalysis, find_atoms
 if TYPE_CHECKING:
     from .finder import AtomModel
 
-SCATTER = (0.35, 0.25, 0.45)
-"""Standard deviation of the logarithm of the height of atoms: usual, least, largest."""
+SCATTERS = (0.25, 0.3, 0.35, 0.4, 0.45)
+"""Standard deviations of the logarithm of the height of atoms."""
+TEMPER = 0.5
+"""Weight of each atom of the image as evidence."""
 HEIGHTS = (0.1, 2.5)
 """Of added atoms, relative to the median of the found ones, from and to."""
+ENOUGH, MOST_ROUNDS = 200, 3
+"""So many are added, in so many rounds at most: more at once would crowd the image."""
 LEAST_ATOMS = 8
 """With fewer nothing is known of their heights."""
 LOWER_BOUND = 2 / 3
@@ -50,10 +56,13 @@ ESTIMATE, BOUND = "estimate", "lower bound"
 COLUMNS = ("completeness", "completeness_low", "completeness_high", "half_found_height",
            "density_is")  # fmt: skip
 """Of ``dispersion.csv``."""
-_APART_NM, _CLEAR_NM, _JITTER_NM = 0.9, 0.35, 0.15
+_APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
 _SAME_NM = 0.15
 _CROP_PX = 1024
-_MEANS = 120
+_MEANS, _BEYOND = 100, 0.5
+_KERNEL = 0.15
+_INTERVAL = 0.05, 0.95
+_LEAST_DENSITY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -122,30 +131,35 @@ def completeness(
         return None
     rng = np.random.default_rng(seed)
     doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
-    points = _free_places(mask, doubtful[["y_px", "x_px"]].to_numpy(float), size, rng)
-    if not len(points):
-        return None
+    taken = doubtful[["y_px", "x_px"]].to_numpy(float)
     usual = float(table["amplitude"].median())
-    relative = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
     sigma_px = float(table["sigma_nm"].median()) / size
-    image = with_spots(image, points, usual * relative, sigma_px)
-    again = find_atoms(
-        replace(analysis.micrograph, data=image),
-        model,
-        threshold=analysis.threshold,
-        progress=progress,
-        stop=stop,
-    ).table
-    met = match_nearest(points * size, again[["y_nm", "x_nm"]].to_numpy(float), _SAME_NM)
-    found = met >= 0
-    seen = np.full(len(points), np.nan)
-    seen[found] = again["amplitude"].to_numpy(float)[met[found]] / usual
-    weight = table["confidence"].to_numpy(float)
-    mean = float(np.average(np.log(table["amplitude"] / usual), weights=weight))
-    share, *others = (_share_found(np.log(relative), found, seen, mean, s) for s in SCATTER)
-    return Completeness(
-        share, min(share, *others), max(share, *others), _half_found(relative, found), len(points)
-    )
+    heights, measured = [np.empty(0)], [np.empty(0)]
+    while len(heights) <= MOST_ROUNDS and sum(map(len, heights)) < ENOUGH:
+        points = _free_places(mask, taken, size, rng)
+        if not len(points):
+            break
+        height = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
+        again = find_atoms(
+            replace(analysis.micrograph, data=with_spots(image, points, usual * height, sigma_px)),
+            model,
+            threshold=analysis.threshold,
+            progress=progress,
+            stop=stop,
+        ).table
+        met = match_nearest(points * size, again[["y_nm", "x_nm"]].to_numpy(float), _SAME_NM)
+        seen = np.full(len(points), np.nan)
+        seen[met >= 0] = again["amplitude"].to_numpy(float)[met[met >= 0]] / usual
+        heights.append(height)
+        measured.append(seen)
+    height, seen = np.concatenate(heights), np.concatenate(measured)
+    if not len(height):
+        return None
+    share, low, high = _share_found(
+        np.log(height), seen,
+        np.log(table["amplitude"].to_numpy(float) / usual), table["confidence"].to_numpy(float),
+    )  # fmt: skip
+    return Completeness(share, low, high, _half_found(height, np.isfinite(seen)), len(height))
 
 
 def with_completeness(
@@ -233,22 +247,38 @@ def with_spots(
 
 
 def _share_found(
-    height: np.ndarray, found: np.ndarray, seen: np.ndarray, mean: float, scatter: float
-) -> float:
-    """Share of atoms with log-normal heights that is found.
+    height: np.ndarray, seen: np.ndarray, own: np.ndarray, weight: np.ndarray
+) -> tuple[float, float, float]:
+    """Share of the atoms that is found, and its interval.
 
-    ``height`` (N,) is the logarithm of those of the added ones, ``seen`` what was measured of the
-    ones that were ``found``, and ``mean`` the mean logarithm of those in the image.
+    Parameters
+    ----------
+    height
+        (N,) logarithm of those of the added ones.
+    seen
+        (N,) what was measured of them; NaN: not found.
+    own, weight
+        (M,) logarithms of the heights of the found atoms of the image, and their probabilities.
     """
-    measured = found & (seen > 0)
-    if not measured.any():
-        return 0.0
-    centres = np.linspace(height.min(), height.max(), _MEANS)
-    weight = np.exp(-((height - centres[:, None]) ** 2) / (2 * scatter**2))
-    of_found = weight[:, measured]
-    expected = (of_found @ np.log(seen[measured])) / np.maximum(of_found.sum(1), 1e-300)
-    best = weight[np.abs(expected - mean).argmin()]
-    return float(best[found].sum() / best.sum())
+    found = np.isfinite(seen)
+    measured = np.log(seen[found & (np.nan_to_num(seen) > 0)])
+    if not len(measured):
+        return 0.0, 0.0, 0.0
+    kernel = np.exp(-((own[:, None] - measured) ** 2) / (2 * _KERNEL**2)) / _KERNEL
+    means = np.linspace(height.min() - _BEYOND, height.max(), _MEANS)
+    shares, evidence = [], []
+    for scatter in SCATTERS:
+        part = np.exp(-((height - means[:, None]) ** 2) / (2 * scatter**2))
+        of_found = part[:, found & (np.nan_to_num(seen) > 0)]
+        shares.append(part[:, found].sum(1) / part.sum(1))
+        density = of_found @ kernel.T / np.maximum(of_found.sum(1, keepdims=True), 1e-300)
+        evidence.append(TEMPER * np.log(density + _LEAST_DENSITY) @ weight)
+    share, said = np.concatenate(shares), np.concatenate(evidence)
+    belief = np.exp(said - said.max())
+    belief /= belief.sum()
+    order = np.argsort(share)
+    low, high = np.interp(_INTERVAL, np.cumsum(belief[order]), share[order])
+    return float(belief @ share), float(low), float(high)
 
 
 def _half_found(relative: np.ndarray, found: np.ndarray) -> float:

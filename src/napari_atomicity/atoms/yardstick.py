@@ -63,6 +63,8 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
 """Lone atoms that a yardstick needs."""
+LEAST_FOUND = 0.5
+"""Where less than this share of the lone atoms is found, nothing is counted."""
 LEAST_SURE = 0.4
 """Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
 the dim ones, has to be anchored somewhere."""
@@ -438,6 +440,7 @@ def count_by_yardstick(
     classes: Sequence[str] = (),
     level: float = 0.95,
     seed: int = 0,
+    completeness: float = 1.0,
 ) -> pd.DataFrame:
     """Number of atoms of each cluster, in units of the lone atoms of its frame.
 
@@ -460,6 +463,9 @@ def count_by_yardstick(
         Coverage of the interval.
     seed
         Of the bootstrap.
+    completeness
+        Share of the lone atoms that is found, if it was measured (`atoms.completeness`): where
+        most are missing, the others are brighter than they, and nothing is counted.
 
     Returns
     -------
@@ -481,9 +487,11 @@ def count_by_yardstick(
     pixel_size_nm = micrograph.calibrated()
     counts = np.full((len(clusters), 3), np.nan)
     reasons = np.full(len(clusters), "", object)
+    if completeness < LEAST_FOUND:
+        reasons[:] = f"only about {100 * completeness:.0f} % of the lone atoms are found"
     for index, frame in enumerate(micrograph.frames()):
         rows = np.flatnonzero(clusters["frame"].to_numpy() == index)
-        if len(rows) == 0:
+        if len(rows) == 0 or completeness < LEAST_FOUND:
             continue
         drawn = [None if outlines is None else outlines[int(i)] for i in rows]
         regions = [
