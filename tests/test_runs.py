@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import tifffile
 
 from napari_atomicity import runs
@@ -22,7 +23,7 @@ FILES = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.j
 
 class FakeClassifier:
     card = ModelCard("fake", CLASSES, sha256="0" * 64)
-    device = "cpu"
+    device = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from napari_atomicity.model.card import ModelCard, PatchSettings
 from napari_atomicity.model.classifier import Classifier, Prediction
@@ -30,7 +31,7 @@ class BrightnessClassifier(Classifier):
     """Says that brighter patches hold more atoms; deterministic."""
 
     card = ModelCard("brightness", CLASSES, PatchSettings(size_px=32), sha256="0123456789abcdef")
-    device = "cpu"
+    device = torch.device("cpu")
     beside: ClassVar[dict] = {}
 
     def __init__(self):

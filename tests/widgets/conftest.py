@@ -28,9 +28,10 @@ def settled_collector():
 @pytest.fixture(autouse=True)
 def nothing_is_passed_over(monkeypatch):
     """Hundreds of viewers come and go in this process, and must be found by the collector."""
-    from napari_atomicity.widgets.viewer import projects
+    from napari_atomicity.widgets.viewer import binding, projects
 
-    monkeypatch.setattr(projects, "pass_over_what_is_there", lambda: None)
+    for module in (binding, projects):
+        monkeypatch.setattr(module, "pass_over_what_is_there", lambda: None)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def model(monkeypatch):
     monkeypatch.setattr(
         "napari_atomicity.model.classifier.available_models", lambda: [classifier.card]
     )
-    monkeypatch.setattr("napari_atomicity.model.classifier.devices", lambda: {"cpu": "1 thread"})
+    monkeypatch.setattr("napari_atomicity.model.devices.devices", lambda: {"cpu": "1 thread"})
     monkeypatch.setattr(
         "napari_atomicity.embedding.place", lambda embedding, model: embedding[:, :2]
     )

@@ -41,8 +41,8 @@ from napari_atomicity.widgets.workbench import (
 PLUGIN = "napari-atomicity"
 NAMES = {
     "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Movie", "Plots", "Ratios", "Report", "Review", "Table",
-    "Train",
+    "Embedding", "Explain", "Gallery", "Live", "Movie", "Plots", "Ratios", "Report", "Review",
+    "Table", "Train",
 }  # fmt: skip
 
 

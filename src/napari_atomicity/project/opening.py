@@ -6,12 +6,13 @@ import io
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..analysis import Analysis
 from ..errors import AtomicityError, ReadError
 from ..io.images import find_images, load
 from ..io.stored import PIXELS
@@ -169,6 +170,37 @@ def survey(
         project.describe(micrograph, thumbnail(micrograph), keep_size=True)
         found[name] = project.load(name)
     return found
+
+
+def take_in_analysed(
+    project: Project,
+    analysis: Analysis,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> tuple[Stored, Analysis]:
+    """Take in an image that was analysed elsewhere, under the name that the project has for it.
+
+    Returns
+    -------
+    tuple
+        What the project knows of it now, and the analysis under that name; its pixels are read
+        again when they are asked for. Nothing is written of the analysis.
+
+    Raises
+    ------
+    ReadError
+        If the image has no file.
+    """
+    path = analysis.micrograph.path
+    if path is None:
+        raise ReadError("this image has no file", analysis.micrograph.name)
+    names = project.add_paths([path]) or [project.name_at(path)]
+    micrograph = replace(analysis.micrograph, name=names[0])
+    PIXELS.put(micrograph)
+    project.describe(micrograph, thumbnail(micrograph))
+    stored = project.load(micrograph.name)
+    table = analysis.table.assign(image=micrograph.name)
+    return stored, replace(analysis, micrograph=stored.micrograph, table=table)
 
 
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:

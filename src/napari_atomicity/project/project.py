@@ -525,6 +525,22 @@ class Project:
         self._names = self._read_names()
         return names
 
+    def name_at(self, path: str | os.PathLike[str]) -> str:
+        """The name of the image whose file this is.
+
+        Raises
+        ------
+        ReadError
+            If the project has none there.
+        """
+        wanted = Path(path).resolve()
+        with self._reading() as db:
+            rows = db.execute("SELECT name, path, relative_path FROM images").fetchall()
+        for name, known, relative in rows:
+            if self._place(known, relative).resolve() == wanted:
+                return str(name)
+        raise ReadError("the project has no such image", wanted)
+
     def add(self, micrograph: Micrograph) -> bool:
         """Take in an image that is open; whether the project keeps it (it must have a file)."""
         if micrograph.path is None:

@@ -28,6 +28,7 @@ from .docks.dispersion import Dispersion
 from .docks.embedding import Embedding
 from .docks.explain import Explain
 from .docks.gallery import Gallery
+from .docks.live import Live
 from .docks.movie import Movie
 from .docks.plots import Plots
 from .docks.ratios import Ratios
@@ -49,7 +50,7 @@ Groups = tuple[tuple[type[QWidget], ...], ...]
 DOCKS: Groups = (
     (Analyse, Review, Adapt, Train, Detect, Classify, Report),
     (Explain, Ratios, Atoms, Annotators),
-    (Embedding, Dispersion, Movie),
+    (Embedding, Dispersion, Movie, Live),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 

@@ -110,6 +110,7 @@ class Stage:
         micrograph = binding.session.micrograph(image)
         at_once = not isinstance(micrograph, StoredMicrograph) or micrograph.is_read
         if at_once and image in self._limits:
+            binding.session.describe(image)
             self._put_soon(image)
             return
 

@@ -1,0 +1,314 @@
+"""The dock Live: a folder is watched, each image analysed as the microscope writes it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_warning
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...errors import AtomicityError
+from ...micrograph import LARGEST_PIXEL_NM
+from ..live.history import History
+from ..live.strip import Strip
+from ..live.taking_in import TakingIn
+from ..live.watching import Watching
+from ..parts import tasks
+from ..parts.following import follow
+from ..parts.forms import (
+    DetectionForm,
+    DeviceCombo,
+    ModelCombo,
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+    spin_box,
+)
+from ..parts.memory import remember
+from ..viewer.binding import binding_of
+
+if TYPE_CHECKING:  # with it comes torch, which takes seconds
+    from ...many.watch import Live as Taken
+    from ...many.watch import Watch
+
+RESULTS = "atomicity-live"
+"""The folder of results beside the images, unless another one is given."""
+
+
+class Live(QWidget):
+    """One button: watch; what came last, how sure the model is, and whether conditions drift."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = self.binding.session
+        self.watching: Watching | None = None
+        self.history = History()
+        self._n_failed = 0
+        self._engine = ("default", "auto")
+        self._build()
+        self.images = TakingIn(self.binding, self.show_images.isChecked, self)
+        follow(self, self.session.project_changed, self._on_project)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._leave)
+        self._on_project()
+        self._enable()
+
+    # ---- how it looks
+    def _build(self) -> None:
+        self.folder = QLineEdit()
+        self.folder.setPlaceholderText("The folder that the microscope writes to")
+        self.folder.setAccessibleName("Folder to watch")
+        self.folder.setToolTip(
+            "Images in it and in its subfolders are analysed, those that are there and those that "
+            "come. Default: the folder of the open project."
+        )
+        self.folder.textChanged.connect(self._enable)
+        self.choose = QToolButton()
+        self.choose.setText("…")
+        self.choose.setToolTip("Choose the folder")
+        self.choose.setAccessibleName("Choose the folder")
+        self.choose.clicked.connect(self._ask_for_folder)
+        row = QHBoxLayout()
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.choose)
+
+        self.button = main_button("Watch", self)
+        self.button.clicked.connect(self.toggle)
+        self.show_images = QCheckBox("Show each image as it comes")
+        self.show_images.setToolTip(
+            "The image that came last is put on the canvas, with its labels. Without it images "
+            "come into the project and you look at what you like. Default: on."
+        )
+        self.show_images.setChecked(True)
+        remember("live/show", self.show_images)
+
+        self.alarm = QLabel()
+        self.alarm.setWordWrap(True)
+        self.alarm.setTextFormat(Qt.TextFormat.PlainText)
+        self.alarm.setAccessibleName("Alarm")
+        font = self.alarm.font()
+        font.setBold(True)
+        self.alarm.setFont(font)
+        self.alarm.hide()
+        self.state = QLabel()
+        self.state.setWordWrap(True)
+        self.state.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
+        self.state.setAccessibleName("What has come")
+        self.failures = QLabel()
+        self.failures.setWordWrap(True)
+        self.failures.setTextFormat(Qt.TextFormat.PlainText)
+        self.failures.setAccessibleName("What could not be analysed")
+        self.failures.hide()
+        self.strip = Strip()
+        self.strip.hide()
+
+        self.models, self.device, self.detection = ModelCombo(), DeviceCombo(), DetectionForm()
+        self.results = QLineEdit()
+        self.results.setPlaceholderText(f"{RESULTS}, in the folder")
+        self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
+        self.pixel_size.setSpecialValueText("as the files say")
+        self.pixel_size.setSingleStep(0.001)
+        form = new_form()
+        labelled(
+            form, "Results", self.results,
+            "The folder that gets live.csv, the tables and the report; a session that goes on in "
+            f"it does not begin anew. Default: {RESULTS} in the folder that is watched.",
+        )  # fmt: skip
+        labelled(
+            form, "Pixel size", self.pixel_size,
+            "Edge length of a pixel in nm, if the files don't say it or say it wrong. "
+            "Default: as the files say.",
+        )  # fmt: skip
+        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
+        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        inner = QWidget()
+        inside = QVBoxLayout(inner)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addLayout(form)
+        inside.addWidget(self.detection)
+        self.settings = folded(inner)
+
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addLayout(row)
+        layout.addWidget(self.button)
+        for widget in (
+            self.show_images,
+            self.alarm,
+            self.state,
+            self.failures,
+            self.strip,
+            self.settings,
+        ):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _enable(self, *_: object) -> None:
+        watching = self.watching
+        self.button.setText("Watch" if watching is None else "Stop watching")
+        ready = bool(self.folder.text().strip())
+        self.button.setEnabled(ready if watching is None else not watching.stopping)
+        self.button.setToolTip(
+            "Analyse every image of the folder, and each new one as soon as it is complete."
+            if watching is None
+            else "End the session; tables and report are written. It can be gone on with."
+        )
+        for widget in (self.folder, self.choose, self.settings):
+            widget.setEnabled(watching is None)
+
+    def _on_project(self) -> None:
+        project = self.session.project
+        if project is not None and not self.folder.text() and self.watching is None:
+            self.folder.setText(str(project.path.parent))
+
+    def _ask_for_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Which folder does the microscope write?")
+        if folder:
+            self.folder.setText(folder)
+
+    # ---- the button
+    def toggle(self) -> None:
+        """Watch, or stop watching."""
+        if self.watching is not None:
+            self.watching.stop()
+            self.state.setText("Stopping: writing tables and report …")
+            self._enable()
+            return
+        try:
+            asked = {
+                "model": self.models.model,
+                "device": self.device.device,
+                "pixel_size_nm": self.pixel_size.value() or None,
+                "umap": False,
+                "detection": self.detection.settings(),
+            }
+        except AtomicityError as error:
+            show_error(tasks.in_words(error))
+            return
+        folder = Path(self.folder.text().strip()).expanduser()
+        out = Path(self.results.text().strip() or RESULTS).expanduser()
+        self.start(folder, out if out.is_absolute() else folder / out, asked)
+
+    def start(self, folder: Path, out: Path, asked: dict[str, Any]) -> None:
+        """Watch a folder; what an earlier session in ``out`` has found is shown as well.
+
+        ``asked`` are the parts of a `runs.Request`.
+        """
+        self.history = History()
+        self._n_failed = 0
+        self.failures.hide()
+        self.alarm.hide()
+        self._draw()
+        if self.session.project is None and not self.session.images and folder.is_dir():
+            self.binding.projects.open(folder)
+        watching = Watching(partial(_watch, folder, out, asked))
+        watching.earlier.connect(self._on_earlier)
+        watching.taken.connect(self._on_taken)
+        watching.said.connect(self._say)
+        watching.ended.connect(self._on_ended)
+        self.destroyed.connect(watching.stop)  # with the window
+        self.watching = watching
+        self._engine = (str(asked["model"]), str(asked["device"]))
+        self._say("Waiting for images …")
+        watching.start()
+        self._enable()
+
+    def _leave(self) -> None:
+        """The program ends: what is being written is written."""
+        if self.watching is not None:
+            self.watching.stop()
+            self.watching.wait()
+
+    # ---- what comes
+    def _say(self, words: str) -> None:
+        self.state.setText(words)
+
+    def _on_earlier(self, history: History) -> None:
+        self.history = history
+        self._draw()
+
+    def _on_taken(self, live: Taken) -> None:
+        outcome = live.outcome
+        if outcome.status == "failed":
+            self._n_failed += 1
+            n = self._n_failed
+            self.failures.setText(
+                f"{n} file{'s' * (n != 1)} could not be analysed, the last: {outcome.error}"
+            )
+            self.failures.show()
+            return
+        if live.row is not None:
+            self.history.add(live.row)
+            self._draw()
+        waits = f", {live.waiting} waiting" if live.waiting else ""
+        after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
+        count = "" if outcome.clusters is None else f": {outcome.clusters} clusters"
+        self._say(f"{outcome.image}{count}{after}{waits}")
+        self._show_alarm(live)
+        if live.analysis is not None and not self.images.why_not:
+            self.images.add(live.analysis, *self._engine)
+
+    def _show_alarm(self, live: Taken) -> None:
+        if live.conditions is None:
+            return
+        alarms = live.conditions.alarms
+        self.alarm.setVisible(bool(alarms))
+        if alarms:
+            words = "; ".join(alarms)
+            self.alarm.setText(
+                f"▲ {live.outcome.image}: {words}. Ratios are not to be trusted before the model "
+                "is adapted (dock Adapt)."
+            )
+        if live.alarm:  # said once, not with every image
+            show_warning(f"{live.outcome.image}: {live.alarm}")
+
+    def _draw(self) -> None:
+        self.strip.setVisible(bool(self.history.rows))
+        self.strip.show_history(self.history)
+
+    def _on_ended(self, outcome: object) -> None:
+        self.watching = None
+        if isinstance(outcome, Exception):
+            words = tasks.in_words(outcome)
+            self._say(words)
+            show_error(words)
+        else:
+            n = outcome.analysed
+            waits = (
+                f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
+            )
+            where = outcome.files[0].parent if outcome.files else ""
+            self._say(f"Stopped: {n} image{'s' * (n != 1)} analysed. Results in {where}.{waits}")
+        self._enable()
+
+
+def _watch(folder: Path, out: Path, asked: dict[str, Any], notice: Any) -> Watch:
+    from ...many.watch import Watch
+    from ...runs import Request
+
+    return Watch(folder, out, Request(**asked), notice=notice)
+
+
+def _soon(latency_s: float) -> bool:
+    """Whether it is the time since the file was written, and not since last year."""
+    return math.isfinite(latency_s) and latency_s < 60

@@ -1,0 +1,91 @@
+"""Images of a live session come into the open project one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from qtpy.QtCore import QObject
+
+from ...analysis import Analysis
+from ...errors import AtomicityError
+from ...project.opening import take_in_analysed
+from ...project.project import Stored
+from ..parts import tasks
+from ..viewer.binding import Binding
+
+
+class TakingIn(QObject):
+    """A queue: files may come faster than the window wants to show them.
+
+    Parameters
+    ----------
+    binding
+        Of the viewer.
+    follow
+        Whether the image that came last is the one to be looked at.
+    """
+
+    def __init__(self, binding: Binding, follow: Callable[[], bool], parent: QObject) -> None:
+        super().__init__(parent)
+        self.binding, self.session = binding, binding.session
+        self._follow = follow
+        self._waiting: deque[Analysis] = deque()
+        self._engine = ("default", "auto")
+        self._task: tasks.Task | None = None
+
+    @property
+    def why_not(self) -> str:
+        """Why images can't be taken in now; "" if they can."""
+        project = self.session.project
+        if project is None:
+            return "no project is open"
+        if project.read_only:
+            return "the open project can only be read"
+        return "blind mode is on" if self.session.blind else ""
+
+    def add(self, analysis: Analysis, model: str, device: str) -> None:
+        """Take this one in after those that wait."""
+        self._engine = (model, device)
+        self._waiting.append(analysis)
+        self._next()
+
+    def _next(self) -> None:
+        if self._task is not None and self._task.running:
+            return
+        if not self._waiting or self.why_not:
+            self._waiting.clear()
+            return
+        project = self.session.project
+        self._task = tasks.start(
+            self.session,
+            take_in_analysed,
+            project,
+            self._waiting.popleft(),
+            message="",
+            on_result=self._take,
+            on_error=lambda error: tasks.logger.error("%s", error),
+            owner=self,
+            quiet_errors=True,
+        )
+        self._task.finished.connect(self._ended)
+
+    def _ended(self) -> None:
+        self._task = None
+        self._next()
+
+    def _take(self, found: tuple[Stored, Analysis]) -> None:
+        stored, analysis = found
+        image = analysis.micrograph.name
+        self.session.add_stored({image: stored})
+        self.binding.projects.surveyed.emit((image,))
+        self.binding.set_engine(image, *self._engine)
+        if self.binding.accepts(analysis):
+            try:
+                self.session.set_analysis(analysis, f"analysed live: {image}", undoable=False)
+            except AtomicityError as error:
+                self.session.status = tasks.failed(str(error))
+                return
+        if self._follow() and not self._waiting:
+            self.session.current = image
+            self.binding.label_mode.on = True
