@@ -49,6 +49,8 @@ bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/atoms.py
+	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/live.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py

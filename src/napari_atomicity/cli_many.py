@@ -62,7 +62,9 @@ def batch(
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="Address of a running dask scheduler, as tcp://node1:8786."),
+        typer.Option(
+            help="Address of a running dask scheduler, as tcp://node1:8786, or its JSON file."
+        ),
     ] = None,
     model: ModelOption = "default",
     pixel_size_nm: PixelSizeOption = None,

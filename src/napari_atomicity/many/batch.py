@@ -146,7 +146,7 @@ def run_batch(
     workers
         Number of processes on this machine; as many as it has cores if None.
     scheduler
-        Address of a running dask scheduler, whose workers are used instead.
+        Address of a running dask scheduler, or its JSON file; its workers are used instead.
     progress, stop
         ``progress(done, total, message)`` of all images, with rate and remaining time in words,
         and ``stop() -> bool``.

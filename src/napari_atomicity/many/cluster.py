@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import queue
@@ -42,6 +43,7 @@ DEATHS = 2
 """A task that so many workers of this machine have died with is not tried again."""
 _LOOK_S = 0.5
 _COUNT_S = 2.0
+_LEAVE_S = 0.3
 _GONE = ("cancelled", "lost")
 
 T = TypeVar("T")
@@ -148,6 +150,11 @@ class _Sender(WorkerPlugin):
     def teardown(self, worker: Any) -> None:
         _models.pop(self._key, None)
         _load.cache_clear()
+        if self._threads is not None:
+            # Nothing is left to do there, and an interpreter with torch takes seconds to go.
+            leave = threading.Timer(_LEAVE_S, os._exit, (0,))
+            leave.daemon = True
+            leave.start()
 
 
 # ---- giving out and taking back
@@ -172,7 +179,7 @@ class Workers:
     workers
         Number of processes on this machine; as many as cores if None.
     scheduler
-        Address of a running dask scheduler, instead.
+        Address of a running dask scheduler instead, or the JSON file that it was told to write.
     notice
         Told in words what a person should know.
     patience_s
@@ -264,9 +271,10 @@ class Workers:
         while True:
             try:
                 with _quiet():
-                    return Client(self._address, timeout=5, set_as_default=False)
+                    return Client(address_of(self._address), timeout=5, set_as_default=False)
             except (OSError, TimeoutError, ValueError) as error:
-                if time.monotonic() > until or isinstance(error, ValueError):
+                nonsense = isinstance(error, ValueError) and not is_file(self._address)
+                if time.monotonic() > until or nonsense:
                     raise SchedulerLost(
                         f"the scheduler at {self._address} does not answer",
                         advice="Check the address, and that it runs; the same command goes on "
@@ -489,6 +497,27 @@ def _died_of(error: KilledWorker) -> str:
         f"the worker that analysed it died, {times} times: it may need more memory than there is, "
         "or crash a library"
     )
+
+
+def is_file(scheduler: str) -> bool:
+    """Whether this names a file that a scheduler writes, not an address."""
+    return scheduler.endswith(".json")
+
+
+def address_of(scheduler: str) -> str:
+    """The address itself, or the one in the file of a scheduler.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is not there yet, or not whole.
+    """
+    if not is_file(scheduler):
+        return scheduler
+    try:
+        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{scheduler} names no scheduler") from error
 
 
 def cores_at_hand() -> int:

@@ -1,0 +1,42 @@
+#!/bin/bash
+# A scheduler, its workers and `atomicity batch` in one SLURM job:
+#
+#     IMAGES=/data/session OUT=/data/session-results sbatch slurm.sh [further options of batch]
+#
+# Submit the same again if time was too short: what is done is not done again.
+#SBATCH --job-name=atomicity
+#SBATCH --ntasks=17
+#SBATCH --cpus-per-task=1
+#SBATCH --mem-per-cpu=3G
+#SBATCH --time=02:00:00
+# Two minutes before the end, so that tables and report are written of what is done.
+#SBATCH --signal=B:TERM@120
+
+set -euo pipefail
+: "${IMAGES:?a folder of images that all nodes see}" "${OUT:?a folder for the results}"
+# Whatever has to be done so that `atomicity` is found on every node, such as:
+# module load python; source /data/venv/bin/activate
+
+mkdir -p "$OUT"
+file="$OUT/.scheduler-$SLURM_JOB_ID.json"
+# Where nodes have several networks: --interface ib0, also for the workers.
+dask scheduler --port 0 --no-dashboard --scheduler-file "$file" &
+scheduler=$!
+# One task is left for the scheduler and the command themselves.
+srun --ntasks=$((SLURM_NTASKS - 1)) dask worker --scheduler-file "$file" --nthreads 1 \
+    --no-dashboard --death-timeout 60 --local-directory "${TMPDIR:-/tmp}" &
+workers=$!
+
+atomicity batch "$IMAGES" --out "$OUT" --scheduler "$file" "$@" &
+batch=$!
+trap 'kill -TERM "$batch"' TERM
+status=0
+wait "$batch" || status=$?
+# The trap ends the first wait; the command then still writes.
+while kill -0 "$batch" 2>/dev/null; do
+    status=0
+    wait "$batch" || status=$?
+done
+kill "$workers" "$scheduler" 2>/dev/null || true
+rm -f "$file"
+exit "$status"
