@@ -93,6 +93,18 @@ def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot
     assert session.project.load("later.tif").analysis is not None
 
 
+def test_a_folder_may_be_empty_at_first(dock, viewer, folder, qtbot, settle):
+    session = binding_of(viewer).session
+    press(dock)
+    qtbot.waitUntil(lambda: "Waiting" in dock.state.text())
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        write(folder / name, seed)
+    qtbot.waitUntil(lambda: session.analysis("b.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert session.images == ["a.tif", "b.tif"]
+    assert session.analysis("a.tif") is not None
+
+
 def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
     write(folder / "one.tif")
     press(dock)

@@ -63,6 +63,7 @@ class Live(QWidget):
         self.history = History()
         self._n_failed = 0
         self._engine = ("default", "auto")
+        self._folder = Path()
         self._build()
         self.images = TakingIn(self.binding, self.show_images.isChecked, self)
         follow(self, self.session.project_changed, self._on_project)
@@ -219,8 +220,7 @@ class Live(QWidget):
         self.failures.hide()
         self.alarm.hide()
         self._draw()
-        if self.session.project is None and not self.session.images and folder.is_dir():
-            self.binding.projects.open(folder)
+        self._folder = folder
         watching = Watching(partial(_watch, folder, out, asked))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
@@ -265,8 +265,8 @@ class Live(QWidget):
         count = "" if outcome.clusters is None else f": {outcome.clusters} clusters"
         self._say(f"{outcome.image}{count}{after}{waits}")
         self._show_alarm(live)
-        if live.analysis is not None and not self.images.why_not:
-            self.images.add(live.analysis, *self._engine)
+        if live.analysis is not None:
+            self.images.add(live.analysis, self._folder, *self._engine)
 
     def _show_alarm(self, live: Taken) -> None:
         if live.conditions is None:

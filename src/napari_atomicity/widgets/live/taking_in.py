@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from qtpy.QtCore import QObject
 
@@ -33,6 +34,7 @@ class TakingIn(QObject):
         self._waiting: deque[Analysis] = deque()
         self._engine = ("default", "auto")
         self._task: tasks.Task | None = None
+        self._opening = False
 
     @property
     def why_not(self) -> str:
@@ -44,14 +46,27 @@ class TakingIn(QObject):
             return "the open project can only be read"
         return "blind mode is on" if self.session.blind else ""
 
-    def add(self, analysis: Analysis, model: str, device: str) -> None:
-        """Take this one in after those that wait."""
+    def add(self, analysis: Analysis, folder: Path, model: str, device: str) -> None:
+        """Take this one in after those that wait.
+
+        Where nothing is open at all, the watched folder is opened as a project.
+        """
         self._engine = (model, device)
         self._waiting.append(analysis)
+        nothing_open = self.session.project is None and not self.session.images
+        if nothing_open and not self._opening:
+            task = self.binding.projects.open(folder)
+            if task is not None:
+                self._opening = True
+                task.finished.connect(self._opened)
+        self._next()
+
+    def _opened(self) -> None:
+        self._opening = False
         self._next()
 
     def _next(self) -> None:
-        if self._task is not None and self._task.running:
+        if self._opening or (self._task is not None and self._task.running):
             return
         if not self._waiting or self.why_not:
             self._waiting.clear()
