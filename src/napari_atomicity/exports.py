@@ -33,6 +33,7 @@ from .io.tables import concatenate, write_clusters, write_ratios, write_table
 from .io.typical import Example, gathered
 from .model.card import ModelCard
 from .model.files import model_files, read_card
+from .movies.files import found_in, write_movies
 from .progress import Progress, Stop, check, report
 from .project import Project
 from .review.queue import Accuracy, Queue, accuracy
@@ -302,6 +303,8 @@ class _Export:
         log = self.contents.corrections
         if log is not None and len(log):
             self.files.append(write_table(log, self.out_dir / "corrections.csv"))
+        found = (found_in(a, self.progress, self.stop) for a in self.contents.analyses)
+        self.files += write_movies([movie for movie in found if movie is not None], self.out_dir)
 
     def figures(self) -> None:
         """Every plot that has something to show."""

@@ -132,6 +132,8 @@ def test_clusters_that_are_not_classified_are_followed_all_the_same():
     movie = movie_of(track_clusters(replace(analysis, table=bare)))
     assert len(movie.tracks) > 10
     assert "not classified" in movie.notices[-1]
+    given = movie_of(track_clusters(replace(analysis, table=bare)), MovieSettings(rate=0.1))
+    assert len(given.tracks) == len(movie.tracks)
 
 
 @pytest.mark.parametrize(

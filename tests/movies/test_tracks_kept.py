@@ -11,6 +11,7 @@ import pytest
 from films import film
 
 from napari_atomicity.edits import with_predictions
+from napari_atomicity.exports import Choices, export
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.movies import MovieSettings, movie_of, track_clusters
 from napari_atomicity.movies.files import FILES, movie_tables, write_movies
@@ -171,3 +172,12 @@ def test_files_of_movies_come_and_go(tmp_path, analysed):
     assert write_movies([], tmp_path) == []
     assert not any((tmp_path / name).exists() for name in FILES)
     assert movie_tables([]) == {}
+
+
+def test_an_export_holds_the_tables_of_movies(tmp_path, analysed):
+    choices = Choices(excel=False, latex=False, figures=False, report=False)
+    files = export([track_clusters(analysed)], tmp_path, choices)
+    assert set(FILES) <= {path.name for path in files}
+    files = export([analysed], tmp_path, choices)
+    assert not set(FILES) & {path.name for path in files}
+    assert not (tmp_path / "tracks.csv").exists()

@@ -168,7 +168,7 @@ def smooth_tracks(
         fit, initial = fit_rate(emissions, progress, stop)
     else:
         steps = sum(len(e) - 1 for e in emissions)
-        q = min(max(change, LEAST_CHANGE), MOST_CHANGE)
+        q = min(max(change, LEAST_CHANGE), MOST_CHANGE) if of_row.shape[1] > 1 else 0.0
         fit, initial = RateFit(q, q, q, q * steps, steps, estimated=False), None
     found = smooth(emissions, fit.change, initial, stop)
     classes = classes_of(table)

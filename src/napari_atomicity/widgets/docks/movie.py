@@ -98,7 +98,7 @@ class Movie(QWidget):
         follow_soon(self, session.selection_changed, slot=self._on_selection)
         follow(self, session.status_changed, self._enable)
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
-        self.look()
+        self._enable()
 
     # ---- parts
     def _build(self) -> None:

@@ -44,6 +44,7 @@ class TimePlot(Drawing):
         self._colours: Mapping[str, str] = {}
         self._levels: tuple[tuple[str, float], ...] = ()
         self._n_frames, self._frame_time_s, self._frame = 1, None, 0
+        self._limits = (0.0, 1.0)
         self.title = ""
         self.setAccessibleName("Atomicity against time")
         self.setMouseTracking(True)
@@ -76,6 +77,7 @@ class TimePlot(Drawing):
 
     def _say(self, title: str) -> None:
         self.title = title
+        self._limits = self._find_limits()
         self.setAccessibleDescription(title)
         self.update()
 
@@ -94,6 +96,9 @@ class TimePlot(Drawing):
 
     def limits(self) -> tuple[float, float]:
         """Lowest and highest value."""
+        return self._limits
+
+    def _find_limits(self) -> tuple[float, float]:
         if self.counts:
             return 0.0, 1.1 * max(int(c.max()) for c in self.counts.values())
         values = [v for c in self.curves for v in (c.raw, c.smoothed, c.low, c.high)]
@@ -110,10 +115,15 @@ class TimePlot(Drawing):
 
     def place(self, frame: float, value: float) -> QPointF:
         """Where a value lies."""
-        box, (low, high) = self.box(), self.limits()
-        x = box.left() + box.width() * (frame + 0.5) / self._n_frames
-        share = (min(max(value, low), high) - low) / max(high - low, 1e-9)
-        return QPointF(x, box.bottom() - box.height() * share)
+        x, y = self._places(np.array([frame]), np.array([value]))
+        return QPointF(float(x[0]), float(y[0]))
+
+    def _places(self, frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of many values; NaN stays NaN."""
+        box, (low, high) = self.box(), self._limits
+        x = box.left() + box.width() * (frames + 0.5) / self._n_frames
+        share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
+        return x, box.bottom() - box.height() * share
 
     # ---- painting
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
@@ -174,14 +184,15 @@ class TimePlot(Drawing):
         for i, curve in enumerate(self.curves):
             colour = QColor(_COLOURS[i % len(_COLOURS)])
             self._band(painter, curve, colour)
-            painter.setPen(Qt.PenStyle.NoPen)
             faint = QColor(colour)
             faint.setAlphaF(0.75)
-            painter.setBrush(faint)
-            for frame, value in zip(curve.frames.tolist(), curve.raw.tolist(), strict=True):
-                if math.isfinite(value):
-                    painter.drawEllipse(self.place(frame, value), 2.2, 2.2)
-            for part in _parts(curve):
+            # points with a round pen: thousands of ellipses would take their time
+            pen = QPen(faint, 4.4)
+            pen.setCapStyle(Qt.PenCapStyle.RoundCap)
+            painter.setPen(pen)
+            seen = np.isfinite(curve.raw)
+            painter.drawPoints(_polygon(*self._places(curve.frames[seen], curve.raw[seen])))
+            for part in _parts(curve.smoothed):
                 self._steps(painter, curve.frames[part], curve.smoothed[part], colour, i)
         self._names(painter)
 
@@ -190,22 +201,16 @@ class TimePlot(Drawing):
         faint.setAlphaF(0.22)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(faint)
-        half = self.box().width() / self._n_frames / 2
-        for frame, low, high in zip(
-            curve.frames.tolist(), curve.low.tolist(), curve.high.tolist(), strict=True
-        ):
-            if math.isfinite(low):
-                a, b = self.place(frame, high), self.place(frame, low)
-                painter.drawRect(QRectF(a.x() - half, a.y() - 2, 2 * half, b.y() - a.y() + 4))
+        for part in _parts(curve.low):
+            x, low = self._places(*_stairs(curve.frames[part], curve.low[part]))
+            x_high, high = self._places(*_stairs(curve.frames[part], curve.high[part]))
+            around = _polygon(np.r_[x_high, x[::-1]], np.r_[high - 2, low[::-1] + 2])
+            painter.drawPolygon(around)
 
     def _steps(
         self, painter: QPainter, frames: np.ndarray, values: np.ndarray, colour: QColor, i: int
     ) -> None:
-        points = QPolygonF()
-        half = 0.5
-        for frame, value in zip(frames.tolist(), values.tolist(), strict=True):
-            points.append(self.place(frame - half, value))
-            points.append(self.place(frame + half, value))
+        points = _polygon(*self._places(*_stairs(frames, values)))
         pen = QPen(colour, 2.2)
         if _DASHES[i % len(_DASHES)]:
             pen.setDashPattern(_DASHES[i % len(_DASHES)])
@@ -260,13 +265,12 @@ class TimePlot(Drawing):
         """The curve and the index of its point that lies nearest to a place, if it is near."""
         best, found = _NEAR_PX, None
         for curve in self.curves:
-            for i, frame in enumerate(curve.frames.tolist()):
-                for value in (float(curve.raw[i]), float(curve.smoothed[i])):
-                    if math.isfinite(value):
-                        away = self.place(frame, value) - place
-                        distance = math.hypot(away.x(), away.y())
-                        if distance < best:
-                            best, found = distance, (curve, i)
+            for values in (curve.raw, curve.smoothed):
+                x, y = self._places(curve.frames, values)
+                away = np.nan_to_num(np.hypot(x - place.x(), y - place.y()), nan=np.inf)
+                i = int(np.argmin(away))
+                if away[i] < best:
+                    best, found = float(away[i]), (curve, i)
         return found
 
     def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
@@ -291,10 +295,23 @@ class TimePlot(Drawing):
         super().leaveEvent(event)
 
 
-def _parts(curve: Curve) -> list[slice]:
-    """Stretches of a curve in which there is a value."""
-    known = np.isfinite(curve.smoothed)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(int)))
+def _polygon(x: np.ndarray, y: np.ndarray) -> QPolygonF:
+    return QPolygonF([QPointF(*place) for place in zip(x.tolist(), y.tolist(), strict=True)])
+
+
+def _stairs(frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a line that is level in each frame; none where it goes straight on."""
+    x = np.repeat(frames, 2) + np.tile([-0.5, 0.5], len(frames))
+    y = np.repeat(values, 2)
+    corner = np.ones(len(y), bool)
+    corner[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
+    return x[corner], y[corner]
+
+
+def _parts(values: np.ndarray) -> list[slice]:
+    """Stretches in which there is a value."""
+    known = np.concatenate([[False], np.isfinite(values), [False]])
+    edges = np.flatnonzero(np.diff(known.astype(int)))
     return [slice(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
 
 
