@@ -230,9 +230,20 @@ def fold_predictions(
         check(stop)
         nets = [made[_Job(int(left_out), s)] for s in range(recipe.fold_members)]
         judged.append(judged_by(nets, image, recipe))
-    # Without networks of its own, the model is the average of those of the folds.
-    own = [made[job] for job in jobs if job.fold < 0 or not recipe.members]
-    return judged, own[:MOST_NETWORKS]
+    if not with_model:
+        return judged, []
+    own = [job for job in jobs if job.fold < 0] if recipe.members else _of_all_folds(recipe)
+    return judged, [made[job] for job in own[:MOST_NETWORKS]]
+
+
+def _of_all_folds(recipe: AtomRecipe) -> list[_Job]:
+    """Without networks of its own, the model is the average of those of the folds: the first of
+    these are of all folds and of all kinds."""
+    return [
+        _Job(fold, (fold + turn) % recipe.fold_members)
+        for turn in range(recipe.fold_members)
+        for fold in range(recipe.folds)
+    ]
 
 
 def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> Judged:

@@ -18,12 +18,10 @@ SHIPPED_RECIPE = AtomRecipe(
     AtomTrainingSettings(),
     folds=5,
     members=0,
-    fold_members=2,
+    fold_members=4,
     also=(AtomTrainingSettings(steps=1200, strength=0.5, blur=(-1.2, 0.2), scale=(-0.15, 0.15)),),
     scales=(1.0, 0.8),
-    not_calibrating=("Pt porphyrin", "Re bipyridine"),
 )
-"""Many marks of the molecular set were in the files of other images."""
 MOLECULAR_PIXEL_NM = 0.01603
 """The molecular set's files don't say theirs; its authors' script does."""
 ABOUT: dict[str, Any] = {
