@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 
 from ..errors import AtomicityError
 from ..io.images import find_images, load, reader_of, unique_names
-from ..micrograph import Micrograph
+from ..micrograph import LARGE_PIXELS, Micrograph
 from ..project import SUFFIX
 
 LayerData = tuple[Any, dict[str, Any], str]
 METADATA_KEY = "atomicity"
 """Under this key of ``layer.metadata`` lies where the image comes from."""
+_PARTS, _PART_PX = 5, 200  # along y and x, of a large image
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
@@ -99,8 +101,24 @@ def layer_data(micrograph: Micrograph, limits: tuple[float, float] | None = None
     return micrograph.data, options, "image"
 
 
-def display_limits(data: np.ndarray) -> tuple[float, float]:
+def display_limits(data: Any) -> tuple[float, float]:
     """Grey values between which an image is shown: a few bright atoms must not darken the rest."""
+    if math.prod(data.shape) > LARGE_PIXELS:
+        data = _some_of(data)
     sample = data.reshape(-1)[:: max(1, data.size // 1_000_000)]
-    low, high = np.percentile(sample[np.isfinite(sample)], (0.5, 99.9))
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, (0.5, 99.9)) if len(sample) else (0.0, 1.0)
     return float(low), float(high if high > low else low + 1)
+
+
+def _some_of(data: Any) -> np.ndarray:
+    """A few parts of an image that is too large to be looked at as a whole, of its first frame."""
+    places = [np.linspace(0, max(0, n - _PART_PX), _PARTS).astype(int) for n in data.shape[-2:]]
+    first = (0,) * (len(data.shape) - 2)
+    return np.stack(
+        [
+            np.asarray(data[(*first, slice(y, y + _PART_PX), slice(x, x + _PART_PX))])
+            for y in places[0]
+            for x in places[1]
+        ]
+    )

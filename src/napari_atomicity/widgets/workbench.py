@@ -50,7 +50,7 @@ Groups = tuple[tuple[type[QWidget], ...], ...]
 DOCKS: Groups = (
     (Analyse, Review, Adapt, Train, Detect, Classify, Report),
     (Explain, Ratios, Atoms, Annotators),
-    (Embedding, Dispersion, Movie, Live),
+    (Embedding, Dispersion, Movie),
 )
 """The groups from top to bottom at the right; the docks of a group are tabs."""
 
@@ -60,8 +60,8 @@ SMALL_SCREEN_DOCKS: Groups = (DOCKS[0], (*DOCKS[1], *DOCKS[2]))
 BELOW: tuple[type[QWidget], ...] = (Gallery, Table, Plots)
 """Tabs below the canvas."""
 
-BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse,)
-"""A tab with napari's list of layers."""
+BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse, Live)
+"""Tabs with napari's list of layers: where images come from."""
 
 PLUGIN = "Atomicity"
 _LEAST_HEIGHT_FOR_THREE = 900
@@ -185,7 +185,7 @@ def open_workbench(viewer: Any = None) -> Any:
 
 
 def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
-    """Tabs with napari's list of layers, which a project hardly needs; in front."""
+    """Tabs with napari's list of layers, which a project hardly needs; the first in front."""
     main = _main_window(viewer)
     # napari has no public names for its own docks.
     layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
@@ -194,6 +194,7 @@ def _join_layer_list(viewer: Any, docks: list[QDockWidget]) -> None:
         dock.setFloating(False)
         if layers is not None and not layers.isHidden():
             main.tabifyDockWidget(layers, dock)
+    for dock in docks[:1]:
         dock.raise_()
     if controls is not None and not controls.isHidden() and docks:
         height = main.height()

@@ -156,8 +156,8 @@ class Live(QWidget):
             self.show_images,
             self.alarm,
             self.state,
-            self.failures,
             self.strip,
+            self.failures,
             self.settings,
         ):
             layout.addWidget(widget)

@@ -55,7 +55,7 @@ def micrograph_of(layer: Image, name: str) -> Micrograph:
     known = layer.metadata.get("atomicity", {})
     path = known.get("path") or layer.source.path
     return Micrograph(
-        np.asarray(layer.data),
+        layer.data[0] if layer.multiscale else layer.data,
         calibration.pixel_size_nm(layer),
         name=name,
         path=None if path is None else Path(path),
@@ -70,7 +70,9 @@ def same(a: Micrograph, b: Micrograph | None) -> bool:
         b is not None
         and a.pixel_size_nm == b.pixel_size_nm
         and a.shape == b.shape
-        and (a.data is b.data or np.array_equal(a.data, b.data, equal_nan=True))
+        and (
+            a.data is b.data or (not a.is_large and np.array_equal(a.data, b.data, equal_nan=True))
+        )
     )
 
 
