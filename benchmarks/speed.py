@@ -1,89 +1,125 @@
 """Time per stage of an analysis, beside the obvious way of doing the same.
 
-    python benchmarks/speed.py [--size 2048] [--clusters 200] [--repeats 3] [--threads 2]
+    python benchmarks/speed.py [--size 2048] [--clusters 200 2000] [--repeats 3] [--threads 2]
 
-One simulated image, everything in one process and one run; the ratio is the obvious way's time
-over ours. Detection is set against scikit-image's ``blob_log`` over the same range of radii, the
-class maps against captum's Grad-CAM, cluster by cluster and channel by channel.
+The obvious way is what one would write with scikit-image, SciPy and captum: ``blob_log`` over the
+same range of radii, a watershed of its blobs with ``regionprops`` and ``find_contours``, local
+contrast by Gaussian filters, patches one by one, and captum's Grad-CAM cluster by cluster and
+channel by channel, which gives the probabilities on its way. Both see the same image, in one
+process and in turn, with the same number of threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import time
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from captum.attr import LayerGradCam
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from skimage.feature import blob_log
+from skimage.filters import threshold_otsu
+from skimage.measure import find_contours, regionprops
+from skimage.segmentation import watershed
 
+from fields import field as made_field
+from measuring import interleaved, machine, timed, write
 from napari_atomicity import load
 from napari_atomicity.analysis import analyse, classify_clusters, detect_clusters
+from napari_atomicity.detection import clusters as detecting
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.examples import example_path
+from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.model.card import PatchSettings
 from napari_atomicity.model.classifier import Classifier, load_classifier
 
 
-def field(size: int, clusters: int, seed: int = 0) -> Micrograph:
-    """An image of ``size`` pixels with ``clusters`` of the example's clusters pasted apart."""
-    example = load(example_path())
-    found = detect_clusters(example).table
-    whole = found[~found["touches_border"] & ~found["touches_neighbour"]]
-    rng = np.random.default_rng(seed)
-    level = np.median(example.data)
-    noise = example.data[example.data < level]
-    spread = np.sqrt(np.mean((noise - level) ** 2))
-    image = rng.normal(level, spread, (size, size)).astype(np.float32)
-    half = 32
-    grid = int(np.ceil(np.sqrt(clusters)))
-    step = size / grid
-    places = [(i, j) for i in range(grid) for j in range(grid)][:clusters]
-    for i, j in places:
-        row = whole.iloc[rng.integers(len(whole))]
-        y, x = round(row["y_px"]), round(row["x_px"])
-        y, x = np.clip([y, x], half, example.data.shape[0] - half)
-        stamp = example.data[y - half : y + half, x - half : x + half]
-        top = round((i + 0.5) * step + rng.uniform(-0.1, 0.1) * step) - half
-        left = round((j + 0.5) * step + rng.uniform(-0.1, 0.1) * step) - half
-        image[top : top + 2 * half, left : left + 2 * half] = stamp
-    return Micrograph(image, example.pixel_size_nm, name="benchmark")
+@dataclass
+class Obvious:
+    """The obvious way, step by step; every step keeps what the next one needs."""
+
+    micrograph: Micrograph
+    classifier: Classifier
+    per_atom: float
+    seconds: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def __call__(self) -> None:
+        for name, step in (
+            ("detect", self.find),
+            ("outlines", self.outline),
+            ("patches", self.cut),
+            ("network", self.look),
+        ):
+            self.seconds.setdefault(name, []).append(timed(step)[:2])
+
+    def find(self) -> None:
+        """scikit-image's scale space between the same radii with as many scales."""
+        pixel, image = self.micrograph.calibrated(), self.micrograph.data
+        coarse = ndimage.median_filter(image[::8, ::8], round(12 / pixel / 8) | 1)
+        self.flat = image - coarse.repeat(8, 0).repeat(8, 1)[: image.shape[0], : image.shape[1]]
+        low, high = (d / 2 / np.sqrt(2) / pixel for d in (0.6, 3.2))
+        normal = self.flat / self.flat.std()
+        self.blobs = blob_log(normal, low, high, num_sigma=8, threshold=0.8, overlap=0.3)
+
+    def outline(self) -> None:
+        """Watershed from the blobs, region properties, contours."""
+        pixel = self.micrograph.calibrated()
+        smooth = ndimage.gaussian_filter(self.flat, 0.12 / pixel)
+        markers = np.zeros(smooth.shape, np.int32)
+        at = np.round(self.blobs[:, :2]).astype(int)
+        markers[at[:, 0], at[:, 1]] = 1 + np.arange(len(at))
+        labels = watershed(-smooth, markers, mask=smooth > threshold_otsu(smooth[::4, ::4]))
+        self.measures = [
+            (r.centroid, r.equivalent_diameter_area * pixel, r.eccentricity,
+             r.image_intensity.sum() * pixel**2, find_contours(np.pad(r.image, 1).astype(float)))
+            for r in regionprops(labels, self.flat)
+        ]  # fmt: skip
+
+    def cut(self) -> None:
+        """Local contrast by Gaussian filters, then patch by patch."""
+        settings, pixel = self.classifier.card.patches, self.micrograph.calibrated()
+        self.patches = by_one(
+            self.micrograph.data, self.flat, self.blobs[:, :2], pixel, settings, self.per_atom
+        )
+
+    def look(self) -> None:
+        self.maps, self.probabilities = by_captum(self.classifier, self.patches)
 
 
-def best_of(function: Callable[[], object], repeats: int) -> tuple[float, object]:
-    """The fastest of several runs in seconds, and the result."""
-    seconds, result = [], None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), result
-
-
-def by_blob_log(micrograph: Micrograph) -> np.ndarray:
-    """scikit-image's scale space between the same radii with as many scales."""
-    pixel = micrograph.calibrated()
-    flat = (
-        micrograph.data
-        - ndimage.median_filter(micrograph.data[::8, ::8], 25)
-        .repeat(8, 0)
-        .repeat(8, 1)[: micrograph.data.shape[0], : micrograph.data.shape[1]]
+def by_one(
+    image: np.ndarray,
+    flat: np.ndarray,
+    centres: np.ndarray,
+    pixel_nm: float,
+    settings: PatchSettings,
+    per_atom: float,
+) -> dict[str, np.ndarray]:
+    """Patches, one by one."""
+    sigma = settings.lcn_window_nm / pixel_nm
+    deviation = image - ndimage.gaussian_filter(image, sigma)
+    lcn = deviation / np.sqrt(ndimage.gaussian_filter(deviation**2, sigma) + 1e-12)
+    offset = (np.arange(settings.size_px) - (settings.size_px - 1) / 2) * (
+        settings.field_of_view_nm / settings.size_px / pixel_nm
     )
-    flat = flat / flat.std()
-    low, high = 0.6 / 2 / np.sqrt(2) / pixel, 3.2 / 2 / np.sqrt(2) / pixel
-    return blob_log(flat, low, high, num_sigma=8, threshold=0.8, overlap=0.3)
+    out: dict[str, list[np.ndarray]] = {"raw": [], "LCN": []}
+    for y, x in centres:
+        places = np.meshgrid(y + offset, x + offset, indexing="ij")
+        out["raw"].append(ndimage.map_coordinates(flat, places, order=1, mode="mirror") / per_atom)
+        out["LCN"].append(ndimage.map_coordinates(lcn, places, order=1, mode="mirror"))
+    return {name: np.array(patches, np.float32) for name, patches in out.items()}
 
 
 def by_captum(
-    classifier: Classifier, patches: dict[str, np.ndarray], predicted: np.ndarray
-) -> np.ndarray:
-    """Grad-CAM of the predicted class, one cluster and one channel at a time."""
+    classifier: Classifier, patches: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM of the predicted class, one cluster and one channel at a time; probabilities."""
     channels = classifier.network.channels
 
     class Positional(torch.nn.Module):
@@ -95,69 +131,113 @@ def by_captum(
             return self.inner(dict(zip(channels, inputs, strict=True))).logits
 
     wrapped = Positional()
-    maps = []
+    cams = {c: LayerGradCam(wrapped, classifier.network.branches[c]) for c in channels}
+    bias = torch.tensor(classifier.card.bias or (0.0,) * len(classifier.card.classes))
+    maps, probabilities = [], []
     for i in range(len(patches[channels[0]])):
         inputs = tuple(torch.from_numpy(patches[c][i : i + 1]) for c in channels)
+        with torch.no_grad():
+            p = torch.softmax(wrapped(*inputs) / classifier.card.temperature + bias, dim=1)
+        probabilities.append(p)
         for c in channels:
-            cam = LayerGradCam(wrapped, classifier.network.branches[c])
-            maps.append(
-                cam.attribute(inputs, target=int(predicted[i]), relu_attributions=True).detach()
-            )
-    return torch.cat(maps).numpy()
+            cam = cams[c].attribute(inputs, target=int(p.argmax()), relu_attributions=True)
+            maps.append(cam.detach())
+    return torch.cat(maps).numpy(), torch.cat(probabilities).numpy()
+
+
+def stages(micrograph: Micrograph, classifier: Classifier) -> dict[str, Callable[[], Any]]:
+    """Our stages one by one; each keeps what the next one needs."""
+    kept: dict[str, Any] = {}
+    settings = detecting.DetectionSettings()
+    folder = Path(tempfile.mkdtemp())
+    np.save(folder / "image.npy", micrograph.data)
+
+    def prepared() -> None:
+        kept["frame"] = detecting.prepare(micrograph.frame(0), micrograph.calibrated(), settings)
+
+    def found() -> None:
+        kept["seeds"] = detecting.find_seeds(kept["frame"], settings)
+
+    def outlined() -> None:
+        detecting.outlined(kept["frame"], kept["seeds"], settings)
+
+    detection = detect_clusters(micrograph)
+    analysis = classify_clusters(detection, classifier)
+    per_atom = analysis.parameters["intensity_per_atom"]
+
+    def patched() -> None:
+        kept["patches"] = extract_patches(
+            micrograph, detection.table, classifier.card.patches, per_atom
+        )
+
+    def written() -> None:
+        write_clusters(analysis.table, folder / "clusters.csv")
+        write_ratios(analysis.ratios(), folder / "ratios.csv")
+
+    return {
+        "reading": lambda: load(folder / "image.npy", micrograph.pixel_size_nm),
+        "background": prepared,
+        "scale space": found,
+        "outlines": outlined,
+        "patches": patched,
+        "network with class maps": lambda: classifier.predict(kept["patches"]),
+        "statistics": lambda: analysis.ratios(),
+        "writing": written,
+    }
+
+
+def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> dict[str, Any]:
+    micrograph = made_field(size, clusters)
+    result = analyse(micrograph, classifier, umap=False)  # warm
+    obvious = Obvious(micrograph, classifier, result.parameters["intensity_per_atom"])
+    total = interleaved(
+        {"ours": lambda: analyse(micrograph, classifier, umap=False), "obvious": obvious}, repeats
+    )
+    ours = interleaved(stages(micrograph, classifier), max(3, repeats))
+    apart, _ = cKDTree(obvious.blobs[:, :2]).query(result.table[["y_px", "x_px"]])
+    met = apart * micrograph.calibrated() < 0.2
+    theirs, _ = by_captum(classifier, result.patches)
+    maps = np.stack([result.class_maps[c] for c in classifier.network.channels], axis=1)
+    same = np.allclose(maps.reshape(theirs[:, 0].shape), theirs[:, 0], rtol=1e-3, atol=1e-6)
+    return {
+        "size": size,
+        "clusters": clusters,
+        "pixel_nm": micrograph.calibrated(),
+        "found": len(result.table),
+        "found_by_blob_log": len(obvious.blobs),
+        "met": int(met.sum()),
+        "same_class_maps": bool(same),
+        "total": total,
+        "ratio_wall": total["obvious"].wall_s / total["ours"].wall_s,
+        "ratio_cpu": total["obvious"].cpu_s / total["ours"].cpu_s,
+        "stages": ours,
+        "obvious_stages": {
+            name: dict(zip(("wall_s", "cpu_s"), np.median(runs, axis=0), strict=True))
+            for name, runs in obvious.seconds.items()
+        },
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--clusters", type=int, default=200)
+    parser.add_argument("--clusters", type=int, nargs="+", default=[200, 2000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-
-    micrograph = field(options.size, options.clusters)
+    about = machine()
     classifier = load_classifier("default", options.device)
-    analyse(micrograph, classifier, umap=False)  # warm
-
-    total, result = best_of(lambda: analyse(micrograph, classifier, umap=False), options.repeats)
-    stages = dict(result.seconds)
-    detect_s, detection = best_of(lambda: detect_clusters(micrograph), options.repeats)
-    classify_s, _ = best_of(lambda: classify_clusters(detection, classifier), options.repeats)
-    patches = extract_patches(
-        micrograph,
-        detection.table,
-        classifier.card.patches,
-        result.parameters["intensity_per_atom"],
-    )
-    network_s, prediction = best_of(lambda: classifier.predict(patches), options.repeats)
-    predicted = prediction.probabilities.argmax(axis=1)
-    blob_s, blobs = best_of(lambda: by_blob_log(micrograph), 1)
-    captum_s, cams = best_of(lambda: by_captum(classifier, patches, predicted), 1)
-    ours = np.stack([prediction.class_maps[c] for c in classifier.network.channels], axis=1)
-    same = bool(np.allclose(ours.reshape(cams[:, 0].shape), cams[:, 0], rtol=1e-3, atol=1e-6))
-
-    n = len(detection.table)
-    print(f"{options.size} × {options.size} pixels, {options.clusters} clusters pasted, {n} found")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"{options.threads} threads, torch {torch.__version__}, {options.device}")  # fmt: skip
-    print()
-    print("| stage | ours (s) | the obvious way | (s) | ratio |")
-    print("|---|---|---|---|---|")
-    print(f"| detect, outline, measure | {detect_s:.2f} | blob_log, no outlines ({len(blobs)}) "
-          f"| {blob_s:.2f} | {blob_s / detect_s:.1f} |")  # fmt: skip
-    print(f"| classes, embedding, both class maps | {network_s:.2f} | captum, class maps only "
-          f"(same maps: {same}) | {captum_s:.2f} | {captum_s / network_s:.1f} |")  # fmt: skip
-    print(f"| scale, patches, network | {classify_s:.2f} | | | |")
-    print(f"| analyse without UMAP | {total:.2f} | blob_log + captum | {blob_s + captum_s:.2f} "
-          f"| {(blob_s + captum_s) / total:.1f} |")  # fmt: skip
-    print()
-    print("Stages of the last run: " + ", ".join(f"{k} {v:.2f} s" for k, v in stages.items()))
-    if options.json:
-        figures = {"total_s": total, "detect_s": detect_s, "network_s": network_s,
-                   "blob_log_s": blob_s, "captum_s": captum_s, "clusters": n}  # fmt: skip
-        options.json.write_text(json.dumps(figures, indent=1))
+    fields = []
+    for clusters in options.clusters:
+        fields.append(compare(options.size, clusters, options.repeats, classifier))
+        found = fields[-1]
+        print(f"{clusters} clusters: ours {found['total']['ours']}, obvious "
+              f"{found['total']['obvious']}, ratio {found['ratio_wall']:.1f} by the clock, "
+              f"{found['ratio_cpu']:.1f} of the processor", flush=True)  # fmt: skip
+    path = write("speed", {"device": options.device, "fields": fields}, about)
+    print(json.dumps(json.loads(path.read_text())["fields"], indent=1))
 
 
 if __name__ == "__main__":

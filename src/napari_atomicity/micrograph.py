@@ -58,15 +58,16 @@ class Micrograph:
 
     def __post_init__(self) -> None:
         data = self.data
+        # Whatever can be read in parts is not read here.
         if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
             data = np.asarray(data)
         if np.dtype(data.dtype).kind == "c":
             raise UnsuitableImageError(
                 "the data are complex, not intensities", self.path or self.name
             )
-        if data.ndim not in (2, 3):
+        if len(data.shape) not in (2, 3):
             raise UnsuitableImageError(
-                f"the data have {data.ndim} dimensions (shape {data.shape})",
+                f"the data have {len(data.shape)} dimensions (shape {data.shape})",
                 self.path or self.name,
                 "An image (Y, X) or a stack of frames (T, Y, X) is needed",
             )

@@ -139,7 +139,7 @@ def detect(
             continue
         tell = progress if n == 1 else None  # of a stack, frames are told
         seeds = find_seeds(frame, settings, stop, tell)
-        found = _acceptable(_outlined(frame, seeds, settings, stop, tell), settings)
+        found = _acceptable(outlined(frame, seeds, settings, stop, tell), settings)
         rows.append(rows_of(found, frame, micrograph.name, index, pixel_size_nm))
         outlines += [frame.to_file_px(o.polygon_px) for o in found]
     report(progress, n, n, "Finding clusters")
@@ -231,12 +231,12 @@ def _saddle_heights(frame: Frame, points: np.ndarray) -> np.ndarray:
     return cubic_at(image, at - tile.origin)
 
 
-def _outlined(
+def outlined(
     frame: Frame,
     seeds: Seeds,
     settings: DetectionSettings,
-    stop: Stop | None,
-    progress: Progress | None,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
 ) -> list[Outline]:
     """The clusters of a frame, tile by tile, from top to bottom.
 

@@ -14,18 +14,22 @@ import numpy as np
 
 from ..errors import AtomicityError, ReadError, UnsuitableImageError
 from ..micrograph import Micrograph
-from . import microscope, plain, tiff
+from . import lazy, microscope, plain, tiff
 from .recording import Recording
 from .units import pixel_size_nm as pixel_size_of
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A family of formats: its name for people, its suffixes, and the function that reads it."""
+    """A family of formats: its name for people, its suffixes, and the function that reads it.
+
+    ``folder`` if such an image is a folder of files.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], Recording]
+    folder: bool = False
 
 
 READERS: tuple[Reader, ...] = (
@@ -38,6 +42,7 @@ READERS: tuple[Reader, ...] = (
     Reader("TIA", (".ser", ".emi"), microscope.read_tia),
     Reader("hyperspy", (".hspy",), microscope.read_hspy),
     Reader("Panta Rhei", (".prz",), microscope.read_prz),
+    Reader("Zarr", (".zarr",), lazy.read_zarr, folder=True),
 )
 """Every format that can be read; adding one is adding an entry."""
 
@@ -51,6 +56,12 @@ def reader_of(path: str | PathLike[str]) -> Reader | None:
     """The reader for this file, by its suffix; None if there is none."""
     suffix = Path(path).suffix.lower()
     return next((reader for reader in READERS if suffix in reader.suffixes), None)
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether this folder is one image, as those of zarr are."""
+    reader = reader_of(path)
+    return reader is not None and reader.folder and path.is_dir()
 
 
 def load(
@@ -73,8 +84,10 @@ def load(
     Returns
     -------
     Micrograph
-        Float32, shape (Y, X) or (T, Y, X). ``pixel_size_nm`` is None where neither the file nor
-        the caller tells; ``metadata["calibration"]`` says where it comes from.
+        Shape (Y, X) or (T, Y, X); float32, or, with more than `micrograph.LARGE_PIXELS` pixels in
+        a TIFF, MRC, NumPy or zarr file, what reads its parts as they are needed. ``pixel_size_nm``
+        is None where neither the file nor the caller tells; ``metadata["calibration"]`` says where
+        it comes from.
 
     Raises
     ------
@@ -113,18 +126,18 @@ def load(
 def _checked(path: Path) -> Reader:
     """The reader for a file that is there and not empty."""
     try:
-        if path.is_dir():
+        reader = reader_of(path)
+        if path.is_dir() and not is_image_folder(path):
             raise ReadError("this is a folder", path, "Give the image files in it")
         if not path.exists():
             raise ReadError("there is no such file", path, f"Check the path {path}")
-        reader = reader_of(path)
         if reader is None:
             raise ReadError(
                 f"files of type {path.suffix or '(no suffix)'} can't be read",
                 path,
                 f"Export the image as one of {' '.join(suffixes())}",
             )
-        if not path.is_file():
+        if not (path.is_file() or is_image_folder(path)):
             raise ReadError("this is no regular file", path, "Give an image file")
         if path.stat().st_size == 0:
             raise ReadError("the file is empty", path, "Copy or export it again")
@@ -136,13 +149,20 @@ def _checked(path: Path) -> Reader:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's content.
+    """Hash of a file's content; of a folder's, with the names of its files.
 
     Raises
     ------
     OSError
         If it can't be read.
     """
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for part in sorted(path.rglob("*")):
+            if part.is_file():
+                whole.update(part.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
+                whole.update(bytes.fromhex(sha256_of(part)))
+        return whole.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -150,7 +170,7 @@ def sha256_of(path: Path) -> str:
 def _micrograph(
     recording: Recording, path: Path, given_nm: float | None, name: str, sha256: str
 ) -> Micrograph:
-    if recording.data.dtype.kind not in "biufc":
+    if np.dtype(recording.data.dtype).kind not in "biufc":
         raise UnsuitableImageError(
             f"the data are not numbers ({recording.data.dtype})", path, "Export a greyscale image"
         )
@@ -165,7 +185,7 @@ def _micrograph(
         metadata["calibration"] = "none" if found_nm is None else recording.calibration
     single = tuple(i for i, n in enumerate(recording.data.shape[:-2]) if n == 1)
     return Micrograph(
-        np.squeeze(recording.data, axis=single),
+        lazy.without_axes(recording.data, single),
         found_nm if given_nm is None else given_nm,
         name=name,
         path=path,
@@ -197,7 +217,7 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise ReadError("there is no such file or folder", path, f"Check the path {path}")
-        for file in _images_in(path) if path.is_dir() else [path]:
+        for file in _images_in(path) if path.is_dir() and not is_image_folder(path) else [path]:
             found.setdefault(file.resolve(), file)
     if given and not found:
         raise ReadError(
@@ -217,6 +237,9 @@ def _images_in(folder: Path) -> Iterator[Path]:
     files = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        images = [name for name in folders if is_image_folder(Path(root, name))]
+        folders[:] = [name for name in folders if name not in images]
+        names += images
         files += [Path(root, name) for name in names if not name.startswith(".")]
     yield from sorted(file for file in files if reader_of(file) is not None)
 

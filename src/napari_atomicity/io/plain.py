@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ReadError, UnsuitableImageError
+from .lazy import is_large
 from .recording import Recording, told
 from .units import Scale
 
@@ -32,7 +33,8 @@ def read_npy(path: Path) -> Recording:
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise ReadError("the file is not a NumPy array", path, "Write it with numpy.save")
-    data = np.load(path, allow_pickle=False)
+    data = np.load(path, mmap_mode="r", allow_pickle=False)
+    data = data if is_large(data.shape) else np.array(data)
     if data.ndim == 3 and data.shape[-1] in (3, 4) and min(data.shape[:2]) > 4:
         raise UnsuitableImageError(f"an array of shape {data.shape} is in colour", path, GREY)
     return Recording(data)
@@ -42,8 +44,9 @@ def read_mrc(path: Path) -> Recording:
     """An image or a stack in MRC2014; its voxel size is in ångström."""
     import mrcfile
 
-    with mrcfile.open(path, permissive=False) as file:
-        data = np.array(file.data)
+    with mrcfile.mmap(path, "r", permissive=False) as file:
+        data = file.data  # goes on to be mapped after the file is closed
+        data = np.asarray(data) if is_large(data.shape) else np.array(data)
         voxel = file.voxel_size
         label = b" ".join(file.header.label[: max(int(file.header.nlabl), 0)])
         size_y, size_x = float(voxel.y), float(voxel.x)

@@ -18,7 +18,7 @@ class Recording:
     Parameters
     ----------
     data
-        Shape (Y, X) or (T, Y, X), any dtype.
+        Shape (Y, X) or (T, Y, X), any dtype; a large image as something that is read in parts.
     y, x
         Length of a pixel along each axis; None where the file does not say.
     calibration
@@ -27,7 +27,7 @@ class Recording:
         What the format says of the instrument; plain values that JSON can hold.
     """
 
-    data: np.ndarray
+    data: Any
     y: Scale | None = None
     x: Scale | None = None
     calibration: str = ""

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import ReadError, UnsuitableImageError
+from .lazy import inverted, is_large, tiff_pixels
 from .plain import GREY
 from .recording import Recording, told
 from .units import Scale, seconds
@@ -42,11 +43,14 @@ def read_tiff(path: Path) -> Recording:
         page = series.keyframe
         _refuse_colour(page, path)
         _refuse_incomplete(file, series, path)
-        data = _frames(series, path)
+        data = _frames(series, list(file.series).index(series), path)
         metadata = _instrument(file)
         if page.photometric == _MINISWHITE and data.dtype.kind in "bu" and not file.is_imagej:
             # In ImageJ's files this only inverts the display.
-            data = ~data if data.dtype.kind == "b" else np.iinfo(data.dtype).max - data
+            if is_large(data.shape):
+                data = inverted(data)
+            else:
+                data = ~data if data.dtype.kind == "b" else np.iinfo(data.dtype).max - data
             metadata["inverted"] = "white was stored as zero"
         for name, find in CALIBRATIONS.items():
             scales = find(file, page)
@@ -62,14 +66,18 @@ def _first_image(file: TiffFile) -> TiffPageSeries:
     return next((s for s in series if not s.keyframe.is_reduced), series[0])
 
 
-def _frames(series: TiffPageSeries, path: Path) -> np.ndarray:
+def _frames(series: TiffPageSeries, number: int, path: Path) -> Any:
     if sum(n > 1 for n in series.shape[:-2]) > 1:
         raise UnsuitableImageError(
             f"the file holds {len(series.shape)} dimensions ({series.axes}, {series.shape})",
             path,
             "Save the image, or one stack of frames, alone",
         )
-    return np.asarray(series.asarray())
+    return (
+        tiff_pixels(series, number, path)
+        if is_large(series.shape)
+        else np.asarray(series.asarray())
+    )
 
 
 def _refuse_colour(page: TiffPage, path: Path) -> None:
