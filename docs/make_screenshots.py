@@ -51,6 +51,7 @@ from napari_atomicity.widgets.docks.dispersion import Dispersion
 from napari_atomicity.widgets.docks.embedding import Embedding
 from napari_atomicity.widgets.docks.explain import Explain
 from napari_atomicity.widgets.docks.gallery import Gallery
+from napari_atomicity.widgets.docks.live import Live
 from napari_atomicity.widgets.docks.movie import Movie
 from napari_atomicity.widgets.docks.plots import Plots
 from napari_atomicity.widgets.docks.ratios import Ratios
@@ -647,6 +648,28 @@ class Day:
             studio.both("annotators", lambda: trimmed(studio.part(dock)))
         dock.packs_part.button.click()
 
+    # ---- live
+    def live(self) -> None:
+        """Images are written into a folder one after the other, and one that can't be read."""
+        studio = self.studio
+        recorded = self.folder.parent / "recorded"
+        images = sorted(set(make_session(recorded)["image"]))
+        incoming = self.folder.parent / "incoming"
+        incoming.mkdir()
+        dock = studio.front(Live)
+        dock.folder.setText(str(incoming))
+        studio.click(dock.button)
+        for n, name in enumerate(images, 1):
+            shutil.copy(recorded / name, incoming / name)
+            studio.wait_until(lambda n=n: len(dock.history.rows) == n, f"{name} is analysed")
+        studio.wait_until(
+            lambda: studio.session.analysis(images[-1]) is not None, "the last one is shown"
+        )
+        with studio.alone(Live) as dock:
+            studio.both("live", lambda: trimmed(studio.part(dock)))
+        studio.click(dock.button)
+        studio.wait_until(lambda: dock.watching is None, "the session has ended")
+
     # ---- a movie
     def movie(self) -> None:
         """A simulated movie is analysed and followed; tracks that change are selected."""
@@ -809,6 +832,7 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
     (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
     (Day.annotators,),
     (Day.movie,),
+    (Day.live,),
 )  # fmt: skip
 """Each step needs those before it on its day; each day begins in a new window."""
 
