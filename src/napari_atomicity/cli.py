@@ -453,7 +453,9 @@ def train(
     ] = None,
     kind: Annotated[
         Literal["clusters", "atoms"],
-        typer.Option(help="What the model finds; for atoms with --data, --pixel-size-nm, --seed."),
+        typer.Option(
+            help="What the model finds; for atoms with --data, --pixel-size-nm, --steps, --seed."
+        ),
     ] = "clusters",
     simulate: Annotated[
         str | None, typer.Option(help="Instead: classes to simulate, such as Au20,Au55,Au92.")
@@ -492,6 +494,9 @@ def train(
         int,
         typer.Option(min=0, help="Epochs without a lower held-out loss before it ends; 0 never."),
     ] = 8,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="With --kind atoms: of each of six networks (1300).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, fit and simulation.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -510,8 +515,10 @@ def train(
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
     if kind == "atoms":
-        cli_atoms.train(context, data, out, pixel_size_nm, seed, as_json)
+        cli_atoms.train(context, data, out, pixel_size_nm, steps, seed, as_json)
         return
+    if steps is not None:
+        raise typer.BadParameter("--steps is for a model of atoms")
     source = _training_source(data, simulate, corrections, images, fields, isomers, workers)
     try:
         check_source(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -264,6 +265,7 @@ def train(
     data: Path | None,
     out: Path,
     pixel_size_nm: float | None,
+    steps: int | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -272,11 +274,13 @@ def train(
 
     if data is None:
         raise typer.BadParameter("a model of atoms needs --data: images and positions")
-    for name in context.params.keys() - {"kind", "data", "out", "pixel_size_nm", "seed", "as_json"}:
+    known = {"kind", "data", "out", "pixel_size_nm", "steps", "seed", "as_json"}
+    for name in context.params.keys() - known:
         given = context.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE":
             raise typer.BadParameter(f"--{name.replace('_', '-')} is not for a model of atoms")
-    recipe = AtomRecipe(AtomTrainingSettings(seed=seed))
+    settings = AtomTrainingSettings(seed=seed)
+    recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
     with Narrator() as narrator:
         try:
             card = train_atoms(

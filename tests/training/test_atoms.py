@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from typer.testing import CliRunner
 
 from napari_atomicity.atoms.finder import load_atom_model
+from napari_atomicity.cli import app
 from napari_atomicity.errors import CalibrationError, Cancelled, ReadError, TableError
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, LabelledImage
@@ -308,3 +311,21 @@ def test_stopping_writes_nothing(tmp_path):
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert training.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "m")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_the_command_goes_to_its_end_in_as_many_steps_as_asked(tmp_path):
+    data = written(tmp_path / "data", [spotted(s, n=20) for s in range(2)])
+    out = tmp_path / "mine.safetensors"
+
+    result = CliRunner().invoke(
+        app,
+        ["train", "--kind", "atoms", "--data", str(data), "--out", str(out), "--steps", "2",
+         "--pixel-size-nm", "0.03", "--json"],
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["training"]["settings"]["steps"] == 2
+    assert said["model_id"] == load_atom_model(out, "cpu").card.model_id
+    clusters = ["train", "--data", str(data), "--out", str(out), "--steps", "2"]
+    assert CliRunner().invoke(app, clusters).exit_code == 2

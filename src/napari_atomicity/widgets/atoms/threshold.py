@@ -112,12 +112,13 @@ class ThresholdPart(QWidget):
         self.slider.setPageStep(STEPS // 20)
         self.slider.setAccessibleName("Threshold")
         self.slider.setToolTip(
-            "Least probability of an atom, 0 to 1. Default: where the expected F1 is best. "
+            "Least probability of an atom, 0 to 1. Default: about where the expected F1 is best. "
             "Nothing is computed anew; a movement is one step of undo."
         )
         self.best_button = QPushButton("Best F1")
         self.best_button.setToolTip(
-            "The threshold at which the expected F1 of this image is best: the default."
+            "The default: the threshold at which the expected F1 of this image is best, drawn "
+            "towards the one that served other images best."
         )
         self.precision_button = QPushButton()
         self.precision_button.setToolTip(
