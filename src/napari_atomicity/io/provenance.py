@@ -24,6 +24,7 @@ PACKAGES = (
     "scipy",
     "scikit-image",
     "pandas",
+    "trackpy",
     "umap-learn",
     "numba",
     "tifffile",
