@@ -136,7 +136,9 @@ def _in_order(parts: list[Columns]) -> list[str]:
 
 def _missing(column: str, n: int) -> np.ndarray:
     dtype = _DTYPES.get(column, "float64")
-    value: object = {"object": "", "bool": False}.get(dtype, np.nan)
+    # of whole numbers only those of tracks may be missing
+    missing = {"object": "", "bool": False, "int64": tables.NO_TRACK}
+    value: object = missing.get(dtype, np.nan)
     return np.full(n, value, dtype)
 
 

@@ -122,6 +122,18 @@ def test_found_anew_nothing_is_linked(session, analysed):
     assert is_tracked(session.analysis("movie.tif"))
 
 
+def test_images_beside_a_tracked_stack_are_in_no_track(session, analysed):
+    one = replace(analysed.micrograph, name="other")
+    session.set_analysis(
+        replace(analysed, micrograph=one, table=analysed.table.assign(image="other"))
+    )
+    session.set_tracks(track_clusters(analysed))
+    every = session.table()
+    assert every["track_id"].dtype == "int64"
+    assert set(every.loc[every["image"] == "other", "track_id"]) == {-1}
+    assert every.loc[every["image"] == "movie.tif", "track_id"].tolist() == tracks(session)
+
+
 def test_a_project_keeps_tracks(tmp_path, analysed):
     project = Project(tmp_path / "p.atomicity")
     session = Session()
