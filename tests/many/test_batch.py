@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from distributed import Client
 from typer.testing import CliRunner
 
@@ -23,6 +25,7 @@ from napari_atomicity.many.batch import Pace, analyse_part, duration, run_batch
 from napari_atomicity.many.cluster import SchedulerLost
 from napari_atomicity.many.store import Store
 from napari_atomicity.runs import Request, analyse_images
+from support import synthetic_analysis
 
 FILES = {
     "clusters", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
@@ -105,6 +108,28 @@ def test_a_second_run_does_only_what_is_missing_or_changed(run, images, tmp_path
     assert left == {"0.tif", "1.tif", "4.tif", "new.tif", "three.tif"}
     assert set(pd.read_parquet(out / "clusters")["image"]) == left
     assert len(parts(out)) == 5
+
+
+def test_stacks_have_their_tracks_also_under_another_name(run, images, tmp_path, request_):
+    for path in images.iterdir():
+        path.unlink()
+    frame = synthetic_analysis(6, seed=3).micrograph.data.astype(np.uint16)
+    stack = np.stack([np.roll(frame, step, axis=1) for step in range(5)])
+    options = {"imagej": True, "resolution": (10, 10), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(images / "film.tif", stack, **options)
+    write_image(images / "single.tif")
+    for number, name in enumerate(("film.tif", "renamed.tif")):
+        found = run()
+        assert found.reused == 2 * number
+        serial = tmp_path / f"serial-{number}"
+        analyse_images([images], serial, request_)
+        for file in ("clusters.csv", "clusters.parquet", "tracks.csv", "events.csv", "movies.json"):
+            assert (tmp_path / "out" / file).read_bytes() == (serial / file).read_bytes()
+        assert set(read_table(tmp_path / "out" / "tracks.csv")["image"]) == {name}
+        (images / name).rename(images / "renamed.tif")
+    (images / "renamed.tif").unlink()
+    run()
+    assert not (tmp_path / "out" / "tracks.csv").exists()
 
 
 def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tiny_model):
@@ -254,6 +279,34 @@ def test_a_scheduler_that_is_not_there_is_said_at_once(images, tmp_path, request
         run_batch(
             [images], tmp_path / "out", request_, scheduler="tcp://127.0.0.1:9", patience_s=0.5
         )
+
+
+def test_workers_of_another_version_are_refused(run, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.many.cluster.__version__", "0.0.0")
+    with pytest.raises(AtomicityError, match=r"0\.0\.0 where the run was started: install"):
+        run()
+
+
+def test_runs_that_share_workers_leave_each_other_the_model(
+    run, images, tmp_path, request_, address
+):
+    inner = []
+
+    def another(outcome, part):
+        if not inner:
+            inner.append(run_batch([images], tmp_path / "b", request_, scheduler=address))
+
+    found = run(on_outcome=another)
+    assert not found.failed and not inner[0].failed
+
+
+def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
+    def denied(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("napari_atomicity.many.store.os.scandir", denied)
+    with pytest.raises(AtomicityError, match="this folder can't be read"):
+        run()
 
 
 def test_two_runs_do_not_share_a_folder(run, tmp_path):

@@ -78,7 +78,7 @@ def analyse_part(task: Task) -> Part:
 
 
 def analyse_whole(task: Task) -> tuple[Outcome, Analysis | None]:
-    """On a worker: one image with all that a window shows of it, but its pixels."""
+    """On a worker: one image, with all that a window shows of it."""
     outcome, analysis, _ = analyse_one(
         task.item, classifier_of(task.model), task.request, stop=lambda: False
     )

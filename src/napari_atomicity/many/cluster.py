@@ -88,6 +88,7 @@ class SentModel:
 
 
 _models: dict[str, SentModel] = {}
+_wanted_by: dict[str, set[str]] = {}
 _loading = threading.Lock()
 
 
@@ -122,10 +123,8 @@ def classifier_of(key: str) -> Classifier:
 class _Sender(WorkerPlugin):
     """Brings the model to each worker once, also to those that come later."""
 
-    idempotent = True
-
-    def __init__(self, model: SentModel, threads: int | None) -> None:
-        self.name = f"atomicity-{model.key}"
+    def __init__(self, model: SentModel, threads: int | None, run: str) -> None:
+        self.name = f"atomicity-{run}"
         self._key, self._model, self._threads = model.key, model, threads
         self._version = __version__
 
@@ -136,6 +135,7 @@ class _Sender(WorkerPlugin):
                 f"{self._version} where the run was started: install the same version"
             )
         _models[self._key] = self._model
+        _wanted_by.setdefault(self._key, set()).add(self.name)
         if self._threads is None:
             return
         # A worker of this machine: Ctrl-C reaches it too, but who ends it is the run.
@@ -148,8 +148,11 @@ class _Sender(WorkerPlugin):
         torch.set_num_threads(self._threads)
 
     def teardown(self, worker: Any) -> None:
-        _models.pop(self._key, None)
-        _load.cache_clear()
+        others = _wanted_by.get(self._key, set())
+        others.discard(self.name)
+        if not others:  # no other run on these workers needs it
+            _models.pop(self._key, None)
+            _load.cache_clear()
         if self._threads is not None:
             # Nothing is left to do there, and an interpreter with torch takes seconds to go.
             leave = threading.Timer(_LEAVE_S, os._exit, (0,))
@@ -207,9 +210,9 @@ class Workers:
         self._notice = notice or (lambda _: None)
         self._patience_s = patience_s
         cores = cores_at_hand()
-        wanted = workers or min(cores, most or cores)
-        self._n = max(1, wanted)
+        self._n = max(1, min(workers or cores, most or cores))
         self._threads = max(1, cores // self._n)
+        self._run = uuid.uuid4().hex[:12]
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._n_threads, self._counted_at = 0, 0.0
@@ -218,11 +221,12 @@ class Workers:
 
     # ---- coming and going
     def __enter__(self) -> Workers:
-        if self._address is None:
-            self._client = self._start()
-        else:
-            self._client = self._connect()
-        self._send()
+        try:
+            self._client = self._start() if self._address is None else self._connect()
+            self._send()
+        except BaseException:
+            self.__exit__()
+            raise
         where = self._client.dashboard_link if has_bokeh() else ""
         if where:
             self._notice(f"dashboard: {where}")
@@ -236,7 +240,7 @@ class Workers:
         with _quiet(), contextlib.suppress(Exception):
             if client is not None:
                 if cluster is None and client.status == "running":
-                    client.unregister_worker_plugin(f"atomicity-{self.model.key}")
+                    client.unregister_worker_plugin(f"atomicity-{self._run}")
                 client.close(timeout=5)
             if cluster is not None:
                 cluster.close(timeout=10)
@@ -252,14 +256,21 @@ class Workers:
             "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536, **threads},
             "distributed.scheduler.allowed-failures": DEATHS - 1,
         }
-        with dask.config.set(settings):
-            self._cluster = LocalCluster(
-                n_workers=self._n,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=":0" if has_bokeh() else None,
-                silence_logs=logging.CRITICAL,
-            )
+        try:
+            with dask.config.set(settings):
+                self._cluster = LocalCluster(
+                    n_workers=self._n,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=":0" if has_bokeh() else None,
+                    silence_logs=logging.CRITICAL,
+                )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise AtomicityError(
+                f"workers could not be started ({error})",
+                advice="Try fewer (--workers 1), and see whether memory and the folder for "
+                "temporary files have room",
+            ) from error
         self._notice(f"{self._n} worker{'s' * (self._n != 1)} on this machine")
         return Client(self._cluster, set_as_default=False)
 
@@ -286,7 +297,7 @@ class Workers:
         assert self._client is not None
         threads = self._threads if self._cluster is not None else None
         try:
-            self._client.register_plugin(_Sender(self.model, threads))
+            self._client.register_plugin(_Sender(self.model, threads, self._run))
         except Exception as error:
             raise AtomicityError(
                 f"the model could not be sent to the workers ({error})",

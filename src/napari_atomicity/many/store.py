@@ -170,6 +170,19 @@ def _drawing(analysis: Analysis, outcome: Outcome, card: ModelCard, small: bool)
     )
 
 
+def _stems_in(folder: Path) -> set[str]:
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError as error:
+        raise AtomicityError(
+            f"this folder can't be read ({error.strerror or error})",
+            folder,
+            "Check its permissions, or choose another folder for the results",
+        ) from error
+    stems = {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
+    return {stem for stem in stems if _PART.fullmatch(stem)}
+
+
 class Store:
     """The folder of a run over many images.
 
@@ -181,7 +194,7 @@ class Store:
     Raises
     ------
     AtomicityError
-        If it can't be made or written to.
+        If it can't be made, written to or read.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -191,9 +204,7 @@ class Store:
         self.movies = self.parts / "_movie"
         make_folder(self.folder)
         make_folder(self.parts)
-        self._stems = {
-            path.stem for path in self.parts.glob(f"*{ENDING}") if _PART.fullmatch(path.stem)
-        }
+        self._stems = _stems_in(self.parts)
         self._by_key: dict[str, set[str]] = {}
         for stem in self._stems:
             self._by_key.setdefault(stem[:32], set()).add(stem)
