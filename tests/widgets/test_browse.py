@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
@@ -13,6 +16,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from synthetic import made_up
 
+from napari_atomicity import load
+from napari_atomicity.analysis import analyse
 from napari_atomicity.errors import AtomicityError
 from napari_atomicity.project import Project
 from napari_atomicity.widgets.docks.browse import Browse
@@ -104,6 +109,83 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     (run,) = opened.session.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, model):
+    """Other processes, whose work is done in this one; where they were asked for."""
+    from napari_atomicity.many import batch, cluster
+    from napari_atomicity.runs import analyse_one
+
+    asked = []
+
+    @contextmanager
+    def workers(model, **where):
+        asked.append(where)
+        if where["scheduler"] == "tcp://nobody:1":
+            raise AtomicityError("no scheduler answers at tcp://nobody:1")
+        yield model
+
+    def analyse_on(workers, items, request, stop):
+        for item in items:
+            outcome, analysis, _ = analyse_one(item, model, request, stop=stop)
+            yield item, outcome, analysis
+
+    monkeypatch.setattr(cluster, "Workers", workers)
+    monkeypatch.setattr(cluster.SentModel, "of", lambda *_: "a model")
+    monkeypatch.setattr(batch, "analyse_on", analyse_on)
+    return asked
+
+
+def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settle, elsewhere):
+    opened.place.setText("2")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert elsewhere == [{"workers": 2, "scheduler": None, "most": 4}]
+    words = row_words(opened)
+    assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
+    assert "can't be read" in words["broken.tif"]
+    table = opened.session.table()
+    assert np.isfinite(table["umap_1"]).all()  # placed here, afterwards
+    # As it would have been here, to the last bit.
+    here = analyse(load(opened.session.micrograph("a.tif").path, name="a.tif"), umap=False).table
+    there = table[table["image"] == "a.tif"].reset_index(drop=True)
+    columns = [c for c in here.columns if not c.startswith("umap")]
+    pd.testing.assert_frame_equal(there[columns], here[columns])
+    # They are in the project, and their pixels are read from their files.
+    assert len(opened.session.project.load("c.tif").analysis.table) == 12
+
+
+def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_atomicity.widgets.browse.batch.show_error", shown.append)
+    opened.place.setText("tcp://nobody:1")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    assert "no scheduler answers" in shown[0]
+    assert opened.session.table().empty
+    assert opened.analyse_button.isEnabled()
+
+
+def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_atomicity.widgets.docks.browse.show_error", shown.append)
+    opened.place.setText("100000")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert "100000 processes" in shown[0]
+    assert not opened.batch.running
+
+
+def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, elsewhere):
+    session = opened.session
+    session.add_image(session.micrograph("b.tif").with_pixel_size(0.06))  # as typing it does
+    opened.place.setText("2")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert session.analysis("b.tif").micrograph.pixel_size_nm == 0.06
+    assert session.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
 
 
 def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):

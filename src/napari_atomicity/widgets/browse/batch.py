@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 
 from ...analysis import Analysis
 from ...detection import DetectionSettings
 from ...errors import AtomicityError
+from ...io.provenance import Outcome
 from ..docks.analyse import analyse_without_map, place_in_map
 from ..parts import tasks
 from ..parts.one_by_one import OneByOne
 from ..viewer.binding import Binding
+from .elsewhere import Relay, analyse_elsewhere
 
 
 class AnalyseAll(OneByOne):
@@ -26,14 +29,74 @@ class AnalyseAll(OneByOne):
         self.n_failed = 0
 
     def start(
-        self, images: list[str], settings: DetectionSettings, model: str, device: str
+        self,
+        images: list[str],
+        settings: DetectionSettings,
+        model: str,
+        device: str,
+        place: int | str | None = None,
     ) -> None:
-        """Analyse these images; the one that is looked at comes first."""
+        """Analyse these images; the one that is looked at comes first.
+
+        Parameters
+        ----------
+        images
+            Of the session.
+        settings, model, device
+            For all of them.
+        place
+            None: one after the other in this process. Else as of `elsewhere.place_of`; images
+            without a file, and those whose pixel size a person has given, are analysed here all
+            the same.
+        """
         self.begin(images)
         self._to_place = []
         self._settings = (settings, model, device)
         self.n_failed = 0
-        self._next()
+        if place is None:
+            self._next()
+        else:
+            self._send(place)
+
+    def _send(self, place: int | str) -> None:
+        assert self._settings is not None
+        settings, model, device = self._settings
+        micrographs = {image: self.session.micrograph(image) for image in self._waiting}
+        paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
+        asked = {"model": model, "device": device, "umap": False, "detection": settings}
+        relay = self._relay = Relay()
+        relay.came.connect(self._came)
+        self.run(
+            f"Analysing {len(paths)} images elsewhere",
+            analyse_elsewhere,
+            (paths, asked, place, relay.came.emit),
+            lambda _: None,
+            self._lost,
+            self._next,
+        )
+
+    def _came(self, image: str, outcome: Outcome, analysis: Analysis | None) -> None:
+        """One of those that were sent is there; what is not as expected is done here."""
+        if image not in self._waiting or image not in self.session.images:
+            return
+        if analysis is None:
+            self._waiting.remove(image)
+            self._failed(image, AtomicityError(str(outcome.error)))
+            return
+        own = self.session.micrograph(image)
+        if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
+            return
+        self._waiting.remove(image)
+        assert self._settings is not None
+        self.binding.set_engine(image, *self._settings[1:])
+        self.session.describe(image)
+        self._analysed(image, replace(analysis, micrograph=self.session.micrograph(image)))
+        self.changed.emit()
+
+    def _lost(self, error: BaseException) -> None:
+        """Nobody is there to do it: what is left waits for the person to say what to do."""
+        self.forget()
+        show_error(tasks.in_words(error))
 
     def forget(self) -> None:
         super().forget()

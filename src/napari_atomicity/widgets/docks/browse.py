@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QInputDialog,
     QLabel,
+    QLineEdit,
     QListView,
     QMenu,
     QMessageBox,
@@ -31,6 +32,7 @@ from ...io.images import reader_of
 from ...project import SUFFIX
 from ...session import Status
 from ..browse.batch import AnalyseAll
+from ..browse.elsewhere import place_of
 from ..browse.image_list import ImageDelegate, ImageModel
 from ..parts import tasks
 from ..parts.following import follow, follow_soon
@@ -154,6 +156,16 @@ class Browse(QWidget):
         form = new_form()
         labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
         labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        self.place = QLineEdit()
+        self.place.setPlaceholderText("in this window")
+        labelled(
+            form,
+            "Workers",
+            self.place,
+            "Where Analyse all works: a number of processes on this machine, or the address of a "
+            "running dask scheduler (tcp://host:8786), whose workers must see the images under the "
+            "same path. Default: empty, one image after the other in this window.",
+        )
         inner = QWidget()
         inside = QVBoxLayout(inner)
         inside.setContentsMargins(0, 0, 0, 0)
@@ -306,6 +318,7 @@ class Browse(QWidget):
         """Analyse what is new; if nothing is, all of it again."""
         try:
             settings = self.detection.settings()
+            place = place_of(self.place.text())
         except AtomicityError as error:
             show_error(tasks.in_words(error))
             return
@@ -313,7 +326,7 @@ class Browse(QWidget):
         images = waiting or self.session.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        self.batch.start(images, settings, self.models.model, self.device.device)
+        self.batch.start(images, settings, self.models.model, self.device.device, place)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton
