@@ -18,8 +18,8 @@ from pathlib import Path
 from ..io import microscope
 from ..io.images import reader_of
 
-SETTLE_S = 0.2
-"""So long a file must stay as it is."""
+SETTLE_S = 0.1
+"""So long a file must stay as it is before it is read, and then until its analysis has ended."""
 PATIENCE_S = 10.0
 """So long after its last change a file that can't be read may still be on its way."""
 RESCAN_S = 5.0

@@ -34,7 +34,7 @@ from .arrivals import (
 )
 from .ending import conclude_many
 from .live import LIVE, Conditions, Log, Running, conditions_of, row_of
-from .store import Failure, Store, key_of, model_hash, part_of, stem_of
+from .store import Failure, Part, Store, key_of, model_hash, part_of, stem_of
 
 SHOWN = 40
 """So many of the last images have a section in the report."""
@@ -307,17 +307,24 @@ class Watch:
         known = self._known(item)
         if known is not None:
             return known
+        about = {"size": signature.size, "mtime_ns": signature.mtime_ns}
+
+        def made(analysis: Analysis, outcome: Outcome) -> tuple[Part, Conditions]:
+            card = classifier.card
+            part = part_of(analysis, outcome, card, draw=False, about=about)
+            return part, conditions_of(analysis, card, classifier.beside)
+
         start = time.perf_counter()
-        outcome, analysis, _ = analyse_one(item, classifier, self.request, stop=stop)
+        outcome, analysis, found = analyse_one(item, classifier, self.request, stop=stop, then=made)
         analysis_s = time.perf_counter() - start
-        if analysis is None:
+        if analysis is None or found is None:
             if arrivals.give_back(path, signature):
                 return None
             return self._failed(outcome, signature, arrivals)
         if arrivals.changed(path, signature):
             return None  # while it was read: it is taken again
-        conditions = conditions_of(analysis, classifier.card, classifier.beside)
-        self._keep(item, outcome, analysis, signature, classifier)
+        part, conditions = found
+        self._keep(item, part)
         self._running.set(item.name, analysis.table)
         self.analysed += 1
         ratios = self._running.ratios(hurry=arrivals.waiting > 0)
@@ -368,18 +375,10 @@ class Watch:
         self._running.set(item.name, table)
         return Live(self.store.outcome(stem), ratios=self._running.ratios(hurry=True))
 
-    def _keep(
-        self,
-        item: Input,
-        outcome: Outcome,
-        analysis: Analysis,
-        signature: Signature,
-        classifier: Classifier,
-    ) -> None:
-        assert outcome.sha256 is not None
-        stem = stem_of(key_of(outcome.sha256, self._hash, self.request), item.name)
-        about = {"size": signature.size, "mtime_ns": signature.mtime_ns}
-        self.store.write(stem, part_of(analysis, outcome, classifier.card, False, about=about))
+    def _keep(self, item: Input, part: Part) -> None:
+        assert part.outcome.sha256 is not None
+        stem = stem_of(key_of(part.outcome.sha256, self._hash, self.request), item.name)
+        self.store.write(stem, part)
         self._settle(item, stem)
 
     def _settle(self, item: Input, stem: str) -> None:
@@ -412,7 +411,13 @@ class Watch:
         stem = self._state.stems.get(live.outcome.image)
         if stem is None:
             return
-        self.store.draw(stem, live.analysis, live.outcome, classifier.card)
+        try:
+            self.store.draw(stem, live.analysis, live.outcome, classifier.card)
+        except Cancelled:
+            raise
+        except Exception as error:  # what was found does not depend on its picture
+            self._notice(f"{live.outcome.image} could not be drawn for the report: {error}")
+            return
         self._state.drawn.append(stem)
         while len(self._state.drawn) > SHOWN:
             self.store.undraw(self._state.drawn.pop(0))
