@@ -128,6 +128,11 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     assert [i["atoms"] for i in record["images"]] == [7, 7, None]
     assert set(record["outputs"]) >= {"atoms.csv", "dispersion.csv", "run.json", "a.tif atoms.png"}
     assert "figures/dispersion.svg" in summary["files"]
+
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count('<section class="image"') == 2 and page.count("<img") == 5
+    assert "14" in page and "bad.tif" in page and "model stub-1" in page
+    assert 'src="http' not in page and "<script" not in page
     for name in summary["files"]:
         assert (out / name).stat().st_size > 0
 

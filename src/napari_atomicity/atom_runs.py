@@ -7,7 +7,7 @@ early, what is done is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -27,6 +27,7 @@ from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
 from .atoms.table import conform, joined
 from .errors import AtomicityError, Cancelled
 from .io.atom_figures import dispersion_chart, overview
+from .io.atom_report import atom_pictures, write_atom_report
 from .io.charts import write_figure
 from .io.files import write_json
 from .io.images import load
@@ -141,6 +142,7 @@ class _Result:
     dispersion: Dispersion | None = None
     completeness: Completeness | None = None
     pictures: list[Path] = field(default_factory=list)
+    drawn: Mapping[str, Any] | None = None
 
 
 def find_atoms_in_images(
@@ -159,8 +161,8 @@ def find_atoms_in_images(
     paths
         Image files, and folders that are searched for them.
     out_dir
-        Folder that gets ``atoms.csv``, ``atoms.parquet``, ``dispersion.csv`` and ``run.json``,
-        ``cluster_atoms.csv`` if there are clusters, and ``figures/``.
+        Folder that gets ``atoms.csv``, ``atoms.parquet``, ``dispersion.csv``, ``run.json`` and
+        ``report.html``, ``cluster_atoms.csv`` if there are clusters, and ``figures/``.
     request
         Model, device and settings.
     progress, stop
@@ -221,7 +223,7 @@ def find_atoms_in_images(
     if chart is not None:
         files += write_figure(chart, out_dir / "figures" / "dispersion")
     files += [path for result in done for path in result.pictures]
-    files.append(out_dir / "run.json")
+    files += [out_dir / "report.html", out_dir / "run.json"]
     _remove_older(out_dir, files)
     record = run_record(
         outcomes,
@@ -235,6 +237,8 @@ def find_atoms_in_images(
         command=command,
     )
     write_json(files[-1], record)
+    pictures_of = {r.outcome.image: r.drawn for r in done if r.drawn is not None}
+    write_atom_report(files[-2], record, rows, pictures_of, chart)
     return AtomRun(table, rows, outcomes, files, interrupted)
 
 
@@ -302,8 +306,12 @@ def _one(
         if pictures is not None:
             report(progress, 0, 0, "Drawing")
             name = item.name.replace("/", "_")
-            drawn = write_figure(overview(analysis, table), pictures / f"{name} atoms")
-            result = replace(result, pictures=drawn)
+            picture = overview(analysis, table)
+            drawn = write_figure(picture, pictures / f"{name} atoms")
+            own = None if spread is None else dispersion_chart(spread)
+            result = replace(
+                result, pictures=drawn, drawn=atom_pictures(item.name, picture, own)
+            )  # fmt: skip
     except Cancelled:
         raise
     except Exception as error:

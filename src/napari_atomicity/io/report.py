@@ -151,7 +151,7 @@ def image_section(
     pixels, problem = _pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)
-    html = _template("image.html.j2").render(
+    html = template("image.html.j2").render(
         outcome=outcome,
         micrograph=analysis.micrograph,
         small=small,
@@ -170,7 +170,7 @@ def image_section(
 
 def with_ratios(section: Section, ratios: pd.DataFrame) -> Section:
     """A section that was drawn with ``ratios_later``, with the ratios of its image."""
-    drawn = _template("parts.html.j2").module.ratio_table(_ratio_rows(ratios))
+    drawn = template("parts.html.j2").module.ratio_table(_ratio_rows(ratios))
     return replace(section, html=Markup(section.html.replace(_RATIOS_HERE, drawn, 1)))
 
 
@@ -254,7 +254,7 @@ def write_report(
     chosen = list(examples)
     several = len(sections) != 1
     failed = [(i["image"], _reason(i)) for i in record["images"] if i["status"] != "done"]
-    html = _template("report.html.j2").render(
+    html = template("report.html.j2").render(
         title=title,
         sections=sections,
         problems=_problems(sections),
@@ -354,7 +354,8 @@ def _environment() -> Environment:
     )
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """A template of this room by its name."""
     return _environment().get_template(name)
 
 
