@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Stamps:
     pixel_nm: float
 
 
+@lru_cache(maxsize=2)
 def stamps(binning: int = 1) -> Stamps:
     """The clusters of the example that stand alone, of binning × binning pixels each."""
     example = load(example_path())
@@ -71,12 +73,13 @@ def paste(image: np.ndarray, points: np.ndarray, of: Stamps, rng: np.random.Gene
         part += stamp[top : top + part.shape[0], left : left + part.shape[1]]
 
 
-def field(size: int, clusters: int, seed: int = 0) -> Micrograph:
+def field(size: int, clusters: int, seed: int = 0, binning: int | None = None) -> Micrograph:
     """An image of ``size`` × ``size`` pixels with so many clusters on white noise.
 
-    Where they would lie closer than 100 pixels apart the magnification is halved.
+    Where they would lie closer than 100 pixels apart the magnification is halved, unless
+    ``binning`` is given.
     """
-    of = stamps(1 if size**2 >= 1e4 * clusters else 2)
+    of = stamps(binning or (1 if size**2 >= 1e4 * clusters else 2))
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((size, size), np.float32) * np.float32(of.noise)
     image += np.float32(of.level)

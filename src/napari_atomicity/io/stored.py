@@ -67,7 +67,7 @@ class PixelCache:
             self._held.pop(path, None)
 
     def _size(self) -> int:
-        return sum(held.data.nbytes for held in self._held.values())
+        return sum(0 if held.is_large else held.data.nbytes for held in self._held.values())
 
 
 PIXELS = PixelCache()

@@ -1,0 +1,152 @@
+"""How long a person waits at the beginning: imports, commands, the first result, the map.
+
+    python benchmarks/startup.py [--repeats 5] [--embedded 1000 10000] [--no-window]
+
+Everything is timed in processes of their own, as a person meets it. For UMAP, *first* is the
+first use in a process, with its imports and compilation; *fit* makes a map of so many embeddings,
+*transform* places as many in the map that ships with the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import machine, write
+
+IMPORTS = {
+    "python": "pass",
+    "import napari_atomicity": "import napari_atomicity",
+    "import napari": "import napari",
+    "import torch": "import torch",
+}
+
+MAP = """
+import json, sys, time
+import numpy as np
+start = time.perf_counter()
+from napari_atomicity.embedding import fit_map, place
+from napari_atomicity.model.classifier import load_classifier
+classifier = load_classifier("default", "cpu")
+known = classifier.reference_embedding.astype(np.float32)
+loaded = time.perf_counter()
+place(known[:50], classifier)
+first = time.perf_counter()
+rng = np.random.default_rng(0)
+def like(n):
+    of = known[rng.integers(len(known), size=n)]
+    return (of + rng.normal(0, 0.1, of.shape) * known.std(axis=0)).astype(np.float32)
+out = {"load_s": loaded - start, "first_s": first - loaded, "references": len(known)}
+for n in map(int, sys.argv[1:]):
+    some = like(n)
+    start = time.perf_counter(), time.process_time()
+    place(some, classifier)
+    out[f"transform_{n}_s"] = time.perf_counter() - start[0]
+    out[f"transform_{n}_cpu_s"] = time.process_time() - start[1]
+for n in map(int, sys.argv[1:]):
+    some = like(n)
+    start = time.perf_counter(), time.process_time()
+    fit_map(some)
+    out[f"fit_{n}_s"] = time.perf_counter() - start[0]
+    out[f"fit_{n}_cpu_s"] = time.process_time() - start[1]
+    begin = time.perf_counter()
+    centred = some - some.mean(axis=0)
+    np.linalg.svd(centred.T @ centred)
+    out[f"pca_{n}_s"] = time.perf_counter() - begin
+json.dump(out, sys.stdout)
+"""
+
+WINDOW = """
+import json, sys, time
+start = time.perf_counter()
+from qtpy.QtWidgets import QApplication
+app = QApplication.instance() or QApplication([])
+import napari
+from napari_atomicity import load
+from napari_atomicity.examples import example_path
+from napari_atomicity.widgets.reader import layer_data
+from napari_atomicity.widgets.viewer.binding import binding_of
+from napari_atomicity.widgets.workbench import show_dock
+from napari_atomicity.widgets.docks.analyse import Analyse
+viewer = napari.Viewer()
+shown = time.perf_counter()
+dock = show_dock(viewer, Analyse)
+data, options, _ = layer_data(load(example_path()))
+viewer.add_image(data, **options)
+session = binding_of(viewer).session
+opened = time.perf_counter()
+def until(there, seconds=120):
+    while not there() and time.perf_counter() - opened < seconds:
+        app.processEvents()
+        time.sleep(0.002)
+until(lambda: dock.button.isEnabled())
+dock.button.click()
+until(lambda: any(layer.name.endswith("clusters") for layer in viewer.layers))
+result = time.perf_counter()
+def placed():
+    table = session.table()
+    return len(table) and table["umap_1"].notna().any()
+until(placed)
+json.dump({"window_s": shown - start, "open_s": opened - shown, "result_s": result - opened,
+           "map_s": time.perf_counter() - opened, "placed": bool(placed()),
+           "layers": [layer.name for layer in viewer.layers]}, sys.stdout)
+sys.stdout.flush()
+import os
+os._exit(0)
+"""
+
+
+def seconds(command: list[str], repeats: int) -> float:
+    """Median time of a process."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def of_script(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> dict[str, Any]:
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--embedded", type=int, nargs="*", default=[1000, 10_000, 100_000])
+    parser.add_argument("--no-window", action="store_true")
+    options = parser.parse_args()
+    about = machine()
+    processes = {
+        name: seconds([sys.executable, "-c", code], options.repeats)
+        for name, code in IMPORTS.items()
+    }
+    processes["atomicity --help"] = seconds(
+        [str(Path(sys.executable).parent / "atomicity"), "--help"], options.repeats
+    )
+    print(processes, flush=True)
+    figures: dict[str, Any] = {"processes": processes}
+    figures["umap"] = of_script(MAP, *map(str, options.embedded))
+    print(figures["umap"], flush=True)
+    if not options.no_window:
+        figures["window"] = of_script(
+            WINDOW, prefix=(sys.executable, "-m", "napari_atomicity.display")
+        )
+        print(figures["window"], flush=True)
+    write("startup", figures, about)
+
+
+if __name__ == "__main__":
+    main()
