@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +167,9 @@ def _meetings(
     largest = max((float(c.radius.max()) for c in courses), default=0.0)
     found: list[_Meeting] = []
     taken: set[int] = set()
+    ending: dict[int, list[_Course]] = {}
+    for course in now:
+        ending.setdefault(int(course.frames[-1]), []).append(course)
     for course in now:
         if course.index in taken:
             continue
@@ -189,8 +192,9 @@ def _meetings(
         for _, index, row in sorted((d, i, r) for i, (d, r) in candidates.items()):
             meeting = _joined(course, now[index], end, level, row)
             if meeting is None:
-                meeting = _born_of_two(course, now[index], now, taken, end, level, row, memory,
-                                       search_range_nm)  # fmt: skip
+                meeting = _born_of_two(
+                    course, now[index], ending, taken, level, row, memory, search_range_nm
+                )
             if meeting is not None:
                 found.append(meeting)
                 taken |= set(meeting.gone)
@@ -212,9 +216,8 @@ def _joined(gone: _Course, other: _Course, end: int, level: float, row: int) -> 
 def _born_of_two(
     gone: _Course,
     born: _Course,
-    courses: Sequence[_Course],
+    ending: Mapping[int, Sequence[_Course]],
     taken: set[int],
-    end: int,
     level: float,
     row: int,
     memory: int,
@@ -222,13 +225,11 @@ def _born_of_two(
 ) -> _Meeting | None:
     """The other one begins here, and a second one has ended beside it."""
     begin = int(born.frames[0])
-    if begin <= end:
+    if begin <= int(gone.frames[-1]):
         return None
     whole = born.level(np.arange(len(born.frames))[:_AVERAGED])
-    for second in courses:
+    for second in [c for t in range(begin - memory - 1, begin) for c in ending.get(t, ())]:
         if second.index in (gone.index, born.index) or second.index in taken:
-            continue
-        if not begin - memory - 1 <= int(second.frames[-1]) < begin:
             continue
         distance = float(np.linalg.norm(second.places[-1] - born.places[0]))
         if distance > second.radius[-1] + born.radius[0] + search_range_nm:

@@ -9,9 +9,10 @@ import pandas as pd
 
 from ...movies.following import Movie
 
+_SHORT = {"appearance": "appears", "loss": "lost"}
 EVENT_HEADERS = ("What", "Frame", "Track", "From", "To", "p")
 EVENT_TOOLTIPS = (
-    "An appearance or loss, a merge of two clusters or a split into two, or a jump: a change of "
+    "A cluster appears or is lost, two merge, one splits into two; or a jump: a change of "
     "the smoothed label; edge: it may just have crossed the edge of the field. A click goes there.",
     "First frame after it; of a loss the last one in which the cluster was seen. Seconds in "
     "brackets.",
@@ -64,7 +65,7 @@ def event_lines(events: pd.DataFrame) -> list[tuple[str, ...]]:
     lines = []
     for row in events.itertuples():
         time = "" if math.isnan(row.time_s) else f" ({row.time_s:g} s)"
-        kind = f"{row.event}, edge" if row.at_border else row.event
+        kind = _SHORT.get(row.event, row.event) + (", edge" if row.at_border else "")
         lines.append(
             (
                 kind, f"{row.frame}{time}", row.tracks.replace("|", ", "),
