@@ -25,7 +25,7 @@ def atom_pictures(
 ) -> dict[str, Markup]:  # fmt: skip
     """The pictures of an image as its section holds them; drawn as results come."""
     return {
-        "overview": as_image(overview, "overview", f"The atoms of {image}"),
+        "overview": as_image(overview, "parity", f"The atoms of {image}"),
         "chart": as_image(chart, "chart", f"Dispersion of the atoms of {image}"),
     }
 
