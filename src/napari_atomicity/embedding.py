@@ -95,6 +95,46 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
     return out
 
 
+def place_roughly(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndarray:
+    """Where `place` starts from: nothing is compiled, and nobody waits.
+
+    The mean of the places of the nearest references, the nearer ones counting more.
+
+    Parameters
+    ----------
+    embedding
+        (N, D) float32.
+    model
+        The model that made them.
+
+    Returns
+    -------
+    ndarray
+        (N, 2); NaN as in `place`.
+
+    Raises
+    ------
+    ModelError
+        If the model can't be loaded.
+    """
+    from scipy.spatial import cKDTree
+
+    out = np.full((len(embedding), 2), np.nan)
+    good = np.isfinite(embedding).all(axis=1) & (embedding.shape[1] > 0)
+    classifier = _classifier(model)
+    position = classifier.reference_map
+    if not good.any() or len(position) < 3:
+        return out
+    k = min(NEIGHBOURS, len(position))
+    distance, nearest = cKDTree(classifier.reference_embedding).query(embedding[good], k=k)
+    # The nearest weighs e times as much as one twice as far away.
+    scale = np.maximum(distance[:, :1], 1e-9)
+    weight = np.exp(-(distance - scale) / scale)
+    weight /= weight.sum(axis=1, keepdims=True)
+    out[good] = (weight[:, :, None] * position[nearest]).sum(axis=1)
+    return out
+
+
 def reference_map(model: str | Classifier = "default") -> pd.DataFrame:
     """The reference points of a model's map: columns ``umap_1``, ``umap_2``, ``label``.
 

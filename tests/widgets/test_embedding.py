@@ -479,6 +479,28 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     assert len(session.history) == edits + 1, "placing is not the person's doing: no undo step"
 
 
+def test_what_has_no_place_yet_is_seen_about_where_it_lies(
+    dock, session, viewer, settle, monkeypatch
+):
+    monkeypatch.setattr(
+        "napari_atomicity.embedding.place_roughly",
+        lambda embedding, model: np.full((len(embedding), 2), 7.0),
+    )
+    analysis = session.analysis("field")
+    table = analysis.table.copy()
+    table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
+    session.set_analysis(replace(analysis, table=table))
+    dock.update_now()
+    settle(viewer)
+    dock.update_now()
+    assert dock.scatter._points._data.size == 40
+    np.testing.assert_array_equal(dock.scatter.positions[:5], 7.0)
+    assert "5 clusters shown about where they lie" in dock.message.text()
+    assert dock.place_button.isVisible()
+    # They are no places: neither in the table nor in what is saved.
+    assert np.isnan(session.table("field")["umap_1"][:5]).all()
+
+
 def adapted(session, image: str, shift: float = 3.0):
     """The same clusters, as another model places and calls them."""
     analysis = session.analysis(image)

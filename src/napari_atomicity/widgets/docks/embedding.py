@@ -23,7 +23,7 @@ from ...io.plot_base import Look
 from ...io.plot_map import map_data
 from ...io.plots import PLOTS, save_plot
 from ...palette import colours
-from ...progress import Progress, Stop, report
+from ...progress import Progress, Stop, check, report
 from ...session import Key
 from ..parts.following import follow
 from ..parts.forms import _Combo
@@ -92,6 +92,22 @@ def place_clusters(
     return placed
 
 
+def rough_places(
+    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
+) -> list[tuple[Analysis, np.ndarray]]:
+    """Where about each cluster lies, until its place is found; none where that can't be said."""
+    found = []
+    for analysis in analyses:
+        check(stop)
+        try:
+            places = umap.place_roughly(analysis.embedding, classifier_of(analysis))
+        except Exception as error:  # a task that nobody asked for must not complain
+            logger.info("no rough places: %s", error)
+            continue
+        found.append((analysis, places))
+    return found
+
+
 def _reference_map(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> pd.DataFrame | None:
@@ -122,6 +138,8 @@ class Embedding(QWidget):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
+        # Image → analysis and where its clusters lie about, while they have no place.
+        self._rough: dict[str, tuple[Analysis, np.ndarray | None]] = {}
         self._model_id: str | None = None
         self._reference: pd.DataFrame | None = None
         self._moves = Moves()
@@ -300,7 +318,7 @@ class Embedding(QWidget):
         same = self._rows.fits(self._table)
         if not same:
             self._rows = Rows(self._table)
-        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        places = self._with_rough(self._table[["umap_1", "umap_2"]].to_numpy(float))
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
         self._before = self._moves.before(self._table, self._rows)
@@ -318,6 +336,39 @@ class Embedding(QWidget):
             self._name_timer.start()
         self._say_what_is_missing()
         self._follow_model()
+
+    def _with_rough(self, places: np.ndarray) -> np.ndarray:
+        """Places (N, 2), and where a cluster has none where about it lies, if that is known."""
+        known, self._rough = self._rough, {}
+        images = self._table["image"].to_numpy(object)
+        for image, (analysis, rough) in known.items():
+            if self.session.analysis(image) is not analysis:
+                continue
+            if rough is None:  # on its way
+                self._rough[image] = analysis, None
+                continue
+            rows = np.flatnonzero(images == image)
+            if len(rows) == len(rough) and not np.isfinite(places[rows]).all():
+                self._rough[image] = analysis, rough
+                places[rows] = np.where(np.isfinite(places[rows]), places[rows], rough)
+        return places
+
+    def _ask_for_rough(self) -> None:
+        """Where those about lie that have no place; they are seen at once."""
+        wanted = [a for i, (a, n) in self._waiting.items() if n and i not in self._rough]
+        if not wanted:
+            return
+        for analysis in wanted:  # asked once
+            self._rough[analysis.micrograph.name] = analysis, None
+        start(
+            self.session, rough_places, wanted,
+            message="", on_result=self._show_rough, key="rough places", owner=self,
+        )  # fmt: skip
+
+    def _show_rough(self, found: list[tuple[Analysis, np.ndarray]]) -> None:
+        for analysis, places in found:
+            self._rough[analysis.micrograph.name] = analysis, places
+        self._later()
 
     def _highlight(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.session.selection))
@@ -341,18 +392,25 @@ class Embedding(QWidget):
 
     def _say_what_is_missing(self) -> None:
         waiting = self._count_waiting()
-        placed = int(np.isfinite(self._places).all(axis=1).sum())
+        exact = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        placed = int(np.isfinite(exact).all(axis=1).sum())
+        roughly = int(np.isfinite(self._places).all(axis=1).sum()) - placed
         self.place_button.setVisible(waiting > 0)
         self.place_button.setText(f"Place {_plural(waiting)} in the map")
         n = len(self._table) - placed - waiting
         if not placed and not waiting:
             self.message.setText("The clusters appear here once they are classified.")
+        elif roughly > 0:
+            self.message.setText(
+                f"{_plural(roughly)} shown about where they lie, among their nearest references."
+            )
         elif n > 0:
             self.message.setText(f"{_plural(n)} not classified yet, not shown.")
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
+        self._ask_for_rough()
 
     def _analyses(self) -> list[Analysis]:
         found = (self.session.analysis(image) for image in self.session.images)
