@@ -22,8 +22,15 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20)
     parser.add_argument("--partition")
     options = parser.parse_args()
+    # Dask has its workers give memory back at once, which costs a third of the speed with images.
+    keep = "export MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_MMAP_THRESHOLD_=33554432"
     with SLURMCluster(
-        queue=options.partition, cores=1, processes=1, memory="3GB", walltime="02:00:00"
+        queue=options.partition,
+        cores=1,
+        processes=1,
+        memory="3GB",
+        walltime="02:00:00",
+        job_script_prologue=[keep],
     ) as cluster:
         # Not `adapt`: a batch gives out two tasks per worker, which looks like little to do.
         cluster.scale(jobs=options.jobs)

@@ -253,7 +253,9 @@ class Workers:
             self._threads,
         )
         settings = {
-            "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536, **threads},
+            # Without dask's MALLOC_TRIM_THRESHOLD_, which makes the system clear the pages of every
+            # array anew, and images are made of large arrays.
+            "distributed.nanny.pre-spawn-environ": threads,
             "distributed.scheduler.allowed-failures": DEATHS - 1,
         }
         try:
