@@ -122,6 +122,12 @@ def test_what_can_not_be_read_is_tried_again_for_a_while(folder, arrivals, clock
     assert taken(arrivals, clock, 2) == ["a.tif"]
 
 
+def test_what_was_bad_long_ago_is_not_waited_for(folder, arrivals, clock):
+    write(folder / "a.tif", mtime=100)
+    arrivals.look()
+    assert not arrivals.give_back(*arrivals.take())
+
+
 def test_what_changed_or_went_while_it_was_read_is_no_failure(folder, arrivals, clock):
     path = write(folder / "a.tif", mtime=100)
     arrivals.look()

@@ -159,9 +159,9 @@ class Arrivals:
                 self._pending[path] = _Pending(found, now, now)
         elif self._taken.get(path) != found:
             now = self._clock()
-            # What nobody has touched for long need not be watched for a moment.
+            # What nobody has touched for long is whole, or never will be.
             old = time.time() - found.mtime_ns / 1e9 > self._patience_s
-            since = now - self._settle_s if old else now
+            since = now - self._patience_s if old else now
             self._pending[path] = _Pending(found, since, now)
 
     def _wanted(self, path: Path) -> bool:
