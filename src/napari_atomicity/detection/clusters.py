@@ -15,7 +15,7 @@ from ..micrograph import Micrograph
 from ..progress import Progress, Stop, check, report
 from .background import Grid
 from .filters import cubic_at, gaussian, reach
-from .frame import Frame, Tile, parts
+from .frame import Frame, Tile, groups, parts
 from .outlines import (
     OUTLINE_SIGMA_NM,
     RING_NM,
@@ -238,24 +238,21 @@ def outlined(
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> list[Outline]:
-    """The clusters of a frame, tile by tile, from top to bottom.
+    """The clusters of a frame, some at a time, from top to bottom.
 
-    A tile is grown with a margin in which the basins of its clusters, and those that limit them,
+    What is looked at has a margin in which the basins of its clusters, and those that limit them,
     find room.
     """
     points = seeds.points
     reach_nm = settings.diameter_max_nm
     margin = int(np.ceil((2 * reach_nm + TAIL_NM + RING_NM) / frame.pixel_nm))
     found: list[Outline] = []
-    for tile in parts(frame, OUTLINE_TILE_PX):
+    for tile, own in groups(frame.inside(points), frame.shape, OUTLINE_TILE_PX, margin):
         check(stop)
-        own = tile.holds(frame.inside(points))
-        if not own.any():
-            continue
         report(progress, len(found), len(points), "Outlining clusters")
         wide = tile.grown(margin)
-        near = wide.holds(points)
-        labels = 1 + np.flatnonzero(own[near])
+        near = np.flatnonzero(wide.holds(points))
+        labels = 1 + np.searchsorted(near, own)
         regions = grow_regions(frame, wide, points[near], seeds.noise, reach_nm)
         found += measure_regions(regions, labels)
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))

@@ -235,6 +235,44 @@ class Frame:
         return self.background.at(y, x)
 
 
+def groups(
+    points: np.ndarray, shape: tuple[int, int], size: int, margin: int
+) -> list[tuple[Tile, np.ndarray]]:
+    """Boxes around neighbouring points, and the rows of the points in each.
+
+    As many points to a box, up to those in ``size`` × ``size`` pixels, as makes for the fewest
+    pixels in all: each box is to be read with a margin, and nothing where no point is.
+
+    Parameters
+    ----------
+    points
+        (N, 2) in a grid of that shape.
+    """
+    if len(points) == 0:
+        return []
+    low = np.floor(points).astype(int)
+    best: tuple[float, np.ndarray, np.ndarray, np.ndarray] | None = None
+    largest = max(shape) if max(shape) <= size * 5 // 4 else size
+    for edge in (largest, size // 2, size // 4, size // 8):
+        cell = low // max(1, edge)
+        number = cell[:, 0] * (shape[1] // max(1, edge) + 1) + cell[:, 1]
+        order = np.argsort(number, kind="stable")
+        starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+        first = np.minimum.reduceat(low[order], starts)
+        last = np.maximum.reduceat(low[order], starts) + 1
+        cost = float((last - first + 2 * margin).prod(axis=1).sum())
+        if best is None or cost < best[0]:
+            best = cost, order, starts, np.hstack([first, last])
+    assert best is not None
+    _, order, starts, boxes = best
+    return [
+        (Tile(top, bottom, left, right), np.sort(rows))
+        for (top, left, bottom, right), rows in zip(
+            boxes.tolist(), np.split(order, starts[1:]), strict=True
+        )
+    ]
+
+
 def _cut(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """These rows and columns, which are neighbours but where they are mirrored."""
     neighbours = [index[-1] - index[0] == len(index) - 1 for index in (rows, columns)]

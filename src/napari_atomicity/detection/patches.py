@@ -12,7 +12,7 @@ from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..progress import Progress, Stop, check, report
 from .filters import cubic_weights, gaussian, inner, mirrored, reach
-from .frame import Frame, Tile, parts
+from .frame import Frame, Tile, groups
 
 BACKGROUND_WINDOW_NM = 12.0
 _TILE_PX = 2048
@@ -165,16 +165,16 @@ def extract_patches(
     frames = table["frame"].to_numpy(int)
     centres = table[["y_px", "x_px"]].to_numpy(float)
     middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
-    done = 0
+    half, done = half_window(pixel_nm, settings), 0
+    margin = half + contrast_margin(settings.lcn_window_nm / pixel_nm)
     for index in np.unique(frames):
         frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
-        for tile in parts(frame, _TILE_PX):
-            rows = np.flatnonzero((frames == index) & tile.holds(middles))
-            if len(rows) == 0:
-                continue
+        of_frame = np.flatnonzero(frames == index)
+        for _, own in groups(middles[of_frame], frame.shape, _TILE_PX, margin):
             check(stop)
             report(progress, done, n, "Cutting patches")
-            held = around(middles[rows], half_window(pixel_nm, settings))
+            rows = of_frame[own]
+            held = around(middles[rows], half)
             images = channel_images(frame, held, settings)
             for channel, patch in _sample(images, held, centres[rows], pixel_nm, settings).items():
                 out[channel][rows] = patch
