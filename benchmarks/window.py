@@ -1,6 +1,6 @@
 """How long the window is blocked by what a person does: the longest turn of the event loop.
 
-    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000]
+    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000 20000]
 
 A real window with every dock open and an analysis made up in memory, so that neither detection
 nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
@@ -169,6 +169,10 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         view = compat.camera(viewer)
         view.center = tuple(np.asarray(view.center) + rng.normal(0, 0.2, 3) * (0, 1, 1))
 
+    def maps() -> None:
+        layer = viewer.layers["field class map raw"]
+        layer.visible = not layer.visible
+
     def renewed() -> None:
         result = results[rng.integers(2)]
         session.set_analysis(replace(result, outlines=list(result.outlines)))
@@ -187,6 +191,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "their label by key": key(Qt.Key.Key_2),
         "undo that by key": key(Qt.Key.Key_Z, control),
         "move the view": camera,
+        "class map on or off": maps,
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
         "delete one by hand": lambda: session.remove_clusters("field", [ids[3]]),
         "undo the deletion": lambda: binding.undo(),
@@ -197,8 +202,10 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, nargs="+", default=[200, 2000])
-    parser.add_argument("--size", type=int, default=2048, help="edge of the image in pixels")
+    parser.add_argument("--clusters", type=int, nargs="+", default=[200, 2000, 20000])
+    parser.add_argument(
+        "--size", type=int, help="edge of the image in pixels; as many as the clusters need if None"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
@@ -212,6 +219,7 @@ def main() -> None:
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")
     for n in options.clusters:
+        size_px = options.size or max(2048, 1024 * round(np.sqrt(n) * 45 / 1024))
         viewer = napari.Viewer(show_welcome_screen=False)
         viewer.window._qt_window.resize(1600, 1000)
         open_workbench(viewer)
@@ -222,7 +230,7 @@ def main() -> None:
         def note(name: str, turns: Turns, found: dict = found) -> None:
             found.setdefault(name, []).append(turns)
 
-        analysis = made_up(n, options.size)
+        analysis = made_up(n, size_px)
 
         data, layer_options, _ = layer_data(analysis.micrograph)
         layer = viewer.add_image(data.astype(np.uint16), **layer_options)
@@ -239,7 +247,7 @@ def main() -> None:
         note("first result", measure(app, binding.session, show))
         viewer.window._qt_viewer.canvas.native.setFocus()
         for _ in range(options.repeats):
-            for name, action in actions(viewer, options.size, n).items():
+            for name, action in actions(viewer, size_px, n).items():
                 note(name, measure(app, binding.session, action))
         for name, runs in found.items():
             best = [min(getattr(r, f) for r in runs) for f in ("turn", "cpu", "painting", "done")]

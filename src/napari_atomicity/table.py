@@ -57,6 +57,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -268,6 +269,7 @@ def count_in_words(n_atoms: float, low: float, high: float) -> str:
     return f"{said} ({low:.0f}–{high:.0f})" if known else said
 
 
+@lru_cache(maxsize=4096)  # of thousands of clusters few are said of in words of their own
 def otherwise_in_words(label: str, diameter: str, mixture: str, network: str) -> str:
     """``the diameter says Pt41, the mixture Pt30``: single estimators that don't say ``label``.
 
