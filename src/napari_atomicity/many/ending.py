@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from ..errors import TableError
 from ..io.provenance import Outcome
 from ..io.report import Section, with_ratios
-from ..io.tables import concatenate
 from ..io.typical import Example, foremost
 from ..model.card import ModelCard
 from ..movies.files import FILES as MOVIE_FILES
@@ -19,7 +19,7 @@ from ..movies.files import write_found
 from ..runs import Input, Request, Run, conclude_run
 from ..statistics.ratios import class_ratios
 from ..table import empty
-from .store import FAILURES, Failure, Store, write_all
+from .store import FAILURES, Failure, Store, as_frame, write_all
 
 NEITHER_COUNTED_NOR_DRAWN = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -74,7 +74,7 @@ def conclude_many(
     outcomes = [_outcome(n, item, store, stems, failed) for n, item in enumerate(inputs)]
 
     def write_tables(csv: Path, parquet: Path) -> None:
-        parts = (store.table(stem) for _, stem in sorted(stems.items()))
+        parts = (store.read(stem)[0] for _, stem in sorted(stems.items()))
         write_all(parts, together.nothing, csv, parquet)
         store.write_failures(one for _, one in sorted(failed.items()))
         write_found(movies, store.folder)
@@ -117,25 +117,26 @@ def _gathered(
     stems: dict[int, str],
     failed: dict[int, Failure],
 ) -> _Together:
-    nothing = empty(card.classes)
-    held: list[pd.DataFrame] = []
+    held: list[pa.Table] = []
     scales: dict[str, float] = {}
     for number, stem in sorted(stems.items()):
         item = inputs[number]
         try:
-            table, scale = store.table(stem), store.about(stem).get("scale")
+            part, said = store.read(stem)
         except TableError as error:
             store.remove([stem])
             del stems[number]
             failed[number] = Failure.of(item.outcome("failed", str(error)))
             continue
-        if scale is not None:
-            scales[item.name] = scale
-        if len(table):
-            if len(table.columns.difference(nothing.columns)):
-                nothing = concatenate([nothing, table]).iloc[:0]
-            held.append(slim(table))
-    return _Together(pd.concat(held, ignore_index=True) if held else nothing, nothing, scales)
+        if said.get("scale") is not None:
+            scales[item.name] = said["scale"]
+        if part.num_rows:
+            held.append(part.drop_columns(list(NEITHER_COUNTED_NOR_DRAWN)))
+    if not held:
+        nothing = empty(card.classes)
+        return _Together(nothing, nothing, scales)
+    table = as_frame(held)
+    return _Together(slim(table), table.iloc[:0], scales)
 
 
 def slim(table: pd.DataFrame) -> pd.DataFrame:
