@@ -47,6 +47,9 @@ explain: setup ## Where the shipped model looks, into docs/explain.md
 
 bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/large.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/atoms.py
 	$(BIN)/python benchmarks/batch.py
@@ -54,6 +57,7 @@ bench: setup ## Time per stage beside the obvious way, and of the window
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
+	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation
 	$(HEADLESS) $(BIN)/python docs/make_screenshots.py

@@ -12,7 +12,6 @@ process and in turn, with the same number of threads.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -236,8 +235,7 @@ def main() -> None:
         print(f"{clusters} clusters: ours {found['total']['ours']}, obvious "
               f"{found['total']['obvious']}, ratio {found['ratio_wall']:.1f} by the clock, "
               f"{found['ratio_cpu']:.1f} of the processor", flush=True)  # fmt: skip
-    path = write("speed", {"device": options.device, "fields": fields}, about)
-    print(json.dumps(json.loads(path.read_text())["fields"], indent=1))
+        write("speed", {"device": options.device, "fields": fields}, about)
 
 
 if __name__ == "__main__":
