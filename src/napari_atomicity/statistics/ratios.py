@@ -165,19 +165,18 @@ def class_ratios(
         of_scope = counts if is_all else counts[:0] if here is None else counts[here : here + 1]
         number = pd.Series(of_scope.sum(axis=0), index=[*classes, *OUTSIDE])
         evidence = of_all if is_all else of_all.of_image(number_of.get(name, -1))
+        fractions = _fractions(evidence, method, card, level, n_bootstrap, seed)
+        without = np.full(len(outside), np.nan)
         block = pd.DataFrame(
             {
                 "scope": name,
-                "class": classes,
-                "count": number[classes].to_numpy(),
-                **_fractions(evidence, method, card, level, n_bootstrap, seed),
-                "method": _described(method, card, level, is_all),
+                "class": [*classes, *outside],
+                "count": number[[*classes, *outside]].to_numpy(),
+                **{which: np.append(values, without) for which, values in fractions.items()},
+                "method": [_described(method, card, level, is_all)] * len(classes)
+                + ["counted"] * len(outside),
             }
         )
-        for label in outside:
-            block.loc[len(block)] = [
-                name, label, int(number[label]), np.nan, np.nan, np.nan, "counted",
-            ]  # fmt: skip
         differs = bool(differing) if is_all else name in differing
         block["note"] = CONDITIONS_DIFFER if differs else ""
         blocks.append(block)
