@@ -6,8 +6,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,22 +41,6 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[s
         name: Times(*(statistics.median(part) for part in zip(*runs, strict=True)), len(runs))
         for name, runs in seconds.items()
     }
-
-
-def peak_mib(code: str, **environment: str) -> tuple[float, str]:
-    """Run Python code in a process of its own: its peak resident memory in MiB, and its output."""
-    ending = (
-        "\nimport resource as r, sys as s\n"
-        "print('PEAK', r.getrusage(r.RUSAGE_SELF).ru_maxrss / (1 if s.platform == 'darwin' else"
-        " 1 / 1024), file=s.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code + ending], capture_output=True, text=True, check=False,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return float(done.stderr.rpartition("PEAK ")[2]) / 2**20, done.stdout
 
 
 def machine() -> dict[str, Any]:

@@ -150,6 +150,7 @@ def classify_clusters(
             classifier.card.patches,
             per_atom,
             stop,
+            progress,
         )
     with _timed(seconds, "network"):
         result = classifier.predict(patches, progress=progress, stop=stop)

@@ -18,7 +18,7 @@ from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..model.classifier import Patches
 from ..model.devices import give_back, is_loss, note_loss
-from ..progress import Stop, check
+from ..progress import Progress, Stop, check
 from .background import Grid
 from .filters import mirrored, reach
 from .frame import Frame, Tile, parts
@@ -38,6 +38,7 @@ def patches_for_device(
     settings: PatchSettings,
     intensity_per_atom: float = 1.0,
     stop: Stop | None = None,
+    progress: Progress | None = None,
 ) -> Patches:
     """`detection.patches.extract_patches`, on the device if that is a GPU and has the memory.
 
@@ -67,7 +68,7 @@ def patches_for_device(
                 raise
             note_loss(device, error)
             break
-    return extract_patches(micrograph, table, settings, intensity_per_atom, stop)
+    return extract_patches(micrograph, table, settings, intensity_per_atom, stop, progress)
 
 
 def as_arrays(patches: Patches) -> dict[str, np.ndarray]:
