@@ -396,4 +396,5 @@ def test_pace_and_what_is_left_are_told_once_they_are_known():
         now[0] += 60
         pace.step()
     assert pace.words(6) == "6 of 10 images, 1.0 per min, 4 min left"
+    assert pace.words(10) == "10 of 10 images, 1.0 per min"
     assert [duration(s) for s in (89, 600, 9000)] == ["89 s", "10 min", "2 h 30 min"]

@@ -200,6 +200,8 @@ def run_batch(
             first = next(tasks, None)
             if first is not None:
                 most = max(1, len(inputs) - batch.reused)
+                waits = "Starting the workers" if scheduler is None else "Calling the scheduler"
+                report(progress, 0, 0, waits)
                 with Workers(model, workers, scheduler, notice, patience_s, most) as hands:
                     for task, result in hands.each(analyse_part, chain([first], tasks), stop):
                         batch.take(task, result)
@@ -340,7 +342,7 @@ class Pace:
         rate = (len(self._times) - 1) / span
         left = (self._total - done) / rate
         speed = f"{rate:.1f} per s" if rate >= 0.5 else f"{60 * rate:.1f} per min"
-        return f"{said}, {speed}, {duration(left)} left"
+        return f"{said}, {speed}" + (f", {duration(left)} left" if left else "")
 
 
 def duration(seconds: float) -> str:
