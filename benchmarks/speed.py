@@ -144,11 +144,12 @@ def by_captum(
     return torch.cat(maps).numpy(), torch.cat(probabilities).numpy()
 
 
-def stages(micrograph: Micrograph, classifier: Classifier) -> dict[str, Callable[[], Any]]:
+def stages(
+    micrograph: Micrograph, classifier: Classifier, folder: Path
+) -> dict[str, Callable[[], Any]]:
     """Our stages one by one; each keeps what the next one needs."""
     kept: dict[str, Any] = {}
     settings = detecting.DetectionSettings()
-    folder = Path(tempfile.mkdtemp())
     np.save(folder / "image.npy", micrograph.data)
 
     def prepared() -> None:
@@ -192,7 +193,8 @@ def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> d
     total = interleaved(
         {"ours": lambda: analyse(micrograph, classifier, umap=False), "obvious": obvious}, repeats
     )
-    ours = interleaved(stages(micrograph, classifier), max(3, repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        ours = interleaved(stages(micrograph, classifier, Path(folder)), max(3, repeats))
     apart, _ = cKDTree(obvious.blobs[:, :2]).query(result.table[["y_px", "x_px"]])
     met = apart * micrograph.calibrated() < 0.2
     theirs, _ = by_captum(classifier, result.patches)
