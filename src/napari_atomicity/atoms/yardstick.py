@@ -63,8 +63,9 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
 """Lone atoms that a yardstick needs."""
-LEAST_FOUND = 0.5
-"""Where less than this share of the lone atoms is found, nothing is counted."""
+LEAST_FOUND = 2 / 3
+"""Where less than this share of the lone atoms is found, nothing is counted: the density is a lower
+bound there as well."""
 LEAST_SURE = 0.4
 """Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
 the dim ones, has to be anchored somewhere."""
