@@ -50,11 +50,13 @@ bench: setup ## Time per stage beside the obvious way, and of the window
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/simulation.py
 	$(BIN)/python benchmarks/atoms.py
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/live.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
+	$(HEADLESS) $(BIN)/python benchmarks/day.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import tifffile
+import torch
 
 from napari_atomicity import runs
 from napari_atomicity.errors import AtomicityError, Cancelled, ModelError, ReadError, TableError
