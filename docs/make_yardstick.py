@@ -156,7 +156,7 @@ def counted(known: Known, judge: Judge) -> pd.DataFrame:
             found.outlines,
             classes=CLASSES,
             completeness=share,
-        )  # fmt: skip
+        )
         for least in (FLOOR, SURE)
     )
     distance, row = KDTree(found.table[["y_px", "x_px"]].to_numpy()).query(known.centres)
