@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils import fusion
 
 from ..errors import ModelError
-from ..model.classifier import choose_device
+from ..model.devices import choose_device
 from ..model.files import find_model, read_tensors, save_model
 from ..progress import Progress, Stop, check, report
 from .candidates import contrast_channels, maxima
