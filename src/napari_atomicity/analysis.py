@@ -128,23 +128,22 @@ def classify_clusters(
     Cancelled
         If ``stop()`` says so.
     """
+    import torch
+
     from .detection.device_patches import as_arrays, patches_for_device
-    from .model.classifier import Classifier, load_classifier
+    from .model.classifier import Classifier, Patches, load_classifier
     from .model.conclusion import conclude
+    from .model.devices import DeviceLostError
     from .model.intensity_scale import fit_image
 
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     check(stop)
-    report(progress, 0, len(analysis.table), "Cutting patches")
-    with _timed(seconds, "patches"):
-        reference = classifier.card.scale
-        if scale is None and reference is not None:
-            scale = fit_image(analysis.table, reference)
-        per_atom = 1.0 if scale is None else scale.intensity_per_atom
-        patches = patches_for_device(
-            classifier.device,
+
+    def cut(device: torch.device) -> Patches:
+        return patches_for_device(
+            device,
             analysis.micrograph,
             analysis.table,
             classifier.card.patches,
@@ -152,14 +151,27 @@ def classify_clusters(
             stop,
             progress,
         )
+
+    report(progress, 0, len(analysis.table), "Cutting patches")
+    with _timed(seconds, "patches"):
+        reference = classifier.card.scale
+        if scale is None and reference is not None:
+            scale = fit_image(analysis.table, reference)
+        per_atom = 1.0 if scale is None else scale.intensity_per_atom
+        patches = cut(classifier.device)
     with _timed(seconds, "network"):
-        result = classifier.predict(patches, progress=progress, stop=stop)
+        try:
+            result = classifier.predict(patches, progress=progress, stop=stop)
+            in_memory = as_arrays(patches)
+        except DeviceLostError:  # with all that lay on it: once more, with the CPU
+            in_memory = as_arrays(cut(torch.device("cpu")))
+            result = classifier.predict(in_memory, progress=progress, stop=stop)
     table = conclude(analysis.table, classifier, result, scale)
     tables.validate(table)
     return replace(
         analysis,
         table=table,
-        patches=as_arrays(patches),
+        patches=in_memory,
         embedding=result.embedding,
         class_maps=result.class_maps,
         field_of_view_nm=classifier.card.patches.field_of_view_nm,

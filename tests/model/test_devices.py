@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from napari_atomicity.analysis import classify_clusters
+from napari_atomicity.detection import device_patches
 from napari_atomicity.model import classifier as classifiers
 from napari_atomicity.model import devices
 from napari_atomicity.model.classifier import load_classifier
+from support import synthetic_analysis
 
 LOST = RuntimeError("CUDA error: unspecified launch failure\nmore words")
 
@@ -112,6 +115,69 @@ def test_other_errors_are_not_taken_for_a_loss():
     assert not devices.is_loss(LOST, cpu)
     assert not devices.is_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), gpu)
     assert not devices.is_loss(torch.OutOfMemoryError("CUDA error: out of memory"), gpu)
+
+
+class Lost(torch.Tensor):
+    """A tensor on a GPU that is gone: whatever is asked of it fails."""
+
+    @property
+    def device(self):
+        return Gone()
+
+    def __getitem__(self, rows):
+        raise LOST
+
+    def cpu(self):
+        raise LOST
+
+
+def test_what_lay_on_the_lost_device_is_made_again(
+    own, tiny_model, monkeypatch, nothing_lost, caplog
+):
+    analysis = synthetic_analysis(6)
+    whole = classify_clusters(analysis, own)
+    cut_on = []
+    real = device_patches.patches_for_device
+
+    def cut(device, *rest):
+        cut_on.append(device.type)
+        found = real(torch.device("cpu"), *rest)
+        if device.type == "cpu":
+            return found
+        return {c: torch.from_numpy(x).as_subclass(Lost) for c, x in found.items()}
+
+    monkeypatch.setattr(device_patches, "patches_for_device", cut)
+    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
+    monkeypatch.setattr(own, "device", Gone())
+    again = classify_clusters(analysis, own)
+    assert cut_on == ["cuda", "cpu"]
+    assert own.device.type == "cpu" and again.parameters["device"] == "cpu"
+    assert isinstance(again.patches["raw"], np.ndarray)
+    np.testing.assert_array_equal(again.table["label"], whole.table["label"])
+    np.testing.assert_allclose(again.embedding, whole.embedding, atol=1e-5)
+
+
+def test_memory_is_told_from_loss():
+    gpu = torch.device("cuda")
+    for words in ("CUDA error: out of memory", "cuFFT error: CUFFT_ALLOC_FAILED",
+                  "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"):  # fmt: skip
+        assert devices.lacks_memory(RuntimeError(words))
+        assert not devices.is_loss(RuntimeError(words), gpu)
+    assert not devices.lacks_memory(LOST)
+
+
+def test_what_overflows_in_short_numbers_is_computed_again(own, patches, monkeypatch):
+    own.half = torch.float16
+    computed = own._computed
+
+    def overflowing(batch, of_class, half):
+        probabilities, embedding, maps = computed(batch, of_class, half)
+        if half is not None:
+            embedding[3] = float("inf")
+        return probabilities, embedding, maps
+
+    monkeypatch.setattr(own, "_computed", overflowing)
+    assert np.isfinite(own.predict(patches).embedding).all()
 
 
 def test_out_of_memory_asks_for_halves_of_what_there_is(own, patches, monkeypatch):

@@ -17,7 +17,7 @@ from torch.nn.functional import grid_sample
 from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..model.classifier import Patches
-from ..model.devices import give_back, is_loss, note_loss
+from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss
 from ..progress import Progress, Stop, check
 from .background import Grid
 from .filters import mirrored, reach
@@ -59,11 +59,12 @@ def patches_for_device(
             return patches_on_device(
                 device, micrograph, table, settings, intensity_per_atom, stop, tile_px
             )
-        except torch.OutOfMemoryError:
-            give_back(device)
-            tile_px //= 2
-            _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
         except RuntimeError as error:
+            if lacks_memory(error):
+                give_back(device)
+                tile_px //= 2
+                _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
+                continue
             if not is_loss(error, device):
                 raise
             note_loss(device, error)
@@ -72,11 +73,26 @@ def patches_for_device(
 
 
 def as_arrays(patches: Patches) -> dict[str, np.ndarray]:
-    """The patches in memory, wherever they were cut."""
-    return {
-        channel: values.cpu().numpy() if isinstance(values, Tensor) else values
-        for channel, values in patches.items()
-    }
+    """The patches in memory, wherever they were cut.
+
+    Raises
+    ------
+    DeviceLostError
+        If they went with their device.
+    """
+    return {channel: _as_array(values) for channel, values in patches.items()}
+
+
+def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
+    if not isinstance(values, Tensor):
+        return values
+    try:
+        return values.cpu().numpy()
+    except RuntimeError as error:
+        if not is_loss(error, values.device):
+            raise
+        note_loss(values.device, error)
+        raise DeviceLostError("the patches went with the device") from error
 
 
 @torch.inference_mode()

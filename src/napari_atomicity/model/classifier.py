@@ -15,8 +15,17 @@ from torch import Tensor
 from ..errors import ModelError
 from ..progress import Progress, Stop, check, report
 from .card import ModelCard
+from .devices import (
+    DeviceLostError,
+    choose_device,
+    give_back,
+    half_precision,
+    is_loss,
+    lacks_memory,
+    note_loss,
+    wait_for,
+)
 from .devices import batch_size as usual_batch_size
-from .devices import choose_device, give_back, half_precision, is_loss, note_loss, wait_for
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
@@ -64,8 +73,8 @@ class Classifier:
     Attributes
     ----------
     half
-        Short floating point numbers to compute with; None for float32. Labels are those of
-        float32: a patch whose best two classes are close to each other is computed again.
+        Short floating point numbers to compute with; None for float32. The best class is that of
+        float32: a patch whose best two are close to each other is computed again.
     """
 
     def __init__(
@@ -133,6 +142,9 @@ class Classifier:
         ------
         ModelError
             If a channel is missing or has the wrong size.
+        DeviceLostError
+            If the patches lay on a device that was lost; asked again with others, it is computed
+            on the CPU.
         Cancelled
             If ``stop()`` says so.
         """
@@ -164,22 +176,29 @@ class Classifier:
         """One batch; None if it is to be tried again: smaller, or elsewhere."""
         try:
             return self._forward(patches, rows, of_class)
-        except torch.OutOfMemoryError:
-            if self.batch_size == 1:
-                raise ModelError(
-                    "the GPU has no memory left for a single patch",
-                    advice="Close other programs that use it, or choose the device cpu",
-                ) from None
-            give_back(self.device)
-            # Of what there was to do, which may be less than a batch.
-            self.batch_size = (min(self.batch_size, rows.stop - rows.start) + 1) // 2
-            _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
         except RuntimeError as error:
-            if not is_loss(error, self.device):
+            if lacks_memory(error):
+                self._take_less(rows.stop - rows.start)
+                return None
+            lost = self.device
+            if not is_loss(error, lost):
                 raise
-            note_loss(self.device, error)
+            note_loss(lost, error)
             self._go_on_without(torch.device("cpu"))
+            if any(isinstance(x, Tensor) and x.device.type == lost.type for x in patches.values()):
+                raise DeviceLostError("the patches went with the device") from error
         return None
+
+    def _take_less(self, count: int) -> None:
+        """Halve the batch, of which there may be less to do than it holds."""
+        if self.batch_size == 1:
+            raise ModelError(
+                "the GPU has no memory left for a single patch",
+                advice="Close other programs that use it, or choose the device cpu",
+            )
+        give_back(self.device)
+        self.batch_size = (min(self.batch_size, count) + 1) // 2
+        _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
 
     def _go_on_without(self, device: torch.device) -> None:
         """The same network on another device, from what is kept of it beside the lost one."""
@@ -278,7 +297,8 @@ class Classifier:
         if probabilities.shape[1] < 2 or not len(probabilities):
             return found
         best = probabilities.topk(2, dim=1).values
-        close = torch.nonzero(best[:, 0] - best[:, 1] < _CLOSE)[:, 0]
+        sure = (best[:, 0] - best[:, 1] >= _CLOSE) & torch.isfinite(embedding).all(dim=1)
+        close = torch.nonzero(~sure)[:, 0]
         if len(close):
             again = self._computed({c: x[close] for c, x in batch.items()}, of_class, None)
             probabilities[close], embedding[close] = again[0], again[1]

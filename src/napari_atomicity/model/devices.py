@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 _BATCH = {"cpu": 64, "mps": 512, "cuda": 4096}
 # What a GPU that is gone says of itself, beside "out of memory", which is another matter.
 _SIGNS_OF_LOSS = ("cuda error", "cudnn_status", "cublas_status", "device-side", "no cuda gpus")
+# The libraries of CUDA say in words of their own that memory does not suffice.
+_SIGNS_OF_NO_MEMORY = ("out of memory", "alloc_failed")
 _lost: set[str] = set()
 
 
@@ -58,11 +60,22 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     return torch.float16 if device.type == "cuda" else None
 
 
+class DeviceLostError(RuntimeError):
+    """What lay on a device is gone with it; it can be made again elsewhere."""
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error means that less at a time may do."""
+    words = str(error).lower()
+    known = isinstance(error, RuntimeError) and any(x in words for x in _SIGNS_OF_NO_MEMORY)
+    return known or isinstance(error, torch.OutOfMemoryError)
+
+
 def is_loss(error: Exception, device: torch.device) -> bool:
     """Whether an error means that the device is gone, and not that something is wrong with us."""
-    if device.type == "cpu" or isinstance(error, torch.OutOfMemoryError):
+    if device.type == "cpu" or lacks_memory(error):
         return False
-    if isinstance(error, torch.AcceleratorError):
+    if isinstance(error, getattr(torch, "AcceleratorError", ())):  # since PyTorch 2.8
         return True
     words = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in words for sign in _SIGNS_OF_LOSS)
