@@ -189,6 +189,10 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(dock, folder, qtbot, 
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
     assert dock.session.analysis("a.tif") is None
+    qtbot.waitUntil(lambda: dock.left_out.isVisible())
+    assert "1 image not put into the window: the open project can only be read" in (
+        dock.left_out.text()
+    )
 
 
 def test_a_long_history_is_thinned():

@@ -12,6 +12,7 @@ from ...analysis import Analysis
 from ...detection import DetectionSettings
 from ...errors import AtomicityError
 from ...io.provenance import Outcome
+from ...io.stored import StoredMicrograph
 from ..docks.analyse import analyse_without_map, place_in_map
 from ..parts import tasks
 from ..parts.one_by_one import OneByOne
@@ -89,8 +90,19 @@ class AnalyseAll(OneByOne):
         self._waiting.remove(image)
         assert self._settings is not None
         self.binding.set_engine(image, *self._settings[1:])
-        self.session.describe(image)
-        self._analysed(image, replace(analysis, micrograph=self.session.micrograph(image)))
+        if isinstance(own, StoredMicrograph) and own.sha256 is None and own.path is not None:
+            # As the other process has read it: here it would take its time.
+            found = analysis.micrograph
+            own = StoredMicrograph(
+                own.path,
+                found.shape,
+                found.pixel_size_nm,
+                name=image,
+                sha256=found.sha256,
+                metadata=found.metadata,
+            )
+            self.session.follow_file(image, own)
+        self._analysed(image, replace(analysis, micrograph=own))
         self.changed.emit()
 
     def _lost(self, error: BaseException) -> None:

@@ -66,6 +66,7 @@ class Live(QWidget):
         self._folder = Path()
         self._build()
         self.images = TakingIn(self.binding, self.show_images.isChecked, self)
+        self.images.left_out.connect(self._say_what_is_left_out)
         follow(self, self.session.project_changed, self._on_project)
         application = QApplication.instance()
         if application is not None:
@@ -119,6 +120,10 @@ class Live(QWidget):
         self.failures.setTextFormat(Qt.TextFormat.PlainText)
         self.failures.setAccessibleName("What could not be analysed")
         self.failures.hide()
+        self.left_out = QLabel()
+        self.left_out.setWordWrap(True)
+        self.left_out.setAccessibleName("What is not in the window")
+        self.left_out.hide()
         self.strip = Strip()
         self.strip.hide()
 
@@ -156,6 +161,7 @@ class Live(QWidget):
             self.show_images,
             self.alarm,
             self.state,
+            self.left_out,
             self.strip,
             self.failures,
             self.settings,
@@ -219,6 +225,8 @@ class Live(QWidget):
         self._n_failed = 0
         self.failures.hide()
         self.alarm.hide()
+        self.images.n_left_out = 0
+        self.left_out.hide()
         self._draw()
         self._folder = folder
         watching = Watching(partial(_watch, folder, out, asked))
@@ -267,6 +275,16 @@ class Live(QWidget):
         self._show_alarm(live)
         if live.analysis is not None:
             self.images.add(live.analysis, self._folder, *self._engine)
+
+    def _say_what_is_left_out(self) -> None:
+        n = self.images.n_left_out
+        self.left_out.setVisible(n > 0)
+        if n:
+            why = self.images.why_not or "they came faster than they can be shown"
+            self.left_out.setText(
+                f"{n} image{'s' * (n != 1)} not put into the window: {why}. Their results are in "
+                "the folder of results."
+            )
 
     def _show_alarm(self, live: Taken) -> None:
         if live.conditions is None:

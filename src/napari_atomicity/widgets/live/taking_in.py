@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, Signal
 
 from ...analysis import Analysis
 from ...errors import AtomicityError
@@ -14,6 +14,9 @@ from ...project.opening import take_in_analysed
 from ...project.project import Stored
 from ..parts import tasks
 from ..viewer.binding import Binding
+
+MOST_WAITING = 12
+"""More than so many are not kept for the window: files may come faster than it shows them."""
 
 
 class TakingIn(QObject):
@@ -25,7 +28,11 @@ class TakingIn(QObject):
         Of the viewer.
     follow
         Whether the image that came last is the one to be looked at.
+
+    Signals: ``left_out()`` when images are not put into the window.
     """
+
+    left_out = Signal()
 
     def __init__(self, binding: Binding, follow: Callable[[], bool], parent: QObject) -> None:
         super().__init__(parent)
@@ -35,6 +42,8 @@ class TakingIn(QObject):
         self._engine = ("default", "auto")
         self._task: tasks.Task | None = None
         self._opening = False
+        self.n_left_out = 0
+        """Images that are in the results, and not in the window."""
 
     @property
     def why_not(self) -> str:
@@ -52,6 +61,9 @@ class TakingIn(QObject):
         Where nothing is open at all, the watched folder is opened as a project.
         """
         self._engine = (model, device)
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.popleft()  # whole analyses are large; its results are on disk
+            self._leave_out(1)
         self._waiting.append(analysis)
         nothing_open = self.session.project is None and not self.session.images
         if nothing_open and not self._opening:
@@ -61,6 +73,11 @@ class TakingIn(QObject):
                 task.finished.connect(self._opened)
         self._next()
 
+    def _leave_out(self, n: int) -> None:
+        self.n_left_out += n
+        if n:
+            self.left_out.emit()
+
     def _opened(self) -> None:
         self._opening = False
         self._next()
@@ -69,6 +86,7 @@ class TakingIn(QObject):
         if self._opening or (self._task is not None and self._task.running):
             return
         if not self._waiting or self.why_not:
+            self._leave_out(len(self._waiting))
             self._waiting.clear()
             return
         project = self.session.project
