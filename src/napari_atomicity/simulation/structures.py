@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import AtomicityError, DependencyError, ReadError
+from ..processes import processes_apart
 from ..progress import Progress, report
 
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
@@ -451,7 +451,7 @@ def _library(
         wanted += [(atoms_of, str(kind), int(rng.integers(2**31))) for kind in kinds]
     arguments = list(map(list, zip(*wanted, strict=True)))
     library = []
-    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+    with processes_apart(workers) if workers > 1 else nullcontext() as pool:
         made = (
             map(make_alloy, *arguments)
             if pool is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import AtomicityError, ReadError
 from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..model.intensity_scale import usable
+from ..processes import processes_apart
 from ..progress import Progress, Stop, check, report
 from ..simulation.fields import FieldSettings, random_settings, simulate_field
 from ..simulation.structures import Isomer
@@ -408,7 +408,7 @@ def from_simulation(
             parts.append(job(field_seed))
             report(progress, i + 1, n_fields, "Simulating fields")
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with processes_apart(workers) as pool:
             for i, part in enumerate(pool.map(job, seeds, chunksize=4)):
                 if stop is not None and stop():
                     pool.shutdown(cancel_futures=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ...atoms import operating_point as operating
 from ...atoms.finder import AtomCard, AtomModel, packed, save_atom_model
 from ...atoms.network import AtomNet
 from ...errors import ReadError, TableError
+from ...processes import processes_apart
 from ...progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings
 from .fit import train_network
@@ -307,7 +307,7 @@ def _trained(
         for job in missing
     ]
     if workers > 1 and len(missing) > 1:
-        with ProcessPoolExecutor(workers) as processes:
+        with processes_apart(workers) as processes:
             states = processes.map(_state_of, tasks)
             for n, (job, state) in enumerate(zip(missing, states, strict=True)):
                 made[job] = _kept(state, job, recipe, build)
