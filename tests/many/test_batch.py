@@ -159,6 +159,20 @@ def test_a_bad_image_is_a_row_and_is_tried_again(run, images, tmp_path):
     assert [o.image for o in run().failed] == ["empty.tif"]
 
 
+def test_what_can_not_be_reached_is_kept(run, images, tmp_path):
+    run()
+    before = parts(tmp_path / "out")
+    images.rename(tmp_path / "away")
+    assert len(run().failed) == 1 and parts(tmp_path / "out") == before
+    (tmp_path / "away").rename(images)
+    (images / "1.tif").rename(tmp_path / "1.tif")
+    write_image(images / "2.tif", seed=12)
+    (images / "bad.tif").write_text("no image")
+    run()
+    now = parts(tmp_path / "out")
+    assert len(now) == 5 and len(now.keys() & before.keys()) == 4  # that of the old 2.tif went
+
+
 def test_a_worker_that_is_killed_loses_nothing(run, address, tmp_path):
     killed = []
 

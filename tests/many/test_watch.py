@@ -16,6 +16,7 @@ from many.conftest import write_image
 from napari_atomicity import cli, runs
 from napari_atomicity.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.many import watch as module
 from napari_atomicity.many.batch import run_batch
 from napari_atomicity.many.live import read_log
 from napari_atomicity.many.store import Store
@@ -184,6 +185,45 @@ def test_a_session_that_is_stopped_has_written_what_was_done(watch, tmp_path, ho
     assert run.waiting == 4 and run.interrupted and len(run.outcomes) == 1
     assert len(set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])) == 1
     assert len(watch()[1]) == 4
+
+
+@pytest.mark.parametrize("when", ["warming up", "at once", "other settings", "in the first"])
+def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, monkeypatch, when):
+    watch()
+    out = tmp_path / "out"
+    names = ("clusters.csv", "ratios.csv", "run.json", "clusters")
+
+    def now():
+        return {path: path.stat().st_mtime_ns for n in names for path in [out / n]}
+
+    before, parts = now(), sorted((out / "clusters").glob("*.parquet"))
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    if when == "warming up":
+        monkeypatch.setattr(module, "_warm_up", end)
+    if when == "in the first":
+        monkeypatch.setattr(module, "analyse_one", end)
+    other = {"pixel_size_nm": 0.11} if when in ("other settings", "in the first") else {}
+    run, took = watch(stop=None if when == "in the first" else lambda: True, **other)
+    assert run.interrupted and took == [] and now() == before
+    assert sorted((out / "clusters").glob("*.parquet")) == parts and len(parts) == 5
+    assert run.waiting == (5 if when == "in the first" else 0)
+    monkeypatch.undo()
+    assert watch()[1] == []
+
+
+def test_what_was_in_hand_when_it_was_stopped_still_waits(watch, images, monkeypatch):
+    watch()
+    write_image(images / "new.tif", seed=21)
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "analyse_one", end)
+    run, _ = watch()
+    assert (run.waiting, run.interrupted, len(run.outcomes)) == (1, True, 5)
 
 
 def test_a_process_that_is_killed_goes_on(watch, images, tmp_path, tiny_model):

@@ -298,7 +298,8 @@ class _Batch:
         report(self.progress, 0, 0, "Writing tables and report")
         stopped = self.interrupted or self.problem is not None
         if not stopped:
-            self.store.remove(self.store.stems - set(self.stems.values()))
+            done = [self.inputs[number].path for number in self.stems]
+            self.store.tidy(self.stems.values(), done, all_done=not self.failed)
         run = conclude_many(
             self.store,
             self.request,

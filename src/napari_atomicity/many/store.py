@@ -407,6 +407,36 @@ class Store:
             self._stems.discard(stem)
             self._by_key.get(stem[:32], set()).discard(stem)
 
+    def tidy(self, kept: Iterable[str], done: Iterable[Path], all_done: bool) -> None:
+        """Forget parts of nothing any more, once a run has gone through.
+
+        Parameters
+        ----------
+        kept
+            Parts of this run. Where there is none, nothing is forgotten: the drive may be away.
+        done
+            Files that they came from.
+        all_done
+            Whether no image failed; else what is left may be of one that can't be read just now,
+            and only older parts of what was done go.
+
+        Raises
+        ------
+        AtomicityError
+            If they can't be removed.
+        """
+        kept = set(kept)
+        if not kept:
+            return
+        paths = {Input("", path).outcome("done").path for path in done}
+        self.remove(s for s in self.stems - kept if all_done or self._path(s) in paths)
+
+    def _path(self, stem: str) -> str | None:
+        try:
+            return self.outcome(stem).path
+        except TableError:
+            return None
+
     # ---- failures
     def write_failures(self, failures: Iterable[Failure]) -> Path:
         """``failures.csv``, a row for each image that could not be analysed."""

@@ -21,7 +21,8 @@ from ..micrograph import Micrograph
 from ..model.classifier import Classifier, load_classifier
 from ..progress import Stop, check
 from ..runs import Input, Request, Run, analyse_one
-from ..statistics.ratios import refuse_unavailable
+from ..statistics.ratios import ALL, class_ratios, refuse_unavailable
+from ..table import empty
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
@@ -157,12 +158,14 @@ class Watch:
         self._state = _State()
         self._alarm: tuple[str, ...] = ()
         self._arrivals: Arrivals | None = None
+        self._looked, self._in_hand = False, False
         self.analysed = 0
 
     @property
     def waiting(self) -> int:
-        """Files that are there and were not taken yet."""
-        return 0 if self._arrivals is None else self._arrivals.waiting
+        """Files that are there and were not done yet, with the one that is being analysed."""
+        queued = 0 if self._arrivals is None else self._arrivals.waiting
+        return queued + self._in_hand
 
     # ---- the session
     def run(
@@ -188,7 +191,9 @@ class Watch:
         Returns
         -------
         LiveRun
-            However it ended. It is ``interrupted`` if files were waiting.
+            However it ended. It is ``interrupted`` if files were waiting, or if it ended before
+            the folder was looked through: then nothing is written, and what earlier sessions have
+            written stays.
 
         Raises
         ------
@@ -201,6 +206,7 @@ class Watch:
             started = now()
             classifier = load_classifier(self.request.model, self.request.device)
             refuse_unavailable(self.request.ratios, classifier.card)
+            self._running = Running(classifier.card, self.request.ratios)
             try:
                 for live in self._results(classifier, stop, until_idle_s):
                     if on_result is not None:
@@ -213,7 +219,6 @@ class Watch:
         self, classifier: Classifier, stop: Stop | None, until_idle_s: float | None
     ) -> Iterator[Live]:
         """What comes of each file, as it comes."""
-        self._running = Running(classifier.card, self.request.ratios)
         self._log = Log(self.store.folder)
         self._hash = model_hash(classifier.card)
         _warm_up(classifier, self.request)
@@ -234,11 +239,14 @@ class Watch:
                 if time.monotonic() - scanned > every:
                     begun = time.monotonic()
                     arrivals.look()
+                    self._looked = True
                     scanned = time.monotonic()
                     scan_s = scanned - begun
                 taken = arrivals.take()
                 if taken is not None:
+                    self._in_hand = True  # also where it is interrupted
                     live = self._taken(arrivals, *taken, classifier, stop)
+                    self._in_hand = False
                     active = time.monotonic()
                     if live is not None:
                         yield live
@@ -427,6 +435,8 @@ class Watch:
     ) -> LiveRun:
         state, waiting = self._state, self.waiting
         names = sorted({*state.stems, *state.failed})
+        if not self._looked or (waiting and not names):
+            return self._unwritten(classifier, waiting)
         inputs = [Input(name, self._path_of(name)) for name in names]
         number = {name: i for i, name in enumerate(names)}
         run = conclude_many(
@@ -443,9 +453,17 @@ class Watch:
             more=(LIVE,) if (self.store.folder / LIVE).exists() else (),
         )
         if not waiting:
-            self.store.remove(self.store.stems - set(state.stems.values()))
+            done = [state.paths[name] for name in state.stems]
+            self.store.tidy(state.stems.values(), done, all_done=not state.failed)
         fields = {name: getattr(run, name) for name in Run.__dataclass_fields__}
         return LiveRun(**fields, analysed=self.analysed, waiting=waiting)
+
+    def _unwritten(self, classifier: Classifier, waiting: int) -> LiveRun:
+        """It ended before there was anything to say: what is there stays as it is."""
+        outcomes = [self.store.outcome(stem) for _, stem in sorted(self._state.stems.items())]
+        nothing = empty(classifier.card.classes)
+        ratios = class_ratios(nothing, classifier.card.classes, scope=ALL, images=[])
+        return LiveRun(nothing, ratios, outcomes, [], True, waiting=waiting)
 
     def _path_of(self, name: str) -> Path:
         if name in self._state.paths:
