@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from many.conftest import write_image
@@ -22,6 +24,7 @@ from napari_atomicity.many.live import read_log
 from napari_atomicity.many.store import Store
 from napari_atomicity.many.watch import Watch
 from napari_atomicity.runs import Request
+from support import synthetic_analysis
 
 
 @pytest.fixture(autouse=True)
@@ -116,19 +119,29 @@ def test_files_that_come_meanwhile_queue_without_loss(watch, images, tmp_path):
     assert max(live.waiting for live in took) >= 5
 
 
-def test_a_bad_file_is_a_row_until_it_changes(watch, images, tmp_path):
+def test_a_bad_file_is_a_row_and_tried_again_by_every_session(watch, images, tmp_path):
     (images / "bad.tif").write_text("no image")
     run, took = watch()
     failures = read_table(tmp_path / "out" / "failures.csv")
     assert list(failures["image"]) == ["bad.tif"] == [o.image for o in run.failed]
     assert "can't be read as TIFF" in failures["error"][0]
     _, took = watch()
-    assert took == []
+    assert names(took) == ["bad.tif"]
     assert list(read_table(tmp_path / "out" / "failures.csv")["image"]) == ["bad.tif"]
     write_image(images / "bad.tif", seed=8)
     run, took = watch()
     assert names(took) == ["bad.tif"] and not run.failed
     assert read_table(tmp_path / "out" / "failures.csv").empty
+
+
+def test_what_failed_for_want_of_a_setting_is_done_once_it_is_given(watch, images):
+    for path in images.iterdir():
+        path.unlink()
+    pixels = synthetic_analysis(3).micrograph.data.astype(np.uint16)
+    tifffile.imwrite(images / "a.tif", pixels)
+    assert [o.image for o in watch()[0].failed] == ["a.tif"]
+    run, _ = watch(pixel_size_nm=0.1)
+    assert run.analysed == 1 and not run.failed
 
 
 def test_a_file_that_goes_bad_does_not_count_any_more(watch, images, tmp_path):

@@ -286,14 +286,7 @@ class Watch:
             self._running.set(name, table)
             if "size" in about:
                 taken[path] = (int(about["size"]), int(about["mtime_ns"]))
-        for failure in self.store.failures():
-            path = Path(failure.outcome.path)
-            name = failure.outcome.image
-            elsewhere = not path.is_relative_to(self.folder) or name in self._state.stems
-            if not elsewhere and failure.is_as_it_was() and path.is_file():
-                status = path.stat()
-                taken[path] = (status.st_size, status.st_mtime_ns)
-                self._state.failed[name] = failure
+        # What failed is tried again: with other settings, or another version, it may go well.
         if self._state.stems:
             self._notice(f"going on: {len(self._state.stems)} images of earlier sessions")
         return taken
