@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,13 +19,15 @@ from typer.testing import CliRunner
 from many.conftest import write_image
 from napari_atomicity import cli, runs
 from napari_atomicity.errors import AtomicityError, ModelError
+from napari_atomicity.io.images import load
 from napari_atomicity.io.report import Section
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.many import batch as module
 from napari_atomicity.many.batch import Pace, analyse_part, duration, run_batch
 from napari_atomicity.many.cluster import SchedulerLost
 from napari_atomicity.many.store import Store
-from napari_atomicity.runs import Request, analyse_images
+from napari_atomicity.model.classifier import load_classifier
+from napari_atomicity.runs import Input, Request, analyse_images
 from support import synthetic_analysis
 
 FILES = {
@@ -396,6 +399,22 @@ def test_the_command_ends_as_the_others_do(images, tmp_path, tiny_model, address
     assert "1 image could not be analysed: see" in bad.stderr
     assert atomicity("--workers", "2").exit_code == 2
     assert atomicity("--model", "nobody").exit_code == 2
+
+
+def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
+    classifier = load_classifier(request_.model, "cpu")
+    monkeypatch.setattr(module, "classifier_of", lambda _: classifier)
+    monkeypatch.setattr("napari_atomicity.micrograph.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("napari_atomicity.io.lazy.LARGE_PIXELS", 1000)
+    item = Input("one", images / "0.tif")
+    assert load(item.path).is_large
+    sent = pickle.dumps(module.analyse_whole(module.Task(0, item, request_, "", True, False)))
+    outcome, found = pickle.loads(sent)
+    assert outcome.status == "done" and len(found.table)
+    got, own = found.micrograph, load(item.path)
+    assert not got.is_read and (got.name, got.path) == ("one", item.path)
+    assert (got.sha256, got.shape, got.pixel_size_nm) == (own.sha256, own.shape, own.pixel_size_nm)
+    assert np.array_equal(np.asarray(got.data[:5, :5]), np.asarray(own.data[:5, :5]))
 
 
 def test_pace_and_what_is_left_are_told_once_they_are_known():

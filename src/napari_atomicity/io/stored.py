@@ -112,6 +112,14 @@ class StoredMicrograph(Micrograph):
         }.items():
             object.__setattr__(self, field, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets it without pixels, and reads them into a cache of its own."""
+        shape = self._shape  # type: ignore[attr-defined]
+        return _stored, (
+            (self.path, shape, self.pixel_size_nm),
+            {"name": self.name, "sha256": self.sha256, "metadata": dict(self.metadata)},
+        )
+
     @property
     def data(self) -> np.ndarray:
         """Intensities, float32; the file is read if it is not held.
@@ -176,3 +184,7 @@ class StoredMicrograph(Micrograph):
             metadata=self.metadata,
             cache=self._cache,  # type: ignore[attr-defined]
         )
+
+
+def _stored(where: tuple[Any, ...], known: Mapping[str, Any]) -> StoredMicrograph:
+    return StoredMicrograph(*where, **known)

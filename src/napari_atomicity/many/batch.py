@@ -18,6 +18,7 @@ from ..errors import AtomicityError, Cancelled
 from ..io.images import sha256_of
 from ..io.provenance import Outcome, now
 from ..io.report import MANY_IMAGES
+from ..io.stored import StoredMicrograph
 from ..io.tables import read_reference
 from ..model.card import ModelCard
 from ..progress import Progress, Stop, check, report
@@ -78,11 +79,27 @@ def analyse_part(task: Task) -> Part:
 
 
 def analyse_whole(task: Task) -> tuple[Outcome, Analysis | None]:
-    """On a worker: one image, with all that a window shows of it."""
+    """On a worker: one image, with all that a window shows of it but its pixels."""
     outcome, analysis, _ = analyse_one(
         task.item, classifier_of(task.model), task.request, stop=lambda: False
     )
-    return outcome, analysis
+    if analysis is None or task.request.average_frames is not None:  # averages are in no file
+        return outcome, analysis
+    return outcome, _without_pixels(analysis, task.item.path)
+
+
+def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
+    """Its micrograph reads them when they are asked for: GiB, or an open file, do not travel."""
+    whole = analysis.micrograph
+    stored = StoredMicrograph(
+        path,
+        whole.shape,
+        whole.pixel_size_nm,
+        name=whole.name,
+        sha256=whole.sha256,
+        metadata=whole.metadata,
+    )
+    return replace(analysis, micrograph=stored)
 
 
 def analyse_on(
@@ -104,7 +121,7 @@ def analyse_on(
     Yields
     ------
     item, outcome, analysis
-        The analysis is None of an image that failed.
+        The analysis is None of an image that failed; its pixels are read once they are asked for.
 
     Raises
     ------
