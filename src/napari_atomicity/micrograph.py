@@ -120,6 +120,24 @@ class Micrograph:
             return self.data
         return self.data[index] if isinstance(self.data, np.ndarray) else _Frame(self.data, index)
 
+    def strips(self, index: int = 0, multiple: int = 1, n_rows: int | None = None) -> Iterator[Any]:
+        """A frame from top to bottom in parts, each an array (rows, X) of the data's type.
+
+        Parameters
+        ----------
+        index
+            Of the frame.
+        multiple
+            Of this many rows all parts but the last have a whole multiple.
+        n_rows
+            How many rows are read; None for all.
+        """
+        view, (height, width) = self.frame(index), self.shape_px
+        height = height if n_rows is None else n_rows
+        rows = max(1, _STRIP_PIXELS // (multiple * width)) * multiple
+        for top in range(0, height, rows):
+            yield np.asarray(view[top : min(top + rows, height), :])
+
     def with_pixel_size(self, pixel_size_nm: float) -> Micrograph:
         """The same image, calibrated."""
         return replace(self, pixel_size_nm=pixel_size_nm)

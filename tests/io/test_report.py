@@ -190,7 +190,8 @@ def gone(analysis):
 
         shape_px, n_frames = (120, 160), 1
 
-        def frames(self):
+        @property
+        def data(self):
             raise ReadError("there is no such file", "gone.tif")
 
     return replace(analysis, micrograph=Gone())

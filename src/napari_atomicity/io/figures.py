@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,8 +82,17 @@ def shown_frame(analysis: Analysis) -> int:
 
 
 def pixels_of(analysis: Analysis) -> np.ndarray:
-    """The frame (Y, X) that `overview` shows; it may have to be read from its file."""
-    return next(itertools.islice(analysis.micrograph.frames(), shown_frame(analysis), None))
+    """The frame (Y, X) that `overview` shows; it may have to be read from its file.
+
+    Of a large image means over blocks, still finer than the picture: it is never held as a whole.
+    """
+    micrograph, shown = analysis.micrograph, shown_frame(analysis)
+    if not micrograph.is_large:
+        return np.asarray(micrograph.frame(shown)[:, :], np.float32)
+    factor = max(1, min(max(micrograph.shape_px) // PREVIEW_PX, *micrograph.shape_px))
+    rows = micrograph.shape_px[0] - micrograph.shape_px[0] % factor
+    strips = micrograph.strips(shown, factor, rows)
+    return np.concatenate([block_mean(strip, factor) for strip in strips]).astype(np.float32)
 
 
 def overview(

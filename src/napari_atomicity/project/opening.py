@@ -207,12 +207,15 @@ def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
     """A PNG of the (first) frame, its longer edge of so many pixels."""
     from ..io.figures import to_8_bit
 
-    frame = next(micrograph.frames())
-    step = max(1, max(frame.shape) // (4 * edge_px))
+    shape = micrograph.shape_px
+    step = max(1, min(max(shape) // (4 * edge_px), *shape))
     # Blocks are averaged: single pixels of a noisy image would show nothing but noise.
-    rows, columns = (n - n % step for n in frame.shape)
-    blocks = frame[:rows, :columns].reshape(rows // step, step, columns // step, step)
-    image = Image.fromarray(to_8_bit(np.nanmean(blocks, axis=(1, 3))))
+    rows, columns = (n - n % step for n in shape)
+    means = []
+    for strip in micrograph.strips(0, step, rows):
+        part = np.asarray(strip[:, :columns], np.float32)
+        means.append(np.nanmean(part.reshape(-1, step, columns // step, step), axis=(1, 3)))
+    image = Image.fromarray(to_8_bit(np.concatenate(means)))
     image.thumbnail((edge_px, edge_px), Image.Resampling.BOX)
     stream = io.BytesIO()
     image.save(stream, "PNG")
