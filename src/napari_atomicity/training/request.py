@@ -427,8 +427,7 @@ def _key(request: TrainRequest, start: ModelCard | None) -> str:
             from_what = ["tables", *_stamps([*source.tables, *source.images])]
         case CorrectedImagesSource():
             from_what = [
-                (m.name, m.pixel_size_nm, hashlib.sha256(m.data.tobytes()).hexdigest(), _digest(t))
-                for m, t in source.images
+                (m.name, m.pixel_size_nm, _pixel_hash(m), _digest(t)) for m, t in source.images
             ]
         case SimulationSource():
             from_what = asdict(replace(source, workers=1))
@@ -442,6 +441,19 @@ def _key(request: TrainRequest, start: ModelCard | None) -> str:
         },
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _pixel_hash(micrograph: Micrograph) -> str:
+    """A hash of the pixels; of a large image that of its file, if that is known."""
+    if not micrograph.is_large:
+        return hashlib.sha256(micrograph.data.tobytes()).hexdigest()
+    if micrograph.sha256 is not None:
+        return micrograph.sha256
+    whole = hashlib.sha256(f"{micrograph.shape} {micrograph.data.dtype}".encode())
+    for index in range(micrograph.n_frames):
+        for strip in micrograph.strips(index):
+            whole.update(strip.tobytes())
+    return whole.hexdigest()
 
 
 def _digest(table: pd.DataFrame) -> str:
