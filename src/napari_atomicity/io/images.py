@@ -185,7 +185,7 @@ def _micrograph(
         metadata["calibration"] = "none" if found_nm is None else recording.calibration
     single = tuple(i for i, n in enumerate(recording.data.shape[:-2]) if n == 1)
     return Micrograph(
-        lazy.without_axes(recording.data, single),
+        lazy.as_numbers(lazy.without_axes(recording.data, single)),
         found_nm if given_nm is None else given_nm,
         name=name,
         path=path,

@@ -40,7 +40,19 @@ def inverted(data: Any) -> Any:
     """White for black, as it is read."""
     import dask.array as da
 
-    return np.iinfo(data.dtype).max - da.from_array(data)
+    values = da.from_array(data)
+    return ~values if data.dtype.kind == "b" else np.iinfo(data.dtype).max - values
+
+
+def as_numbers(data: Any) -> Any:
+    """Truth values as 0 and 1, with which can be calculated; anything else as it is."""
+    if np.dtype(data.dtype).kind != "b":
+        return data
+    if isinstance(data, np.ndarray):
+        return data.view(np.uint8)
+    import dask.array as da
+
+    return da.asarray(data).astype(np.uint8)
 
 
 def without_axes(data: Any, axes: tuple[int, ...]) -> Any:
