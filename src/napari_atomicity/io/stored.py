@@ -16,6 +16,8 @@ from .images import load
 
 MOST_BYTES = 400_000_000
 """Pixels that are kept: some twenty images of 2048 × 2048."""
+MOST_LARGE = 4
+"""Large images that are kept: they take no bytes, but a mapping or an open file each."""
 
 
 class PixelCache:
@@ -60,6 +62,8 @@ class PixelCache:
             self._held.move_to_end(micrograph.path)
             while len(self._held) > 1 and self._size() > self._most_bytes:
                 self._held.popitem(last=False)
+            for path in [path for path, held in self._held.items() if held.is_large][:-MOST_LARGE]:
+                del self._held[path]
 
     def forget(self, path: Path) -> None:
         """The file is another one now."""
