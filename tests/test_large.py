@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -16,10 +19,13 @@ from napari_atomicity import micrograph as micrographs
 from napari_atomicity.detection import clusters, frame, patches, summits
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.io import lazy
+from napari_atomicity.io import figures, lazy
+from napari_atomicity.io.stored import PixelCache
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import PatchSettings
 from napari_atomicity.progress import Cancelled
+from napari_atomicity.project.opening import thumbnail
+from napari_atomicity.training.request import _pixel_hash
 
 PIXEL_NM = 0.05
 SETTINGS = PatchSettings(field_of_view_nm=2.0, size_px=40)
@@ -124,10 +130,7 @@ def test_gaps_on_the_borders_of_tiles(tiled):
 
 def written(folder, pixels):
     """The same pixels in every lazy form: name → what a micrograph can be made of."""
-    import dask.array as da
     import mrcfile
-    import tifffile
-    import zarr
 
     np.save(folder / "a.npy", pixels)
     tifffile.imwrite(folder / "plain.tif", pixels)
@@ -240,3 +243,63 @@ def test_detection_in_a_large_file_takes_little_memory(tmp_path):
     assert int(found) > 64
     # That of a tile with its margin, whatever the image has, and the 32 MiB of the mapped file.
     assert float(mib) < 280
+
+
+@pytest.mark.parametrize("shape", [(1000, 900), (3, 20, 5000)])
+def test_a_picture_of_a_large_image_is_made_strip_by_strip(monkeypatch, shape):
+    pixels = np.random.default_rng(0).poisson(50, shape).astype(np.uint16)
+    small = Micrograph(pixels)
+    expected, seen = thumbnail(small), figures.pixels_of(Shown(small))
+    assert seen.shape == shape[-2:]
+    monkeypatch.setattr(figures, "PREVIEW_PX", 200)
+    for name, value in (("LARGE_PIXELS", 0), ("_STRIP_PIXELS", 7 * shape[-1])):
+        monkeypatch.setattr(micrographs, name, value)
+    for data in (pixels, da.from_array(pixels), zarr.array(pixels)):
+        large = Micrograph(data)
+        assert thumbnail(large) == expected
+        factor = max(shape[-2:]) // 200 if len(shape) == 2 else 20
+        rows = shape[-2] - shape[-2] % factor
+        np.testing.assert_array_equal(
+            figures.pixels_of(Shown(large)), figures.block_mean(seen[:rows], factor)
+        )
+
+
+class Shown:
+    """An image without clusters."""
+
+    table = ()
+
+    def __init__(self, micrograph):
+        self.micrograph = micrograph
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (32, 32)}])
+def test_large_truth_values_are_numbers(tmp_path, always_large, photometric, options):
+    pixels = np.random.default_rng(0).random((64, 70)) < 0.5
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, pixels, photometric=photometric, **options)
+    whole = np.asarray(load(file).data)
+    assert whole.dtype == np.uint8
+    np.testing.assert_array_equal(whole, ~pixels if photometric == "miniswhite" else pixels)
+
+
+def test_few_large_images_are_held(tmp_path, always_large):
+    cache = PixelCache()
+    paths = [tmp_path / f"{i}.npy" for i in range(6)]
+    for path in paths:
+        np.save(path, np.ones((4, 4)))
+        cache.read(path)
+        cache.read(paths[0])  # looked at again and again
+    assert [cache.get(path) is not None for path in paths] == [True, *2 * [False], *3 * [True]]
+
+
+def test_the_pixels_of_a_large_image_are_told_apart(always_large, monkeypatch):
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    kinds = pixels, da.from_array(pixels), zarr.array(pixels)
+    one = {_pixel_hash(Micrograph(data)) for data in kinds}
+    monkeypatch.setattr(micrographs, "_STRIP_PIXELS", 4)
+    assert one == {_pixel_hash(Micrograph(data)) for data in kinds}
+    assert len(one) == 1
+    assert _pixel_hash(Micrograph(pixels + 1)) not in one
+    assert _pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
