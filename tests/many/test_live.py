@@ -1,5 +1,7 @@
 """Figures of a live session: conditions, running ratios, the log."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,12 +72,18 @@ def test_running_ratios_are_those_of_all_images():
     assert running.images == 3
 
 
-def test_ratios_in_a_hurry_are_left_out():
+def test_ratios_that_take_long_or_in_a_hurry_are_left_out():
     running = Running(CARD)
     running.set("a.tif", synthetic_analysis(8, "a.tif").table)
     assert running.ratios(hurry=True) is not None
-    running._took_s = 100.0
+    running._took_s = 0.09
+    running._found_at = time.monotonic() + 100
     assert running.ratios(hurry=True) is None and running.ratios() is not None
+    running._took_s = 0.5
+    running._found_at = time.monotonic()
+    assert running.ratios(hurry=True) is None and running.ratios() is None
+    running._found_at -= 6
+    assert running.ratios() is not None
 
 
 def row(image="a.tif", classes=("Pt19",)):

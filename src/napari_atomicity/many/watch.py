@@ -55,7 +55,7 @@ class Live:
     conditions
         Confidence, drift and alarms; None if it failed.
     ratios
-        Running ones of all images, or None where others wait and they were found just before.
+        Running ones of all images, or None where they were found just before (`live.Running`).
     row
         Of ``live.csv``; None if the image was not analysed now.
     waiting
