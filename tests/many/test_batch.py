@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from many.conftest import write_image
 from napari_atomicity import cli, runs
-from napari_atomicity.errors import AtomicityError, ModelError
+from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.io.images import load
 from napari_atomicity.io.report import Section
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.many import batch as module
 from napari_atomicity.many.batch import Pace, analyse_part, duration, run_batch
-from napari_atomicity.many.cluster import SchedulerLost
+from napari_atomicity.many.cluster import SchedulerLost, SentModel, Workers
 from napari_atomicity.many.store import Store
 from napari_atomicity.model.classifier import load_classifier
 from napari_atomicity.runs import Input, Request, analyse_images
@@ -296,6 +296,27 @@ def test_a_scheduler_that_is_not_there_is_said_at_once(images, tmp_path, request
         run_batch(
             [images], tmp_path / "out", request_, scheduler="tcp://127.0.0.1:9", patience_s=0.5
         )
+
+
+def test_who_waits_for_a_scheduler_can_stop(images, tmp_path, request_, monkeypatch):
+    asked = []
+
+    def nobody(*_, **__):
+        raise OSError("no answer")
+
+    monkeypatch.setattr("napari_atomicity.many.cluster.Client", nobody)
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3
+
+    found = run_batch(
+        [images], tmp_path / "out", request_, scheduler="tcp://127.0.0.1:9", stop=stop
+    )
+    assert found.interrupted and {o.status for o in found.outcomes} == {"not reached"}
+    workers = Workers(SentModel({}, b"", "cpu"), scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(Cancelled):
+        workers._recover(lambda: True)
 
 
 def test_workers_of_another_version_are_refused(run, monkeypatch):

@@ -219,7 +219,8 @@ def run_batch(
                 most = max(1, len(inputs) - batch.reused)
                 waits = "Starting the workers" if scheduler is None else "Calling the scheduler"
                 report(progress, 0, 0, waits)
-                with Workers(model, workers, scheduler, notice, patience_s, most) as hands:
+                hands = Workers(model, workers, scheduler, notice, patience_s, most, stop)
+                with hands:
                     for task, result in hands.each(analyse_part, chain([first], tasks), stop):
                         batch.take(task, result)
         except (KeyboardInterrupt, Cancelled):

@@ -189,11 +189,13 @@ class Workers:
         How long a scheduler that does not answer, or that has no worker, is waited for.
     most
         No more processes than this are of use.
+    stop
+        ``stop() -> bool``, asked while a scheduler is called.
 
     Raises
     ------
-    SchedulerLost
-        On entering, if the scheduler does not answer.
+    SchedulerLost, Cancelled
+        On entering, if the scheduler does not answer, or if ``stop()`` says so.
     """
 
     def __init__(
@@ -204,11 +206,12 @@ class Workers:
         notice: Notice | None = None,
         patience_s: float = PATIENCE_S,
         most: int | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self.model = model
         self._address = scheduler
         self._notice = notice or (lambda _: None)
-        self._patience_s = patience_s
+        self._patience_s, self._stop = patience_s, stop
         cores = cores_at_hand()
         self._n = max(1, min(workers or cores, most or cores))
         self._threads = max(1, cores // self._n)
@@ -222,7 +225,7 @@ class Workers:
     # ---- coming and going
     def __enter__(self) -> Workers:
         try:
-            self._client = self._start() if self._address is None else self._connect()
+            self._client = self._start() if self._address is None else self._connect(self._stop)
             self._send()
         except BaseException:
             self.__exit__()
@@ -276,12 +279,13 @@ class Workers:
         self._notice(f"{self._n} worker{'s' * (self._n != 1)} on this machine")
         return Client(self._cluster, set_as_default=False)
 
-    def _connect(self) -> Client:
-        """Raises `SchedulerLost` if nobody answers in time."""
+    def _connect(self, stop: Stop | None = None) -> Client:
+        """Raises `SchedulerLost` if nobody answers in time, `Cancelled` if ``stop()`` says so."""
         assert self._address is not None
         first = self._client is None
         until = time.monotonic() + (min(30.0, self._patience_s) if first else self._patience_s)
         while True:
+            check(stop)
             try:
                 with _quiet():
                     return Client(address_of(self._address), timeout=5, set_as_default=False)
@@ -346,7 +350,7 @@ class Workers:
                 try:
                     future = back.get(timeout=_LOOK_S)
                 except queue.Empty:
-                    self._look_after(given, waiting)
+                    self._look_after(given, waiting, stop)
                     continue
                 one = given.get(future.key)
                 if one is None or one.future is not future:
@@ -357,7 +361,7 @@ class Workers:
                     future.release()
                 if isinstance(result, _Lost):
                     waiting.append((one.task, one.alone))
-                    self._recover()
+                    self._recover(stop)
                 elif isinstance(result, KilledWorker) and not one.alone:
                     # Perhaps it only stood beside the one that killed them.
                     waiting.append((one.task, True))
@@ -428,12 +432,17 @@ class Workers:
             self._counted_at = time.monotonic()
         return self._n_threads
 
-    def _look_after(self, given: dict[Any, _Given[T]], waiting: deque[tuple[T, bool]]) -> None:
+    def _look_after(
+        self,
+        given: dict[Any, _Given[T]],
+        waiting: deque[tuple[T, bool]],
+        stop: Stop | None = None,
+    ) -> None:
         """Nothing came back for a while: is anybody there?"""
         if self._client is None or self._client.status != "running":
             waiting.extend((one.task, one.alone) for one in given.values())
             given.clear()
-            self._recover()
+            self._recover(stop)
             return
         for key, one in list(given.items()):
             if one.future.client is not self._client or one.future.status in _GONE:
@@ -455,13 +464,15 @@ class Workers:
             self._told_at = now
             self._notice(f"waiting for a worker, since {waited:.0f} s")
 
-    def _recover(self) -> None:
+    def _recover(self, stop: Stop | None = None) -> None:
         """Wait until the scheduler answers again, and give it the model.
 
         Raises
         ------
         SchedulerLost
             If it does not come back.
+        Cancelled
+            If ``stop()`` says so.
         """
         if self._client is not None and self._client.status == "running" and self._answers():
             return
@@ -477,7 +488,7 @@ class Workers:
         with _quiet(), contextlib.suppress(Exception):
             if self._client is not None:
                 self._client.close(timeout=2)
-        self._client = self._connect()
+        self._client = self._connect(stop)
         self._counted_at = 0.0
         self._send()
         self._notice("the scheduler is back")

@@ -89,6 +89,7 @@ def analyse_elsewhere(
         workers=place if here else None,
         scheduler=None if here else str(place),
         most=len(items),
+        stop=stop,
     ) as workers:
         report(progress, 0, len(items), "Analysing elsewhere")
         for n, (item, outcome, analysis) in enumerate(analyse_on(workers, items, request, stop), 1):
