@@ -518,7 +518,7 @@ def measured_sites(
         check(stop)
         report(progress, i, len(compared.annotations.fields), f"Measuring in {image}")
         micrograph = micrographs[image]
-        pixels = micrograph.data[frame] if micrograph.is_stack else micrograph.data
+        pixels: Any = micrograph.frame(frame)
         here = sites[(sites["image"] == name) & (sites["posterior"] >= low)]
         size = micrograph.calibrated()
         found.setdefault(image, {})[frame] = [

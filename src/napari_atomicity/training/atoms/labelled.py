@@ -120,7 +120,8 @@ def _labelled(path: Path, table: Path, source: str, pixel_size_nm: float | None)
             table,
             "Check the units, and that X is the column and Y the row",
         )
-    return LabelledImage(path.stem, without_gaps(micrograph.data), size, points, path.stem, source)
+    pixels = without_gaps(np.asarray(micrograph.frame()[:, :], np.float32))
+    return LabelledImage(path.stem, pixels, size, points, path.stem, source)
 
 
 def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:

@@ -376,10 +376,10 @@ def _selected_in_words(rows: Any) -> str:
     return f"atom {row['atom_id']}: {said}{', uncertain' if row['uncertain'] else ''}"
 
 
-def frame_of(binding: Binding, image: str, frame: int) -> np.ndarray:
-    """The pixels (Y, X) of a frame."""
-    data = binding.session.micrograph(image).data
-    return data if data.ndim == 2 else data[min(max(frame, 0), len(data) - 1)]
+def frame_of(binding: Binding, image: str, frame: int) -> Any:
+    """A frame (Y, X), of which parts are cut; see `Micrograph.frame`."""
+    micrograph = binding.session.micrograph(image)
+    return micrograph.frame(min(max(frame, 0), micrograph.n_frames - 1))
 
 
 def holds(shape: tuple[int, ...], y: float, x: float) -> bool:
