@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity.catalogue import Catalogue
+from napari_atomicity.catalogue import Catalogue, columns_of
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.table import settle_labels
 from support import synthetic_analysis
@@ -53,3 +53,19 @@ def test_it_is_what_joining_all_tables_gives(changes):
         assert len(joined) == len(expected)
     for joined, copy in handed_out:  # a table is its receiver's
         pd.testing.assert_frame_equal(joined, copy)
+
+
+def test_many_at_once_are_the_same_as_one_by_one():
+    parts = {
+        name: synthetic_analysis(n, seed=n).table for name, n in (("a", 3), ("b", 0), ("c", 5))
+    }
+    parts = {name: table.assign(image=name) for name, table in parts.items()}
+    one_by_one = Catalogue()
+    for name, table in parts.items():
+        one_by_one.set(name, table)
+    at_once = Catalogue.of({name: columns_of(table) for name, table in parts.items()})
+    pd.testing.assert_frame_equal(at_once.table(parts), one_by_one.table(parts))
+    for catalogue in (at_once, one_by_one):
+        catalogue.set("c", None)
+    pd.testing.assert_frame_equal(at_once.table(["a", "b"]), one_by_one.table(["a", "b"]))
+    assert Catalogue.of({}).table([]).empty

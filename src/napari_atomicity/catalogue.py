@@ -26,6 +26,17 @@ class Catalogue:
         # Images whose columns are not those that are joined, and what these were.
         self._stale: dict[str, Columns] = {}
 
+    @classmethod
+    def of(cls, columns: Mapping[str, Columns]) -> Catalogue:
+        """The catalogue of many images at once, joined in this order; for a worker."""
+        catalogue = cls()
+        catalogue._parts = dict(columns)
+        catalogue._lengths = {image: len(part["cluster_id"]) for image, part in columns.items()}
+        filled = [image for image, n in catalogue._lengths.items() if n]
+        if filled:
+            catalogue._join(filled)
+        return catalogue
+
     def set(self, image: str, table: pd.DataFrame | None, columns: Columns | None = None) -> None:
         """The table of an image is another one; None: there is none.
 

@@ -221,7 +221,12 @@ class Session:
             self._annotator = name
             self.annotator_changed.emit()
 
-    def open_project(self, project: Project, stored: Mapping[str, Stored]) -> None:
+    def open_project(
+        self,
+        project: Project,
+        stored: Mapping[str, Stored],
+        catalogue: Catalogue | None = None,
+    ) -> None:
         """Show what a project holds; what was in the session before goes.
 
         Parameters
@@ -230,6 +235,8 @@ class Session:
             Open; the session closes it when another one comes.
         stored
             Of each of its images the micrograph and, where it is analysed, the analysis.
+        catalogue
+            Of these, if it was made already: it takes its time.
         """
         self.finish()
         if self._project is not None and self._project is not project:
@@ -242,7 +249,9 @@ class Session:
         columns = {n: f.columns for n, f in stored.items() if f.columns is not None}
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
         atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
-        self._show_all(analyses, atoms, {n: f.next_atom_id for n, f in stored.items()}, columns)
+        self._show_all(
+            analyses, atoms, {n: f.next_atom_id for n, f in stored.items()}, columns, catalogue
+        )
         project.finish_first = self.finish
         self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
         self._say_saved("")
@@ -368,12 +377,12 @@ class Session:
         atoms: Mapping[str, ImageAtoms],
         next_atom_ids: Mapping[str, int],
         columns: Mapping[str, Columns] | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         """These and no others; nothing of what was done before can be undone."""
         self._epoch += 1
         with_atoms = self.atoms.put_all(atoms, next_atom_ids)
-        for image in self._analyses:
-            self._catalogue.set(image, None)
+        self._catalogue = Catalogue() if catalogue is None else catalogue
         self._analyses = {}
         self._classes = None
         self._undo.clear()

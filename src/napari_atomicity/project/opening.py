@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..analysis import Analysis
+from ..catalogue import Catalogue
 from ..errors import AtomicityError, ReadError
 from ..io.images import find_images, load
 from ..io.stored import PIXELS
@@ -38,12 +39,15 @@ class Opened:
         Images that were not known before.
     notes
         Sentences.
+    catalogue
+        The cluster tables of all images as one.
     """
 
     project: Project
     stored: dict[str, Stored]
     added: tuple[str, ...]
     notes: tuple[str, ...]
+    catalogue: Catalogue
 
     def close(self) -> None:
         """Nobody wants it any more."""
@@ -116,7 +120,8 @@ def open_any(
         project.close()
         raise
     added = tuple(name for name in project.names if name not in known)
-    return Opened(project, stored, added, tuple(notes))
+    columns = {image: s.columns for image, s in stored.items() if s.columns is not None}
+    return Opened(project, stored, added, tuple(notes), Catalogue.of(columns))
 
 
 def _notes(project: Project) -> list[str]:

@@ -67,6 +67,8 @@ _RETIRING: dict[Path, threading.Thread] = {}
 # How long closing waits for somebody who reads, before the reading is cut off.
 _PATIENCE_S = 0.2
 _BUSY_S = 10.0
+# Of the log, before the window itself moves it into the file: 64 MB.
+_LATE_PAGES = 16_000
 # A window should not stand still until another program lets go of the file: it is tried again.
 _BUSY_IN_WINDOW_S = 0.3
 
@@ -293,6 +295,8 @@ class Project:
                 db.execute("PRAGMA journal_mode = WAL")
                 # To the disk, and not only to the system: a correction survives a power cut.
                 db.execute("PRAGMA synchronous = FULL")
+                if in_window:  # a commit is one wait for the disk; others move it into the file
+                    db.execute(f"PRAGMA wal_autocheckpoint = {_LATE_PAGES}")
         except sqlite3.Error as error:
             raise self._in_words(error) from error
         local.connected = db, threading.RLock()

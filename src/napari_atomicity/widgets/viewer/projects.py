@@ -154,9 +154,9 @@ class Projects:
             opened.close()
             return
         self._say(opened.notes)
-        self.session.open_project(opened.project, opened.stored)
+        self.session.open_project(opened.project, opened.stored, opened.catalogue)
         pass_over_what_is_there()
-        self._restore(opened.project)
+        QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
         if unread and not opened.project.read_only:
             self._survey(unread)
@@ -394,6 +394,8 @@ class Projects:
                 self._noted = {}
 
     def _restore(self, project: Project) -> None:
+        if self.session.project is not project:
+            return
         noted = project.setting("window", {})
         if "view" not in noted:
             noted = {"view": {}, **noted}
