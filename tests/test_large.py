@@ -16,6 +16,8 @@ from scipy import ndimage
 
 from napari_atomicity import load
 from napari_atomicity import micrograph as micrographs
+from napari_atomicity.atoms.marks import mark_at
+from napari_atomicity.atoms.pointing import spot_near
 from napari_atomicity.detection import clusters, frame, patches, summits
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
@@ -303,3 +305,15 @@ def test_the_pixels_of_a_large_image_are_told_apart(always_large, monkeypatch):
     assert len(one) == 1
     assert _pixel_hash(Micrograph(pixels + 1)) not in one
     assert _pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
+
+
+def test_atoms_are_measured_in_any_kind_of_frame(always_large):
+    yy, xx = np.mgrid[:60, :70]
+    spot = 100 * np.exp(-((yy - 30) ** 2 + (xx - 40) ** 2) / 18)
+    stack = np.stack([np.zeros_like(spot), spot + 5]).astype(np.float32)
+    expected = mark_at(stack[1], 30.2, 39.9, PIXEL_NM, 1)
+    assert expected.amplitude == pytest.approx(100, rel=0.1)
+    for data in (da.from_array(stack), zarr.array(stack)):
+        frame = Micrograph(data).frame(1)
+        assert mark_at(frame, 30.2, 39.9, PIXEL_NM, 1) == expected
+        assert spot_near(frame, 31, 41, PIXEL_NM) == spot_near(stack[1], 31, 41, PIXEL_NM)
