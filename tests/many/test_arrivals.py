@@ -155,6 +155,30 @@ def test_a_ser_is_taken_with_its_emi_and_again_when_that_comes(folder, arrivals,
     assert taken(arrivals, clock) == ["a_1.ser"]
 
 
+def test_an_emi_counts_only_without_its_ser_and_the_folder_is_listed_once(
+    folder, arrivals, clock, monkeypatch
+):
+    for name in ("a_1.ser", "a.emi", "b.emi", "c_x.ser", "c.emi"):
+        write(folder / name, mtime=100)
+    monkeypatch.setattr("pathlib.Path.glob", None)
+    assert sorted(taken(arrivals, clock)) == ["a_1.ser", "b.emi", "c.emi", "c_x.ser"]
+
+
+def test_a_folder_that_is_an_image_is_taken_whole_and_again_when_a_piece_changes(
+    folder, arrivals, clock
+):
+    image = folder / "a.zarr"
+    write(image / "zarr.json", mtime=100)
+    write(image / "c" / "0.tif", mtime=200)
+    assert taken(arrivals, clock) == ["a.zarr"]
+    assert (signature(image).size, signature(image).mtime_ns) == (20, 200 * 10**9)
+    arrivals.look([image / "c" / "0.tif", image / "zarr.json"])
+    assert arrivals.waiting == 0
+    write(image / "c" / "1", mtime=300)
+    assert taken(arrivals, clock) == ["a.zarr"]
+    assert taken(arrivals, clock, 20) == []
+
+
 def test_the_system_tells_of_new_files(folder):
     with Told(folder, True) as told:
         for number in range(100):

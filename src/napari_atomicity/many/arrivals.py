@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import queue
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..io import microscope
-from ..io.images import reader_of
+from ..io.images import is_image_folder, reader_of
 
 SETTLE_S = 0.1
 """So long a file must stay as it is before it is read, and then until its analysis has ended."""
@@ -43,9 +44,11 @@ class Signature:
 
 
 def signature(path: Path) -> Signature | None:
-    """Of a file; None if it is not there."""
+    """Of a file, or of the files of a folder that is one image; None if it is not there."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return _of_folder(path, status.st_ino)
     except OSError:
         return None
     beside = None
@@ -58,6 +61,26 @@ def signature(path: Path) -> Signature | None:
             except OSError:
                 beside = None
     return Signature(status.st_size, status.st_mtime_ns, status.st_ino, beside)
+
+
+def _of_folder(folder: Path, inode: int) -> Signature:
+    """Bytes of all files together, and the time of the last change of any."""
+    size = newest = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = os.stat(os.path.join(root, name))  # noqa: PTH116, PTH118  (thousands)
+            except OSError:  # gone meanwhile: the next look is another one
+                continue
+            size += status.st_size
+            newest = max(newest, status.st_mtime_ns)
+    return Signature(size, newest, inode)
+
+
+def _described(folder: Path, names: Iterable[str]) -> set[Path]:
+    """The .emi of the .ser files among these: what one describes is one recording with it."""
+    sers = (folder / name for name in names if name.lower().endswith(".ser"))
+    return {emi for ser in sers if (emi := microscope.emi_of(ser)) is not None}
 
 
 @dataclass(eq=False)
@@ -120,6 +143,8 @@ class Arrivals:
             for path in [p for p in self._pending if p not in there]:
                 del self._pending[path]
             paths = there
+        else:
+            paths = [path for path in paths if self._wanted(path)]
         for path in paths:
             self._look_at(path)
 
@@ -128,25 +153,28 @@ class Arrivals:
         for root, folders, names in os.walk(self.folder):
             here = Path(root)
             folders[:] = [n for n in folders if not n.startswith(".") and not self._out(here / n)]
-            found |= {here / name for name in names if self._is_image(here / name)}
+            images = {n for n in folders if is_image_folder(here / n)}
+            folders[:] = [n for n in folders if n not in images]
+            described = _described(here, names)
+            found |= {here / n for n in [*names, *images] if self._is_image(here / n, described)}
         return found
 
     def _out(self, folder: Path) -> bool:
         return self._leave_out is not None and folder.resolve() == self._leave_out
 
-    def _is_image(self, path: Path) -> bool:
+    def _is_image(self, path: Path, described: Collection[Path] | None = None) -> bool:
+        """Whether its name is that of an image; ``described``: see `_described`."""
         if path.name.startswith(".") or reader_of(path) is None:
             return False
-        # What a .ser describes is one recording with it.
-        return path.suffix.lower() != ".emi" or not any(
-            microscope.emi_of(ser) == path for ser in path.parent.glob(f"{path.stem}*.ser")
-        )
+        if path.suffix.lower() != ".emi":
+            return True
+        if described is None:
+            described = _described(path.parent, (p.name for p in path.parent.glob("*.ser")))
+        return path not in described
 
     def _look_at(self, path: Path) -> None:
-        if not self._wanted(path):
-            return
         found = signature(path)
-        if found is None or not path.is_file():
+        if found is None or not (path.is_file() or is_image_folder(path)):
             self._pending.pop(path, None)
             return
         before = self._before.pop(path, None)
@@ -170,7 +198,12 @@ class Arrivals:
             parts = path.relative_to(self.folder).parts
         except ValueError:
             return False
-        if any(part.startswith(".") for part in parts[:-1]) or not self._is_image(path):
+        if any(part.startswith(".") for part in parts[:-1]):
+            return False
+        above = path.parents[: max(0, len(parts) - 1)]
+        if any(is_image_folder(one) for one in above):  # a piece of one, not one
+            return False
+        if not self._is_image(path):
             return False
         return self._leave_out is None or not any(self._out(p) for p in path.parents)
 
