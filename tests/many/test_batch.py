@@ -370,11 +370,15 @@ def test_a_full_disk_ends_the_run_with_a_reason(run, monkeypatch):
         run()
 
 
-def test_a_damaged_part_is_made_again(run, tmp_path):
+@pytest.mark.parametrize("where", ["end", "within"])
+def test_a_damaged_part_is_made_again(run, tmp_path, where):
     run()
     part = next((tmp_path / "out" / "clusters").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-20])
-    assert run().reused == 4 and len(pd.read_parquet(tmp_path / "out" / "clusters")) > 10
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-20] if where == "end" else whole[:4] + b"\xff" * 400 + whole[404:])
+    again = run()
+    assert again.reused == 4 and not again.failed
+    assert len(pd.read_parquet(tmp_path / "out" / "clusters")) > 10
 
 
 def test_a_model_that_is_missing_is_refused_before_the_work(run):

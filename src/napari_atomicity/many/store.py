@@ -295,7 +295,7 @@ class Store:
         others = sorted(self._by_key.get(key, set()) - {stem})
         for known in [*([stem] if self.has(stem) else []), *others]:
             try:
-                about = self.about(known)
+                _, about = self.read(known)  # whole: its end may be good and its columns bad
             except TableError:
                 self.remove([known])
                 continue
