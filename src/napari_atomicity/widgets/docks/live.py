@@ -315,8 +315,10 @@ class Live(QWidget):
             waits = (
                 f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
             )
-            where = outcome.files[0].parent if outcome.files else ""
-            self._say(f"Stopped: {n} image{'s' * (n != 1)} analysed. Results in {where}.{waits}")
+            said = f"Stopped: {n} image{'s' * (n != 1)} analysed."
+            if outcome.files:  # none is written where nothing could be looked at
+                said += f" Results in {outcome.files[0].parent}."
+            self._say(f"{said}{waits}")
         self._enable()
 
 
