@@ -22,11 +22,16 @@ from .cli_parts import (
     AsJson,
     Device,
     DeviceOption,
+    DiameterMax,
+    DiameterMin,
     ModelOption,
     Narrator,
+    Ratios,
+    Threshold,
     fail,
     guarded,
     print_json,
+    request_of,
     say,
 )
 from .errors import AtomicityError, ModelError, ReadError, TableError
@@ -96,22 +101,10 @@ def analyse(
     ] = None,
     device: DeviceOption = "auto",
     umap: Annotated[bool, typer.Option(help="Place the clusters in the model's UMAP.")] = True,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
-    ] = None,
-    diameter_min_nm: Annotated[
-        float | None, typer.Option(min=0, help="Smallest cluster looked for.")
-    ] = None,
-    diameter_max_nm: Annotated[
-        float | None, typer.Option(min=0, help="Largest cluster looked for.")
-    ] = None,
-    ratios: Annotated[
-        Literal["counted", "confusion", "em"],
-        typer.Option(
-            help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
-            "expectation-maximisation."
-        ),
-    ] = "counted",
+    threshold: Threshold = None,
+    diameter_min_nm: DiameterMin = None,
+    diameter_max_nm: DiameterMax = None,
+    ratios: Ratios = "counted",
     reference: Annotated[
         Path | None,
         typer.Option(help="Known ratios to compare with: columns class, fraction and scope."),
@@ -129,27 +122,19 @@ def analyse(
 
     Of stacks of frames also where each cluster goes and how it changes over time.
     """
-    from .detection import DetectionSettings
-    from .runs import Request
-
-    given: dict[str, Any] = {
-        "threshold": threshold,
-        "diameter_min_nm": diameter_min_nm,
-        "diameter_max_nm": diameter_max_nm,
-    }
-    try:
-        detection = DetectionSettings(**{k: v for k, v in given.items() if v is not None})
-    except AtomicityError as error:
-        raise typer.BadParameter(str(error)) from None
-    request = Request(
-        model,
-        device,
-        pixel_size_nm,
-        umap,
-        detection,
+    request = request_of(
+        model=model,
+        device=device,
+        pixel_size_nm=pixel_size_nm,
+        umap=umap,
         ratios=ratios,
         reference=None if reference is None else str(reference),
         average_frames=_frames_of(average_frames),
+        detection={
+            "threshold": threshold,
+            "diameter_min_nm": diameter_min_nm,
+            "diameter_max_nm": diameter_max_nm,
+        },
     )
     run, _ = _run(images, out, request)
     _tell_ratios(run)

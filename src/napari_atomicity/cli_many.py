@@ -9,45 +9,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .cli_parts import (
     AsJson,
     DeviceOption,
+    DiameterMax,
+    DiameterMin,
     ModelOption,
     Narrator,
     PixelSizeOption,
+    Ratios,
+    Threshold,
     counted,
     fail,
     guarded,
     print_json,
+    request_of,
     say,
 )
-from .errors import AtomicityError, ModelError, ReadError, TableError
+from .errors import ModelError, ReadError, TableError
 
 if TYPE_CHECKING:
     from .io.provenance import Outcome
     from .many.batch import BatchRun
     from .many.watch import Live
-    from .runs import Request
 
 PLAIN_LINE_S = 10.0
 """Where no line can move, in the log of a job, one says how far it is after so many seconds."""
-
-Threshold = Annotated[
-    float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
-]
-DiameterMin = Annotated[float | None, typer.Option(min=0, help="Smallest cluster looked for.")]
-DiameterMax = Annotated[float | None, typer.Option(min=0, help="Largest cluster looked for.")]
-Ratios = Annotated[
-    Literal["counted", "confusion", "em"],
-    typer.Option(
-        help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
-        "expectation-maximisation."
-    ),
-]
 
 
 @guarded
@@ -221,19 +212,6 @@ def _tell_live(narrator: Narrator, live: Live) -> None:
         narrator.line(f"  ALARM: {live.alarm}")
     elif live.calm:
         narrator.line("  the conditions are again those that the model knows")
-
-
-def request_of(detection: dict[str, float | None], **settings: Any) -> Request:
-    """What options ask for; settings of the detection that make no sense are wrong usage."""
-    from .detection import DetectionSettings
-    from .runs import Request
-
-    try:
-        given: dict[str, Any] = {k: v for k, v in detection.items() if v is not None}
-        found = DetectionSettings(**given)
-    except AtomicityError as error:
-        raise typer.BadParameter(str(error)) from None
-    return Request(detection=found, **settings)
 
 
 def _leave(run: BatchRun, out: Path) -> None:

@@ -18,6 +18,7 @@ from .errors import AtomicityError, Cancelled
 
 if TYPE_CHECKING:
     from .io.provenance import Outcome
+    from .runs import Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,19 @@ DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
 PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
+]
+
+Threshold = Annotated[
+    float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")
+]
+DiameterMin = Annotated[float | None, typer.Option(min=0, help="Smallest cluster looked for.")]
+DiameterMax = Annotated[float | None, typer.Option(min=0, help="Largest cluster looked for.")]
+Ratios = Annotated[
+    Literal["counted", "confusion", "em"],
+    typer.Option(
+        help="Of the labels as counted, adjusted by the model's confusion matrix, or by "
+        "expectation-maximisation."
+    ),
 ]
 
 
@@ -130,3 +144,16 @@ class Narrator:
             self.line(error if named else f"{outcome.image}: {error}")
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
+
+
+def request_of(detection: dict[str, float | None], **settings: Any) -> Request:
+    """What options ask for; settings of the detection that make no sense are wrong usage."""
+    from .detection import DetectionSettings
+    from .runs import Request
+
+    try:
+        given: dict[str, Any] = {k: v for k, v in detection.items() if v is not None}
+        found = DetectionSettings(**given)
+    except AtomicityError as error:
+        raise typer.BadParameter(str(error)) from None
+    return Request(detection=found, **settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -84,15 +85,13 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
     ModelError
         If the model can't be loaded.
     """
-    out = np.full((len(embedding), 2), np.nan)
-    good = np.isfinite(embedding).all(axis=1) & (embedding.shape[1] > 0)
-    classifier = _classifier(model)
-    if not good.any() or len(classifier.reference_map) < 3:
-        return out
-    with _lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        out[good] = _fitted(classifier).transform(embedding[good].astype(np.float32))
-    return out
+
+    def transformed(classifier: Classifier, good: np.ndarray) -> np.ndarray:
+        with _lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(_fitted(classifier).transform(good.astype(np.float32)))
+
+    return _placed(embedding, model, transformed)
 
 
 def place_roughly(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndarray:
@@ -117,21 +116,33 @@ def place_roughly(embedding: np.ndarray, model: str | Classifier = "default") ->
     ModelError
         If the model can't be loaded.
     """
+    return _placed(embedding, model, _among_nearest)
+
+
+def _among_nearest(classifier: Classifier, good: np.ndarray) -> np.ndarray:
     from scipy.spatial import cKDTree
 
-    out = np.full((len(embedding), 2), np.nan)
-    good = np.isfinite(embedding).all(axis=1) & (embedding.shape[1] > 0)
-    classifier = _classifier(model)
     position = classifier.reference_map
-    if not good.any() or len(position) < 3:
-        return out
     k = min(NEIGHBOURS, len(position))
-    distance, nearest = cKDTree(classifier.reference_embedding).query(embedding[good], k=k)
+    distance, nearest = cKDTree(classifier.reference_embedding).query(good, k=k)
     # The nearest weighs e times as much as one twice as far away.
     scale = np.maximum(distance[:, :1], 1e-9)
     weight = np.exp(-(distance - scale) / scale)
     weight /= weight.sum(axis=1, keepdims=True)
-    out[good] = (weight[:, :, None] * position[nearest]).sum(axis=1)
+    return np.asarray((weight[:, :, None] * position[nearest]).sum(axis=1))
+
+
+def _placed(
+    embedding: np.ndarray,
+    model: str | Classifier,
+    where: Callable[[Classifier, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """What ``where`` says of the rows that are finite, if the model has a map; else NaN."""
+    out = np.full((len(embedding), 2), np.nan)
+    good = np.isfinite(embedding).all(axis=1) & (embedding.shape[1] > 0)
+    classifier = _classifier(model)
+    if good.any() and len(classifier.reference_map) >= 3:
+        out[good] = where(classifier, embedding[good])
     return out
 
 

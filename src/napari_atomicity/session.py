@@ -246,12 +246,14 @@ class Session:
         self._unsaved.clear()
         self._unsaved_atoms.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
-        columns = {n: f.columns for n, f in stored.items() if f.columns is not None}
+        if catalogue is None:
+            catalogue = Catalogue.of(
+                {n: f.columns for n, f in stored.items() if f.columns is not None}
+            )
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
         atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
-        self._show_all(
-            analyses, atoms, {n: f.next_atom_id for n, f in stored.items()}, columns, catalogue
-        )
+        next_ids = {n: f.next_atom_id for n, f in stored.items()}
+        self._show_all(analyses, atoms, next_ids, catalogue)
         project.finish_first = self.finish
         self._next_id = {n: max(f.next_id, self._next_id.get(n, 1)) for n, f in stored.items()}
         self._say_saved("")
@@ -376,7 +378,6 @@ class Session:
         analyses: Mapping[str, Analysis],
         atoms: Mapping[str, ImageAtoms],
         next_atom_ids: Mapping[str, int],
-        columns: Mapping[str, Columns] | None = None,
         catalogue: Catalogue | None = None,
     ) -> None:
         """These and no others; nothing of what was done before can be undone."""
@@ -389,7 +390,7 @@ class Session:
         self._redo.clear()
         for image, analysis in analyses.items():
             marked = mark_excluded(analysis)
-            known = columns.get(image) if columns and marked is analysis else None
+            known = self._catalogue.columns(image) if marked is analysis else None
             self._take(image, marked, known)
         for image in {*self._generation, *self._micrographs}:
             self._generation[image] = self._generation.get(image, 0) + 1

@@ -61,7 +61,7 @@ class Grid:
         """Values at the crossings of rows y and columns x, in pixels: (len(y), len(x)) float32."""
         out = self.values
         for axis, position in enumerate((y, x)):  # an axis at a time: a few large operations
-            low, high, weight = _between(position, self.block[axis], out.shape[axis])
+            low, high, weight = between(position, self.block[axis], out.shape[axis])
             weight = weight[:, None] if axis == 0 else weight
             first = np.take(out, low, axis)
             out = first + (np.take(out, high, axis) - first) * weight
@@ -69,8 +69,8 @@ class Grid:
 
     def at_points(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at points in pixels: (N,) float32."""
-        top, bottom, down = _between(y, self.block[0], self.values.shape[0])
-        left, right, across = _between(x, self.block[1], self.values.shape[1])
+        top, bottom, down = between(y, self.block[0], self.values.shape[0])
+        left, right, across = between(x, self.block[1], self.values.shape[1])
         above, below = (
             self.values[row, left] * (1 - across) + self.values[row, right] * across
             for row in (top, bottom)
@@ -78,7 +78,7 @@ class Grid:
         return np.asarray(above * (1 - down) + below * down)
 
 
-def _between(
+def between(
     position: np.ndarray, block: float, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two blocks whose middles lie around a position, and how near it is to the second."""

@@ -19,7 +19,7 @@ from ..model.card import PatchSettings
 from ..model.classifier import Patches
 from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss
 from ..progress import Progress, Stop, check
-from .background import Grid
+from .background import Grid, between
 from .filters import mirrored, reach
 from .frame import Frame, Tile, parts
 from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
@@ -189,15 +189,10 @@ def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
     ends = ((tile.top, tile.bottom), (tile.left, tile.right))
     for axis, (start, stop) in enumerate(ends):
         position = mirrored(start, stop, frame.shape[axis])
-        last = out.shape[axis] - 1
-        place = np.clip((position + 0.5) / grid.block[axis] - 0.5, 0, last)
-        low = np.minimum(place.astype(int), max(last - 1, 0))
-        weight = torch.from_numpy((place - low).astype(np.float32)).to(device)
+        low, high, share = between(position, grid.block[axis], out.shape[axis])
+        weight = torch.from_numpy(share).to(device)
         weight = weight[:, None] if axis == 0 else weight
-        below, above = (
-            out.index_select(axis, torch.from_numpy(i).to(device))
-            for i in (low, np.minimum(low + 1, last))
-        )
+        below, above = (out.index_select(axis, torch.from_numpy(i).to(device)) for i in (low, high))
         out = below + (above - below) * weight
     return out
 

@@ -59,13 +59,6 @@ def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
     return out
 
 
-def gaussian_mirrored(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """The image blurred, of the same size: it goes on mirrored at its edges."""
-    half = reach(sigma_px)
-    rows, columns = (mirrored(-half, n + half, n) for n in image.shape)
-    return gaussian(image[rows][:, columns], sigma_px)
-
-
 def laplacian(image: np.ndarray) -> np.ndarray:
     """∂²/∂y² + ∂²/∂x² by central differences of fourth order, smaller by 2 on every side."""
     weights = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)

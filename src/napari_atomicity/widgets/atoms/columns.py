@@ -180,8 +180,3 @@ class ColumnChart(Drawing):
         ):
             painter.setPen(QPen(colour, width))
             painter.drawLine(QPointF(x, 0), QPointF(x, area.bottom()))
-
-    def _ink(self, strength: float) -> QColor:
-        ink = QColor(self.palette().windowText().color())
-        ink.setAlphaF(strength)
-        return ink

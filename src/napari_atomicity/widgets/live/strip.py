@@ -202,15 +202,6 @@ class Strip(Drawing):
             self._write(painter, place, name, Qt.AlignmentFlag.AlignLeft)
             y += line
 
-    def _ink(self, strength: float) -> QColor:
-        ink = QColor(self.palette().windowText().color())
-        ink.setAlphaF(strength)
-        return ink
-
-    def _write(self, painter: QPainter, place: QRectF, words: str, align: Qt.AlignmentFlag) -> None:
-        painter.setPen(self._ink(0.85))
-        painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)
-
 
 def _y(box: QRectF, value: float, limits: tuple[float, float]) -> float:
     low, high = limits

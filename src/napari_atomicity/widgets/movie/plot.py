@@ -251,15 +251,6 @@ class TimePlot(Drawing):
             place = QRectF(box.right() + 4, y, self.width() - box.right() - 4, line)
             painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, label or "no label")
 
-    def _ink(self, strength: float) -> QColor:
-        ink = QColor(self.palette().windowText().color())
-        ink.setAlphaF(strength)
-        return ink
-
-    def _write(self, painter: QPainter, place: QRectF, words: str, align: Qt.AlignmentFlag) -> None:
-        painter.setPen(self._ink(0.85))
-        painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)
-
     # ---- the mouse
     def nearest(self, place: QPointF) -> tuple[Curve, int] | None:
         """The curve and the index of its point that lies nearest to a place, if it is near."""

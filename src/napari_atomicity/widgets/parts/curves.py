@@ -142,12 +142,3 @@ class LearningCurve(Drawing):
             painter.setBrush(QColor(colour))
             for point in points if len(points) <= 3 else [points[-1]]:
                 painter.drawEllipse(point, 3.0, 3.0)
-
-    def _ink(self, strength: float) -> QColor:
-        ink = QColor(self.palette().windowText().color())
-        ink.setAlphaF(strength)
-        return ink
-
-    def _write(self, painter: QPainter, place: QRectF, words: str, align: Qt.AlignmentFlag) -> None:
-        painter.setPen(self._ink(0.85))
-        painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)

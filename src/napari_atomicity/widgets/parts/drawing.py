@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QSize
-from qtpy.QtGui import QFont
+from qtpy.QtCore import QEvent, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QPainter
 from qtpy.QtWidgets import QProgressBar, QSizePolicy, QWidget
 
 
@@ -22,6 +22,16 @@ class Drawing(QWidget):
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.updateGeometry()
             self.update()
+
+    def _ink(self, strength: float) -> QColor:
+        """The colour of the theme's text, as strong as that."""
+        ink = QColor(self.palette().windowText().color())
+        ink.setAlphaF(strength)
+        return ink
+
+    def _write(self, painter: QPainter, place: QRectF, words: str, align: Qt.AlignmentFlag) -> None:
+        painter.setPen(self._ink(0.85))
+        painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)
 
 
 class ProgressBar(QProgressBar):
