@@ -172,7 +172,8 @@ def watch(
     if as_json:
         print_json(run.summary())
     images = counted(sum(outcome.status == "done" for outcome in run.outcomes), "image")
-    say(f"{images}, {run.analysed} of them now; results in {out}")
+    written = f"results in {out}" if run.files else "ended before there was anything to write"
+    say(f"{images}, {run.analysed} of them now; {written}")
     if run.waiting:
         say(f"{counted(run.waiting, 'file')} not taken: the same command goes on there")
     if run.failed:

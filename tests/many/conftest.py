@@ -19,6 +19,15 @@ def write_image(path: Path, seed: int = 0, n: int = 6) -> Path:
     return path
 
 
+def write_film(path: Path, seed: int = 3, frames: int = 5) -> Path:
+    """The same as a stack that moves by a pixel per frame."""
+    frame = synthetic_analysis(6, seed=seed).micrograph.data.astype(np.uint16)
+    stack = np.stack([np.roll(frame, step, axis=1) for step in range(frames)])
+    said = {"unit": "nm", "axes": "TYX"}
+    tifffile.imwrite(path, stack, imagej=True, resolution=(10, 10), metadata=said)
+    return path
+
+
 @pytest.fixture
 def images(tmp_path) -> Path:
     """A folder with five images."""

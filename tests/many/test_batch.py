@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 from distributed import Client
 from typer.testing import CliRunner
 
-from many.conftest import write_image
+from many.conftest import write_film, write_image
 from napari_atomicity import cli, runs
 from napari_atomicity.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.io.images import load
@@ -28,7 +27,6 @@ from napari_atomicity.many.cluster import SchedulerLost, SentModel, Workers
 from napari_atomicity.many.store import Store
 from napari_atomicity.model.classifier import load_classifier
 from napari_atomicity.runs import Input, Request, analyse_images
-from support import synthetic_analysis
 
 FILES = {
     "clusters", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
@@ -116,10 +114,7 @@ def test_a_second_run_does_only_what_is_missing_or_changed(run, images, tmp_path
 def test_stacks_have_their_tracks_also_under_another_name(run, images, tmp_path, request_):
     for path in images.iterdir():
         path.unlink()
-    frame = synthetic_analysis(6, seed=3).micrograph.data.astype(np.uint16)
-    stack = np.stack([np.roll(frame, step, axis=1) for step in range(5)])
-    options = {"imagej": True, "resolution": (10, 10), "metadata": {"unit": "nm", "axes": "TYX"}}
-    tifffile.imwrite(images / "film.tif", stack, **options)
+    write_film(images / "film.tif")
     write_image(images / "single.tif")
     for number, name in enumerate(("film.tif", "renamed.tif")):
         found = run()

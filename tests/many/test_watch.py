@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from many.conftest import write_image
+from many.conftest import write_film, write_image
 from napari_atomicity import cli, runs
 from napari_atomicity.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
@@ -23,6 +24,7 @@ from napari_atomicity.many.batch import run_batch
 from napari_atomicity.many.live import read_log
 from napari_atomicity.many.store import Store
 from napari_atomicity.many.watch import Watch
+from napari_atomicity.movies.files import FILES as MOVIE_FILES
 from napari_atomicity.runs import Request
 from support import synthetic_analysis
 
@@ -286,3 +288,27 @@ def test_the_command_tells_and_ends_as_the_others_do(images, tmp_path, tiny_mode
     assert bad.exit_code == 1 and "5 images, 0 of them now" in bad.stderr
     assert atomicity("--once", "--model", "nobody").exit_code == 2
     assert CliRunner().invoke(cli.app, ["watch", "nowhere", "--out", "o"]).exit_code == 2
+
+
+def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_model, monkeypatch):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_warm_up", end)
+    arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
+    early = CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu"]])
+    assert "0 images, 0 of them now; ended before there was anything to write" in early.stderr
+    assert "results in" not in early.stderr and not (tmp_path / "out" / "clusters.csv").exists()
+
+
+def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny_model):
+    for path in images.iterdir():
+        path.unlink()
+    write_film(images / "film.tif")
+    watch()
+    serial = tmp_path / "serial"
+    runs.analyse_images([images], serial, Request(str(tiny_model), "cpu", umap=False))
+    for name in ("clusters.csv", *MOVIE_FILES):
+        assert (tmp_path / "out" / name).read_bytes() == (serial / name).read_bytes()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert set(MOVIE_FILES) < {Path(name).name for name in record["outputs"]}
