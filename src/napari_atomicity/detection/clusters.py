@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -88,11 +89,40 @@ class Detection:
     outlines: list[np.ndarray]
 
 
+def grid_of(pixel_size_nm: float, settings: DetectionSettings) -> tuple[int, float]:
+    """Pixels along the edge of a pixel of the grid, and the window of the background in nm."""
+    factor = max(1, int(settings.diameter_min_nm / 10 / pixel_size_nm))
+    return factor, max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm)
+
+
 def prepare(pixels: Any, pixel_size_nm: float, settings: DetectionSettings) -> Frame:
     """A frame on a grid fine enough for the smallest cluster, with its background."""
-    factor = max(1, int(settings.diameter_min_nm / 10 / pixel_size_nm))
-    window = max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm)
-    return Frame(pixels, pixel_size_nm, factor, window)
+    return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings))
+
+
+class Placed(Protocol):
+    """A frame on its own grid."""
+
+    def to_file_px(self, points: np.ndarray) -> np.ndarray: ...
+
+
+Found = tuple[Placed, list[Outline]]
+"""A frame and its outlines, from top to bottom."""
+
+
+def outlines_of_frame(
+    micrograph: Micrograph,
+    index: int,
+    settings: DetectionSettings,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+) -> Found | None:
+    """All outlines of a frame, of any size; None if there is nothing to see in it."""
+    frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings)
+    if frame.n_finite < 2:
+        return None
+    seeds = find_seeds(frame, settings, stop, progress)
+    return frame, outlined(frame, seeds, settings, stop, progress)
 
 
 def detect(
@@ -100,6 +130,7 @@ def detect(
     settings: DetectionSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    find: Callable[..., Found | None] = outlines_of_frame,
 ) -> Detection:
     """Find, outline and measure the clusters of a micrograph.
 
@@ -111,6 +142,8 @@ def detect(
         In nm and in units of the noise.
     progress, stop
         Called between frames, stages and tiles.
+    find
+        What finds the outlines of a frame, as `outlines_of_frame` does.
 
     Returns
     -------
@@ -134,12 +167,11 @@ def detect(
     for index in range(n):
         report(progress, index, n, "Finding clusters")
         check(stop)
-        frame = prepare(micrograph.frame(index), pixel_size_nm, settings)
-        if frame.n_finite < 2:
-            continue
         tell = progress if n == 1 else None  # of a stack, frames are told
-        seeds = find_seeds(frame, settings, stop, tell)
-        found = _acceptable(outlined(frame, seeds, settings, stop, tell), settings)
+        seen = find(micrograph, index, settings, stop, tell)
+        if seen is None:
+            continue
+        frame, found = seen[0], _acceptable(seen[1], settings)
         rows.append(rows_of(found, frame, micrograph.name, index, pixel_size_nm))
         outlines += [frame.to_file_px(o.polygon_px) for o in found]
     report(progress, n, n, "Finding clusters")
@@ -166,12 +198,9 @@ def find_seeds(
     progress: Progress | None = None,
 ) -> Seeds:
     """Summits of the normalised scale space, one per cluster."""
-    ratio = settings.diameter_max_nm / settings.diameter_min_nm
-    n_scales = max(3, int(np.ceil(np.log(ratio) / np.log(1.3))) + 1)
-    diameters_nm = np.geomspace(settings.diameter_min_nm, settings.diameter_max_nm, n_scales)
     summits = find_summits(
         frame,
-        diameters_nm / 2 / np.sqrt(2) / frame.pixel_nm,
+        scales_px(settings, frame.pixel_nm),
         settings.threshold,
         2.5 * settings.diameter_max_nm / frame.pixel_nm,
         stop,
@@ -187,19 +216,19 @@ def find_seeds(
     return Seeds(_distinct(points, frame, settings, stop), noise)
 
 
+def scales_px(settings: DetectionSettings, pixel_nm: float) -> np.ndarray:
+    """The sigmas that discs of the diameters looked for answer most strongly at."""
+    ratio = settings.diameter_max_nm / settings.diameter_min_nm
+    n_scales = max(3, int(np.ceil(np.log(ratio) / np.log(1.3))) + 1)
+    diameters_nm = np.geomspace(settings.diameter_min_nm, settings.diameter_max_nm, n_scales)
+    return np.asarray(diameters_nm / 2 / np.sqrt(2) / pixel_nm)
+
+
 def _distinct(
     points: np.ndarray, frame: Frame, settings: DetectionSettings, stop: Stop | None
 ) -> np.ndarray:
     """Drop summits that no real saddle parts from a stronger neighbour."""
-    if len(points) < 2:
-        return points
-    depth = settings.split_depth if settings.split_touching else 0.5
-    pairs = cKDTree(points).query_pairs(
-        settings.diameter_max_nm * 0.75 / frame.pixel_nm, output_type="ndarray"
-    )
-    pairs = np.sort(pairs, axis=1)  # the first is the stronger
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    step = np.linspace(0, 1, _PATH_POINTS)[:, None]
+    pairs = close_pairs(points, settings, frame.pixel_nm)
     apart = np.zeros(len(pairs), bool)
     for tile in parts(frame, SEED_TILE_PX):
         check(stop)
@@ -207,13 +236,41 @@ def _distinct(
         for some in np.array_split(own, max(1, len(own) // _PAIRS)):
             if len(some) == 0:
                 continue
-            first, second = points[pairs[some]].transpose(1, 0, 2)
-            path = first[:, None] * (1 - step) + second[:, None] * step
-            height = _saddle_heights(frame, path.reshape(-1, 2)).reshape(len(some), -1)
-            lower = np.minimum(height[:, 0], height[:, -1])
-            apart[some] = height.min(axis=1) <= depth * lower
+            height = _saddle_heights(frame, paths(points, pairs[some]))
+            apart[some] = parted(height, settings)
+    return without_twins(points, pairs[~apart])
+
+
+def close_pairs(points: np.ndarray, settings: DetectionSettings, pixel_nm: float) -> np.ndarray:
+    """Summits (N, 2), the strongest first, that might be one cluster's: (P, 2) indices."""
+    if len(points) < 2:
+        return np.empty((0, 2), int)
+    pairs = cKDTree(points).query_pairs(
+        settings.diameter_max_nm * 0.75 / pixel_nm, output_type="ndarray"
+    )
+    pairs = np.sort(pairs, axis=1)  # the first is the stronger
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def paths(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Places on the straight way from summit to summit, a pair's together."""
+    step = np.linspace(0, 1, _PATH_POINTS)[:, None]
+    first, second = points[pairs].transpose(1, 0, 2)
+    return np.asarray(first[:, None] * (1 - step) + second[:, None] * step).reshape(-1, 2)
+
+
+def parted(heights: np.ndarray, settings: DetectionSettings) -> np.ndarray:
+    """Which pairs a saddle parts, by the heights on their paths."""
+    depth = settings.split_depth if settings.split_touching else 0.5
+    heights = heights.reshape(-1, _PATH_POINTS)
+    lower = np.minimum(heights[:, 0], heights[:, -1])
+    return np.asarray(heights.min(axis=1) <= depth * lower)
+
+
+def without_twins(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Without the weaker one of each pair, if the stronger one is still there."""
     dropped = np.zeros(len(points), bool)
-    for i, j in pairs[~apart].tolist():
+    for i, j in pairs.tolist():
         if not (dropped[i] or dropped[j]):
             dropped[j] = True
     return points[~dropped]
@@ -287,7 +344,7 @@ def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outli
 
 
 def rows_of(
-    found: list[Outline], frame: Frame, image: str, index: int, pixel_size_nm: float
+    found: list[Outline], frame: Placed, image: str, index: int, pixel_size_nm: float
 ) -> pd.DataFrame:
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))
