@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ModelError
 
@@ -18,6 +20,7 @@ _SIGNS_OF_LOSS = ("cuda error", "cudnn_status", "cublas_status", "device-side", 
 # The libraries of CUDA say in words of their own that memory does not suffice.
 _SIGNS_OF_NO_MEMORY = ("out of memory", "alloc_failed")
 _lost: set[str] = set()
+_STRIP_VALUES = 1 << 22  # of 4 bytes, sent at a time
 
 
 def devices() -> dict[str, str]:
@@ -89,6 +92,22 @@ def note_loss(device: torch.device, error: Exception) -> None:
         device.type,
         str(error).splitlines()[0] if str(error) else type(error).__name__,
     )
+
+
+def upload(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array (Y, ...) on the device, sent in strips: one is pinned while another is on its way.
+
+    Pinned memory is what a GPU reads by itself; it stays with PyTorch for the next time.
+    """
+    values = np.ascontiguousarray(values)
+    if device.type != "cuda":
+        return torch.from_numpy(values).to(device)
+    out = torch.empty(values.shape, dtype=torch.from_numpy(values[:0]).dtype, device=device)
+    rows = max(1, _STRIP_VALUES // max(1, values[:1].size))
+    for top in range(0, len(values), rows):
+        strip = torch.from_numpy(values[top : top + rows]).pin_memory()
+        out[top : top + rows].copy_(strip, non_blocking=True)
+    return out
 
 
 def wait_for(device: torch.device) -> None:

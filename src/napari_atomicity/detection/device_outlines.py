@@ -1,0 +1,328 @@
+"""`detection.outlines` on a GPU: all basins at once, then all clusters in windows of one size.
+
+The masks alone come back as pixels, a byte for each of a cluster's box; the polygons are drawn
+around them by the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..progress import Stop, check
+from .background import Grid
+from .device_frame import DeviceFrame, gaussian, grid_at, inner
+from .device_regions import components, flood
+from .filters import reach
+from .outlines import (
+    _FLOOD_SIGMA_NM,
+    OUTLINE_LEVEL,
+    OUTLINE_SIGMA_NM,
+    RING_NM,
+    TAIL_NM,
+    Outline,
+    _drawn,
+)
+
+_WINDOW_PIXELS = 1 << 24  # at a time
+_LEAST_PIXELS = 4
+_FAR = 1 << 14  # pixels; its square fits
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRegions:
+    """`outlines.Regions` of a whole frame: (Y, X) tensors."""
+
+    basins: Tensor
+    flat: Tensor
+    smooth: Tensor
+    pixel_nm: float
+
+
+def grow_regions(
+    frame: DeviceFrame, seeds: np.ndarray, noise: Grid, reach_nm: float
+) -> DeviceRegions:
+    """`detection.outlines.grow_regions` of all seeds (N, 2)."""
+    blurs = (OUTLINE_SIGMA_NM, np.sqrt(_FLOOD_SIGMA_NM**2 - OUTLINE_SIGMA_NM**2))
+    first, second = (blur / frame.pixel_nm for blur in blurs)
+    margin = reach(first) + reach(second)
+    blurred = gaussian(frame.flat(margin=margin), first)
+    smooth = inner(blurred, reach(second))
+    rows, columns = (np.arange(n) for n in frame.shape)
+    level = grid_at(noise, rows, columns, frame.device)
+    mask = smooth > 2 * level
+    corner = np.clip(np.round(seeds).astype(int), 0, np.array(frame.shape) - 1)
+    at = torch.from_numpy(corner).to(frame.device)
+    mask[at[:, 0], at[:, 1]] = True
+    mask &= _near(at, round(reach_nm / frame.pixel_nm), frame.shape)
+    places = at[:, 0] * frame.shape[1] + at[:, 1]
+    number = torch.arange(1, len(at) + 1, device=frame.device)
+    start = torch.zeros(mask.numel(), dtype=torch.int64, device=frame.device)
+    start.scatter_reduce_(0, places, number, "amax")
+    basins = flood(gaussian(blurred, second), mask, start.reshape(frame.shape))
+    return DeviceRegions(basins.int(), frame.flat(), smooth, frame.pixel_nm)
+
+
+def _near(points: Tensor, half: int, shape: tuple[int, int]) -> Tensor:
+    """(Y, X) bool: at most ``half`` from one of the points (N, 2), along y and along x."""
+    change = torch.zeros((shape[0] + 1, shape[1] + 1), dtype=torch.int32, device=points.device)
+    top, left = (points - half).clamp(min=0).T
+    bottom, right = torch.minimum(points + half + 1, points.new_tensor(shape)).T
+    one = torch.ones(len(points), dtype=torch.int32, device=points.device)
+    for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
+        change.index_put_((y, x), sign * one, accumulate=True)
+    covered = change.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    return covered[:-1, :-1] > 0
+
+
+def measure_regions(
+    regions: DeviceRegions, n_seeds: int, stop: Stop | None = None
+) -> list[Outline]:
+    """`detection.outlines.measure_regions` of all basins; unordered."""
+    final, cores = _cores(regions, _boxes(regions.basins, n_seeds), stop)
+    margin = int(np.ceil((TAIL_NM + RING_NM) / regions.pixel_nm)) + 1
+    size = _largest(cores) + 2 * margin
+    ends = (margin, size, margin, size)
+    images = [
+        pad(image, ends, value=outside)
+        for image, outside in (
+            (final, 0), (regions.basins, -1), (regions.flat, 0.0), (regions.smooth, 0.0)
+        )
+    ]  # fmt: skip
+    measured: list[tuple[Outline, np.ndarray] | None] = []
+    for some, height, width in _batches(cores, 2 * margin):
+        check(stop)
+        top, left = (torch.from_numpy(some[:, i]).to(final.device) for i in (1, 2))
+        label = torch.from_numpy(some[:, 0]).to(final.device)
+        final_, basins, flat, smooth = (
+            _windows(image, top, left, height, width) for image in images
+        )
+        values, inside = _measure(label, final_, basins, flat, smooth, regions.pixel_nm)
+        masks = inner_of_all(inside, margin).cpu().numpy()
+        measured += _outlines(
+            values.cpu().numpy(), masks, some, margin, regions.flat.shape, regions.pixel_nm
+        )
+    return _drawn(measured)
+
+
+# ---- windows
+def _boxes(basins: Tensor, n: int) -> np.ndarray:
+    """Rows label, top, left, bottom, right of the labels 1 to n that there are."""
+    y, x = torch.nonzero(basins, as_tuple=True)
+    label = basins[y, x].long() - 1
+    far = max(basins.shape)
+    out = [
+        torch.full((n,), start, device=y.device).scatter_reduce(0, label, place, how)
+        for place, start, how in (
+            (y, far, "amin"),
+            (x, far, "amin"),
+            (y, -1, "amax"),
+            (x, -1, "amax"),
+        )
+    ]
+    boxes = torch.stack([torch.arange(1, n + 1, device=y.device), *out], dim=1).cpu().numpy()
+    boxes[:, 3:] += 1
+    return boxes[boxes[:, 3] > 0]
+
+
+def _largest(boxes: np.ndarray) -> int:
+    return int((boxes[:, 3:] - boxes[:, 1:3]).max(initial=1))
+
+
+def _batches(boxes: np.ndarray, more: int = 0) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Boxes of similar size, with height and width of windows that hold each of them."""
+    size = boxes[:, 3:] - boxes[:, 1:3]
+    boxes = boxes[np.argsort(-size.max(axis=1), kind="stable")]
+    while len(boxes):
+        edge = _largest(boxes[:1]) + more
+        some = boxes[: max(1, _WINDOW_PIXELS // edge**2)]
+        height, width = (some[:, 3:] - some[:, 1:3]).max(axis=0) + more
+        yield some, int(height), int(width)
+        boxes = boxes[len(some) :]
+
+
+def _windows(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    return image.unfold(0, height, 1).unfold(1, width, 1)[top, left]
+
+
+def inner_of_all(images: Tensor, margin: int) -> Tensor:
+    return images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin]
+
+
+# ---- cores
+def _cores(
+    regions: DeviceRegions, boxes: np.ndarray, stop: Stop | None
+) -> tuple[Tensor, np.ndarray]:
+    """The labels of the basins within the outlines only (Y, X), and the boxes of these."""
+    ends = (0, _largest(boxes), 0, _largest(boxes))
+    basins, smooth = pad(regions.basins, ends), pad(regions.smooth, ends)
+    final = torch.zeros_like(regions.basins)
+    row = regions.basins.shape[1]
+    for some, height, width in _batches(boxes):
+        check(stop)
+        label, top, left = (torch.from_numpy(some[:, i]).to(final.device) for i in range(3))
+        own = _windows(basins, top, left, height, width) == label[:, None, None]
+        inside = _core(own, _windows(smooth, top, left, height, width))
+        which, y, x = torch.nonzero(inside, as_tuple=True)
+        place = (top[which] + y) * row + left[which] + x
+        # where a cluster lies in a gap of another, the last one stays
+        final.view(-1).scatter_reduce_(0, place, label[which].int(), "amax")
+    return final, _boxes(final, int(boxes[:, 0].max(initial=0)))
+
+
+def _core(own: Tensor, smooth: Tensor) -> Tensor:
+    """Of basins (N, Y, X), the part above the outline's level that hangs together, no holes."""
+    top = smooth.masked_fill(~own, -torch.inf).amax(dim=(1, 2))[:, None, None]
+    plateau = _median(smooth, own & (smooth > 0.5 * top))
+    level = (OUTLINE_LEVEL * plateau.double()).float()[:, None, None]
+    part = components(own & (smooth > level) & (top > 0))
+    size = torch.bincount(part.flatten())
+    # the largest, of equal ones the first
+    score = ((size[part] << 32) - part).masked_fill_(part == 0, -1)
+    return _without_holes((part > 0) & (score == score.amax(dim=(1, 2), keepdim=True)))
+
+
+def _without_holes(inside: Tensor) -> Tensor:
+    """Masks (N, Y, X), each of one part, with what they surround."""
+    wide = pad(inside, (1, 1, 1, 1))
+    around = wide.to(torch.int8)
+    corners = around[:, :-1, :-1], around[:, 1:, 1:], around[:, :-1, 1:], around[:, 1:, :-1]
+    number = sum(corners[1:], corners[0])
+    across = (corners[0] == corners[1]) & (number == 2)
+    one, three, two = ((x).sum(dim=(1, 2)) for x in (number == 1, number == 3, across))
+    # Euler's number by Gray, IEEE Trans. Computers C-20, 551 (1971): 1 if there is no hole
+    holed = torch.nonzero((one - three - 2 * two != 4) & inside.any(dim=2).any(dim=1))[:, 0]
+    if len(holed):
+        outside = components(~wide[holed])
+        inside[holed] = inner_of_all(outside != outside[:, :1, :1], 1)
+    return inside
+
+
+def _median(values: Tensor, of: Tensor) -> Tensor:
+    """`numpy.median` of those values (N, Y, X) of each window; NaN if there are none."""
+    some = values.masked_fill(~of, torch.nan).flatten(1)
+    return (some.nanmedian(dim=1).values - (-some).nanmedian(dim=1).values) / 2
+
+
+# ---- measures
+def _measure(
+    label: Tensor, final: Tensor, basins: Tensor, flat: Tensor, smooth: Tensor, pixel_nm: float
+) -> tuple[Tensor, Tensor]:
+    """Of windows (N, Y, X): rows of what `_outlines` reads, and the masks."""
+    label_ = label[:, None, None]
+    inside = final == label_
+    others = (final > 0) & ~inside
+    unclaimed = basins == 0
+    near, reached = _within(
+        inside, [((end / pixel_nm) ** 2 + 1e-9) for end in (TAIL_NM, TAIL_NM + RING_NM)]
+    )
+    own = near & ~others & (unclaimed | (basins == label_))
+    ring = unclaimed & reached & ~near
+    level = torch.where(
+        ring.sum(dim=(1, 2)) >= 12, _median(flat, ring), flat.new_zeros(())
+    ).double()
+    intensity = _sum(flat, own) - level * own.sum(dim=(1, 2))
+
+    y, x = (torch.arange(n, dtype=torch.float64, device=flat.device) for n in inside.shape[1:])
+    rows, columns = (inside.sum(dim=i).double() for i in (2, 1))
+    area = rows.sum(dim=1)
+    weight = torch.where(inside, smooth.clamp(min=0), 0)
+    down, across = (weight.sum(dim=i, dtype=torch.float64) for i in (2, 1))
+    total = down.sum(dim=1)
+    centre = [
+        torch.where(total > 0, one @ at / total, many @ at / area)
+        for one, many, at in ((down, rows, y), (across, columns, x))
+    ]
+    mean_y, mean_x = rows @ y / area, columns @ x / area
+    yy, xx = rows @ y**2 / area - mean_y**2, columns @ x**2 / area - mean_x**2
+    yx = (inside * x.to(torch.int32)).sum(dim=2).double() @ y / area - mean_y * mean_x
+    middle, apart = (yy + xx) / 2 + 1 / 12, torch.hypot((yy - xx) / 2, yx)
+    eccentricity = (1 - (middle - apart) / (middle + apart)).clamp(min=0).sqrt()
+    isolation = _isolation(
+        _sum(flat, inside) / area - level, flat, level, ring & (final == 0),
+        y - mean_y[:, None], x - mean_x[:, None],
+    )  # fmt: skip
+    touches = (others & near).any(dim=2).any(dim=1).double()
+    low_y, low_x = ((many > 0).int().argmax(dim=1) for many in (rows, columns))
+    high_y, high_x = (
+        many.shape[1] - 1 - (many > 0).int().flip(1).argmax(dim=1) for many in (rows, columns)
+    )
+    values = [*centre, area, intensity, eccentricity, isolation, touches,
+              low_y, low_x, high_y, high_x]  # fmt: skip
+    return torch.stack([value.double() for value in values], dim=1), inside
+
+
+def _sum(values: Tensor, of: Tensor) -> Tensor:
+    return values.masked_fill(~of, 0).sum(dim=(1, 2), dtype=torch.float64)
+
+
+def _within(inside: Tensor, limits: list[float]) -> list[Tensor]:
+    """Which pixels of windows (N, Y, X) have at most these squared distances to one inside."""
+    furthest = int(np.ceil(np.sqrt(max(limits))))
+    y = torch.arange(inside.shape[1], dtype=torch.int32, device=inside.device)[:, None]
+    before = torch.where(inside, y, -_FAR).cummax(dim=1).values
+    after = torch.where(inside, y, _FAR).flip(1).cummin(dim=1).values.flip(1)
+    along = torch.minimum(y - before, after - y).clamp_(max=_FAR) ** 2
+    distance2 = along.clone()
+    for step in range(1, min(furthest, inside.shape[2] - 1) + 1):
+        beside = along + step**2
+        left, right = distance2[..., step:], distance2[..., :-step]
+        torch.minimum(left, beside[..., :-step], out=left)
+        torch.minimum(right, beside[..., step:], out=right)
+    return [distance2 <= limit for limit in limits]
+
+
+def _isolation(
+    height: Tensor, flat: Tensor, level: Tensor, around: Tensor, y: Tensor, x: Tensor
+) -> Tensor:
+    """`detection.outlines._isolation` of windows; y (N, Y) and x (N, X) from their middles."""
+    y, x = y[:, :, None], x[:, None]
+    steep = y.abs() < x.abs()
+    worst = torch.full_like(height, -torch.inf)
+    for above in (True, False):
+        for left in (True, False):
+            quarter = around & ((y < 0) == above) & ((x < 0) == left)
+            for sector in (quarter & steep, quarter & ~steep):
+                count = sector.sum(dim=(1, 2))
+                mean = _sum(flat, sector) / count - level
+                worst = torch.where(count >= 12, torch.maximum(worst, mean), worst)
+    falls = torch.where(torch.isinf(worst), torch.ones_like(height), 1 - worst / height)
+    return torch.where(height > 0, falls, 0)
+
+
+def _outlines(
+    values: np.ndarray,
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    margin: int,
+    shape: torch.Size,
+    pixel_nm: float,
+) -> list[tuple[Outline, np.ndarray] | None]:
+    """What `detection.outlines._measure` gives, from the rows of ours."""
+    found: list[tuple[Outline, np.ndarray] | None] = []
+    for row, mask, (label, *corner) in zip(values, masks, boxes.tolist(), strict=True):
+        origin = np.array(corner[:2]) - margin
+        y, x, area, intensity, eccentricity, isolation, touches = row[:7].tolist()
+        low, high = row[7:9].astype(int), row[9:].astype(int)
+        if area < _LEAST_PIXELS:
+            continue
+        at_edge = (origin + low == 0).any() or (origin + high == np.array(shape) - 1).any()
+        outline = Outline(
+            label,
+            np.array([y, x]) + origin,
+            2 * np.sqrt(area / np.pi) * pixel_nm,
+            intensity * pixel_nm**2,
+            eccentricity,
+            bool(at_edge),
+            bool(touches),
+            np.array([origin + low]),
+            isolation,
+        )
+        cut = low - margin, high - margin + 1
+        found.append((outline, mask[cut[0][0] : cut[1][0], cut[0][1] : cut[1][1]]))
+    return found
