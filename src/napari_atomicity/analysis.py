@@ -17,6 +17,8 @@ from .micrograph import Micrograph
 from .progress import Progress, Stop, check, report
 
 if TYPE_CHECKING:
+    import torch
+
     from .model.classifier import Classifier
     from .model.intensity_scale import LockedMixture
 
@@ -84,8 +86,12 @@ def detect_clusters(
     settings: DetectionSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    device: str | torch.device = "cpu",
 ) -> Analysis:
     """Find, outline and measure the clusters of an image; nothing is classified yet.
+
+    ``device`` is "auto", "cpu", "cuda", "mps" or a device; other than CUDA's do it by the CPU.
 
     Raises
     ------
@@ -97,12 +103,19 @@ def detect_clusters(
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
     with _timed(seconds, "detect"):
-        found = detect(micrograph, settings, progress=progress, stop=stop)
+        if device == "cpu":
+            found, where = detect(micrograph, settings, progress=progress, stop=stop), "cpu"
+        else:
+            from .detection.device_clusters import detect_for_device
+            from .model.devices import choose_device
+
+            chosen = choose_device(device) if isinstance(device, str) else device
+            found, where = detect_for_device(chosen, micrograph, settings, progress, stop)
     return Analysis(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings)},
+        parameters={"detection": asdict(settings), "detection_device": where},
         seconds=seconds,
     )
 
@@ -239,8 +252,13 @@ def analyse(
     CalibrationError, ModelError, Cancelled
         As in the steps.
     """
-    analysis = detect_clusters(micrograph, settings, progress, stop)
-    analysis = classify_clusters(analysis, model, device, progress, stop)
+    from .detection.device_frame import sent_once
+    from .model.classifier import Classifier
+
+    where = model.device if isinstance(model, Classifier) else device
+    with sent_once():
+        analysis = detect_clusters(micrograph, settings, progress, stop, device=where)
+        analysis = classify_clusters(analysis, model, device, progress, stop)
     if umap:
         report(progress, 0, 0, "Placing the clusters in the UMAP")
         analysis = embed_clusters(analysis, model, stop)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..micrograph import Micrograph
-from ..model.devices import give_back, is_loss, lacks_memory, note_loss
+from ..model.devices import give_back, is_loss, is_lost, lacks_memory, note_loss
 from ..progress import Progress, Stop, check, report
 from .clusters import (
     NOISE_BLOCK_NM,
@@ -62,7 +62,7 @@ def detect_for_device(
         As there.
     """
     used: dict[str, None] = {}
-    able = device.type == "cuda" and not micrograph.is_large
+    able = device.type == "cuda" and not (is_lost(device) or micrograph.is_large)
 
     def find(
         micrograph: Micrograph,

@@ -17,11 +17,11 @@ from torch.nn.functional import grid_sample
 from ..micrograph import Micrograph
 from ..model.card import PatchSettings
 from ..model.classifier import Patches
-from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss
+from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
 from ..progress import Progress, Stop, check
-from .background import Grid, between
+from .device_frame import DeviceFrame, grid_at, inner, send
 from .filters import mirrored, reach
-from .frame import Frame, Tile, parts
+from .frame import Frame, Tile, tiles
 from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
 
 _log = logging.getLogger(__name__)
@@ -121,8 +121,8 @@ def patches_on_device(
     centres = table[["y_px", "x_px"]].to_numpy(float)
     middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
     for index in np.unique(frames):
-        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
-        for tile in parts(frame, tile_px):
+        frame = _frame(micrograph, int(index), device)
+        for tile in tiles(frame.shape, tile_px):
             rows = np.flatnonzero((frames == index) & tile.holds(middles))
             if len(rows) == 0:
                 continue
@@ -135,8 +135,17 @@ def patches_on_device(
     return out
 
 
+def _frame(micrograph: Micrograph, index: int, device: torch.device) -> Frame | DeviceFrame:
+    """On the device as a whole, or in tiles if it is large."""
+    pixel_nm = micrograph.calibrated()
+    if micrograph.is_large:
+        return Frame(micrograph.frame(index), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+    pixels, recorded = send(micrograph, index, device)
+    return DeviceFrame(recorded, pixels, pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
+
+
 def _channels(
-    frame: Frame, tile: Tile, settings: PatchSettings, device: torch.device
+    frame: Frame | DeviceFrame, tile: Tile, settings: PatchSettings, device: torch.device
 ) -> dict[str, Tensor]:
     """As `detection.patches.channel_images`."""
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
@@ -144,22 +153,20 @@ def _channels(
     window = settings.lcn_window_nm / frame.pixel_nm
     margin = 2 * reach(window) if "LCN" in settings.channels else 0
     recorded = frame.values(tile.grown(margin + reach(blur)))
-    values = torch.from_numpy(np.ascontiguousarray(recorded))
-    if device.type == "cuda":
-        values = values.pin_memory()
-    centred = values.to(device, non_blocking=True) - frame.mean
-    centred = _gaussian(centred, blur)
+    if not isinstance(recorded, Tensor):
+        recorded = upload(recorded, device)
+    centred = _gaussian(recorded - frame.mean, blur)
     images = {}
     if "raw" in settings.channels:
         level = _level(frame, tile, device) - frame.mean
-        images["raw"] = _inner(centred, margin) - level
+        images["raw"] = inner(centred, margin) - level
     if "LCN" in settings.channels:
         once = reach(window)
-        deviation = _inner(centred, once) - _gaussian(centred, window)
+        deviation = inner(centred, once) - _gaussian(centred, window)
         spread = _gaussian(deviation**2, window).clamp_min_(0).sqrt_()
         largest = max(frame.high - frame.mean, frame.mean - frame.low)
         floor = 1e-6 * largest + float(np.finfo(np.float32).tiny)
-        images["LCN"] = _inner(deviation, once) / spread.clamp_min_(floor)
+        images["LCN"] = inner(deviation, once) / spread.clamp_min_(floor)
     return images
 
 
@@ -175,26 +182,14 @@ def _gaussian(image: Tensor, sigma_px: float) -> Tensor:
     spectrum = torch.fft.rfft2(image)
     spectrum *= down[:, None]
     spectrum *= across
-    return _inner(torch.fft.irfft2(spectrum, s=shape), half)
+    return inner(torch.fft.irfft2(spectrum, s=shape), half)
 
 
-def _inner(image: Tensor, margin: int) -> Tensor:
-    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
-
-
-def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
-    """`Frame.level`, whose coarse grid alone goes to the device."""
-    grid: Grid = frame.background
-    out = torch.from_numpy(np.ascontiguousarray(grid.values)).to(device)
+def _level(frame: Frame | DeviceFrame, tile: Tile, device: torch.device) -> Tensor:
+    """`Frame.level`."""
     ends = ((tile.top, tile.bottom), (tile.left, tile.right))
-    for axis, (start, stop) in enumerate(ends):
-        position = mirrored(start, stop, frame.shape[axis])
-        low, high, share = between(position, grid.block[axis], out.shape[axis])
-        weight = torch.from_numpy(share).to(device)
-        weight = weight[:, None] if axis == 0 else weight
-        below, above = (out.index_select(axis, torch.from_numpy(i).to(device)) for i in (low, high))
-        out = below + (above - below) * weight
-    return out
+    y, x = (mirrored(*end, n) for end, n in zip(ends, frame.shape, strict=True))
+    return grid_at(frame.background, y, x, device)
 
 
 def _sample(
