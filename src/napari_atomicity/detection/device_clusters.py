@@ -30,7 +30,7 @@ from .clusters import (
     scales_px,
     without_twins,
 )
-from .device_frame import DeviceFrame, gaussian, send
+from .device_frame import DeviceFrame, gaussian, send, sent_once
 from .device_outlines import grow_regions, measure_regions
 from .device_summits import find_summits, noise_under
 from .filters import cubic_weights, reach
@@ -89,7 +89,8 @@ def detect_for_device(
         used["cpu"] = None
         return outlines_of_frame(micrograph, index, settings, stop, progress)
 
-    found = detect(micrograph, settings, progress, stop, find=find)
+    with sent_once():
+        found = detect(micrograph, settings, progress, stop, find=find)
     return found, ", ".join(used)
 
 

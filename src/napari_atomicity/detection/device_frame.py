@@ -57,8 +57,8 @@ class DeviceFrame:
         self.shape = (pixels.shape[0] // factor, pixels.shape[1] // factor)
         self.pixel_nm = pixel_nm * factor
         if bool(torch.isfinite(recorded.sum())) or bool(torch.isfinite(recorded).all()):
-            self._survey(recorded, window_nm)
             self._values = block_means(recorded, factor)
+            self._survey(recorded, window_nm)
         else:  # gaps are rare, and filled by distance
             frame = Frame(pixels, pixel_nm, factor, window_nm)
             self.background, self.n_finite = frame.background, frame.n_finite
@@ -72,7 +72,7 @@ class DeviceFrame:
         self.low, self.high = (float(x) for x in torch.aminmax(recorded))
         self.n_finite = recorded.numel()
         self.mean = float(sums.sum()) / self.n_finite
-        means = (sums / number).float()
+        means = (sums / torch.from_numpy(number).to(self.device)).float()
         self.background = _background_of_blocks(means, block, self.pixel_nm, window_nm)
 
     @property
@@ -114,7 +114,13 @@ _held: ContextVar[_Held | None] = ContextVar("_held", default=None)
 
 @contextmanager
 def sent_once() -> Iterator[None]:
-    """Within, the frame that was sent last stays on its device for who asks next."""
+    """Within, the frame that was sent last stays on its device for who asks next.
+
+    At the end of the outermost of these, memory is given back.
+    """
+    if _held.get() is not None:
+        yield
+        return
     held = _Held()
     token = _held.set(held)
     try:
@@ -223,21 +229,19 @@ def grid_at(grid: Grid, y: np.ndarray, x: np.ndarray, device: torch.device) -> T
 
 
 # ---- background
-def _block_sums(image: Tensor, edge: int) -> tuple[Tensor, Tensor]:
+def _block_sums(image: Tensor, edge: int) -> tuple[Tensor, np.ndarray]:
     """Sums over blocks, a remainder at the far edges joining the last, and of how many pixels."""
-    number = torch.ones(1, 1, dtype=torch.float64, device=image.device)
+    sizes = []
     for axis, n in enumerate(image.shape):
         blocks = max(1, n // edge)
-        size = [edge] * (blocks - 1) + [n - edge * (blocks - 1)]
-        several = image.narrow(axis, 0, edge * (blocks - 1)).unflatten(axis, (blocks - 1, edge))
-        last = image.narrow(axis, edge * (blocks - 1), size[-1])
-        image = torch.cat(
-            [several.sum(axis + 1, dtype=torch.float64),
-             last.sum(axis, keepdim=True, dtype=torch.float64)], axis
-        )  # fmt: skip
-        sizes = torch.tensor(size, dtype=torch.float64, device=image.device)
-        number = number * (sizes[:, None] if axis == 0 else sizes)
-    return image, number
+        several, last = image.split([edge * (blocks - 1), n - edge * (blocks - 1)], axis)
+        sums = [
+            several.unflatten(axis, (blocks - 1, edge)).sum(axis + 1, dtype=torch.float64),
+            last.sum(axis, keepdim=True, dtype=torch.float64),
+        ]
+        image = torch.cat(sums, axis)
+        sizes.append(np.append(np.full(blocks - 1, edge), last.shape[axis]))
+    return image, np.outer(*sizes)
 
 
 def _background_of_blocks(means: Tensor, block: int, pixel_nm: float, window_nm: float) -> Grid:

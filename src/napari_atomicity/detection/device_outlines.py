@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +28,13 @@ from .outlines import (
     RING_NM,
     TAIL_NM,
     Outline,
-    _drawn,
+    _polygons,
 )
 
 _WINDOW_PIXELS = 1 << 24  # at a time
 _LEAST_PIXELS = 4
 _FAR = 1 << 14  # pixels; its square fits
+_Measured = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +74,9 @@ def grow_regions(
 def _near(points: Tensor, half: int, shape: tuple[int, int]) -> Tensor:
     """(Y, X) bool: at most ``half`` from one of the points (N, 2), along y and along x."""
     change = torch.zeros((shape[0] + 1, shape[1] + 1), dtype=torch.int32, device=points.device)
-    top, left = (points - half).clamp(min=0).T
-    bottom, right = torch.minimum(points + half + 1, points.new_tensor(shape)).T
+    y, x = points.T
+    top, left = ((place - half).clamp(min=0) for place in (y, x))
+    bottom, right = ((p + half + 1).clamp(max=n) for p, n in zip((y, x), shape, strict=True))
     one = torch.ones(len(points), dtype=torch.int32, device=points.device)
     for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         change.index_put_((y, x), sign * one, accumulate=True)
@@ -94,7 +98,8 @@ def measure_regions(
             (final, 0), (regions.basins, -1), (regions.flat, 0.0), (regions.smooth, 0.0)
         )
     ]  # fmt: skip
-    measured: list[tuple[Outline, np.ndarray] | None] = []
+    found: list[_Measured] = []
+    masks: list[np.ndarray] = []
     for some, height, width in _batches(cores, 2 * margin):
         check(stop)
         top, left = (torch.from_numpy(some[:, i]).to(final.device) for i in (1, 2))
@@ -103,11 +108,18 @@ def measure_regions(
             _windows(image, top, left, height, width) for image in images
         )
         values, inside = _measure(label, final_, basins, flat, smooth, regions.pixel_nm)
-        masks = inner_of_all(inside, margin).cpu().numpy()
-        measured += _outlines(
-            values.cpu().numpy(), masks, some, margin, regions.flat.shape, regions.pixel_nm
+        rows, cut = _rows(
+            values.cpu().numpy(),
+            inner_of_all(inside, margin).cpu().numpy(),
+            some[:, :3],
+            margin,
+            regions,
         )
-    return _drawn(measured)
+        found, masks = found + rows, masks + cut
+    return [
+        Outline(*(*one, polygon + corner, isolation))
+        for (*one, corner, isolation), polygon in zip(found, _polygons(masks), strict=True)
+    ]
 
 
 # ---- windows
@@ -213,7 +225,7 @@ def _median(values: Tensor, of: Tensor) -> Tensor:
 def _measure(
     label: Tensor, final: Tensor, basins: Tensor, flat: Tensor, smooth: Tensor, pixel_nm: float
 ) -> tuple[Tensor, Tensor]:
-    """Of windows (N, Y, X): rows of what `_outlines` reads, and the masks."""
+    """Of windows (N, Y, X): rows of what `_rows` reads, and the masks."""
     label_ = label[:, None, None]
     inside = final == label_
     others = (final > 0) & ~inside
@@ -295,34 +307,39 @@ def _isolation(
     return torch.where(height > 0, falls, 0)
 
 
-def _outlines(
-    values: np.ndarray,
-    masks: np.ndarray,
-    boxes: np.ndarray,
-    margin: int,
-    shape: torch.Size,
-    pixel_nm: float,
-) -> list[tuple[Outline, np.ndarray] | None]:
-    """What `detection.outlines._measure` gives, from the rows of ours."""
-    found: list[tuple[Outline, np.ndarray] | None] = []
-    for row, mask, (label, *corner) in zip(values, masks, boxes.tolist(), strict=True):
-        origin = np.array(corner[:2]) - margin
-        y, x, area, intensity, eccentricity, isolation, touches = row[:7].tolist()
-        low, high = row[7:9].astype(int), row[9:].astype(int)
-        if area < _LEAST_PIXELS:
-            continue
-        at_edge = (origin + low == 0).any() or (origin + high == np.array(shape) - 1).any()
-        outline = Outline(
-            label,
-            np.array([y, x]) + origin,
-            2 * np.sqrt(area / np.pi) * pixel_nm,
-            intensity * pixel_nm**2,
-            eccentricity,
-            bool(at_edge),
-            bool(touches),
-            np.array([origin + low]),
-            isolation,
-        )
-        cut = low - margin, high - margin + 1
-        found.append((outline, mask[cut[0][0] : cut[1][0], cut[0][1] : cut[1][1]]))
-    return found
+def _rows(
+    values: np.ndarray, masks: np.ndarray, boxes: np.ndarray, margin: int, regions: DeviceRegions
+) -> tuple[list[_Measured], list[np.ndarray]]:
+    """What an `Outline` is made of, with the corner in place of the polygon, and its mask.
+
+    Parameters
+    ----------
+    values
+        Rows of `_measure`, in pixels of the windows.
+    masks
+        (N, Y, X) bool: the windows without their margin.
+    boxes
+        Rows label, top, left.
+    """
+    centre, (area, intensity, eccentricity, isolation, touches) = values[:, :2], values[:, 2:7].T
+    low, high = values[:, 7:9].astype(int), values[:, 9:].astype(int)
+    origin, last = boxes[:, 1:] - margin, np.array(regions.flat.shape) - 1
+    rows = zip(
+        boxes[:, 0].tolist(),
+        centre + origin,
+        (2 * np.sqrt(area / np.pi) * regions.pixel_nm).tolist(),
+        (intensity * regions.pixel_nm**2).tolist(),
+        eccentricity.tolist(),
+        ((origin + low == 0) | (origin + high == last)).any(axis=1).tolist(),
+        (touches > 0).tolist(),
+        origin + low,
+        isolation.tolist(),
+        strict=True,
+    )
+    ends = np.hstack([low, high + 1]) - margin
+    cut = [
+        mask[top:bottom, left:right]
+        for mask, (top, left, bottom, right) in zip(masks, ends.tolist(), strict=True)
+    ]
+    large = (area >= _LEAST_PIXELS).tolist()
+    return list(compress(rows, large)), list(compress(cut, large))
