@@ -140,6 +140,20 @@ def watch(
             show_default=False,
         ),
     ] = None,
+    reference_images: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many first images are the reference from which the conditions must not "
+            "change, 4 at least; 0: no such alarm.",
+        ),
+    ] = 10,
+    new_reference: Annotated[
+        bool,
+        typer.Option(
+            "--new-reference", help="The images that come now are the reference, not earlier ones."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse the images of a folder as they come, until Ctrl-C; a restart goes on."""
@@ -157,10 +171,21 @@ def watch(
             "diameter_max_nm": diameter_max_nm,
         },
     )
+    from .many.control import LEAST_FIRST
     from .many.watch import Watch
 
+    if 0 < reference_images < LEAST_FIRST:
+        raise typer.BadParameter(f"--reference-images must be 0 or at least {LEAST_FIRST}")
     with Narrator() as narrator, ended_softly():
-        watching = Watch(folder, out, request, polling=polling, notice=narrator.line)
+        watching = Watch(
+            folder,
+            out,
+            request,
+            polling=polling,
+            notice=narrator.line,
+            reference_images=reference_images,
+            new_reference=new_reference,
+        )
         say(f"watching {folder}; Ctrl-C ends and writes tables and report")
         try:
             run = watching.run(
@@ -196,6 +221,8 @@ def _tell_live(narrator: Narrator, live: Live) -> None:
     ]
     if found.drift == found.drift:
         said.append(f"drift {found.drift:.1f}")
+    if found.reading.change == found.reading.change:
+        said.append(f"change {found.reading.change:.1f}")
     said.append(f"{live.latency_s:.2f} s")
     if live.waiting:
         said.append(f"{live.waiting} waiting")

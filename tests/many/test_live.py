@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.io.tables import concatenate
+from napari_atomicity.many.control import SESSION_CHANGED, Reading
 from napari_atomicity.many.live import Conditions, Log, Running, conditions_of, read_log, row_of
 from napari_atomicity.model.card import ModelCard
 from napari_atomicity.model.shift import drift
@@ -49,6 +50,16 @@ def test_leaving_the_domain_is_an_alarm():
     assert "most clusters are like nothing that the model has learnt" in strange.alarms
     without_limit = conditions_of(classified(shift=1.0), ModelCard("fake", CLASSES), TENSORS)
     assert np.isnan(without_limit.drift_limit) and not without_limit.conditions_differ
+
+
+def test_a_change_within_the_session_is_an_alarm_beside_the_others():
+    found = conditions_of(classified(far=15), CARD, TENSORS)
+    quiet, rings = found.read(Reading(2.0, 0.9, 12)), found.read(Reading(9.0, 1.1, 12))
+    assert quiet.alarms == found.alarms and SESSION_CHANGED not in found.alarms
+    assert rings.alarms == (*found.alarms, SESSION_CHANGED)
+    numbers = {"images": 1, "waiting": 0, "analysis_s": 0.1, "latency_s": 0.2}
+    line = row_of("a.tif", None, rings, ("Pt19",), None, **numbers)
+    assert (line["session_drift"], line["session_change"], line["reference_images"]) == (9, 1.1, 12)
 
 
 def test_few_clusters_are_no_alarm():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_atomicity.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.many import watch as module
 from napari_atomicity.many.batch import run_batch
+from napari_atomicity.many.control import SESSION_CHANGED, Whereabouts
 from napari_atomicity.many.live import read_log
 from napari_atomicity.many.store import Store
 from napari_atomicity.many.watch import Watch
@@ -50,10 +52,34 @@ def watch(images, tmp_path, tiny_model):
 
         request = Request(str(tiny_model), "cpu", pixel_size_nm, umap=False)
         options = {"settle_s": 0.02, "patience_s": 0.2, **options}
-        session = Watch(images, tmp_path / "out", request, **options)
+        session = go.session = Watch(images, tmp_path / "out", request, **options)
         return session.run(tell, stop, until_idle_s), took
 
     return go
+
+
+@pytest.fixture
+def moved(images, monkeypatch):
+    """Adds images whose clusters are where their name says: "at 4 b.tif" is far from "at 0 …"."""
+    for path in images.iterdir():
+        path.unlink()
+    real = module.conditions_of
+    rng = np.random.default_rng(0)
+
+    def conditions(analysis, *more):
+        place = rng.normal(0, 0.3, 12)
+        place[0] += float(analysis.micrograph.name.split()[1])
+        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+
+    monkeypatch.setattr(module, "conditions_of", conditions)
+
+    def add(at, letters):
+        for letter in letters:
+            number = ord(letter)
+            path = write_image(images / f"at {at} {letter}.tif", seed=number)
+            os.utime(path, (1000 + number, 1000 + number))
+
+    return add
 
 
 def names(took):
@@ -259,6 +285,53 @@ def test_a_process_that_is_killed_goes_on(watch, images, tmp_path, tiny_model):
     assert read_clusters(tmp_path / "out" / "clusters.csv")["image"].nunique() == 40
 
 
+def test_a_change_of_the_session_is_an_alarm_until_it_is_accepted(watch, moved, tmp_path):
+    moved(0, "abcdefgh")
+    moved(6, "ijk")
+    _, took = watch(reference_images=6)
+    assert [live.alarm for live in took[:8]] == [""] * 8
+    first = next(i for i, live in enumerate(took) if live.alarm)
+    assert took[first].alarm == SESSION_CHANGED and 8 <= first <= 9
+    assert SESSION_CHANGED in took[-1].conditions.alarms and not took[-1].alarm  # said once
+    log = read_log(tmp_path / "out" / "live.csv")
+    assert log["session_change"].isna().tolist() == [True] * 5 + [False] * 6
+    assert log["session_change"].iloc[-1] > 1 and log["session_drift"].iloc[-1] > 20
+    assert log["reference_images"].tolist()[:8] == list(range(1, 9))
+
+    # a restart knows the reference, and rings still
+    moved(6, "l")
+    _, took = watch(reference_images=6)
+    assert took[0].alarm == SESSION_CHANGED
+
+    def accept(live):
+        if live.outcome.image == "at 6 m.tif":
+            watch.session.accept()
+
+    moved(6, "mnopqr")
+    _, took = watch(on_result=accept, reference_images=6)
+    after = [SESSION_CHANGED in live.conditions.alarms for live in took]
+    assert after == [True] + [False] * 5
+    # what was accepted is the reference of later sessions
+    moved(6, "s")
+    moved(0, "tuv")
+    _, took = watch(reference_images=6)
+    rings = [SESSION_CHANGED in live.conditions.alarms for live in took]
+    assert not rings[0] and rings[-1]
+
+
+def test_a_session_may_begin_with_a_reference_of_its_own_or_none(watch, moved):
+    moved(0, "abcdef")
+    watch(reference_images=4)
+    moved(6, "ghi")
+    _, took = watch(reference_images=4, new_reference=True)
+    assert [live.row["reference_images"] for live in took] == [1, 2, 3]
+    moved(0, "jkl")
+    _, took = watch(reference_images=0)
+    assert not any(live.conditions.alarms for live in took)
+    with pytest.raises(ValueError, match="at least 4 images"):
+        watch(reference_images=2)
+
+
 def test_what_makes_no_sense_is_refused(images, tmp_path, tiny_model):
     request = Request(str(tiny_model), "cpu", umap=False)
     with pytest.raises(ReadError, match="there is no such folder"):
@@ -287,6 +360,7 @@ def test_the_command_tells_and_ends_as_the_others_do(images, tmp_path, tiny_mode
     bad = atomicity("--until-idle", "0.1")
     assert bad.exit_code == 1 and "5 images, 0 of them now" in bad.stderr
     assert atomicity("--once", "--model", "nobody").exit_code == 2
+    assert atomicity("--once", "--reference-images", "3").exit_code == 2
     assert CliRunner().invoke(cli.app, ["watch", "nowhere", "--out", "o"]).exit_code == 2
 
 

@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from ..io.provenance import now
 from ..io.report import LOW_CONFIDENCE
 from ..io.tables import each_text, harmless
 from ..model.card import ModelCard
-from ..model.shift import LEAST_CLUSTERS, drift
+from ..model.shift import LEAST_CLUSTERS
 from ..statistics.ratios import ALL, class_ratios, counted
 from ..table import empty, probability_columns
+from .control import SESSION_CHANGED, Reading, Whereabouts
 from .ending import slim
 
 N_BOOTSTRAP = 200
@@ -52,6 +53,10 @@ class Conditions:
         Whether the drift exceeds it.
     alarms
         What a person should act on.
+    where
+        In the embedding; None where there are too few clusters, or the model tells nothing.
+    reading
+        Of the chart of the session (`many.control.Chart`), once it has seen the image.
     """
 
     clusters: int
@@ -62,6 +67,13 @@ class Conditions:
     drift_limit: float
     conditions_differ: bool
     alarms: tuple[str, ...] = ()
+    where: Whereabouts | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    def read(self, reading: Reading) -> Conditions:
+        """The same with what the chart of the session says, and its alarm."""
+        alarms = (*self.alarms, SESSION_CHANGED) if reading.rings else self.alarms
+        return replace(self, reading=reading, alarms=alarms)
 
 
 def conditions_of(
@@ -80,7 +92,8 @@ def conditions_of(
     classified = table[table["label_predicted"] != ""]
     whole = ~table["touches_border"].to_numpy(bool)
     far = table["ood_score"].to_numpy(float) > 1
-    drifted = _drift(analysis, whole & ~far, card, tensors)
+    where = _whereabouts(analysis, whole & ~far, card, tensors)
+    drifted = np.nan if where is None else where.drift
     limit = np.nan if card.drift_limit is None else float(card.drift_limit)
     found = Conditions(
         clusters=len(table),
@@ -90,19 +103,20 @@ def conditions_of(
         drift=drifted,
         drift_limit=limit,
         conditions_differ=bool(drifted > limit),
+        where=where,
     )
-    return Conditions(**{**found.__dict__, "alarms": _alarms(found)})
+    return replace(found, alarms=_alarms(found))
 
 
-def _drift(
+def _whereabouts(
     analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
-) -> float:
-    """As `model.conclusion.conclude` finds it, from the clusters that are whole and known."""
+) -> Whereabouts | None:
+    """As `model.conclusion.conclude` finds the drift: of clusters that are whole and known."""
     if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
-        return float("nan")
+        return None
     p = analysis.table[probability_columns(card.classes)].to_numpy(float)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
-    return drift(analysis.embedding[ours], best[ours], tensors)
+    return Whereabouts.of(analysis.embedding[ours], best[ours], tensors)
 
 
 def _alarms(found: Conditions) -> tuple[str, ...]:
@@ -228,6 +242,9 @@ def row_of(
         "drift": found.drift,
         "drift_limit": found.drift_limit,
         "conditions_differ": found.conditions_differ,
+        "session_drift": found.reading.drift,
+        "session_change": found.reading.change,
+        "reference_images": found.reading.reference,
         "alarm": "|".join(found.alarms),
         "images": images,
         "waiting": waiting,

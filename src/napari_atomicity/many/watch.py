@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +16,7 @@ import pandas as pd
 
 from ..analysis import Analysis, analyse
 from ..errors import Cancelled, ReadError, TableError
+from ..io.files import write_json
 from ..io.images import sha256_of, valid_text
 from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
@@ -33,12 +36,15 @@ from .arrivals import (
     Told,
     is_remote,
 )
+from .control import FIRST, SESSION_CHANGED, Chart, Reading, Whereabouts
 from .ending import conclude_many
 from .live import LIVE, Conditions, Log, Running, conditions_of, row_of
 from .store import Failure, Part, Store, key_of, model_hash, part_of, stem_of
 
 SHOWN = 40
 """So many of the last images have a section in the report."""
+REFERENCE = "live.json"
+"""Since when images are the reference of the conditions."""
 _STEP_S = 0.25
 
 
@@ -126,11 +132,18 @@ class Watch:
         How often, then.
     notice
         Told in words what a person should know.
+    reference_images
+        So many of the first images are the reference of the conditions (`many.control.Chart`); 0:
+        no alarm is relative to the session.
+    new_reference
+        Whether those are meant that come now, whatever earlier sessions have seen.
 
     Raises
     ------
     ReadError
         If there is no such folder.
+    ValueError
+        If so few images are no reference.
     AtomicityError
         If ``out_dir`` can't be made or written to.
     """
@@ -146,7 +159,10 @@ class Watch:
         polling: bool | None = None,
         poll_s: float = POLL_S,
         notice: Callable[[str], None] | None = None,
+        reference_images: int = FIRST,
+        new_reference: bool = False,
     ) -> None:
+        self._chart = Chart(reference_images)
         self.folder = Path(folder).absolute()
         if not self.folder.is_dir():
             raise ReadError("there is no such folder", self.folder, "Check the path")
@@ -159,7 +175,15 @@ class Watch:
         self._alarm: tuple[str, ...] = ()
         self._arrivals: Arrivals | None = None
         self._looked, self._in_hand = False, False
+        self._outside: list[tuple[float, Whereabouts]] = []
+        self._accepted = threading.Event()
+        self._new_reference = new_reference
         self.analysed = 0
+
+    def accept(self) -> None:
+        """The conditions are meant to be what they are now: the images since they have changed,
+        and those that come, are the reference. May be called from any thread."""
+        self._accepted.set()
 
     @property
     def waiting(self) -> int:
@@ -234,6 +258,7 @@ class Watch:
             active = time.monotonic()
             while True:
                 check(stop)
+                self._take_as_reference()
                 every = max(RESCAN_S if told.listens else self._poll_s, 10 * scan_s)
                 arrivals.look(told.now())
                 if time.monotonic() - scanned > every:
@@ -266,6 +291,10 @@ class Watch:
     def _resume(self) -> dict[Path, tuple[int, int]]:
         """What is there of earlier sessions; path → size and time of files taken then."""
         taken: dict[Path, tuple[int, int]] = {}
+        seen: list[tuple[float, Whereabouts]] = []
+        if self._new_reference:
+            self._refer_since(time.time())
+        since = self._reference_since()
         for stem in sorted(self.store.stems):
             try:
                 about = self.store.about(stem)
@@ -286,10 +315,46 @@ class Watch:
             self._running.set(name, table)
             if "size" in about:
                 taken[path] = (int(about["size"]), int(about["mtime_ns"]))
+            if about.get("where") is not None and about["taken"] >= since:
+                seen.append((about["taken"], Whereabouts.from_dict(about["where"])))
+        for when, where in sorted(seen, key=lambda one: one[0]):
+            self._read_off(when, where)
         # What failed is tried again: with other settings, or another version, it may go well.
         if self._state.stems:
             self._notice(f"going on: {len(self._state.stems)} images of earlier sessions")
         return taken
+
+    # ---- the reference of the conditions
+    def _reference_since(self) -> float:
+        try:
+            kept = json.loads((self.store.folder / REFERENCE).read_text(encoding="utf-8"))
+            return float(kept["reference_since"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return -np.inf
+
+    def _refer_since(self, since: float) -> None:
+        write_json(self.store.folder / REFERENCE, {"reference_since": since})
+
+    def _take_as_reference(self) -> None:
+        """If somebody has accepted the conditions as they are."""
+        if not self._accepted.is_set():
+            return
+        self._accepted.clear()
+        outside, self._outside = self._outside, []
+        self._chart.begin_anew()
+        for when, where in outside:
+            self._read_off(when, where)
+        self._refer_since(outside[0][0] if outside else time.time())
+        self._alarm = tuple(words for words in self._alarm if words != SESSION_CHANGED)
+
+    def _read_off(self, when: float, where: Whereabouts | None) -> Reading:
+        """What the chart says of the next image; those outside may be accepted."""
+        reading = self._chart.add(where)
+        if reading.joined:
+            self._outside = []
+        elif where is not None:
+            self._outside.append((when, where))
+        return reading
 
     def _name(self, path: Path) -> str:
         return valid_text(path.relative_to(self.folder).as_posix())
@@ -308,12 +373,18 @@ class Watch:
         known = self._known(item)
         if known is not None:
             return known
-        about = {"size": signature.size, "mtime_ns": signature.mtime_ns}
+        taken = time.time()
 
         def made(analysis: Analysis, outcome: Outcome) -> tuple[Part, Conditions]:
             card = classifier.card
-            part = part_of(analysis, outcome, card, draw=False, about=about)
-            return part, conditions_of(analysis, card, classifier.beside)
+            found = conditions_of(analysis, card, classifier.beside)
+            about = {
+                "size": signature.size,
+                "mtime_ns": signature.mtime_ns,
+                "taken": taken,
+                "where": None if found.where is None else found.where.to_dict(),
+            }
+            return part_of(analysis, outcome, card, draw=False, about=about), found
 
         start = time.perf_counter()
         outcome, analysis, found = analyse_one(item, classifier, self.request, stop=stop, then=made)
@@ -326,6 +397,7 @@ class Watch:
             return None  # while it was read: it is taken again
         part, conditions = found
         self._keep(item, part)
+        conditions = conditions.read(self._read_off(taken, conditions.where))
         self._running.set(item.name, analysis.table)
         self.analysed += 1
         ratios = self._running.ratios(hurry=arrivals.waiting > 0)
