@@ -57,32 +57,33 @@ class DeviceFrame:
         self.shape = (pixels.shape[0] // factor, pixels.shape[1] // factor)
         self.pixel_nm = pixel_nm * factor
         if bool(torch.isfinite(recorded.sum())) or bool(torch.isfinite(recorded).all()):
-            self._values = block_means(recorded, factor)
-            self._survey(recorded, window_nm)
+            self._recorded, self._edge = recorded, factor
+            self._survey(window_nm)
         else:  # gaps are rare, and filled by distance
             frame = Frame(pixels, pixel_nm, factor, window_nm)
             self.background, self.n_finite = frame.background, frame.n_finite
             self.low, self.mean, self.high = frame.low, frame.mean, frame.high
-            self._values = upload(frame.values(whole(self.shape)), recorded.device)
+            self._recorded = upload(frame.values(whole(self.shape)), recorded.device)
+            self._edge = 1
         self._flat: dict[int, Tensor] = {}
 
-    def _survey(self, recorded: Tensor, window_nm: float) -> None:
+    def _survey(self, window_nm: float) -> None:
         block = blocks_of_background(self.pixel_nm, window_nm)
-        sums, number = _block_sums(recorded, block * self._factor)
-        self.low, self.high = (float(x) for x in torch.aminmax(recorded))
-        self.n_finite = recorded.numel()
+        sums, number = _block_sums(self._recorded, block * self._factor)
+        self.low, self.high = (float(x) for x in torch.aminmax(self._recorded))
+        self.n_finite = self._recorded.numel()
         self.mean = float(sums.sum()) / self.n_finite
         means = (sums / torch.from_numpy(number).to(self.device)).float()
         self.background = _background_of_blocks(means, block, self.pixel_nm, window_nm)
 
     @property
     def device(self) -> torch.device:
-        return self._values.device
+        return self._recorded.device
 
     def flat(self, step: int = 1, margin: int = 0) -> Tensor:
         """Without its background, on means over ``step`` × ``step`` pixels, mirrored beyond."""
         if step not in self._flat:
-            values = block_means(self._values, min(step, *self.shape))
+            values = self._means(step)
             y, x = ((np.arange(n) + 0.5) * step - 0.5 for n in values.shape)
             level = grid_at(self.background, y, x, self.device)
             self._flat[step] = values - level
@@ -90,7 +91,11 @@ class DeviceFrame:
 
     def values(self, tile: Tile) -> Tensor:
         """The tile as recorded, without gaps, mirrored where it reaches beyond the frame."""
-        return part(self._values, tile)
+        return part(self._means(1), tile)
+
+    def _means(self, step: int) -> Tensor:
+        height, width = (n * self._edge for n in self.shape)
+        return block_means(self._recorded[:height, :width], step * self._edge)
 
     def inside(self, points: np.ndarray) -> np.ndarray:
         """The nearest points (N, 2) on the grid."""
