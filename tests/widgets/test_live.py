@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.many import watch
+from napari_atomicity.many.control import Whereabouts
 from napari_atomicity.many.watch import Watch
 from napari_atomicity.widgets.docks.live import RESULTS, Live
 from napari_atomicity.widgets.live.history import MOST, History
@@ -144,6 +146,56 @@ def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):
     assert dock.history.alarms == ["the conditions are not those of the model's training"]
     write(folder / "b.tif", seed=1)
     qtbot.waitUntil(lambda: not dock.alarm.isVisible(), timeout=20_000)
+
+
+def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot, monkeypatch):
+    real = watch.conditions_of
+    rng = np.random.default_rng(0)
+
+    def conditions(analysis, *more):
+        place = rng.normal(0, 0.3, 12)
+        place[0] += 6.0 if analysis.micrograph.name > "m" else 0.0
+        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+
+    monkeypatch.setattr(watch, "conditions_of", conditions)
+    dock.reference.setValue(6)
+    for seed, name in enumerate("abcdefgh"):
+        write(folder / f"{name}.tif", seed)
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 8, timeout=20_000)
+    assert "Reference" not in dock.state.text() and not dock.accept_button.isVisible()
+    assert dock.history.values("reference_images")[:6] == [1, 2, 3, 4, 5, 6]
+    for seed, name in enumerate("uvwx", 10):
+        write(folder / f"{name}.tif", seed)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 12, timeout=20_000)
+    qtbot.waitUntil(dock.accept_button.isVisible)
+    assert "session's first images" in dock.alarm.text() and "accept it" in dock.alarm.text()
+    assert dock.history.change()[-1] > 1
+    assert "change of the session now" in dock.strip.accessibleDescription()
+    QTest.mouseClick(dock.accept_button, LEFT)
+    assert not dock.alarm.isVisible() and not dock.accept_button.isVisible()
+    write(folder / "y.tif", 20)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 13, timeout=20_000)
+    assert not dock.alarm.isVisible()
+    # those since the change, and this one
+    assert 3 <= dock.history.values("reference_images")[-1] <= 5
+
+
+def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
+    dock.reference.setValue(dock.reference.minimum())
+    assert dock.reference.text() == "none: no such alarm"
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    assert "Reference" not in dock.state.text()
+    assert dock.history.values("reference_images") == [0]
+
+
+def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    assert " of 10 images" in dock.state.text()
 
 
 def test_a_folder_that_is_not_there(dock, folder, qtbot, monkeypatch):

@@ -20,14 +20,13 @@ from ..parts import tasks
 from ..parts.following import follow, follow_soon
 from ..parts.forms import (
     DetectionForm,
-    DeviceCombo,
     ImageForm,
-    ModelCombo,
     TaskBar,
+    ask_for_device,
+    ask_for_model,
     busy,
     folded,
     in_scroll_area,
-    labelled,
     main_button,
     new_form,
 )
@@ -99,7 +98,7 @@ class Analyse(QWidget):
 
     def _build(self) -> None:
         self.image_form = ImageForm(self.binding)
-        self.models = ModelCombo()
+        self.models = ask_for_model(self.image_form.form)
         self.button = main_button("Analyse", self)
         self.button.setToolTip(
             "Find the clusters, say how many atoms each holds, show why, place them in the map "
@@ -110,22 +109,9 @@ class Analyse(QWidget):
         self.result.setWordWrap(True)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.detection = DetectionForm()
-        self.device = DeviceCombo()
-
-        labelled(
-            self.image_form.form,
-            "Model",
-            self.models,
-            "The network that is asked. Default: the shipped one.",
-        )
         more = new_form()
-        labelled(more, "Device", self.device, "Where the network runs. Default: automatic.")
-        inner = QWidget()
-        inside = QVBoxLayout(inner)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addWidget(self.detection)
-        inside.addLayout(more)
-        self.settings = folded(inner)
+        self.device = ask_for_device(more)
+        self.settings = folded(self.detection, more)
 
         content = QWidget()
         layout = QVBoxLayout(content)

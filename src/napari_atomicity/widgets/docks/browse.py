@@ -38,9 +38,9 @@ from ..parts import tasks
 from ..parts.following import follow, follow_soon
 from ..parts.forms import (
     DetectionForm,
-    DeviceCombo,
-    ModelCombo,
     TaskBar,
+    ask_for_device,
+    ask_for_model,
     busy,
     folded,
     labelled,
@@ -152,10 +152,9 @@ class Browse(QWidget):
         bottom.addWidget(self.analyse_button, 1)
 
         self.task_bar = TaskBar(self.session)
-        self.models, self.device, self.detection = ModelCombo(), DeviceCombo(), DetectionForm()
         form = new_form()
-        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
-        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.detection = DetectionForm()
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
         labelled(
@@ -166,12 +165,7 @@ class Browse(QWidget):
             "running dask scheduler (tcp://host:8786), whose workers must see the images under the "
             "same path. Default: empty, one image after the other in this window.",
         )
-        inner = QWidget()
-        inside = QVBoxLayout(inner)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addLayout(form)
-        inside.addWidget(self.detection)
-        self.settings = folded(inner)
+        self.settings = folded(form, self.detection)
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)

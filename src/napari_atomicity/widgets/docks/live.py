@@ -17,12 +17,14 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QPushButton,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from ...errors import AtomicityError
+from ...many.control import FIRST, LEAST_FIRST, SESSION_CHANGED
 from ...micrograph import LARGEST_PIXEL_NM
 from ..live.history import History
 from ..live.strip import Strip
@@ -32,8 +34,8 @@ from ..parts import tasks
 from ..parts.following import follow
 from ..parts.forms import (
     DetectionForm,
-    DeviceCombo,
-    ModelCombo,
+    ask_for_device,
+    ask_for_model,
     folded,
     in_scroll_area,
     labelled,
@@ -61,7 +63,7 @@ class Live(QWidget):
         self.session = self.binding.session
         self.watching: Watching | None = None
         self.history = History()
-        self._n_failed = 0
+        self._n_failed, self._n_reference = 0, FIRST
         self._engine = ("default", "auto")
         self._folder = Path()
         self._build()
@@ -111,6 +113,13 @@ class Live(QWidget):
         font.setBold(True)
         self.alarm.setFont(font)
         self.alarm.hide()
+        self.accept_button = QPushButton("Accept these conditions")
+        self.accept_button.setToolTip(
+            "The change was meant: the images since then, and those that come, are what later ones "
+            "are compared with."
+        )
+        self.accept_button.clicked.connect(self.accept)
+        self.accept_button.hide()
         self.state = QLabel()
         self.state.setWordWrap(True)
         self.state.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
@@ -127,12 +136,14 @@ class Live(QWidget):
         self.strip = Strip()
         self.strip.hide()
 
-        self.models, self.device, self.detection = ModelCombo(), DeviceCombo(), DetectionForm()
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
         self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("as the files say")
         self.pixel_size.setSingleStep(0.001)
+        self.reference = spin_box(LEAST_FIRST - 1, 1000, FIRST, 0, " images")
+        self.reference.setSpecialValueText("none: no such alarm")
+        remember("live/reference", self.reference)
         form = new_form()
         labelled(
             form, "Results", self.results,
@@ -144,14 +155,14 @@ class Live(QWidget):
             "Edge length of a pixel in nm, if the files don't say it or say it wrong. "
             "Default: as the files say.",
         )  # fmt: skip
-        labelled(form, "Model", self.models, "The network that is asked. Default: the shipped one.")
-        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
-        inner = QWidget()
-        inside = QVBoxLayout(inner)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addLayout(form)
-        inside.addWidget(self.detection)
-        self.settings = folded(inner)
+        labelled(
+            form, "Reference", self.reference,
+            "So many of the session's first images say what its conditions are; an alarm tells "
+            f"when they have changed, beyond chance. Default: {FIRST}.",
+        )  # fmt: skip
+        self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.detection = DetectionForm()
+        self.settings = folded(form, self.detection)
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -160,6 +171,7 @@ class Live(QWidget):
         for widget in (
             self.show_images,
             self.alarm,
+            self.accept_button,
             self.state,
             self.left_out,
             self.strip,
@@ -214,22 +226,27 @@ class Live(QWidget):
             return
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
-        self.start(folder, out if out.is_absolute() else folder / out, asked)
+        n = round(self.reference.value())
+        reference = n if n >= LEAST_FIRST else 0
+        self.start(folder, out if out.is_absolute() else folder / out, asked, reference)
 
-    def start(self, folder: Path, out: Path, asked: dict[str, Any]) -> None:
+    def start(
+        self, folder: Path, out: Path, asked: dict[str, Any], reference_images: int = FIRST
+    ) -> None:
         """Watch a folder; what an earlier session in ``out`` has found is shown as well.
 
         ``asked`` are the parts of a `runs.Request`.
         """
         self.history = History()
-        self._n_failed = 0
+        self._n_failed, self._n_reference = 0, reference_images
         self.failures.hide()
         self.alarm.hide()
+        self.accept_button.hide()
         self.images.n_left_out = 0
         self.left_out.hide()
         self._draw()
         self._folder = folder
-        watching = Watching(partial(_watch, folder, out, asked))
+        watching = Watching(partial(_watch, folder, out, asked, reference_images))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
         watching.said.connect(self._say)
@@ -240,6 +257,13 @@ class Live(QWidget):
         self._say("Waiting for images …")
         watching.start()
         self._enable()
+
+    def accept(self) -> None:
+        """The conditions are meant to be what they are."""
+        if self.watching is not None:
+            self.watching.accept()
+        self.alarm.hide()
+        self.accept_button.hide()
 
     def _leave(self) -> None:
         """The program ends: what is being written is written."""
@@ -271,10 +295,16 @@ class Live(QWidget):
         waits = f", {live.waiting} waiting" if live.waiting else ""
         after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
         count = "" if outcome.clusters is None else f": {outcome.clusters} clusters"
-        self._say(f"{outcome.image}{count}{after}{waits}")
+        self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")
         self._show_alarm(live)
         if live.analysis is not None:
             self.images.add(live.analysis, self._folder, *self._engine)
+
+    def _gathering(self, live: Taken) -> str:
+        """How far the reference of the session has come."""
+        n = self._n_reference if live.row is None else live.row["reference_images"]
+        first = self._n_reference
+        return f". Reference of the conditions: {n} of {first} images" if n < first else ""
 
     def _say_what_is_left_out(self) -> None:
         n = self.images.n_left_out
@@ -291,12 +321,15 @@ class Live(QWidget):
             return
         alarms = live.conditions.alarms
         self.alarm.setVisible(bool(alarms))
+        self.accept_button.setVisible(SESSION_CHANGED in alarms)
         if alarms:
-            words = "; ".join(alarms)
-            self.alarm.setText(
-                f"▲ {live.outcome.image}: {words}. Ratios are not to be trusted before the model "
-                "is adapted (dock Adapt)."
+            advice = (
+                "Look at focus, dose and place; if the change was meant and the confidence is "
+                "good, accept it."
+                if alarms == (SESSION_CHANGED,)
+                else "Ratios are not to be trusted before the model is adapted (dock Adapt)."
             )
+            self.alarm.setText(f"▲ {live.outcome.image}: {'; '.join(alarms)}. {advice}")
         if live.alarm:  # said once, not with every image
             show_warning(f"{live.outcome.image}: {live.alarm}")
 
@@ -322,11 +355,11 @@ class Live(QWidget):
         self._enable()
 
 
-def _watch(folder: Path, out: Path, asked: dict[str, Any], notice: Any) -> Watch:
+def _watch(folder: Path, out: Path, asked: dict[str, Any], reference: int, notice: Any) -> Watch:
     from ...many.watch import Watch
     from ...runs import Request
 
-    return Watch(folder, out, Request(**asked), notice=notice)
+    return Watch(folder, out, Request(**asked), notice=notice, reference_images=reference)
 
 
 def _soon(latency_s: float) -> bool:

@@ -40,6 +40,10 @@ class History:
         """A column; NaN where it is missing."""
         return [_number(row.get(column)) for row in self.rows]
 
+    def change(self) -> list[float]:
+        """Of the conditions of the session, in units of its limit."""
+        return self.values("session_change")
+
     def drift(self) -> list[float]:
         """Of the conditions, in units of the model's limit."""
         limits = self.values("drift_limit")

@@ -10,18 +10,19 @@ from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPoly
 from qtpy.QtWidgets import QWidget
 
 from ...palette import colours
-from ..parts.drawing import Drawing, small
+from ..parts.drawing import Panels, height_in, small
 from .history import History, last_finite
 
 # Of Okabe and Ito: told apart by everybody, and by the style of the line as well.
-_CONFIDENCE, _UNKNOWN, _DRIFT = "#56b4e9", "#d55e00", "#cc79a7"
+_CONFIDENCE, _UNKNOWN, _DRIFT, _CHANGE = "#56b4e9", "#d55e00", "#cc79a7", "#e69f00"
 _LINES = 30
 """Height in lines of text."""
 
 
-class Strip(Drawing):
+class Strip(Panels):
     """Running class ratios with their intervals, confidence with the share of unknown clusters, and
-    drift against the model's limit; a mark under the images with an alarm."""
+    change of the session and drift from the training against their limits; a mark under the images
+    with an alarm."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -37,8 +38,9 @@ class Strip(Drawing):
             if math.isfinite(share := last_finite(history.values(f"fraction_{name}")))
         ]
         self.setAccessibleDescription(
-            f"{len(history.rows)} images; ratios now: {', '.join(parts) or 'none'}; drift now "
-            f"{last_finite(history.drift()):.2f} of the limit"
+            f"{len(history.rows)} images; ratios now: {', '.join(parts) or 'none'}; change of the "
+            f"session now {last_finite(history.change()):.2f} of its limit, drift from the "
+            f"training {last_finite(history.drift()):.2f}"
         )
         self.updateGeometry()
         self.update()
@@ -73,33 +75,35 @@ class Strip(Drawing):
         highs = [history.values(f"high_{name}") for name in history.classes]
         highest = max((x for v in highs for x in v if math.isfinite(x)), default=1.0)
         top = min(1.0, math.ceil(10 * highest) / 10)
-        self._frame(painter, box, "Running ratios of all images, 95 %", (0.0, top), percent=True)
+        title = "Running ratios of all images, 95 %"
+        self._frame(painter, box, title, "0 %", f"{100 * top:.0f} %")
         paint = colours(history.classes)
         ends = []
         for name, values in shares.items():
             low, high = history.values(f"low_{name}"), history.values(f"high_{name}")
             self._band(painter, box, low, high, top, paint[name])
-            self._line(painter, box, values, (0.0, top), paint[name], Qt.PenStyle.SolidLine)
-            ends.append((_y(box, last_finite(values), (0.0, top)), name))
+            self._curve(painter, box, values, (0.0, top), paint[name], Qt.PenStyle.SolidLine)
+            ends.append((height_in(box, last_finite(values), (0.0, top)), name))
         self._name(painter, box, ends, paint)
 
     def _confidence(self, painter: QPainter, box: QRectF) -> None:
-        self._frame(painter, box, "Mean confidence; unknown (dashed)", (0.0, 1.0), percent=True)
+        self._frame(painter, box, "Mean confidence; unknown (dashed)", "0 %", "100 %")
         history = self._history
         solid, dashed = Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine
         limits = (0.0, 1.0)
-        self._line(painter, box, history.values("mean_confidence"), limits, _CONFIDENCE, solid)
-        self._line(painter, box, history.values("ood_share"), limits, _UNKNOWN, dashed)
+        self._curve(painter, box, history.values("mean_confidence"), limits, _CONFIDENCE, solid)
+        self._curve(painter, box, history.values("ood_share"), limits, _UNKNOWN, dashed)
 
     def _drift(self, painter: QPainter, box: QRectF) -> None:
-        drift = self._history.drift()
-        top = max(1.5, 1.1 * max((x for x in drift if math.isfinite(x)), default=1.0))
-        words = "Drift of the conditions; the model's limit is dotted"
-        self._frame(painter, box, words, (0.0, top))
+        change, drift = self._history.change(), self._history.drift()
+        top = max(1.5, 1.1 * max((x for x in (*change, *drift) if math.isfinite(x)), default=1.0))
+        words = "Change of the session; drift from the training (dashed); limit of both dotted"
+        self._frame(painter, box, words, "0", f"{top:.2g}")
         painter.setPen(QPen(self._ink(0.8), 1, Qt.PenStyle.DotLine))
-        y = _y(box, 1.0, (0.0, top))
+        y = height_in(box, 1.0, (0.0, top))
         painter.drawLine(QPointF(box.left(), y), QPointF(box.right(), y))
-        self._line(painter, box, drift, (0.0, top), _DRIFT, Qt.PenStyle.SolidLine)
+        self._curve(painter, box, drift, (0.0, top), _DRIFT, Qt.PenStyle.DashLine)
+        self._curve(painter, box, change, (0.0, top), _CHANGE, Qt.PenStyle.SolidLine)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(_UNKNOWN))
         for i, alarm in enumerate(self._history.alarms):
@@ -121,26 +125,7 @@ class Strip(Drawing):
     def _x(self, box: QRectF, i: int) -> float:
         return box.left() + box.width() * (i + 0.5) / len(self._history.rows)
 
-    def _frame(
-        self,
-        painter: QPainter,
-        box: QRectF,
-        title: str,
-        limits: tuple[float, float],
-        percent: bool = False,
-    ) -> None:
-        line = QFontMetricsF(painter.font()).height()
-        above = QRectF(box.left(), box.top() - 1.15 * line, self.width() - box.left(), line)
-        self._write(painter, above, title, Qt.AlignmentFlag.AlignLeft)
-        painter.setPen(QPen(self._ink(0.25), 1))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawRect(box)
-        for value, y in zip(limits, (box.bottom(), box.top()), strict=True):
-            words = f"{100 * value:.0f} %" if percent else f"{value:.2g}"
-            place = QRectF(0, y - line / 2, box.left() - 4, line)
-            self._write(painter, place, words, Qt.AlignmentFlag.AlignRight)
-
-    def _line(
+    def _curve(
         self,
         painter: QPainter,
         box: QRectF,
@@ -150,18 +135,11 @@ class Strip(Drawing):
         style: Qt.PenStyle,
     ) -> None:
         points = [
-            QPointF(self._x(box, i), _y(box, v, limits))
+            QPointF(self._x(box, i), height_in(box, v, limits))
             for i, v in enumerate(values)
             if math.isfinite(v)
         ]
-        rim = [QPen(self._ink(0.35), 3.2)] if style == Qt.PenStyle.SolidLine else []
-        for pen in (*rim, QPen(QColor(colour), 2.0, style)):
-            painter.setPen(pen)
-            painter.drawPolyline(QPolygonF(points))
-        painter.setPen(QPen(self._ink(0.35), 0.7))
-        painter.setBrush(QColor(colour))
-        for point in points if len(points) <= 3 else points[-1:]:
-            painter.drawEllipse(point, 3.0, 3.0)
+        self._line(painter, points, colour, style)
 
     def _band(
         self,
@@ -177,8 +155,8 @@ class Strip(Drawing):
             for i, (a, b) in enumerate(zip(low, high, strict=True))
             if math.isfinite(a) and math.isfinite(b)
         ]
-        upper = [QPointF(x, _y(box, b, (0.0, top))) for x, _, b in ends]
-        lower = [QPointF(x, _y(box, a, (0.0, top))) for x, a, _ in reversed(ends)]
+        upper = [QPointF(x, height_in(box, b, (0.0, top))) for x, _, b in ends]
+        lower = [QPointF(x, height_in(box, a, (0.0, top))) for x, a, _ in reversed(ends)]
         shade = QColor(colour)
         shade.setAlphaF(0.2)
         painter.setPen(Qt.PenStyle.NoPen)
@@ -201,8 +179,3 @@ class Strip(Drawing):
             place = QRectF(box.right() + 8, y, self.width() - box.right() - 8, line)
             self._write(painter, place, name, Qt.AlignmentFlag.AlignLeft)
             y += line
-
-
-def _y(box: QRectF, value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return box.bottom() - box.height() * min(max((value - low) / (high - low), 0.0), 1.0)

@@ -37,6 +37,7 @@ class Watching(QObject):
         super().__init__()
         self._make = make
         self._stop = threading.Event()
+        self._watch: Watch | None = None
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
 
     def start(self) -> None:
@@ -45,6 +46,11 @@ class Watching(QObject):
     def stop(self) -> None:
         """Ask it to end; tables and report are written then."""
         self._stop.set()
+
+    def accept(self) -> None:
+        """The conditions are meant to be what they are: see `Watch.accept`."""
+        if self._watch is not None:
+            self._watch.accept()
 
     @property
     def stopping(self) -> bool:
@@ -59,7 +65,7 @@ class Watching(QObject):
         outcome: LiveRun | Exception
         try:
             cap_torch_threads()
-            watch = self._make(self._say)
+            watch = self._watch = self._make(self._say)
             self._emit(self.earlier, _history_in(watch.store.folder))
             outcome = watch.run(self._tell, self._stop.is_set)
         except Exception as error:  # whatever it is, the window says so

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QFontMetricsF, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 
-from .drawing import Drawing, small
+from .drawing import Panels, height_in, small
 
 History = Sequence[dict[str, float]]
 
@@ -17,7 +17,7 @@ History = Sequence[dict[str, float]]
 _TRAINING, _HELD_OUT = "#e69f00", "#56b4e9"
 
 
-class LearningCurve(Drawing):
+class LearningCurve(Panels):
     """Two panels over the epochs: accuracy on held-out images, and the loss of both sides.
 
     The line of the training is dashed, so that colour does not carry it alone; a vertical line
@@ -105,40 +105,16 @@ class LearningCurve(Drawing):
         limits: tuple[float, float],
         ticks: tuple[str, str],
     ) -> None:
-        line = QFontMetricsF(painter.font()).height()
-        above = QRectF(box.left(), box.top() - 1.15 * line, box.width(), line)
-        self._write(painter, above, title, Qt.AlignmentFlag.AlignLeft)
-        ink = self._ink(0.25)
-        painter.setPen(QPen(ink, 1))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawRect(box)
-        for words, y in zip(ticks, (box.bottom(), box.top()), strict=True):
-            place = QRectF(0, y - line / 2, box.left() - 4, line)
-            self._write(painter, place, words, Qt.AlignmentFlag.AlignRight)
+        self._frame(painter, box, title, *ticks)
         held_out = [h["held_out_loss"] for h in self._history]
         kept = len(held_out) - held_out[::-1].index(min(held_out))
         painter.setPen(QPen(self._ink(0.6), 1, Qt.PenStyle.DotLine))
         x = self._x(box, kept)
         painter.drawLine(QPointF(x, box.top()), QPointF(x, box.bottom()))
-        low, high = limits
         for values, colour, style in lines:
-            points = QPolygonF(
-                [
-                    QPointF(
-                        self._x(box, i + 1),
-                        box.bottom() - box.height() * min(max((v - low) / (high - low), 0), 1),
-                    )
-                    for i, v in enumerate(values)
-                    if math.isfinite(v)
-                ]
-            )
-            # A rim of ink under a full line: it must be seen on a light ground, too. Dashes would
-            # drown in it.
-            rim = [QPen(self._ink(0.35), 3.2)] if style == Qt.PenStyle.SolidLine else []
-            for pen in (*rim, QPen(QColor(colour), 2.0, style)):
-                painter.setPen(pen)
-                painter.drawPolyline(points)
-            painter.setPen(QPen(self._ink(0.35), 0.7))
-            painter.setBrush(QColor(colour))
-            for point in points if len(points) <= 3 else [points[-1]]:
-                painter.drawEllipse(point, 3.0, 3.0)
+            points = [
+                QPointF(self._x(box, i + 1), height_in(box, v, limits))
+                for i, v in enumerate(values)
+                if math.isfinite(v)
+            ]
+            self._line(painter, points, colour, style)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QFont, QPainter
+from collections.abc import Sequence
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QProgressBar, QSizePolicy, QWidget
 
 
@@ -32,6 +34,41 @@ class Drawing(QWidget):
     def _write(self, painter: QPainter, place: QRectF, words: str, align: Qt.AlignmentFlag) -> None:
         painter.setPen(self._ink(0.85))
         painter.drawText(place, align | Qt.AlignmentFlag.AlignVCenter, words)
+
+
+class Panels(Drawing):
+    """Panels below each other, each with its title, the ends of its scale and lines."""
+
+    def _frame(self, painter: QPainter, box: QRectF, title: str, lowest: str, highest: str) -> None:
+        line = QFontMetricsF(painter.font()).height()
+        above = QRectF(box.left(), box.top() - 1.15 * line, self.width() - box.left(), line)
+        self._write(painter, above, title, Qt.AlignmentFlag.AlignLeft)
+        painter.setPen(QPen(self._ink(0.25), 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(box)
+        for words, y in ((lowest, box.bottom()), (highest, box.top())):
+            place = QRectF(0, y - line / 2, box.left() - 4, line)
+            self._write(painter, place, words, Qt.AlignmentFlag.AlignRight)
+
+    def _line(
+        self, painter: QPainter, points: Sequence[QPointF], colour: str, style: Qt.PenStyle
+    ) -> None:
+        # A rim of ink under a full line: it must be seen on a light ground, too. Dashes would
+        # drown in it.
+        rim = [QPen(self._ink(0.35), 3.2)] if style == Qt.PenStyle.SolidLine else []
+        for pen in (*rim, QPen(QColor(colour), 2.0, style)):
+            painter.setPen(pen)
+            painter.drawPolyline(QPolygonF(points))
+        painter.setPen(QPen(self._ink(0.35), 0.7))
+        painter.setBrush(QColor(colour))
+        for point in points if len(points) <= 3 else points[-1:]:
+            painter.drawEllipse(point, 3.0, 3.0)
+
+
+def height_in(box: QRectF, value: float, limits: tuple[float, float]) -> float:
+    """Where a value lies in a panel; beyond its ends at them."""
+    low, high = limits
+    return box.bottom() - box.height() * min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 class ProgressBar(QProgressBar):

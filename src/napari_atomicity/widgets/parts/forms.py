@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -68,10 +69,21 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
     return button
 
 
-def folded(content: QWidget) -> QCollapsible:
-    """Settings for those who look for them."""
+def folded(*contents: QWidget | QLayout) -> QCollapsible:
+    """Settings for those who look for them, below each other."""
     settings = QCollapsible("Settings")
-    settings.addWidget(content)
+    if len(contents) == 1 and isinstance(contents[0], QWidget):
+        inner = contents[0]
+    else:
+        inner = QWidget()
+        inside = QVBoxLayout(inner)
+        inside.setContentsMargins(0, 0, 0, 0)
+        for content in contents:
+            if isinstance(content, QWidget):
+                inside.addWidget(content)
+            else:
+                inside.addLayout(content)
+    settings.addWidget(inner)
     settings.collapse(animate=False)
     return settings
 
@@ -345,6 +357,20 @@ class DeviceCombo(_Combo):
     @property
     def device(self) -> str:
         return str(self.currentData())
+
+
+def ask_for_model(form: QFormLayout) -> ModelCombo:
+    """A row for the network that labels."""
+    models = ModelCombo()
+    labelled(form, "Model", models, "The network that is asked. Default: the shipped one.")
+    return models
+
+
+def ask_for_device(form: QFormLayout) -> DeviceCombo:
+    """A row for where it runs."""
+    device = DeviceCombo()
+    labelled(form, "Device", device, "Where the network runs. Default: automatic.")
+    return device
 
 
 class _SpinBox(QDoubleSpinBox):
