@@ -183,17 +183,33 @@ def test_what_overflows_in_short_numbers_is_computed_again(own, patches, monkeyp
 def test_out_of_memory_asks_for_halves_of_what_there_is(own, patches, monkeypatch):
     own.batch_size = 4096
     seen = []
-    forward = own.network.forward
+    forward = own._forward
 
-    def small_device(batch):
-        seen.append(len(batch["raw"]))
+    def small_device(patches, rows, of_class):
+        seen.append(rows.stop - rows.start)
         if seen[-1] > 60:
             raise torch.OutOfMemoryError("no memory")
-        return forward(batch)
+        return forward(patches, rows, of_class)
 
-    monkeypatch.setattr(own.network, "forward", small_device)
+    monkeypatch.setattr(own, "_forward", small_device)
     assert len(own.predict(patches).probabilities) == 200
     assert seen[:3] == [200, 100, 50]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_changes_no_bit(own, patches, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = own.predict(patches)
+        torch.set_num_threads(threads)
+        found = own.predict(patches)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(found.embedding, expected.embedding)
+    for channel, maps in expected.class_maps.items():
+        np.testing.assert_array_equal(found.class_maps[channel], maps)
 
 
 def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(

@@ -221,7 +221,10 @@ def _even(n: int, parts: int) -> list[tuple[int, int]]:
 
 def _deviation(part: np.ndarray) -> float:
     """Median absolute deviation from the median."""
-    values = part.ravel()
+    values = part.flatten()
     middle = values.size // 2
-    median = np.partition(values, middle)[middle]
-    return float(np.partition(np.abs(values - median), middle)[middle])
+    values.partition(middle)  # in place, which takes half the time
+    values -= values[middle]
+    np.abs(values, out=values)
+    values.partition(middle)
+    return float(values[middle])

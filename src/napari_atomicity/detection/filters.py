@@ -8,11 +8,15 @@ quickest of those tried (docs/performance.md). Each filter takes the margin it n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _STRIP_PIXELS = 1 << 17  # of the input, so that a strip stays in the cache
 TRUNCATE = 4.0
@@ -81,13 +85,14 @@ def in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
     A strip stays in the processor's cache, and NumPy lets other threads compute meanwhile.
     """
     size = max(1, size)
-    strips = [(top, min(n, top + size)) for top in range(0, n, size)]
-    if len(strips) == 1 or threads() == 1:
-        for strip in strips:
-            fill(*strip)
-        return
-    for done in [_pool().submit(fill, *strip) for strip in strips]:
-        done.result()
+    in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``work`` of every item, in order, several at a time; it must not come here itself."""
+    if len(items) < 2 or threads() == 1:
+        return [work(item) for item in items]
+    return list(_pool().map(work, items))
 
 
 def threads() -> int:

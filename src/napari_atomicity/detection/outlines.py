@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from contourpy import contour_generator
@@ -11,7 +13,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from .background import Grid
-from .filters import gaussian, inner, reach
+from .filters import gaussian, in_threads, inner, reach
 from .frame import Frame, Tile
 
 OUTLINE_SIGMA_NM = 0.12
@@ -24,6 +26,9 @@ TAIL_NM = 0.2
 RING_NM = 0.6
 """Width of the ring around it that gives the local background."""
 _CROSS = ndimage.generate_binary_structure(2, 1)
+_LEAST_PIXELS = 4
+_LEAST_AROUND = 12  # pixels, for a level
+_WINDOWS = 64  # measured at a time: they stay in the processor's cache
 _DRAWN = 500  # polygons at a time
 
 
@@ -149,14 +154,8 @@ def measure_regions(regions: Regions, labels: np.ndarray | None = None) -> list[
     half of its core), so that gain and dose do not change it.
     """
     final = _cores(regions)  # first, so that neighbours know each other's extent
-    boxes = ndimage.find_objects(final)
-    chosen = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]
-    found = [
-        _measure(label, boxes[label - 1], final, regions)
-        for label in chosen
-        if boxes[label - 1] is not None
-    ]
-    return sorted(_drawn(found), key=lambda o: (o.centre_px[0], o.centre_px[1]))
+    found = _drawn(_measured(final, regions, labels))
+    return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
 def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
@@ -172,108 +171,217 @@ def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
     final = _cores(regions)
     final[mask] = 1
     regions = replace(regions, basins=np.where(mask, 1, regions.basins))
-    return next(iter(_drawn([_measure(1, ndimage.find_objects(final)[0], final, regions)])), None)
+    return next(iter(_drawn(_measured(final, regions, np.array([1])))), None)
 
 
-def _drawn(measured: list[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
+def _drawn(measured: Sequence[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
     some = [one for one in measured if one is not None]
     polygons = _polygons([mask for _, mask in some])
+    # `replace` would take ten times as long.
     return [
-        replace(outline, polygon_px=polygon + outline.polygon_px)
+        Outline(**{**vars(outline), "polygon_px": polygon + outline.polygon_px})
         for (outline, _), polygon in zip(some, polygons, strict=True)
+    ]
+
+
+# ---- many clusters at a time
+class _Sheet:
+    """Windows of an image one below the other: one operation then serves many clusters.
+
+    Parameters
+    ----------
+    labels
+        (N,) one per window.
+    boxes
+        (N, 4) top, bottom, left, right in the image; they may reach beyond it.
+    """
+
+    def __init__(self, labels: np.ndarray, boxes: np.ndarray) -> None:
+        self.labels = labels
+        self.corners, self.ends = boxes[:, ::2], boxes[:, 1::2]
+        heights, widths = (self.ends - self.corners).T
+        self.tops = np.cumsum(heights) - heights
+        self.shape = int(heights.sum()), int(widths.max())
+        self.window = np.repeat(np.arange(len(boxes)), heights)  # of each row
+
+    def of(self, image: np.ndarray, outside: float) -> np.ndarray:
+        """The windows of an image; what is not in it is ``outside``."""
+        out = np.full(self.shape, outside, image.dtype)
+        first, last = np.maximum(self.corners, 0), np.minimum(self.ends, image.shape)
+        places = [first, last, first - self.corners, last - self.corners]
+        for top, (y, x, y_, x_, row, column, row_, column_) in zip(
+            self.tops.tolist(), np.hstack(places).tolist(), strict=True
+        ):
+            out[top + row : top + row_, column:column_] = image[y:y_, x:x_]
+        return out
+
+    def pixels(self, mask: np.ndarray) -> _Pixels:
+        """Those of a mask, window by window and from top to bottom."""
+        index = np.flatnonzero(mask)
+        row, column = np.divmod(index, self.shape[1])
+        window = self.window[row]
+        return _Pixels(len(self.tops), index, window, row - self.tops[window], column)
+
+
+class _Pixels(NamedTuple):
+    """Some pixels of a sheet of ``n`` windows, (K,) each: place in the sheet, window, and row and
+    column in the window."""
+
+    n: int
+    place: np.ndarray
+    window: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+
+    def where(self, keep: np.ndarray) -> _Pixels:
+        return _Pixels(self.n, *(one[keep] for one in self[1:]))
+
+    def number(self) -> np.ndarray:
+        """(n,) of each window."""
+        return np.bincount(self.window, minlength=self.n)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """(n,) of values (K,) over each window, in double precision and in their order: the same
+        whatever is in the sheet beside."""
+        return np.bincount(self.window, values, self.n)
+
+    def medians(self, values: np.ndarray, least: int = 1) -> np.ndarray:
+        """(n,) of values (K,) over each window, NaN where there are fewer than ``least``."""
+        ends = np.cumsum(self.number()).tolist()
+        return np.array(
+            [
+                _median(values[start:end]) if end - start >= least else np.nan
+                for start, end in pairwise([0, *ends])
+            ]
+        )
+
+
+def _median(values: np.ndarray) -> float:
+    """`numpy.median`, in a tenth of the time for a few hundred values."""
+    half = len(values) // 2
+    values = values.copy()
+    values.partition(half)
+    if len(values) % 2:
+        return float(values[half])
+    return float((values[:half].max() + values[half]) / 2)
+
+
+def _sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> list[_Sheet]:
+    """Windows with a margin around the labels in an image of labels, or around all of them."""
+    boxes = ndimage.find_objects(image)
+    some = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]
+    own = np.array([i for i in some if boxes[i - 1] is not None])
+    edges = np.array(
+        [[end for s in boxes[i - 1] for end in (s.start - margin, s.stop + margin)] for i in own]
+    )
+    return [
+        _Sheet(own[start : start + _WINDOWS], edges[start : start + _WINDOWS])
+        for start in range(0, len(own), _WINDOWS)
     ]
 
 
 def _cores(regions: Regions) -> np.ndarray:
     """The labels of the basins, but within the outlines only."""
     final = np.zeros_like(regions.basins)
-    for label, box in enumerate(ndimage.find_objects(regions.basins), start=1):
-        own = None if box is None else regions.basins[box] == label
-        inside = None if own is None else _core(own, regions.smooth[box])
-        if inside is not None:
-            final[box][inside] = label
+    sheets = _sheets(regions.basins, None, margin=1)
+    for sheet, core in zip(sheets, in_threads(lambda s: _core(s, regions), sheets), strict=True):
+        top, left = sheet.corners[core.window].T
+        final[core.row + top, core.column + left] = sheet.labels[core.window]
     return final
 
 
-def _core(own: np.ndarray, smooth: np.ndarray) -> np.ndarray | None:
-    """The part of a basin above the outline's level that hangs together, without holes."""
-    values = smooth[own]
-    top = values.max()
-    if top <= 0:
-        return None
-    plateau = _median(values[values > 0.5 * top])
-    inside = own & (smooth > OUTLINE_LEVEL * plateau)
-    parts, n = ndimage.label(inside, _CROSS)
-    if n == 0:
-        return None
-    if n > 1:
-        sizes = np.bincount(parts.ravel())[1:]
-        inside = parts == 1 + int(np.argmax(sizes))
-    around = np.ones((inside.shape[0] + 2, inside.shape[1] + 2), bool)
-    np.logical_not(inside, out=around[1:-1, 1:-1])
-    outside, n = ndimage.label(around, _CROSS)
-    return inside if n == 1 else np.asarray(outside[1:-1, 1:-1] != outside[0, 0])
+def _core(sheet: _Sheet, regions: Regions) -> _Pixels:
+    """The part of each basin above the outline's level that hangs together, without holes."""
+    basin = sheet.pixels(sheet.of(regions.basins, 0) == sheet.labels[sheet.window][:, None])
+    values = sheet.of(regions.smooth, 0).ravel()[basin.place]
+    number = basin.number()
+    top = np.maximum.reduceat(values, np.cumsum(number) - number)
+    bright = values > np.float32(0.5) * np.where(top > 0, top, np.inf)[basin.window]
+    plateau = basin.where(bright).medians(values[bright])
+    high = basin.where(values > (OUTLINE_LEVEL * plateau).astype(np.float32)[basin.window])
+    mask = np.zeros(sheet.shape, bool)
+    mask.ravel()[high.place] = True
+    parts, n = ndimage.label(mask, _CROSS)
+    part = parts.ravel()[high.place]
+    window = np.empty(n, int)
+    window[part - 1] = high.window
+    largest_first = np.lexsort((-np.bincount(part - 1, minlength=n), window))
+    _, first = np.unique(window[largest_first], return_index=True)
+    kept = np.zeros(n + 1, bool)
+    kept[1 + largest_first[first]] = True
+    around, _ = ndimage.label(~kept[parts], _CROSS)
+    return sheet.pixels(around != around[0, 0])
 
 
-def _median(values: np.ndarray) -> float:
-    """`numpy.median`, in a tenth of the time for a few hundred values."""
-    half = len(values) // 2
-    if len(values) % 2:
-        return float(np.partition(values, half)[half])
-    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1]
-    return float((low + high) / 2)
+def _measured(
+    final: np.ndarray, regions: Regions, labels: np.ndarray | None
+) -> list[tuple[Outline, np.ndarray] | None]:
+    """Outlines, of whose polygons only the corner is there yet, and the masks to draw them from;
+    None for what is too small."""
+    # So wide that whatever counts for a cluster is nearer to it than to the next in the sheet.
+    margin = int(np.ceil((TAIL_NM + RING_NM) / regions.pixel_nm)) + 1
+    sheets = _sheets(final, labels, margin)
+    found = in_threads(lambda sheet: _measures(sheet, margin, final, regions), sheets)
+    return [one for of_sheet in found for one in of_sheet]
 
 
-def _measure(
-    label: int, box: tuple[slice, ...], final: np.ndarray, regions: Regions
-) -> tuple[Outline, np.ndarray] | None:
-    """The outline, of whose polygon only the corner is there yet, and the mask to draw it from."""
+def _measures(
+    sheet: _Sheet, margin: int, labels: np.ndarray, regions: Regions
+) -> list[tuple[Outline, np.ndarray] | None]:
+    """`_measured` of the clusters of a sheet."""
     pixel_nm = regions.pixel_nm
-    margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_nm)) + 1
-    window = tuple(
-        slice(max(0, s.start - margin), min(n, s.stop + margin))
-        for s, n in zip(box, final.shape, strict=True)
-    )
-    final, basins, flat = final[window], regions.basins[window], regions.flat[window]
-    inside = final == label
-    y, x = np.nonzero(inside)
-    area_px = len(y)
-    if area_px < 4:
-        return None
-    distance2 = _distance2(inside)
+    own = sheet.labels[sheet.window][:, None]
+    final, basins = sheet.of(labels, 0), sheet.of(regions.basins, -1)
+    flat, smooth = (sheet.of(image, 0).ravel() for image in (regions.flat, regions.smooth))
+    mask = final == own
+    distance2 = _distance2(mask)
     tail, reach_ = ((end / pixel_nm) ** 2 + 1e-9 for end in (TAIL_NM, TAIL_NM + RING_NM))
     near = distance2 <= tail
-    others = (final != label) & (final > 0)
+    others = (final > 0) & ~mask
     unclaimed = basins == 0
-    own = flat[near & ~others & (unclaimed | (basins == label))]
-    ring = np.nonzero(unclaimed & (distance2 <= reach_) & ~near)
-    level = _median(flat[ring]) if len(ring[0]) >= 12 else 0.0
-    weight = np.maximum(regions.smooth[window][y, x], 0).astype(float)
-    total = weight.sum()
-    weight = weight / total if total > 0 else np.full(area_px, 1 / area_px)
-    centre = np.array([weight @ y, weight @ x])
-    origin = np.array([s.start for s in window]) + regions.tile.origin
-    low, high = (y.min(), x.min()), (y.max(), x.max())
-    at_edge = (origin + low == 0).any() or (origin + high == np.array(regions.shape) - 1).any()
-    cut = inside[low[0] : high[0] + 1, low[1] : high[1] + 1]
-    free = final[ring] == 0
-    outline = Outline(
-        label,
-        centre + origin,
-        2 * np.sqrt(area_px / np.pi) * pixel_nm,
-        float((own - level).sum()) * pixel_nm**2,
-        _eccentricity(y, x),
-        bool(at_edge),
-        bool((others & near).any()),
-        np.array([origin + low]),  # the polygon comes later
-        _isolation(
-            float(flat[y, x].mean()) - level,
-            flat[ring][free] - level,
-            ring[0][free] - y.mean(),
-            ring[1][free] - x.mean(),
-        ),
+
+    ring = sheet.pixels(unclaimed & (distance2 <= reach_) & ~near)
+    level = np.nan_to_num(ring.medians(flat[ring.place], least=_LEAST_AROUND))
+    counted = sheet.pixels(near & ~others & (unclaimed | (basins == own)))
+    intensity = counted.sums(flat[counted.place] - level[counted.window]) * pixel_nm**2
+    met = sheet.pixels(others & near).number() > 0
+
+    inside = sheet.pixels(mask)
+    area_px = inside.number()
+    weight = np.maximum(smooth[inside.place], 0).astype(float)
+    weight[(inside.sums(weight) <= 0)[inside.window]] = 1
+    total = inside.sums(weight)
+    origin = sheet.corners + regions.tile.origin
+    centre = np.stack([inside.sums(weight * at) / total for at in inside[3:]], axis=1) + origin
+    middle = [inside.sums(at) / area_px for at in inside[3:]]
+    low, high = origin + margin, sheet.ends + regions.tile.origin - margin
+    at_edge = (low == 0).any(axis=1) | (high == regions.shape).any(axis=1)
+    free = ring.where(final.ravel()[ring.place] == 0)
+    isolation = _isolation(
+        inside.sums(flat[inside.place]) / area_px - level,
+        free,
+        flat[free.place] - level[free.window],
+        middle,
     )
-    return outline, cut
+    columns = (
+        sheet.labels,
+        centre,
+        2 * np.sqrt(area_px / np.pi) * pixel_nm,
+        intensity,
+        _eccentricity(inside, middle),
+        at_edge,
+        met,
+        low[:, None],
+        isolation,
+    )
+    rows = zip(*(c if c.ndim > 1 else c.tolist() for c in columns), strict=True)
+    tops, sizes = (sheet.tops + margin).tolist(), (high - low).tolist()
+    return [
+        (Outline(*row), mask[top : top + height, margin : margin + width])
+        if area >= _LEAST_PIXELS
+        else None
+        for row, area, top, (height, width) in zip(rows, area_px, tops, sizes, strict=True)
+    ]
 
 
 def _distance2(inside: np.ndarray) -> np.ndarray:
@@ -284,35 +392,37 @@ def _distance2(inside: np.ndarray) -> np.ndarray:
     return np.asarray(y * y + x * x)
 
 
-def _isolation(height: float, around: np.ndarray, y: np.ndarray, x: np.ndarray) -> float:
-    """How far the level falls in the direction in which it falls least (of eight).
+def _isolation(
+    height: np.ndarray, around: _Pixels, values: np.ndarray, middle: Sequence[np.ndarray]
+) -> np.ndarray:
+    """How far the level falls in the direction in which it falls least (of eight): (n,).
 
     Parameters
     ----------
     height
-        Of the cluster over the level.
-    around
-        (N,) the ring over the level.
-    y, x
-        (N,) where, from the middle of the cluster.
+        (n,) of the clusters over the level.
+    around, values
+        (K,) pixels of the ring that are no cluster's, and how far they lie over the level.
+    middle
+        Row and column of each cluster.
     """
-    if height <= 0:
-        return 0.0
-    sector = (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
-    count = np.bincount(sector, minlength=8)
-    total = np.bincount(sector, around, minlength=8)
-    filled = count >= 12
-    if not filled.any():
-        return 1.0
-    return float(1 - (total[filled] / count[filled]).max() / height)
+    y, x = (at - m[around.window] for at, m in zip(around[3:], middle, strict=True))
+    sector = 8 * around.window + (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
+    count = np.bincount(sector, minlength=8 * around.n)
+    total = np.bincount(sector, values, 8 * around.n)
+    mean = np.where(count >= _LEAST_AROUND, total / np.maximum(count, 1), -np.inf)
+    highest = mean.reshape(-1, 8).max(axis=1)
+    fall = 1 - highest / np.where(height > 0, height, 1)
+    return np.where(height <= 0, 0.0, np.where(np.isfinite(highest), fall, 1.0))
 
 
-def _eccentricity(y: np.ndarray, x: np.ndarray) -> float:
-    """Eccentricity of the ellipse with the same second moments (pixels are squares)."""
-    y, x = y - y.mean(), x - x.mean()
-    yy, xx, yx = y @ y / len(y) + 1 / 12, x @ x / len(y) + 1 / 12, y @ x / len(y)
-    middle, apart = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
-    return float(np.sqrt(max(0.0, 1 - (middle - apart) / (middle + apart))))
+def _eccentricity(inside: _Pixels, middle: Sequence[np.ndarray]) -> np.ndarray:
+    """(n,) of the ellipses with the same second moments (pixels are squares)."""
+    n = inside.number()
+    y, x = (at - m[inside.window] for at, m in zip(inside[3:], middle, strict=True))
+    yy, xx, yx = inside.sums(y * y) / n, inside.sums(x * x) / n, inside.sums(y * x) / n
+    mean, apart = (yy + xx) / 2 + 1 / 12, np.hypot((yy - xx) / 2, yx)
+    return np.sqrt(np.maximum(0.0, 1 - (mean - apart) / (mean + apart)))
 
 
 def _polygons(masks: list[np.ndarray]) -> list[np.ndarray]:

@@ -224,6 +224,8 @@ def _sample(
     import torch
     from torch.nn.functional import grid_sample
 
+    from ..model.threads import side_by_side
+
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1
     whole = torch.from_numpy(np.stack(list(images.values())))
@@ -236,12 +238,14 @@ def _sample(
     own = centres_px - tile.origin - middles
     y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
     out = np.empty((len(images), len(centres_px), size, size), np.float32)
-    grids = torch.empty((_CHUNK, size, size, 2))
-    for start in range(0, len(centres_px), _CHUNK):
+
+    def fill(start: int) -> None:
         rows = slice(start, start + _CHUNK)
         cut = windows[at[rows, 0], at[rows, 1]]
-        grid = grids[: len(cut)]
+        grid = torch.empty((len(cut), size, size, 2))
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
         sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
         out[:, rows] = sampled.transpose(0, 1).numpy()
+
+    side_by_side(fill, range(0, len(centres_px), _CHUNK))
     return dict(zip(images, out, strict=True))

@@ -28,8 +28,13 @@ from .devices import (
 from .devices import batch_size as usual_batch_size
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
+from .threads import side_by_side
 
 Patches = Mapping[str, np.ndarray] | Mapping[str, Tensor]
+_Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
+# Patches that a core of a processor computes at a time: it is fastest while they stay in its cache
+# (measured, see docs/performance.md).
+_PIECE = 32
 _log = logging.getLogger(__name__)
 # Short numbers change a probability by less than 0.01: two of them by less than twice that.
 _CLOSE = 0.03
@@ -149,16 +154,16 @@ class Classifier:
             If ``stop()`` says so.
         """
         n = self._check(patches)
-        parts: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+        parts: list[_Part] = []
         done = 0
         try:
             while done < n or not parts:
                 check(stop)
                 report(progress, done, n, "Classifying")
                 count = min(self.batch_size, n - done)
-                part = self._attempt(patches, slice(done, done + count))
-                if part is not None:
-                    parts.append(part)
+                found = self._attempt(patches, slice(done, done + count))
+                if found is not None:
+                    parts += found
                     done += count
         finally:
             give_back(self.device)
@@ -172,8 +177,8 @@ class Classifier:
 
     def _attempt(
         self, patches: Patches, rows: slice, of_class: int | None = None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]] | None:
-        """One batch; None if it is to be tried again: smaller, or elsewhere."""
+    ) -> list[_Part] | None:
+        """One batch, in parts; None if it is to be tried again: smaller, or elsewhere."""
         try:
             return self._forward(patches, rows, of_class)
         except RuntimeError as error:
@@ -227,9 +232,9 @@ class Classifier:
         done = 0
         while done < n or not parts:
             count = min(self.batch_size, n - done)
-            part = self._attempt(patches, slice(done, done + count), index)
-            if part is not None:
-                parts.append(part[2])
+            found = self._attempt(patches, slice(done, done + count), index)
+            if found is not None:
+                parts += [maps for _, _, maps in found]
                 done += count
         give_back(self.device)
         return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
@@ -246,10 +251,17 @@ class Classifier:
                 )
         return len(patches[self.network.channels[0]])
 
+    def _forward(self, patches: Patches, rows: slice, of_class: int | None) -> list[_Part]:
+        if self.device.type != "cpu":
+            return [self._part(patches, rows, of_class)]
+        pieces = [
+            slice(start, min(start + _PIECE, rows.stop))
+            for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
+        ]
+        return side_by_side(lambda piece: self._part(patches, piece, of_class), pieces)
+
     @torch.inference_mode()
-    def _forward(
-        self, patches: Patches, rows: slice, of_class: int | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _part(self, patches: Patches, rows: slice, of_class: int | None) -> _Part:
         batch = {c: self._on_device(patches[c][rows]) for c in self.network.channels}
         found = self._computed(batch, of_class, self.half)
         if self.half is not None:
@@ -273,7 +285,7 @@ class Classifier:
 
     def _computed(
         self, batch: dict[str, Tensor], of_class: int | None, half: torch.dtype | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    ) -> _Part:
         """Probabilities, embedding and class maps, float32, on the device."""
         with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
             output = self.network(batch)
@@ -288,10 +300,10 @@ class Classifier:
 
     def _with_close_calls(
         self,
-        found: tuple[Tensor, Tensor, dict[str, Tensor]],
+        found: _Part,
         batch: dict[str, Tensor],
         of_class: int | None,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    ) -> _Part:
         """What short numbers found, with float32 where they might have found another label."""
         probabilities, embedding, maps = found
         if probabilities.shape[1] < 2 or not len(probabilities):

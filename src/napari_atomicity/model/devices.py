@@ -12,9 +12,8 @@ from ..errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-# Patches at a time: a processor is fastest while a batch stays in its cache (measured, see
-# docs/performance.md), a GPU when it has enough to do.
-_BATCH = {"cpu": 64, "mps": 512, "cuda": 4096}
+# Patches at a time: a GPU is fastest when it has enough to do.
+_BATCH = {"cuda": 4096}
 # What a GPU that is gone says of itself, beside "out of memory", which is another matter.
 _SIGNS_OF_LOSS = ("cuda error", "cudnn_status", "cublas_status", "device-side", "no cuda gpus")
 # The libraries of CUDA say in words of their own that memory does not suffice.
