@@ -480,7 +480,9 @@ def _one(
     ) -> tuple[Section, Sequence[Example], Movie | None]:
         movie = found_in(analysis, progress, stop)
         report(progress, 0, 0, "Drawing")
-        section = image_section(analysis, outcome, small, request.ratios, classifier.card)
+        section = image_section(
+            analysis, outcome, small, request.ratios, classifier.card, movie=movie
+        )
         return section, gathered(found, analysis, classifier.card.classes), movie
 
     outcome, analysis, made = analyse_one(item, classifier, request, progress, stop, drawn)

@@ -10,9 +10,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from films import film
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 from napari_atomicity.errors import ReadError
+from napari_atomicity.io import movie_figures
 from napari_atomicity.io.charts import as_image, parity, plot
 from napari_atomicity.io.figures import (
     _thin_path,
@@ -28,6 +31,7 @@ from napari_atomicity.io.report import image_section, warnings, write_report
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.io.typical import gathered
 from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.movies import movie_of, track_clusters
 from napari_atomicity.palette import colours, symbols
 from napari_atomicity.statistics.corrected import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
@@ -455,3 +459,72 @@ def test_a_parity_plot_holds_every_class_and_interval():
 def test_a_mark_of_the_reference_is_to_scale():
     assert 'd="M50.0 0V18"' in interval_bar(0.5, 0.2, 0.8, "#123456", width=200, reference=0.25)
     assert "reference" not in interval_bar(0.5, 0.2, 0.8, "#123456")
+
+
+@pytest.fixture(scope="module")
+def movie():
+    """A stack whose clusters are linked over the frames, with all that is known of it."""
+    analysis, _, _ = film(merges=1)
+    analysis = track_clusters(analysis)
+    return analysis, movie_of(analysis)
+
+
+def test_a_stack_is_told_over_time(movie, tmp_path):
+    analysis, known = movie
+    html, said = written(tmp_path, [analysis])
+    assert "Over time" in said and f"{len(known.tracks)} tracks in 24 frames (12 s)" in said
+    counts = known.events["event"].value_counts()
+    for name, plural in (("merge", "merges"), ("loss", "losses"), ("jump", "jumps")):
+        n = counts.get(name, 0)
+        assert (f"<b>{n}</b><span>{name if n == 1 else plural}</span>" in html) == (n > 0)
+    for row in known.dwell_rates.to_dict("records"):
+        assert re.search(rf"</svg> {row['label']}</th><td class=\"number\">{row['n']}</td>", html)
+    assert html.count('<table class="plain events">') == 1
+    assert "Smoothed class of each track over time" in html
+    assert "Drift of the stage over time" in html
+
+
+def test_a_small_section_keeps_the_numbers_of_a_stack(movie):
+    analysis, known = movie
+    outcome = Outcome("movie", "/somewhere", "done", clusters=len(analysis.table))
+    html = image_section(analysis, outcome, small=True, movie=known).html
+    assert "How long they stay" in html and "tracks in 24 frames" in html
+    assert "Smoothed class of each track" not in html and "events.csv" not in html
+
+
+def test_single_images_have_nothing_over_time(tmp_path):
+    html, _ = written(tmp_path, [synthetic_analysis()])
+    assert "Over time" not in html
+
+
+def test_of_many_tracks_those_that_change_are_drawn(movie, monkeypatch):
+    _, known = movie
+    monkeypatch.setattr(movie_figures, "MOST_TRACKS", 5)
+    monkeypatch.setattr(movie_figures, "MOST_EVENTS", 2)
+    shown = movie_figures.over_time(known, ["Pt19", "Pt30", "Pt41"])
+    assert (shown["n_shown"], shown["n_tracks"]) == (5, len(known.tracks))
+    assert len(shown["events"]) == 2 < shown["n_events"]
+
+    def changes(track):
+        return (track.label[1:] != track.label[:-1]).sum()
+
+    drawn = movie_figures.chosen(known.tracks)
+    rest = [t for t in known.tracks if t not in drawn]
+    assert min(map(changes, drawn)) >= max(map(changes, rest))
+    assert [t.track_id for t in drawn] == sorted(t.track_id for t in drawn)
+
+
+def test_colours_of_the_tracks_are_their_classes(movie):
+    _, known = movie
+    classes = ["Pt19", "Pt30", "Pt41"]
+    axes = movie_figures.tracks_chart(known.tracks, known, classes).axes[0]
+    cells = axes.images[0].get_array()
+    track = known.tracks[0]
+    seen = track.frames[track.seen][0]
+    label = str(track.label[seen - track.first_frame])
+    assert tuple(cells[0, seen]) == pytest.approx(to_rgba(colours(classes)[label]))
+    before = cells[0, : track.first_frame]
+    assert (before[..., 3] == 0).all()
+    stretches = sum(1 + int((t.label[1:] != t.label[:-1]).sum()) for t in known.tracks)
+    assert len(axes.collections) == stretches
+    assert movie_figures.tracks_chart([], known, classes) is None

@@ -12,12 +12,11 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_atomicity.movies import MovieSettings, movie_of, track_clusters
+from napari_atomicity.movies import MovieSettings, movie_of, track_clusters, words
 from napari_atomicity.movies.files import FILES
 from napari_atomicity.movies.tracks import is_tracked
 from napari_atomicity.widgets.docks import movie as module
 from napari_atomicity.widgets.docks.movie import NOT_ANALYSED, NOT_TRACKED, Movie
-from napari_atomicity.widgets.movie import words
 from napari_atomicity.widgets.movie.curves import counts_over_time, curves_of
 from napari_atomicity.widgets.parts.tasks import running
 from napari_atomicity.widgets.reader import layer_data

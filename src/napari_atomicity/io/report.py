@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from ..analysis import Analysis
 from ..errors import AtomicityError, Cancelled
+from ..movies.tracks import is_tracked
 from ..palette import colours
 from ..statistics.corrected import OnCorrected, on_corrected
 from ..statistics.ratios import (
@@ -42,6 +43,7 @@ from .typical import SURE, Example, seen
 
 if TYPE_CHECKING:
     from ..model.card import ModelCard
+    from ..movies.following import Movie
     from ..review.queue import Accuracy
 
 LOW_CONFIDENCE = 0.7
@@ -122,6 +124,7 @@ def image_section(
     card: ModelCard | None = None,
     ratios: pd.DataFrame | None = None,
     ratios_later: bool = False,
+    movie: Movie | None = None,
 ) -> Section:
     """Draw what the report shows of one analysed image.
 
@@ -141,6 +144,8 @@ def image_section(
         Those of this image, if they are known already.
     ratios_later
         Whether they are put in by `with_ratios`, so that a drawing serves whatever the method.
+    movie
+        Of a stack whose clusters are linked over the frames, if it is known already.
     """
     table = analysis.table
     classes = classes_of(table)
@@ -164,8 +169,21 @@ def image_section(
         charts=[] if small else _charts(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
         n_corrected=int((table["label_corrected"] != "").sum()),
+        movie=_over_time(analysis, movie, classes, small),
     )
     return Section(outcome.image, Markup(html), problem)
+
+
+def _over_time(
+    analysis: Analysis, movie: Movie | None, classes: Sequence[str], small: bool
+) -> dict[str, Any] | None:
+    """Of a stack what is known over time; of anything else nothing is loaded."""
+    if movie is None and not is_tracked(analysis):
+        return None
+    from ..movies.following import movie_of
+    from .movie_figures import over_time
+
+    return over_time(movie or movie_of(analysis), classes, small)
 
 
 def with_ratios(section: Section, ratios: pd.DataFrame) -> Section:

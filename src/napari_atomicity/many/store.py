@@ -44,6 +44,7 @@ from ..io.tables import append_csv, read_table, write_table
 from ..io.typical import Example, gathered
 from ..model.card import ModelCard
 from ..movies.files import Found, found_in
+from ..movies.following import Movie
 from ..runs import Input, Request, make_folder
 
 FORM = 1
@@ -151,14 +152,16 @@ def part_of(
     return Part(
         outcome,
         packed(analysis.table, outcome, said),
-        _drawing(analysis, outcome, card, small) if draw else None,
+        _drawing(analysis, outcome, card, small, movie) if draw else None,
         None if movie is None else Found.of(movie).to_json(),
     )
 
 
-def _drawing(analysis: Analysis, outcome: Outcome, card: ModelCard, small: bool) -> str:
+def _drawing(
+    analysis: Analysis, outcome: Outcome, card: ModelCard, small: bool, movie: Movie | None = None
+) -> str:
     """What the report shows of an image, as JSON."""
-    section = image_section(analysis, outcome, small, card=card, ratios_later=True)
+    section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
     examples = gathered((), analysis, card.classes)
     return json.dumps(
         {

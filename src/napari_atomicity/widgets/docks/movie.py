@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 from ...analysis import Analysis
 from ...errors import AtomicityError
 from ...micrograph import Micrograph
+from ...movies import words
 from ...movies.averaging import ALL, average_frames
 from ...movies.files import FILES, write_movies
 from ...movies.following import Movie as Found
@@ -35,7 +36,6 @@ from ...palette import colours
 from ...progress import Progress, Stop
 from ...statistics.scores import atoms_of
 from ...table import NO_TRACK, OUTSIDE
-from ..movie import words
 from ..movie.curves import MOST_CURVES, counts_over_time, curves_of
 from ..movie.plot import TimePlot
 from ..movie.settings import MovieForm

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ...movies.following import Movie
+from .following import Movie
 
 _SHORT = {"appearance": "appears", "loss": "lost"}
 EVENT_HEADERS = ("What", "Frame", "Track", "From", "To", "p")
@@ -62,15 +62,15 @@ def rate_in_words(movie: Movie) -> str:
 
 def event_lines(events: pd.DataFrame) -> list[tuple[str, ...]]:
     """A line per event."""
-    lines = []
-    for row in events.itertuples():
-        time = "" if math.isnan(row.time_s) else f" ({row.time_s:g} s)"
-        kind = _SHORT.get(row.event, row.event) + (", edge" if row.at_border else "")
+    lines: list[tuple[str, ...]] = []
+    for row in events.to_dict("records"):
+        time = "" if math.isnan(row["time_s"]) else f" ({row['time_s']:g} s)"
+        kind = _SHORT.get(row["event"], row["event"]) + (", edge" if row["at_border"] else "")
         lines.append(
             (
-                kind, f"{row.frame}{time}", row.tracks.replace("|", ", "),
-                row.label_before or "–", row.label_after or "–",
-                "" if math.isnan(row.p) else f"{row.p:.2f}",
+                kind, f"{row['frame']}{time}", row["tracks"].replace("|", ", "),
+                row["label_before"] or "–", row["label_after"] or "–",
+                "" if math.isnan(row["p"]) else f"{row['p']:.2f}",
             )
         )  # fmt: skip
     return lines
@@ -78,16 +78,16 @@ def event_lines(events: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def dwell_lines(rates: pd.DataFrame) -> list[tuple[str, ...]]:
     """A line per label."""
-    lines = []
-    for row in rates.itertuples():
-        unit = "s" if row.unit == "s" else "frames"
-        per = "s" if row.unit == "s" else "frame"
+    lines: list[tuple[str, ...]] = []
+    for row in rates.to_dict("records"):
+        unit = "s" if row["unit"] == "s" else "frames"
+        per = "s" if row["unit"] == "s" else "frame"
         lines.append(
             (
-                row.label or "no label", str(row.n), str(row.ends_seen),
-                f"{number(row.rate)}/{per}",
-                f"{number(row.rate_low)}–{number(row.rate_high)}",
-                "not reached" if math.isnan(row.median) else f"{number(row.median)} {unit}",
+                row["label"] or "no label", str(row["n"]), str(row["ends_seen"]),
+                f"{number(row['rate'])}/{per}",
+                f"{number(row['rate_low'])}–{number(row['rate_high'])}",
+                "not reached" if math.isnan(row["median"]) else f"{number(row['median'])} {unit}",
             )
         )  # fmt: skip
     return lines
