@@ -1,15 +1,17 @@
 """What a GPU makes of it: patches per second, a large field end to end, share of the roofline.
 
     python benchmarks/gpu.py [--size 4096] [--clusters 5000] [--patches 65536] [--json FILE]
+        [--compare]
 
 Needs a CUDA device and says so where there is none; ``--device cpu`` goes through the same steps
 with a small load, which proves the script and measures nothing of a GPU.
 
-Ours is beside the same network in float32 with the batches of a CPU. Operations are counted by
-PyTorch's own counter, bytes as what every layer reads and writes in the precision it is computed
-in; the roofs are those that a large matrix product and a large copy reach on this device in the
-same run, not those of a data sheet. Detection is done by the CPU whatever the device, so that a
-device never changes what is found; its time is listed.
+Ours is beside the same network in float32 with the batches of a CPU, and the field beside the
+same with detection by the CPU, whose clusters it must find. Operations are counted by PyTorch's
+own counter, bytes as what every layer (of detection: every operation) reads and writes in the
+precision it is computed in; the roofs are those that a large matrix product and a large copy
+reach on this device in the same run, not those of a data sheet. ``--compare`` puts torch.compile
+and a CUDA graph beside the network as it is.
 """
 
 from __future__ import annotations
@@ -20,20 +22,34 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.spatial import cKDTree
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_atomicity.analysis import classify_clusters, detect_clusters
+from fields import field
+from napari_atomicity.analysis import Analysis, classify_clusters, detect_clusters
+from napari_atomicity.detection.clusters import DetectionSettings, detect, grid_of, scales_px
+from napari_atomicity.detection.device_clusters import outlines_on_device
+from napari_atomicity.detection.device_frame import DeviceFrame, send, sent_once
 from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
+from napari_atomicity.detection.device_summits import find_summits
+from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.classifier import Classifier, Prediction, load_classifier
+from napari_atomicity.model.conclusion import conclude
 from napari_atomicity.model.devices import half_precision
-from speed import field
+from napari_atomicity.model.intensity_scale import fit_image
 
+SAME_NM = 0.005
+"""Clusters that lie so close to each other are the same."""
 LEAVES = (nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.Linear)
 
 
@@ -143,33 +159,174 @@ def network(device: str, n: int, repeats: int) -> dict[str, Any]:
     }
 
 
+def compared(device: str) -> dict[str, Any]:
+    """Patches per second of one batch with class maps: as it is, compiled, and as a CUDA graph."""
+    classifier = load_classifier("default", device)
+    n = classifier.batch_size
+    batch = made_up(classifier, n)
+
+    @torch.inference_mode()
+    def forward() -> Any:
+        return classifier._computed(batch, None, classifier.half)
+
+    def compiled() -> Callable[[], Any]:
+        plain, fast = classifier.network, torch.compile(classifier.network)
+
+        def run() -> Any:
+            classifier.network = fast
+            try:
+                return forward()
+            finally:
+                classifier.network = plain
+
+        return run
+
+    def graph() -> Callable[[], Any]:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            forward()
+        torch.cuda.current_stream().wait_stream(aside)
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured):
+            forward()
+        return captured.replay
+
+    result: dict[str, Any] = {"batch": n}
+    ways = {"as_it_is": lambda: forward, "torch_compile": compiled, "cuda_graph": graph}
+    if device == "cpu":
+        del ways["cuda_graph"]
+    for name, made in ways.items():
+        start = time.perf_counter()
+        try:
+            run = made()
+            run()
+            wait(classifier.device)
+            result[f"{name}_ready_s"] = time.perf_counter() - start
+            result[f"{name}_patches_per_s"] = n / timed(classifier.device, run, 5)[0]
+        except Exception as error:  # an option that fails is a result
+            result[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return result
+
+
+class Work(TorchDispatchMode):
+    """Counts operations, each a kernel or more, and the bytes that they read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = self.moved = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.operations += 1
+            written = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+            read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            if function.__name__ == "index.Tensor":  # of a view of all windows, those asked for
+                read = written
+            self.moved += sum(x.numel() * x.element_size() for x in (*written, *read))
+        return out
+
+
+def found_on(device: torch.device, micrograph: Micrograph) -> Analysis:
+    """Detection on the device, which must not fail."""
+    found = detect(micrograph, find=partial(outlines_on_device, device))
+    return Analysis(micrograph, found.table, found.outlines)
+
+
+def differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    """Of clusters found on the device from those found by the CPU."""
+    places = ["y_nm", "x_nm"]
+    distance, near = cKDTree(ours[places]).query(reference[places], distance_upper_bound=SAME_NM)
+    met = np.isfinite(distance)
+    diameter = ours["diameter_nm"].to_numpy()[near[met]] / reference["diameter_nm"][met] - 1
+    return {
+        "clusters_lost": int((~met).sum()),
+        "clusters_new": len(ours) - len(np.unique(near[met])),
+        "largest_distance_nm": float(distance[met].max(initial=0)),
+        "diameters_differ_p99": float(np.percentile(np.abs(diameter), 99)) if met.any() else 0.0,
+    }
+
+
+def detection_stages(device: torch.device, micrograph: Micrograph, repeats: int) -> dict[str, Any]:
+    """Where the time of the detection on the device goes, and what it is made of."""
+    settings, pixel_nm = DetectionSettings(), micrograph.calibrated()
+    factor, window_nm = grid_of(pixel_nm, settings)
+    sent_s, (pixels, recorded) = timed(device, lambda: send(micrograph, 0, device), repeats)
+
+    def surveyed() -> DeviceFrame:
+        return DeviceFrame(recorded, pixels, pixel_nm, factor, window_nm)
+
+    background_s, frame = timed(device, surveyed, repeats)
+    block = 2.5 * settings.diameter_max_nm / frame.pixel_nm
+
+    @torch.inference_mode()
+    def summits() -> Any:
+        sigmas = scales_px(settings, frame.pixel_nm)
+        return find_summits(surveyed(), sigmas, settings.threshold, block)
+
+    summits_s, _ = timed(device, summits, repeats)
+    with Work() as work:
+        found_on(device, micrograph)
+    return {
+        "detect_sending_s": sent_s,
+        "detect_background_s": background_s,
+        "detect_scale_space_s": summits_s - background_s,
+        "detect_operations": work.operations,
+        "detect_gb": work.moved / 1e9,
+    }
+
+
 def whole_field(device: str, size: int, clusters: int, repeats: int) -> dict[str, Any]:
     """A large field end to end, stage by stage, and the same with the CPU alone."""
     micrograph = field(size, clusters)
-    detect_s, found = timed(torch.device("cpu"), lambda: detect_clusters(micrograph), 1)
-    table: dict[str, Any] = {"size_px": size, "clusters": len(found.table), "detect_s": detect_s}
-    results = {}
-    for where in dict.fromkeys((device, "cpu")):
-        classifier = load_classifier("default", where)
-        seconds, results[where] = timed(
-            classifier.device, lambda c=classifier: classify_clusters(found, c), repeats
-        )
-        table[f"patches_and_network_{where}_s"] = seconds
-    ours, alone = results[device].table, results["cpu"].table
-    table["labels_differ_from_cpu"] = int((ours["label"] != alone["label"]).sum())
     classifier = load_classifier("default", device)
+    where = classifier.device
+    by_cpu_s, found = timed(where, lambda: detect_clusters(micrograph), 1)
+    detect_s, there = timed(where, lambda: found_on(where, micrograph), repeats)
+    table: dict[str, Any] = {
+        "size_px": size,
+        "clusters": len(found.table),
+        "detect_by_cpu_s": by_cpu_s,
+        "detect_s": detect_s,
+        **detection_stages(where, micrograph, repeats),
+        **differences(there.table, found.table),
+    }
+
+    def end_to_end(detection: Callable[[], Analysis]) -> Analysis:
+        with sent_once():
+            return classify_clusters(detection(), classifier)
+
+    table["end_to_end_s"], ours = timed(
+        where, lambda: end_to_end(lambda: found_on(where, micrograph)), repeats
+    )
+    table["end_to_end_detection_by_cpu_s"], _ = timed(
+        where, lambda: end_to_end(lambda: detect_clusters(micrograph)), 1
+    )
+    plain = load_classifier("default", "cpu")
+    table["end_to_end_by_cpu_s"], alone = timed(
+        plain.device, lambda: classify_clusters(detect_clusters(micrograph), plain), 1
+    )
+    if len(ours.table) == len(alone.table):
+        table["labels_differ_from_cpu"] = int(
+            (ours.table["label"].to_numpy() != alone.table["label"].to_numpy()).sum()
+        )
     settings = classifier.card.patches
-    table["patches_s"], _ = timed(
-        classifier.device,
-        lambda: patches_on_device(classifier.device, micrograph, found.table, settings),
-        repeats,
+    table["patches_s"], patches = timed(
+        where, lambda: patches_on_device(where, micrograph, found.table, settings), repeats
     )
-    table["patches_to_memory_s"], _ = timed(
-        classifier.device,
-        lambda: as_arrays(patches_on_device(classifier.device, micrograph, found.table, settings)),
-        repeats,
-    )
-    table["end_to_end_s"] = detect_s + table[f"patches_and_network_{device}_s"]
+    table["patches_to_memory_s"], _ = timed(where, lambda: as_arrays(patches), repeats)
+    table["network_s"], prediction = timed(where, lambda: classifier.predict(patches), repeats)
+    reference = classifier.card.scale
+    if reference is not None:  # by the CPU whatever the device
+        table["scale_by_cpu_s"], scale = timed(
+            where, lambda: fit_image(found.table, reference), repeats
+        )
+        table["conclusion_by_cpu_s"], _ = timed(
+            where, lambda: conclude(found.table, classifier, prediction, scale), repeats
+        )
     if device == "cuda":
         table["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         table["kept_gb"] = torch.cuda.memory_reserved() / 1e9
@@ -184,6 +341,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--compare", action="store_true", help="torch.compile and CUDA graphs")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing measured (--device cpu tries the script)")
@@ -204,8 +362,12 @@ def main() -> None:
             options.repeats,
         ),
     }
+    if options.compare:
+        result["compare"] = compared(options.device)
+    gb = result["field"]["detect_gb"]
+    result["field"]["detect_least_s"] = gb / result["network"]["roof_gb_per_s"]
     print(f"{machine}, torch {torch.__version__}")
-    for part in ("network", "field"):
+    for part in [part for part in ("network", "field", "compare") if part in result]:
         print(part)
         for name, value in result[part].items():
             shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(
