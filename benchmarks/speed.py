@@ -38,6 +38,9 @@ from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import PatchSettings
 from napari_atomicity.model.classifier import Classifier, load_classifier
+from napari_atomicity.model.conclusion import conclude
+from napari_atomicity.model.intensity_scale import fit_image
+from napari_atomicity.table import validate
 
 
 @dataclass
@@ -165,10 +168,19 @@ def stages(
     analysis = classify_clusters(detection, classifier)
     per_atom = analysis.parameters["intensity_per_atom"]
 
+    def scaled() -> None:
+        kept["scale"] = fit_image(detection.table, classifier.card.scale)
+
     def patched() -> None:
         kept["patches"] = extract_patches(
             micrograph, detection.table, classifier.card.patches, per_atom
         )
+
+    def looked() -> None:
+        kept["prediction"] = classifier.predict(kept["patches"])
+
+    def concluded() -> None:
+        validate(conclude(detection.table, classifier, kept["prediction"], kept["scale"]))
 
     def written() -> None:
         write_clusters(analysis.table, folder / "clusters.csv")
@@ -179,8 +191,10 @@ def stages(
         "background": prepared,
         "scale space": found,
         "outlines": outlined,
+        "intensity of an atom": scaled,
         "patches": patched,
-        "network with class maps": lambda: classifier.predict(kept["patches"]),
+        "network with class maps": looked,
+        "labels": concluded,
         "statistics": lambda: analysis.ratios(),
         "writing": written,
     }

@@ -39,7 +39,7 @@ def test_every_array_has_a_row_per_cluster(analysed):
     assert analysed.embedding.shape[0] == n
     assert {c: len(m) for c, m in analysed.class_maps.items()} == {"raw": n, "LCN": n}
     assert {c: len(p) for c, p in analysed.patches.items()} == {"raw": n, "LCN": n}
-    assert set(analysed.seconds) >= {"detect", "patches", "network"}
+    assert set(analysed.seconds) >= {"detect", "scale", "patches", "network", "labels"}
     assert analysed.parameters["model"]["model_id"] == analysed.table["model_id"].iloc[0]
 
 

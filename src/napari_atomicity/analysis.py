@@ -165,12 +165,13 @@ def classify_clusters(
             progress,
         )
 
-    report(progress, 0, len(analysis.table), "Cutting patches")
-    with _timed(seconds, "patches"):
-        reference = classifier.card.scale
+    reference = classifier.card.scale
+    with _timed(seconds, "scale"):
         if scale is None and reference is not None:
             scale = fit_image(analysis.table, reference)
-        per_atom = 1.0 if scale is None else scale.intensity_per_atom
+    per_atom = 1.0 if scale is None else scale.intensity_per_atom
+    report(progress, 0, len(analysis.table), "Cutting patches")
+    with _timed(seconds, "patches"):
         patches = cut(classifier.device)
     with _timed(seconds, "network"):
         try:
@@ -179,8 +180,9 @@ def classify_clusters(
         except DeviceLostError:  # with all that lay on it: once more, with the CPU
             in_memory = as_arrays(cut(torch.device("cpu")))
             result = classifier.predict(in_memory, progress=progress, stop=stop)
-    table = conclude(analysis.table, classifier, result, scale)
-    tables.validate(table)
+    with _timed(seconds, "labels"):
+        table = conclude(analysis.table, classifier, result, scale)
+        tables.validate(table)
     return replace(
         analysis,
         table=table,
