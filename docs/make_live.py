@@ -243,7 +243,7 @@ of its images scattering by 10 % and the focus by 2 nm, watched in {orders} rand
 from `mixed` to `shifted` (see [Accuracy](accuracy.md)): 13 nm of defocus, the source half again as
 wide, 0.4 times the dose, half again as much carbon, other gain, offset and pixels; *half of it*
 goes half as far; *step by step* it comes in {gradual} images. A delay of 1 is the first image under
-them.
+them; missed is what did not ring in all of them.
 
 {table}
 

@@ -130,6 +130,8 @@ def tracks_chart(tracks: Sequence[Track], movie: Movie, classes: Sequence[str]) 
                     clip_on=False,
                     zorder=3,
                 )
+        between = np.arange(1, len(tracks)) - 0.5
+        axes.hlines(between, extent[0], extent[1], color=look.paper, linewidth=0.8)
         ticks = range(0, len(tracks), max(1, len(tracks) // 12))
         axes.set_yticks(list(ticks), [str(tracks[i].track_id) for i in ticks])
         axes.set_ylabel("Track")
