@@ -21,13 +21,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from scipy import special
 from scipy.stats import binom
-from sklearn.linear_model import LogisticRegression
 
 from napari_atomicity import __version__
+from napari_atomicity.atoms.added import add_atoms
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.completeness import completeness
+from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.errors import ModelError
 from napari_atomicity.simulation import atom_fields
@@ -311,15 +310,18 @@ def tests(fields: int) -> str:
 
 # ---- images
 SEEN = AtomFieldSettings(shape_px=(512, 512), pixel_size_nm=0.03, vacuum=0.15)
+CLEAR = replace(
+    SEEN, roughness=0.15, step=0.15,
+    microscope=Microscope(dose_e_per_a2=6e5, gain=20.0, black_level=800.0),
+)  # fmt: skip
 CONDITIONS = {
     "faint, 0.15": replace(SEEN, contrast=0.15),
     "faint, 0.25": replace(SEEN, contrast=0.25),
+    "faint, 0.4": replace(SEEN, contrast=0.4),
+    "clear, 0.3": replace(CLEAR, contrast=0.3),
     # As the example in the package: as visible as in the micrographs at hand.
-    "clear, 0.5": replace(
-        SEEN, contrast=0.5, roughness=0.15, step=0.15,
-        microscope=Microscope(dose_e_per_a2=6e5, gain=20.0, black_level=800.0),
-    ),
-}  # fmt: skip
+    "clear, 0.5": replace(CLEAR, contrast=0.5),
+}
 _PATTERN = ("pattern", "atoms_per_nm2", "parents_per_nm2", "spread_nm", "apart_nm")
 
 
@@ -330,6 +332,7 @@ class Shown:
     analysis: AtomAnalysis
     true_nm: np.ndarray
     area_nm2: float
+    atom_intensity: float
 
     @property
     def candidates_nm(self) -> np.ndarray:
@@ -357,68 +360,73 @@ def shown(settings: AtomFieldSettings, model: AtomModel, seeds: Iterable[int]) -
     for seed in seeds:
         field = simulate_atoms(settings, seed)
         area = Window(field.support, settings.pixel_size_nm).area_nm2
-        found.append(Shown(find_atoms(field.micrograph, model), field.lone_nm, area))
+        found.append(
+            Shown(
+                find_atoms(field.micrograph, model), field.lone_nm, area, field.intensity_per_atom
+            )
+        )
     return found
 
 
-def calibrated(images: list[Shown]) -> tuple[Callable[[np.ndarray], np.ndarray], float]:
-    """Probabilities that are true of images like these, and the recall of their candidates."""
-    right = np.concatenate([image.right for image in images])
-    logit = special.logit(np.clip(np.concatenate([i.confidence for i in images]), 1e-6, 1 - 1e-6))
-    line = LogisticRegression(C=np.inf).fit(logit[:, None], right)
-    recall = right.sum() / sum(len(image.true_nm) for image in images)
-
-    def probability(confidence: np.ndarray) -> np.ndarray:
-        known = special.logit(np.clip(confidence, 1e-6, 1 - 1e-6))
-        return np.asarray(line.predict_proba(known.reshape(-1, 1))[:, 1])
-
-    return probability, float(recall)
-
-
 def of_images(number: int, name: str) -> str:
-    """Simulated images, the shipped model and its probabilities."""
+    """Simulated images, the shipped model and its probabilities, and what is missed."""
     model = load_atom_model(name, "cpu")
     rows = []
     for condition, seen in CONDITIONS.items():
-        for name in ("random", "clustered (12 clumps, 0.35 nm)"):
+        for name in ("random", "random, dense", "clustered (12 clumps, 0.35 nm)"):
             settings = replace(seen, **{of: getattr(PROCESSES[name], of) for of in _PATTERN})
-            # Other images, of this process: what is true of it need not be true of another.
-            probability, recall = calibrated(
-                shown(settings, model, (SEED * 2000 + i for i in range(number)))
-            )
             images = shown(settings, model, (SEED * 1000 + i for i in range(number)))
             above = [i.confidence >= i.analysis.threshold for i in images]
             met = sum(int((i.right & a).sum()) for i, a in zip(images, above, strict=True))
             said, there = sum(int(a.sum()) for a in above), sum(len(i.true_nm) for i in images)
-            shipped = [
+            found = [
                 i.dispersion(i.confidence, i.analysis.threshold, i.analysis.candidate_recall)
                 for i in images
             ]
-            true = [i.dispersion(probability(i.confidence), 0.5, recall) for i in images]
-            cells = []
-            for found in (shipped, true):
-                ratio = np.array([d.density.value for d in found]) / settings.atoms_per_nm2
-                cells += [
-                    off_by(ratio, 1.0),
-                    share(covers(d.density, settings.atoms_per_nm2) for d in found),
-                    share(
-                        covers(d.density_of_field, len(i.true_nm) / i.area_nm2)
-                        for d, i in zip(found, images, strict=True)
-                    ),
+            true = np.array([len(i.true_nm) / i.area_nm2 for i in images])
+            rows.append(
+                [
+                    condition,
+                    name,
+                    f"{met / max(said, 1):.2f}",
+                    f"{met / there:.2f}",
+                    off_by(np.array([d.density_of_field.value for d in found]), true),
+                    share(covers(d.density_of_field, t) for d, t in zip(found, true, strict=True)),
+                    *_with_the_missed([_missed(i.analysis, model) for i in images], images, true),
                 ]
-            complete = [completeness(i.analysis, model) for i in images]
-            shares = np.array([[c.share, c.low, c.high] for c in complete if c is not None])
-            low = sum(c is None or c.is_low for c in complete)
-            scores = [f"{met / max(said, 1):.2f}", f"{met / there:.2f}", f"{recall:.2f}",
-                      "{:.2f} ({:.2f}-{:.2f})".format(*shares.mean(0)) if len(shares) else "–",
-                      f"{low} of {number}"]  # fmt: skip
-            rows.append([condition, name, *scores, *cells])
+            )
             print(rows[-1], flush=True)
-    head = ["images", "process", "precision", "recall", "recall of candidates",
-            "completeness said", "called a lower bound",
-            "density as shipped, deviation", "covered: sample", "covered: field",
-            "density recalibrated, deviation", "covered: sample ", "covered: field "]  # fmt: skip
+    head = ["images", "process", "precision", "recall", "density by probabilities, deviation",
+            "covered", "found, as said", "lower bound", "density of all atoms, deviation",
+            "covered ", "upper / lower end", "mean atom, deviation"]  # fmt: skip
     return f"Model `{model.card.model_id}`, {number} images each.\n\n" + table(head, rows)
+
+
+def _missed(analysis: AtomAnalysis, model: AtomModel) -> Completeness | None:
+    added = add_atoms(analysis, model)
+    return None if added is None else completeness(added, analysis.threshold)
+
+
+def _with_the_missed(
+    missed: list[Completeness | None], images: list[Shown], true: np.ndarray
+) -> list[str]:
+    """Cells of what is said of the atoms that are not found, where anything is."""
+    both = [(c, i, t) for c, i, t in zip(missed, images, true, strict=True) if c is not None]
+    low = sum(c.is_low for c, _, _ in both) + len(images) - len(both)
+    if not both:
+        return ["–", f"{low} of {len(images)}", *["–"] * 4]
+    shares = np.array([[c.share, c.low, c.high] for c, _, _ in both]).mean(axis=0)
+    density = np.array([c.density_per_nm2 / t for c, _, t in both])
+    atom = np.array([c.atom_intensity / i.atom_intensity for c, i, _ in both])
+    ends = np.median([c.density_high / c.density_low for c, _, _ in both])
+    return [
+        "{:.2f} ({:.2f}-{:.2f})".format(*shares),
+        f"{low} of {len(images)}",
+        off_by(density, 1.0),
+        share(c.density_low <= t <= c.density_high for c, _, t in both),
+        f"{ends:.1f}",
+        off_by(atom, 1.0),
+    ]
 
 
 def images_text(number: int, model: str) -> str:
@@ -540,14 +548,15 @@ an Å²; *clear* with 600 000, a rougher support and a step of its thickness, as
 comes with the package, is nearer to the micrographs at hand. Atoms, support and probabilities are
 those that `find_atoms` gives. The probabilities of the model are about what a person would mark in
 images with the atoms and the noise of those it learnt from. Where an image is another, they are not
-true, and neither is the density. *Recalibrated* is with probabilities that are true of such images:
-a logistic curve through the model's own, and the recall of the candidates, from as many other
-simulated images.
+true, and neither is the density that adds them up.
 
-*Completeness said* is the share of lone atoms that would be found, with its interval, as
-`atoms.completeness` tells it from atoms that it puts into the image: to be compared with the
-recall. Where it is below two thirds, or fewer than eight atoms are found, the density of the tables
-is *called a lower bound*. It knows of atoms that are too faint, not of those that are too close.
+The columns after it are what atoms tell that were put into the images (`atoms.completeness`, which
+`atomicity atoms` does): the share that is found at the operating point, with its interval, to be
+compared with the recall; how often the density is called a lower bound, because that is less than
+two thirds; the density of all atoms, found or not, over the true one of the field, how often its
+interval covers that, and the upper end over the lower one; and the intensity of a mean atom, the
+yardstick of clusters, over the true one. How candidates that are none fall off with their score,
+and by how much the evidence is tempered, was settled on other images of these conditions.
 
 {images}
 

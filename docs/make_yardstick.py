@@ -22,12 +22,13 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
+from napari_atomicity.atoms.added import add_atoms
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import local_contrast
-from napari_atomicity.atoms.completeness import completeness
+from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.species import find_species
-from napari_atomicity.atoms.yardstick import count_by_yardstick, integrate
+from napari_atomicity.atoms.yardstick import count_by_yardstick, integrate, mask_of_clusters
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
@@ -117,25 +118,33 @@ def calibrated(fields: Iterator[Known]) -> LogisticRegression:
     )  # fmt: skip
 
 
-Judge = Callable[[Micrograph], tuple[np.ndarray, np.ndarray, float]]
-"""From an image to places (N, 2) in pixels, how likely an atom is there, and completeness."""
+Judge = Callable[
+    [Micrograph, pd.DataFrame], tuple[np.ndarray, np.ndarray, Completeness | None]
+]  # fmt: skip
+"""From an image and its clusters to places (N, 2) in pixels, how likely an atom is there, and what
+is missed."""
 
 
 def by_detector(model: LogisticRegression) -> Judge:
-    def judge(micrograph: Micrograph) -> tuple[np.ndarray, np.ndarray, float]:
+    def judge(
+        micrograph: Micrograph, clusters: pd.DataFrame
+    ) -> tuple[np.ndarray, np.ndarray, None]:
         at, response = peaks(micrograph)
-        return at, model.predict_proba(design(response))[:, 1], 1.0
+        return at, model.predict_proba(design(response))[:, 1], None
 
     return judge
 
 
 def by_network(model: AtomModel) -> Judge:
-    def judge(micrograph: Micrograph) -> tuple[np.ndarray, np.ndarray, float]:
+    def judge(
+        micrograph: Micrograph, clusters: pd.DataFrame
+    ) -> tuple[np.ndarray, np.ndarray, Completeness | None]:
         analysis = find_atoms(micrograph, model)
-        complete = completeness(analysis, model)
+        mask = mask_of_clusters(clusters, micrograph.data.shape, analysis.pixel_size_nm)
+        added = add_atoms(analysis, model, mask)
+        census = None if added is None else completeness(added, analysis.threshold)
         found = analysis.candidates
-        share = 1.0 if complete is None else complete.share
-        return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), share
+        return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), census
 
     return judge
 
@@ -143,11 +152,11 @@ def by_network(model: AtomModel) -> Judge:
 def counted(known: Known, judge: Judge) -> pd.DataFrame:
     """A row per cluster that was found: its number, and what the yardstick says of it."""
     pixel = known.micrograph.calibrated()
-    at, p, share = judge(known.micrograph)
-    atoms = pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": p})
     found = detect(known.micrograph)
     if len(found.table) == 0:
         return pd.DataFrame()
+    at, p, census = judge(known.micrograph, found.table)
+    atoms = pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": p})
     every, sure = (
         count_by_yardstick(
             found.table,
@@ -155,9 +164,9 @@ def counted(known: Known, judge: Judge) -> pd.DataFrame:
             known.micrograph,
             found.outlines,
             classes=CLASSES,
-            completeness=share,
+            census=given,
         )
-        for least in (FLOOR, SURE)
+        for least, given in ((FLOOR, census), (SURE, None))
     )
     distance, row = KDTree(found.table[["y_px", "x_px"]].to_numpy()).query(known.centres)
     matched = distance * pixel < 0.5

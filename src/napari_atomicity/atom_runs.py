@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .atoms import cluster_atoms
+from .atoms.added import add_atoms
 from .atoms.analysis import AtomAnalysis, find_atoms
 from .atoms.card import ATOMS
 from .atoms.completeness import Completeness, completeness, with_completeness
@@ -25,6 +26,7 @@ from .atoms.groups import LINK_NM, clusters_of_atoms
 from .atoms.marks import ImageAtoms
 from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
 from .atoms.table import conform, joined
+from .atoms.yardstick import mask_of_clusters
 from .errors import AtomicityError, Cancelled
 from .io.atom_figures import dispersion_chart, overview
 from .io.atom_report import atom_pictures, write_atom_report
@@ -281,11 +283,9 @@ def _one(
         )
         found = None
         if request.completeness:
-            found = completeness(analysis, model, request.seed, progress, stop)
+            found = _completeness(analysis, model, clusters, request.seed, progress, stop)
             known["warnings"] += _completeness_warnings(found)
-        table, of_clusters = _with_clusters(
-            atoms, micrograph, clusters, 1.0 if found is None else found.share
-        )
+        table, of_clusters = _with_clusters(atoms, micrograph, clusters, found)
         known["warnings"] += _cluster_warnings(clusters, of_clusters)
         report(progress, 0, 0, "Dispersion")
         spread, why = _dispersion(atoms, request.seed, progress, stop)
@@ -319,19 +319,38 @@ def _one(
     return result, analysis
 
 
+def _completeness(
+    analysis: AtomAnalysis,
+    model: AtomModel,
+    clusters: pd.DataFrame | None,
+    seed: int,
+    progress: Progress,
+    stop: Stop | None,
+) -> Completeness | None:
+    """How many atoms are missed, away from clusters; None where nothing can be said."""
+    mask = None
+    if clusters is not None:
+        own = clusters[clusters["image"] == analysis.micrograph.name]
+        mask = mask_of_clusters(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
+    added = add_atoms(analysis, model, mask, seed, progress, stop)
+    return None if added is None else completeness(added, analysis.threshold)
+
+
 def _with_clusters(
-    atoms: ImageAtoms, micrograph: Micrograph, clusters: pd.DataFrame | None, found: float
+    atoms: ImageAtoms,
+    micrograph: Micrograph,
+    clusters: pd.DataFrame | None,
+    census: Completeness | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """The atoms with their clusters, and the clusters with their atoms.
 
-    Clusters are discs: the files of a run hold no outlines. ``found`` is the share of the lone
-    atoms that is found.
+    Clusters are discs: the files of a run hold no outlines.
     """
     if clusters is None:
         return atoms.table, None
     own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
     table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
-    counted = cluster_atoms.count(atoms, own, micrograph, completeness=found)
+    counted = cluster_atoms.count(atoms, own, micrograph, census=census)
     return table, cluster_atoms.rows(own, counted, table)
 
 
@@ -345,7 +364,11 @@ def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
     if found is None or not found.is_low:
         return ()
     share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
-    return (f"of atoms like these {share} are found: the density is a lower bound",)
+    of_all = f"{found.density_low:.2g} to {found.density_high:.2g} per nm²"
+    return (
+        f"of atoms like these {share} are found: the density is a lower bound, that of all atoms "
+        f"{of_all}",
+    )
 
 
 def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:

@@ -1,12 +1,23 @@
-"""Atoms that are put into an image tell how many of its own are found."""
+"""Atoms that are put into an image tell how many of its own are found, and how bright they are."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.spatial import KDTree
+from scipy.special import expit
 
+from napari_atomicity.atoms import added as adding
 from napari_atomicity.atoms import completeness as complete
+from napari_atomicity.atoms.added import AddedAtoms, add_atoms
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.completeness import Completeness, completeness, with_completeness
 from napari_atomicity.atoms.table import conform
@@ -14,73 +25,155 @@ from napari_atomicity.micrograph import Micrograph
 
 from .spots import scattered
 
-PX, SIGMA, SIDE = 0.05, 1.6, 240
+PX, SIGMA, SIDE = 0.05, 1.6, 400
+MODEL = SimpleNamespace(card=SimpleNamespace(floor=0.02))
 
 
-def finding(noise: float, least: float, seed: int = 0):
-    """In place of `find_atoms`: of the places (every spot that was ever put in) those are found
-    whose height, measured with ``noise``, is at least ``least``."""
-    rng = np.random.default_rng(seed)
-    known: list[np.ndarray] = []
+class Detector:
+    """In place of `find_atoms`: every place that a spot was ever put to is looked at again.
 
-    def find(micrograph, model=None, threshold=0.5, progress=None, stop=None):
+    An atom's score goes with its height, which is measured with an error; there are false
+    candidates as `FALSE` has them; and of atoms closer than ``apart_px`` only one is seen.
+    """
+
+    def __init__(self, points: np.ndarray, noise: float = 0.1, apart_px: float = 0.0) -> None:
+        self.points, self.noise, self.apart_px = [points], noise, apart_px
+        self.rng = np.random.default_rng(7)
+        self.false = self.rng.uniform(5, SIDE - 5, (60, 2))
+        score = np.linspace(-3.8, 3, 500)
+        density = np.exp(-0.45 * (score + 3) - 0.1 * (score + 3) ** 2)
+        self.false_score = self.rng.choice(score, len(self.false), p=density / density.sum())
+
+    def __call__(self, micrograph, model=None, threshold=0.5, progress=None, stop=None):
         image = np.asarray(micrograph.data)
-        points = np.concatenate(known)
-        height = image[tuple(points.round().astype(int).T)] + rng.normal(0, noise, len(points))
-        seen = height >= least
-        table = pd.DataFrame(points[seen], columns=["y_px", "x_px"])
+        points = np.concatenate(self.points)
+        height = image[tuple(points.round().astype(int).T)]
+        height = height + self.rng.normal(0, self.noise, len(points))
+        keep = np.ones(len(points), bool)
+        for one, other in KDTree(points).query_pairs(self.apart_px):
+            keep[other] &= not keep[one]
+        points, height = points[keep], height[keep]
+        score = np.append(6 * (height - 0.6), self.false_score)
+        table = pd.DataFrame(np.concatenate([points, self.false]), columns=["y_px", "x_px"])
+        table["amplitude"] = np.append(height, np.full(len(self.false), 0.3))
+        table["confidence"] = expit(score)
         table[["y_nm", "x_nm"]] = table[["y_px", "x_px"]] * PX
-        table["amplitude"], table["sigma_nm"] = height[seen], SIGMA * PX
-        table["confidence"], table["atom_id"] = 1.0, np.arange(seen.sum()) + 1
-        table["image"], table["frame"], table["origin"] = "image", 0, "model"
+        table["sigma_nm"], table["image"], table["frame"] = SIGMA * PX, "image", 0
+        table = table[table["confidence"] >= 0.02].reset_index(drop=True)
+        table["atom_id"], table["origin"] = np.arange(len(table)) + 1, "model"
         support = np.ones(image.shape, bool)
-        return AtomAnalysis(micrograph, conform(table), 0.5, support, PX, "m")
-
-    return find, known
+        return AtomAnalysis(micrograph, conform(table), threshold, support, PX, "m")
 
 
-@pytest.mark.parametrize("mean", [0.35, 0.6, 1.0, 2.0])
-def test_the_share_is_that_of_the_atoms_that_are_found(monkeypatch, mean):
-    find, known = finding(noise=0.1, least=0.5)
-    rng = np.random.default_rng(1)
-    points = scattered(150, (SIDE, SIDE), 12, 3)
-    heights = mean * np.exp(rng.normal(0, 0.35, len(points)))
-    image = complete.with_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
-    known.append(points)
-    analysis = find(Micrograph(image, PX))
+@pytest.fixture
+def image(monkeypatch):
+    """An image with atoms of a mean height, and the detector that looks at it."""
 
-    def put(image, more, heights, sigma_px):
-        known.append(more)
-        return with_spots(image, more, heights, sigma_px)
+    def make(points: np.ndarray, mean: float, apart_px: float = 0.0):
+        detector = Detector(points, apart_px=apart_px)
 
-    with_spots = complete.with_spots
-    monkeypatch.setattr(complete, "with_spots", put)
-    monkeypatch.setattr(complete, "find_atoms", find)
+        def put(image, more, heights, sigma_px):
+            detector.points = [detector.points[0], more]
+            return with_spots(image, more, heights, sigma_px)
 
-    said = completeness(analysis, None, seed=2)
+        monkeypatch.setattr(adding, "with_spots", put)
+        monkeypatch.setattr(adding, "find_atoms", detector)
+        heights = mean * np.exp(np.random.default_rng(1).normal(0, 0.35, len(points)))
+        pixels = with_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
+        return detector(Micrograph(pixels, PX)), heights
 
-    true = len(analysis.table) / len(points)
-    assert said.low - 0.05 <= true <= said.high + 0.05
-    assert said.share == pytest.approx(true, abs=0.2)
-    usual = analysis.table["amplitude"].median()
-    assert said.half_found * usual == pytest.approx(0.5, abs=0.08)
+    with_spots = adding.with_spots
+    return make
+
+
+@pytest.mark.parametrize("mean", [0.45, 0.8, 2.0])
+def test_how_many_atoms_there_are_and_how_bright_whether_they_are_found_or_not(image, mean):
+    points = scattered(200, (SIDE, SIDE), 12, 3)
+    analysis, heights = image(points, mean)
+
+    said = completeness(add_atoms(analysis, MODEL, seed=2), analysis.threshold)
+
+    density = len(points) / (SIDE * PX) ** 2
+    found = (heights > 0.6).mean()
+    assert said.density_low < density < said.density_high
+    assert said.density_per_nm2 == pytest.approx(density, rel=0.5)
+    assert said.low - 0.05 <= found <= said.high + 0.05
     assert said.is_low == (said.share < 2 / 3)
+    usual = analysis.table["amplitude"].median()
+    assert said.half_found * usual == pytest.approx(0.6, abs=0.08)
+    true = 2 * np.pi * (SIGMA * PX) ** 2 * heights.mean()
+    assert abs(np.log(said.atom_intensity / true)) < 2 * said.atom_error + 0.1
 
 
-def test_of_few_atoms_nothing_is_said():
-    find, known = finding(0.1, 0.5)
-    known.append(scattered(4, (SIDE, SIDE), 30, 0))
-    image = complete.with_spots(np.zeros((SIDE, SIDE)), known[0], np.ones(4), SIGMA)
+def test_the_brightest_of_many_faint_atoms_do_not_pass_for_all(image):
+    points = scattered(200, (SIDE, SIDE), 12, 3)
+    analysis, heights = image(points, 0.45)
 
-    assert completeness(find(Micrograph(image, PX)), None) is None
+    said = completeness(add_atoms(analysis, MODEL), analysis.threshold)
+
+    of_found = analysis.table["amplitude"].mean()
+    assert of_found > 1.4 * heights.mean()
+    assert said.atom_intensity / (2 * np.pi * said.sigma_nm**2) < 0.85 * of_found
+    assert said.density_per_nm2 > 1.5 * len(analysis.table) / (SIDE * PX) ** 2
 
 
-def test_added_atoms_lie_on_the_support_away_from_the_others():
+def test_a_higher_threshold_finds_less_of_the_same_atoms(image):
+    analysis, _ = image(scattered(150, (SIDE, SIDE), 12, 3), 0.8)
+    added = add_atoms(analysis, MODEL)
+
+    low, high = completeness(added, 0.3), completeness(added, 0.9)
+
+    assert high.share < low.share
+    assert high.density_per_nm2 == pytest.approx(low.density_per_nm2, rel=0.25)
+
+
+def test_where_atoms_cover_each_other_less_is_found(image):
+    rng = np.random.default_rng(0)
+    clumps = scattered(25, (SIDE, SIDE), 40, 1)
+    points = np.repeat(clumps, 5, axis=0) + rng.normal(0, 5, (5 * len(clumps), 2))
+    analysis, _ = image(points, 2.0, apart_px=7)
+    apart, _ = image(scattered(100, (SIDE, SIDE), 14, 1), 2.0, apart_px=7)
+
+    added, other = add_atoms(analysis, MODEL), add_atoms(apart, MODEL)
+
+    assert added.crowd_gain / len(added.crowd_height) < 0.7
+    assert other.crowd_gain / len(other.crowd_height) > 0.85
+    assert completeness(added, 0.5).share < completeness(other, 0.5).share - 0.08
+
+
+def test_of_few_atoms_nothing_is_said(image):
+    analysis, _ = image(scattered(4, (SIDE, SIDE), 30, 0), 1.0)
+    few = replace(analysis, candidates=analysis.candidates.iloc[:4])
+
+    assert add_atoms(few, MODEL) is None
+
+
+def test_nothing_is_added_where_clusters_are(image, monkeypatch):
+    analysis, _ = image(scattered(60, (SIDE, SIDE), 14, 0), 1.0)
+    clusters = np.zeros((SIDE, SIDE), bool)
+    clusters[:, 150:] = True
+    put = adding.with_spots
+    places = []
+    monkeypatch.setattr(
+        adding,
+        "with_spots",
+        lambda i, points, *rest: places.append(points) or put(i, points, *rest),
+    )
+
+    added = add_atoms(analysis, MODEL, clusters=clusters)
+
+    assert len(places) == 5
+    assert np.concatenate(places)[:, 1].max() < 150
+    assert added.area_nm2 == pytest.approx(150 * SIDE * PX**2)
+    assert len(added.scores) == (analysis.candidates["x_px"].round() < 150).sum()
+
+
+def test_lone_atoms_are_added_on_the_support_away_from_the_others():
     mask = np.zeros((200, 300), bool)
     mask[:, 90:] = True
     taken = scattered(40, mask.shape, 15, 5)
 
-    points = complete._free_places(mask, taken, PX, np.random.default_rng(0))
+    points = adding._free_places(mask, taken, PX, np.random.default_rng(0))
 
     assert mask[tuple(points.round().astype(int).T)].all()
     gap = np.linalg.norm(points[:, None] - taken[None], axis=2).min()
@@ -90,11 +183,45 @@ def test_added_atoms_lie_on_the_support_away_from_the_others():
     assert between.min() * PX > 0.8
 
 
+@pytest.mark.parametrize("clumped", [False, True])
+def test_atoms_that_are_added_among_others_have_as_many_neighbours(clumped):
+    rng = np.random.default_rng(3)
+    mask = np.ones((600, 600), bool)
+    found = rng.uniform(0, 599, (600, 2))
+    if clumped:
+        found = np.repeat(found[:20], 7, axis=0) + rng.normal(0, 8, (140, 2))
+
+    points = adding._places_among(mask, found, PX, 400, np.random.default_rng(0))
+
+    def neighbours(places):
+        tree = KDTree(found)
+        within = tree.query_ball_point(places, 16, return_length=True)
+        return np.mean(within - tree.query_ball_point(places, 5, return_length=True))
+
+    assert mask[tuple(np.clip(points.round().astype(int), 0, 599).T)].all()
+    assert neighbours(points) == pytest.approx(neighbours(found), rel=0.3)
+
+
+numbers = arrays(float, st.integers(0, 5), elements=st.one_of(st.floats(-20, 20), st.just(np.nan)))
+
+
+@given(height=numbers, score=numbers, crowd=numbers)
+def test_added_atoms_are_kept_in_a_file(height, score, crowd):
+    added = AddedAtoms(
+        300.0, 0.08, height, score, score, crowd, 3, 200.0, score, height, -3.9, -0.5
+    )
+
+    again = AddedAtoms.from_dict(json.loads(json.dumps(added.to_dict(), allow_nan=False)))
+
+    for name, value in vars(added).items():
+        np.testing.assert_allclose(getattr(again, name), value, atol=1e-4)
+
+
 def test_the_rows_say_where_the_density_is_a_lower_bound():
     rows = pd.DataFrame({"image": ["a", "b", "c", "all"], "support_nm2": [100.0, 300, 50, 450]})
     found = {
-        "a": Completeness(0.9, 0.8, 0.95, 0.4, 100),
-        "b": Completeness(0.3, 0.1, 0.5, 1.1, 100),
+        "a": Completeness(0.9, 0.8, 0.95, 0.4, 100, 0.2, 0.1, 0.4, 17.0, 0.1, 0.08),
+        "b": Completeness(0.3, 0.1, 0.5, 1.1, 100, 0.4, 0.2, 0.8, 17.0, 0.1, 0.08),
         "c": None,
     }
 
@@ -103,4 +230,9 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
     assert out["density_is"].tolist() == ["estimate", "lower bound", "", "lower bound"]
     assert out["completeness"].iloc[-1] == pytest.approx((0.9 * 100 + 0.3 * 300) / 400)
     assert np.isnan(out["completeness"].iloc[2])
-    assert list(out.columns[-5:]) == list(complete.COLUMNS)
+    assert list(out.columns[-8:]) == list(complete.COLUMNS)
+    density, low, high = out.iloc[-1][list(complete.COLUMNS[5:])]
+    assert density == pytest.approx((0.2 * 100 + 0.4 * 300) / 400)
+    # each image is known to a factor of two, and the larger one counts for most
+    assert density / 2 < low < density / 1.5
+    assert density * 1.5 < high < density * 2

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity import table as tables
+from napari_atomicity.atoms.completeness import Completeness
 from napari_atomicity.atoms.yardstick import (
     LEAST_ATOMS,
+    NEAR_CLUSTER_NM,
     TAILS,
     Yardstick,
     _count,
@@ -18,6 +20,7 @@ from napari_atomicity.atoms.yardstick import (
     find_yardstick,
     integrate,
     integrate_regions,
+    mask_of_clusters,
 )
 from napari_atomicity.detection.outlines import TAIL_NM
 from napari_atomicity.micrograph import Micrograph
@@ -245,15 +248,51 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     assert (few["label_yardstick"] == "").all()
 
 
-def test_where_most_atoms_are_missing_nothing_is_counted():
+def census(intensity: float, error: float) -> Completeness:
+    """What atoms that were put into an image may tell of its own."""
+    return Completeness(0.3, 0.2, 0.4, 1.0, 200, 0.5, 0.3, 0.8, intensity, error, 0.09)
+
+
+def test_the_mean_atom_of_all_counts_where_it_is_known():
+    micrograph, clusters, atoms = with_a_cluster(30)
+    own = find_yardstick(
+        micrograph.data, PIXEL_NM, atoms[["y_px", "x_px"]].to_numpy(), atoms["confidence"]
+    )
+
+    half, same, vague = (
+        count_by_yardstick(clusters, atoms, micrograph, census=census(*what)).iloc[0]
+        for what in ((own.intensity / TAILS / 2, 0.02), (own.intensity / TAILS, 0.02),
+                     (own.intensity / TAILS, 0.2))
+    )  # fmt: skip
+
+    assert half["n_yardstick"] == pytest.approx(2 * same["n_yardstick"], rel=1e-6)
+    assert same["n_yardstick_low"] < 30 < same["n_yardstick_high"]
+    assert vague["n_yardstick_low"] < same["n_yardstick_low"]
+    assert vague["n_yardstick_high"] > same["n_yardstick_high"]
+
+
+def test_atoms_that_are_too_faint_are_no_yardstick():
     micrograph, clusters, atoms = with_a_cluster(30)
 
-    few = count_by_yardstick(clusters, atoms, micrograph, completeness=0.31)
-    most = count_by_yardstick(clusters, atoms, micrograph, completeness=0.8)
+    out = count_by_yardstick(clusters, atoms, micrograph, census=census(17.0, 0.4)).iloc[0]
 
-    assert few["n_yardstick"].isna().all()
-    assert few["yardstick_reason"].tolist() == ["only about 31 % of the lone atoms are found"]
-    assert most["n_yardstick"].notna().all()
+    assert np.isnan(out["n_yardstick"])
+    assert "too faint: ± 40 %" in out["yardstick_reason"]
+
+
+def test_around_clusters_no_atom_stands_alone():
+    micrograph, clusters, _ = with_a_cluster(30)
+    row = clusters.iloc[0]
+    y, x = np.mgrid[: micrograph.shape[0], : micrograph.shape[1]]
+    off_nm = np.hypot(y - row["y_px"], x - row["x_px"]) * PIXEL_NM
+
+    mask = mask_of_clusters(clusters, micrograph.shape, PIXEL_NM)
+    both = mask_of_clusters(clusters.assign(frame=1), (2, *micrograph.shape), PIXEL_NM)
+
+    assert mask[off_nm < row["diameter_nm"] / 2 + NEAR_CLUSTER_NM - PIXEL_NM].all()
+    assert not mask[off_nm > 0.8 * row["diameter_nm"] + NEAR_CLUSTER_NM + PIXEL_NM].any()
+    assert not both[0].any()
+    assert (both[1] == mask).all()
 
 
 def test_frames_are_counted_each_by_its_own_atoms():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from synthetic import made_up
 
 from napari_atomicity.analysis import Analysis
+from napari_atomicity.atoms.added import AddedAtoms
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, with_neighbours
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
@@ -451,6 +454,80 @@ def test_species_are_told_apart_once_asked(found, session, book, settled):
     assert not found.found.species_words.isVisible()
 
 
+# ---- what is missed
+def added_atoms(faintest: float) -> AddedAtoms:
+    """Lone atoms of all heights, of which those above one are found, at a score of 2."""
+    height = np.geomspace(0.1, 2.5, 120)
+    score = np.where(height > faintest, 2.0, np.nan)
+    one = np.ones(len(LONE))
+    return AddedAtoms(
+        30.0, 0.075, height, score, np.where(height > faintest, height, np.nan), np.ones(20), 20,
+        100.0, 2 * one, one, -3.9, 0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def adding(monkeypatch):
+    """An `add_atoms` that is instant, and a model of that name."""
+    asked = []
+    result = [added_atoms(0.4)]
+
+    def add(analysis, model, clusters=None, seed=0, progress=None, stop=None):
+        asked.append((analysis, model, clusters))
+        return result[0]
+
+    monkeypatch.setattr(jobs, "add_atoms", add)
+    monkeypatch.setattr(jobs, "_model_of", lambda analysis: "the model")
+    return asked, result
+
+
+def test_how_many_are_missed_is_told_once_asked(found, session, book, adding, settled):
+    asked, _ = adding
+    steps = len(session.history)
+    assert not found.found.missed_words.isVisible()
+    click(found.found.missed_button)
+    settled()
+    words = found.found.missed_words
+    assert words.isVisible() and "of atoms like these" in words.text().lower()
+    share = float(re.search(r"(\d+) %", words.text()).group(1))
+    assert share > 80 and "lower bound" not in words.text()
+    assert asked[0][1] == "the model" and asked[0][2] is None
+    assert len(session.history) == steps + 1
+    # The slider needs no more atoms to be added.
+    book.set_threshold("field", 0.95)
+    settled()
+    assert float(re.search(r"(\d+) %", words.text()).group(1)) < share and len(asked) == 1
+    book.end_sliding()
+    session.undo()
+    session.undo()
+    settled()
+    assert not words.isVisible() and book.of("field").added is None
+
+
+def test_what_is_missed_is_kept_with_the_project(found, session, book, adding, settled, tmp_path):
+    click(found.found.missed_button)
+    settled()
+    parameters = book.of("field").analysis.parameters
+    assert json.loads(json.dumps(parameters["added"], allow_nan=False)) == parameters["added"]
+    assert book.of("field").added.crowd_gain == 20
+
+
+def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(found, book, adding, settled, qtbot):
+    _, result = adding
+    result[0] = None
+    steps = len(book._session.history)
+    click(found.found.missed_button)
+    settled()
+    assert not found.found.missed_words.isVisible()
+    assert len(book._session.history) == steps
+
+
+def test_without_the_model_nothing_can_be_added(found, settled):
+    click(found.found.missed_button)
+    settled()
+    assert not found.found.missed_words.isVisible()
+
+
 # ---- clusters
 @pytest.fixture
 def counted(found, session, settled):
@@ -459,6 +536,38 @@ def counted(found, session, settled):
     found.clusters_part.button.click()
     settled()
     return found
+
+
+def test_clusters_are_counted_by_what_all_lone_atoms_would_be(
+    found, session, book, adding, settled
+):
+    asked, _ = adding
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    settled()
+    first = found.clusters.rows.set_index("cluster_id").loc[1, "n_yardstick"]
+    assert len(asked) == 1 and asked[0][2].any() and not asked[0][2].all()
+    # Marking doesn't put atoms in anew; a mean atom that is half as bright gives twice as many.
+    book.remove([("field", 1)])
+    settled()
+    assert len(asked) == 1
+    book.set_added("field", replace(added_atoms(0.4), usual=15.0))
+    settled()
+    second = found.clusters.rows.set_index("cluster_id").loc[1, "n_yardstick"]
+    assert second == pytest.approx(2 * first, rel=0.01) and len(asked) == 1
+
+
+def test_who_marks_lone_atoms_by_hand_counts_by_those(found, session, book, adding, settled):
+    asked, _ = adding
+    book.confirm([("field", i) for i in range(1, 30)])
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    settled()
+    assert not asked
+    rows = found.clusters.rows.set_index("cluster_id")
+    assert rows.loc[1, "n_yardstick"] == pytest.approx(N_INSIDE, rel=0.15)
 
 
 def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):

@@ -15,6 +15,7 @@ import pandas as pd
 from psygnal import Signal
 
 from ..micrograph import Micrograph
+from .added import AddedAtoms
 from .analysis import AtomAnalysis
 from .edits import AtomEdit, SetAtoms, SetMarks
 from .marks import ImageAtoms, Mark, known
@@ -118,6 +119,10 @@ class AtomBook:
     def set_species(self, image: str, species: Species | None) -> None:
         """Name the atoms by the components of their intensities, or not any more."""
         self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
+
+    def set_added(self, image: str, added: AddedAtoms | None) -> None:
+        """Keep what became of atoms that were put into the image."""
+        self._set(image, lambda a: a.with_added(added), f"atoms missed in {image}")
 
     def set_support(
         self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..micrograph import Micrograph
 from ..table import classes_of
+from .completeness import Completeness
 from .groups import atoms_of_clusters, clusters_of_atoms
 from .marks import ImageAtoms
 from .yardstick import count_by_yardstick
@@ -43,7 +44,7 @@ def count(
     clusters: pd.DataFrame,
     micrograph: Micrograph,
     outlines: Sequence[np.ndarray] | None = None,
-    completeness: float = 1.0,
+    census: Completeness | None = None,
 ) -> pd.DataFrame:
     """The clusters of an image counted by its atoms: see `count_by_yardstick`.
 
@@ -55,7 +56,7 @@ def count(
     )
     counted = count_by_yardstick(
         clusters, places, micrograph, outlines, atoms.support, classes_of(clusters),
-        completeness=completeness,
+        census=census,
     )  # fmt: skip
     return counted.set_axis(clusters["cluster_id"].to_numpy(), axis=0)
 

@@ -1,68 +1,68 @@
-"""How many atoms like those that were found would be found: atoms are put into the image itself.
+"""How many atoms there are, found or not: from what became of atoms that were put into the image.
 
 A density counts what a person would mark. Atoms that don't stand out of the texture of the support
 are in no candidate, and no probability speaks of them: where many are faint the density is a lower
-bound. How faint is too faint depends on this image, so it is measured in it [1]_: spots of the
-width of the found atoms and of many heights are added where none is, and it is looked for atoms
-again. That gives the height at which half of them are found.
+bound. What is missing is found by comparing the candidates of an image with those that atoms added
+to it became (`atoms.added`).
 
-The share that is found needs the heights of all atoms, and only those of the found ones are known.
-They are taken to be log-normal with a scatter of 25 to 45 %, as single atoms of one element have
-within an image (`SCATTERS`). Every mean and scatter says which heights the found ones have, for it
-is known which of the added spots are found and what was measured of them; how well that agrees with
-the heights in the image weighs them. Value and interval are mean and quantiles of the share over
-these weights, which are tempered (`TEMPER`): added spots are no perfect atoms.
+Of N atoms with a mean height and a scatter it is known from the added ones how many candidates of
+each score they give. To these come candidates that are none, which are fewer the higher the score;
+how they fall off with it is known from simulated carbon (`FALSE`), how many there are is not. The
+numbers of candidates in bins of the score are Poisson's, and what was measured of the found ones
+must be what would be measured of such atoms. That gives every N, mean and scatter a likelihood,
+and its mean and quantiles are what is said. It is tempered (`TEMPER`): added spots are no perfect
+atoms, and candidates not independent. In astronomy completeness and Eddington's bias are corrected
+like that.
 
-It is of lone atoms: those nearer to each other than the probe is wide are taken for one, and that
-is not seen here.
+Heights of atoms of one element are log-normal with a scatter of 25 to 45 % (`SCATTERS`), and the
+mean height is that of a lone atom: another yardstick (`atoms.yardstick`), which stays true where
+only the brightest are found.
 
-References
-----------
-.. [1] P. B. Stetson, Publ. Astron. Soc. Pac. 99, 191 (1987): artificial stars.
+Atoms nearer to each other than the probe is wide are taken for one. Of those that were added among
+the others fewer are found, or others are lost; if that goes up evenly with their number, atoms of
+the image have met with this share of it (`CROWDING`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import KDTree
+from scipy.special import expit, logit
 
-from ..detection.background import without_gaps
-from ..progress import Progress, Stop
-from ..statistics.scores import match_nearest
 from . import operating_point as operating
-from .analysis import AtomAnalysis, find_atoms
+from .added import CROWD_SHARE, AddedAtoms
 
-if TYPE_CHECKING:
-    from .finder import AtomModel
-
-SCATTERS = (0.25, 0.3, 0.35, 0.4, 0.45)
+SCATTERS = (0.25, 0.35, 0.45)
 """Standard deviations of the logarithm of the height of atoms."""
+FALSE = ((0.25, 0.1), (0.45, 0.1), (0.65, 0.1))
+"""How the logarithm of the number of candidates that are no atoms falls with the log-odds s that
+they are given: by a (s + 3) + b (s + 3)², for each of these (a, b). They span what carbon that is
+simulated under several conditions shows."""
+BINS = (-3.9, -3.0, -2.2, -1.4, -0.6, 0.2, 1.0, 2.0, 3.0, np.inf)
+"""Of the log-odds."""
 TEMPER = 0.5
-"""Weight of each atom of the image as evidence."""
-HEIGHTS = (0.1, 2.5)
-"""Of added atoms, relative to the median of the found ones, from and to."""
-ENOUGH, MOST_ROUNDS = 200, 3
-"""So many are added, in so many rounds at most: more at once would crowd the image."""
-LEAST_ATOMS = 8
-"""With fewer nothing is known of their heights."""
+"""Weight of each candidate as evidence."""
+CROWDING = 0.5 / (1 + CROWD_SHARE / 2)
+"""Of the loss that atoms added among the others suffer: the mean over all atoms of an image comes
+in half way, and the added ones beyond the last of them."""
 LOWER_BOUND = 2 / 3
 """Where less than this share is found, the density is called a lower bound."""
 ESTIMATE, BOUND = "estimate", "lower bound"
 """What the density is said to be."""
 COLUMNS = ("completeness", "completeness_low", "completeness_high", "half_found_height",
-           "density_is")  # fmt: skip
+           "density_is", "density_complete_per_nm2", "density_complete_low_per_nm2",
+           "density_complete_high_per_nm2")  # fmt: skip
 """Of ``dispersion.csv``."""
-_APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
-_SAME_NM = 0.15
-_CROP_PX = 1024
-_MEANS, _BEYOND = 100, 0.5
+_MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5
+_MOST_TIMES = 12.0
 _KERNEL = 0.15
-_INTERVAL = 0.05, 0.95
+_INTERVAL = 0.025, 0.975
 _LEAST_DENSITY = 1e-3
+_PRIOR_COUNT = 4.0
+_CROWDED = 0.3, 1.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,18 @@ class Completeness:
     Parameters
     ----------
     share, low, high
-        Of the lone atoms on the support, how many are found.
+        Of the atoms on the support, how many are found, with the 95 % interval.
     half_found
-        Height at which half of them are, relative to the median of the found ones; NaN where all
-        or none were found.
+        Height at which half of the lone ones are, relative to the median of the found ones; NaN
+        where all or none were found.
     added
         How many atoms were put into the image.
+    density_per_nm2, density_low, density_high
+        Of all atoms on the support, found or not, with the 95 % interval of their number there.
+    atom_intensity, atom_error
+        Mean intensity of a lone atom as a Gaussian, in counts nm², and its relative standard error.
+    sigma_nm
+        Width of that Gaussian.
     """
 
     share: float
@@ -85,6 +91,12 @@ class Completeness:
     high: float
     half_found: float
     added: int
+    density_per_nm2: float
+    density_low: float
+    density_high: float
+    atom_intensity: float
+    atom_error: float
+    sigma_nm: float
 
     @property
     def is_low(self) -> bool:
@@ -92,74 +104,52 @@ class Completeness:
         return self.share < LOWER_BOUND
 
 
-def completeness(
-    analysis: AtomAnalysis,
-    model: AtomModel,
-    seed: int = 0,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Completeness | None:
-    """Put atoms into the image and look for them.
+def completeness(added: AddedAtoms, threshold: float) -> Completeness:
+    """How many atoms a threshold leaves out.
 
     Parameters
     ----------
-    analysis
-        Of the image; of a stack the first frame with any contrast is taken, of a large image the
-        middle of its support.
-    model
-        That found its atoms.
-    seed
-        Of places and heights.
-    progress, stop
-        As of `find_atoms`.
-
-    Returns
-    -------
-    Completeness or None
-        None with fewer than `LEAST_ATOMS` atoms, or where no place is left for more.
-
-    Raises
-    ------
-    Cancelled
-        If ``stop()`` says so.
+    added
+        Atoms that were put into the image, and what became of them.
+    threshold
+        Least probability of what is reported.
     """
-    frame, image, mask, candidates = _part(analysis)
-    table = candidates[candidates["confidence"] >= analysis.threshold]
-    table = table[table["amplitude"] > 0]
-    size = analysis.pixel_size_nm
-    if frame is None or len(table) < LEAST_ATOMS:
-        return None
-    rng = np.random.default_rng(seed)
-    doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
-    taken = doubtful[["y_px", "x_px"]].to_numpy(float)
-    usual = float(table["amplitude"].median())
-    sigma_px = float(table["sigma_nm"].median()) / size
-    heights, measured = [np.empty(0)], [np.empty(0)]
-    while len(heights) <= MOST_ROUNDS and sum(map(len, heights)) < ENOUGH:
-        points = _free_places(mask, taken, size, rng)
-        if not len(points):
-            break
-        height = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1]), len(points)))
-        again = find_atoms(
-            replace(analysis.micrograph, data=with_spots(image, points, usual * height, sigma_px)),
-            model,
-            threshold=analysis.threshold,
-            progress=progress,
-            stop=stop,
-        ).table
-        met = match_nearest(points * size, again[["y_nm", "x_nm"]].to_numpy(float), _SAME_NM)
-        seen = np.full(len(points), np.nan)
-        seen[met >= 0] = again["amplitude"].to_numpy(float)[met[met >= 0]] / usual
-        heights.append(height)
-        measured.append(seen)
-    height, seen = np.concatenate(heights), np.concatenate(measured)
-    if not len(height):
-        return None
-    share, low, high = _share_found(
-        np.log(height), seen,
-        np.log(table["amplitude"].to_numpy(float) / usual), table["confidence"].to_numpy(float),
-    )  # fmt: skip
-    return Completeness(share, low, high, _half_found(height, np.isfinite(seen)), len(height))
+    least = float(logit(np.clip(threshold, 1e-6, 1 - 1e-6)))
+    found = np.nan_to_num(added.score, nan=-np.inf) >= least
+    means = np.linspace(np.log(added.height.min()) - _BEYOND, np.log(added.height.max()), _MEANS)
+    # (scatters, means, lone added atoms): how much each says of atoms of that mean and scatter
+    belongs = np.exp(
+        -((np.log(added.height) - means[:, None]) ** 2)
+        / (2 * np.array(SCATTERS)[:, None, None] ** 2)
+    )
+    belongs /= belongs.sum(-1, keepdims=True)
+    numbers, weight = _posterior(added, belongs, _heights_agree(added, belongs, found, least))
+    of_atoms, of_number = weight.sum((0, 1)), weight.sum((0, 2, 3))
+    crowded, crowd_error = _crowding(added)
+    share = (belongs @ found) * crowded
+    value, low, high = _told(np.broadcast_to(share, of_atoms.shape), of_atoms, crowd_error)
+    number = np.broadcast_to(np.log(numbers / crowded), of_number.shape)
+    middle, fewest, most = _told(number, of_number)
+    heights = np.exp(means + np.array(SCATTERS)[:, None] ** 2 / 2)
+    mean = float((np.log(heights) * of_atoms).sum())
+    error = float(np.sqrt(((np.log(heights) - mean) ** 2 * of_atoms).sum()))
+    density, sparse, dense = (
+        float(np.exp(log)) / added.area_nm2
+        for log in (middle, fewest - 2 * crowd_error, most + 2 * crowd_error)
+    )
+    return Completeness(
+        value,
+        low,
+        high,
+        _half_found(added.height, found),
+        len(added.height),
+        density,
+        sparse,
+        dense,
+        2 * np.pi * added.sigma_nm**2 * added.usual * float(np.exp(mean)),
+        error,
+        added.sigma_nm,
+    )
 
 
 def with_completeness(
@@ -171,19 +161,24 @@ def with_completeness(
         columns = (list(column) for column in zip(*values, strict=True))
         return rows.assign(**dict(zip(COLUMNS, columns, strict=True)))
 
-    nothing = (np.nan, np.nan, np.nan, np.nan, "")
+    nothing = (np.nan, np.nan, np.nan, np.nan, "", np.nan, np.nan, np.nan)
     of_images = [found.get(image) for image in rows["image"]]
     values: list[tuple[Any, ...]] = [
-        nothing if one is None else (one.share, one.low, one.high, one.half_found, _is(one.share))
+        nothing
+        if one is None
+        else (
+            one.share, one.low, one.high, one.half_found, _is(one.share),
+            one.density_per_nm2, one.density_low, one.density_high,
+        )
         for one in of_images
-    ]
+    ]  # fmt: skip
     out = joined(values)
     known = out["completeness"].notna() & (out["image"] != everything)
     if known.any() and "support_nm2" in out:
         area = out.loc[known, "support_nm2"].to_numpy(float)
         means = [float(np.average(out.loc[known, n].to_numpy(float), weights=area))
                  for n in COLUMNS[:3]]  # fmt: skip
-        values[-1] = (*means, np.nan, _is(means[0]))
+        values[-1] = (*means, np.nan, _is(means[0]), *_pooled(out[known], area))
         return joined(values)
     return out
 
@@ -192,93 +187,91 @@ def _is(share: float) -> str:
     return BOUND if share < LOWER_BOUND else ESTIMATE
 
 
-def _part(
-    analysis: AtomAnalysis,
-) -> tuple[int | None, np.ndarray, np.ndarray, pd.DataFrame]:
-    """Of one frame its number, pixels, support and candidates, at most `_CROP_PX` wide."""
-    masks = analysis.support if analysis.support.ndim == 3 else analysis.support[None]
-    for index, frame in enumerate(analysis.micrograph.frames()):
-        if index in analysis.flat_frames or not masks[index].any():
-            continue
-        middle = np.argwhere(masks[index]).mean(0)
-        start = [
-            int(np.clip(m - _CROP_PX / 2, 0, max(0, n - _CROP_PX)))
-            for m, n in zip(middle, frame.shape, strict=True)
-        ]
-        window = tuple(slice(s, s + _CROP_PX) for s in start)
-        image, mask = without_gaps(frame[window]), masks[index][window]
-        rows = analysis.candidates[analysis.candidates["frame"] == index].copy()
-        rows[["y_px", "x_px"]] -= start
-        inside = (rows[["y_px", "x_px"]] > -0.5).all(axis=1) & (
-            rows[["y_px", "x_px"]] < np.array(image.shape) - 0.5
-        ).all(axis=1)
-        return index, image, mask, rows[inside]
-    return None, masks[0], masks[0], analysis.candidates[:0]
+def _pooled(rows: pd.DataFrame, area: np.ndarray) -> tuple[float, float, float]:
+    """Complete density of images together: errors of logarithms add as if each had its own."""
+    density, low, high = (rows[name].to_numpy(float) for name in COLUMNS[5:])
+    mean = float(np.average(density, weights=area))
+    weight = area * density / (area * density).sum()
+    below, above = (
+        float(np.sqrt((weight**2 * np.log(np.maximum(end / density, 1e-9)) ** 2).sum()))
+        for end in (low, high)
+    )
+    return mean, mean * float(np.exp(-below)), mean * float(np.exp(above))
 
 
-def _free_places(
-    mask: np.ndarray, taken: np.ndarray, pixel_size_nm: float, rng: np.random.Generator
+def _heights_agree(
+    added: AddedAtoms, belongs: np.ndarray, found: np.ndarray, least: float
 ) -> np.ndarray:
-    """(N, 2) places (px) on the support, apart from each other and from what is there."""
-    step, jitter = _APART_NM / pixel_size_nm, _JITTER_NM / pixel_size_nm
-    axes = [np.arange(rng.uniform(0.3, 1) * step, n - 1, step) for n in mask.shape]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    points = points + rng.uniform(-jitter, jitter, points.shape)
-    points = np.clip(points, 0, np.array(mask.shape) - 1)
-    points = points[mask[tuple(points.round().astype(int).T)]]
-    if len(points) and len(taken):
-        points = points[KDTree(taken).query(points)[0] * pixel_size_nm > _CLEAR_NM]
-    return points
+    """(scatters, means) logarithm of the likelihood of the heights of the found atoms."""
+    seen = found & (np.nan_to_num(added.amplitude) > 0)
+    own = (added.scores >= least) & (added.own > 0)
+    if not seen.any():
+        return np.zeros(belongs.shape[:2])
+    off = np.log(added.own[own])[:, None] - np.log(added.amplitude[seen])
+    kernel = np.exp(-(off**2) / (2 * _KERNEL**2)) / _KERNEL
+    of_found = belongs[..., seen]
+    density = of_found @ kernel.T / np.maximum(of_found.sum(-1, keepdims=True), 1e-300)
+    weight = expit(added.scores[own])
+    # Half: a height is known from the score already in part.
+    return np.asarray(0.5 * np.log(density + _LEAST_DENSITY) @ weight)
 
 
-def with_spots(
-    image: np.ndarray, points: np.ndarray, heights: np.ndarray, sigma_px: float
-) -> np.ndarray:
-    """The image (Y, X) and round Gaussian spots."""
-    out = np.array(image, np.float32)
-    reach = int(4 * sigma_px) + 2
-    for (y, x), height in zip(points, heights, strict=True):
-        top, left = max(0, round(y) - reach), max(0, round(x) - reach)
-        part = out[top : round(y) + reach + 1, left : round(x) + reach + 1]
-        dy = np.arange(top, top + part.shape[0])[:, None] - y
-        dx = np.arange(left, left + part.shape[1])[None] - x
-        part += height * np.exp(-(dy**2 + dx**2) / (2 * sigma_px**2))
-    return out
+def _posterior(
+    added: AddedAtoms, belongs: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of atoms, and (false, numbers, scatters, means) how likely they are."""
+    edges = np.array([e for e in BINS if e > added.floor + 1e-6])
+    edges = np.concatenate([[added.floor], edges])
+    seen = np.histogram(added.scores, edges)[0].astype(float)
+    of_bin = np.digitize(np.nan_to_num(added.score, nan=-np.inf), edges) - 1
+    becomes = belongs @ (of_bin[:, None] == np.arange(len(seen)))
+    clear = seen[edges[:-1] >= -0.6].sum()
+    numbers = np.geomspace(max(3, clear / 2), max(40, _MOST_TIMES * seen.sum()), _NUMBERS)
+    others = np.concatenate(
+        [[1e-3], np.geomspace(0.5, max(2, 1.3 * seen.sum()), _OTHERS)]
+    )  # fmt: skip
+    said = []
+    for a, b in FALSE:
+        false = _false_in_bins(edges, a, b)
+        expected = (
+            numbers[:, None, None, None, None] * becomes[:, :, None]
+            + (others[:, None] * false)[None, None, None]
+        )
+        likelihood = (seen * np.log(expected + 1e-9) - expected).sum(-1)
+        said.append(likelihood.max(-1) + heights)
+    log = TEMPER * np.stack(said)
+    weight = np.exp(log - log.max())
+    return numbers, weight / weight.sum()
 
 
-def _share_found(
-    height: np.ndarray, seen: np.ndarray, own: np.ndarray, weight: np.ndarray
-) -> tuple[float, float, float]:
-    """Share of the atoms that is found, and its interval.
+def _false_in_bins(edges: np.ndarray, a: float, b: float) -> np.ndarray:
+    """Share of the candidates that are none in each bin of the log-odds."""
+    score = np.linspace(edges[0], 6, 1000)
+    density = np.exp(-a * (score + 3) - b * (score + 3) ** 2)
+    share = np.histogram(score, edges, weights=density)[0]
+    return np.asarray(share / share.sum())
 
-    Parameters
-    ----------
-    height
-        (N,) logarithm of those of the added ones.
-    seen
-        (N,) what was measured of them; NaN: not found.
-    own, weight
-        (M,) logarithms of the heights of the found atoms of the image, and their probabilities.
-    """
-    found = np.isfinite(seen)
-    measured = np.log(seen[found & (np.nan_to_num(seen) > 0)])
-    if not len(measured):
-        return 0.0, 0.0, 0.0
-    kernel = np.exp(-((own[:, None] - measured) ** 2) / (2 * _KERNEL**2)) / _KERNEL
-    means = np.linspace(height.min() - _BEYOND, height.max(), _MEANS)
-    shares, evidence = [], []
-    for scatter in SCATTERS:
-        part = np.exp(-((height - means[:, None]) ** 2) / (2 * scatter**2))
-        of_found = part[:, found & (np.nan_to_num(seen) > 0)]
-        shares.append(part[:, found].sum(1) / part.sum(1))
-        density = of_found @ kernel.T / np.maximum(of_found.sum(1, keepdims=True), 1e-300)
-        evidence.append(TEMPER * np.log(density + _LEAST_DENSITY) @ weight)
-    share, said = np.concatenate(shares), np.concatenate(evidence)
-    belief = np.exp(said - said.max())
-    belief /= belief.sum()
-    order = np.argsort(share)
-    low, high = np.interp(_INTERVAL, np.cumsum(belief[order]), share[order])
-    return float(belief @ share), float(low), float(high)
+
+def _crowding(added: AddedAtoms) -> tuple[float, float]:
+    """Of the atoms that would be found if they were alone the share that is, and its error."""
+    if not len(added.crowd_height):
+        return 1.0, 0.0
+    found = np.nan_to_num(added.score, nan=-np.inf) >= added.threshold
+    off = np.log(added.crowd_height)[:, None] - np.log(added.height)
+    near = np.exp(-(off**2) / 0.02)
+    alone = float(((near @ found) / near.sum(1)).sum())
+    ratio = (added.crowd_gain + _PRIOR_COUNT) / (alone + _PRIOR_COUNT)
+    error = np.sqrt(max(added.crowd_gain, 1.0)) / (alone + _PRIOR_COUNT)
+    return 1 - CROWDING * (1 - float(np.clip(ratio, *_CROWDED))), CROWDING * float(error)
+
+
+def _told(value: np.ndarray, weight: np.ndarray, error: float = 0.0) -> tuple[float, float, float]:
+    """Mean and interval of values with these weights; relative ``error`` widens it."""
+    value, weight = value.ravel(), weight.ravel()
+    order = np.argsort(value)
+    low, high = np.interp(_INTERVAL, np.cumsum(weight[order]), value[order])
+    mean = float(weight @ value)
+    return mean, float(low * (1 - 2 * error)), float(high * (1 + 2 * error))
 
 
 def _half_found(relative: np.ndarray, found: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..statistics.matching import match
 from . import support
+from .added import AddedAtoms
 from .analysis import AtomAnalysis, with_neighbours
 from .groups import LINK_NM
 from .localisation import fit_spots
@@ -25,6 +26,8 @@ SAME_NM = 0.138
 """Two places closer than that are one atom: half the distance of neighbours in platinum."""
 SPECIES = "species"
 """Under this key the parameters of an analysis hold the components of its intensities."""
+ADDED = "added"
+"""Under this key they hold what became of atoms that were put into the image."""
 _PLACE = ["atom_id", "frame", "y_nm", "x_nm"]
 
 
@@ -100,6 +103,12 @@ class ImageAtoms:
         asked for them."""
         known = None if self.analysis is None else self.analysis.parameters.get(SPECIES)
         return None if known is None else Species.from_dict(known)
+
+    @cached_property
+    def added(self) -> AddedAtoms | None:
+        """What became of atoms that were put into the image; None if none were."""
+        known = None if self.analysis is None else self.analysis.parameters.get(ADDED)
+        return None if known is None else AddedAtoms.from_dict(known)
 
     @property
     def everything(self) -> pd.DataFrame:
@@ -194,6 +203,15 @@ class ImageAtoms:
         return replace(
             self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
         )
+
+    def with_added(self, added: AddedAtoms | None) -> ImageAtoms:
+        """The same with what became of added atoms, or without."""
+        if self.analysis is None:
+            return self
+        parameters = {k: v for k, v in self.analysis.parameters.items() if k != ADDED}
+        if added is not None:
+            parameters[ADDED] = added.to_dict()
+        return replace(self, analysis=replace(self.analysis, parameters=parameters))
 
     def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:
         """The same as another analysis sees it; what was there before keeps its number.

@@ -97,6 +97,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "neighbour": between("nearest_neighbour_median", "nm") if known else "–",
         "isolated": f"{value('share_isolated', 0, 100)} %" if known else "–",
         "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",
+        "complete": "–" if share == "–" else between("density_complete", "per_nm2"),
     }
 
 
@@ -135,9 +136,10 @@ def methods(record: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> lis
     paragraphs = [found, spread]
     if asked.get("completeness"):
         paragraphs.append(
-            "How many lone atoms are found was estimated by adding spots of known heights to the "
-            "images and looking for atoms again (as P. B. Stetson, Publ. Astron. Soc. Pac. 99, 191 "
-            "(1987)), with a scatter of the heights of 25 to 45 %."
+            "How many atoms are found was estimated by adding spots of known heights to the images "
+            "and looking for atoms again (as P. B. Stetson, Publ. Astron. Soc. Pac. 99, 191 "
+            "(1987)), with a scatter of the heights of 25 to 45 %; the density of all atoms is "
+            "the one that agrees with how many candidates of every score there are."
         )
     return paragraphs
 

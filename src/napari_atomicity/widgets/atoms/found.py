@@ -11,6 +11,8 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ... import palette
+from ...atoms.added import AddedAtoms
+from ...atoms.completeness import Completeness
 from ...atoms.groups import KINDS, LINK_NM, kind_of
 from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species
@@ -22,7 +24,7 @@ from ..parts.forms import _Combo, labelled, new_form, spin_box
 from ..viewer.atoms import COLOURINGS
 from ..viewer.binding import Binding
 from .columns import Column, ColumnChart
-from .jobs import figures, tell_species
+from .jobs import add_more, figures, tell_species
 
 MOST_SIZES = 12
 """Groups of more atoms stand together in the last column."""
@@ -50,6 +52,17 @@ def in_words(found: Summary) -> str:
         count = "counts" if found.n_off_support == 1 else "count"
         said.append(f"{found.n_off_support} beside the support {count} in no density")
     return "; ".join(said) + "." if said else ""
+
+
+def missed_in_words(census: Completeness) -> str:
+    """Which share is found, and how many atoms there are with the others."""
+    share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
+    density = (
+        f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
+        "atoms per nm² of support"
+    )
+    bound = ": the density above is a lower bound" if census.is_low else ""
+    return f"Of atoms like these {share} are found{bound}. With the others it is {density}."
 
 
 def kind_bars(kinds: pd.DataFrame) -> list[Bar]:
@@ -106,6 +119,7 @@ class FoundPart(QWidget):
         self.sizes.clicked.connect(self._select_size)
         self.colouring.currentIndexChanged.connect(self._on_colouring)
         self.species_button.clicked.connect(self._tell_species)
+        self.missed_button.clicked.connect(self._tell_missed)
         follow(self, binding.atoms.colouring_changed, self._show_colouring)
         self._show_colouring(binding.atoms.colour_by)
 
@@ -138,6 +152,15 @@ class FoundPart(QWidget):
             "Ask whether the intensities of the lone atoms are those of one metal or of several: "
             "a mixture with as many components as the Bayesian information criterion calls for."
         )
+        self.missed_button = QPushButton("How many are missed?")
+        self.missed_button.setToolTip(
+            "Put atoms of many heights into the image and look for them again: which share of its "
+            "atoms is found at this threshold, and how many there are with the others. Takes some "
+            "ten times as long as finding the atoms."
+        )
+        self.missed_words = QLabel()
+        self.missed_words.setWordWrap(True)
+        self.missed_words.setAccessibleName("Atoms that are missed")
         self.species_words = QLabel()
         self.species_words.setWordWrap(True)
         self.species_words.setAccessibleName("Species")
@@ -158,6 +181,7 @@ class FoundPart(QWidget):
         )
         form.addRow(self.legend)
         row = QHBoxLayout()
+        row.addWidget(self.missed_button)
         row.addWidget(self.species_button)
         row.addStretch(1)
         layout = QVBoxLayout(self)
@@ -167,6 +191,7 @@ class FoundPart(QWidget):
         layout.addWidget(self.sizes)
         layout.addLayout(form)
         layout.addLayout(row)
+        layout.addWidget(self.missed_words)
         layout.addWidget(self.species_words)
 
     # ---- what the session says
@@ -184,7 +209,8 @@ class FoundPart(QWidget):
             self.distance.setValue(atoms.group_distance_nm)
         self._show_species(atoms.species)
         self._show_legend()
-        self.species_button.setEnabled(atoms.analysis is not None)
+        for button in (self.species_button, self.missed_button):
+            button.setEnabled(atoms.analysis is not None)
         tasks.start(
             self._binding.session, figures, atoms, on_result=self._take, key="figures of atoms",
             owner=self, about=atoms.image,
@@ -193,13 +219,15 @@ class FoundPart(QWidget):
     def _clear(self) -> None:
         self.found = None
         self.words.clear()
+        self._show_missed(None)
         self.kinds.bars = ()
         self.sizes.show_columns(())
 
-    def _take(self, found: tuple[ImageAtoms, Summary]) -> None:
-        atoms, self.found = found
+    def _take(self, found: tuple[ImageAtoms, Summary, Completeness | None]) -> None:
+        atoms, self.found, census = found
         if atoms is not self._atoms:
             return
+        self._show_missed(census)
         self.words.setText(in_words(self.found))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
@@ -210,6 +238,10 @@ class FoundPart(QWidget):
     def _show_species(self, species: Species | None) -> None:
         self.species_words.setText("" if species is None else species.in_words())
         self.species_words.setVisible(species is not None)
+
+    def _show_missed(self, census: Completeness | None) -> None:
+        self.missed_words.setText("" if census is None else missed_in_words(census))
+        self.missed_words.setVisible(census is not None)
 
     def _show_colouring(self, what: str) -> None:
         with QSignalBlocker(self.colouring):
@@ -260,4 +292,31 @@ class FoundPart(QWidget):
         tasks.start(
             self._binding.session, tell_species, atoms, message="Telling species apart",
             on_result=found, key="species of atoms", owner=self, about=atoms.image,
+        )  # fmt: skip
+
+    def _tell_missed(self) -> None:
+        atoms = self._atoms
+        if atoms is None or atoms.analysis is None:
+            return
+        analysis = atoms.analysis
+        session = self._binding.session
+
+        def found(added: AddedAtoms | None) -> None:
+            now = self._book.of(atoms.image)
+            if now is None or now.analysis is None or now.analysis.candidates is not (
+                analysis.candidates
+            ):  # fmt: skip
+                show_info("The atoms were found anew meanwhile: ask again what is missed.")
+            elif added is None:
+                show_info(
+                    "Of so few atoms nothing can be told of those that are missed, or there is no "
+                    "room to add any."
+                )
+            else:
+                self._book.set_added(atoms.image, added)
+
+        tasks.start(
+            session, add_more, atoms, session.analysis(atoms.image),
+            message="Adding atoms to the image", on_result=found, key="atoms added", owner=self,
+            about=atoms.image,
         )  # fmt: skip

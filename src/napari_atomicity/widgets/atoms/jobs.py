@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...analysis import Analysis
 from ...atoms import cluster_atoms
+from ...atoms.added import AddedAtoms, add_atoms
 from ...atoms.analysis import AtomAnalysis, find_atoms
 from ...atoms.calibration import PixelSizeProposal, propose_pixel_size
+from ...atoms.card import available_atom_models
+from ...atoms.completeness import Completeness, completeness
 from ...atoms.groups import clusters_of_atoms
 from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species, with_species
 from ...atoms.summary import Summary, summary
 from ...atoms.table import conform, joined
+from ...atoms.yardstick import LEAST_ATOMS, mask_of_clusters
+from ...errors import ModelError
 from ...io.pasting import tab_separated
 from ...io.stored import StoredMicrograph
 from ...io.tables import write_table
@@ -24,6 +31,9 @@ from ...micrograph import Micrograph
 from ...progress import Progress, Stop, check, report
 from ...project import Project
 from ..parts import tasks
+
+if TYPE_CHECKING:
+    from ...atoms.finder import AtomModel
 
 
 def find(
@@ -50,9 +60,57 @@ def propose(
 
 def figures(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
-) -> tuple[ImageAtoms, Summary]:
-    """The figures of an image, with what they are of."""
-    return atoms, summary(atoms)
+) -> tuple[ImageAtoms, Summary, Completeness | None]:
+    """The figures of an image, with what they are of, and what is missed if that is known."""
+    return atoms, summary(atoms), _census(atoms, atoms.added)
+
+
+def add_more(
+    atoms: ImageAtoms,
+    clusters: Analysis | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> AddedAtoms | None:
+    """Put atoms into an image, away from its clusters, and see what becomes of them.
+
+    Raises
+    ------
+    ModelError
+        If the model that found its atoms is not at hand.
+    """
+    assert atoms.analysis is not None
+    tasks.cap_torch_threads()
+    report(progress, 0, 0, "Loading the model")
+    model = _model_of(atoms.analysis)
+    micrograph = atoms.analysis.micrograph
+    if isinstance(micrograph, StoredMicrograph):
+        micrograph = micrograph.described()
+    mask = None
+    if clusters is not None:
+        shape = micrograph.data.shape
+        mask = mask_of_clusters(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
+    return add_atoms(
+        replace(atoms.analysis, micrograph=micrograph), model, mask, progress=progress, stop=stop
+    )
+
+
+def _model_of(analysis: AtomAnalysis) -> AtomModel:
+    # Torch is not needed to look at results.
+    from ...atoms.finder import load_atom_model
+
+    for card in available_atom_models():
+        if card.model_id == analysis.model_id:
+            return load_atom_model(card.name)
+    raise ModelError(
+        f"the model {analysis.model_id} that found these atoms is not here",
+        advice="Find the atoms again, with a model that is",
+    )
+
+
+def _census(atoms: ImageAtoms, added: AddedAtoms | None) -> Completeness | None:
+    if added is None or atoms.threshold is None:
+        return None
+    return completeness(added, atoms.threshold)
 
 
 def tell_species(
@@ -75,11 +133,26 @@ def holders(
 def count_clusters(
     atoms: ImageAtoms,
     analysis: Analysis,
+    added: AddedAtoms | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `cluster_atoms.count`."""
-    return cluster_atoms.count(atoms, analysis.table, analysis.micrograph, analysis.outlines)
+) -> tuple[pd.DataFrame, AddedAtoms | None]:
+    """The clusters of an image counted by its atoms (`cluster_atoms.count`), and the added atoms.
+
+    These are put in if they are not given. Where a person has marked enough lone atoms, those are
+    the yardstick; and without the model that found them, the candidates as they are.
+    """
+    by_hand = sum(mark.present and not mark.uncertain for mark in atoms.marks.values())
+    if added is None and by_hand < LEAST_ATOMS:
+        try:
+            added = add_more(atoms, analysis, progress, stop)
+        except ModelError:
+            added = None
+    census = None if by_hand >= LEAST_ATOMS else _census(atoms, added)
+    counted = cluster_atoms.count(
+        atoms, analysis.table, analysis.micrograph, analysis.outlines, census
+    )
+    return counted, added
 
 
 def gone_through(

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ...analysis import Analysis
 from ...atoms import cluster_atoms
-from ...atoms.marks import ImageAtoms
+from ...atoms.added import AddedAtoms
+from ...atoms.marks import ADDED, ImageAtoms
 from ...statistics.scores import atoms_of
 from ...table import classes_of
 from ..parts import tasks
@@ -96,6 +97,8 @@ class YardstickPart(QWidget):
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
+        # What became of added atoms, and of which candidates: marking must not wait for it anew.
+        self._added: tuple[pd.DataFrame, AddedAtoms | None] | None = None
         self.rows: pd.DataFrame | None = None
         """Of the image, from `cluster_atoms.rows`; None where nothing was counted."""
         self.words = QLabel()
@@ -146,7 +149,7 @@ class YardstickPart(QWidget):
         assert atoms.analysis is not None
         wanted = (
             atoms.image, atoms.analysis.candidates, atoms.marks, analysis.outlines,
-            atoms.support_added, atoms.support_removed,
+            atoms.support_added, atoms.support_removed, atoms.analysis.parameters.get(ADDED),
         )  # fmt: skip
         if unchanged(wanted, self._of):
             return
@@ -155,8 +158,17 @@ class YardstickPart(QWidget):
             self.table.hide()
         self._of = wanted
         self.words.setText("Counting the clusters by the atoms …")
+        candidates, added = atoms.analysis.candidates, atoms.added
+        if added is None and self._added is not None and self._added[0] is candidates:
+            added = self._added[1]
+
+        def take(found: tuple[pd.DataFrame, AddedAtoms | None]) -> None:
+            counted, added = found
+            self._added = None if added is None else (candidates, added)
+            self._take(counted)
+
         tasks.start(
-            self._session, count_clusters, atoms, analysis, on_result=self._take,
+            self._session, count_clusters, atoms, analysis, added, on_result=take,
             on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
         )  # fmt: skip
 
