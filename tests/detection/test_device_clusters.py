@@ -15,11 +15,12 @@ from napari_atomicity.detection.background import local_noise
 from napari_atomicity.detection.clusters import DetectionSettings, detect, prepare
 from napari_atomicity.detection.device_clusters import detect_for_device, outlines_on_device
 from napari_atomicity.detection.device_frame import DeviceFrame, send, sent_once
-from napari_atomicity.detection.device_outlines import _median, _within, _without_holes
+from napari_atomicity.detection.device_outlines import _median, _polygons, _within, _without_holes
 from napari_atomicity.detection.device_patches import patches_on_device
 from napari_atomicity.detection.device_regions import components, flood
 from napari_atomicity.detection.device_summits import find_summits, noise_of, noise_under
 from napari_atomicity.detection.frame import whole
+from napari_atomicity.detection.outlines import _polygons as polygons_by_contourpy
 from napari_atomicity.detection.summits import find_summits as find_summits_by_numpy
 from napari_atomicity.detection.summits import noise_under as noise_under_by_numpy
 from napari_atomicity.micrograph import Micrograph
@@ -195,6 +196,16 @@ def test_holes_are_filled_but_not_bays():
     np.testing.assert_array_equal(_without_holes(torch.from_numpy(masks)).numpy(), expected)
 
 
+def test_contours_are_those_of_contourpy():
+    rng = np.random.default_rng(0)
+    field = ndimage.gaussian_filter(rng.normal(size=(40, 26, 30)), (0, 1.2, 1.2))
+    masks = np.pad(field > 0, ((0, 0), (1, 1), (1, 1)))  # of several parts, with holes
+    origin = np.stack([np.arange(40), 7 * np.arange(40)], axis=1)
+    found = _polygons(torch.from_numpy(masks), torch.from_numpy(origin))
+    for one, other, corner in zip(found, polygons_by_contourpy(list(masks)), origin, strict=True):
+        np.testing.assert_array_equal(one, other + corner)
+
+
 def test_distances_are_those_of_scipy():
     inside = np.random.default_rng(0).random((3, 40, 50)) < 0.01
     limits = [4.0, 9.5, 60.0]
@@ -221,7 +232,7 @@ def test_nothing_of_the_cpu_gets_into_what_is_computed_there():
         patches = patches_on_device(DEVICE, micrograph, found.table, settings)
         size = micrograph.data.nbytes
         assert sent < 1.2 * size, "the frame and small grids"
-        assert fetched < 0.25 * size, "summits, measures, and masks of the clusters"
+        assert fetched < 0.15 * size, "summits, measures, and polygons of the clusters"
         assert gpu.sent - sent < 0.2 * size, "the frame was there already"
         cut = patches["LCN"].cpu().numpy()
     assert_same(found, detect(micrograph))

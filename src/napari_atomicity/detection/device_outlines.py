@@ -1,7 +1,6 @@
 """`detection.outlines` on a GPU: all basins at once, then all clusters in windows of one size.
 
-The masks alone come back as pixels, a byte for each of a cluster's box; the polygons are drawn
-around them by the CPU.
+Measures and polygons come back, no pixels.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +26,11 @@ from .outlines import (
     RING_NM,
     TAIL_NM,
     Outline,
-    _polygons,
 )
 
 _WINDOW_PIXELS = 1 << 24  # at a time
 _LEAST_PIXELS = 4
 _FAR = 1 << 14  # pixels; its square fits
-_Measured = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,28 +94,17 @@ def measure_regions(
             (final, 0), (regions.basins, -1), (regions.flat, 0.0), (regions.smooth, 0.0)
         )
     ]  # fmt: skip
-    found: list[_Measured] = []
-    masks: list[np.ndarray] = []
+    found: list[Outline] = []
     for some, height, width in _batches(cores, 2 * margin):
         check(stop)
-        top, left = (torch.from_numpy(some[:, i]).to(final.device) for i in (1, 2))
-        label = torch.from_numpy(some[:, 0]).to(final.device)
+        label, top, left = (torch.from_numpy(some[:, i]).to(final.device) for i in range(3))
         final_, basins, flat, smooth = (
             _windows(image, top, left, height, width) for image in images
         )
         values, inside = _measure(label, final_, basins, flat, smooth, regions.pixel_nm)
-        rows, cut = _rows(
-            values.cpu().numpy(),
-            inner_of_all(inside, margin).cpu().numpy(),
-            some[:, :3],
-            margin,
-            regions,
-        )
-        found, masks = found + rows, masks + cut
-    return [
-        Outline(*(*one, polygon + corner, isolation))
-        for (*one, corner, isolation), polygon in zip(found, _polygons(masks), strict=True)
-    ]
+        polygons = _polygons(inside, torch.stack([top, left], dim=1) - margin)
+        found += _outlines(values.cpu().numpy(), polygons, some, margin, regions)
+    return found
 
 
 # ---- windows
@@ -225,7 +210,7 @@ def _median(values: Tensor, of: Tensor) -> Tensor:
 def _measure(
     label: Tensor, final: Tensor, basins: Tensor, flat: Tensor, smooth: Tensor, pixel_nm: float
 ) -> tuple[Tensor, Tensor]:
-    """Of windows (N, Y, X): rows of what `_rows` reads, and the masks."""
+    """Of windows (N, Y, X): rows of what `_outlines` reads, and the masks."""
     label_ = label[:, None, None]
     inside = final == label_
     others = (final > 0) & ~inside
@@ -260,13 +245,8 @@ def _measure(
         y - mean_y[:, None], x - mean_x[:, None],
     )  # fmt: skip
     touches = (others & near).any(dim=2).any(dim=1).double()
-    low_y, low_x = ((many > 0).int().argmax(dim=1) for many in (rows, columns))
-    high_y, high_x = (
-        many.shape[1] - 1 - (many > 0).int().flip(1).argmax(dim=1) for many in (rows, columns)
-    )
-    values = [*centre, area, intensity, eccentricity, isolation, touches,
-              low_y, low_x, high_y, high_x]  # fmt: skip
-    return torch.stack([value.double() for value in values], dim=1), inside
+    values = [*centre, area, intensity, eccentricity, isolation, touches]
+    return torch.stack(values, dim=1), inside
 
 
 def _sum(values: Tensor, of: Tensor) -> Tensor:
@@ -307,39 +287,76 @@ def _isolation(
     return torch.where(height > 0, falls, 0)
 
 
-def _rows(
-    values: np.ndarray, masks: np.ndarray, boxes: np.ndarray, margin: int, regions: DeviceRegions
-) -> tuple[list[_Measured], list[np.ndarray]]:
-    """What an `Outline` is made of, with the corner in place of the polygon, and its mask.
-
-    Parameters
-    ----------
-    values
-        Rows of `_measure`, in pixels of the windows.
-    masks
-        (N, Y, X) bool: the windows without their margin.
-    boxes
-        Rows label, top, left.
-    """
-    centre, (area, intensity, eccentricity, isolation, touches) = values[:, :2], values[:, 2:7].T
-    low, high = values[:, 7:9].astype(int), values[:, 9:].astype(int)
-    origin, last = boxes[:, 1:] - margin, np.array(regions.flat.shape) - 1
+def _outlines(
+    values: np.ndarray,
+    polygons: list[np.ndarray],
+    boxes: np.ndarray,
+    margin: int,
+    regions: DeviceRegions,
+) -> list[Outline]:
+    """From rows of `_measure` and `_polygons`, and the boxes (label, top, left, bottom, right)."""
+    centre, (area, intensity, eccentricity, isolation, touches) = values[:, :2], values[:, 2:].T
+    cut = (boxes[:, 1:3] == 0) | (boxes[:, 3:] == np.array(regions.flat.shape))
     rows = zip(
         boxes[:, 0].tolist(),
-        centre + origin,
+        centre + boxes[:, 1:3] - margin,
         (2 * np.sqrt(area / np.pi) * regions.pixel_nm).tolist(),
         (intensity * regions.pixel_nm**2).tolist(),
         eccentricity.tolist(),
-        ((origin + low == 0) | (origin + high == last)).any(axis=1).tolist(),
+        cut.any(axis=1).tolist(),
         (touches > 0).tolist(),
-        origin + low,
+        polygons,
         isolation.tolist(),
         strict=True,
     )
-    ends = np.hstack([low, high + 1]) - margin
-    cut = [
-        mask[top:bottom, left:right]
-        for mask, (top, left, bottom, right) in zip(masks, ends.tolist(), strict=True)
-    ]
-    large = (area >= _LEAST_PIXELS).tolist()
-    return list(compress(rows, large)), list(compress(cut, large))
+    return [Outline(*row) for row in compress(rows, (area >= _LEAST_PIXELS).tolist())]
+
+
+# ---- polygons
+_AROUND = np.array([(0, -1), (-1, 0), (0, 1), (1, 0)])  # left, above, right, below: clockwise
+
+
+def _polygons(inside: Tensor, origin: Tensor) -> list[np.ndarray]:
+    """The longest contour of each mask (N, Y, X), closed: (M, 2) from its origin (N, 2).
+
+    By marching squares at half the height: a corner halfway between each pixel inside and each
+    one beside it that is outside. No mask reaches the edge of its window.
+    """
+    n, height, width = inside.shape
+    device = inside.device
+    sides = [inside & ~inside.roll((-down, -across), (1, 2)) for down, across in _AROUND.tolist()]
+    side = torch.nonzero(torch.stack(sides, dim=-1).flatten())[:, 0]
+    pixel, towards = side // 4, side % 4
+    step = torch.from_numpy(_AROUND @ (width, 1)).to(device)
+    ahead = pixel + step[(towards + 1) % 4]
+    beyond = ahead + step[towards]
+    straight = inside.flatten()[ahead]
+    inwards = straight & inside.flatten()[beyond]
+    pixel_after = torch.where(inwards, beyond, torch.where(straight, ahead, pixel))
+    turn = 1 - straight.long() - inwards.long()
+    after = torch.searchsorted(side, 4 * pixel_after + (towards + turn) % 4)
+
+    # A contour is a ring of sides, named after the first; from each, the number left to its end.
+    itself = torch.arange(len(side), device=device)
+    rounds = range(len(side).bit_length())
+    ring, further = itself, after
+    for _ in rounds:
+        ring, further = torch.minimum(ring, ring[further]), further[further]
+    ends = after == ring
+    left, further = (~ends).long(), torch.where(ends, itself, after)
+    for _ in rounds:
+        left, further = left + left[further], further[further]
+    length = torch.bincount(ring, minlength=len(side))[ring]
+    window = pixel // (height * width)
+    rank = length * len(side) - ring  # of equal ones the first
+    best = rank.new_zeros(n).scatter_reduce(0, window, rank, "amax")
+    own = rank == best[window]
+
+    middle = torch.from_numpy(_AROUND / 2).to(device)[towards]
+    middle += torch.stack([pixel // width % height, pixel % width], dim=1) + origin[window]
+    count = torch.bincount(window[own], minlength=n)
+    end = (count + 1).cumsum(0)  # the first corner is there twice
+    out = middle.new_empty((len(side) + n, 2))[: int(end[-1])]
+    out[(end - 1)[window[own]] - 1 - left[own]] = middle[own]
+    out[end - 1] = out[end - 1 - count]
+    return np.split(out.cpu().numpy(), end[:-1].cpu().numpy())
