@@ -10,6 +10,7 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.io.methods import CITATIONS, methods, not_counted
 from napari_atomicity.io.provenance import Outcome, run_record
 from napari_atomicity.model.card import Combination, ModelCard, PatchSettings
+from napari_atomicity.movies import MovieSettings
 from napari_atomicity.statistics.corrected import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare, parse_reference
@@ -55,9 +56,33 @@ def test_settings_are_told_as_used(table):
     assert "otherwise" not in text and "further" not in text
 
 
+def test_stacks_are_told_as_they_were_followed(table):
+    known = record(None, None, None)
+    for image, range_nm in zip(known["images"], (1.0, 1.5), strict=False):
+        settings = MovieSettings(search_range_nm=range_nm)
+        image["parameters"] = {"movie": {"settings": settings.to_dict()}}
+    text, found = told(known, table)
+    assert "In 2 stacks the drift of the stage was removed" in text
+    assert "within 1 to 1.5 nm from frame to frame and missed in at most 2." in text
+    assert "with a rate found by expectation–maximisation" in text
+    assert {CITATIONS["trackpy"], CITATIONS["hmm"]} <= set(found.references)
+    fixed = MovieSettings(rate=0.1).to_dict()
+    known["images"][0]["parameters"] = {"movie": {"settings": fixed}}
+    assert "expectation" not in told(known, table)[0]
+
+
 def test_what_is_not_known_is_not_told(table):
     text, found = told(record(None), table.assign(model_id=""))
-    for words in ("Laplacian", "classified by", "UMAP", "Grad-CAM", "label given", "Against"):
+    for words in (
+        "stack",
+        "Markov",
+        "Laplacian",
+        "classified by",
+        "UMAP",
+        "Grad-CAM",
+        "label given",
+        "Against",
+    ):
         assert words not in text
     assert "None" not in text and "nan" not in text
     assert not any("UMAP" in r or "Grad-CAM" in r for r in found.references)
@@ -68,7 +93,8 @@ def test_references_are_numbered_as_they_are_met(table):
     text, found = told(record(DetectionSettings()), placed)
     numbers = [text.index(f"[{i + 1}]") for i in range(len(found.references))]
     assert numbers == sorted(numbers) and f"[{len(found.references) + 1}]" not in text
-    assert set(found.references) == set(CITATIONS.values())
+    of_stacks = {CITATIONS["trackpy"], CITATIONS["hmm"]}
+    assert set(found.references) == set(CITATIONS.values()) - of_stacks
     assert __version__ in found.references[0] and "2026-02014" not in text
     assert found.references[1].endswith("doi:10.1038/s41524-026-02014-z")
 

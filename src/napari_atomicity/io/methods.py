@@ -15,6 +15,7 @@ import pandas as pd
 
 from .. import __version__
 from ..embedding import MIN_DIST, NEIGHBOURS
+from ..movies.tracks import MOVIE
 from ..review.reviewing import taken_out
 from ..statistics.agreement import CONSENSUS
 from ..statistics.ratios import counted
@@ -37,6 +38,10 @@ CITATIONS = {
     "projection for dimension reduction”, arXiv:1802.03426 (2018)",
     "wilson": "E. B. Wilson, “Probable inference, the law of succession, and statistical "
     "inference”, J. Am. Stat. Assoc. 22, 209–212 (1927), doi:10.1080/01621459.1927.10502953",
+    "trackpy": "J. C. Crocker and D. G. Grier, “Methods of digital video microscopy for colloidal "
+    "studies”, J. Colloid Interface Sci. 179, 298–310 (1996), doi:10.1006/jcis.1996.0217",
+    "hmm": "L. R. Rabiner, “A tutorial on hidden Markov models and selected applications in speech "
+    "recognition”, Proc. IEEE 77, 257–286 (1989), doi:10.1109/5.18626",
     "okabe-ito": "M. Okabe and K. Ito, “Color Universal Design” (2008), "
     "https://jfly.uni-koeln.de/color/",
     "napari": "napari contributors, “napari: a multi-dimensional image viewer for Python”, "
@@ -103,6 +108,7 @@ def methods(
         _images(record, done, table, cite),
         _detection(done),
         _classification(record, table, card, cite),
+        _over_time(done, cite),
         _counting(table, ratios, comparison, cite),
         _people(table, corrected, corrections),
         _sample(sample),
@@ -235,6 +241,30 @@ def _card(card: ModelCard) -> str:
         )
     said += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
     return said + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
+
+
+def _over_time(done: list[dict[str, Any]], cite: _Citing) -> str:
+    """How clusters were followed; where stacks differ, each setting with its range."""
+    kept = [i["parameters"][MOVIE]["settings"] for i in done if MOVIE in i["parameters"]]
+    if not kept:
+        return ""
+    ranges, memories = ([s[name] for s in kept] for name in ("search_range_nm", "memory_frames"))
+    smoothed = (
+        f" Their labels were smoothed by a hidden Markov model {cite('hmm')} in which all changes "
+        "of the class are alike"
+    )
+    rate = (
+        ", with a rate found by expectation–maximisation."
+        if all(s["rate"] is None for s in kept)
+        else "."
+    )
+    return (
+        f"In {_number(len(kept), 'stack')} the drift of the stage was removed and clusters were "
+        f"linked over the frames {cite('trackpy')}, within {_span(ranges, '{:g}')} nm from frame "
+        f"to frame and missed in at most {_span(memories, '{:g}')}.{smoothed}{rate} Rates at which "
+        "classes are left have the exact intervals of Poisson counts; stretches that begin or end "
+        "with their track are censored."
+    )
 
 
 def _counting(

@@ -28,6 +28,11 @@ class Strip(Panels):
         super().__init__(parent)
         self._history = History()
         self.setAccessibleName("Figures of the live session over its images")
+        self.setToolTip(
+            "Change: how far the conditions have moved from those of the session's own first "
+            "images. Drift: how far they are from those of the model's training. Both in units of "
+            "their limits."
+        )
 
     def show_history(self, history: History) -> None:
         """Draw this, which may have grown."""
@@ -97,7 +102,7 @@ class Strip(Panels):
     def _drift(self, painter: QPainter, box: QRectF) -> None:
         change, drift = self._history.change(), self._history.drift()
         top = max(1.5, 1.1 * max((x for x in (*change, *drift) if math.isfinite(x)), default=1.0))
-        words = "Change of the session; drift from the training (dashed); limit of both dotted"
+        words = "Change of the session; drift (dashed); limits dotted"
         self._frame(painter, box, words, "0", f"{top:.2g}")
         painter.setPen(QPen(self._ink(0.8), 1, Qt.PenStyle.DotLine))
         y = height_in(box, 1.0, (0.0, top))
