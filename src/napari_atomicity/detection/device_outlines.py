@@ -178,7 +178,7 @@ def _core(own: Tensor, smooth: Tensor) -> Tensor:
     plateau = _median(smooth, own & (smooth > 0.5 * top))
     level = (OUTLINE_LEVEL * plateau.double()).float()[:, None, None]
     part = components(own & (smooth > level) & (top > 0))
-    size = torch.bincount(part.flatten())
+    size = torch.bincount(part[part > 0], minlength=1)
     # the largest, of equal ones the first
     score = ((size[part] << 32) - part).masked_fill_(part == 0, -1)
     return _without_holes((part > 0) & (score == score.amax(dim=(1, 2), keepdim=True)))
