@@ -43,7 +43,7 @@ def real_report():
 def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
-        monkeypatch.setattr(runs, "image_section", lambda *_: Section("", ""))
+        monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
         monkeypatch.setattr(runs, "gathered", lambda *_: [])
         monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.many.control import (
+    ENOUGH,
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     Chart,
@@ -68,6 +69,14 @@ def test_one_odd_image_neither_rings_nor_joins_the_reference():
     odd = chart.add(images(1, rng, at=4.0)[0])
     assert not odd.joined and not odd.rings and odd.reference == 25
     assert not any(chart.add(image).rings for image in images(12, rng))
+
+
+def test_the_reference_grows_no_further_than_it_needs():
+    rng = np.random.default_rng(8)
+    chart = Chart(4)
+    for image in images(ENOUGH + 20, rng):
+        reading = chart.add(image)
+    assert reading.reference == chart.images == ENOUGH and reading.joined
 
 
 def test_a_change_step_by_step_rings():

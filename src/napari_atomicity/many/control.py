@@ -32,6 +32,8 @@ MOST = 2.0
 ODD = 3.09
 """An image with such a score, one in a thousand, joins no reference: it may be the first after a
 change, and would hide the next."""
+ENOUGH = 200
+"""A reference of so many images knows its scatter; with more it would follow slow changes."""
 _LEAST_P = 1e-9
 """No single image says more than that, however far it is."""
 
@@ -92,7 +94,7 @@ class Reading:
     reference
         How many images the reference holds.
     joined
-        Whether this one belongs to it.
+        Whether this one is like it.
     """
 
     drift: float = np.nan
@@ -109,8 +111,8 @@ class Reading:
 class Chart:
     """A self-starting chart of exponentially weighted moving averages.
 
-    The reference are the first images, and each later one that is not odd itself (`ODD`) while
-    nothing rings. The logarithm of an
+    The reference are the first images, and later ones up to `ENOUGH` that are not odd themselves
+    (`ODD`) and come while nothing rings. The logarithm of an
     image's squared distance from them is compared with theirs, each left out in turn, by Student's
     t, which allows for how few they are, and turned into a standard normal score q [1]_. The
     running mean z ← max(0, (1 − w) z + w q) of these scores rings above `LIMIT` times the standard
@@ -171,7 +173,7 @@ class Chart:
                 mean = self._mean + self.weight * (score - self._mean)
                 self._mean = min(max(0.0, mean), MOST * self._ring_at)
                 joins = score < ODD and self._change() <= 1
-            if joins:
+            if joins and self.images < max(ENOUGH, self.first):
                 self._residuals.append(image.residual)
                 self._scatters.append(image.scatter)
         return Reading(drift, self._change() if self.judges else np.nan, self.images, joins)

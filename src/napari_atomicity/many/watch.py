@@ -397,6 +397,7 @@ class Watch:
             return None  # while it was read: it is taken again
         part, conditions = found
         self._keep(item, part)
+        self._take_as_reference()  # if it was accepted while this one was analysed
         conditions = conditions.read(self._read_off(taken, conditions.where))
         self._running.set(item.name, analysis.table)
         self.analysed += 1
