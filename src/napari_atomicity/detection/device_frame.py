@@ -97,10 +97,6 @@ class DeviceFrame:
         height, width = (n * self._edge for n in self.shape)
         return block_means(self._recorded[:height, :width], step * self._edge)
 
-    def inside(self, points: np.ndarray) -> np.ndarray:
-        """The nearest points (N, 2) on the grid."""
-        return np.clip(points, 0, np.array(self.shape) - 1)
-
     def to_file_px(self, points: np.ndarray) -> np.ndarray:
         """Points of this grid in pixels of the file."""
         return np.asarray(points * self._factor + (self._factor - 1) / 2)

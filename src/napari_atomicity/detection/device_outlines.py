@@ -147,7 +147,7 @@ def _windows(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) 
     return image.unfold(0, height, 1).unfold(1, width, 1)[top, left]
 
 
-def inner_of_all(images: Tensor, margin: int) -> Tensor:
+def _inner_of_all(images: Tensor, margin: int) -> Tensor:
     return images[:, margin : images.shape[1] - margin, margin : images.shape[2] - margin]
 
 
@@ -191,12 +191,12 @@ def _without_holes(inside: Tensor) -> Tensor:
     corners = around[:, :-1, :-1], around[:, 1:, 1:], around[:, :-1, 1:], around[:, 1:, :-1]
     number = sum(corners[1:], corners[0])
     across = (corners[0] == corners[1]) & (number == 2)
-    one, three, two = ((x).sum(dim=(1, 2)) for x in (number == 1, number == 3, across))
+    one, three, two = (x.sum(dim=(1, 2)) for x in (number == 1, number == 3, across))
     # Euler's number by Gray, IEEE Trans. Computers C-20, 551 (1971): 1 if there is no hole
     holed = torch.nonzero((one - three - 2 * two != 4) & inside.any(dim=2).any(dim=1))[:, 0]
     if len(holed):
         outside = components(~wide[holed])
-        inside[holed] = inner_of_all(outside != outside[:, :1, :1], 1)
+        inside[holed] = _inner_of_all(outside != outside[:, :1, :1], 1)
     return inside
 
 
