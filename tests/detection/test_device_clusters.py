@@ -223,7 +223,8 @@ def test_medians():
 
 
 # ---- a device
-def test_nothing_of_the_cpu_gets_into_what_is_computed_there():
+def test_nothing_of_the_cpu_gets_into_what_is_computed_there(monkeypatch):
+    monkeypatch.setattr(devices, "_STRIP_VALUES", 5000)
     micrograph = Micrograph(image(), 0.05)
     settings = PatchSettings(field_of_view_nm=2.0, size_px=40, channels=("raw", "LCN"))
     with StandInGpu() as gpu, sent_once():

@@ -98,14 +98,14 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
 
     Pinned memory is what a GPU reads by itself; it stays with PyTorch for the next time.
     """
-    values = np.ascontiguousarray(values)
-    if device.type != "cuda":
-        return torch.from_numpy(values).to(device)
-    out = torch.empty(values.shape, dtype=torch.from_numpy(values[:0]).dtype, device=device)
-    rows = max(1, _STRIP_VALUES // max(1, values[:1].size))
-    for top in range(0, len(values), rows):
-        strip = torch.from_numpy(values[top : top + rows]).pin_memory()
-        out[top : top + rows].copy_(strip, non_blocking=True)
+    whole = torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cpu":
+        return whole
+    out = torch.empty_like(whole, device=device)
+    rows = max(1, _STRIP_VALUES // max(1, whole[:1].numel()))
+    for strip, there in zip(whole.split(rows), out.split(rows), strict=True):
+        pinned = strip.pin_memory() if device.type == "cuda" else strip
+        there.copy_(pinned, non_blocking=True)
     return out
 
 
