@@ -23,7 +23,7 @@ R = TypeVar("R")
 def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """``work`` of every item, in order, in as many threads as PyTorch has in the calling one."""
     n = torch.get_num_threads()
-    if n == 1 or len(items) < 2:
+    if n == 1:
         return [work(item) for item in items]
     return list(_pool(n).map(work, items))
 
