@@ -135,15 +135,37 @@ def seen(micrograph: Micrograph, classifier: Classifier) -> dict[str, Any]:
 
 def simulated(number: int) -> dict[str, list[dict[str, Any]]]:
     """All images of one session."""
-    classifier, library = tools()
     rng = np.random.default_rng([SEED, number])
     as_it_is = session(rng)
-    plan = {
-        "same": [as_it_is] * SAME,
-        "shifted": [changed(as_it_is, 1)] * AFTER,
-        "half": [changed(as_it_is, 0.5)] * AFTER,
-        "gradual": [changed(as_it_is, 0.999 * (i + 1) / GRADUAL) for i in range(GRADUAL)],
+    return {
+        **recorded(
+            {
+                "same": [as_it_is] * SAME,
+                "shifted": [changed(as_it_is, 1)] * AFTER,
+                "half": [changed(as_it_is, 0.5)] * AFTER,
+                "gradual": [changed(as_it_is, 0.999 * (i + 1) / GRADUAL) for i in range(GRADUAL)],
+            },
+            rng,
+        ),
+        **other_samples(number),
     }
+
+
+def other_samples(number: int) -> dict[str, list[dict[str, Any]]]:
+    """Under the conditions of that session another mixture, and one class only."""
+    as_it_is = session(np.random.default_rng([SEED, number]))
+    rng = np.random.default_rng([SEED, number, 1])
+    shares = rng.dirichlet([2.0] * len(CLASSES)).tolist()
+    other = replace(as_it_is, mixture=dict(zip(CLASSES, shares, strict=True)))
+    alone = replace(as_it_is, mixture={CLASSES[number % len(CLASSES)]: 1.0})
+    return recorded({"mixture": [other] * AFTER, "alone": [alone] * AFTER}, rng)
+
+
+def recorded(
+    plan: dict[str, list[FieldSettings]], rng: np.random.Generator
+) -> dict[str, list[dict[str, Any]]]:
+    """Images under these conditions, as the session sees them."""
+    classifier, library = tools()
 
     def one(settings: FieldSettings) -> dict[str, Any]:
         field = simulate_field(library, of_image(settings, rng), int(rng.integers(1 << 31)))
@@ -327,6 +349,14 @@ def beside(kept: dict[str, Any]) -> str:
         "training than one in ten of those before: they lie in another direction, and so it is "
         "the distance from the session's own images that is watched. The mean confidence falls "
         f"from {confidence[0]:.2f} to {confidence[1]:.2f}."
+    )
+    found = watched(sessions, FIRST, WEIGHT)
+    rang = {kind: 100 * np.isfinite(found.delays[kind]).mean() for kind in ("mixture", "alone")}
+    words += (
+        f"\n\n*Another sample is a change, too.* Under the same conditions {AFTER} images of "
+        f"another random mixture ring in {rang['mixture']:.0f} % of the sessions, and of one class "
+        f"only in {rang['alone']:.0f} %: the classes are taken off by the model's mean of each, "
+        "from which those of a session differ, each in its own way."
     )
     if kept["other"] is None:
         return words

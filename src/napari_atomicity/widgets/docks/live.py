@@ -324,8 +324,8 @@ class Live(QWidget):
         self.accept_button.setVisible(SESSION_CHANGED in alarms)
         if alarms:
             advice = (
-                "Look at focus, dose and place; if the change was meant and the confidence is "
-                "good, accept it."
+                "Look at focus, dose and place; if the change was meant, or the sample is another, "
+                "and the confidence is good, accept it."
                 if alarms == (SESSION_CHANGED,)
                 else "Ratios are not to be trusted before the model is adapted (dock Adapt)."
             )
