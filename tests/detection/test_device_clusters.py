@@ -2,6 +2,7 @@
 
 import logging
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_atomicity import analysis as analyses
+from napari_atomicity import micrograph as micrographs
 from napari_atomicity.analysis import analyse, detect_clusters
 from napari_atomicity.detection import device_clusters, device_frame, device_outlines
 from napari_atomicity.detection.background import local_noise
@@ -298,11 +300,17 @@ def test_who_is_lost_is_not_asked(monkeypatch):
     assert not asked
 
 
-def test_large_images_are_left_to_the_cpu(monkeypatch):
+def test_large_images_are_left_to_the_cpu_but_not_long_stacks(monkeypatch):
     asked = as_if_there(monkeypatch)
-    monkeypatch.setattr(Micrograph, "is_large", True)
+    monkeypatch.setattr(device_frame, "LARGE_PIXELS", 260 * 300 - 1)
     assert detect_for_device(Gpu(), Micrograph(image(), 0.05))[1] == "cpu"
     assert not asked
+    monkeypatch.setattr(device_frame, "LARGE_PIXELS", 260 * 300)
+    stack = da.from_array(np.stack([image(), image(seed=1)]))
+    monkeypatch.setattr(micrographs, "LARGE_PIXELS", 0)
+    found, where = detect_for_device(Gpu(), Micrograph(stack, 0.05))
+    assert where == "cuda" and asked == [0, 1]
+    assert_same(found, detect(Micrograph(stack, 0.05)))
 
 
 def test_other_errors_are_not_hidden(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_atomicity.detection import device_patches
+from napari_atomicity.detection import device_frame, device_patches
 from napari_atomicity.detection.device_patches import (
     as_arrays,
     patches_for_device,
@@ -77,6 +77,17 @@ def test_tiles_make_no_difference():
     micrograph, table = field((700, 900)), clusters([(y, x) for y in (50, 640) for x in (9, 880)])
     whole = patches_on_device(CPU, micrograph, table, settings())
     tiled = patches_on_device(CPU, micrograph, table, settings(), tile_px=256)
+    for channel in whole:
+        scale = float(whole[channel].abs().max())
+        np.testing.assert_allclose(tiled[channel], whole[channel], atol=1e-4 * scale)
+
+
+def test_a_large_frame_goes_there_in_tiles(monkeypatch):
+    micrograph, table = field(), clusters(POINTS)
+    whole = patches_on_device(CPU, micrograph, table, settings())
+    monkeypatch.setattr(device_frame, "LARGE_PIXELS", 0)
+    monkeypatch.setattr(device_patches, "DeviceFrame", None)
+    tiled = patches_on_device(CPU, micrograph, table, settings(), tile_px=128)
     for channel in whole:
         scale = float(whole[channel].abs().max())
         np.testing.assert_allclose(tiled[channel], whole[channel], atol=1e-4 * scale)

@@ -30,7 +30,7 @@ from .clusters import (
     scales_px,
     without_twins,
 )
-from .device_frame import DeviceFrame, gaussian, send, sent_once
+from .device_frame import DeviceFrame, gaussian, goes_whole, send, sent_once
 from .device_outlines import grow_regions, measure_regions
 from .device_summits import find_summits, noise_under
 from .filters import cubic_weights, reach
@@ -62,7 +62,7 @@ def detect_for_device(
         As there.
     """
     used: dict[str, None] = {}
-    able = device.type == "cuda" and not (is_lost(device) or micrograph.is_large)
+    able = device.type == "cuda" and goes_whole(micrograph) and not is_lost(device)
 
     def find(
         micrograph: Micrograph,

@@ -7,6 +7,7 @@ fuse what is rounded apart here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..micrograph import Micrograph
+from ..micrograph import LARGE_PIXELS, Micrograph
 from ..model.devices import give_back, upload
 from .background import Grid, between, blocks_of_background
 from .filters import mirrored, reach
@@ -131,6 +132,11 @@ def sent_once() -> Iterator[None]:
         if held.sent is not None:
             device, held.sent = held.sent[2], None
             give_back(device)
+
+
+def goes_whole(micrograph: Micrograph) -> bool:
+    """Whether a frame is small enough to be sent, whatever the length of its stack."""
+    return math.prod(micrograph.shape_px) <= LARGE_PIXELS
 
 
 def send(micrograph: Micrograph, index: int, device: torch.device) -> tuple[np.ndarray, Tensor]:

@@ -19,7 +19,7 @@ from ..model.card import PatchSettings
 from ..model.classifier import Patches
 from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
 from ..progress import Progress, Stop, check
-from .device_frame import DeviceFrame, grid_at, inner, send
+from .device_frame import DeviceFrame, goes_whole, grid_at, inner, send
 from .filters import mirrored, reach
 from .frame import Frame, Tile, tiles
 from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
@@ -138,7 +138,7 @@ def patches_on_device(
 def _frame(micrograph: Micrograph, index: int, device: torch.device) -> Frame | DeviceFrame:
     """On the device as a whole, or in tiles if it is large."""
     pixel_nm = micrograph.calibrated()
-    if micrograph.is_large:
+    if not goes_whole(micrograph):
         return Frame(micrograph.frame(index), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
     pixels, recorded = send(micrograph, index, device)
     return DeviceFrame(recorded, pixels, pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
