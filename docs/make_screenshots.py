@@ -533,6 +533,10 @@ class Day:
             image = studio.session.current
             studio.wait_until(lambda: len(found.table(image)) > 0, "atoms are found")
             studio.wait_until(lambda: dock.found.found is not None, "they are described")
+            studio.click(dock.found.missed_button)
+            studio.wait_until(
+                lambda: bool(dock.found.missed_words.text()), "it is told how many are missed"
+            )
             studio.both("atoms", lambda: trimmed(studio.part(dock)))
 
     def near(self) -> None:

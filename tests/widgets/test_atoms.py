@@ -19,7 +19,7 @@ from synthetic import made_up
 
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.atoms.added import AddedAtoms
-from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, with_neighbours
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.errors import AtomicityError, Cancelled
@@ -526,6 +526,19 @@ def test_without_the_model_nothing_can_be_added(found, settled):
     click(found.found.missed_button)
     settled()
     assert not found.found.missed_words.isVisible()
+
+
+def test_atoms_are_put_into_the_image_itself(found, session, book, settled):
+    # The very network: another than the one that found the atoms would not do.
+    book.set_analysis(find_atoms(session.micrograph("field"), "default", "cpu"))
+    settled()
+    click(found.found.missed_button)
+    settled()
+    added = book.of("field").added
+    # The lone atoms stand 30 above their surroundings, and whoever looks for them finds the tall.
+    clear = added.height * added.usual > 20
+    assert clear.sum() > 5 and np.isfinite(added.score[clear]).mean() > 0.9
+    assert "of atoms like these" in found.found.missed_words.text().lower()
 
 
 # ---- clusters

@@ -14,7 +14,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +23,13 @@ from scipy.spatial import KDTree
 from scipy.special import logit
 
 from ..detection.background import without_gaps
+from ..detection.clusters import detect
 from ..micrograph import Micrograph
 from ..progress import Progress, Stop, prefixed
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, find_atoms
-from .yardstick import width_of_atoms
+from .localisation import SIGMA_NM
+from .yardstick import mask_of_clusters, width_of_atoms
 
 if TYPE_CHECKING:
     from .finder import AtomModel
@@ -40,6 +42,8 @@ CROWD_ROUNDS, CROWD_SHARE, MOST_IN_CROWD = 2, 0.5, 150
 """Rounds with atoms among the others: as many as this share of the found ones, and no more."""
 CROWD_SCATTER = 0.35
 """Standard deviation of the logarithm of their heights, about the median of the found ones."""
+CLUSTER_ATOMS = 12.0
+"""As bright as so many atoms is a cluster: clumps of lone atoms are less, as a rule."""
 LEAST_ATOMS = 8
 """With fewer candidates nothing is known of the atoms of an image."""
 _APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
@@ -129,7 +133,8 @@ def add_atoms(
     model
         That found its atoms.
     clusters
-        (Y, X) bool, or (T, Y, X) of a stack, where clusters are: atoms there are no lone ones.
+        (Y, X) bool, or (T, Y, X) of a stack, where clusters are: atoms there are no lone ones. If
+        None, they are looked for: what is as bright as `CLUSTER_ATOMS` atoms or more is one.
     seed
         Of places and heights.
     progress, stop
@@ -150,13 +155,17 @@ def add_atoms(
     if image is None or len(usable) < LEAST_ATOMS:
         return None
     size = analysis.pixel_size_nm
-    found = usable[usable["confidence"] >= analysis.threshold]
-    if len(found) < LEAST_ATOMS:
-        found = usable.nlargest(LEAST_ATOMS, "confidence")
-    usual = float(found["amplitude"].median())
+    found, usual = _clearest(usable, analysis.threshold)
+    if clusters is None:
+        mask = mask & ~_bright_clusters(image, size, usual)
+        candidates = candidates[_on(mask, candidates)]
+        usable = candidates[candidates["amplitude"] > 0]
+        if len(usable) < LEAST_ATOMS:
+            return None
+        found, usual = _clearest(usable, analysis.threshold)
     everything = candidates[["y_px", "x_px"]].to_numpy(float)
     sigma_nm = width_of_atoms(image, size, everything, candidates["confidence"].to_numpy(float))
-    looking = _Looking(analysis.micrograph, image, mask, usual, sigma_nm, size, model, stop)
+    looking = _Looking(image, mask, usual, sigma_nm, size, model, stop)
     rng = np.random.default_rng(seed)
     doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
     lone = _lone(looking, doubtful[["y_px", "x_px"]].to_numpy(float), rng, progress)
@@ -180,11 +189,27 @@ def add_atoms(
     )
 
 
+def _clearest(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, float]:
+    """The atoms of a table that count, at least `LEAST_ATOMS`, and their median height."""
+    found = usable[usable["confidence"] >= threshold]
+    if len(found) < LEAST_ATOMS:
+        found = usable.nlargest(LEAST_ATOMS, "confidence")
+    return found, float(found["amplitude"].median())
+
+
+def _bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> np.ndarray:
+    """(Y, X) bool: where clusters are that are as bright as `CLUSTER_ATOMS` usual atoms."""
+    found = detect(Micrograph(image, pixel_size_nm))
+    atom = 2 * np.pi * SIGMA_NM**2 * usual
+    rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
+    outlines = [found.outlines[i] for i in rows]
+    return mask_of_clusters(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
+
+
 @dataclass(frozen=True, eq=False)
 class _Looking:
     """How an image with more atoms in it is looked at."""
 
-    micrograph: Micrograph
     image: np.ndarray
     mask: np.ndarray
     usual: float
@@ -199,7 +224,7 @@ class _Looking:
         """Candidates on the support, with spots of these heights at these points (px)."""
         image = with_spots(self.image, points, self.usual * height, self.sigma_nm / self.size)
         found = find_atoms(
-            replace(self.micrograph, data=image), self.model, progress=progress, stop=self.stop
+            Micrograph(image, self.size), self.model, progress=progress, stop=self.stop
         ).candidates
         return found[_on(self.mask, found)]
 

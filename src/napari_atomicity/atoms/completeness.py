@@ -140,7 +140,7 @@ def completeness(added: AddedAtoms, threshold: float) -> Completeness:
     return Completeness(
         value,
         low,
-        high,
+        min(high, 1.0),
         _half_found(added.height, found),
         len(added.height),
         density,

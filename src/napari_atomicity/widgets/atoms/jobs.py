@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,16 +81,11 @@ def add_more(
     tasks.cap_torch_threads()
     report(progress, 0, 0, "Loading the model")
     model = _model_of(atoms.analysis)
-    micrograph = atoms.analysis.micrograph
-    if isinstance(micrograph, StoredMicrograph):
-        micrograph = micrograph.described()
     mask = None
     if clusters is not None:
-        shape = micrograph.data.shape
+        shape = atoms.analysis.support.shape
         mask = mask_of_clusters(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
-    return add_atoms(
-        replace(atoms.analysis, micrograph=micrograph), model, mask, progress=progress, stop=stop
-    )
+    return add_atoms(atoms.analysis, model, mask, progress=progress, stop=stop)
 
 
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
