@@ -12,6 +12,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.atoms import spread as module
+from napari_atomicity.atoms.added import AddedAtoms
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
@@ -276,6 +277,31 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
             assert dock.view._canvas is not None
     show("quadrats")
     assert "Quadrats are of one image" in dock.view.accessibleDescription()
+
+
+def test_what_is_missed_stands_below_the_density(dock, session, settled):
+    names = [figure.name for figure in figures(dock.found.dispersion)]
+    assert "Density, all atoms" not in names
+    height = np.geomspace(0.1, 2.5, 120)
+    seen = np.where(height > 0.5, height, np.nan)
+    session.atoms.set_added(
+        "one",
+        AddedAtoms(
+            30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
+            np.full(30, 2.0), np.ones(30), -3.9, 0.0,
+        ),
+    )  # fmt: skip
+    settled(dock)
+    shown = {line[0]: line[1:] for line in dock.model.lines}
+    census = session.atoms.of("one").census
+    assert shown["Found of them"][0] == f"{100 * census.share:.0f} %"
+    assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
+        census.density_per_nm2, rel=0.01
+    )
+    assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
+    session.undo()
+    settled(dock)
+    assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
 
 
 # ---- out

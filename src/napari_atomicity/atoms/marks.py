@@ -17,6 +17,7 @@ from ..statistics.matching import match
 from . import support
 from .added import AddedAtoms
 from .analysis import AtomAnalysis, with_neighbours
+from .completeness import Completeness, completeness
 from .groups import LINK_NM
 from .localisation import fit_spots
 from .species import Species, labelled
@@ -109,6 +110,13 @@ class ImageAtoms:
         """What became of atoms that were put into the image; None if none were."""
         known = None if self.analysis is None else self.analysis.parameters.get(ADDED)
         return None if known is None else AddedAtoms.from_dict(known)
+
+    @cached_property
+    def census(self) -> Completeness | None:
+        """What its threshold leaves out; None if no atoms were put into the image."""
+        if self.added is None or self.threshold is None:
+            return None
+        return completeness(self.added, self.threshold)
 
     @property
     def everything(self) -> pd.DataFrame:

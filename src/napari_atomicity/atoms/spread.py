@@ -23,6 +23,7 @@ from ..statistics.dispersion import ALL, Dispersion, dispersion, over_frames, po
 from ..statistics.point_patterns import Window
 from . import support
 from .analysis import with_neighbours
+from .completeness import Completeness, with_completeness
 from .marks import ImageAtoms
 from .table import empty_table, joined
 
@@ -63,6 +64,8 @@ class Spread:
         None where nothing could be found.
     why
         Why not, or which frames are left out.
+    census
+        What is missed of its atoms, where atoms were put into it.
     """
 
     atoms: ImageAtoms
@@ -70,6 +73,7 @@ class Spread:
     table: pd.DataFrame
     dispersion: Dispersion | None = None
     why: str = ""
+    census: Completeness | None = None
 
     def is_of(self, atoms: ImageAtoms, settings: SpreadSettings) -> bool:
         """Whether it would be the same if it were found anew."""
@@ -100,9 +104,10 @@ class Spreads:
         return {image: s.why for image, s in self.of.items() if s.dispersion is None}
 
     def rows(self) -> pd.DataFrame:
-        """The rows of ``dispersion.csv``: see `dispersion_rows`."""
+        """The rows of ``dispersion.csv``: see `dispersion_rows` and `with_completeness`."""
         found = [(image, len(s.atoms.table), s.dispersion) for image, s in self.of.items()]
-        return dispersion_rows(found, self.dispersion)
+        missed = {image: s.census for image, s in self.of.items()}
+        return with_completeness(dispersion_rows(found, self.dispersion), missed, ALL)
 
 
 def spread_of(
@@ -170,7 +175,7 @@ def spread_of(
         return Spread(atoms, settings, empty_table(), why=why)
     table = with_neighbours(joined(tables), atoms.group_distance_nm)
     found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
-    return Spread(atoms, settings, table, found, why)
+    return Spread(atoms, settings, table, found, why, atoms.census)
 
 
 def spread_of_all(

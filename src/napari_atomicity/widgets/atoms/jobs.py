@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ...atoms.added import AddedAtoms, add_atoms
 from ...atoms.analysis import AtomAnalysis, find_atoms
 from ...atoms.calibration import PixelSizeProposal, propose_pixel_size
 from ...atoms.card import available_atom_models
-from ...atoms.completeness import Completeness, completeness
+from ...atoms.completeness import Completeness
 from ...atoms.groups import clusters_of_atoms
 from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species, with_species
@@ -61,7 +62,7 @@ def figures(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[ImageAtoms, Summary, Completeness | None]:
     """The figures of an image, with what they are of, and what is missed if that is known."""
-    return atoms, summary(atoms), _census(atoms, atoms.added)
+    return atoms, summary(atoms), atoms.census
 
 
 def add_more(
@@ -85,7 +86,10 @@ def add_more(
     if clusters is not None:
         shape = atoms.analysis.support.shape
         mask = mask_of_clusters(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
-    return add_atoms(atoms.analysis, model, mask, progress=progress, stop=stop)
+    corrected = atoms.analysis if atoms.support is None else replace(
+        atoms.analysis, support=atoms.support
+    )  # fmt: skip
+    return add_atoms(corrected, model, mask, progress=progress, stop=stop)
 
 
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
@@ -99,12 +103,6 @@ def _model_of(analysis: AtomAnalysis) -> AtomModel:
         f"the model {analysis.model_id} that found these atoms is not here",
         advice="Find the atoms again, with a model that is",
     )
-
-
-def _census(atoms: ImageAtoms, added: AddedAtoms | None) -> Completeness | None:
-    if added is None or atoms.threshold is None:
-        return None
-    return completeness(added, atoms.threshold)
 
 
 def tell_species(
@@ -142,7 +140,7 @@ def count_clusters(
             added = add_more(atoms, analysis, progress, stop)
         except ModelError:
             added = None
-    census = None if by_hand >= LEAST_ATOMS else _census(atoms, added)
+    census = None if by_hand >= LEAST_ATOMS else atoms.with_added(added).census
     counted = cluster_atoms.count(
         atoms, analysis.table, analysis.micrograph, analysis.outlines, census
     )

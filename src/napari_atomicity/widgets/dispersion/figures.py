@@ -6,7 +6,7 @@ Nothing is computed here: `Dispersion.row` has it all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,20 @@ class Figure:
     meaning: str
 
 
-def figures(found: Dispersion) -> list[Figure]:
-    """All lines of a dispersion."""
+def figures(found: Dispersion, missed: Mapping[str, Any] | None = None) -> list[Figure]:
+    """All lines of a dispersion.
+
+    Parameters
+    ----------
+    found
+        The dispersion.
+    missed
+        Its row with `completeness.COLUMNS`, if it is known what is missed.
+    """
     row, level = found.row(), f"{100 * found.level:g} %"
     return [
         *_density(row, level),
+        *_missed(missed or {}),
         *_neighbours(row, level, found.level),
         *_shares(found, row, level),
         *_evenness(found, row),
@@ -89,6 +98,27 @@ def _density(row: dict[str, Any], level: str) -> list[Figure]:
             f"{number(area)} nm²",
             "" if row["images"] == 1 else f"{row['images']} fields",
             "Area on which atoms could lie, found in the image and as it was corrected by hand.",
+        ),
+    ]
+
+
+def _missed(row: Mapping[str, Any]) -> list[Figure]:
+    if not row.get("completeness", math.nan) > 0:
+        return []
+    return [
+        Figure(
+            "Found of them",
+            share_of(row["completeness"]),
+            shares(row["completeness_low"], row["completeness_high"]),
+            "Share of the atoms that is found at the threshold, with its 95 % interval: from what "
+            "became of atoms that were put into the image (dock Atoms, How many are missed?). "
+            "Where it is below two thirds, the density is a lower bound.",
+        ),
+        Figure(
+            "Density, all atoms",
+            f"{number(row['density_complete_per_nm2'])} /nm²",
+            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
+            "With the atoms that are not found, in this very field; 95 % interval.",
         ),
     ]
 

@@ -358,7 +358,8 @@ class Dispersion(QWidget):
             return
         self.found = found
         self.message.hide()
-        self.model.show_figures(figures(found.dispersion))
+        missed = found.rows().iloc[-1].to_dict()
+        self.model.show_figures(figures(found.dispersion, missed))
         self.note.setText(_left_out(found, len(self.session.images) if self.of_all else 1))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
