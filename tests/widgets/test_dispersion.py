@@ -16,6 +16,7 @@ from napari_atomicity.atoms.added import AddedAtoms
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
+from napari_atomicity.io.plot_base import per_cent
 from napari_atomicity.io.plot_dispersion import DISPERSION_PLOTS
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.micrograph import Micrograph
@@ -294,7 +295,7 @@ def test_what_is_missed_stands_below_the_density(dock, session, settled):
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
     census = session.atoms.of("one").census
-    assert shown["Found of them"][0] == f"{100 * census.share:.0f} %"
+    assert shown["Found of them"][0] == per_cent(census.share)
     assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
         census.density_per_nm2, rel=0.01
     )
