@@ -59,10 +59,11 @@ def missed_in_words(census: Completeness) -> str:
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
     density = (
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
-        "atoms per nm² of support"
+        "atoms per nm² away from clusters"
     )
     bound = ": the density above is a lower bound" if census.is_low else ""
-    return f"Of atoms like these {share} are found{bound}. With the others it is {density}."
+    found = f"Of atoms like these {share} are found{bound}."
+    return f"{found} With the others, without false ones: {density}."
 
 
 def kind_bars(kinds: pd.DataFrame) -> list[Bar]:

@@ -118,7 +118,8 @@ def _missed(row: Mapping[str, Any]) -> list[Figure]:
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
             interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
-            "With the atoms that are not found, in this very field; 95 % interval.",
+            "With the atoms that are not found and without false ones, away from clusters, in this "
+            "very field; 95 % interval.",
         ),
     ]
 
