@@ -7,6 +7,7 @@ early, what is done is written.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -281,9 +282,11 @@ def _one(
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
-        found = None
+        found, seconds = None, dict(analysis.seconds)
         if request.completeness:
+            began = time.perf_counter()
             found = _completeness(analysis, model, clusters, request.seed, progress, stop)
+            seconds["completeness"] = time.perf_counter() - began
             known["warnings"] += _completeness_warnings(found)
         table, of_clusters = _with_clusters(atoms, micrograph, clusters, found)
         known["warnings"] += _cluster_warnings(clusters, of_clusters)
@@ -296,7 +299,7 @@ def _one(
                 **known,
                 atoms=len(table),
                 parameters={**analysis.parameters, "expected": analysis.expected},
-                seconds=analysis.seconds,
+                seconds=seconds,
             ),
             table,
             of_clusters,
