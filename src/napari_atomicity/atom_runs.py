@@ -285,7 +285,12 @@ def _one(
         found, seconds = None, dict(analysis.seconds)
         if request.completeness:
             began = time.perf_counter()
-            found = _completeness(analysis, model, clusters, request.seed, progress, stop)
+            try:
+                found = _completeness(analysis, model, clusters, request.seed, progress, stop)
+            except (Cancelled, MemoryError):
+                raise
+            except Exception as error:  # the atoms that were found are worth having
+                known["warnings"] += (f"what is missed could not be told: {error}",)
             seconds["completeness"] = time.perf_counter() - began
             known["warnings"] += _completeness_warnings(found)
         table, of_clusters = _with_clusters(atoms, micrograph, clusters, found)

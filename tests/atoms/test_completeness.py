@@ -208,7 +208,7 @@ numbers = arrays(float, st.integers(0, 5), elements=st.one_of(st.floats(-20, 20)
 @given(height=numbers, score=numbers, crowd=numbers)
 def test_added_atoms_are_kept_in_a_file(height, score, crowd):
     added = AddedAtoms(
-        300.0, 0.08, height, score, score, crowd, 3, 200.0, score, height, -3.9, -0.5
+        300.0, 0.08, height, score, score, crowd, 3, 200.0, 1, score, height, -3.9, -0.5
     )
 
     again = AddedAtoms.from_dict(json.loads(json.dumps(added.to_dict(), allow_nan=False)))
@@ -217,22 +217,70 @@ def test_added_atoms_are_kept_in_a_file(height, score, crowd):
         np.testing.assert_allclose(getattr(again, name), value, atol=1e-4)
 
 
-def test_the_rows_say_where_the_density_is_a_lower_bound():
-    rows = pd.DataFrame({"image": ["a", "b", "c", "all"], "support_nm2": [100.0, 300, 50, 450]})
-    found = {
-        "a": Completeness(0.9, 0.8, 0.95, 0.4, 100, 0.2, 0.1, 0.4, 17.0, 0.1, 0.08),
-        "b": Completeness(0.3, 0.1, 0.5, 1.1, 100, 0.4, 0.2, 0.8, 17.0, 0.1, 0.08),
-        "c": None,
-    }
+def census(share: float, density: float, factor: float = 2.0) -> Completeness:
+    """A share, and a density that is known to a factor."""
+    return Completeness(
+        share, share - 0.1, share + 0.05, 0.4, 100, density, density / factor, density * factor,
+        17.0, 0.1, 0.08,
+    )  # fmt: skip
 
-    out = with_completeness(rows, found, "all")
+
+ROWS = pd.DataFrame(
+    {
+        "image": ["a", "b", "c", "all"],
+        "n_atoms": [18, 36, 1, 55],
+        "support_nm2": [100.0, 300, 50, 450],
+    }
+)
+
+
+def test_the_rows_say_where_the_density_is_a_lower_bound():
+    found = {"a": census(0.9, 0.2), "b": census(0.3, 0.4), "c": None}
+
+    out = with_completeness(ROWS, found, "all")
 
     assert out["density_is"].tolist() == ["estimate", "lower bound", "", "lower bound"]
-    assert out["completeness"].iloc[-1] == pytest.approx((0.9 * 100 + 0.3 * 300) / 400)
+    # 20 atoms and 120 of which 54 are found
+    assert out["completeness"].iloc[-1] == pytest.approx(54 / 140)
     assert np.isnan(out["completeness"].iloc[2])
     assert list(out.columns[-8:]) == list(complete.COLUMNS)
+    # "c" has hardly any atoms, but its area counts
+    assert out.iloc[-1][list(complete.COLUMNS[5:])].isna().all()
+
+
+def test_the_density_of_all_images_is_there_if_it_is_known_of_all():
+    found = {"a": census(0.9, 0.2), "b": census(0.3, 0.4)}
+
+    out = with_completeness(ROWS.drop(index=2), found, "all")
+
     density, low, high = out.iloc[-1][list(complete.COLUMNS[5:])]
     assert density == pytest.approx((0.2 * 100 + 0.4 * 300) / 400)
     # each image is known to a factor of two, and the larger one counts for most
     assert density / 2 < low < density / 1.5
     assert density * 1.5 < high < density * 2
+
+
+def test_of_a_stack_no_density_is_told(image):
+    analysis, _ = image(scattered(100, (SIDE, SIDE), 14, 1), 1.0)
+    added = add_atoms(analysis, MODEL)
+
+    one, three = (completeness(replace(added, frames=n), 0.5) for n in (1, 3))
+
+    assert one.density_low < one.density_per_nm2 < one.density_high
+    assert np.isnan([three.density_per_nm2, three.density_low, three.density_high]).all()
+    assert (three.share, three.atom_intensity) == (one.share, one.atom_intensity)
+
+
+def test_a_small_field_takes_more_rounds_and_a_tiny_one_says_nothing(image, monkeypatch):
+    analysis, _ = image(scattered(40, (SIDE, SIDE), 20, 1), 1.0)
+    full = analysis.support
+
+    def part(px):
+        support = np.zeros_like(full)
+        support[:px, :px] = True
+        return add_atoms(replace(analysis, support=support), MODEL)
+
+    monkeypatch.setattr(adding, "LEAST_ATOMS", 1)
+    small = part(130)
+    assert len(small.height) >= adding.FEW
+    assert part(40) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
@@ -28,6 +27,7 @@ from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.project import Project
 from napari_atomicity.table import conform as conform_clusters
 from napari_atomicity.widgets.atoms import batch as batch_module
+from napari_atomicity.widgets.atoms import found as found_module
 from napari_atomicity.widgets.atoms import jobs
 from napari_atomicity.widgets.atoms.columns import Column, ColumnChart
 from napari_atomicity.widgets.atoms.found import MOST_SIZES, size_columns
@@ -35,10 +35,12 @@ from napari_atomicity.widgets.atoms.pixel_size import NO_PROPOSAL
 from napari_atomicity.widgets.atoms.yardstick import (
     NO_ATOMS,
     NO_CLUSTERS,
+    STOPPED,
     lines_of,
     verdict,
 )
 from napari_atomicity.widgets.docks.atoms import NOTHING_FOUND, Atoms
+from napari_atomicity.widgets.parts import tasks
 
 PIXEL_NM = 0.05
 SIZE_PX = 200
@@ -462,7 +464,7 @@ def added_atoms(faintest: float) -> AddedAtoms:
     one = np.ones(len(LONE))
     return AddedAtoms(
         30.0, 0.075, height, score, np.where(height > faintest, height, np.nan), np.ones(20), 20,
-        100.0, 2 * one, one, -3.9, 0.0,
+        100.0, 1, 2 * one, one, -3.9, 0.0,
     )  # fmt: skip
 
 
@@ -504,27 +506,43 @@ def test_how_many_are_missed_is_told_once_asked(found, session, book, adding, se
     assert not words.isVisible() and book.of("field").added is None
 
 
-def test_what_is_missed_is_kept_with_the_project(found, session, book, adding, settled, tmp_path):
+def test_what_is_missed_is_kept_in_the_project_file(
+    found, session, book, adding, settled, tmp_path
+):
+    path = tmp_path / "p.atomicity"
+    session.keep_in(Project(path))
+    settled()
     click(found.found.missed_button)
     settled()
-    parameters = book.of("field").analysis.parameters
-    assert json.loads(json.dumps(parameters["added"], allow_nan=False)) == parameters["added"]
-    assert book.of("field").added.crowd_gain == 20
+    census = book.of("field").census
+    session.close_project()
+    settled()
+    with Project(path) as project:
+        kept = project.load("field").atoms
+    assert kept.census == census
 
 
-def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(found, book, adding, settled, qtbot):
-    _, result = adding
+def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
+    found, book, adding, settled, monkeypatch
+):
+    asked, result = adding
     result[0] = None
+    said = []
+    monkeypatch.setattr(found_module, "show_info", said.append)
     steps = len(book._session.history)
     click(found.found.missed_button)
     settled()
+    assert asked and "nothing can be told" in said[0]
     assert not found.found.missed_words.isVisible()
     assert len(book._session.history) == steps
 
 
-def test_without_the_model_nothing_can_be_added(found, settled):
+def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
+    said = []
+    monkeypatch.setattr(tasks, "show_error", said.append)
     click(found.found.missed_button)
     settled()
+    assert len(said) == 1 and "stub" in said[0] and "not here" in said[0]
     assert not found.found.missed_words.isVisible()
 
 
@@ -571,16 +589,48 @@ def test_clusters_are_counted_by_what_all_lone_atoms_would_be(
     assert second == pytest.approx(2 * first, rel=0.01) and len(asked) == 1
 
 
-def test_who_marks_lone_atoms_by_hand_counts_by_those(found, session, book, adding, settled):
-    asked, _ = adding
-    book.confirm([("field", i) for i in range(1, 30)])
+def test_the_counting_can_be_stopped_and_begun_again(found, session, book, adding, settled):
     session.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
+    tasks.cancel(session)
     settled()
-    assert not asked
-    rows = found.clusters.rows.set_index("cluster_id")
-    assert rows.loc[1, "n_yardstick"] == pytest.approx(N_INSIDE, rel=0.15)
+    assert found.clusters.words.text() == STOPPED and found.clusters.rows is None
+    found.clusters_part.button.click()
+    found.clusters_part.button.click()
+    settled()
+    assert found.clusters.rows is not None and found.clusters.words.text().startswith("1 of 2")
+
+
+def test_marks_do_not_begin_the_counting_anew(found, session, book, adding, settled, monkeypatch):
+    asked, _ = adding
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    for i in (1, 2, 3):  # while atoms are still being added
+        book.remove([("field", i)])
+        found.clusters.update_now()
+    settled()
+    assert len(asked) == 1
+    assert found.clusters.rows.set_index("cluster_id").loc[1, "yardstick_reason"] == ""
+
+
+def test_another_support_is_asked_anew_what_is_missed(found, book, adding, settled):
+    click(found.found.missed_button)
+    settled()
+    assert book.of("field").added is not None
+    book.set_support("field", [], [np.array([[0, 0], [0, 50], [50, 50], [50, 0]])])
+    settled()
+    assert book.of("field").added is None and not found.found.missed_words.isVisible()
+
+
+def test_of_a_stack_only_the_share_is_told(found, book, adding, settled):
+    _, result = adding
+    result[0] = replace(result[0], frames=3)
+    click(found.found.missed_button)
+    settled()
+    assert "first frame" in found.found.missed_words.text()
+    assert "nm²" not in found.found.missed_words.text()
 
 
 def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):

@@ -289,7 +289,7 @@ def test_what_is_missed_stands_below_the_density(dock, session, settled):
         "one",
         AddedAtoms(
             30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
-            np.full(30, 2.0), np.ones(30), -3.9, 0.0,
+            1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
         ),
     )  # fmt: skip
     settled(dock)

@@ -38,6 +38,9 @@ HEIGHTS = (0.1, 2.5)
 """Of added lone atoms, relative to the median of the found ones, from and to."""
 ENOUGH, MOST_ROUNDS = 200, 3
 """So many lone ones are added, in so many rounds at most: more at once would crowd the image."""
+FEW, MOST_OF_FEW, TOO_FEW = 60, 12, 30
+"""In a small field rounds go on up to so many, and up to that number; with fewer at the end nothing
+is said: they tell too little of the others."""
 CROWD_ROUNDS, CROWD_SHARE, MOST_IN_CROWD = 2, 0.5, 150
 """Rounds with atoms among the others: as many as this share of the found ones, and no more."""
 CROWD_SCATTER = 0.35
@@ -71,6 +74,8 @@ class AddedAtoms:
         (M,) heights of those among the others, and how many atoms more were found for them.
     area_nm2
         Of the support of the part of the image that was looked at.
+    frames
+        Of the image; one of them was looked at.
     scores, own
         (C,) log-odds of all candidates of that part, and their heights.
     floor
@@ -87,6 +92,7 @@ class AddedAtoms:
     crowd_height: np.ndarray
     crowd_gain: int
     area_nm2: float
+    frames: int
     scores: np.ndarray
     own: np.ndarray
     floor: float
@@ -143,7 +149,7 @@ def add_atoms(
     Returns
     -------
     AddedAtoms or None
-        None with fewer than `LEAST_ATOMS` candidates, or where no place is left for more.
+        None with fewer than `LEAST_ATOMS` candidates, or where there is no room for `TOO_FEW` more.
 
     Raises
     ------
@@ -182,6 +188,7 @@ def add_atoms(
         crowd_height,
         crowd_gain,
         float(mask.sum()) * size**2,
+        len(analysis.support) if analysis.support.ndim == 3 else 1,
         _log_odds(candidates),
         candidates["amplitude"].to_numpy(float) / usual,
         float(logit(model.card.floor)),
@@ -236,7 +243,10 @@ def _lone(
     heights: list[np.ndarray] = []
     scores: list[np.ndarray] = []
     measured: list[np.ndarray] = []
-    while len(heights) < MOST_ROUNDS and sum(map(len, heights)) < ENOUGH:
+    while True:
+        done, added = len(heights), sum(map(len, heights))
+        if added >= ENOUGH or done >= (MOST_ROUNDS if added >= FEW else MOST_OF_FEW):
+            break
         points = _free_places(looking.mask, taken, looking.size, rng)
         if not len(points):
             break
@@ -251,7 +261,7 @@ def _lone(
         heights.append(height)
         scores.append(score)
         measured.append(amplitude)
-    if not heights:
+    if sum(map(len, heights)) < TOO_FEW:
         return None
     return np.concatenate(heights), np.concatenate(scores), np.concatenate(measured)
 
@@ -287,7 +297,8 @@ def _part(
     for index, frame in enumerate(analysis.micrograph.frames()):
         if index in analysis.flat_frames or not masks[index].any():
             continue
-        middle = np.argwhere(masks[index]).mean(0)
+        middle = [np.average(np.arange(n), weights=masks[index].sum(axis))
+                  for n, axis in zip(frame.shape, (1, 0), strict=True)]  # fmt: skip
         start = [
             int(np.clip(m - _CROP_PX / 2, 0, max(0, n - _CROP_PX)))
             for m, n in zip(middle, frame.shape, strict=True)

@@ -131,7 +131,8 @@ class AtomBook:
         added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
         self._set(
             image,
-            lambda a: replace(a, support_added=added, support_removed=removed),
+            # what is missed was told for another support
+            lambda a: replace(a, support_added=added, support_removed=removed).with_added(None),
             f"support of {image}",
         )
 

@@ -79,7 +79,8 @@ class Completeness:
     added
         How many atoms were put into the image.
     density_per_nm2, density_low, density_high
-        Of all atoms on the support, found or not, with the 95 % interval of their number there.
+        Of all atoms on the support, found or not, with the 95 % interval of their number there; NaN
+        of a stack, of which one frame was looked at.
     atom_intensity, atom_error
         Mean intensity of a lone atom as a Gaussian, in counts nm², and its relative standard error.
     sigma_nm
@@ -134,7 +135,7 @@ def completeness(added: AddedAtoms, threshold: float) -> Completeness:
     mean = float((np.log(heights) * of_atoms).sum())
     error = float(np.sqrt(((np.log(heights) - mean) ** 2 * of_atoms).sum()))
     density, sparse, dense = (
-        float(np.exp(log)) / added.area_nm2
+        float(np.exp(log)) / added.area_nm2 if added.frames == 1 else float("nan")
         for log in (middle, fewest - 2 * crowd_error, most + 2 * crowd_error)
     )
     return Completeness(
@@ -155,7 +156,12 @@ def completeness(added: AddedAtoms, threshold: float) -> Completeness:
 def with_completeness(
     rows: pd.DataFrame, found: dict[str, Completeness | None], everything: str
 ) -> pd.DataFrame:
-    """Rows of ``dispersion.csv`` with `COLUMNS`; of all images the mean by area of support."""
+    """Rows of ``dispersion.csv`` with `COLUMNS`.
+
+    In the row of everything the share is that of all atoms of the images where it is known, and
+    the density is empty unless it is known of every image that has a support: the others are those
+    with hardly any atoms.
+    """
 
     def joined(values: list[tuple[Any, ...]]) -> pd.DataFrame:
         columns = (list(column) for column in zip(*values, strict=True))
@@ -173,22 +179,31 @@ def with_completeness(
         for one in of_images
     ]  # fmt: skip
     out = joined(values)
-    known = out["completeness"].notna() & (out["image"] != everything)
-    if known.any() and "support_nm2" in out:
-        area = out.loc[known, "support_nm2"].to_numpy(float)
-        means = [float(np.average(out.loc[known, n].to_numpy(float), weights=area))
-                 for n in COLUMNS[:3]]  # fmt: skip
-        values[-1] = (*means, np.nan, _is(means[0]), *_pooled(out[known], area))
-        return joined(values)
-    return out
+    images = out[(out["image"] != everything) & out["support_nm2"].notna()]
+    known = images[images["completeness"].notna()]
+    if not len(known):
+        return out
+    shares = [_share_of_all(known["n_atoms"], known[name]) for name in COLUMNS[:3]]
+    of_all = (np.nan,) * 3
+    if len(known) == len(images) and known[COLUMNS[5]].notna().all():
+        of_all = _pooled(known)
+    values[-1] = (*shares, np.nan, _is(shares[0]), *of_all)
+    return joined(values)
+
+
+def _share_of_all(found: pd.Series, share: pd.Series) -> float:
+    """Of all atoms of images the share that is found, from the numbers of those that are."""
+    n = found.to_numpy(float) + 1e-9
+    return float(n.sum() / (n / np.maximum(share.to_numpy(float), 1e-6)).sum())
 
 
 def _is(share: float) -> str:
     return BOUND if share < LOWER_BOUND else ESTIMATE
 
 
-def _pooled(rows: pd.DataFrame, area: np.ndarray) -> tuple[float, float, float]:
+def _pooled(rows: pd.DataFrame) -> tuple[float, float, float]:
     """Complete density of images together: errors of logarithms add as if each had its own."""
+    area = rows["support_nm2"].to_numpy(float)
     density, low, high = (rows[name].to_numpy(float) for name in COLUMNS[5:])
     mean = float(np.average(density, weights=area))
     weight = area * density / (area * density).sum()
@@ -271,7 +286,7 @@ def _told(value: np.ndarray, weight: np.ndarray, error: float = 0.0) -> tuple[fl
     order = np.argsort(value)
     low, high = np.interp(_INTERVAL, np.cumsum(weight[order]), value[order])
     mean = float(weight @ value)
-    return mean, float(low * (1 - 2 * error)), float(high * (1 + 2 * error))
+    return mean, float(low * max(0.0, 1 - 2 * error)), float(high * (1 + 2 * error))
 
 
 def _half_found(relative: np.ndarray, found: np.ndarray) -> float:

@@ -516,7 +516,7 @@ def count_by_yardstick(
     census
         What atoms that were put into the image tell of its own (`atoms.completeness`): the mean
         atom is taken from there then. Where none are found but the brightest, the candidates alone
-        make too long a yardstick.
+        make too long a yardstick. Not of a stack: the frames differ, and it is of one of them.
 
     Returns
     -------
@@ -536,6 +536,7 @@ def count_by_yardstick(
     if outlines is not None and len(outlines) != len(clusters):
         raise ValueError(f"{len(outlines)} outlines for {len(clusters)} clusters")
     pixel_size_nm = micrograph.calibrated()
+    census = None if micrograph.is_stack else census
     counts = np.full((len(clusters), 3), np.nan)
     reasons = np.full(len(clusters), "", object)
     for index, frame in enumerate(micrograph.frames()):
@@ -642,6 +643,8 @@ def mask_of_clusters(
     mask = np.zeros(shape, bool)
     frames = mask if mask.ndim == 3 else mask[None]
     for row, (_, cluster) in enumerate(clusters.iterrows()):
+        if not 0 <= cluster["frame"] < len(frames):
+            continue
         outline = None if outlines is None else outlines[row]
         frame = frames[int(cluster["frame"])]
         frame |= _region(cluster, outline, frame.shape, pixel_size_nm)

@@ -237,6 +237,8 @@ class Watch:
                         on_result(live)
             except (KeyboardInterrupt, Cancelled):
                 pass
+            if self._looked:
+                self._take_as_reference()  # accepted in the last moment is accepted
             return self._conclude(classifier, started, command)
 
     def _results(

@@ -98,9 +98,14 @@ def _write_state(
     )
     known = None if before is None else before.analysis
     if known is not None and analysis is not None and known.candidates is analysis.candidates:
-        names = ", ".join(f"{name} = ?" for name in _STATE)
+        names, state = list(_STATE), list(values)
+        if known.parameters is not analysis.parameters:
+            names.append("parameters")
+            state.append(json.dumps(plain(analysis.parameters)))
         changed = db.execute(
-            f"UPDATE atoms SET {names}, time = ? WHERE image_id = ?", (*values, stamp, image_id)
+            f"UPDATE atoms SET {', '.join(f'{name} = ?' for name in names)}, time = ? "
+            "WHERE image_id = ?",
+            (*state, stamp, image_id),
         )
         if changed.rowcount:
             return

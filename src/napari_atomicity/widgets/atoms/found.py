@@ -24,7 +24,7 @@ from ..parts.forms import _Combo, labelled, new_form, spin_box
 from ..viewer.atoms import COLOURINGS
 from ..viewer.binding import Binding
 from .columns import Column, ColumnChart
-from .jobs import add_more, figures, tell_species
+from .jobs import add_more, figures, same_places, tell_species
 
 MOST_SIZES = 12
 """Groups of more atoms stand together in the last column."""
@@ -61,6 +61,8 @@ def missed_in_words(census: Completeness) -> str:
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
         "atoms per nm² away from clusters"
     )
+    if not math.isfinite(census.density_per_nm2):
+        return f"Of atoms like those of the first frame {share} are found."
     bound = ": the density above is a lower bound" if census.is_low else ""
     found = f"Of atoms like these {share} are found{bound}."
     return f"{found} With the others, without false ones: {density}."
@@ -304,8 +306,8 @@ class FoundPart(QWidget):
 
         def found(added: AddedAtoms | None) -> None:
             now = self._book.of(atoms.image)
-            if now is None or now.analysis is None or now.analysis.candidates is not (
-                analysis.candidates
+            if now is None or now.analysis is None or not same_places(
+                now.analysis.candidates, analysis.candidates
             ):  # fmt: skip
                 show_info("The atoms were found anew meanwhile: ask again what is missed.")
             elif added is None:

@@ -22,7 +22,7 @@ from ...atoms.marks import ImageAtoms
 from ...atoms.species import Species, with_species
 from ...atoms.summary import Summary, summary
 from ...atoms.table import conform, joined
-from ...atoms.yardstick import LEAST_ATOMS, mask_of_clusters
+from ...atoms.yardstick import mask_of_clusters
 from ...errors import ModelError
 from ...io.pasting import tab_separated
 from ...io.stored import StoredMicrograph
@@ -125,26 +125,21 @@ def holders(
 def count_clusters(
     atoms: ImageAtoms,
     analysis: Analysis,
-    added: AddedAtoms | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> tuple[pd.DataFrame, AddedAtoms | None]:
-    """The clusters of an image counted by its atoms (`cluster_atoms.count`), and the added atoms.
-
-    These are put in if they are not given. Where a person has marked enough lone atoms, those are
-    the yardstick; and without the model that found them, the candidates as they are.
-    """
-    by_hand = sum(mark.present and not mark.uncertain for mark in atoms.marks.values())
-    if added is None and by_hand < LEAST_ATOMS:
-        try:
-            added = add_more(atoms, analysis, progress, stop)
-        except ModelError:
-            added = None
-    census = None if by_hand >= LEAST_ATOMS else atoms.with_added(added).census
-    counted = cluster_atoms.count(
-        atoms, analysis.table, analysis.micrograph, analysis.outlines, census
+) -> pd.DataFrame:
+    """The clusters of an image counted by its atoms: see `cluster_atoms.count`."""
+    return cluster_atoms.count(
+        atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.census
     )
-    return counted, added
+
+
+def same_places(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables of candidates have the same places: species may differ."""
+    where = ["atom_id", "frame", "y_px", "x_px"]
+    return one is other or (
+        len(one) == len(other) and np.array_equal(one[where].to_numpy(), other[where].to_numpy())
+    )
 
 
 def gone_through(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,14 @@ from ...analysis import Analysis
 from ...atoms import cluster_atoms
 from ...atoms.added import AddedAtoms
 from ...atoms.marks import ADDED, ImageAtoms
+from ...errors import ModelError
 from ...statistics.scores import atoms_of
 from ...table import classes_of
 from ..parts import tasks
 from ..parts.following import follow
 from ..parts.lines import Lines, table_of
 from ..viewer.binding import Binding
-from .jobs import count_clusters
+from .jobs import add_more, count_clusters, same_places
 from .links import ClusterLinks, unchanged
 
 MOST_ROWS = 10
@@ -32,6 +34,8 @@ TOOLTIPS = (
     "Why there is no count; or that the network's label lies outside the interval.",
 )
 NO_ATOMS = "Find the atoms first: those that stand alone are the yardstick."
+COUNTING = "Counting the clusters by the atoms …"
+STOPPED = "Stopped, so nothing was counted. Close and open this part to count."
 NO_CLUSTERS = "There are no clusters in this image: analyse it (dock Analyse) to count them."
 
 
@@ -86,6 +90,28 @@ def verdict(rows: pd.DataFrame) -> str:
     return said + (f". Not counted: {why}." if why else ".")
 
 
+@dataclass(frozen=True, eq=False)
+class _Missed:
+    """What became of atoms that were put into an image, and of which."""
+
+    atoms: ImageAtoms
+    analysis: Analysis
+    added: AddedAtoms | None = None
+
+    def is_of(self, atoms: ImageAtoms, analysis: Analysis) -> bool:
+        """Whether it would be the same if they were put in anew."""
+        before, now = self.atoms.analysis, atoms.analysis
+        return (
+            before is not None
+            and now is not None
+            and atoms.image == self.atoms.image
+            and atoms.support_added is self.atoms.support_added
+            and atoms.support_removed is self.atoms.support_removed
+            and analysis.outlines is self.analysis.outlines
+            and same_places(before.candidates, now.candidates)
+        )
+
+
 class YardstickPart(QWidget):
     """The table of clusters; it is counted while somebody looks at it."""
 
@@ -97,8 +123,9 @@ class YardstickPart(QWidget):
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
-        # What became of added atoms, and of which candidates: marking must not wait for it anew.
-        self._added: tuple[pd.DataFrame, AddedAtoms | None] | None = None
+        # What became of added atoms, and what is under way: marking must not wait for it anew.
+        self._missed: _Missed | None = None
+        self._adding: _Missed | None = None
         self.rows: pd.DataFrame | None = None
         """Of the image, from `cluster_atoms.rows`; None where nothing was counted."""
         self.words = QLabel()
@@ -157,20 +184,54 @@ class YardstickPart(QWidget):
             self._counted = None
             self.table.hide()
         self._of = wanted
-        self.words.setText("Counting the clusters by the atoms …")
-        candidates, added = atoms.analysis.candidates, atoms.added
-        if added is None and self._added is not None and self._added[0] is candidates:
-            added = self._added[1]
-
-        def take(found: tuple[pd.DataFrame, AddedAtoms | None]) -> None:
-            counted, added = found
-            self._added = None if added is None else (candidates, added)
-            self._take(counted)
-
+        self.words.setText(COUNTING)
+        if atoms.added is None:
+            known = self._missed
+            if known is None or not known.is_of(atoms, analysis):
+                self._add(atoms, analysis)
+                return
+            atoms = atoms.with_added(known.added)
         tasks.start(
-            self._session, count_clusters, atoms, analysis, added, on_result=take,
+            self._session, count_clusters, atoms, analysis, on_result=self._take,
             on_error=self._fail, key="yardstick", owner=self, about=atoms.image,
         )  # fmt: skip
+
+    def _add(self, atoms: ImageAtoms, analysis: Analysis) -> None:
+        """Put atoms into the image first; once for all that is marked meanwhile."""
+        if self._adding is not None and self._adding.is_of(atoms, analysis):
+            return
+        adding = self._adding = _Missed(atoms, analysis)
+
+        def take(added: AddedAtoms | None) -> None:
+            self._missed = replace(adding, added=added)
+            self._again()
+
+        def fail(error: BaseException) -> None:
+            # Without the model that found the atoms they are counted by as they are.
+            if isinstance(error, ModelError):
+                take(None)
+            else:
+                self._fail(error)
+
+        def end() -> None:
+            if self._adding is not adding:
+                return
+            self._adding = None
+            if self._missed is None or not self._missed.is_of(atoms, analysis):
+                self._of = ()
+                if self.words.text() == COUNTING:
+                    self.words.setText(STOPPED)
+
+        task = tasks.start(
+            self._session, add_more, atoms, analysis, message="Adding atoms to the image",
+            on_result=take, on_error=fail, key="atoms for counting", owner=self,
+            about=atoms.image, quiet_errors=True,
+        )  # fmt: skip
+        task.finished.connect(end)
+
+    def _again(self) -> None:
+        self._of = ()
+        self.update_now()
 
     def _take(self, counted: pd.DataFrame) -> None:
         self._counted = counted

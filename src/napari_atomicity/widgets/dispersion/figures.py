@@ -103,7 +103,7 @@ def _density(row: dict[str, Any], level: str) -> list[Figure]:
 
 
 def _missed(row: Mapping[str, Any]) -> list[Figure]:
-    if not row.get("completeness", math.nan) > 0:
+    if not math.isfinite(row.get("completeness", math.nan)):
         return []
     return [
         Figure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ class Live(QWidget):
         self.watching: Watching | None = None
         self.history = History()
         self._n_failed, self._n_reference = 0, FIRST
+        self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
         self._folder = Path()
         self._build()
@@ -262,8 +264,9 @@ class Live(QWidget):
         """The conditions are meant to be what they are."""
         if self.watching is not None:
             self.watching.accept()
-        self.alarm.hide()
         self.accept_button.hide()
+        # Whether the model fits is another question, and stays asked.
+        self._show_alarms(self._alarmed, [a for a in self._alarms if a != SESSION_CHANGED])
 
     def _leave(self) -> None:
         """The program ends: what is being written is written."""
@@ -319,19 +322,22 @@ class Live(QWidget):
     def _show_alarm(self, live: Taken) -> None:
         if live.conditions is None:
             return
-        alarms = live.conditions.alarms
+        self._show_alarms(live.outcome.image, live.conditions.alarms)
+        self.accept_button.setVisible(SESSION_CHANGED in self._alarms)
+        if live.alarm:  # said once, not with every image
+            show_warning(f"{live.outcome.image}: {live.alarm}")
+
+    def _show_alarms(self, image: str, alarms: Sequence[str]) -> None:
+        self._alarmed, self._alarms = image, list(alarms)
         self.alarm.setVisible(bool(alarms))
-        self.accept_button.setVisible(SESSION_CHANGED in alarms)
         if alarms:
             advice = (
                 "Look at focus, dose and place; if the change was meant, or the sample is another, "
                 "and the confidence is good, accept it."
-                if alarms == (SESSION_CHANGED,)
+                if self._alarms == [SESSION_CHANGED]
                 else "Ratios are not to be trusted before the model is adapted (dock Adapt)."
             )
-            self.alarm.setText(f"▲ {live.outcome.image}: {'; '.join(alarms)}. {advice}")
-        if live.alarm:  # said once, not with every image
-            show_warning(f"{live.outcome.image}: {live.alarm}")
+            self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
 
     def _draw(self) -> None:
         self.strip.setVisible(bool(self.history.rows))
@@ -339,6 +345,7 @@ class Live(QWidget):
 
     def _on_ended(self, outcome: object) -> None:
         self.watching = None
+        self.accept_button.hide()  # nobody is there to hear it
         if isinstance(outcome, Exception):
             words = tasks.in_words(outcome)
             self._say(words)
