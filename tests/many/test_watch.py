@@ -319,6 +319,24 @@ def test_a_change_of_the_session_is_an_alarm_until_it_is_accepted(watch, moved, 
     assert not rings[0] and rings[-1]
 
 
+def test_what_is_accepted_as_the_session_ends_is_accepted(watch, moved):
+    moved(0, "abcdefgh")
+    moved(6, "ijk")
+    accepted = []
+
+    def accept(live):
+        if SESSION_CHANGED in live.conditions.alarms:
+            watch.session.accept()
+            accepted.append(live)
+
+    # stopped before the next image is looked at
+    watch(on_result=accept, reference_images=6, stop=lambda: bool(accepted))
+    assert len(accepted) == 1
+    moved(6, "lmno")
+    _, took = watch(reference_images=6)
+    assert not any(SESSION_CHANGED in live.conditions.alarms for live in took)
+
+
 def test_a_session_may_begin_with_a_reference_of_its_own_or_none(watch, moved):
     moved(0, "abcdef")
     watch(reference_images=4)

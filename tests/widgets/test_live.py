@@ -181,6 +181,20 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
     assert 3 <= dock.history.values("reference_images")[-1] <= 5
 
 
+def test_accepting_leaves_the_other_alarms_and_ends_with_the_session(dock, folder, qtbot):
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    dock._show_alarms("a.tif", [watch.SESSION_CHANGED, "the conditions are not the model's"])
+    dock.accept_button.show()
+    QTest.mouseClick(dock.accept_button, LEFT)
+    assert dock.alarm.isVisible() and "not the model's" in dock.alarm.text()
+    assert "session's first images" not in dock.alarm.text()
+    dock.accept_button.show()
+    stop(dock, qtbot)
+    assert not dock.accept_button.isVisible()
+
+
 def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
     dock.reference.setValue(dock.reference.minimum())
     assert dock.reference.text() == "none: no such alarm"

@@ -179,6 +179,8 @@ def with_completeness(
         for one in of_images
     ]  # fmt: skip
     out = joined(values)
+    if "support_nm2" not in out:  # no image has a density
+        return out
     images = out[(out["image"] != everything) & out["support_nm2"].notna()]
     known = images[images["completeness"].notna()]
     if not len(known):

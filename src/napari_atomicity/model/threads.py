@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
 
+_making = Lock()
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -25,10 +26,12 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     n = torch.get_num_threads()
     if n == 1:
         return [work(item) for item in items]
-    return list(_pool(n).map(work, items))
+    with _making:  # while a pool is made PyTorch's number is another for a moment
+        pool = _pool(n)
+    return list(pool.map(work, items))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _pool(n: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(n, thread_name_prefix="torch")
     together = Barrier(n)
@@ -44,5 +47,11 @@ def _pool(n: int) -> ThreadPoolExecutor:
     return pool
 
 
+def _forget() -> None:
+    _pool.cache_clear()
+    _making.release()
+
+
 if hasattr(os, "register_at_fork"):  # the threads of a pool don't come along
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release)
+    os.register_at_fork(after_in_child=_forget)
