@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model accuracy atoms explain movies bench screenshots clean
+.PHONY: help setup demo test lint model accuracy atoms explain movies live bench screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,9 @@ atoms: setup ## How well single atoms are found, counted and spread, into docs/ 
 
 movies: setup ## How rightly clusters of movies are followed, into docs/movies.md
 	$(BIN)/python docs/make_movies.py
+
+live: setup ## How soon a change of conditions is told, into docs/many_images.md
+	$(BIN)/python docs/make_live.py
 
 explain: setup ## Where the shipped model looks, into docs/explain.md
 	$(BIN)/python docs/make_explain.py
