@@ -142,11 +142,22 @@ def startup(record: dict[str, Any]) -> str:
     return table(["", "seconds"], rows)
 
 
+def window(record: dict[str, Any]) -> str:
+    return table(
+        ["clusters", "action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)"],
+        [
+            [str(row["clusters"]), row["action"], *(f"{ms:.0f}" for ms in row["ms"])]
+            for row in record["rows"]
+        ],
+    )
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "speed": speed,
     "large": large,
     "growth": growth,
     "startup": startup,
+    "window": window,
 }
 
 

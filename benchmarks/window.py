@@ -28,6 +28,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from measuring import machine, write
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.table import conform
@@ -208,6 +209,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    about, rows = machine(), []
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = Timed()
 
@@ -252,8 +254,10 @@ def main() -> None:
         for name, runs in found.items():
             best = [min(getattr(r, f) for r in runs) for f in ("turn", "cpu", "painting", "done")]
             print(f"{n:8d}  {name:<20} {best[0]:8.1f} {best[1]:8.1f} {best[2]:9.1f} {best[3]:8.1f}")
+            rows.append({"clusters": n, "action": name, "ms": best})
         viewer.close()
         app.processEvents()
+    write("window", {"rows": rows}, about)
 
 
 if __name__ == "__main__":
