@@ -372,11 +372,10 @@ def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
     if found is None or not found.is_low:
         return ()
     share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
-    of_all = f"{found.density_low:.2g} to {found.density_high:.2g} per nm²"
-    return (
-        f"of atoms like these {share} are found: the density is a lower bound, that of all atoms "
-        f"{of_all}",
-    )
+    said = f"of atoms like these {share} are found: the density is a lower bound"
+    if np.isfinite(found.density_per_nm2):  # not of a stack
+        said += f", that of all atoms {found.density_low:.2g} to {found.density_high:.2g} per nm²"
+    return (said,)
 
 
 def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:

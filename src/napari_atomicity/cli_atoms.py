@@ -108,11 +108,10 @@ def _tell_dispersion(run: AtomRun) -> None:
         if row["share_isolated"] == row["share_isolated"]:
             said += f", {100 * row['share_isolated']:.0f} % isolated"
         if row["density_is"] == BOUND:
+            said += f"; a lower bound: {100 * row['completeness']:.0f} % of such atoms are found"
             few, many = (row[f"density_complete_{end}_per_nm2"] for end in ("low", "high"))
-            said += (
-                f"; a lower bound: {100 * row['completeness']:.0f} % of such atoms are found, "
-                f"and all may be {few:.2g} to {many:.2g} per nm²"
-            )
+            if few == few:
+                said += f", and all may be {few:.2g} to {many:.2g} per nm²"
         say(said)
 
 

@@ -15,12 +15,14 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial import KDTree
 from scipy.special import expit
 
+from napari_atomicity import atom_runs
 from napari_atomicity.atoms import added as adding
 from napari_atomicity.atoms import completeness as complete
 from napari_atomicity.atoms.added import AddedAtoms, add_atoms
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.completeness import Completeness, completeness, with_completeness
 from napari_atomicity.atoms.table import conform
+from napari_atomicity.io import atom_report
 from napari_atomicity.micrograph import Micrograph
 
 from .spots import scattered
@@ -284,3 +286,17 @@ def test_a_small_field_takes_more_rounds_and_a_tiny_one_says_nothing(image, monk
     small = part(130)
     assert len(small.height) >= adding.FEW
     assert part(40) is None
+
+
+def test_what_is_not_known_is_not_said_in_numbers():
+    said = census(0.3, 0.4)
+    row = with_completeness(ROWS.drop(index=[1, 2]), {"a": said}, "all").iloc[0]
+    of_stack = replace(said, density_per_nm2=np.nan, density_low=np.nan, density_high=np.nan)
+    stack = with_completeness(ROWS.drop(index=[1, 2]), {"a": of_stack}, "all").iloc[0]
+
+    words = [atom_runs._completeness_warnings(one)[0] for one in (said, of_stack)]
+    cells = [atom_report._row(one)["complete"] for one in (row, stack)]
+
+    assert words[0].endswith("lower bound, that of all atoms 0.2 to 0.8 per nm²")
+    assert words[1].endswith("are found: the density is a lower bound")
+    assert cells == ["0.40 (0.20–0.80)", "–"]

@@ -85,6 +85,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         return f"{value(f'{before}_{unit}', digits)} ({low}–{high})"
 
     known = pd.notna(row.get("density_per_nm2", np.nan))
+    complete = pd.notna(row.get("density_complete_per_nm2", np.nan))
     bound = "≥ " if row.get("density_is") == BOUND else ""
     share, low, high = (
         value(f"completeness{end}", 0, 100) for end in ("", "_low", "_high")
@@ -97,7 +98,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "neighbour": between("nearest_neighbour_median", "nm") if known else "–",
         "isolated": f"{value('share_isolated', 0, 100)} %" if known else "–",
         "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",
-        "complete": "–" if share == "–" else between("density_complete", "per_nm2"),
+        "complete": between("density_complete", "per_nm2") if complete else "–",
     }
 
 

@@ -57,12 +57,12 @@ def in_words(found: Summary) -> str:
 def missed_in_words(census: Completeness) -> str:
     """Which share is found, and how many atoms there are with the others."""
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
+    if not math.isfinite(census.density_per_nm2):
+        return f"Of atoms like those of the first frame {share} are found."
     density = (
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
         "atoms per nm² away from clusters"
     )
-    if not math.isfinite(census.density_per_nm2):
-        return f"Of atoms like those of the first frame {share} are found."
     bound = ": the density above is a lower bound" if census.is_low else ""
     found = f"Of atoms like these {share} are found{bound}."
     return f"{found} With the others, without false ones: {density}."
