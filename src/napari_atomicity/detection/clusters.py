@@ -191,6 +191,17 @@ class Seeds:
     noise: Grid
 
 
+def summits_asked(settings: DetectionSettings, pixel_nm: float) -> tuple[np.ndarray, float, float]:
+    """Of `find_summits`: scales (px), threshold, and edge of the blocks of the noise (px)."""
+    block_px = 2.5 * settings.diameter_max_nm / pixel_nm
+    return scales_px(settings, pixel_nm), settings.threshold, block_px
+
+
+def noise_asked(pixel_nm: float) -> tuple[float, int]:
+    """Of `noise_under`: blur of the outlines (px) and edge of the blocks (px)."""
+    return OUTLINE_SIGMA_NM / pixel_nm, int(np.ceil(NOISE_BLOCK_NM / pixel_nm))
+
+
 def find_seeds(
     frame: Frame,
     settings: DetectionSettings,
@@ -198,20 +209,8 @@ def find_seeds(
     progress: Progress | None = None,
 ) -> Seeds:
     """Summits of the normalised scale space, one per cluster."""
-    summits = find_summits(
-        frame,
-        scales_px(settings, frame.pixel_nm),
-        settings.threshold,
-        2.5 * settings.diameter_max_nm / frame.pixel_nm,
-        stop,
-        progress,
-    )
-    noise = noise_under(
-        frame,
-        OUTLINE_SIGMA_NM / frame.pixel_nm,
-        int(np.ceil(NOISE_BLOCK_NM / frame.pixel_nm)),
-        stop,
-    )
+    summits = find_summits(frame, *summits_asked(settings, frame.pixel_nm), stop, progress)
+    noise = noise_under(frame, *noise_asked(frame.pixel_nm), stop)
     points = summits.points[without_overlap(summits.points, summits.radius)]
     return Seeds(_distinct(points, frame, settings, stop), noise)
 

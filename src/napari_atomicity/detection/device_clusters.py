@@ -16,7 +16,6 @@ from ..micrograph import Micrograph
 from ..model.devices import give_back, is_loss, is_lost, lacks_memory, note_loss
 from ..progress import Progress, Stop, check, report
 from .clusters import (
-    NOISE_BLOCK_NM,
     SADDLE_SIGMA_NM,
     Detection,
     DetectionSettings,
@@ -24,17 +23,18 @@ from .clusters import (
     close_pairs,
     detect,
     grid_of,
+    noise_asked,
     outlines_of_frame,
     parted,
     paths,
-    scales_px,
+    summits_asked,
     without_twins,
 )
 from .device_frame import DeviceFrame, gaussian, goes_whole, send, sent_once
 from .device_outlines import grow_regions, measure_regions
 from .device_summits import find_summits, noise_under
 from .filters import cubic_weights, reach
-from .outlines import OUTLINE_SIGMA_NM, Outline
+from .outlines import Outline
 from .summits import coarsening, without_overlap
 
 _log = logging.getLogger(__name__)
@@ -118,24 +118,14 @@ def outlines_on_device(
     frame = DeviceFrame(recorded, pixels, micrograph.calibrated(), factor, window_nm)
     if frame.n_finite < 2:
         return None
-    summits = find_summits(
-        frame,
-        scales_px(settings, frame.pixel_nm),
-        settings.threshold,
-        2.5 * settings.diameter_max_nm / frame.pixel_nm,
-        stop,
-    )
+    summits = find_summits(frame, *summits_asked(settings, frame.pixel_nm), stop)
     points = summits.points[without_overlap(summits.points, summits.radius)]
     points = _distinct(points, frame, settings)
     if len(points) == 0:
         return frame, []
     check(stop)
     report(progress, 0, len(points), "Outlining clusters")
-    noise = noise_under(
-        frame,
-        OUTLINE_SIGMA_NM / frame.pixel_nm,
-        int(np.ceil(NOISE_BLOCK_NM / frame.pixel_nm)),
-    )
+    noise = noise_under(frame, *noise_asked(frame.pixel_nm))
     regions = grow_regions(frame, points, noise, settings.diameter_max_nm)
     found = measure_regions(regions, len(points), stop)
     return frame, sorted(found, key=_from_top)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..micrograph import LARGE_PIXELS, Micrograph
 from ..model.devices import give_back, upload
 from .background import Grid, between, blocks_of_background
-from .filters import mirrored, reach
+from .filters import LAPLACIAN, gaussian_weights, mirrored, reach
 from .frame import Frame, Tile, whole
 
 _WINDOW_VALUES = 1 << 25  # sorted at a time
@@ -179,19 +179,15 @@ def inner(image: Tensor, margin: int) -> Tensor:
 
 def gaussian(image: Tensor, sigma_px: float, every: int = 1) -> Tensor:
     """`detection.filters.gaussian`."""
-    half = reach(sigma_px)
-    if half == 0:
+    if reach(sigma_px) == 0:
         return image[::every, ::every]
-    offset = np.arange(half + 1)
-    weights = np.exp(-0.5 * (offset / sigma_px) ** 2)
-    weights = (weights / (weights[0] + 2 * weights[1:].sum())).astype(np.float32)
+    weights = gaussian_weights(sigma_px)
     return _symmetric(_symmetric(image, weights, 0, every), weights, 1, every)
 
 
 def laplacian(image: Tensor) -> Tensor:
     """`detection.filters.laplacian`."""
-    weights = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
-    return _symmetric(image[:, 2:-2], weights, 0) + _symmetric(image[2:-2], weights, 1)
+    return _symmetric(image[:, 2:-2], LAPLACIAN, 0) + _symmetric(image[2:-2], LAPLACIAN, 1)
 
 
 def _symmetric(image: Tensor, weights: np.ndarray, axis: int, every: int = 1) -> Tensor:

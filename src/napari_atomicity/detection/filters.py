@@ -19,6 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _STRIP_PIXELS = 1 << 17  # of the input, so that a strip stays in the cache
+LAPLACIAN = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
+"""Weights of the middle and of one side: a second derivative of fourth order."""
 TRUNCATE = 4.0
 """Half width of a Gaussian in units of its standard deviation."""
 
@@ -43,14 +45,18 @@ def reach(sigma_px: float) -> int:
     return round(TRUNCATE * sigma_px) if sigma_px > 0.2 else 0
 
 
+def gaussian_weights(sigma_px: float) -> np.ndarray:
+    """(`reach` + 1,) float32: of the middle and of one side; both sides sum to 1."""
+    weights = np.exp(-0.5 * (np.arange(reach(sigma_px) + 1) / sigma_px) ** 2)
+    return np.asarray(weights / (weights[0] + 2 * weights[1:].sum()), np.float32)
+
+
 def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
     """The image blurred, smaller by `reach` on every side; of that every n-th row and column."""
     half = reach(sigma_px)
     if half == 0:
         return image[::every, ::every]
-    offset = np.arange(half + 1)
-    weights = np.exp(-0.5 * (offset / sigma_px) ** 2)
-    weights = (weights / (weights[0] + 2 * weights[1:].sum())).astype(np.float32)
+    weights = gaussian_weights(sigma_px)
     height, width = (-(-(n - 2 * half) // every) for n in image.shape)
     out = np.empty((height, width), np.float32)
 
@@ -65,13 +71,12 @@ def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
 
 def laplacian(image: np.ndarray) -> np.ndarray:
     """∂²/∂y² + ∂²/∂x² by central differences of fourth order, smaller by 2 on every side."""
-    weights = np.array([-5 / 2, 4 / 3, -1 / 12], np.float32)
     out = np.empty((image.shape[0] - 4, image.shape[1] - 4), np.float32)
 
     def fill(top: int, bottom: int) -> None:
         rows = image[top : bottom + 4]
         np.add(
-            _symmetric(rows[:, 2:-2], weights, 0), _symmetric(rows[2:-2], weights, 1),
+            _symmetric(rows[:, 2:-2], LAPLACIAN, 0), _symmetric(rows[2:-2], LAPLACIAN, 1),
             out=out[top:bottom],
         )  # fmt: skip
 
