@@ -249,7 +249,9 @@ def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):
     watching.wait()
 
 
-def test_nothing_is_taken_into_a_project_that_is_only_read(dock, folder, qtbot, monkeypatch):
+def test_nothing_is_taken_into_a_project_that_is_only_read(
+    dock, viewer, folder, qtbot, monkeypatch, settle
+):
     monkeypatch.setattr(type(dock.images), "why_not", "the open project can only be read")
     write(folder / "a.tif")
     press(dock)
@@ -259,6 +261,8 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(dock, folder, qtbot, 
     assert "1 image not put into the window: the open project can only be read" in (
         dock.left_out.text()
     )
+    stop(dock, qtbot)
+    settle(viewer)  # the image itself may still be on its way to the canvas
 
 
 def test_a_long_history_is_thinned():
