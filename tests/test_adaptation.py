@@ -17,7 +17,7 @@ from napari_atomicity.model.card import ModelCard, PatchSettings
 from napari_atomicity.model.estimators import Measured
 from napari_atomicity.model.intensity_scale import ScaleReference, fit_image
 from napari_atomicity.model.network import AtomicityNet
-from napari_atomicity.model.outside import COMPONENTS, features
+from napari_atomicity.model.outside import COMPONENTS, features, placed
 from napari_atomicity.progress import Cancelled
 
 SIZES = np.array([19, 41, 70])
@@ -127,7 +127,8 @@ def test_what_was_learnt_from_is_not_called_unknown(model):
     size = tensors["ood.mean"].shape[1]
     beside = {"outside.centre": np.zeros(size), "outside.axes": np.zeros((size, COMPONENTS))}
     known = replace(known, scale=analysis.scale)
-    n = features(known, np.zeros((1, size), np.float32), tensors | beside).shape[1]
+    there = placed(np.zeros((1, size), np.float32), tensors)
+    n = features(known, there, tensors | beside).shape[1]
     beside |= {
         "outside.mean": np.zeros(n),
         "outside.deviation": np.ones(n),

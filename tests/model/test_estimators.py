@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from napari_atomicity import table as tables
 from napari_atomicity.model.card import Combination, CountError, ModelCard
 from napari_atomicity.model.classifier import Prediction, load_classifier
-from napari_atomicity.model.conclusion import conclude, contiguous
+from napari_atomicity.model.conclusion import conclude, prediction_sets
 from napari_atomicity.model.estimators import (
     ESTIMATORS,
     Measured,
@@ -185,9 +186,23 @@ def test_nothing_is_concluded_of_nothing(tiny_model):
 
 
 def test_prediction_sets_hold_the_best_and_have_no_gaps():
-    classes = np.arange(5)
-    assert classes[contiguous(np.array([0.4, 0.0, 0.5, 0.1, 0.0]), 0.2)].tolist() == [0, 1, 2]
-    assert classes[contiguous(np.array([0.3, 0.3, 0.4, 0.0, 0.0]), 0.99)].tolist() == [2]
+    classes = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+    gap, none = [0.4, 0.0, 0.5, 0.1, 0.0], [np.nan] * 5
+    assert prediction_sets(np.array([gap, none]), 0.2, classes).tolist() == ["Pt19|Pt30|Pt41", ""]
+    flat = np.array([[0.3, 0.3, 0.4, 0.0, 0.0]])
+    assert prediction_sets(flat, 0.99, classes).tolist() == ["Pt41"]
+    assert len(prediction_sets(np.empty((0, 5)), 0.2, classes)) == 0
+
+
+@given(
+    arrays(float, st.tuples(st.integers(1, 20), st.integers(1, 6)), elements=st.floats(0, 1)),
+    st.floats(0, 1),
+)
+def test_prediction_sets_are_those_found_one_by_one(p, threshold):
+    classes = [f"Pt{i}" for i in range(1, p.shape[1] + 1)]
+    for row, said in zip(p, prediction_sets(p, threshold, classes), strict=True):
+        wanted = [i for i, x in enumerate(row) if x >= threshold or x == row.max()]
+        assert said == "|".join(classes[wanted[0] : wanted[-1] + 1])
 
 
 def test_rival_scales_widen_the_interval_of_a_count():

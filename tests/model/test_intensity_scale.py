@@ -1,13 +1,18 @@
 """The locked mixture and the thresholds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 
 from napari_atomicity.errors import AtomicityError
 from napari_atomicity.model.intensity_scale import (
+    DIRICHLET,
+    LockedMixture,
     ScaleReference,
     fit_locked_mixture,
     intensity_per_atom,
@@ -58,6 +63,46 @@ def test_scaling_the_intensities_scales_the_answer():
         one.probabilities(intensity, diameter),
         atol=1e-7,
     )
+
+
+def test_probabilities_are_those_of_normal_densities():
+    """By SciPy's density, a solution, a class and a cluster at a time."""
+    correlated = ((0.006, 0.003), (0.003, 0.01))
+    reference = replace(REFERENCE, covariance=(SPREAD, correlated, SPREAD, correlated, SPREAD))
+    mixture = LockedMixture(
+        reference,
+        np.array([0.8, 0.2]),
+        np.array([[7.0, 0.02], [7.4, -0.03]]),
+        np.array([[0.1, 0.2, 0.3, 0.2, 0.2], [0.4, 0.3, 0.1, 0.1, 0.1]]),
+        np.array([[0.7, 1.6], [1.1, 0.9]]),
+    )
+    _, intensity, diameter = clusters((0.2,) * 5, 12, np.exp(7.0), 3)
+    expected = np.zeros((12, 5))
+    x = np.log(np.stack([intensity, diameter], axis=1))
+    for weight, shift, shares, spread in zip(
+        mixture.weight, mixture.shift, mixture.shares, mixture.spread, strict=True
+    ):
+        wider = np.diag(np.sqrt(spread))
+        p = np.stack(
+            [
+                share * multivariate_normal(mean + shift, wider @ np.array(c) @ wider).pdf(x)
+                for share, *mean, c in zip(
+                    shares, reference.log_intensity, reference.log_diameter, reference.covariance,
+                    strict=True,
+                )
+            ],
+            axis=1,
+        )  # fmt: skip
+        expected += weight * p / p.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(mixture.probabilities(intensity, diameter), expected, rtol=1e-9)
+
+
+def test_the_fit_has_the_moments_of_its_members():
+    """At the end of expectation-maximisation the shares are those of the posteriors."""
+    _, intensity, diameter = clusters((0.3, 0.1, 0.2, 0.2, 0.2), 400, 5.0, 4)
+    fitted = fit_locked_mixture(intensity, diameter, REFERENCE)
+    number = fitted.probabilities(intensity, diameter).sum(axis=0) + DIRICHLET
+    np.testing.assert_allclose(fitted.shares[0], number / number.sum(), atol=0.01)
 
 
 def test_outliers_do_not_drag_the_scale():

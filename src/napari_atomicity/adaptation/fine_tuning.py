@@ -32,7 +32,7 @@ from ..model.conclusion import conclude
 from ..model.estimators import Measured, diameter, locked_mixture
 from ..model.intensity_scale import SURE, ScaleReference, fit_image, refined, usable
 from ..model.network import AtomicityNet
-from ..model.outside import QUANTILE, features, mahalanobis, margins
+from ..model.outside import QUANTILE, features, margins, placed
 from ..model.shift import ROOM, Shift, compare, drift
 from ..progress import Progress, Stop, check, report
 
@@ -641,7 +641,7 @@ def _eased(
     found = []
     for analysis, result in seen:
         known = Measured(analysis.table, card, analysis.scale, result.probabilities)
-        found.append(margins(features(known, result.embedding, tensors), tensors))
+        found.append(margins(features(known, placed(result.embedding, tensors), tensors), tensors))
     margin = np.concatenate(found)[target.label >= 0]
     bias = tensors["outside.output.bias"].copy()
     bias[0] += max(0.0, float(np.quantile(margin, 0.99)))
@@ -661,7 +661,7 @@ def _described(
     """The card of an adapted model; nothing that both conditions know is turned away."""
     here = np.concatenate([result.embedding for _, result in seen])
     embedding = np.concatenate([here[target.label >= 0], replayed.embedding])
-    distance = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    distance = placed(embedding, tensors).to_classes.min(axis=1)
     record = {
         "from": card.model_id,
         "images": [{"image": a.micrograph.name, "sha256": a.micrograph.sha256} for a, _ in seen],

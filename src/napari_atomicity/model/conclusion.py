@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -51,13 +53,10 @@ def conclude(
     elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
     out["label_predicted"] = np.where(done & (score > 1), elsewhere, label)
     out["confidence"] = np.where(score > 1, 0.0, p.max(axis=1) if len(p) else np.empty(0))
-    out["prediction_set"] = [
-        "|".join(classes[contiguous(row, card.conformal_threshold)]) if ok else ""
-        for row, ok in zip(p, done, strict=True)
-    ]
+    out["prediction_set"] = prediction_sets(p, card.conformal_threshold, card.classes)
     out["ood_score"] = score
     out["model_id"] = card.model_id
-    out = tables.conform(tables.settle_labels(out), card.classes)
+    out = tables.settle_labels(out)
     count = count_atoms(known)
     # the conditions are the image's: one answer for all of its clusters
     ours = ~table["touches_border"].to_numpy(bool) & (score <= 1)
@@ -71,7 +70,29 @@ def conclude(
     return tables.conform(out.assign(**beside), card.classes)
 
 
-def contiguous(p: np.ndarray, threshold: float) -> slice:
-    """The classes of at least the threshold, the best one always, without gaps between them."""
-    wanted = np.flatnonzero(p >= min(threshold, p.max()))
-    return slice(int(wanted[0]), int(wanted[-1]) + 1)
+def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> np.ndarray:
+    """The classes of at least the threshold, the best one always, without gaps between them.
+
+    Parameters
+    ----------
+    p
+        (N, C) probabilities; rows with NaN get "".
+    threshold
+        Conformal, 0 to 1.
+    classes
+        C names.
+
+    Returns
+    -------
+    ndarray
+        (N,) of names joined by "|".
+    """
+    if not len(p):
+        return np.empty(0, object)
+    wanted = p >= np.minimum(threshold, p.max(axis=1, keepdims=True))
+    n = len(classes)
+    first, last = wanted.argmax(axis=1), n - 1 - wanted[:, ::-1].argmax(axis=1)
+    said = np.array(
+        [["|".join(classes[i : j + 1]) for j in range(n)] for i in range(n)], dtype=object
+    )
+    return np.asarray(np.where(np.isfinite(p).all(axis=1), said[first, last], ""), object)

@@ -165,10 +165,11 @@ class LockedMixture:
         good = (intensity > 0) & (diameter_nm > 0)
         out = np.full((len(intensity), self.shares.shape[1]), np.nan)
         x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
-        log_p = _residuals(x, self.shift, self.spread, self.reference).log_density
+        classes = _Classes.of(self.shift, self.spread, self.reference)
+        log_p = classes.log_density(_statistics(x))
         if with_shares:
-            log_p = log_p + np.log(self.shares)[:, None]
-        out[good] = np.einsum("k,knc->nc", self.weight, softmax(log_p, axis=2))
+            log_p = log_p + np.log(self.shares)[..., None]
+        out[good] = np.einsum("k,kcn->nc", self.weight, softmax(log_p, axis=1))
         return out
 
 
@@ -216,12 +217,13 @@ def fit_locked_mixture(
         np.ones((STARTS, 2)),
     )
     # the starts are sorted out on a part of a large image, the best are refined on all of it
-    part = x[:, :: max(1, n // 300)]
+    known = _statistics(x)
+    part = np.ascontiguousarray(known[:, :: max(1, n // 300)])
     for _ in range(15):
         state, posterior = _step(part, state, reference)
     state = state.take(_distinct(state.shift[:, 0], posterior)[:SOLUTIONS])
     for _ in range(40):
-        state, posterior = _step(x, state, reference)
+        state, posterior = _step(known, state, reference)
     kept = _distinct(state.shift[:, 0], posterior)
     state = state.take(kept)
     weight = softmax(posterior[kept])
@@ -250,42 +252,64 @@ def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     return np.array(kept)
 
 
-class _Residuals(NamedTuple):
-    """Of S solutions: N clusters' log densities in each class (S, N, C) and their residuals in
-    standard deviations; standard deviations (S, C); correlation (C,)."""
+def _statistics(x: np.ndarray) -> np.ndarray:
+    """What a normal density of log intensity and log diameter (2, N) is linear in: (6, N)."""
+    u, v = x
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
 
-    log_density: np.ndarray
-    ru: np.ndarray
-    rv: np.ndarray
+
+class _Classes(NamedTuple):
+    """The classes of S solutions: means of both logarithms and their standard deviations (S, C),
+    and the correlations (C,)."""
+
+    mu: np.ndarray
+    mv: np.ndarray
     su: np.ndarray
     sv: np.ndarray
     rho: np.ndarray
 
+    @classmethod
+    def of(cls, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference) -> _Classes:
+        covariance = np.array(reference.covariance)
+        su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
+        return cls(
+            np.array(reference.log_intensity) + shift[:, :1],
+            np.array(reference.log_diameter) + shift[:, 1:],
+            su * np.sqrt(spread[:, :1]),
+            sv * np.sqrt(spread[:, 1:]),
+            covariance[:, 0, 1] / (su * sv),
+        )
 
-def _residuals(
-    x: np.ndarray, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference
-) -> _Residuals:
-    covariance = np.array(reference.covariance)
-    su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
-    rho = covariance[:, 0, 1] / (su * sv)
-    su, sv = su * np.sqrt(spread[:, :1]), sv * np.sqrt(spread[:, 1:])
-    u = x[0][:, None] - np.array(reference.log_intensity)
-    v = x[1][:, None] - np.array(reference.log_diameter)
-    ru = (u - shift[:, 0, None, None]) / su[:, None]
-    rv = (v - shift[:, 1, None, None]) / sv[:, None]
-    log_density = -0.5 * (ru**2 - 2 * rho * ru * rv + rv**2) / (1 - rho**2)
-    log_density -= np.log(2 * np.pi * su * sv * np.sqrt(1 - rho**2))[:, None]
-    return _Residuals(log_density, ru, rv, su, sv, rho)
+    def precision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Entries (S, C) of the inverse covariances: of u u, u v, v v."""
+        free = 1 - self.rho**2
+        return (
+            1 / (self.su**2 * free),
+            -self.rho / (self.su * self.sv * free),
+            1 / (self.sv**2 * free),
+        )
+
+    def log_density(self, statistics: np.ndarray) -> np.ndarray:
+        """(S, C, N) of clusters by their `_statistics` (6, N): one matrix product."""
+        p00, p01, p11 = self.precision()
+        bu, bv = p00 * self.mu + p01 * self.mv, p01 * self.mu + p11 * self.mv
+        area = 2 * np.pi * self.su * self.sv * np.sqrt(1 - self.rho**2)
+        constant = -np.log(area) - 0.5 * (bu * self.mu + bv * self.mv)
+        linear = np.stack([constant, bu, bv, -0.5 * p00, -p01, -0.5 * p11], axis=-1)
+        return np.asarray(linear @ statistics)
 
 
-def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_State, np.ndarray]:
+def _step(
+    statistics: np.ndarray, state: _State, reference: ScaleReference
+) -> tuple[_State, np.ndarray]:
     """One step of all starts at once: the next state, and the log posteriors (S,) of this one."""
-    r = _residuals(x, state.shift, state.spread, reference)
-    log_p = r.log_density + np.log(state.shares)[:, None]
-    top = np.maximum(log_p.max(axis=2), LOG_OUTLIER)
-    member = np.exp(log_p - top[..., None])
-    total = member.sum(axis=2) + np.exp(LOG_OUTLIER - top)
-    member /= total[..., None]
+    classes = _Classes.of(state.shift, state.spread, reference)
+    member = classes.log_density(statistics) + np.log(state.shares)[..., None]
+    top = np.maximum(member.max(axis=1), LOG_OUTLIER)
+    member -= top[:, None]
+    np.exp(member, out=member)
+    total = member.sum(axis=1) + np.exp(LOG_OUTLIER - top)
+    member /= total[:, None]
 
     scatter2 = reference.diameter_scatter**2
     posterior = (top + np.log(total)).sum(axis=1)
@@ -293,11 +317,18 @@ def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_Sta
     posterior += DIRICHLET * np.log(state.shares).sum(axis=1)
     posterior -= 0.5 * SPREAD_PRIOR * (np.log(state.spread) + 1 / state.spread).sum(axis=1)
 
+    # what the members of a class sum up to, and their residuals from its mean
+    number, u, v, uu, _, vv = np.moveaxis(member @ statistics.T, -1, 0)
+    du, dv = u - classes.mu * number, v - classes.mv * number
+    squares = np.stack(
+        [
+            ((uu - classes.mu * (u + du)) / classes.su**2).sum(axis=1),
+            ((vv - classes.mv * (v + dv)) / classes.sv**2).sum(axis=1),
+        ],
+        axis=1,
+    )
     # the weighted least squares of what the shifts leave over, the diameter's with its prior
-    free = 1 - r.rho**2
-    p00, p01, p11 = 1 / (r.su**2 * free), -r.rho / (r.su * r.sv * free), 1 / (r.sv**2 * free)
-    number = member.sum(axis=1)
-    du, dv = (member * r.ru).sum(axis=1) * r.su, (member * r.rv).sum(axis=1) * r.sv
+    p00, p01, p11 = classes.precision()
     a00 = (number * p00).sum(axis=1) + 1e-9
     a01 = (number * p01).sum(axis=1)
     a11 = (number * p11).sum(axis=1) + 1 / scatter2
@@ -310,7 +341,6 @@ def _step(x: np.ndarray, state: _State, reference: ScaleReference) -> tuple[_Sta
     shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
     shares = number + DIRICHLET
     shares = shares / shares.sum(axis=1, keepdims=True)
-    squares = np.stack([(member * x**2).sum(axis=(1, 2)) for x in (r.ru, r.rv)], axis=1)
     spread = (SPREAD_PRIOR + squares * state.spread) / (
         SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
     )

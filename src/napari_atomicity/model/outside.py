@@ -9,6 +9,7 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -25,40 +26,45 @@ _FAR = 5.0
 MOST_WIDER = 2.0
 
 
-def mahalanobis(embedding: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    """Distances (N, C) of embeddings (N, D) to the class means (C, D) [1]_.
+class Place(NamedTuple):
+    """Where N clusters lie in embedding space: whitened embeddings (N, D), and distances (N, C) to
+    the classes."""
+
+    white: np.ndarray
+    to_classes: np.ndarray
+
+
+def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
+    """The place of embeddings (N, D) among the classes, by Mahalanobis distances [1]_.
 
     One covariance is shared by the classes.
 
     .. [1] K. Lee et al., "A simple unified framework for detecting out-of-distribution samples and
        adversarial attacks", NeurIPS 2018.
     """
+    whitening = tensors["ood.whitening"].astype(np.float64)
     white = embedding.astype(np.float64) @ whitening
-    centres = mean.astype(np.float64) @ whitening
+    centres = tensors["ood.mean"].astype(np.float64) @ whitening
     squared = (white**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * white @ centres.T
-    return np.asarray(np.sqrt(np.clip(squared, 0, None)))
+    return Place(white, np.sqrt(np.clip(squared, 0, None)))
 
 
-def features(
-    known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
-) -> np.ndarray:
+def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     """What the second network sees: (N, F).
 
     Parameters
     ----------
     known
         The clusters of one image; their model has a scale and sizes.
-    embedding
-        (N, D).
+    place
+        Theirs.
     tensors
-        With ``ood.mean``, ``ood.whitening``, ``outside.centre`` (D,) and ``outside.axes``
-        (D, `COMPONENTS`).
+        With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
     """
     sizes = class_sizes(known.card.classes)
     if sizes is None or known.scale is None:
         raise ValueError("the model has no scale or its classes name no sizes")
     log_n, reference = np.log(sizes), known.scale.reference
-    white = embedding.astype(np.float64) @ tensors["ood.whitening"].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.log(atoms_by_intensity(known))
         n = np.nan_to_num(n, nan=log_n[0], neginf=log_n[0] - 3, posinf=log_n[-1] + 3)
@@ -90,8 +96,8 @@ def features(
     return np.nan_to_num(
         np.concatenate(
             [
-                (white - tensors["outside.centre"]) @ tensors["outside.axes"],
-                mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]),
+                (place.white - tensors["outside.centre"]) @ tensors["outside.axes"],
+                place.to_classes,
                 own,
                 p,
                 np.log(np.clip(mixture, LEAST, 1)),
@@ -101,9 +107,7 @@ def features(
     )
 
 
-def distances(
-    embedding: np.ndarray, tensors: Mapping[str, np.ndarray], known: Measured
-) -> np.ndarray:
+def distances(known: Measured, place: Place) -> np.ndarray:
     """Distance (N,) to the nearest class, in units of the model's limit.
 
     Touching clusters have a limit of their own. Where all clusters of an image lie further out
@@ -111,7 +115,7 @@ def distances(
     at most: an image's clusters are then judged among themselves.
     """
     card = known.card
-    nearest = mahalanobis(embedding, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    nearest = place.to_classes.min(axis=1)
     touching = known.table["touches_neighbour"].to_numpy(bool)
     limit = np.where(touching, card.ood_limit_touching or card.ood_limit, card.ood_limit)
     good = np.isfinite(nearest) & ~touching
@@ -152,10 +156,11 @@ def outside(
     score, aggregate = np.zeros(n), np.zeros(n, bool)
     if n == 0 or "ood.mean" not in tensors:
         return score, aggregate
-    far = distances(embedding, tensors, known)
+    place = placed(embedding, tensors)
+    far = distances(known, place)
     score = far
     if "outside.axes" in tensors:
-        p = softmax(outcome_logits(features(known, embedding, tensors), tensors), axis=1)
+        p = softmax(outcome_logits(features(known, place, tensors), tensors), axis=1)
         # the distance alone orders clusters less well: it only has a say beyond its limit
         score = np.where(far > 1, np.maximum(far, 2 * (1 - p[:, 0])), 2 * (1 - p[:, 0]))
         aggregate = p[:, 2] > p[:, 1]

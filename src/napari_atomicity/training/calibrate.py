@@ -23,7 +23,7 @@ from ..model.estimators import (
     pooled,
 )
 from ..model.intensity_scale import LockedMixture, fit_image, usable
-from ..model.outside import QUANTILE, mahalanobis, outside
+from ..model.outside import QUANTILE, outside, placed
 from ..model.shift import ROOM, drift
 from .data import PatchSet
 
@@ -291,7 +291,7 @@ def _distance_limits(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> 
     Where few of them touch, as in size-selected images, those that do get twice the limit.
     """
     held = _stacked(images, [s.embedding for s in images])
-    distance = mahalanobis(held, tensors["ood.mean"], tensors["ood.whitening"]).min(axis=1)
+    distance = placed(held, tensors).to_classes.min(axis=1)
     touching = _stacked(images, [s.known.table["touches_neighbour"].to_numpy(bool) for s in images])
     alone = distance[~touching] if (~touching).any() else distance
     limit = float(np.quantile(alone, QUANTILE))

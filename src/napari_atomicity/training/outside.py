@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..model.card import ModelCard
 from ..model.estimators import class_sizes
-from ..model.outside import COMPONENTS, OUTCOMES, QUANTILE, features, margins
+from ..model.outside import COMPONENTS, OUTCOMES, QUANTILE, features, margins, placed
 from .calibrate import Seen, see
 from .data import PatchSet
 
@@ -85,7 +85,7 @@ def learn_outside(
         for image in images:
             what = outcome(image)
             rows = what == 0 if i == 0 else what > 0
-            own = features(image.known, image.embedding, tensors)
+            own = features(image.known, placed(image.embedding, tensors), tensors)
             of_image = np.full(rows.sum(), number % FOLDS)
             parts.append((own[rows], what[rows], np.full(rows.sum(), i), of_image))
             number += 1
