@@ -48,8 +48,9 @@ live: setup ## How soon a change of conditions is told, into docs/many_images.md
 explain: setup ## Where the shipped model looks, into docs/explain.md
 	$(BIN)/python docs/make_explain.py
 
-bench: setup ## Time per stage beside the obvious way, and of the window
+bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/choices.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/startup.py

@@ -10,17 +10,13 @@ that of ``--rows`` rows, times the rows of the image: every pixel costs the same
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
+from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import find_candidates
 from napari_atomicity.atoms.finder import SAMPLING_NM, load_atom_model
@@ -69,64 +65,40 @@ def by_window(image: np.ndarray, rows: int) -> np.ndarray:
     return torch.cat(parts).reshape(rows, image.shape[1]).numpy()
 
 
-def best_of(function: Callable[[], object], repeats: int) -> float:
-    """The fastest of several runs in seconds, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def main() -> None:
-    """Print the times and the ratio as a table and as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=32)
-    given = parser.parse_args()
+    given = options(__doc__, size=512, threads=min(2, os.cpu_count() or 1), repeats=3, rows=32)
     torch.set_num_threads(given.threads)
+    about = machine()
     pixels, marked = simulated_field(given.size, np.random.default_rng(7))
     micrograph = Micrograph(pixels, SAMPLING_NM, name="benchmark")
     model = load_atom_model(device="cpu")
     rows = min(given.rows, given.size)
     points, _ = model.candidates(micrograph.data, SAMPLING_NM)
-
-    times = {
-        "whole of find_atoms": best_of(lambda: find_atoms(micrograph, model), given.repeats),
-        "its networks": best_of(
-            lambda: model.candidates(micrograph.data, SAMPLING_NM), given.repeats
+    steps = {
+        "whole of `find_atoms`": lambda: find_atoms(micrograph, model),
+        "its networks": lambda: model.candidates(micrograph.data, SAMPLING_NM),
+        f"its fits of {len(points)} positions": lambda: fit_spots(
+            micrograph.data, points, SAMPLING_NM
         ),
-        f"its fits of {len(points)} positions": best_of(
-            lambda: fit_spots(micrograph.data, points, SAMPLING_NM), given.repeats
-        ),
-        "scale space alone": best_of(
-            lambda: find_candidates(micrograph.data, SAMPLING_NM), given.repeats
-        ),
-        "sliding window": best_of(lambda: by_window(micrograph.data, rows), 1) * given.size / rows,
+        "scale space alone": lambda: find_candidates(micrograph.data, SAMPLING_NM),
     }
-    ratio = times["sliding window"] / times["whole of find_atoms"]
-    for name, seconds in times.items():
-        print(f"{name:<36} {seconds:8.2f} s")
-    print(f"{'ratio':<36} {ratio:8.0f}")
-    print(
-        json.dumps(
-            {
-                "size": given.size,
-                "threads": given.threads,
-                "marked_atoms": len(marked),
-                "members": model.card.members,
-                "views": model.card.views,
-                "seconds": {k: round(v, 3) for k, v in times.items()},
-                "ratio": round(ratio, 1),
-                "processor": platform.processor() or platform.machine(),
-                "torch": torch.__version__,
-            }
-        )
-    )
+    seconds = {}
+    for name, step in steps.items():
+        step()  # warm
+        seconds[name] = best_of(step, given.repeats)
+    by_window(micrograph.data, rows)
+    seconds["sliding window"] = best_of(lambda: by_window(micrograph.data, rows), 1)
+    seconds["sliding window"] *= given.size / rows
+    figures = {
+        "size": given.size,
+        "marked_atoms": len(marked),
+        "members": model.card.members,
+        "views": model.card.views,
+        "window_px": WINDOW_PX,
+        "seconds": seconds,
+        "ratio": seconds["sliding window"] / seconds["whole of `find_atoms`"],
+    }
+    write("atoms", figures, about)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
 """Many small images on one worker and on two, beside one after the other in one process.
 
-    python benchmarks/batch.py [--images 1000] [--workers 1 2] [--json FILE]
+    python benchmarks/batch.py [--images 1000] [--workers 1 2] [--serial 100]
 
 Simulated fields of 384 × 384 pixels, each in the eight orientations of the square, written as
-files. All in one run on the same machine; the same files into a folder of their own each time. The
-*rate* is that between the first and the last result, so without the seconds in which workers start
-and the report is drawn; *whole* is the command from beginning to end. *Efficiency* is the rate over
-the number of workers times that of one. Memory is the resident set of the client and of the largest
-worker, sampled every second: the median of the second tenth of the run, of the last, and the
-highest.
+files; ``--serial`` of them are analysed one after the other. All in one run on the same machine;
+the same files into a folder of their own each time. The *rate* is that between the first and the
+last result, so without the seconds in which workers start and the report is drawn; *whole* is the
+command from beginning to end. *Efficiency* is the rate over the number of workers times that of
+one. Memory is the resident set of the client and of the largest worker, sampled every second: the
+median of the second tenth of the run, of the last, and the highest.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import shutil
 import tempfile
 import threading
@@ -28,8 +24,8 @@ import numpy as np
 import psutil
 import tifffile
 
+from measuring import machine, options, timed, write
 from napari_atomicity.many.batch import run_batch
-from napari_atomicity.many.cluster import cores_at_hand
 from napari_atomicity.model.classifier import load_classifier
 from napari_atomicity.runs import Request, analyse_one, named_inputs
 from napari_atomicity.simulation.fields import draw_recipe, write_recipe
@@ -154,53 +150,29 @@ def one_after_the_other(paths: list[Path]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--serial", type=int, default=100, help="images one after the other")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-
+    given = options(__doc__, images=1000, workers=[1, 2], serial=100)
     folder = Path(tempfile.mkdtemp(prefix="atomicity-batch-"))
     try:
-        paths = write_fields(folder / "images", options.images)
-        load_before = os.getloadavg()[0]
-        found = [measure(paths, folder / f"out-{n}", n) for n in options.workers]
-        report = (folder / f"out-{options.workers[0]}" / "report.html").stat().st_size / 2**20
-        start = time.perf_counter()
-        again = run_batch(paths, folder / f"out-{options.workers[0]}", REQUEST)
-        again_s = time.perf_counter() - start
+        paths = write_fields(folder / "images", given.images)
+        about = machine()
+        found = [measure(paths, folder / f"out-{n}", n) for n in given.workers]
+        first = folder / f"out-{given.workers[0]}"
+        report = (first / "report.html").stat().st_size / 2**20
+        again_s, _, again = timed(lambda: run_batch(paths, first, REQUEST))
         assert again.reused == len(paths)
-        serial = one_after_the_other(paths[: options.serial])
+        serial = one_after_the_other(paths[: given.serial])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
     one = found[0].rate / found[0].workers
-    print(
-        f"{options.images} images of {SIZE_PX} × {SIZE_PX} pixels, {found[0].clusters} clusters\n"
-        f"{platform.machine()}, {cores_at_hand()} cores, load {load_before:.1f} before\n"
-    )
-    print("| workers | images per s | efficiency | whole (s) | client (MiB) | worker (MiB) |")
-    print("|---|---|---|---|---|---|")
-    for f in found:
-        print(
-            f"| {f.workers} | {f.rate:.2f} | {f.rate / (f.workers * one):.2f} | {f.whole_s:.0f} | "
-            f"{f.client_early:.0f} → {f.client_late:.0f}, at most {f.client_most:.0f} | "
-            f"{f.worker_early:.0f} → {f.worker_late:.0f}, at most {f.worker_most:.0f} |"
-        )
-    print(f"| none: one after the other | {serial:.2f} | | | | |")
-    print(f"\nA second run, with nothing to do: {again_s:.1f} s. Report: {report:.1f} MiB.")
-    values = {
+    figures = {
+        "size_px": SIZE_PX,
+        "images": given.images,
         "batches": [{**asdict(f), "efficiency": f.rate / (f.workers * one)} for f in found],
         "serial_rate": serial,
         "second_run_s": again_s,
         "report_mib": report,
-        "load_before": load_before,
-        "cores": cores_at_hand(),
     }
-    print(json.dumps(values))
-    if options.json is not None:
-        options.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write("batch", figures, about)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """A day at the bench, timed turn by turn: which turns of the event loop block, and whose they are.
 
     python -m napari_atomicity.display python benchmarks/day.py [--clusters 3000 20000]
+        [--labels 50]
 
 A folder of images is opened in a real window with every dock; the results are made up in memory,
 so that neither detection nor the network is waited for, and everything else is real: project file,
-layers, gallery, scatter, plots, table. Then: from image to image, 50 clusters reviewed by keys, a
+layers, gallery, scatter, plots, table. Then: from image to image, some clusters reviewed by keys, a
 lasso of half the map, labels by key in the gallery, an adaptation taken over and shown before and
 after, undo and redo of it, tables and report exported, the project closed and opened again. After
 each action the turns over 50 ms are listed with their cause (`widgets.parts.watchdog`).
@@ -15,27 +16,30 @@ apart.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
+from measuring import machine, options, write
 from napari_atomicity.analysis import Analysis
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.widgets.parts.watchdog import LIMIT_MS, Block, Watched
-from window import PIXEL_SIZE_NM, made_up
+from napari_atomicity.widgets.parts.watchdog import Block, Watched
+from window import PIXEL_SIZE_NM, made_up, settle
 
 PER_IMAGE = 50
 SIZE_PX = 1024
+QUIET_MS = 8 * 8
+"""How long `settle` looks whether something is left to do, which is no part of an action."""
 
 
 def make_session(folder: Path, n_images: int) -> dict[str, Analysis]:
@@ -69,16 +73,39 @@ def fill(folder: Path, results: dict[str, Analysis]) -> Path:
     return path
 
 
+def by_place(blocks: list[Block]) -> list[dict[str, Any]]:
+    """The turns over the limit, by where the time went; of each place the one with most of the
+    processor's time, for the clock also counts what others kept it busy with."""
+    groups: dict[str, list[Block]] = {}
+    for block in blocks:
+        if not block.painting:
+            groups.setdefault(block.ours.partition(":")[0], []).append(block)
+    worst = {place: max(members, key=lambda b: b.cpu_ms) for place, members in groups.items()}
+    return [
+        {
+            "times": len(groups[place]),
+            "where": place or "napari and Qt",
+            "line": block.ours.partition(":")[2],
+            "cpu_ms": block.cpu_ms,
+            "wall_ms": block.wall_ms,
+            "event": block.event,
+            "inside": block.inside,
+        }
+        for place, block in worst.items()
+    ]
+
+
 class Day:
     """A window, and what a person does in it."""
 
-    def __init__(self, app: Watched, folder: Path, n_images: int) -> None:
+    def __init__(self, app: Watched, folder: Path, n_images: int, labels: int) -> None:
         import napari
 
         from napari_atomicity.widgets.viewer.binding import binding_of
         from napari_atomicity.widgets.workbench import open_workbench
 
-        self.app, self.folder = app, folder
+        self.app, self.folder, self.labels = app, folder, labels
+        self.actions: list[dict[str, Any]] = []
         self.results = make_session(folder, n_images)
         self.path = fill(folder, self.results)
         self.viewer = napari.Viewer(show_welcome_screen=False)
@@ -94,47 +121,20 @@ class Day:
         return show_dock(self.viewer, kind)
 
     def settle(self) -> None:
-        from napari_atomicity.widgets.parts import tasks
+        settle(self.app, self.session)
 
-        quiet = 0
-        while quiet < 8:
-            start = time.perf_counter()
-            self.app.processEvents()
-            idle = not tasks.running(self.session) and time.perf_counter() - start < 0.003
-            quiet = quiet + 1 if idle else 0
-            time.sleep(0.006)
-
-    def measure(self, name: str, action: Callable[[], object]) -> None:
-        """One action in the queue of the window, and all that follows from it."""
+    def measure(self, name: str, action: Callable[[], object], times: int = 1) -> None:
+        """One action in the queue of the window, several times, and all that follows from it."""
         self.settle()
         self.app.clear()
         start = time.perf_counter()
-        QTimer.singleShot(0, action)
-        self.settle()
-        done = time.perf_counter() - start - 0.05
+        for _ in range(times):
+            QTimer.singleShot(0, action)
+            self.settle()
+        done = 1e3 * (time.perf_counter() - start) / times - QUIET_MS
         turn, cpu = (max(column) for column in zip(*self.app.handled, strict=True))
-        paint = max(self.app.painted, default=0.0)
-        print(
-            f"{name:<34} turn {turn:7.1f}  CPU {cpu:7.1f}  painting {paint:7.1f}  "
-            f"done {1e3 * done:8.0f} ms"
-        )
-        self._tell()
-
-    def _tell(self) -> None:
-        """The turns over the limit, by where the time went: those of the processor, not of others
-        that it was busy with."""
-        groups: dict[str, list[Block]] = {}
-        for block in self.app.blocks:
-            if not block.painting:
-                name = block.ours or "napari and Qt"
-                groups.setdefault(name.split(":")[0], []).append(block)
-        for name, blocks in groups.items():
-            worst = max(blocks, key=lambda b: b.cpu_ms)
-            print(
-                f"    {len(blocks):3d} × {name:<32} most CPU {worst.cpu_ms:6.1f} ms of "
-                f"{worst.wall_ms:6.1f}  {worst.event}  {worst.ours.partition(':')[2]} "
-                f"[{worst.inside}]"
-            )
+        ms = [turn, cpu, max(self.app.painted, default=0.0), max(done, turn)]
+        self.actions.append({"action": name, "ms": ms, "blocks": by_place(self.app.blocks)})
 
     def key(self, code: Qt.Key, *modifiers: Qt.KeyboardModifier) -> Callable[[], object]:
         return lambda: QTest.keyClick(self.canvas, code, *modifiers)
@@ -183,7 +183,8 @@ class Day:
         review = self.dock(Review)
         self.measure("start a review", review.start)
         self.canvas.setFocus()
-        self._many("a label by key, in review (50)", 50, self.key(Qt.Key.Key_3))
+        label = f"a label by key, in review (each of {self.labels})"
+        self.measure(label, self.key(Qt.Key.Key_3), times=self.labels)
         self.measure("undo by key", self.key(Qt.Key.Key_Z, control))
         self.measure("redo by key", self.key(Qt.Key.Key_Z, control | shift))
         self.measure("end the review", self.key(Qt.Key.Key_Escape))
@@ -205,18 +206,6 @@ class Day:
         self.measure("export", self._export)
         self.measure("close the project", binding.projects.leave)
         self.measure("open it again", lambda: binding.projects.open(self.path))
-
-    def _many(self, name: str, n: int, action: Callable[[], object]) -> None:
-        self.settle()
-        self.app.clear()
-        start = time.perf_counter()
-        for _ in range(n):
-            QTimer.singleShot(0, action)
-            self.settle()
-        each = 1e3 * (time.perf_counter() - start) / n
-        turns = sorted(wall for wall, _ in self.app.handled)
-        print(f"{name:<34} turn {turns[-1]:7.1f}  {each:6.0f} ms each, until all is drawn")
-        self._tell()
 
     def _renew(self) -> None:
         name = self.session.current
@@ -248,21 +237,21 @@ class Day:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, nargs="+", default=[3000, 20000])
-    options = parser.parse_args()
+    given = options(__doc__, clusters=[3000, 20_000], labels=50)
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
+    about, projects = machine(), []
     app = Watched()
-    for n in options.clusters:
+    for n in given.clusters:
         with tempfile.TemporaryDirectory() as folder:
             n_images = max(1, n // PER_IMAGE)
-            print(f"\n{n} clusters in {n_images} images; turns over {LIMIT_MS:.0f} ms are listed")
-            day = Day(app, Path(folder), n_images)
+            day = Day(app, Path(folder), n_images, given.labels)
             day.run()
+            projects.append({"clusters": n, "images": n_images, "actions": day.actions})
             day.binding.projects.leave()
             day.settle()
             day.viewer.close()
             app.processEvents()
+    write("day", {"projects": projects}, about)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ next. A frame in which Python happens to collect all its garbage takes some 50 m
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import psutil
@@ -39,6 +40,7 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
 )
 
+from measuring import machine, options, write
 from napari_atomicity.session import Session
 from window import made_up
 
@@ -92,7 +94,7 @@ def icon_list(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]
 WAYS = {"gallery": gallery, "list": icon_list}
 
 
-def megabytes() -> float:
+def mebibytes() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
@@ -110,11 +112,11 @@ def frames(
     return np.array(spent), waiting
 
 
-def run(way: str, n: int) -> None:
-    """Measure one way and print its line."""
+def run(way: str, n: int) -> dict[str, Any]:
+    """The figures of one way."""
     app = QApplication([])
     session = session_of(n)
-    before, start = megabytes(), time.perf_counter()
+    before, start = mebibytes(), time.perf_counter()
     view, unfinished = WAYS[way](session)
     view.show()
     while not view.windowHandle().isExposed():
@@ -125,32 +127,33 @@ def run(way: str, n: int) -> None:
     notch = max(3 * view.verticalScrollBar().singleStep(), 60)
     scrolling, late = frames(view, np.arange(0, bottom, notch), unfinished)
     jumping, later = frames(view, np.random.default_rng(0).integers(0, bottom, JUMPS), unfinished)
-    print(
-        f"{way:<8} {n:8d} {ready:9.0f} {np.median(scrolling):10.1f} {scrolling.max():8.1f}"
-        f" {np.median(jumping):10.1f} {jumping.max():8.1f} {late + later:11d}"
-        f" {megabytes() - before:10.0f}",
-        flush=True,
-    )
+    return {
+        "way": way,
+        "clusters": n,
+        "ready": ready,
+        "scrolling": float(np.median(scrolling)),
+        "scrolling_most": float(scrolling.max()),
+        "jumping": float(np.median(jumping)),
+        "jumping_most": float(jumping.max()),
+        "unfinished": late + later,
+        "memory_mib": mebibytes() - before,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clusters", type=int, nargs="+", default=[10_000])
-    parser.add_argument("--way", choices=list(WAYS), help="in this process, this one alone")
-    options = parser.parse_args()
+    given = options(__doc__, clusters=[10_000], way="")  # --way: in this process, this one alone
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
-    if options.way:
-        run(options.way, options.clusters[0])
+    if given.way:
+        print(json.dumps(run(given.way, given.clusters[0])))
         return
-    print(
-        f"{'way':<8} {'clusters':>8} {'ready':>9} {'scrolling':>10} {'max':>8} {'jumping':>10}"
-        f" {'max':>8} {'unfinished':>11} {'memory':>10}   ms, MB",
-        flush=True,
-    )
-    for n in options.clusters:
+    about = machine()
+    ways = []
+    for n in given.clusters:
         for way in WAYS:
             command = [sys.executable, __file__, "--way", way, "--clusters", str(n)]
-            subprocess.run(command, check=True)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            ways.append(json.loads(done.stdout.splitlines()[-1]))
+    write("gallery", {"ways": ways}, about)
 
 
 if __name__ == "__main__":

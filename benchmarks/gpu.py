@@ -1,10 +1,10 @@
 """What a GPU makes of it: patches per second, a large field end to end, share of the roofline.
 
-    python benchmarks/gpu.py [--size 4096] [--clusters 5000] [--patches 65536] [--json FILE]
-        [--compare]
+    python benchmarks/gpu.py [--size 4096] [--clusters 5000] [--patches 65536] [--compare]
 
-Needs a CUDA device and says so where there is none; ``--device cpu`` goes through the same steps
-with a small load, which proves the script and measures nothing of a GPU.
+Needs a CUDA device. Where there is none, or with ``--device cpu``, the same steps are gone through
+on the CPU with a small load: a proof of the script, which measures nothing of a GPU and is kept as
+a record of its own.
 
 Ours is beside the same network in float32 with the batches of a CPU, and the field beside the
 same with detection by the CPU, whose clusters it must find. Operations are counted by PyTorch's
@@ -16,14 +16,10 @@ and a CUDA graph beside the network as it is.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from fields import field
+from measuring import machine, options, write
 from napari_atomicity.analysis import Analysis, classify_clusters, detect_clusters
 from napari_atomicity.detection.clusters import DetectionSettings, detect, grid_of, scales_px
 from napari_atomicity.detection.device_clusters import outlines_on_device
@@ -45,7 +42,6 @@ from napari_atomicity.detection.device_summits import find_summits
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.classifier import Classifier, Prediction, load_classifier
 from napari_atomicity.model.conclusion import conclude
-from napari_atomicity.model.devices import half_precision
 from napari_atomicity.model.intensity_scale import fit_image
 
 SAME_NM = 0.005
@@ -334,48 +330,24 @@ def whole_field(device: str, size: int, clusters: int, repeats: int) -> dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--clusters", type=int)
-    parser.add_argument("--patches", type=int)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--compare", action="store_true", help="torch.compile and CUDA graphs")
-    options = parser.parse_args()
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here: nothing measured (--device cpu tries the script)")
-        return
-    small = options.device == "cpu"
-    machine = torch.cuda.get_device_name() if not small else platform.processor() or "CPU"
-    result = {
-        "device": machine,
-        "torch": torch.__version__,
-        "half": str(half_precision(torch.device(options.device))),
-        "network": network(
-            options.device, options.patches or (256 if small else 65536), options.repeats
-        ),
-        "field": whole_field(
-            options.device,
-            options.size or (512 if small else 4096),
-            options.clusters or (20 if small else 5000),
-            options.repeats,
-        ),
-    }
-    if options.compare:
-        result["compare"] = compared(options.device)
-    gb = result["field"]["detect_gb"]
-    result["field"]["detect_least_s"] = gb / result["network"]["roof_gb_per_s"]
-    print(f"{machine}, torch {torch.__version__}")
-    for part in [part for part in ("network", "field", "compare") if part in result]:
-        print(part)
-        for name, value in result[part].items():
-            shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(
-                value, int
-            ) else value  # fmt: skip
-            print(f"    {name:<32} {shown}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2))
+    given = options(  # 0: what suits the device
+        __doc__, device="cuda" if torch.cuda.is_available() else "cpu", size=0, clusters=0,
+        patches=0, repeats=5, compare=False,
+    )  # fmt: skip
+    small = given.device == "cpu"
+    if small:
+        print("proof of the script on a CPU, no measurement of a GPU", flush=True)
+    about = machine()
+    found = network(given.device, given.patches or (256 if small else 65536), given.repeats)
+    in_field = whole_field(
+        given.device, given.size or (512 if small else 4096),
+        given.clusters or (20 if small else 5000), given.repeats,
+    )  # fmt: skip
+    in_field["detect_least_s"] = in_field["detect_gb"] / found["roof_gb_per_s"]
+    figures = {"device": given.device, "network": found, "field": in_field}
+    if given.compare:
+        figures["compare"] = compared(given.device)
+    write("gpu_proof" if small else "gpu", figures, about)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How the cost grows with the side of an image, with its clusters, and with the number of images.
 
-    python benchmarks/growth.py [--sides 1024 … 16384] [--clusters 10 … 20000] [--images 1 10 100]
+    python benchmarks/growth.py [--sides 1024 … 16384] [--side 8192 --clusters 10 … 20000]
+        [--images 1 10 100]
 
 An exponent is the slope of the logarithm of the time, without what is there for the least input,
 over that of the pixels, clusters or images, by least squares: 1 is linear. Times are of the
@@ -9,7 +10,6 @@ processor, in all threads, which a busy machine changes least.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from fields import field
-from measuring import machine, timed, write
+from measuring import machine, options, timed, write
 from napari_atomicity.analysis import analyse
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.classifier import load_classifier
@@ -32,6 +32,8 @@ def exponent(sizes: list[float], seconds: list[float]) -> float:
     x, y = np.array(sizes, float), np.array(seconds, float)
     more = y[1:] - y[0]
     keep = more > 0
+    if keep.sum() < 2:  # too little for a slope, as with small options
+        return float("nan")
     return float(np.polyfit(np.log(x[1:][keep] - x[0]), np.log(more[keep]), 1)[0])
 
 
@@ -62,27 +64,23 @@ def many(folder: Path, n: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sides", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16_384])
-    parser.add_argument("--clusters", type=int, nargs="+", default=[10, 100, 1000, 5000, 20_000])
-    parser.add_argument("--images", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--side", type=int, default=8192, help="for the numbers of clusters")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    given = options(
+        __doc__, sides=[1024, 2048, 4096, 8192, 16_384], clusters=[10, 100, 1000, 5000, 20_000],
+        side=8192, images=[1, 10, 100], repeats=1, threads=2,
+    )  # fmt: skip
+    torch.set_num_threads(given.threads)
     about = machine()
     classifier = load_classifier("default", "cpu")
     analyse(field(512, 10), classifier, umap=False)  # warm
     sides, numbers, images = [], [], []
-    for side in options.sides:
-        sides.append(measured(field(side, 100), classifier, options.repeats))
+    for side in given.sides:
+        sides.append(measured(field(side, 100), classifier, given.repeats))
         print(sides[-1], flush=True)
-    for n in options.clusters:
-        numbers.append(measured(field(options.side, n, binning=2), classifier, options.repeats))
+    for n in given.clusters:
+        numbers.append(measured(field(given.side, n, binning=2), classifier, given.repeats))
         print(n, numbers[-1], flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for n in options.images:
+        for n in given.images:
             images.append(many(Path(folder), n))
             print(images[-1], flush=True)
     last = images[-1]
@@ -98,7 +96,6 @@ def main() -> None:
             "images": exponent([s["images"] for s in images], [s["cpu_s"] for s in images]),
         },
     }
-    print(figures["exponents"])
     write("growth", figures, about)
 
 

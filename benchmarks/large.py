@@ -1,6 +1,6 @@
 """A field of 16,384 × 16,384 pixels (float32, 1 GiB): time, peak memory, the same as untiled.
 
-    python benchmarks/large.py [--size 16384] [--clusters 5000] [--folder /tmp]
+    python benchmarks/large.py [--size 16384] [--clusters 5000] [--folder WITH_4_GIB_OF_ROOM]
 
 Each case runs in a process of its own: the image in memory, as a memory map, as a tiled zarr array
 and as a tiled, compressed TIFF. *Peak* is the resident memory of the process at its highest,
@@ -11,7 +11,6 @@ tables of all cases are compared.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fields import paste, places, stamps
-from measuring import machine, write
+from measuring import machine, options, write
 
 ROWS = 2048
 
@@ -105,17 +104,13 @@ def make(folder: Path, size: int, clusters: int) -> tuple[dict[str, Path], float
 def main() -> None:
     import pandas as pd
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=16_384)
-    parser.add_argument("--clusters", type=int, default=5000)
-    parser.add_argument("--folder", type=Path, help="with 4 GiB of room")
-    options = parser.parse_args()
+    given = options(__doc__, size=16_384, clusters=5000, folder=None)
     about = machine()
-    folder = Path(tempfile.mkdtemp(dir=options.folder))
+    folder = Path(tempfile.mkdtemp(dir=given.folder))
     cases: dict[str, Any] = {}
     tables = {}
     try:
-        files, pixel_nm = make(folder, options.size, options.clusters)
+        files, pixel_nm = make(folder, given.size, given.clusters)
         for name, path in files.items():
             table = folder / "table.pkl"
             done = subprocess.run(
@@ -127,11 +122,11 @@ def main() -> None:
             cases[name] = json.loads(done.stdout)
             tables[name] = pd.read_pickle(table)  # our own, of a moment ago
             cases[name]["same_table"] = tables[name].equals(tables["in memory"])
-            print(name, cases[name], flush=True)
+            print(f"{name}: {cases[name]['wall_s']:.1f} s", flush=True)
     finally:
         shutil.rmtree(folder)
-    mib = options.size**2 * 4 / 2**20
-    write("large", {"size": options.size, "clusters": options.clusters, "image_mib": mib,
+    mib = given.size**2 * 4 / 2**20
+    write("large", {"size": given.size, "clusters": given.clusters, "image_mib": mib,
                     "cases": cases}, about)  # fmt: skip
 
 

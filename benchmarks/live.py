@@ -1,21 +1,17 @@
 """From the last byte of an image to its result, in a watched folder.
 
-    python benchmarks/live.py [--files 24] [--size 1024] [--threads 2] [--json FILE]
+    python benchmarks/live.py [--files 24] [--size 1024] [--threads 2] [--pause 0.7]
 
 A thread writes the example's pixels (with noise of their own) in four pieces, as a microscope may,
-waits for the result, pauses, and writes the next. The same files are taken by a session that is
-told by the system, by one that looks every second as a simple script would, and by one that also
-places the clusters in the map. *Latency* is from the return of the last write to the moment at
-which the result, with its running ratios, is handed over.
+waits for the result, pauses for about ``--pause`` seconds, and writes the next. The same files are
+taken by a session that is told by the system, by one that looks every second as a simple script
+would, and by one that also places the clusters in the map. *Latency* is from the return of the last
+write to the moment at which the result, with its running ratios, is handed over.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import os
-import platform
 import shutil
 import tempfile
 import threading
@@ -28,6 +24,7 @@ import numpy as np
 import tifffile
 import torch
 
+from measuring import machine, options, write
 from napari_atomicity import load
 from napari_atomicity.examples import example_path
 from napari_atomicity.many.cluster import cores_at_hand
@@ -61,7 +58,7 @@ def contents(n: int, size: int, seed: int = 0) -> list[bytes]:
 
 
 def session(
-    files: list[bytes], folder: Path, pause_s: float, request: Request, **options: Any
+    files: list[bytes], folder: Path, pause_s: float, request: Request, **how: Any
 ) -> dict[str, Any]:
     """Latencies in seconds, and what part of them is the analysis."""
     incoming = folder / "in"
@@ -101,7 +98,7 @@ def session(
         return finished.is_set()
 
     threading.Thread(target=write, daemon=True).start()
-    Watch(incoming, folder / "out", request, **options).run(on_result, stop)
+    Watch(incoming, folder / "out", request, **how).run(on_result, stop)
     return {
         "files": len(latency),
         "clusters": float(np.median(clusters)),
@@ -112,17 +109,10 @@ def session(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=24)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--threads", type=int, default=cores_at_hand())
-    parser.add_argument("--pause", type=float, default=0.7, help="seconds between files, about")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-
-    files = contents(options.files, options.size)
-    load_before = os.getloadavg()[0]
+    given = options(__doc__, files=24, size=1024, threads=cores_at_hand(), pause=0.7)
+    torch.set_num_threads(given.threads)
+    about = machine()
+    files = contents(given.files, given.size)
     plain, mapped = Request(umap=False), Request(umap=True)
     cases: dict[str, tuple[Request, dict[str, Any]]] = {
         "told by the system": (plain, {"polling": False}),
@@ -133,26 +123,13 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="atomicity-live-"))
     try:
         found = {
-            name: session(files, folder / str(i), options.pause, request, **how)
+            name: session(files, folder / str(i), given.pause, request, **how)
             for i, (name, (request, how)) in enumerate(cases.items())
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
-    clusters = found["told by the system"]["clusters"]
-    print(
-        f"{options.files} files of {options.size} × {options.size} pixels, {clusters:.0f} clusters "
-        f"each\n{platform.machine()}, {cores_at_hand()} cores, {options.threads} threads, "
-        f"load {load_before:.1f} before\n"
-    )
-    print("| session | median (s) | worst (s) | of which analysis (s) |")
-    print("|---|---|---|---|")
-    for name, f in found.items():
-        print(f"| {name} | {f['median_s']:.2f} | {f['worst_s']:.2f} | {f['analysis_s']:.2f} |")
-    values = {"sessions": found, "load_before": load_before, "cores": cores_at_hand()}
-    print(json.dumps(values))
-    if options.json is not None:
-        options.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write("live", {"files": given.files, "size": given.size, "sessions": found}, about)
 
 
 if __name__ == "__main__":

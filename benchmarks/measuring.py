@@ -1,7 +1,12 @@
-"""What the benchmarks have in common: times, peak memory, the machine, results as JSON."""
+"""What the benchmarks have in common: options, times, the machine, results as JSON.
+
+Results are kept in ``benchmarks/results/``, or in the folder that ``BENCH_RESULTS`` names: a script
+that is tried with small options then leaves the others' alone.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -12,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from tables import SECTIONS
+
+RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).resolve().parent / "results")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,23 @@ class Times:
     wall_s: float
     cpu_s: float
     runs: int
+
+
+def options(doc: str | None, **defaults: Any) -> argparse.Namespace:
+    """The command line: an option per default; a list takes several values, None is a path."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in defaults.items():
+        flag = f"--{name.replace('_', '-')}"
+        if default is False:
+            parser.add_argument(flag, action="store_true")
+        elif isinstance(default, list):
+            parser.add_argument(flag, type=type(default[0]), nargs="*", default=default)
+        else:
+            kind = Path if default is None else type(default)
+            parser.add_argument(flag, type=kind, default=default)
+    return parser.parse_args()
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -43,8 +67,13 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[s
     }
 
 
+def best_of(function: Callable[[], Any], repeats: int) -> float:
+    """The fastest of several runs, in seconds by the clock."""
+    return min(timed(function)[0] for _ in range(repeats))
+
+
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What the figures are measured on, asked before they are."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -63,15 +92,19 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "date": time.strftime("%Y-%m-%d"),
+        "began": time.time(),
     }
 
 
 def write(name: str, figures: dict[str, Any], about: dict[str, Any]) -> Path:
-    """Write figures and machine to ``results/<name>.json``."""
-    RESULTS.mkdir(exist_ok=True)
+    """Write figures and machine to ``<name>.json``, and print them as they stand in the page."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    record = {"machine": about, **figures}
-    path.write_text(json.dumps(record, indent=1, default=_plain) + "\n", encoding="utf-8")
+    taken = time.time() - about["began"]
+    text = json.dumps({"machine": about, "took_s": taken, **figures}, indent=1, default=_plain)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(SECTIONS[name].text(json.loads(text)), end="\n\n", flush=True)
     return path
 
 

@@ -3,7 +3,7 @@
     python -m napari_atomicity.display python benchmarks/scatter.py [--points 1000 10000 100000]
 
 The scatter of the dock *Embedding* beside the obvious way, a matplotlib scatter that is drawn again
-at every change. The best of several repeats is printed, in milliseconds and as their ratio.
+at every change. The best of several repeats counts.
 
 - *pan*, *zoom*: frames per second while the map is dragged and zoomed, as they are painted.
 - *whole*: one picture of all points, at rest.
@@ -19,9 +19,7 @@ With a virtual display a processor draws what a graphics card would: then frames
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from qtpy.QtWidgets import QApplication
 
+from measuring import best_of, machine, options, write
 from napari_atomicity.palette import colours, symbols
 from napari_atomicity.widgets.plots.geometry import rows_in_polygon
 
@@ -39,12 +38,7 @@ _MARKERS = {"disc": "o", "square": "s", "triangle_up": "^", "diamond": "D", "sta
 
 
 def best_ms(action: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return 1e3 * min(times)
+    return 1e3 * best_of(action, repeats)
 
 
 class Ours:
@@ -210,14 +204,11 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, nargs="+", default=[1000, 10_000, 100_000])
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
+    given = options(__doc__, points=[1000, 10_000, 100_000], repeats=5)
     os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = QApplication.instance() or QApplication([])
-    print(f"{'points':>7}  {'action':<10} {'ours':>9} {'matplotlib':>11} {'ratio':>7}")
-    for n in options.points:
+    about, rows, docks = machine(), [], []
+    for n in given.points:
         rng = np.random.default_rng(0)
         kind = rng.integers(0, len(CLASSES), n)
         angle = 2 * np.pi * kind / len(CLASSES)
@@ -225,16 +216,16 @@ def main() -> None:
         found = []
         for way in (Ours, Obvious):
             plot = way(app, xy, kind)
-            found.append(measure(plot, kind, options.repeats))
+            found.append(measure(plot, kind, given.repeats))
             plot.close()
-        for action, ours in found[0].items():
-            other = found[1][action]
-            rate = action in ("pan", "zoom")
-            a, b = (1e3 / ours, 1e3 / other) if rate else (ours, other)
-            unit = "fps" if rate else "ms"
-            print(f"{n:7d}  {action:<10} {a:7.1f} {unit:<3} {b:7.1f} {unit:<3} {other / ours:6.1f}")
-        relabel, select = dock_ms(app, n, options.repeats)
-        print(f"{n:7d}  {'dock':<10} relabel {relabel:.1f} ms, select a tenth {select:.1f} ms")
+        ours, theirs = found
+        rows += [
+            {"points": n, "action": action, "ours_ms": ms, "matplotlib_ms": theirs[action]}
+            for action, ms in ours.items()
+        ]
+        relabel, select = dock_ms(app, n, given.repeats)
+        docks.append({"points": n, "relabel_ms": relabel, "select_ms": select})
+    write("scatter", {"rows": rows, "docks": docks}, about)
 
 
 if __name__ == "__main__":

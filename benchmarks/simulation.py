@@ -1,6 +1,6 @@
 """Simulated patches per minute, beside the obvious way of forming the same images.
 
-    python benchmarks/simulation.py [--fields 40] [--workers 2] [--json FILE]
+    python benchmarks/simulation.py [--fields 40] [--workers 1 2]
 
 Patches are clusters that are detected in simulated fields, measured and cut out, ready to learn
 from. The obvious way adds one probe per atom of metal to the whole field, by a shift in Fourier
@@ -10,17 +10,14 @@ the same convolution in both. Isomers are pieces of a lattice, so ASE is not nee
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import fft, ndimage
 
+from measuring import best_of, machine, options, timed, write
 from napari_atomicity.simulation.fields import FieldSettings, _waves, simulate_field
 from napari_atomicity.simulation.imaging import (
     Microscope,
@@ -65,66 +62,54 @@ def atom_by_atom(
     return image
 
 
-def seconds(function: Callable[[], object], repeats: int = 3) -> float:
-    """The fastest of several runs."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fields", type=int, default=40)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    given = options(__doc__, fields=40, workers=[1, 2], atoms=800, repeats=3)
     torch.set_num_threads(1)  # the processes share the cores
+    about = machine()
     library = lattice_isomers()
-
-    result: dict[str, float] = {}
-    for workers in sorted({1, options.workers}):
-        start, worked = time.perf_counter(), time.process_time()
-        made = from_simulation(library, CLASSES, options.fields, 1, workers=workers)
-        minutes = (time.perf_counter() - start) / 60
-        result[f"fields per minute, workers: {workers}"] = options.fields / minutes
-        result[f"patches per minute, workers: {workers}"] = len(made) / minutes
+    figures: dict[str, Any] = {"workers": []}
+    for workers in given.workers:
+        wall, cpu, made = timed(
+            lambda n=workers: from_simulation(library, CLASSES, given.fields, 1, workers=n)
+        )
+        figures["workers"].append({
+            "workers": workers,
+            "fields_per_minute": 60 * given.fields / wall,
+            "patches_per_minute": 60 * len(made) / wall,
+        })  # fmt: skip
         if workers == 1:  # what a machine with other work to do says too
-            minutes = (time.process_time() - worked) / 60
-            result["patches per minute of a processor"] = len(made) / minutes
+            figures["patches_per_processor_minute"] = 60 * len(made) / cpu
+
+    def seconds(function: Any) -> float:
+        return best_of(function, given.repeats)
 
     settings = FieldSettings(mixture=dict.fromkeys(CLASSES, 1.0), touching=0.0)
-    result["a field of 768 px, s"] = seconds(lambda: simulate_field(library, settings, 1))
-    shape, pixel, atoms = settings.shape_px, settings.pixel_size_nm, 800
+    figures["field_px"] = settings.shape_px[0]
+    figures["field_s"] = seconds(lambda: simulate_field(library, settings, 1))
+    shape, pixel = settings.shape_px, settings.pixel_size_nm
     rng = np.random.default_rng(0)
-    places, sigma = rng.uniform(1, 29, (atoms, 2)), np.full(atoms, 2.2e-4)
+    places, sigma = rng.uniform(1, 29, (given.atoms, 2)), np.full(given.atoms, 2.2e-4)
     still = scan_positions(shape, Scan(0.0), rng)
-    some = 40  # the obvious way takes the same time for each
+    some = min(40, given.atoms)  # the obvious way takes the same time for each
     few = (shape, pixel, places[:some], sigma[:some])
-    ours = seconds(lambda: scatter_atoms(shape, pixel, places, sigma, Microscope(), still))
-    obvious = seconds(lambda: atom_by_atom(*few)) * atoms / some
     both = scatter_atoms(*few, Microscope(), still), atom_by_atom(*few)
-    result[f"{atoms} atoms, ours, s"] = ours
-    result[f"{atoms} atoms, the obvious way, s"] = obvious
-    result["atoms: obvious / ours"] = obvious / ours
-    result["atoms: correlation of the two images"] = np.corrcoef(both[0].flat, both[1].flat)[0, 1]
-
+    figures["atoms"] = {
+        "atoms": given.atoms,
+        "ours_s": seconds(lambda: scatter_atoms(shape, pixel, places, sigma, Microscope(), still)),
+        "obvious_s": seconds(lambda: atom_by_atom(*few)) * given.atoms / some,
+        "correlation": np.corrcoef(both[0].flat, both[1].flat)[0, 1],
+    }
     knots = rng.normal(size=(23, 23))
     ours = seconds(lambda: _waves(shape, pixel, 1.5, rng))
     obvious = seconds(lambda: ndimage.zoom(knots, np.array(shape) / knots.shape, order=3))
-    result["relief: obvious / ours"] = obvious / ours
+    figures["relief_ratio"] = obvious / ours
 
     if torch.cuda.is_available():
-        large = replace(settings, shape_px=(4096, 4096))
-        cpu = seconds(lambda: simulate_field(library, large, 1))
-        gpu = seconds(lambda: simulate_field(library, large, 1, device="cuda"))
-        result["a field of 4096 px: CPU / GPU"] = cpu / gpu
-    for name, value in result.items():
-        print(f"{name:<50} {value:12.4g}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        wide = replace(settings, shape_px=(4096, 4096))
+        cpu = seconds(lambda: simulate_field(library, wide, 1))
+        gpu = seconds(lambda: simulate_field(library, wide, 1, device="cuda"))
+        figures["large_field_ratio"] = cpu / gpu
+    write("simulation", figures, about)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ process and in turn, with the same number of threads.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from skimage.measure import find_contours, regionprops
 from skimage.segmentation import watershed
 
 from fields import field as made_field
-from measuring import interleaved, machine, timed, write
+from measuring import interleaved, machine, options, timed, write
 from napari_atomicity import load
 from napari_atomicity.analysis import analyse, classify_clusters, detect_clusters
 from napari_atomicity.detection import clusters as detecting
@@ -234,24 +233,14 @@ def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--clusters", type=int, nargs="+", default=[200, 2000])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    given = options(
+        __doc__, size=2048, clusters=[200, 2000], repeats=3, threads=2, device="cpu"
+    )  # fmt: skip
+    torch.set_num_threads(given.threads)
     about = machine()
-    classifier = load_classifier("default", options.device)
-    fields = []
-    for clusters in options.clusters:
-        fields.append(compare(options.size, clusters, options.repeats, classifier))
-        found = fields[-1]
-        print(f"{clusters} clusters: ours {found['total']['ours']}, obvious "
-              f"{found['total']['obvious']}, ratio {found['ratio_wall']:.1f} by the clock, "
-              f"{found['ratio_cpu']:.1f} of the processor", flush=True)  # fmt: skip
-        write("speed", {"device": options.device, "fields": fields}, about)
+    classifier = load_classifier("default", given.device)
+    fields = [compare(given.size, n, given.repeats, classifier) for n in given.clusters]
+    write("speed", {"device": given.device, "fields": fields}, about)
 
 
 if __name__ == "__main__":

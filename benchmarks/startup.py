@@ -1,6 +1,7 @@
 """How long a person waits at the beginning: imports, commands, the first result, the map.
 
-    python benchmarks/startup.py [--repeats 5] [--embedded 1000 10000] [--no-window]
+    python benchmarks/startup.py [--repeats 5] [--embedded 1000 10000 100000]
+        [--no-window]
 
 Everything is timed in processes of their own, as a person meets it. For UMAP, *first* is the
 first use in a process, with its imports and compilation; *fit* makes a map of so many embeddings,
@@ -9,7 +10,6 @@ first use in a process, with its imports and compilation; *fit* makes a map of s
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, write
+from measuring import machine, options, write
 
 IMPORTS = {
     "python": "pass",
@@ -123,28 +123,20 @@ def of_script(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--embedded", type=int, nargs="*", default=[1000, 10_000, 100_000])
-    parser.add_argument("--no-window", action="store_true")
-    options = parser.parse_args()
+    given = options(__doc__, repeats=5, embedded=[1000, 10_000, 100_000], no_window=False)
     about = machine()
     processes = {
-        name: seconds([sys.executable, "-c", code], options.repeats)
-        for name, code in IMPORTS.items()
+        name: seconds([sys.executable, "-c", code], given.repeats) for name, code in IMPORTS.items()
     }
     processes["atomicity --help"] = seconds(
-        [str(Path(sys.executable).parent / "atomicity"), "--help"], options.repeats
+        [str(Path(sys.executable).parent / "atomicity"), "--help"], given.repeats
     )
-    print(processes, flush=True)
     figures: dict[str, Any] = {"processes": processes}
-    figures["umap"] = of_script(MAP, *map(str, options.embedded))
-    print(figures["umap"], flush=True)
-    if not options.no_window:
+    figures["umap"] = of_script(MAP, *map(str, given.embedded))
+    if not given.no_window:
         figures["window"] = of_script(
             WINDOW, prefix=(sys.executable, "-m", "napari_atomicity.display")
         )
-        print(figures["window"], flush=True)
     write("startup", figures, about)
 
 

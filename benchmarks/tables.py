@@ -1,0 +1,410 @@
+"""How the record of a benchmark is written as Markdown, and in which page it belongs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+
+TOO_LONG_MS = 50
+"""A turn of the window's loop that a person feels."""
+
+
+class Section(NamedTuple):
+    """Where the tables of a benchmark stand, and who writes them from its record."""
+
+    page: str
+    write: Callable[[Record], str]
+
+    def text(self, record: Record) -> str:
+        return f"{machine(record['machine'])}\n\n{self.write(record)}"
+
+
+def table(head: list[str], rows: Iterable[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine(about: Record) -> str:
+    cuda = f", {about['cuda']}" if about["cuda"] else ""
+    return (
+        f"*{about['processor']}, {about['cores']} cores, threads: {about['threads']}, "
+        f"{about['memory_gib']:g} GiB; Python {about['python']}, torch {about['torch']}{cuda}; "
+        f"{about['date']}, load before: {about['load_before']:g}.*"
+    )
+
+
+def both(times: dict[str, float]) -> list[str]:
+    return [f"{times['wall_s']:.2f}", f"{times['cpu_s']:.2f}"]
+
+
+def yes(said: bool) -> str:
+    return "yes" if said else "no"
+
+
+def best_bold(values: list[float | None], digits: int, least: bool) -> list[str]:
+    """Numbers of a row, the best one bold; nothing for None."""
+    there = [v for v in values if v is not None]
+    best = (min if least else max)(there, default=None)
+    shown = ["" if v is None else f"{v:.{digits}f}" for v in values]
+    return [f"**{s}**" if v is not None and v == best else s
+            for s, v in zip(shown, values, strict=True)]  # fmt: skip
+
+
+# ---- an analysis
+def speed(record: Record) -> str:
+    out = []
+    for field in record["fields"]:
+        ours, obvious = field["total"]["ours"], field["total"]["obvious"]
+        theirs = field["obvious_stages"]
+        beside = {
+            "scale space": "detect", "outlines": "outlines", "patches": "patches",
+            "network with class maps": "network",
+        }  # fmt: skip
+        rows = [
+            [name, *both(times), *(both(theirs[beside[name]]) if name in beside else ["", ""])]
+            for name, times in field["stages"].items()
+        ]
+        rows.append(["**analyse without UMAP**", *both(ours), *both(obvious)])
+        out.append(
+            f"{field['size']} × {field['size']} pixels of {field['pixel_nm']:g} nm, "
+            f"{field['clusters']} clusters, {field['found']} found ({field['found_by_blob_log']} "
+            f"by blob_log; {field['met']} of ours by both); the same class maps: "
+            f"{yes(field['same_class_maps'])}. Medians of {ours['runs']}.\n\n"
+            + table(["stage", "ours (s)", "processor (s)", "obvious (s)", "processor (s)"], rows)
+            + f"\n\n**{field['ratio_wall']:.1f} times faster** by the clock, "
+            f"{field['ratio_cpu']:.1f} times less of the processor."
+        )
+    return "\n\n".join(out)
+
+
+def gaussian(record: Record) -> str:
+    ways = list(record["rows"][0]["ms"])
+    rows = [
+        [f"{row['sigma']:g}", *best_bold([row["ms"][way] for way in ways], 1, least=True)]
+        for row in record["rows"]
+    ]
+    size = record["size"]
+    return f"{size} × {size} pixels, ms.\n\n" + table(["σ (px)", *ways], rows)
+
+
+def network_cpu(record: Record) -> str:
+    rates, ready = record["patches_per_s"], record["ready_s"]
+    rows = [
+        [f"{name}, ready after {ready[name]:.0f} s" if ready[name] > 5 else name,
+         *best_bold(of, 0, least=False)]
+        for name, of in rates.items()
+    ]  # fmt: skip
+    rows += [[f"{name} failed: {why}", *[""] * len(record["batches"])]
+             for name, why in record["failed"].items()]  # fmt: skip
+    mflop = record["mflop_per_patch"]
+    return (
+        f"{record['patches']} patches, patches per second.\n\n"
+        + table(["batch", *record["batches"]], rows)
+        + f"\n\nA patch takes {mflop:.0f} MFLOP: at its best PyTorch makes "
+        f"{max(rates['PyTorch']) * mflop / 1e3:.0f} GFLOP/s of a core."
+    )
+
+
+def large(record: Record) -> str:
+    rows = [
+        [
+            name, case["clusters"], f"{case['wall_s']:.0f}", f"{case['cpu_s']:.0f}",
+            f"{case['peak_mib']:.0f}", f"{case['peak_mib'] - case['start_mib']:.0f}",
+            f"{case['longest_without_progress_s']:.1f}", yes(case["same_table"]),
+        ]
+        for name, case in record["cases"].items()
+    ]  # fmt: skip
+    head = [
+        "the image", "found", "by the clock (s)", "processor (s)", "peak (MiB)",
+        "above start (MiB)", "longest without progress (s)", "same table",
+    ]  # fmt: skip
+    return (
+        f"{record['size']} × {record['size']} pixels, {record['image_mib']:.0f} MiB, "
+        f"{record['clusters']} clusters.\n\n" + table(head, rows)
+    )
+
+
+def growth(record: Record) -> str:
+    def rows(of: str, first: str) -> list[list[Any]]:
+        return [
+            [run[first], *(f"{run[f'{s}_s']:.2f}" for s in ("detect", "patches", "network")),
+             *both(run)]
+            for run in record[of]
+        ]  # fmt: skip
+
+    head = ["detect", "patches", "network", "all (s)", "processor (s)"]
+    exponents, side = record["exponents"], record["clusters"][0]["side"]
+    images = [
+        [r["images"], r["clusters"], f"{r['wall_s']:.1f}", f"{r['cpu_s']:.1f}"]
+        for r in record["images"]
+    ]
+    of_images = ["images of 512 × 512, with report", "clusters", "all (s)", "processor (s)"]
+    return "\n\n".join([
+        f"Exponents: **{exponents['pixels']:.2f}** in pixels, "
+        f"**{exponents['clusters']:.2f}** in clusters, **{exponents['images']:.2f}** in images.",
+        table(["side (px), 100 clusters", *head], rows("sides", "side")),
+        table([f"clusters in {side} × {side}", *head], rows("clusters", "found")),
+        table(of_images, images),
+        f"1,000 images, extrapolated: {record['seconds_for_1000_images_extrapolated']:.0f} s "
+        "of the processor.",
+    ])  # fmt: skip
+
+
+def startup(record: Record) -> str:
+    rows = [[f"`{name}`", f"{s:.2f}"] for name, s in record["processes"].items()]
+    umap = record["umap"]
+    rows += [
+        ["UMAP, first use in a process", f"{umap['first_s']:.1f}"],
+        *[
+            [f"UMAP, {what} {int(key.split('_')[1]):,}", f"{value:.1f}"]
+            for what in ("transform", "fit")
+            for key, value in umap.items()
+            if re.fullmatch(rf"{what}_\d+_s", key)
+        ],
+    ]
+    if "window" in record:
+        window = record["window"]
+        rows += [
+            ["napari's window", f"{window['window_s']:.1f}"],
+            ["first result in it, from the click", f"{window['result_s']:.1f}"],
+            ["its places in the map, from the click", f"{window['map_s']:.1f}"],
+        ]
+    return table(["", "seconds"], rows)
+
+
+# ---- a GPU
+def gpu(record: Record) -> str:
+    net, field = record["network"], record["field"]
+    half, plain = net["patches_per_s"], net["plain_patches_per_s"]
+    stages = [
+        [name, f"{1e3 * field[key]:.1f}"]
+        for name, key in {
+            "frame to the device": "detect_sending_s",
+            "background": "detect_background_s",
+            "scale space and summits": "detect_scale_space_s",
+            "detection, whole": "detect_s",
+            "detection by the CPU": "detect_by_cpu_s",
+            "patches": "patches_s",
+            "patches to the CPU's memory, if asked for": "patches_to_memory_s",
+            "network with class maps": "network_s",
+            "intensity of an atom, by the CPU": "scale_by_cpu_s",
+            "conclusions, by the CPU": "conclusion_by_cpu_s",
+            "**end to end**": "end_to_end_s",
+            "end to end, detection by the CPU": "end_to_end_detection_by_cpu_s",
+            "end to end by the CPU alone": "end_to_end_by_cpu_s",
+        }.items()
+        if key in field
+    ]
+    labels = field.get("labels_differ_from_cpu")
+    parts = [
+        table(
+            [f"{net['patches']:,} patches with class maps", "patches per s"],
+            [
+                [f"{net['precision']}, batches of {net['batch']}, into memory", f"{half:,.0f}"],
+                ["the same, left on the device", f"{net['patches_per_s_on_device']:,.0f}"],
+                ["float32, batches of 64, into memory", f"{plain:,.0f}"],
+            ],
+        ),
+        f"**{half / plain:.1f} times** float32's; {net['labels_differ']} labels differ from its, "
+        f"probabilities by {net['largest_difference']:.1g} at most. A patch takes "
+        f"{net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB; a large product "
+        f"reaches {net['roof_tflop_per_s']:.3g} TFLOP/s, a large copy {net['roof_gb_per_s']:,.0f} "
+        f"GB/s: {100 * net['share_of_roof']:.0f} % of the roof, which is that of "
+        f"{'operations' if net['bound_by'] == 'operations' else 'the memory'}.",
+        table([f"{field['size_px']} × {field['size_px']} pixels, {field['clusters']:,} clusters",
+               "ms"], stages),
+        f"Detection is {field['detect_operations']:,} operations on {field['detect_gb']:.3g} GB, "
+        f"{1e3 * field['detect_least_s']:.1f} ms at the speed of that copy. Of the CPU's clusters "
+        f"{field['clusters_lost']} are lost, {field['clusters_new']} are new; centres differ by "
+        f"{field['largest_distance_nm']:.1g} nm at most"
+        + ("." if labels is None else f", {labels} labels differ.")
+        + (f" Memory: {field['peak_gb']:.1f} GB at most." if "peak_gb" in field else ""),
+    ]  # fmt: skip
+    if "compare" in record:
+        parts.append(compared(record["compare"]))
+    return "\n\n".join(parts)
+
+
+def compared(found: Record) -> str:
+    """The network by torch.compile and as a CUDA graph; what failed says why."""
+    ways = {"as_it_is": "as it is", "torch_compile": "torch.compile", "cuda_graph": "CUDA graph"}
+    rows = [
+        [shown, f"{found[f'{key}_patches_per_s']:,.0f}", f"{found[f'{key}_ready_s']:.1f}"]
+        if f"{key}_patches_per_s" in found else [shown, found[key], ""]
+        for key, shown in ways.items() if f"{key}_patches_per_s" in found or key in found
+    ]  # fmt: skip
+    head = [f"one batch of {found['batch']}, on the device", "patches per s", "ready after (s)"]
+    return table(head, rows)
+
+
+def gpu_proof(record: Record) -> str:
+    net, field = record["network"], record["field"]
+    return (
+        f"The script was last gone through on a CPU on {record['machine']['date']}: "
+        f"{net['patches']:,} patches, and a field of {field['size_px']} × {field['size_px']} "
+        f"pixels with {field['clusters']:,} clusters, of which the code for devices lost "
+        f"{field['clusters_lost']} and found {field['clusters_new']} more. That is a proof of the "
+        "script, no measurement of a GPU."
+    )
+
+
+# ---- the window
+def window(record: Record) -> str:
+    return table(
+        ["clusters", "action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)"],
+        [[row["clusters"], row["action"], *turns(*row["ms"])] for row in record["rows"]],
+    )
+
+
+def turns(turn: float, cpu: float, painting: float, done: float) -> list[str]:
+    """What took the window too long is bold."""
+    blocking = [f"**{x:.0f}**" if x > TOO_LONG_MS else f"{x:.0f}" for x in (turn, cpu)]
+    return [*blocking, f"{painting:.0f}", f"{done:.0f}"]
+
+
+def day(record: Record) -> str:
+    head = ["action", "turn (ms)", "CPU (ms)", "painting (ms)", "done (ms)",
+            f"turns over {TOO_LONG_MS} ms: most CPU of one, and by the clock"]  # fmt: skip
+    return "\n\n".join(
+        f"{project['clusters']:,} clusters in {project['images']} images:\n\n"
+        + table(head, [[a["action"], *turns(*a["ms"]), blocks(a["blocks"])]
+                       for a in project["actions"]])
+        for project in record["projects"]
+    )  # fmt: skip
+
+
+def blocks(found: list[Record]) -> str:
+    return "; ".join(
+        f"{b['times']} × {b['where']}: {b['cpu_ms']:.0f} of {b['wall_ms']:.0f} ms"
+        + (f" ({b['line']})" if b["line"] else "")
+        for b in found
+    )
+
+
+def gallery(record: Record) -> str:
+    keys = ("ready", "scrolling", "scrolling_most", "jumping", "jumping_most")
+    return table(
+        ["way", "clusters", "ready (ms)", "scrolling (ms)", "at most", "jumping (ms)", "at most",
+         "unfinished", "memory (MiB)"],
+        [
+            [w["way"], w["clusters"], f"{w['ready']:.0f}", *(f"{w[k]:.1f}" for k in keys[1:]),
+             w["unfinished"], f"{w['memory_mib']:.0f}"]
+            for w in record["ways"]
+        ],
+    )  # fmt: skip
+
+
+def scatter(record: Record) -> str:
+    def shown(action: str, ms: float) -> str:
+        return f"{1e3 / ms:.1f} fps" if action in ("pan", "zoom") else f"{ms:.1f} ms"
+
+    rows = [
+        [r["points"], r["action"], shown(r["action"], r["ours_ms"]),
+         shown(r["action"], r["matplotlib_ms"]), f"{r['matplotlib_ms'] / r['ours_ms']:.1f}"]
+        for r in record["rows"]
+    ]  # fmt: skip
+    docks = [[d["points"], f"{d['relabel_ms']:.1f}", f"{d['select_ms']:.1f}"]
+             for d in record["docks"]]  # fmt: skip
+    return (
+        table(["points", "action", "ours", "matplotlib", "times faster"], rows)
+        + "\n\n"
+        + table(["points", "*dock*: relabel 20 (ms)", "select a tenth (ms)"], docks)
+    )
+
+
+# ---- many images
+def batch(record: Record) -> str:
+    found = record["batches"]
+    rows = [
+        [
+            f["workers"], f"{f['rate']:.1f}", f"{f['efficiency']:.2f}", f"{f['whole_s']:.0f}",
+            *(f"{f[who + '_early']:.0f} → {f[who + '_late']:.0f}, at most {f[who + '_most']:.0f}"
+              for who in ("client", "worker")),
+        ]
+        for f in found
+    ]  # fmt: skip
+    rows.append(["none: one after the other", f"{record['serial_rate']:.1f}", "", "", "", ""])
+    head = ["workers", "images per s", "efficiency", "whole (s)", "client (MiB)", "worker (MiB)"]
+    grown = ", ".join(f"{f['worker_late'] - f['worker_early']:.0f} MiB ({f['workers']})"
+                      for f in found)  # fmt: skip
+    return (
+        f"{record['images']:,} simulated images of {record['size_px']} × {record['size_px']} "
+        f"pixels with {found[0]['clusters']:,} clusters, without the map:\n\n"
+        + table(head, rows)
+        + "\n\nThe arrows lead from the second tenth of the run to its last one; over that a "
+        f"worker grew by (workers): {grown}. A second run with nothing to do takes "
+        f"{record['second_run_s']:.1f} s. The report is {record['report_mib']:.1f} MiB."
+    )
+
+
+def live(record: Record) -> str:
+    clusters = next(iter(record["sessions"].values()))["clusters"]
+    rows = [
+        [name, f"{f['median_s']:.2f}", f"{f['worst_s']:.2f}", f"{f['analysis_s']:.2f}"]
+        for name, f in record["sessions"].items()
+    ]
+    return (
+        f"{record['files']} files of {record['size']} × {record['size']} pixels with "
+        f"{clusters:.0f} clusters each, written in pieces:\n\n"
+        + table(["session", "median (s)", "worst (s)", "of which analysis (s)"], rows)
+    )
+
+
+# ---- atoms and simulation
+def atoms(record: Record) -> str:
+    rows = [[name, f"{s:.2f}"] for name, s in record["seconds"].items()]
+    return (
+        f"An image of {record['size']} × {record['size']} pixels with {record['marked_atoms']} "
+        f"atoms; networks: {record['members']}, views: {record['views']}. A sliding window of "
+        f"{record['window_px']} pixels takes **{record['ratio']:.0f} times** as long.\n\n"
+        + table(["", "seconds"], rows)
+    )
+
+
+def simulation(record: Record) -> str:
+    of_atoms = record["atoms"]
+    rows = [["patches per minute of one processor's time",
+             f"{record['patches_per_processor_minute']:.0f}"]]  # fmt: skip
+    rows += [
+        [f"patches (fields) per minute by the clock, processes: {run['workers']}",
+         f"{run['patches_per_minute']:.0f} ({run['fields_per_minute']:.0f})"]
+        for run in record["workers"]
+    ]  # fmt: skip
+    rows += [
+        [f"a field of {record['field_px']} × {record['field_px']} pixels",
+         f"{record['field_s']:.2f} s"],
+        [f"{of_atoms['atoms']} atoms in it, beside a shift of the whole field per atom",
+         f"{of_atoms['obvious_s'] / of_atoms['ours_s']:.0f} times as fast"],
+        ["correlation of these two images", f"{of_atoms['correlation']:.4f}"],
+        ["relief of the support, beside interpolating the image",
+         f"{record['relief_ratio']:.0f} times as fast"],
+    ]  # fmt: skip
+    if "large_field_ratio" in record:
+        rows.append(["a field of 4096 × 4096 pixels on the GPU, beside the CPU",
+                     f"{record['large_field_ratio']:.1f} times as fast"])  # fmt: skip
+    return table(["", ""], rows)
+
+
+PERFORMANCE = "performance.md"
+SECTIONS = {
+    "speed": Section(PERFORMANCE, speed),
+    "gaussian": Section(PERFORMANCE, gaussian),
+    "network_cpu": Section(PERFORMANCE, network_cpu),
+    "gpu": Section(PERFORMANCE, gpu),
+    "gpu_proof": Section(PERFORMANCE, gpu_proof),
+    "growth": Section(PERFORMANCE, growth),
+    "large": Section(PERFORMANCE, large),
+    "startup": Section(PERFORMANCE, startup),
+    "window": Section(PERFORMANCE, window),
+    "day": Section(PERFORMANCE, day),
+    "gallery": Section(PERFORMANCE, gallery),
+    "scatter": Section(PERFORMANCE, scatter),
+    "batch": Section("many_images.md", batch),
+    "live": Section("many_images.md", live),
+    "atoms": Section("atoms.md", atoms),
+    "simulation": Section("simulation.md", simulation),
+}
+"""Name of a record, and of the marks around its tables."""

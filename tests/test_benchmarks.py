@@ -1,0 +1,293 @@
+"""The tables of the documentation: every one is written from what a benchmark has measured."""
+
+import ast
+import importlib
+import json
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+DOCS = ROOT / "docs"
+
+sys.path.insert(0, str(BENCHMARKS))
+measuring, tables, report = (importlib.import_module(n) for n in ("measuring", "tables", "report"))
+sys.path.remove(str(BENCHMARKS))
+
+MACHINE = {
+    "processor": "Abacus", "cores": 2, "threads": 1, "memory_gib": 8.0, "load_before": 0.5,
+    "system": "Linux", "python": "3.11", "torch": "2.13", "cuda": None, "date": "2026-02-03",
+    "began": 0.0,
+}  # fmt: skip
+TIMES = {"wall_s": 1.5, "cpu_s": 2.5, "runs": 3}
+RUN = {"side": 64, "found": 7, "detect_s": 1.0, "patches_s": 2.0, "network_s": 3.0, **TIMES}
+MS = [61.0, 49.0, 7.0, 88.0]
+NETWORK = {
+    "patches": 1234, "batch": 512, "precision": "float16", "patches_per_s": 9000.0,
+    "patches_per_s_on_device": 9500.0, "plain_patches_per_s": 3000.0, "labels_differ": 1,
+    "largest_difference": 0.002, "mflop_per_patch": 89.0, "kb_per_patch": 1300.0,
+    "roof_tflop_per_s": 50.0, "roof_gb_per_s": 3000.0, "bound_by": "memory", "share_of_roof": 0.4,
+}  # fmt: skip
+FIELD = {
+    "size_px": 4096, "clusters": 4999, "detect_by_cpu_s": 1.0, "detect_s": 0.05,
+    "detect_sending_s": 0.01, "detect_background_s": 0.002, "detect_scale_space_s": 0.02,
+    "detect_operations": 3000, "detect_gb": 73.0, "detect_least_s": 0.024, "clusters_lost": 0,
+    "clusters_new": 2, "largest_distance_nm": 4e-7, "end_to_end_s": 0.2,
+    "end_to_end_detection_by_cpu_s": 1.2, "end_to_end_by_cpu_s": 4.0, "patches_s": 0.01,
+    "patches_to_memory_s": 0.03, "network_s": 0.04, "labels_differ_from_cpu": 0, "peak_gb": 1.5,
+}  # fmt: skip
+COMPARE = {"batch": 512, "as_it_is_patches_per_s": 9500.0, "as_it_is_ready_s": 0.1,
+           "torch_compile": "RuntimeError: no compiler"}  # fmt: skip
+CASE = {"clusters": 7, "start_mib": 100.0, "peak_mib": 350.0, "same_table": False,
+        "longest_without_progress_s": 0.5, **TIMES}  # fmt: skip
+BATCH = {"workers": 1, "images": 9, "clusters": 1050, "whole_s": 6.0, "rate": 4.0,
+         "efficiency": 1.0, "client_early": 1.0, "client_late": 2.0, "client_most": 3.0,
+         "worker_early": 10.0, "worker_late": 14.0, "worker_most": 15.0}  # fmt: skip
+SESSION = {"files": 2, "clusters": 47.0, "median_s": 0.35, "worst_s": 0.57, "analysis_s": 0.22}
+WAY = {"way": "gallery", "clusters": 100, "ready": 145.0, "scrolling": 3.2, "scrolling_most": 5.6,
+       "jumping": 5.8, "jumping_most": 49.8, "unfinished": 3, "memory_mib": 99.0}  # fmt: skip
+BLOCKED = {"times": 2, "where": "viewer/layers.py", "line": "12 insert", "cpu_ms": 49.0,
+           "wall_ms": 61.0, "event": "", "inside": ""}  # fmt: skip
+
+RECORDS = {
+    "speed": {"fields": [{
+        "size": 64, "clusters": 5, "pixel_nm": 0.036, "found": 5, "found_by_blob_log": 4,
+        "met": 4, "same_class_maps": True, "total": {"ours": TIMES, "obvious": TIMES},
+        "ratio_wall": 11.5, "ratio_cpu": 12.5, "stages": {"reading": TIMES, "outlines": TIMES},
+        "obvious_stages": {"outlines": TIMES},
+    }]},
+    "gaussian": {"size": 64, "rows": [{"sigma": 1.2, "ms": {"slow": 9.0, "quick": 2.0}}]},
+    "network_cpu": {"patches": 64, "mflop_per_patch": 100.0, "batches": [16, 32],
+                "patches_per_s": {"PyTorch": [1000.0, 1500.0], "other": [700.0, 600.0]},
+                "ready_s": {"PyTorch": 0.1, "other": 24.0}, "failed": {"third": "ImportError"}},
+    "gpu": {"device": "cuda", "network": NETWORK, "field": FIELD, "compare": COMPARE},
+    "gpu_proof": {"device": "cpu", "network": NETWORK | {"patches": 256},
+                  "field": FIELD | {"size_px": 512, "clusters": 20}},
+    "growth": {"sides": [RUN], "clusters": [RUN],
+               "images": [{"images": 10, "clusters": 150, **TIMES}],
+               "seconds_for_1000_images_extrapolated": 76.0,
+               "exponents": {"pixels": 0.53, "clusters": 0.76, "images": 0.58}},
+    "large": {"size": 64, "clusters": 7, "image_mib": 4.0, "cases": {"zarr": CASE}},
+    "startup": {"processes": {"import torch": 0.99},
+                "umap": {"first_s": 11.8, "transform_1000_s": 1.4, "transform_1000_cpu_s": 8.8,
+                         "fit_1000_s": 1.1},
+                "window": {"window_s": 4.9, "result_s": 0.6, "map_s": 13.4}},
+    "window": {"rows": [{"clusters": 200, "action": "select one", "ms": MS}]},
+    "day": {"projects": [{"clusters": 3000, "images": 60, "actions": [
+        {"action": "next image", "ms": MS, "blocks": [BLOCKED, BLOCKED | {"line": ""}]}]}]},
+    "gallery": {"ways": [WAY]},
+    "scatter": {"rows": [{"points": 100, "action": "pan", "ours_ms": 4.0, "matplotlib_ms": 10.0},
+                         {"points": 100, "action": "lasso", "ours_ms": 4.0,
+                          "matplotlib_ms": 10.0}],
+                "docks": [{"points": 100, "relabel_ms": 2.2, "select_ms": 0.3}]},
+    "batch": {"size_px": 384, "images": 1000, "batches": [BATCH], "serial_rate": 22.8,
+              "second_run_s": 8.4, "report_mib": 4.6},
+    "live": {"files": 24, "size": 1024, "sessions": {"told by the system": SESSION}},
+    "atoms": {"size": 512, "marked_atoms": 99, "members": 9, "views": 1, "window_px": 21,
+              "seconds": {"sliding window": 16.0}, "ratio": 43.2},
+    "simulation": {"workers": [{"workers": 2, "fields_per_minute": 80.0,
+                                "patches_per_minute": 2100.0}],
+                   "patches_per_processor_minute": 4600.0, "field_px": 768, "field_s": 0.1,
+                   "atoms": {"atoms": 800, "ours_s": 0.1, "obvious_s": 16.0,
+                             "correlation": 0.9991},
+                   "relief_ratio": 10.0},
+}  # fmt: skip
+RECORDS = {
+    name: {"machine": MACHINE, "took_s": 30.0, **figures} for name, figures in RECORDS.items()
+}
+
+SAYS = {
+    "speed": ["| reading | 1.50 | 2.50 |  |  |", "| outlines | 1.50 | 2.50 | 1.50 | 2.50 |",
+              "**11.5 times faster**", "5 found (4 by blob_log"],
+    "gaussian": ["| 1.2 | 9.0 | **2.0** |"],
+    "network_cpu": ["| PyTorch | 1000 | **1500** |", "| other, ready after 24 s | **700** | 600 |",
+                "third failed: ImportError", "150 GFLOP/s"],
+    "gpu": ["1,234 patches", "| 9,000 |", "**3.0 times** float32's", "40 % of the roof",
+            "| detection by the CPU | 1000.0 |", "0 are lost, 2 are new", "1.5 GB at most",
+            "| torch.compile | RuntimeError: no compiler |  |"],
+    "gpu_proof": ["on a CPU on 2026-02-03: 256 patches", "512 × 512", "no measurement of a GPU"],
+    "growth": ["**0.53** in pixels", "| 64 | 1.00 | 2.00 | 3.00 | 1.50 | 2.50 |", "76 s"],
+    "large": ["| zarr | 7 | 2 | 2 | 350 | 250 | 0.5 | no |"],
+    "startup": ["| `import torch` | 0.99 |", "| UMAP, fit 1,000 | 1.1 |", "| 13.4 |"],
+    "window": ["| 200 | select one | **61** | 49 | 7 | 88 |"],
+    "day": ["3,000 clusters in 60 images", "| next image | **61** | 49 | 7 | 88 | 2 × viewer/",
+            "49 of 61 ms (12 insert); 2 ×"],
+    "gallery": ["| gallery | 100 | 145 | 3.2 | 5.6 | 5.8 | 49.8 | 3 | 99 |"],
+    "scatter": ["| 100 | pan | 250.0 fps | 100.0 fps | 2.5 |",
+                "| 100 | lasso | 4.0 ms | 10.0 ms | 2.5 |", "| 100 | 2.2 | 0.3 |"],
+    "batch": ["1,000 simulated images", "| 1 | 4.0 | 1.00 | 6 | 1 → 2, at most 3 | 10 → 14, at",
+              "4 MiB (1)", "8.4 s", "4.6 MiB", "| 22.8 |"],
+    "live": ["47 clusters each", "| told by the system | 0.35 | 0.57 | 0.22 |"],
+    "atoms": ["**43 times**", "| sliding window | 16.00 |"],
+    "simulation": ["| 4600 |", "processes: 2 | 2100 (80) |", "| 160 times as fast |", "768 × 768"],
+}  # fmt: skip
+
+
+# ---- writers
+@pytest.mark.parametrize("name", tables.SECTIONS)
+def test_a_record_becomes_its_table(name):
+    text = tables.SECTIONS[name].text(RECORDS[name])
+    assert text.startswith("*Abacus, 2 cores, threads: 1, 8 GiB;")
+    assert "2026-02-03, load before: 0.5" in text.splitlines()[0]
+    for part in SAYS[name]:
+        assert part in text
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.M):
+        assert len({len(re.findall(r" \|", line)) for line in block.splitlines()}) == 1
+
+
+# ---- pages
+def test_each_table_has_one_place_in_its_page():
+    pages = {path.name: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+    places = {name: section.page for name, section in tables.SECTIONS.items()}
+    places["duration"] = tables.PERFORMANCE
+    for name, page in places.items():
+        for mark in (f"<!-- {name} -->", f"<!-- /{name} -->"):
+            assert [p for p, text in pages.items() for _ in range(text.count(mark))] == [page], name
+    ends = [n for text in pages.values() for n in re.findall(r"<!-- /(\w+) -->", text)]
+    assert sorted(ends) == sorted(places)
+
+
+def test_only_what_is_between_the_marks_is_written():
+    page = "before\n<!-- live -->\nold\n<!-- /live -->\nafter <!-- other -->\n"
+    new = report.put(page, "live", r"new \1")
+    assert new == "before\n<!-- live -->\nnew \\1\n<!-- /live -->\nafter <!-- other -->\n"
+    for wrong in ("no marks", page + page):
+        with pytest.raises(ValueError, match="places for live"):
+            report.put(wrong, "live", "new")
+
+
+@pytest.fixture
+def docs(tmp_path):
+    """A copy of the pages."""
+    for path in DOCS.glob("*.md"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def section(docs: Path, name: str, page: str = tables.PERFORMANCE) -> str:
+    text = (docs / page).read_text(encoding="utf-8")
+    return text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0].strip()
+
+
+def test_every_page_takes_its_tables_and_keeps_its_prose(docs):
+    def prose(path: Path) -> str:
+        names = "|".join([*tables.SECTIONS, "duration"])
+        text = path.read_text(encoding="utf-8")
+        return re.sub(rf"(<!-- ({names}) -->).*?(<!-- /\2 -->)", r"\1\3", text, flags=re.S)
+
+    report.rewrite(docs, RECORDS)
+    for name, (page, _) in tables.SECTIONS.items():
+        assert section(docs, name, page) == tables.SECTIONS[name].text(RECORDS[name])
+    for path in DOCS.glob("*.md"):
+        assert prose(docs / path.name) == prose(path)
+
+
+def test_without_a_gpu_the_page_says_so_and_what_was_measured_stays(docs):
+    def written(*names: str) -> str:
+        report.rewrite(docs, {name: RECORDS[name] for name in names})
+        return section(docs, "gpu")
+
+    path = docs / tables.PERFORMANCE
+    text = path.read_text(encoding="utf-8")
+    path.write_text(report.put(text, "gpu", "**Not measured yet**"), encoding="utf-8")
+    assert written("gpu_proof") == "**Not measured yet**"
+    assert "no measurement of a GPU" in section(docs, "gpu_proof")
+    table = written("gpu")
+    assert "9,000" in table and "Not measured" not in table
+    assert written("gpu_proof") == table
+
+
+def test_how_long_it_takes_is_said_once_all_was_measured(docs):
+    before = section(docs, "duration")
+    report.rewrite(docs, {name: of for name, of in RECORDS.items() if name != "live"})
+    assert section(docs, "duration") == before
+    long = {name: {**of, "took_s": 600.0 if name == "live" else 60.0}
+            for name, of in RECORDS.items() if name != "gpu"}  # fmt: skip
+    report.rewrite(docs, long)
+    assert f"takes {10 + len(long) - 1} minutes" in section(docs, "duration")
+    assert "the longest of it live (10)" in section(docs, "duration")
+
+
+# ---- scripts
+def listed() -> list[str]:
+    """Scripts of ``make bench``, in order."""
+    recipe = re.search(r"^bench:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    return re.findall(r"benchmarks/(\w+)\.py", recipe)
+
+
+def written_by(script: str) -> set[str]:
+    """Names of the records that a script writes."""
+    tree = ast.parse((BENCHMARKS / f"{script}.py").read_text(encoding="utf-8"))
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    first = [n.args[0] for n in calls if isinstance(n.func, ast.Name) and n.func.id == "write"]
+    either = [(n.body, n.orelse) if isinstance(n, ast.IfExp) else (n,) for n in first]
+    return {part.value for parts in either for part in parts}
+
+
+def test_make_bench_measures_every_table_and_writes_the_pages_at_the_end():
+    *scripts, last = listed()
+    assert last == "report"
+    assert len(set(scripts)) == len(scripts)
+    assert all(written_by(script) for script in scripts)
+    assert {name for script in scripts for name in written_by(script)} == set(tables.SECTIONS)
+    assert {p.stem for p in BENCHMARKS.glob("*.py") if written_by(p.stem)} == set(scripts)
+
+
+SMALL = {
+    "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
+    "choices": "--size 96 --sigmas 1.5 --patches 4 --batches 2 4 --repeats 1 --no-others",
+    "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",
+    "growth": "--sides 96 128 160 --side 128 --clusters 1 2 --images 1 2 --threads 1",
+    "simulation": "--fields 1 --workers 1 --atoms 2 --repeats 1",
+    "speed": "--size 160 --clusters 2 --repeats 1 --threads 1",
+}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder for records, and things as they were afterwards."""
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("script", SMALL)
+@pytest.mark.filterwarnings("ignore")  # too little for a slope
+def test_a_script_writes_the_record_that_its_table_needs(script, results, monkeypatch, capsys):
+    path = BENCHMARKS / f"{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *SMALL[script].split()])
+    runpy.run_path(str(path), run_name="__main__")
+    made = {p.stem for p in results.glob("*.json")}
+    assert made and made <= written_by(script)
+    printed = capsys.readouterr().out
+    for name in made:
+        record = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        assert record["took_s"] > 0
+        assert tables.SECTIONS[name].text(record) in printed
+
+
+def test_without_a_gpu_its_script_keeps_a_proof_and_says_so(results, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    small = SMALL["gpu"].removeprefix("--device cpu ").split()
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *small])
+    runpy.run_path(str(BENCHMARKS / "gpu.py"), run_name="__main__")
+    assert [p.name for p in results.iterdir()] == ["gpu_proof.json"]
+    assert capsys.readouterr().out.startswith("proof of the script on a CPU, no measurement")
+
+
+def test_options_take_the_kind_of_their_defaults(monkeypatch):
+    given = "--sizes 3 4 --pause 0.5 --folder here --no-window"
+    monkeypatch.setattr(sys, "argv", ["script.py", *given.split()])
+    options = measuring.options("", sizes=[1], pause=2.0, folder=None, no_window=False, way="all")
+    assert vars(options) == {
+        "sizes": [3, 4], "pause": 0.5, "folder": Path("here"), "no_window": True, "way": "all",
+    }  # fmt: skip
