@@ -67,6 +67,17 @@ def test_corrections_survive_a_new_classification(analysed):
     assert again["label_predicted"].equals(analysed.table["label_predicted"])
 
 
+def test_the_average_over_symmetries_is_kept_until_told_otherwise(example, analysed):
+    assert not analysed.symmetries
+    averaged = classify_clusters(analysed, device="cpu", symmetries=True)
+    assert averaged.symmetries and not np.array_equal(averaged.embedding, analysed.embedding)
+    again = classify_clusters(averaged, device="cpu")
+    assert again.symmetries
+    np.testing.assert_array_equal(again.embedding, averaged.embedding)
+    back = classify_clusters(averaged, device="cpu", symmetries=False)
+    np.testing.assert_array_equal(back.embedding, analysed.embedding)
+
+
 def test_umap_fills_its_columns(analysed):
     table = embed_clusters(analysed).table
     assert np.isfinite(table[["umap_1", "umap_2"]]).all().all()

@@ -61,12 +61,14 @@ BAD = Outcome("b.tif", "b.tif", "failed", "b.tif: the file is empty. Copy it aga
 
 def test_done_is_0_and_says_nothing_on_standard_output(ends):
     asked = ends([GOOD])
-    result = atomicity("analyse", "a.tif", "--out", "o", "--no-umap", "--threshold", "7")
+    options = ("--no-umap", "--threshold", "7", "--symmetries")
+    result = atomicity("analyse", "a.tif", "--out", "o", *options)
     assert result.exit_code == 0 and result.stdout == ""
     assert "a.tif: 12 clusters (1.0 s)" in result.stderr and "[bold]careful" in result.stderr
     paths, _, request = asked[0]
     assert paths == [Path("a.tif")]
     assert (request.umap, request.detection.threshold, request.pixel_size_nm) == (False, 7.0, None)
+    assert request.symmetries
 
 
 def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):

@@ -30,7 +30,7 @@ class FakeClassifier:
 def quick(monkeypatch):
     """A pipeline that takes no time and fails where the image's name says so."""
 
-    def analyse(micrograph, classifier, progress, stop, settings, umap):
+    def analyse(micrograph, classifier, progress, stop, settings, umap, symmetries):
         if "boom" in micrograph.name:
             raise ZeroDivisionError("by design")
         if "interrupt" in micrograph.name:

@@ -66,6 +66,11 @@ class Analysis:
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()
 
+    @property
+    def symmetries(self) -> bool:
+        """Whether its clusters were classified as the average over the symmetries of the square."""
+        return bool(self.parameters.get("symmetries", False))
+
     def ratios(self, **options: Any) -> pd.DataFrame:
         """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
         from .statistics.ratios import class_ratios
@@ -128,11 +133,14 @@ def classify_clusters(
     stop: Stop | None = None,
     *,
     scale: LockedMixture | None = None,
+    symmetries: bool | None = None,
 ) -> Analysis:
     """Give every cluster of the table its atomicity; corrections of a person stay.
 
-    ``scale`` tells the integrated intensity of one atom where it is known already, as for a few
-    clusters of an image whose others have been classified; else it is read from the table.
+    With ``symmetries`` the network is averaged over the eight symmetries of the square; None: as
+    the analysis was classified before, which is False at first. ``scale`` tells the integrated
+    intensity of one atom where it is known already, as for a few clusters of an image whose others
+    have been classified; else it is read from the table.
 
     Raises
     ------
@@ -149,6 +157,7 @@ def classify_clusters(
     from .model.devices import DeviceLostError
     from .model.intensity_scale import fit_image
 
+    symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)
     with _timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
@@ -175,11 +184,11 @@ def classify_clusters(
         patches = cut(classifier.device)
     with _timed(seconds, "network"):
         try:
-            result = classifier.predict(patches, progress=progress, stop=stop)
+            result = classifier.predict(patches, progress, stop, symmetries=symmetries)
             in_memory = as_arrays(patches)
         except DeviceLostError:  # with all that lay on it: once more, with the CPU
             in_memory = as_arrays(cut(torch.device("cpu")))
-            result = classifier.predict(in_memory, progress=progress, stop=stop)
+            result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
     with _timed(seconds, "labels"):
         table = conclude(analysis.table, classifier, result, scale)
         tables.validate(table)
@@ -195,6 +204,7 @@ def classify_clusters(
             **analysis.parameters,
             "model": classifier.card.provenance(),
             "device": str(classifier.device),
+            "symmetries": symmetries,
             "intensity_per_atom": per_atom,
             "certainty_of_scale": None if scale is None else scale.certainty,
         },
@@ -226,6 +236,7 @@ def analyse(
     *,
     settings: DetectionSettings | None = None,
     umap: bool = True,
+    symmetries: bool = False,
 ) -> Analysis:
     """Detection, classification, explanation and embedding of one image.
 
@@ -243,6 +254,9 @@ def analyse(
         Of the detection, in nm and in units of the noise.
     umap
         Whether to place the clusters in the UMAP, which takes seconds the first time.
+    symmetries
+        Whether to average the network over the eight symmetries of the square, at eight times its
+        cost.
 
     Returns
     -------
@@ -260,7 +274,7 @@ def analyse(
     where = model.device if isinstance(model, Classifier) else device
     with sent_once():
         analysis = detect_clusters(micrograph, settings, progress, stop, device=where)
-        analysis = classify_clusters(analysis, model, device, progress, stop)
+        analysis = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
     if umap:
         report(progress, 0, 0, "Placing the clusters in the UMAP")
         analysis = embed_clusters(analysis, model, stop)

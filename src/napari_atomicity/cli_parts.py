@@ -31,6 +31,14 @@ PixelSizeOption = Annotated[
     float | None,
     typer.Option(min=1e-4, max=1e4, help="Edge of a pixel in nm; else as the files say."),
 ]
+SymmetriesOption = Annotated[
+    bool,
+    typer.Option(
+        "--symmetries",
+        help="Average the network over the eight symmetries of the square, at eight times its "
+        "cost: how an image lies then makes no difference.",
+    ),
+]
 
 Threshold = Annotated[
     float | None, typer.Option(min=0, help="Detection threshold in units of the noise.")

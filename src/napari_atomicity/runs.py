@@ -55,6 +55,8 @@ class Request:
         Overrides what the files say; None to believe them.
     umap
         Whether to place the clusters in the model's map.
+    symmetries
+        Whether to average the network over the eight symmetries of the square.
     detection
         Settings in nm and in units of the noise.
     ratios
@@ -70,6 +72,7 @@ class Request:
     device: str = "auto"
     pixel_size_nm: float | None = None
     umap: bool = True
+    symmetries: bool = False
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     ratios: str = "counted"
     reference: str | None = None
@@ -447,6 +450,7 @@ def analyse_one(
             stop=stop,
             settings=request.detection,
             umap=request.umap,
+            symmetries=request.symmetries,
         )
         analysis = followed(analysis, progress, stop)
         outcome = item.outcome(

@@ -118,16 +118,6 @@ def test_the_shipped_model_is_small_and_listed():
     assert card.slope > 0
 
 
-@pytest.mark.parametrize("view", range(8))
-def test_views_are_undone(view):
-    image = torch.arange(3 * 5 * 7).reshape(3, 5, 7)
-
-    seen = finder.seen_as(image, view)
-
-    assert torch.equal(finder.seen_back(seen, view), image)
-    assert view == 0 or seen.shape != image.shape or not torch.equal(seen, image)
-
-
 def test_all_eight_views_make_the_score_independent_of_the_symmetry(model):
     image = np.random.default_rng(1).random((64, 80)).astype(np.float32)
     whole = AtomModel(

@@ -56,6 +56,14 @@ def test_settings_are_told_as_used(table):
     assert "otherwise" not in text and "further" not in text
 
 
+def test_the_average_over_symmetries_is_told(table):
+    known = record(DetectionSettings())
+    words = "averaged over the eight symmetries of the square"
+    assert words not in told(known, table)[0]
+    known["images"][0]["parameters"]["symmetries"] = True
+    assert words in told(known, table)[0]
+
+
 def test_stacks_are_told_as_they_were_followed(table):
     known = record(None, None, None)
     for image, range_nm in zip(known["images"], (1.0, 1.5), strict=False):

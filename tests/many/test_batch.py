@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,8 @@ def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tin
 
     counted = key_of("a" * 64, "m", request_)
     assert key_of("a" * 64, "m", Request(str(tiny_model), umap=False, ratios="em")) == counted
+    averaged = replace(request_, symmetries=True)
+    assert key_of("a" * 64, "m", averaged) != counted
     assert key_of("b" * 64, "m", request_) != counted != key_of("a" * 64, "n", request_)
 
 

@@ -14,6 +14,7 @@ from napari_atomicity.model.classifier import (
 )
 from napari_atomicity.model.devices import choose_device
 from napari_atomicity.model.files import find_model, read_card
+from napari_atomicity.model.symmetries import seen_as
 from napari_atomicity.progress import Cancelled
 
 
@@ -55,16 +56,49 @@ def test_out_of_memory_halves_the_batch(tiny_model, patches, monkeypatch):
     whole = classifier.predict(patches)
     forward = classifier.network.forward
 
-    def small_device(batch):
+    def small_device(batch, symmetries):
         if len(batch["raw"]) > 2:
             raise torch.cuda.OutOfMemoryError("no memory")
-        return forward(batch)
+        return forward(batch, symmetries)
 
     monkeypatch.setattr(classifier.network, "forward", small_device)
     monkeypatch.setattr(classifier, "batch_size", 8)
     result = classifier.predict(patches)
     np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
     assert classifier.batch_size == 2
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_the_average_over_symmetries_does_not_see_how_a_patch_lies(tiny_model, patches, view):
+    classifier = load_classifier(tiny_model, "cpu")
+
+    def turned(arrays):
+        return {c: seen_as(torch.from_numpy(x), view).numpy() for c, x in arrays.items()}
+
+    upright = classifier.predict(patches, symmetries=True)
+    lying = classifier.predict(turned(patches), symmetries=True)
+    np.testing.assert_allclose(lying.probabilities, upright.probabilities, atol=1e-6)
+    np.testing.assert_allclose(lying.embedding, upright.embedding, atol=1e-5)
+    for channel, maps in turned(upright.class_maps).items():
+        np.testing.assert_allclose(lying.class_maps[channel], maps, atol=1e-5)
+    one = classifier.predict(turned(patches)).embedding
+    if view:
+        assert not np.allclose(one, classifier.predict(patches).embedding, atol=1e-5)
+
+
+def test_the_average_over_symmetries_is_that_of_eight_answers(tiny_model, patches):
+    classifier = load_classifier(tiny_model, "cpu")
+    eight = [
+        classifier.predict({c: seen_as(torch.from_numpy(x), v) for c, x in patches.items()})
+        for v in range(8)
+    ]
+    average = classifier.predict(patches, symmetries=True)
+    expected = np.mean([one.embedding for one in eight], axis=0)
+    np.testing.assert_allclose(average.embedding, expected, atol=1e-5)
+    label = classifier.card.classes[0]
+    maps = classifier.class_maps(patches, label, symmetries=True)
+    own = average.probabilities.argmax(axis=1) == 0
+    np.testing.assert_allclose(maps["LCN"][own], average.class_maps["LCN"][own], rtol=1e-5)
 
 
 def test_no_patches_no_rows(tiny_model):

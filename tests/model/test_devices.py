@@ -70,12 +70,12 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
     calls = 0
     forward = own._forward
 
-    def failing(batch, rows, of_class):
+    def failing(batch, rows, of_class, symmetries):
         nonlocal calls
         calls += 1
         if own.device.type == "cuda" and calls > 2:
             raise LOST
-        return forward(batch, rows, of_class)
+        return forward(batch, rows, of_class, symmetries)
 
     monkeypatch.setattr(own, "_forward", failing)
     monkeypatch.setattr(own, "_on_device", lambda x: torch.from_numpy(np.ascontiguousarray(x)))
@@ -99,10 +99,10 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
 def computed_on_cpu(own):
     computed = own._computed
 
-    def compute(batch, of_class, half):
+    def compute(batch, of_class, half, symmetries):
         was, own.device = own.device, torch.device("cpu")
         try:
-            return computed(batch, of_class, half)
+            return computed(batch, of_class, half, symmetries)
         finally:
             own.device = was
 
@@ -170,8 +170,8 @@ def test_what_overflows_in_short_numbers_is_computed_again(own, patches, monkeyp
     own.half = torch.float16
     computed = own._computed
 
-    def overflowing(batch, of_class, half):
-        probabilities, embedding, maps = computed(batch, of_class, half)
+    def overflowing(batch, of_class, half, symmetries):
+        probabilities, embedding, maps = computed(batch, of_class, half, symmetries)
         if half is not None:
             embedding[3] = float("inf")
         return probabilities, embedding, maps
@@ -185,11 +185,11 @@ def test_out_of_memory_asks_for_halves_of_what_there_is(own, patches, monkeypatc
     seen = []
     forward = own._forward
 
-    def small_device(patches, rows, of_class):
+    def small_device(patches, rows, of_class, symmetries):
         seen.append(rows.stop - rows.start)
         if seen[-1] > 60:
             raise torch.OutOfMemoryError("no memory")
-        return forward(patches, rows, of_class)
+        return forward(patches, rows, of_class, symmetries)
 
     monkeypatch.setattr(own, "_forward", small_device)
     assert len(own.predict(patches).probabilities) == 200

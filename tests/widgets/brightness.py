@@ -37,7 +37,7 @@ class BrightnessClassifier(Classifier):
     def __init__(self):
         pass
 
-    def predict(self, patches, progress=None, stop=None):
+    def predict(self, patches, progress=None, stop=None, *, symmetries=False):
         raw = patches["raw"]
         n = len(raw)
         report(progress, 0, n, "Classifying")
@@ -50,6 +50,6 @@ class BrightnessClassifier(Classifier):
         embedding = np.column_stack([brightness, p]).astype(np.float32)
         return Prediction(p, embedding, self.class_maps(patches, ""))
 
-    def class_maps(self, patches, label):
+    def class_maps(self, patches, label, *, symmetries=False):
         scale = 1 + CLASSES.index(label) if label in CLASSES else 1
         return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}

@@ -59,6 +59,17 @@ def press(viewer, *keys: str) -> None:
         handler.press_key(key)
 
 
+def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtbot, settle):
+    classify = dock(Classify)
+    for wanted in (True, False):
+        classify.symmetries.setChecked(wanted)
+        qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+        settle(viewer)
+        assert analysed.session.analysis("field").symmetries == wanted
+    analysed.undo()
+    assert analysed.session.analysis("field").symmetries
+
+
 def test_one_press_of_the_button_does_everything(analysed, viewer):
     session = analysed.session
     table = session.table("field")
@@ -264,7 +275,7 @@ def test_cancel_midway_changes_nothing(
 ):
     at_work = threading.Event()
 
-    def endless(patches, progress=None, stop=None):
+    def endless(patches, progress=None, stop=None, **_):
         at_work.set()
         while True:
             check(stop)
@@ -286,7 +297,7 @@ def test_cancel_midway_changes_nothing(
 def test_an_error_is_said_in_words(
     viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
 ):
-    def fails(patches, progress=None, stop=None):
+    def fails(patches, progress=None, stop=None, **_):
         raise ModelError("the model lacks its weights", advice="Install the package again")
 
     monkeypatch.setattr(model, "predict", fails)
@@ -315,7 +326,7 @@ def test_an_image_that_goes_away_while_it_is_analysed(
 ):
     at_work = threading.Event()
 
-    def endless(patches, progress=None, stop=None):
+    def endless(patches, progress=None, stop=None, **_):
         at_work.set()
         while True:
             check(stop)
@@ -334,7 +345,7 @@ def test_an_image_that_goes_away_while_it_is_analysed(
 def test_closing_the_viewer_ends_what_runs(make_napari_viewer, model, qtbot, monkeypatch):
     at_work, ended = threading.Event(), threading.Event()
 
-    def endless(patches, progress=None, stop=None):
+    def endless(patches, progress=None, stop=None, **_):
         at_work.set()
         try:
             while True:

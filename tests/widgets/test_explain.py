@@ -63,7 +63,7 @@ def dock(viewer, session, qtbot):
 class Model:
     """Class maps that tell their class."""
 
-    def class_maps(self, patches, label):
+    def class_maps(self, patches, label, *, symmetries=False):
         n = len(patches["raw"])
         value = 1.0 + CLASSES.index(label)
         return {c: np.full((n, 14, 14), value, np.float32) for c in patches}

@@ -206,7 +206,7 @@ def adapt(
     check(stop)
     candidate = _moved_references(old, candidate, remembered.embedding, replayed.embedding)
     card = replace(card, scale=reference)
-    seen = [(a, new.predict(a.patches)) for a in seen_anew]
+    seen = [(a, new.predict(a.patches, symmetries=a.symmetries)) for a in seen_anew]
     candidate = _eased(card, candidate, seen, target)
     new_card = _described(card, candidate, numbers, target, settings, seen, replayed, share)
     new = Classifier(new_card, candidate, device)
@@ -243,7 +243,7 @@ def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
 
 def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
     """The same clusters, patches and scale as another model of the same geometry sees them."""
-    result = classifier.predict(analysis.patches)
+    result = classifier.predict(analysis.patches, symmetries=analysis.symmetries)
     table = conclude(analysis.table, classifier, result, analysis.scale)
     return replace(
         analysis,

@@ -15,6 +15,7 @@ from torch.nn.utils import fusion
 from ..errors import ModelError
 from ..model.devices import choose_device
 from ..model.files import find_model, read_tensors, save_model
+from ..model.symmetries import seen_as, seen_back
 from ..progress import Progress, Stop, check, report
 from .candidates import contrast_channels, maxima
 from .card import SAMPLING_NM as SAMPLING_NM
@@ -180,18 +181,6 @@ class AtomModel:
 
 _ORDER = (0, 5, 2, 7, 1, 4, 3, 6)
 """Symmetries in the order in which they are used: number = quarter turns + 4 × mirrored."""
-
-
-def seen_as(image: Tensor, view: int) -> Tensor:
-    """The image (..., Y, X) in one of the eight symmetries of the square."""
-    image = image.flip(-1) if view >= 4 else image
-    return torch.rot90(image, view % 4, (-2, -1))
-
-
-def seen_back(image: Tensor, view: int) -> Tensor:
-    """What `seen_as` did, undone."""
-    image = torch.rot90(image, -(view % 4), (-2, -1))
-    return image.flip(-1) if view >= 4 else image
 
 
 def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:

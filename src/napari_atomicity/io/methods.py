@@ -194,6 +194,8 @@ def _classification(
     said = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}{hashed}"
     classes = card.classes if card is not None else model.get("classes", ())
     said += f" into {', '.join(classes)}." if classes else "."
+    if any(i["parameters"].get("symmetries") for i in record["images"]):
+        said += " The network was averaged over the eight symmetries of the square."
     if card is not None:
         said += _card(card)
     said += (

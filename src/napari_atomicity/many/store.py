@@ -82,6 +82,8 @@ def key_of(sha256: str, model: str, request: Request) -> str:
         "average_frames": request.average_frames,
         "detection": asdict(request.detection),
     }
+    if request.symmetries:  # without them the key is that of versions that did not know them
+        parts["symmetries"] = True
     return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
 
 

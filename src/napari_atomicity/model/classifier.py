@@ -127,6 +127,8 @@ class Classifier:
         patches: Patches,
         progress: Progress | None = None,
         stop: Stop | None = None,
+        *,
+        symmetries: bool = False,
     ) -> Prediction:
         """Classify patches.
 
@@ -137,6 +139,9 @@ class Classifier:
             tensors on any device.
         progress, stop
             Called between batches.
+        symmetries
+            Whether to average over the eight symmetries of the square, at eight times the cost:
+            how a cluster lies then makes no difference.
 
         Returns
         -------
@@ -161,7 +166,7 @@ class Classifier:
                 check(stop)
                 report(progress, done, n, "Classifying")
                 count = min(self.batch_size, n - done)
-                found = self._attempt(patches, slice(done, done + count))
+                found = self._attempt(patches, slice(done, done + count), symmetries=symmetries)
                 if found is not None:
                     parts += found
                     done += count
@@ -176,11 +181,16 @@ class Classifier:
         return Prediction(probabilities, embedding, maps)
 
     def _attempt(
-        self, patches: Patches, rows: slice, of_class: int | None = None
+        self,
+        patches: Patches,
+        rows: slice,
+        of_class: int | None = None,
+        *,
+        symmetries: bool,
     ) -> list[_Part] | None:
         """One batch, in parts; None if it is to be tried again: smaller, or elsewhere."""
         try:
-            return self._forward(patches, rows, of_class)
+            return self._forward(patches, rows, of_class, symmetries)
         except RuntimeError as error:
             if lacks_memory(error):
                 self._take_less(rows.stop - rows.start)
@@ -213,8 +223,10 @@ class Classifier:
         self._move(device)
         self.batch_size, self.half = usual_batch_size(device), half_precision(device)
 
-    def class_maps(self, patches: Patches, label: str) -> dict[str, np.ndarray]:
-        """Grad-CAM of a chosen class: channel → (N, h, w) float32.
+    def class_maps(
+        self, patches: Patches, label: str, *, symmetries: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Grad-CAM of a chosen class: channel → (N, h, w) float32; ``symmetries`` as in `predict`.
 
         Raises
         ------
@@ -232,7 +244,8 @@ class Classifier:
         done = 0
         while done < n or not parts:
             count = min(self.batch_size, n - done)
-            found = self._attempt(patches, slice(done, done + count), index)
+            rows = slice(done, done + count)
+            found = self._attempt(patches, rows, index, symmetries=symmetries)
             if found is not None:
                 parts += [maps for _, _, maps in found]
                 done += count
@@ -251,21 +264,23 @@ class Classifier:
                 )
         return len(patches[self.network.channels[0]])
 
-    def _forward(self, patches: Patches, rows: slice, of_class: int | None) -> list[_Part]:
+    def _forward(
+        self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool
+    ) -> list[_Part]:
         if self.device.type != "cpu":
-            return [self._part(patches, rows, of_class)]
+            return [self._part(patches, rows, of_class, symmetries)]
         pieces = [
             slice(start, min(start + _PIECE, rows.stop))
             for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
         ]
-        return side_by_side(lambda piece: self._part(patches, piece, of_class), pieces)
+        return side_by_side(lambda own: self._part(patches, own, of_class, symmetries), pieces)
 
     @torch.inference_mode()
-    def _part(self, patches: Patches, rows: slice, of_class: int | None) -> _Part:
+    def _part(self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool) -> _Part:
         batch = {c: self._on_device(patches[c][rows]) for c in self.network.channels}
-        found = self._computed(batch, of_class, self.half)
+        found = self._computed(batch, of_class, self.half, symmetries)
         if self.half is not None:
-            found = self._with_close_calls(found, batch, of_class)
+            found = self._with_close_calls(found, batch, of_class, symmetries)
         probabilities, embedding, maps = found
         # All on their way together, through pinned memory, and waited for once.
         back = [
@@ -284,11 +299,15 @@ class Classifier:
         return values.to(self.device)
 
     def _computed(
-        self, batch: dict[str, Tensor], of_class: int | None, half: torch.dtype | None
+        self,
+        batch: dict[str, Tensor],
+        of_class: int | None,
+        half: torch.dtype | None,
+        symmetries: bool = False,
     ) -> _Part:
         """Probabilities, embedding and class maps, float32, on the device."""
         with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
-            output = self.network(batch)
+            output = self.network(batch, symmetries)
         logits = output.logits.float()
         probabilities = torch.softmax(logits / self.card.temperature + self._bias, dim=1)
         if of_class is None:
@@ -303,6 +322,7 @@ class Classifier:
         found: _Part,
         batch: dict[str, Tensor],
         of_class: int | None,
+        symmetries: bool,
     ) -> _Part:
         """What short numbers found, with float32 where they might have found another label."""
         probabilities, embedding, maps = found
@@ -312,7 +332,8 @@ class Classifier:
         sure = (best[:, 0] - best[:, 1] >= _CLOSE) & torch.isfinite(embedding).all(dim=1)
         close = torch.nonzero(~sure)[:, 0]
         if len(close):
-            again = self._computed({c: x[close] for c, x in batch.items()}, of_class, None)
+            chosen = {c: x[close] for c, x in batch.items()}
+            again = self._computed(chosen, of_class, None, symmetries)
             probabilities[close], embedding[close] = again[0], again[1]
             for channel, values in again[2].items():
                 maps[channel][close] = values

@@ -8,11 +8,14 @@ forward pass, without gradients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .symmetries import NUMBER, seen_as, seen_back
 
 RAW_UNIT_ATOMS_PER_NM2 = 20.0
 """About the projected density of a cluster: brings the raw channel near 1."""
@@ -70,6 +73,12 @@ class Branch(nn.Module):
         return functional.relu(self.last(x))
 
 
+def _averaged(branch: nn.Module, x: Tensor) -> Tensor:
+    """Its maps of patches (N, 1, P, P) in all symmetries, turned back."""
+    views = (seen_back(branch(seen_as(x, view)), view) for view in range(NUMBER))
+    return reduce(torch.add, views) / NUMBER
+
+
 class AtomicityNet(nn.Module):
     """Patches of one or more channels to class logits.
 
@@ -90,13 +99,18 @@ class AtomicityNet(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(4 * width * len(self.channels), n_classes)
 
-    def forward(self, patches: dict[str, Tensor]) -> Output:
-        """Patches: channel → (N, P, P)."""
+    def forward(self, patches: dict[str, Tensor], symmetries: bool = False) -> Output:
+        """Patches: channel → (N, P, P).
+
+        With ``symmetries`` the feature maps are averaged over the symmetries of the square, each
+        turned back. All that follows is linear in them, so logits and class maps are averages too.
+        """
         maps = {}
         for channel in self.channels:
             unit = RAW_UNIT_ATOMS_PER_NM2 if channel == "raw" else LCN_UNIT
-            x = (patches[channel] / unit).clamp(-10, 50)
-            maps[channel] = self.branches[channel](x[:, None])
+            x = (patches[channel] / unit).clamp(-10, 50)[:, None]
+            branch = self.branches[channel]
+            maps[channel] = _averaged(branch, x) if symmetries else branch(x)
         embedding = torch.cat([maps[c].mean(dim=(2, 3)) for c in self.channels], dim=1)
         return Output(self.head(self.dropout(embedding)), embedding, maps)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from napari.utils.notifications import show_error, show_info
 
 from ...analysis import Analysis
-from ...detection import DetectionSettings
 from ...errors import AtomicityError
 from ...io.provenance import Outcome
 from ...io.stored import StoredMicrograph
-from ..docks.analyse import analyse_without_map, place_in_map
+from ..docks.analyse import Asked, analyse_without_map, place_in_map
 from ..parts import tasks
 from ..parts.one_by_one import OneByOne
 from ..viewer.binding import Binding
@@ -26,15 +25,13 @@ class AnalyseAll(OneByOne):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
         self._to_place: list[str] = []
-        self._settings: tuple[DetectionSettings, str, str] | None = None
+        self._asked: Asked | None = None
         self.n_failed = 0
 
     def start(
         self,
         images: list[str],
-        settings: DetectionSettings,
-        model: str,
-        device: str,
+        asked: Asked,
         place: int | str | None = None,
     ) -> None:
         """Analyse these images; the one that is looked at comes first.
@@ -43,7 +40,7 @@ class AnalyseAll(OneByOne):
         ----------
         images
             Of the session.
-        settings, model, device
+        asked
             For all of them.
         place
             None: one after the other in this process. Else as of `elsewhere.place_of`; images
@@ -52,7 +49,7 @@ class AnalyseAll(OneByOne):
         """
         self.begin(images)
         self._to_place = []
-        self._settings = (settings, model, device)
+        self._asked = asked
         self.n_failed = 0
         if place is None:
             self._next()
@@ -60,11 +57,10 @@ class AnalyseAll(OneByOne):
             self._send(place)
 
     def _send(self, place: int | str) -> None:
-        assert self._settings is not None
-        settings, model, device = self._settings
+        assert self._asked is not None
         micrographs = {image: self.session.micrograph(image) for image in self._waiting}
         paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
-        asked = {"model": model, "device": device, "umap": False, "detection": settings}
+        asked = {**self._asked._asdict(), "umap": False}
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
@@ -88,8 +84,8 @@ class AnalyseAll(OneByOne):
         if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
             return
         self._waiting.remove(image)
-        assert self._settings is not None
-        self.binding.set_engine(image, *self._settings[1:])
+        assert self._asked is not None
+        self.binding.set_engine(image, self._asked.model, self._asked.device)
         if isinstance(own, StoredMicrograph) and own.sha256 is None and own.path is not None:
             # As the other process has read it: here it would take its time.
             found = analysis.micrograph
@@ -119,13 +115,12 @@ class AnalyseAll(OneByOne):
         if image is None:
             self._place_next()
             return
-        assert self._settings is not None
-        settings, model, device = self._settings
-        self.binding.set_engine(image, model, device)
+        assert self._asked is not None
+        self.binding.set_engine(image, self._asked.model, self._asked.device)
         self.run(
             f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
             analyse_without_map,
-            (self.session.micrograph(image), settings, model, device),
+            (self.session.micrograph(image), self._asked),
             partial(self._analysed, image),
             partial(self._failed, image),
             self._next,
@@ -156,7 +151,7 @@ class AnalyseAll(OneByOne):
         if not self._to_place:
             self._finish()
             return
-        assert self._settings is not None
+        assert self._asked is not None
         image = self._to_place.pop(0)
         analysis = self.session.analysis(image)
         if analysis is None or not len(analysis.table):
@@ -165,19 +160,18 @@ class AnalyseAll(OneByOne):
         self.run(
             f"Placing the clusters of {image} in the map",
             place_in_map,
-            (analysis, self._settings[1]),
+            (analysis, self._asked.model),
             self.session.place,
             lambda _: None,
             self._place_next,
         )
 
     def _finish(self) -> None:
-        assert self._settings is not None
-        settings, model, device = self._settings
+        assert self._asked is not None
         self.end(
             "analyse all",
             self.n_failed,
-            {"detection": asdict(settings), "model": model, "device": device},
+            {**self._asked._asdict(), "detection": asdict(self._asked.detection)},
         )
         if self.n_failed:
             n = self.n_failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
@@ -24,6 +25,7 @@ from ..parts.forms import (
     TaskBar,
     ask_for_device,
     ask_for_model,
+    ask_for_symmetries,
     busy,
     folded,
     in_scroll_area,
@@ -33,11 +35,18 @@ from ..parts.forms import (
 from ..viewer.binding import binding_of
 
 
+class Asked(NamedTuple):
+    """What is asked of an analysis."""
+
+    detection: DetectionSettings
+    model: str
+    device: str
+    symmetries: bool
+
+
 def analyse_without_map(
     micrograph: Micrograph,
-    settings: DetectionSettings,
-    model: str,
-    device: str,
+    asked: Asked,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
@@ -45,7 +54,16 @@ def analyse_without_map(
     tasks.cap_torch_threads()
     if isinstance(micrograph, StoredMicrograph):
         micrograph = micrograph.described()
-    return analyse(micrograph, model, device, progress, stop, settings=settings, umap=False)
+    return analyse(
+        micrograph,
+        asked.model,
+        asked.device,
+        progress,
+        stop,
+        settings=asked.detection,
+        umap=False,
+        symmetries=asked.symmetries,
+    )
 
 
 def place_in_map(
@@ -110,7 +128,7 @@ class Analyse(QWidget):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.detection = DetectionForm()
         more = new_form()
-        self.device = ask_for_device(more)
+        self.device, self.symmetries = ask_for_device(more), ask_for_symmetries(more)
         self.settings = folded(self.detection, more)
 
         content = QWidget()
@@ -138,21 +156,20 @@ class Analyse(QWidget):
     def run(self) -> None:
         """Analyse the chosen image."""
         try:
-            settings = self.detection.settings()
+            detection = self.detection.settings()
             image = self.image_form.take()
         except AtomicityError as error:
             show_error(tasks.in_words(error))
             return
-        self.binding.set_engine(image, self.models.model, self.device.device)
+        asked = Asked(detection, self.models.model, self.device.device, self.symmetries.isChecked())
+        self.binding.set_engine(image, asked.model, asked.device)
         tasks.start(
             self.session,
             analyse_without_map,
             self.session.micrograph(image),
-            settings,
-            self.models.model,
-            self.device.device,
+            asked,
             message=f"Analysing {image}",
-            on_result=partial(self._done, self.models.model),
+            on_result=partial(self._done, asked.model),
             owner=self,
             about=image,
         )

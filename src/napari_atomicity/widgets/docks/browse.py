@@ -41,6 +41,7 @@ from ..parts.forms import (
     TaskBar,
     ask_for_device,
     ask_for_model,
+    ask_for_symmetries,
     busy,
     folded,
     labelled,
@@ -51,6 +52,7 @@ from ..viewer.binding import binding_of
 from ..viewer.projects import with_suffix, write_model
 from ..viewer.shortcuts import BROWSE
 from ..viewer.stage import Stage
+from .analyse import Asked
 
 _REFRESH_MS = 600
 
@@ -154,6 +156,7 @@ class Browse(QWidget):
         self.task_bar = TaskBar(self.session)
         form = new_form()
         self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.symmetries = ask_for_symmetries(form)
         self.detection = DetectionForm()
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
@@ -311,7 +314,7 @@ class Browse(QWidget):
     def analyse_all(self) -> None:
         """Analyse what is new; if nothing is, all of it again."""
         try:
-            settings = self.detection.settings()
+            detection = self.detection.settings()
             place = place_of(self.place.text())
         except AtomicityError as error:
             show_error(tasks.in_words(error))
@@ -320,7 +323,8 @@ class Browse(QWidget):
         images = waiting or self.session.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        self.batch.start(images, settings, self.models.model, self.device.device, place)
+        asked = Asked(detection, self.models.model, self.device.device, self.symmetries.isChecked())
+        self.batch.start(images, asked, place)
 
     def _wants_all_again(self, n: int) -> bool:
         buttons = QMessageBox.StandardButton

@@ -30,7 +30,15 @@ from ...statistics.ratios import images_that_differ
 from ...table import AGGREGATE, OUTSIDE, UNKNOWN
 from ..parts import tasks
 from ..parts.following import follow, follow_soon
-from ..parts.forms import DeviceCombo, ModelCombo, TaskBar, busy, in_scroll_area, labelled, new_form
+from ..parts.forms import (
+    ModelCombo,
+    TaskBar,
+    ask_for_device,
+    ask_for_symmetries,
+    busy,
+    in_scroll_area,
+    new_form,
+)
 from ..parts.glyphs import glyph_icon
 from ..viewer.binding import binding_of
 from ..viewer.shortcuts import as_help
@@ -46,12 +54,13 @@ def classify(
     analysis: Analysis,
     model: str,
     device: str,
+    symmetries: bool,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
     """Classify all clusters of an image; run in a worker."""
     tasks.cap_torch_threads()
-    return classify_clusters(analysis, model, device, progress, stop)
+    return classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
 
 
 class Classify(QWidget):
@@ -75,7 +84,6 @@ class Classify(QWidget):
 
     def _build(self) -> None:
         self.models = ModelCombo()
-        self.device = DeviceCombo()
         self.button = QPushButton("Classify")
         self.button.setToolTip(
             "Ask the model for the atomicity of every cluster of this image. Corrections stay."
@@ -133,7 +141,7 @@ class Classify(QWidget):
         ask.addWidget(self.models, 1)
         ask.addWidget(self.button)
         form = new_form()
-        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        self.device, self.symmetries = ask_for_device(form), ask_for_symmetries(form)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addLayout(ask)
@@ -173,6 +181,7 @@ class Classify(QWidget):
             analysis,
             model,
             device,
+            self.symmetries.isChecked(),
             message=f"Classifying the clusters of {image}",
             on_result=self._done,
             owner=self,

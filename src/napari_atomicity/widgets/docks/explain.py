@@ -62,7 +62,8 @@ def class_maps_of(
     report(progress, 0, 1, f"Class maps of {label}")
     classifier = classifier_of(analysis)
     check(stop)
-    maps = classifier.class_maps(take_rows(analysis, [cluster_id]).patches, label)
+    own = take_rows(analysis, [cluster_id])
+    maps = classifier.class_maps(own.patches, label, symmetries=analysis.symmetries)
     return {channel: values[0] for channel, values in maps.items()}
 
 

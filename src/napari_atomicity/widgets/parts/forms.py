@@ -373,6 +373,20 @@ def ask_for_device(form: QFormLayout) -> DeviceCombo:
     return device
 
 
+def ask_for_symmetries(form: QFormLayout) -> QCheckBox:
+    """A row for the average over the symmetries of the square."""
+    box = QCheckBox("Average over eight")
+    labelled(
+        form,
+        "Symmetries",
+        box,
+        "Show the network every cluster in the eight symmetries of the square and average: how the "
+        "image lies makes no difference then, and the network takes eight times as long. "
+        "Default: off.",
+    )
+    return box
+
+
 class _SpinBox(QDoubleSpinBox):
     def wheelEvent(self, event: Any) -> None:  # noqa: N802
         event.ignore()

@@ -88,7 +88,8 @@ def class_map_images(
     """Channel → one image of all class maps, of the predicted classes or of a chosen one."""
     maps = analysis.class_maps
     if label is not None:
-        maps = _classifier(analysis, engine).class_maps(analysis.patches, label)
+        classifier = _classifier(analysis, engine)
+        maps = classifier.class_maps(analysis.patches, label, symmetries=analysis.symmetries)
     out = {}
     for channel, values in maps.items():
         check(stop)

@@ -1,0 +1,19 @@
+"""The eight symmetries of the square: four quarter turns, each mirrored or not."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+NUMBER = 8
+
+
+def seen_as(image: Tensor, view: int) -> Tensor:
+    """The image (..., Y, X) in one of the symmetries: quarter turns + 4 if mirrored first."""
+    image = image.flip(-1) if view >= 4 else image
+    return image.rot90(view % 4, (-2, -1))
+
+
+def seen_back(image: Tensor, view: int) -> Tensor:
+    """What `seen_as` did, undone."""
+    image = image.rot90(-(view % 4), (-2, -1))
+    return image.flip(-1) if view >= 4 else image
