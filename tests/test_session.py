@@ -340,3 +340,34 @@ def test_who_hears_of_a_long_step_may_take_another():
     assert [s.description for s in session.history[-2:]] == [
         "label 48 clusters Pt41", "label 1 cluster Pt30",
     ]  # fmt: skip
+
+
+def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
+    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    large = {c: np.random.default_rng(0).random((20, 330, 330), np.float32) for c in ("raw", "LCN")}
+    analysis = replace(analysis, patches=large)
+    session.set_analysis(analysis)
+    session.remove_clusters("field", [3, 7])
+    left = session.analysis("field").patches
+    kept = np.delete(np.arange(20), [2, 6])
+    for channel, whole in large.items():
+        assert left[channel].shape == (18, 330, 330)
+        for row, was in enumerate(kept):
+            assert np.shares_memory(left[channel][row], whole[was])
+            np.testing.assert_array_equal(left[channel][row], whole[was])
+    session.undo()
+    assert all(session.analysis("field").patches[c] is large[c] for c in large)
+    session.redo()
+    again = session.analysis("field").patches["raw"]
+    assert np.shares_memory(again[2], large["raw"][3])
+
+
+def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
+    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    large = np.random.default_rng(0).random((20, 330, 330), np.float32)
+    session.set_analysis(replace(analysis, patches={"raw": large}))
+    (new,) = session.add_clusters("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
+    assert new == 21
+    patches = session.analysis("field").patches["raw"]
+    assert np.isnan(patches[20]).all()
+    assert all(np.shares_memory(patches[i], large[i]) for i in range(20))

@@ -1,7 +1,8 @@
 """Edits: what a person did to the clusters of an image, and how to take it back.
 
 Every edit is a value with `apply` and `revert`, plain functions from analysis to analysis; undo and
-redo replay edits and never compare pictures. Rows of an analysis leave and come back whole.
+redo replay edits and never compare pictures. Rows of an analysis leave and come back whole; those
+of large arrays without a copy (`picked`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from skimage.measure import points_in_poly
 from . import table as tables
 from .analysis import Analysis
 from .movies.tracks import MOVIE, Tracking, with_tracking
+from .picked import pick, stack
 
 
 class Edit(Protocol):
@@ -268,9 +270,9 @@ def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
     return Rows(
         analysis.table.iloc[index].reset_index(drop=True),
         [analysis.outlines[i] for i in index],
-        {k: v[index] for k, v in analysis.patches.items()},
-        analysis.embedding[index] if len(analysis.embedding) else analysis.embedding,
-        {k: v[index] for k, v in analysis.class_maps.items()},
+        {k: pick(v, index) for k, v in analysis.patches.items()},
+        pick(analysis.embedding, index) if len(analysis.embedding) else analysis.embedding,
+        {k: pick(v, index) for k, v in analysis.class_maps.items()},
     )
 
 
@@ -311,14 +313,12 @@ def _stacked(
     fits = [a.shape == (n, *shapes[0]) for a, n in zip(arrays, lengths, strict=True)]
     if fits == [True] and np.array_equal(order, np.arange(len(order))):
         return arrays[0]
-    # Written once, to where each row belongs: patches of thousands of clusters are large.
-    out = np.empty((len(order), *shapes[0]), np.float32)
-    goes_to = np.empty(len(order), int)
-    goes_to[order] = np.arange(len(order))
-    last = np.cumsum(lengths)
-    for array, fit, n, end in zip(arrays, fits, lengths, last, strict=True):
-        out[goes_to[end - n : end]] = array if fit else np.nan
-    return out
+    nan = np.float32(np.nan)
+    rows = [
+        array if fit else np.broadcast_to(nan, (n, *shapes[0]))  # which takes no memory
+        for array, fit, n in zip(arrays, fits, lengths, strict=True)
+    ]
+    return stack(rows, order)
 
 
 def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
@@ -415,7 +415,8 @@ def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
 def _all_nan(analysis: Analysis, like: np.ndarray) -> np.ndarray:
     if like.ndim < 2 or like.shape[-1] == 0:
         return like
-    return np.full((len(analysis.table), *like.shape[1:]), np.nan, like.dtype)
+    nan = np.array(np.nan, like.dtype)
+    return np.broadcast_to(nan, (len(analysis.table), *like.shape[1:]))  # which takes no memory
 
 
 def inherit(
