@@ -151,10 +151,10 @@ def one_after_the_other(paths: list[Path]) -> float:
 
 def main() -> None:
     given = options(__doc__, images=1000, workers=[1, 2], serial=100)
+    about = machine()
     folder = Path(tempfile.mkdtemp(prefix="atomicity-batch-"))
     try:
         paths = write_fields(folder / "images", given.images)
-        about = machine()
         found = [measure(paths, folder / f"out-{n}", n) for n in given.workers]
         first = folder / f"out-{given.workers[0]}"
         report = (first / "report.html").stat().st_size / 2**20

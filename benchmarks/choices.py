@@ -194,37 +194,42 @@ def others() -> Iterator[tuple[str, Callable[[], Runner]]]:
         yield "torch.compile", compiled
 
 
-def networks(patches: int, batches: list[int], repeats: int, with_others: bool) -> dict[str, Any]:
-    """Patches per second of each way and batch."""
-    classifier = load_classifier("default", "cpu")
-    inputs = noise(classifier, patches)
-    with FlopCounterMode(display=False) as counter:
-        plain()(*noise(classifier, 1))
-    makers = {"PyTorch": plain, "PyTorch, channels last": channels_last}
-    if with_others:
-        makers |= dict(others())
-    ways, ready, failed = {}, {}, {}
-    few = noise(classifier, 4)
-    expected = probabilities(plain(), few)
+def made(makers: dict[str, Callable[[], Runner]]) -> tuple[dict[str, Runner], dict[str, Any]]:
+    """What runs and says the same as PyTorch; and seconds until then, or why it does not."""
+    whole = plain()
+    few = noise(whole.classifier, 4)
+    expected = probabilities(whole, few)
+    runners, ready, failed = {}, {}, {}
     for name, make in makers.items():
         start = time.perf_counter()
         try:
-            ways[name] = make()
-            apart = np.abs(probabilities(ways[name], few) - expected).max()
+            runner = make()
+            apart = np.abs(probabilities(runner, few) - expected).max()
             assert apart < 1e-3, f"probabilities differ by {apart}"
-            ready[name] = time.perf_counter() - start
         except Exception as error:  # a way that fails is a result
-            ways.pop(name, None)
             failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            runners[name], ready[name] = runner, time.perf_counter() - start
+    return runners, {"ready_s": ready, "failed": failed}
+
+
+def networks(patches: int, batches: list[int], repeats: int, with_others: bool) -> dict[str, Any]:
+    """Patches per second of each way and batch."""
+    makers = {"PyTorch": plain, "PyTorch, channels last": channels_last}
+    runners, about = made(makers | (dict(others()) if with_others else {}))
+    whole = plain()
+    inputs = noise(whole.classifier, patches)
+    with FlopCounterMode(display=False) as counter:
+        probabilities(whole, noise(whole.classifier, 1))
 
     @torch.inference_mode()
     def through(run: Runner, batch: int) -> None:
         for i in range(0, patches, batch):
             run(*(x[i : i + batch] for x in inputs))
 
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in runners}
     for batch in batches:
-        turns = {name: partial(through, run, batch) for name, run in ways.items()}
+        turns = {name: partial(through, run, batch) for name, run in runners.items()}
         for name, seconds in in_turn(turns, repeats).items():
             rates[name].append(patches / seconds)
     return {
@@ -232,8 +237,7 @@ def networks(patches: int, batches: list[int], repeats: int, with_others: bool) 
         "mflop_per_patch": counter.get_total_flops() / 1e6,
         "batches": batches,
         "patches_per_s": rates,
-        "ready_s": ready,
-        "failed": failed,
+        **about,
     }
 
 

@@ -18,7 +18,7 @@ from measuring import RESULTS
 from tables import PERFORMANCE, SECTIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-ELSEWHERE = {"gpu", "gpu_proof"}
+EITHER = {"gpu", "gpu_proof"}
 """One or the other is measured."""
 
 
@@ -35,7 +35,7 @@ def put(text: str, name: str, inside: str) -> str:
 
 def duration(records: dict[str, dict[str, Any]]) -> str | None:
     """How long all of it took; None unless all of it was measured."""
-    if SECTIONS.keys() - records.keys() - ELSEWHERE or not ELSEWHERE & records.keys():
+    if SECTIONS.keys() - records.keys() - EITHER or not EITHER & records.keys():
         return None
     minutes = {name: record["took_s"] / 60 for name, record in records.items()}
     longest = sorted(minutes, key=lambda name: -minutes[name])[:4]
