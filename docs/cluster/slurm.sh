@@ -19,20 +19,24 @@ set -euo pipefail
 
 # Dask has its workers give memory back at once, which costs a third of the speed with images.
 export MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_MMAP_THRESHOLD_=33554432
+# Else every worker says some twenty lines between those of the command.
+export DASK_LOGGING__DISTRIBUTED=warning
 
 mkdir -p "$OUT"
 file="$OUT/.scheduler-$SLURM_JOB_ID.json"
 # Where nodes have several networks: --interface ib0, also for the workers.
-dask scheduler --port 0 --no-dashboard --scheduler-file "$file" &
+dask scheduler --port 0 --dashboard-address :0 --no-dashboard --scheduler-file "$file" &
 scheduler=$!
-# One task is left for the scheduler and the command themselves.
-srun --ntasks=$((SLURM_NTASKS - 1)) dask worker --scheduler-file "$file" --nthreads 1 \
+# One task is left for the scheduler and the command themselves. Without its limit a worker takes
+# the memory of the whole node for its own.
+srun --ntasks=$((SLURM_NTASKS - 1)) --kill-on-bad-exit=0 \
+    dask worker --scheduler-file "$file" --nthreads 1 --memory-limit "${SLURM_MEM_PER_CPU}MiB" \
     --no-dashboard --death-timeout 60 --local-directory "${TMPDIR:-/tmp}" &
 workers=$!
 
 atomicity batch "$IMAGES" --out "$OUT" --scheduler "$file" "$@" &
 batch=$!
-trap 'kill -TERM "$batch"' TERM
+trap 'kill -TERM "$batch" 2>/dev/null || true' TERM
 status=0
 wait "$batch" || status=$?
 # The trap ends the first wait; the command then still writes.
@@ -40,6 +44,9 @@ while kill -0 "$batch" 2>/dev/null; do
     status=0
     wait "$batch" || status=$?
 done
-kill "$workers" "$scheduler" 2>/dev/null || true
+trap '' TERM
+# The scheduler sends its workers home, who clear up; what srun is told to end, it kills.
+kill "$scheduler" 2>/dev/null || true
+wait "$scheduler" "$workers" || true
 rm -f "$file"
 exit "$status"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .io.provenance import Outcome
     from .many.batch import BatchRun
     from .many.watch import Live
+    from .progress import Stop
 
 PLAIN_LINE_S = 10.0
 """Where no line can move, in the log of a job, one says how far it is after so many seconds."""
@@ -96,7 +97,7 @@ def batch(
     )
     from .many.batch import run_batch
 
-    with Narrator() as narrator, ended_softly():
+    with Narrator() as narrator, ended_softly() as stop:
         teller = _Teller(narrator)
         try:
             run = run_batch(
@@ -106,6 +107,7 @@ def batch(
                 workers,
                 scheduler,
                 teller.progress,
+                stop,
                 on_outcome=teller.outcome,
                 notice=narrator.line,
                 patience_s=patience_s,
@@ -181,7 +183,7 @@ def watch(
 
     if 0 < reference_images < LEAST_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {LEAST_FIRST}")
-    with Narrator() as narrator, ended_softly():
+    with Narrator() as narrator, ended_softly() as stop:
         watching = Watch(
             folder,
             out,
@@ -195,6 +197,7 @@ def watch(
         try:
             run = watching.run(
                 functools.partial(_tell_live, narrator),
+                stop,
                 until_idle_s=0.0 if once else until_idle,
             )
         except ModelError as error:
@@ -282,14 +285,15 @@ class _Teller:
 
 
 @contextmanager
-def ended_softly() -> Iterator[None]:
-    """A scheduler of jobs ends one by SIGTERM: then as by Ctrl-C, with what is done written."""
+def ended_softly() -> Iterator[Stop]:
+    """``stop()`` is true once a scheduler of jobs has sent SIGTERM, however often it does.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    Nothing is raised: the second one comes while what is done is written, and what is raised in
+    the midst of anything may leave a lock closed for good.
+    """
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     try:
-        yield
+        yield lambda: bool(told)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -242,6 +242,30 @@ def test_what_is_done_when_it_is_stopped_is_written(run, tmp_path, how):
     assert run().reused >= 1
 
 
+def test_a_command_that_is_told_to_end_more_than_once_still_writes_all(
+    images, tmp_path, tiny_model, address, monkeypatch
+):
+    """`scancel` tells all processes of a job, and its script tells the command again."""
+
+    def told_before(step):
+        def instead(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return step(*args, **kwargs)
+
+        return instead
+
+    monkeypatch.setattr(Store, "write", told_before(Store.write))
+    monkeypatch.setattr(Workers, "_take_back", told_before(Workers._take_back))
+    monkeypatch.setattr(module, "conclude_many", told_before(module.conclude_many))
+    monkeypatch.setattr(Store, "write_failures", told_before(Store.write_failures))
+    out = tmp_path / "out"
+    ended = CliRunner().invoke(cli.app, command(images, out, tiny_model, address)[3:])
+    assert ended.exit_code == 130 and "stopped: what was done is written" in ended.stderr
+    assert {path.name for path in out.iterdir()} == FILES
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def start(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
