@@ -305,3 +305,112 @@ def test_a_result_of_another_pixel_size_is_not_taken(analysed, image_layer):
     assert analysed.accepts(stale)
     image_layer.scale = (2 * PIXEL_NM, 2 * PIXEL_NM)
     assert not analysed.accepts(stale)
+
+
+def written(layer):
+    """All that the points layer shows, per point."""
+    names = ("data", "size", "face_color", "border_color", "border_width", "shown")
+    arrays = {name: np.array(getattr(layer, name)) for name in names}
+    return {
+        **arrays,
+        "symbol": [str(s) for s in layer.symbol],
+        "selected": set(layer.selected_data),
+    }
+
+
+def test_a_layer_written_in_part_is_as_one_written_anew(analysed, viewer):
+    session, layer = analysed.session, analysed.points_layer("field")
+    ids = session.table("field")["cluster_id"].tolist()
+    session.relabel([("field", i) for i in ids[::3]], "Pt70")
+    session.remove_clusters("field", ids[2:4])
+    session.select([("field", ids[0]), ("field", ids[-1])])
+    session.undo()
+    analysed.hidden = frozenset({"Pt70"})
+    session.relabel([("field", ids[1])], "Pt19")
+    session.remove_clusters("field", [ids[5]])
+    assert analysed.points_layer("field") is layer
+    found = written(layer)
+    viewer.layers.remove(layer)
+    analysed.refresh("field")
+    anew = analysed.points_layer("field")
+    assert anew is not layer
+    np.testing.assert_equal(found, written(anew))
+    assert consistent(analysed)
+
+
+def test_a_change_of_the_points_is_drawn_once(analysed):
+    session, layer = analysed.session, analysed.points_layer("field")
+    ids = session.table("field")["cluster_id"].tolist()
+    drawn = []
+    # All that makes napari draw the points again.
+    for emitter in (layer.events.set_data, layer.events.symbol, layer.events.border_width):
+        emitter.connect(lambda event: drawn.append(event.type))
+    for emitter in (layer.events.face_color, layer.events.border_color, layer.events.highlight):
+        emitter.connect(lambda event: drawn.append(event.type))
+    session.relabel([("field", ids[0])], "Pt70")
+    assert drawn == ["set_data"]
+    session.select([("field", i) for i in ids[:5]])
+    assert drawn == ["set_data"] * 2
+    analysed.refresh("field")
+    assert drawn == ["set_data"] * 2
+
+
+def seen_outlines(binding):
+    """How many strokes of the outlines have a colour, of how many."""
+    alpha = binding.outlines_layer("field").edge_color[:, 3]
+    return int((alpha > 0).sum()), len(alpha)
+
+
+def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, settle):
+    session = analysed.session
+    ids = session.table("field")["cluster_id"].tolist()
+    strokes = analysed.outlines_layer("field").data
+    seen, n = seen_outlines(analysed)
+    assert seen == n
+    session.remove_clusters("field", [ids[3]])
+    settle(viewer)
+    assert seen_outlines(analysed)[0] < n
+    session.undo()
+    settle(viewer)
+    assert seen_outlines(analysed) == (n, n)
+    label = session.table("field")["label"].iloc[0]
+    analysed.hidden = frozenset({label})
+    settle(viewer)
+    assert 0 < seen_outlines(analysed)[0] < n
+    analysed.hidden = frozenset()
+    settle(viewer)
+    assert seen_outlines(analysed) == (n, n)
+    assert analysed.outlines_layer("field").data is strokes
+    session.set_analysis(analyse(session.micrograph("field")))
+    settle(viewer)
+    assert analysed.outlines_layer("field").data is not strokes
+    assert seen_outlines(analysed) == (n, n)
+
+
+def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
+    session, layer = analysed.session, analysed.outlines_layer("field")
+    table = session.table("field")
+    label = "Pt70" if table["label"].iloc[0] != "Pt70" else "Pt19"
+    session.remove_clusters("field", [table["cluster_id"].iloc[1]])
+    session.relabel([("field", table["cluster_id"].iloc[0])], label)
+    settle(viewer)
+    of_others = table["label"] == label
+    corner = table.loc[of_others, ["y_px", "x_px"]].to_numpy()[0]
+    nearest = np.abs(layer.data[:, 0] - corner).sum(axis=1).argmin()
+    np.testing.assert_allclose(layer.edge_color[0], layer.edge_color[nearest])
+
+
+def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.binding._MANY", 2)
+    session, layer = analysed.session, analysed.points_layer("field")
+    ids = session.table("field")["cluster_id"].tolist()
+    session.select([("field", i) for i in ids[4:9]])
+    assert layer.selected_data == {4, 5, 6, 7, 8}
+    session.remove_clusters("field", [ids[0]])
+    assert session.selection == {("field", i) for i in ids[4:9]}
+    assert not analysed.settled
+    settle(viewer)
+    assert layer.selected_data == {3, 4, 5, 6, 7}
+    width = layer.border_width
+    assert (width[3:8] > width[0]).all()
+    assert len(np.unique(width)) == 2

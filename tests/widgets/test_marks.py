@@ -75,10 +75,18 @@ def test_class_maps_of_a_stack_stay_in_their_frames():
 
 def test_outlines_are_closed():
     found = analysis([[10, 10], [30, 40]], ["Pt19", "Pt70"])
-    vectors, rows = marks.outline_vectors(found, {"Pt70"}, 3)
-    assert vectors.shape == (4, 2, 3)
-    assert rows.tolist() == [0] * 4
-    np.testing.assert_allclose(vectors[:, 1].sum(axis=0), 0)
+    vectors, rows = marks.outline_vectors(found, 3)
+    assert vectors.shape == (8, 2, 3)
+    assert rows.tolist() == [0] * 4 + [1] * 4
+    np.testing.assert_allclose(vectors[:4, 1].sum(axis=0), 0)
+    np.testing.assert_allclose(vectors[4:, 1].sum(axis=0), 0)
+
+
+def test_outlines_of_hidden_labels_have_no_colour():
+    found = analysis([[10, 10], [30, 40]], ["Pt19", "Pt70"])
+    colours = marks.outline_colours(found.table, ["Pt19", "Pt70"], {"Pt70"})
+    assert colours[:, 3].tolist() == [1, 0]
+    np.testing.assert_allclose(colours[:, :3], marks.label_colours(found.table, ["Pt19", "Pt70"]))
 
 
 def test_texts_tell_corrections_from_predictions():
@@ -132,4 +140,4 @@ def test_tables_without_rows_give_arrays_without_rows():
     found = analysis(np.zeros((0, 2)), [])
     assert marks.positions(found.table, 3).shape == (0, 3)
     assert marks.border_colours(found.table, CLASSES).shape == (0, 4)
-    assert marks.outline_vectors(found, (), 2)[0].shape == (0, 2, 2)
+    assert marks.outline_vectors(found, 2)[0].shape == (0, 2, 2)

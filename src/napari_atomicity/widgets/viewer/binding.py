@@ -39,6 +39,8 @@ from .tracks import TrackView
 
 # Not at every step of a movement of the camera.
 _TEXT_DELAY_MS = 40
+# Points that are selected as quickly as they are written.
+_MANY = 1000
 # What a long step may take of a turn of the window: it stays as it is under the hand.
 _TURN_S = 0.015
 
@@ -91,6 +93,9 @@ class Binding:
         self._hidden: frozenset[str] = frozenset()
         self._epoch = self.session.epoch
         self._outlines_wanted = True
+        self._turns: dict[object, Callable[[], object]] = {}
+        self._turn_timer = QTimer()
+        self._turn_timer.timeout.connect(self._take_turn)
         self._quiet = Quiet()
         self._by_hand = ByHand(self.session, self.refresh)
         self._text_timer = QTimer()
@@ -125,8 +130,8 @@ class Binding:
     @property
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
-        waiting = self._text_timer.isActive() or self.stage.busy or self.session.busy
-        waiting = waiting or self.tracks.busy
+        waiting = self._text_timer.isActive() or bool(self._turns)
+        waiting = waiting or self.stage.busy or self.session.busy or self.tracks.busy
         waiting = waiting or self._maps_to_come > 0
         return not (waiting or tasks.running(self.session) or leaving(self.viewer))
 
@@ -145,6 +150,19 @@ class Binding:
             QTimer.singleShot(0, partial(self._in_turns, go_on))
         else:
             pass_over_what_is_there()
+
+    def _in_a_turn(self, key: object, work: Callable[[], object]) -> None:
+        """Have something done in a turn of its own; the newest of one key counts."""
+        self._turns[key] = work
+        self._turn_timer.start()
+
+    def _take_turn(self) -> None:
+        if self._turns:
+            work = self._turns.pop(next(iter(self._turns)))
+            if self.viewer is not None:
+                work()
+        if not self._turns:
+            self._turn_timer.stop()
 
     # ---- layers of images
     def image_layers(self) -> list[Image]:
@@ -366,11 +384,11 @@ class Binding:
         analysis, known = self.session.analysis(image), self._images.get(image)
         if analysis is None or known is None:
             return
-        known.write_points(analysis, self.session.classes(), self._hidden)
-        known.write_selection(self._selected_of(image))
+        if known.write_points(analysis, self.session.classes(), self._hidden):
+            self._write_selection(image)
         self.regions.write(known, analysis)
         self._write_texts_soon()
-        self._show_outlines(image, analysis)
+        self._outlines_soon(image)
 
     def _selected_of(self, image: str) -> set[int]:
         return {i for name, i in self.session.selection if name == image}
@@ -392,30 +410,36 @@ class Binding:
                 known.write_texts(self.session.table(image))
 
     # ---- outlines and class maps: computed in a worker, if others are wanted than those shown
-    def _show_outlines(self, image: str, analysis: Analysis) -> None:
-        known, drawn = self._images[image], self._drawn.setdefault(image, {})
-        colours = marks.label_colours(analysis.table, self.session.classes())
-        seen = marks.shown(analysis.table, self._hidden)
-        wanted = (analysis.outlines, analysis.table["cluster_id"][~seen].tolist())
-        before = drawn.get("outlines")
-        if before is not None and before[0] is wanted[0] and before[1] == wanted[1]:
-            # A corrected label changes colours only, which is much quicker than all the strokes.
-            known.colour_outlines(colours)
+    def _outlines_soon(self, image: str) -> None:
+        self._in_a_turn((image, "outlines"), lambda: self._show_outlines(image))
+
+    def _show_outlines(self, image: str) -> None:
+        known, analysis = self._images.get(image), self.session.analysis(image)
+        if known is None or analysis is None:
+            return
+        table, drawn = analysis.table, self._drawn.setdefault(image, {})
+        wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
+        before = drawn.get("outlines", {})
+        if before and all(before.get(i) is outline for i, outline in wanted.items()):
+            colours = marks.outline_colours(table, self.session.classes(), self._hidden)
+            known.colour_outlines(table["cluster_id"].to_numpy(), colours)
             return
         drawn["outlines"] = wanted
 
         def show(strokes: tuple[np.ndarray, np.ndarray]) -> None:
-            now = self.session.analysis(image)
-            if drawn is not self._drawn.get(image) or now is None:
-                return
-            colours = marks.label_colours(now.table, self.session.classes())
-            known.write_outlines(*strokes, colours, stroke_px(now), self._outlines_wanted)
+            if drawn is self._drawn.get(image):
+                if known.outlines is None:
+                    ndim = len(analysis.micrograph.shape)
+                    known.new_outlines(ndim, stroke_px(analysis), self._outlines_wanted)
+                ids = table["cluster_id"].to_numpy()
+                write = partial(known.write_outlines, *strokes, ids)
+                self._in_a_turn((image, "strokes"), write)
+                self._outlines_soon(image)  # their colours
 
         tasks.start(
             self.session,
             outline_strokes,
             analysis,
-            self._hidden,
             on_result=show,
             on_error=lambda _: drawn.pop("outlines", None),
             key=f"outlines of {image}",
@@ -588,6 +612,16 @@ class Binding:
         if self.viewer is not None:
             for image, known in self._images.items():
                 known.write_selection(self._selected_of(image))
+
+    def _write_selection(self, image: str) -> None:
+        """Select again the points of an image, which have been written anew."""
+        selected, known = self._selected_of(image), self._images[image]
+        if len(selected) <= _MANY:
+            known.write_selection(selected)
+        else:  # napari marks each of them
+            self._in_a_turn(
+                (image, "selection"), lambda: known.write_selection(self._selected_of(image))
+            )
 
     def _on_current(self, image: str | None) -> None:
         """Another image is looked at: its points get the keys, and none lies over it."""

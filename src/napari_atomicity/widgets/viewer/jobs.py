@@ -98,13 +98,10 @@ def class_map_images(
 
 
 def outline_strokes(
-    analysis: Analysis,
-    hidden: frozenset[str],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
+    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `marks.outline_vectors`, of the dimension of the micrograph."""
-    return marks.outline_vectors(analysis, hidden, len(analysis.micrograph.shape))
+    return marks.outline_vectors(analysis, len(analysis.micrograph.shape))
 
 
 def _classifier(analysis: Analysis, engine: Engine | None) -> Classifier:

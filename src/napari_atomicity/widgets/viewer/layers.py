@@ -32,6 +32,7 @@ _STROKE_NM = 0.03
 _BORDER_NM = 0.07
 # napari's own highlight is a thin line of one colour, which may be that of the mark.
 _SELECTED_NM = 0.16
+_NO_STROKES = np.zeros(0, int), np.zeros(0, int)
 _CLASS_MAP, _REGIONS, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4, 5
 
 
@@ -84,7 +85,7 @@ class ImageLayers:
         self.quiet = quiet
         self._on_points = on_points
         self._layers: dict[str, weakref.ref[Any]] = {}
-        self._stroke_rows = np.zeros(0, int)
+        self._strokes = _NO_STROKES
         self._texts: tuple[Any, ...] = ()
         # What was visible when another image came to lie in front; None: it is this one.
         self._aside: list[weakref.ref[Layer]] | None = None
@@ -229,7 +230,7 @@ class ImageLayers:
                 elif kind == "vacuum":
                     layer.data = np.zeros((2,) * layer.ndim, np.uint8)
             self.clear_class_maps()  # the next ones come from a worker, a moment later
-            self._texts, self._stroke_rows = (), np.zeros(0, int)
+            self._texts, self._strokes = (), _NO_STROKES
 
     def follow_source(self) -> None:
         """The micrograph was moved or calibrated: what lies on it goes with it."""
@@ -272,31 +273,32 @@ class ImageLayers:
                 layers.selection.active = active
 
     # ---- points
-    def write_points(self, analysis: Analysis, classes: list[str], hidden: frozenset[str]) -> None:
-        """The one place that writes what the points layer shows: everything, at full length."""
+    def write_points(self, analysis: Analysis, classes: list[str], hidden: frozenset[str]) -> bool:
+        """The one place that writes what the points layer shows: everything, at full length.
+
+        Points that are others than before are not selected; whether they are is returned.
+        """
         layer = self.points or self._new_points(analysis)
         table, pixel_size_nm = analysis.table, analysis.micrograph.calibrated()
         data = marks.positions(table, layer.ndim)
         wanted = {
-            "size": marks.sizes_px(table, pixel_size_nm, classes),
-            "symbol": marks.symbols(table, classes),
-            "border_color": marks.border_colours(table, classes),
-            "face_color": marks.face_colours(table, classes),
+            **marks.looks(table, pixel_size_nm, classes),
             "shown": marks.shown(table, hidden),
         }
         if any(len(values) != len(data) for values in wanted.values()):
             raise ValueError("a value per point is needed")
+        moved = not np.array_equal(layer.data, data)
         with self.quiet():
-            if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
-                layer.selected_data = set()
-                layer.data = data
-                if not layer.visible:  # napari would colour the points that it saw last
-                    layer.set_view_slice()
+            if moved:
+                wanted["border_width"] = np.full(len(data), _BORDER_NM / pixel_size_nm)
+                layer.selected_data.replace_selection(())
+                with layer.events.set_data.blocker():  # it is drawn when all is written
+                    layer.data = data
             layer.features = marks.features(table)
-            for name, values in wanted.items():
-                # napari draws everything anew at each assignment.
-                if len(table) and not _equal(getattr(layer, name), values):
-                    setattr(layer, name, values)
+            changed = [name for name, values in wanted.items() if _written(layer, name, values)]
+            if changed or moved:
+                _draw(layer, thumbnail="face_color" in changed)
+        return moved
 
     def _new_points(self, analysis: Analysis) -> Points:
         layer = Points(
@@ -341,20 +343,20 @@ class ImageLayers:
 
     def write_selection(self, ids: set[int]) -> None:
         """Select the points of these clusters and no others."""
-        layer = self.points
+        layer, pixel_size_nm = self.points, calibration.pixel_size_nm(self.source)
         if layer is None:
             return
-        pixel_size_nm = calibration.pixel_size_nm(self.source)
         chosen = np.isin(layer.features["cluster_id"].to_numpy(), list(ids))
         indices = set(np.flatnonzero(chosen).tolist())
         with self.quiet():
-            if indices != set(layer.selected_data):
-                layer.selected_data = indices
-            if pixel_size_nm is None:
-                return
-            width = np.where(chosen, _SELECTED_NM, _BORDER_NM) / pixel_size_nm
-            if len(width) and not _equal(layer.border_width, width):
-                layer.border_width = width
+            changed = indices != set(layer.selected_data)
+            # Not by assignment: napari would look for what thousands of points have in common.
+            layer.selected_data.replace_selection(indices)
+            if pixel_size_nm is not None:
+                width = np.where(chosen, _SELECTED_NM, _BORDER_NM) / pixel_size_nm
+                changed |= _written(layer, "border_width", width)
+            if changed:
+                _draw(layer)
 
     # ---- texts
     def write_texts(self, table: pd.DataFrame) -> None:
@@ -417,45 +419,50 @@ class ImageLayers:
         return seen if seen.sum() <= MOST_TEXTS_IN_VIEW else nothing
 
     # ---- outlines
-    def write_outlines(
-        self,
-        vectors: np.ndarray,
-        rows: np.ndarray,
-        colours: np.ndarray,
-        stroke_px: float,
-        visible: bool,
-    ) -> None:
-        """New strokes, the row of the table that each belongs to, and the colour of each row.
+    def write_outlines(self, vectors: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> None:
+        """New strokes without colours: these come after it.
 
-        ``stroke_px`` and ``visible`` are for a layer that is not there yet.
+        Of each stroke the row of the table that it was made from, and the ids in that table.
         """
-        self._stroke_rows = rows
         layer = self.outlines
         if layer is not None:
-            layer.data = vectors
-            if not layer.visible:  # napari would colour the strokes that it saw last
-                layer.set_view_slice()
-            self.colour_outlines(colours)
-            return
+            self._strokes = rows, ids
+            with layer.events.set_data.blocker():  # it is drawn with its colours
+                layer.data = vectors
+
+    def new_outlines(self, ndim: int, stroke_px: float, visible: bool) -> None:
+        """Make the layer for outlines, empty."""
         layer = Vectors(
-            vectors,
+            np.zeros((0, 2, ndim), np.float32),
             vector_style="line",
             edge_width=stroke_px,
-            edge_color=colours[rows] if len(rows) else "white",
+            edge_color="white",
             opacity=0.9,
             visible=visible,
             **self.options("outlines", _OUTLINES),
         )
+        self._strokes = _NO_STROKES
         self.insert(layer)
 
-    def colour_outlines(self, colours: np.ndarray) -> None:
-        """Other colours for the strokes that are there; colours per row of the table, (N, 3)."""
-        layer, rows = self.outlines, self._stroke_rows
-        if layer is None or not len(rows) or rows.max() >= len(colours):
+    def colour_outlines(self, ids: np.ndarray, colours: np.ndarray) -> None:
+        """Colours RGBA (N, 4) of the outlines of these clusters; those of no others are seen.
+
+        New strokes take napari ten times longer: so outlines that are not to be seen stay, without
+        a colour, until there are new ones.
+        """
+        layer, (rows, drawn) = self.outlines, self._strokes
+        if layer is None or len(layer.data) != len(rows) or not len(rows):
             return
-        wanted = colours[rows]
-        if len(layer.edge_color) != len(wanted) or not np.allclose(layer.edge_color[:, :3], wanted):
-            layer.edge_color = wanted
+        of_drawn = np.zeros((len(drawn), 4), np.float32)
+        known = pd.Index(ids).get_indexer(drawn)
+        of_drawn[known >= 0] = colours[known[known >= 0]]
+        now, wanted = layer.edge_color, of_drawn[rows]
+        if not np.array_equal(now, wanted):
+            now[...] = wanted
+            if layer.visible:
+                layer.events.edge_color()
+            else:  # napari draws what it saw last
+                layer.set_view_slice()
 
     # ---- excluded regions
     @property
@@ -520,10 +527,34 @@ def _range_around(limits: tuple[float, float]) -> tuple[float, float]:
     return low - (high - low), high + 2 * (high - low)
 
 
-def _equal(shown: Any, wanted: np.ndarray) -> bool:
-    if wanted.dtype == object:
-        return [str(s) for s in shown] == wanted.tolist()
-    return bool(np.allclose(shown, wanted))
+# napari draws all points anew at an assignment, and once more for each colour. So values are
+# written into the arrays that are there, and what was written is drawn once.
+def _written(layer: Points, name: str, values: np.ndarray) -> bool:
+    """Write a property of each point; whether that changes anything."""
+    now = getattr(layer, name)
+    if now.dtype == object:  # symbols, of which there is one object each
+        kind = type(layer.current_symbol)
+        known = {value: kind(value) for value in set(values.tolist())}
+        values = np.array([known[value] for value in values.tolist()], object)
+        same = now.tolist() == values.tolist()
+    else:
+        values = values.astype(now.dtype)
+        same = np.array_equal(now, values)
+    if same:
+        return False
+    if name.endswith("_color") and getattr(layer, f"{name}_mode") != "direct":
+        setattr(layer, name, values)
+    else:
+        now[...] = values
+    return True
+
+
+def _draw(layer: Points, thumbnail: bool = False) -> None:
+    """Let napari draw what was written into the arrays of a layer."""
+    if layer.visible:
+        layer.refresh(thumbnail=thumbnail, highlight=False, extent=False)
+    else:  # it would draw the points that it saw last
+        layer.set_view_slice()
 
 
 # Of each viewer, for how many images layers are being removed.

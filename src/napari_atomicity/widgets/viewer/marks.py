@@ -5,7 +5,8 @@ Nothing here knows a layer; each function gives whole arrays, one row per row of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,9 +36,12 @@ IN_WORDS = ("count", "otherwise")
 all features of the point under the mouse into its status line."""
 
 _MARK_PER_DIAMETER = 1.5
-# An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer.
-_MOST_STROKES_IN_ALL = 40_000
+# An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer. Of
+# ten thousand outlines one sees no corners, and twice the strokes would take twice a turn.
+_MOST_STROKES = 40_000
 _STROKES_PER_OUTLINE = (16, 64)
+_MOST_STROKES_IN_ALL = 160_000
+_FEWEST_STROKES = 8
 _DEFAULT_DIAMETER_NM = 1.2
 # Larger than discs, so that they are as easily told apart; the outline says where the cluster ends.
 _SYMBOL_SCALE = {
@@ -63,7 +67,8 @@ def positions(table: pd.DataFrame, ndim: int) -> np.ndarray:
 def sizes_px(table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]) -> np.ndarray:
     """Diameters of the marks in pixels: they go round the clusters, not over them."""
     diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
-    wider = np.array([_SYMBOL_SCALE.get(s, 1.0) for s in symbols(table, classes)])
+    symbol_of = _symbols(classes)
+    wider = _by_label(table, lambda label: _SYMBOL_SCALE.get(symbol_of(label), 1.0))
     return _MARK_PER_DIAMETER * wider * np.maximum(diameter, 0.4) / pixel_size_nm
 
 
@@ -74,18 +79,28 @@ def default_size_px(pixel_size_nm: float) -> float:
 
 def symbols(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """A symbol per cluster, by label."""
-    known = palette.symbols(classes)
-    # Marks are hollow here, and a hollow disc is a ring.
-    known = {k: "disc" if v == "ring" else v for k, v in known.items()}
-    return table["label"].map(known).fillna(palette.UNKNOWN_SYMBOL).to_numpy(object)
+    return _by_label(table, _symbols(classes)).astype(object)
 
 
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     """The colour of each cluster's label, (N, 3)."""
     known = palette.colours(classes)
-    codes, labels = pd.factorize(table["label"])
-    colours = [to_rgb(known.get(label, palette.UNKNOWN_COLOUR)) for label in labels]
-    return np.array(colours, float).reshape(-1, 3)[codes]
+    of_label = _by_label(table, lambda label: to_rgb(known.get(label, palette.UNKNOWN_COLOUR)))
+    return of_label.astype(float).reshape(-1, 3)
+
+
+def _symbols(classes: Sequence[str]) -> Callable[[str], str]:
+    """Label → symbol."""
+    known = palette.symbols(classes)
+    # Marks are hollow here, and a hollow disc is a ring.
+    known = {k: "disc" if v == "ring" else v for k, v in known.items()}
+    return lambda label: known.get(label, palette.UNKNOWN_SYMBOL)
+
+
+def _by_label(table: pd.DataFrame, of_label: Callable[[str], Any]) -> np.ndarray:
+    """A value per cluster, found once per label."""
+    codes, labels = pd.factorize(table["label"].to_numpy(object))
+    return np.array([of_label(label) for label in labels])[codes]
 
 
 def border_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
@@ -136,6 +151,18 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
     return out.astype(str)
 
 
+def looks(
+    table: pd.DataFrame, pixel_size_nm: float, classes: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Property of the points → a value per cluster, (N, …)."""
+    return {
+        "size": sizes_px(table, pixel_size_nm, classes),
+        "symbol": symbols(table, classes),
+        "border_color": border_colours(table, classes),
+        "face_color": face_colours(table, classes),
+    }
+
+
 def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
     """Which clusters are drawn: all but those whose label is hidden."""
     return ~table["label"].isin(list(hidden)).to_numpy(bool)
@@ -150,35 +177,41 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def outline_vectors(
-    analysis: Analysis, hidden: Collection[str], ndim: int
-) -> tuple[np.ndarray, np.ndarray]:
+def outline_colours(
+    table: pd.DataFrame, classes: Sequence[str], hidden: Collection[str]
+) -> np.ndarray:
+    """RGBA, (N, 4): the label's colour; see-through where the label is hidden."""
+    return np.column_stack([label_colours(table, classes), shown(table, hidden)])
+
+
+def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarray]:
     """Outlines as short strokes: thousands of polygons stay as quick as one.
 
     Returns
     -------
     vectors : ndarray
-        (M, 2, ndim): start and step of each stroke, in pixels.
+        (M, 2, ndim) float32: start and step of each stroke, in pixels.
     rows : ndarray
         (M,): row of the table that each stroke belongs to.
     """
-    keep = np.flatnonzero(shown(analysis.table, hidden))
-    most = int(np.clip(_MOST_STROKES_IN_ALL // max(len(keep), 1), *_STROKES_PER_OUTLINE))
+    n = max(len(analysis.table), 1)
+    most = int(np.clip(_MOST_STROKES // n, *_STROKES_PER_OUTLINE))
+    most = min(most, max(_MOST_STROKES_IN_ALL // n, _FEWEST_STROKES))
     frames = analysis.table["frame"].to_numpy(float)
     starts, steps, owner = [], [], []
-    for i in keep:
-        ring = np.asarray(analysis.outlines[i], float).reshape(-1, 2)
+    for i, outline in enumerate(analysis.outlines):
+        ring = np.asarray(outline, float).reshape(-1, 2)
         ring = ring[:: max(1, -(-len(ring) // most))]
         if len(ring) > 1:
             starts.append(ring)
             steps.append(np.roll(ring, -1, axis=0) - ring)
             owner.append(np.full(len(ring), i))
     if not starts:
-        return np.zeros((0, 2, ndim)), np.zeros(0, int)
+        return np.zeros((0, 2, ndim), np.float32), np.zeros(0, int)
     index = np.concatenate(owner)
-    vectors = np.stack([np.concatenate(starts), np.concatenate(steps)], axis=1)
+    vectors = np.stack([np.concatenate(starts), np.concatenate(steps)], axis=1, dtype=np.float32)
     if ndim == 3:
-        depth = np.zeros((len(index), 2, 1))
+        depth = np.zeros((len(index), 2, 1), np.float32)
         depth[:, 0, 0] = frames[index]
         vectors = np.concatenate([depth, vectors], axis=2)
     return vectors, index
