@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -196,22 +196,52 @@ def integrate(
     return found * pixel_size_nm**2
 
 
+class Region(NamedTuple):
+    """Pixels of a frame: those of a window (two slices) that are ``inside`` (h, w) bool."""
+
+    window: tuple[slice, ...]
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> Region:
+        """What is true in a mask whose first pixel is the frame's ``corner``, as small as it is."""
+        if not mask.any():
+            return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
+        box = ndimage.find_objects(mask.astype(np.uint8))[0]
+        window = tuple(
+            slice(int(s.start + c), int(s.stop + c)) for s, c in zip(box, corner, strict=True)
+        )
+        return cls(window, mask[box])
+
+    def widened(self, margin: int, shape: tuple[int, ...]) -> Region:
+        """The same pixels in a window with a margin, as far as the frame reaches."""
+        low = np.array([s.start for s in self.window])
+        high = np.array([s.stop for s in self.window])
+        window = _window(low - margin, high + margin, shape)
+        inside = np.zeros([s.stop - s.start for s in window], bool)
+        inside[
+            tuple(
+                slice(own.start - wide.start, own.stop - wide.start)
+                for own, wide in zip(self.window, window, strict=True)
+            )
+        ] = self.inside
+        return Region(window, inside)
+
+
 def integrate_regions(
     pixels: np.ndarray,
     pixel_size_nm: float,
-    regions: Sequence[np.ndarray],
+    regions: Sequence[Region],
     sources: np.ndarray | None = None,
 ) -> np.ndarray:
-    """As `integrate`, of regions (Y, X) bool of any shape, each with `TAIL_NM` around it."""
+    """As `integrate`, of regions of any shape, each with `TAIL_NM` around it."""
     found = np.full(len(regions), np.nan)
     margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
     for i, region in enumerate(regions):
-        if not region.any():
+        if not region.inside.any():
             continue
-        box = ndimage.find_objects(region.astype(np.uint8))[0]
-        low, high = (np.array([getattr(s, end) for s in box]) for end in ("start", "stop"))
-        window = _window(low - margin, high + margin, pixels.shape)
-        distance = ndimage.distance_transform_edt(~region[window]) * pixel_size_nm - TAIL_NM
+        window, inside = region.widened(margin, pixels.shape)
+        distance = ndimage.distance_transform_edt(~inside) * pixel_size_nm - TAIL_NM
         other = None if sources is None else sources[window]
         found[i] = _above_ring(pixels[window], distance <= 0, distance, other)
     return found * pixel_size_nm**2
@@ -445,13 +475,12 @@ def _share_of_disc(sigma_nm: float, pixel_size_nm: float) -> float:
     return float(integrate(spread, pixel_size_nm, np.array([[half, half]]))[0])
 
 
-def _share_of_region(region: np.ndarray, sigma_nm: float, pixel_size_nm: float) -> float:
+def _share_of_region(region: Region, sigma_nm: float, pixel_size_nm: float) -> float:
     """What a region with its tail, above its ring, sees of atoms spread over it evenly."""
     margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
-    box = ndimage.find_objects(region.astype(np.uint8))[0]
-    own = np.pad(region[box], margin).astype(float)
+    own = np.pad(region.inside, margin).astype(float)
     spread = ndimage.gaussian_filter(own / own.sum() / pixel_size_nm**2, sigma_nm / pixel_size_nm)
-    return float(integrate_regions(spread, pixel_size_nm, [own > 0])[0])
+    return float(integrate_regions(spread, pixel_size_nm, [Region.of(own > 0)])[0])
 
 
 def _blank(
@@ -548,10 +577,8 @@ def count_by_yardstick(
             _region(clusters.iloc[i], outline, frame.shape, pixel_size_nm)
             for i, outline in zip(rows, drawn, strict=True)
         ]
-        there = np.zeros(frame.shape, bool)
-        for region in regions:
-            there |= region
-        near = _near(there, TAIL_NM / pixel_size_nm)
+        near = np.zeros(frame.shape, bool)
+        _mark_around(near, regions, TAIL_NM / pixel_size_nm)
         own = atoms[atoms["frame"] == index]
         positions = own[["y_px", "x_px"]].to_numpy(float)
         confidence = own["confidence"].to_numpy(float)
@@ -586,12 +613,12 @@ def _why_not(cluster: pd.Series, intensity: float) -> str:
 
 
 def _count(
-    intensity: float, region: np.ndarray, yardstick: Yardstick, pixel_size_nm: float, level: float
+    intensity: float, region: Region, yardstick: Yardstick, pixel_size_nm: float, level: float
 ) -> tuple[float, float, float]:
     """Number of atoms and its interval; never below one atom's worth of nothing, 0."""
     n = intensity / _share_of_region(region, yardstick.sigma_nm, pixel_size_nm)
     n /= yardstick.intensity
-    reach = TAIL_NM + np.sqrt(region.sum() / np.pi) * pixel_size_nm
+    reach = TAIL_NM + np.sqrt(region.inside.sum() / np.pi) * pixel_size_nm
     noise = np.nan_to_num(yardstick.noise(np.pi * reach**2)) / yardstick.intensity
     variance = n**2 * (yardstick.error**2 + SYSTEMATIC**2) + n * yardstick.scatter**2 + noise**2
     channelling = (n * CHANNELLING) ** 2 / 3  # mean square of anything from 0 to that
@@ -647,24 +674,30 @@ def mask_of_clusters(
             continue
         outline = None if outlines is None else outlines[row]
         frame = frames[int(cluster["frame"])]
-        frame |= _region(cluster, outline, frame.shape, pixel_size_nm)
-    for frame in frames:
-        frame |= _near(frame, NEAR_CLUSTER_NM / pixel_size_nm)
+        region = _region(cluster, outline, frame.shape, pixel_size_nm)
+        _mark_around(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
     return mask
 
 
 def _region(
     cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
-) -> np.ndarray:
-    """(Y, X) bool: the outline of a cluster, or a disc that holds its ellipse."""
+) -> Region:
+    """The outline of a cluster, or a disc that holds its ellipse."""
     if outline is not None and len(outline) >= 3:
-        region = np.asarray(polygon2mask(shape, np.asarray(outline, float)))
-        if region.any():
-            return region
+        places = np.asarray(outline, float)
+        window = _window(np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1, shape)
+        corner = [s.start for s in window]
+        size = tuple(s.stop - s.start for s in window)
+        if all(size):
+            region = Region.of(np.asarray(polygon2mask(size, places - corner)), corner)
+            if region.inside.any():
+                return region
     eccentricity = min(np.nan_to_num(float(cluster["eccentricity"])), 0.98)
     longest_nm = cluster["diameter_nm"] / 2 / (1 - eccentricity**2) ** 0.25
-    centre = np.array([[cluster["y_px"], cluster["x_px"]]], float)
-    return _discs(shape, centre, longest_nm / pixel_size_nm)
+    centre = np.array([cluster["y_px"], cluster["x_px"]], float)
+    radius_px = longest_nm / pixel_size_nm
+    window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
+    return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
 
 
 def _discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
@@ -672,9 +705,14 @@ def _discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> n
     mask = np.zeros(shape, bool)
     for centre in positions[np.isfinite(positions).all(axis=1)]:
         window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
-        y, x = (np.arange(s.start, s.stop) for s in window)
-        mask[window] |= np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px
+        mask[window] |= _disc(window, centre, radius_px)
     return mask
+
+
+def _disc(window: tuple[slice, ...], centre: np.ndarray, radius_px: float) -> np.ndarray:
+    """(h, w) bool: the pixels of a window within a radius."""
+    y, x = (np.arange(s.start, s.stop) for s in window)
+    return np.asarray(np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px)
 
 
 def _near(mask: np.ndarray, distance_px: float) -> np.ndarray:
@@ -682,6 +720,14 @@ def _near(mask: np.ndarray, distance_px: float) -> np.ndarray:
     if not mask.any():
         return mask
     return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
+
+
+def _mark_around(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
+    """Set in a mask (Y, X) what lies in regions or within a distance of them, in place."""
+    for region in regions:
+        if region.inside.any():
+            window, inside = region.widened(int(distance_px) + 1, mask.shape)
+            mask[window] |= ndimage.distance_transform_edt(~inside) <= distance_px
 
 
 def _at(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
