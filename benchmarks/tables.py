@@ -205,6 +205,8 @@ def gpu(record: Record) -> str:
             [
                 [f"{net['precision']}, batches of {net['batch']}, into memory", f"{half:,.0f}"],
                 ["the same, left on the device", f"{net['patches_per_s_on_device']:,.0f}"],
+                ["averaged over the symmetries of the square, into memory",
+                 f"{net['symmetries_patches_per_s']:,.0f}"],
                 ["float32, batches of 64, into memory", f"{plain:,.0f}"],
             ],
         ),

@@ -31,6 +31,7 @@ MS = [61.0, 49.0, 7.0, 88.0]
 NETWORK = {
     "patches": 1234, "batch": 512, "precision": "float16", "patches_per_s": 9000.0,
     "patches_per_s_on_device": 9500.0, "plain_patches_per_s": 3000.0, "labels_differ": 1,
+    "symmetries_patches_per_s": 1200.0,
     "largest_difference": 0.002, "mflop_per_patch": 89.0, "kb_per_patch": 1300.0,
     "roof_tflop_per_s": 50.0, "roof_gb_per_s": 3000.0, "bound_by": "memory", "share_of_roof": 0.4,
 }  # fmt: skip
