@@ -176,7 +176,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
 
     def renewed() -> None:
         result = results[rng.integers(2)]
-        session.set_analysis(replace(result, outlines=list(result.outlines)))
+        session.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
 
     def placed() -> None:
         now = session.analysis("field")
@@ -194,7 +194,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "move the view": camera,
         "class map on or off": maps,
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
-        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]]),
+        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]], soon=True),
         "undo the deletion": lambda: binding.undo(),
         "places in the map": placed,
         "analyse again": renewed,
@@ -242,8 +242,14 @@ def main() -> None:
             binding.ensure_image(layer)
 
         def show(binding: Binding = binding, analysis: Analysis = analysis) -> None:
-            binding.session.set_analysis(analysis)
-            binding.label_mode.on = True
+            binding.session.set_analysis(analysis, soon=True)  # as the dock Analyse does
+            then(binding)
+
+        def then(binding: Binding) -> None:
+            if binding.session.busy:
+                QTimer.singleShot(0, lambda: then(binding))
+            else:
+                binding.label_mode.on = True
 
         note("take the image", measure(app, binding.session, take))
         note("first result", measure(app, binding.session, show))

@@ -371,3 +371,36 @@ def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
     patches = session.analysis("field").patches["raw"]
     assert np.isnan(patches[20]).all()
     assert all(np.shares_memory(patches[i], large[i]) for i in range(20))
+
+
+@pytest.mark.parametrize("soon", [False, True])
+def test_a_deletion_among_many_clusters_may_take_turns(monkeypatch, soon):
+    monkeypatch.setattr("napari_atomicity.session._MANY", 10)
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before, turns = session.table(), Turns(session)
+    session.remove_clusters("field", [3], soon=soon)
+    assert session.busy == soon
+    while soon and turns.take(1):
+        pass
+    assert 3 not in set(session.table("field")["cluster_id"])
+    session.undo()
+    assert session.busy  # a step that is taken back has its annotator with it
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+    assert session.history[-1].description == "analyse"
+
+
+def test_a_result_may_take_turns_with_all_that_is_compared():
+    session = Session()
+    session.set_analysis(classified(grid(6)))
+    session.relabel([("field", 2)], "Pt41")
+    before, turns = session.table(), Turns(session)
+    session.set_analysis(classified(grid(6), seed=1), soon=True)
+    pd.testing.assert_frame_equal(session.table(), before)
+    while turns.take(1):
+        pass
+    now = session.table().set_index("cluster_id")
+    assert now["label_corrected"].tolist() == ["", "Pt41", "", "", "", ""]
+    assert not np.allclose(now["p_Pt19"], before["p_Pt19"])

@@ -11,7 +11,7 @@ import getpass
 import inspect
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -61,6 +61,8 @@ Key = tuple[str, int]
 
 _LONG = 8
 """Steps that concern more images than that are taken in turns, where somebody offers them."""
+_MANY = 5000
+"""As do steps among more clusters than that: each part of a step takes tens of milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -604,16 +606,11 @@ class Session:
             If the project may not be changed, or the edits are not for a blind annotator.
         """
         self._refuse_if_read_only()
-        if self.blind and not all(
-            isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits
-        ):
-            raise AtomicityError(
-                "a blind annotator labels clusters, says which are none, and marks atoms",
-                advice="Leave blind mode to change anything else",
-            )
+        if not all(isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits):
+            self._refuse_if_blind()
         if edits:
             words = description or edits[0].description
-            self._carry_out(self._doing(edits, words, group), len(edits), soon)
+            self._carry_out(self._doing(edits, words, group), soon or len(edits) > _LONG)
 
     def _doing(
         self,
@@ -637,8 +634,8 @@ class Session:
         yield from self._telling(changes)
         self.history_changed.emit()
 
-    def _carry_out(self, work: Work, n_images: int, soon: bool = False) -> None:
-        """Do it now or, if it is long and somebody gives it turns, a part in each.
+    def _carry_out(self, work: Work, soon: bool) -> None:
+        """Do it now or soon: if somebody gives it turns, a part in each.
 
         Whatever else is done meanwhile waits for it: see `finish`.
         """
@@ -647,7 +644,7 @@ class Session:
                 pass
             return
         self._under_way = work
-        if (soon or n_images > _LONG) and self.in_turns is not None:
+        if soon and self.in_turns is not None:
             self.in_turns(self.go_on)
         else:
             self.finish()
@@ -667,6 +664,13 @@ class Session:
             self._under_way = None
             raise
         return True
+
+    def _is_long(self, images: Collection[str]) -> bool:
+        """Whether a step that concerns these images is better taken in turns."""
+        return len(images) > _LONG or self._have_many(images)
+
+    def _have_many(self, images: Iterable[str]) -> bool:
+        return sum(len(self._analyses[i].table) for i in images if i in self._analyses) > _MANY
 
     def finish(self) -> None:
         """Bring the step that is under way to its end."""
@@ -769,6 +773,13 @@ class Session:
                 "Close the other window, or work on a copy",
             )
 
+    def _refuse_if_blind(self) -> None:
+        if self.blind:
+            raise AtomicityError(
+                "a blind annotator labels clusters, says which are none, and marks atoms",
+                advice="Leave blind mode to change anything else",
+            )
+
     def undo(self) -> Step | None:
         """Take the last step back."""
         self.finish()
@@ -776,7 +787,7 @@ class Session:
             return None
         self._refuse_if_read_only()
         step = self._undo[-1]
-        self._carry_out(self._undoing(), len(step.images))
+        self._carry_out(self._undoing(), self._is_long(step.images))
         return step
 
     def _undoing(self) -> Work:
@@ -796,7 +807,7 @@ class Session:
             return None
         self._refuse_if_read_only()
         step = self._redo[-1]
-        self._carry_out(self._redoing(), len(step.images))
+        self._carry_out(self._redoing(), self._is_long(step.images))
         return step
 
     def _redoing(self) -> Work:
@@ -815,7 +826,8 @@ class Session:
         n_done = min(max(n_done, 0), len(self._undo) + len(self._redo))
         n_steps = n_done - len(self._undo)
         steps = self._undo[n_done:] if n_steps < 0 else self._redo[len(self._redo) - n_steps :]
-        self._carry_out(self._going_to(n_done), sum(len(step.images) for step in steps))
+        images = [image for step in steps for image in step.images]
+        self._carry_out(self._going_to(n_done), self._is_long(images))
 
     def _going_to(self, n_done: int) -> Work:
         while len(self._undo) > n_done:
@@ -859,6 +871,17 @@ class Session:
         image = analysis.micrograph.name
         if image not in self._micrographs:
             self.add_image(analysis.micrograph)
+        self._refuse_if_read_only()
+        edits = self._as_found(analysis, description)
+        if undoable or image in self._analyses:
+            self._refuse_if_blind()
+            self._carry_out(self._doing(edits, group=group), soon)
+        elif not self.blind:
+            self._carry_out(self._quietly(edits), soon)
+
+    def _as_found(self, analysis: Analysis, description: str) -> Iterator[Edit]:
+        """A new result with what is known of the image from before."""
+        image = analysis.micrograph.name
         before = self._analyses.get(image)
         first_free_id = self._next_id.get(image, 1)
         if first_free_id > 1:
@@ -866,18 +889,11 @@ class Session:
             analysis = inherit(before, analysis, first_free_id, added, removed)
         if before is not None:
             analysis = replace(analysis, regions=before.regions)
-        edit = SetAnalysis(image, before, analysis, description)
-        if undoable or before is not None:
-            self.do(edit, group=group, soon=soon)
-        else:
-            self._refuse_if_read_only()
-            if self.blind:
-                return
-            self._carry_out(self._quietly(edit), 1)
+        yield SetAnalysis(image, before, analysis, description)
 
-    def _quietly(self, edit: Edit) -> Work:
+    def _quietly(self, edits: Iterable[Edit]) -> Work:
         _, changes = yield from self._replaying(
-            [edit], lambda e, a: (e, e.apply(a)), self._annotator
+            edits, lambda e, a: (e, e.apply(a)), self._annotator
         )
         yield from self._telling(changes)
 
@@ -1062,7 +1078,7 @@ class Session:
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
         words = description or f"label {_clusters(len(labels))}"
-        self._carry_out(self._doing(self._relabels(by_image), words), len(by_image))
+        self._carry_out(self._doing(self._relabels(by_image), words), len(by_image) > _LONG)
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():
@@ -1072,13 +1088,18 @@ class Session:
             if before:
                 yield Relabel(image, before, {i: new[i] for i in before})
 
-    def remove(self, keys: Iterable[Key]) -> None:
-        """A person says that these are no clusters; one step, however many images."""
+    def remove(self, keys: Iterable[Key], soon: bool = False) -> None:
+        """A person says that these are no clusters; one step, however many images.
+
+        With ``soon`` it may take a few turns also where the images are few, but their clusters
+        many: see `do`.
+        """
         self._refuse_if_read_only()
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
-        self._carry_out(self._doing(self._removals(by_image)), len(by_image))
+        in_turns = len(by_image) > _LONG or (soon and self._have_many(by_image))
+        self._carry_out(self._doing(self._removals(by_image)), in_turns)
 
     def _removals(self, by_image: Mapping[str, Sequence[int]]) -> Iterator[Edit]:
         for image, ids in by_image.items():
@@ -1087,8 +1108,9 @@ class Session:
             if rows is not None and len(rows.table):
                 yield RemoveClusters(image, rows)
 
-    def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
-        self.remove((image, i) for i in cluster_ids)
+    def remove_clusters(self, image: str, cluster_ids: Iterable[int], soon: bool = False) -> None:
+        """As `remove`, of one image."""
+        self.remove(((image, i) for i in cluster_ids), soon)
 
     def regions(self, image: str) -> tuple[np.ndarray, ...]:
         """Polygons (M, 2) in pixels (y, x): what lies in them does not count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -381,9 +382,13 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
     assert analysed.outlines_layer("field").data is strokes
-    session.set_analysis(analyse(session.micrograph("field")))
+    again = analyse(session.micrograph("field"))
+    session.set_analysis(again)
     settle(viewer)
-    assert analysed.outlines_layer("field").data is not strokes
+    assert analysed.outlines_layer("field").data is strokes
+    session.set_analysis(replace(again, outlines=[o + 0.5 for o in again.outlines]))
+    settle(viewer)
+    np.testing.assert_allclose(analysed.outlines_layer("field").data[:, 0], strokes[:, 0] + 0.5)
     assert seen_outlines(analysed) == (n, n)
 
 

@@ -190,6 +190,7 @@ class Explain(QWidget):
         super().__init__(parent)
         self.session = session_of(napari_viewer)
         self._shown: Key | None = None
+        self._order: tuple[object, list[Key]] = (None, [])
         self._chosen_maps: dict[str, np.ndarray] = {}
         self._chosen_for: tuple[Key, str | None, int] | None = None
         self._build()
@@ -304,10 +305,8 @@ class Explain(QWidget):
 
     # ---- what the session says
     def _on_selection(self, *_: object) -> None:
-        session = self.session
-        keys = ordered(session.selection, session.images, session.current)
-        if self._shown not in session.selection:
-            self._shown = keys[0] if keys else None
+        if self._shown not in self.session.selection:
+            self._shown = next(iter(self._in_order()), None)
         self._refresh()
 
     def _on_analysis(self, image: str) -> None:
@@ -341,12 +340,20 @@ class Explain(QWidget):
         """The clusters that the arrows walk through, and where we are (-1: nowhere yet)."""
         session = self.session
         if len(session.selection) > 1:
-            keys = ordered(session.selection, session.images, session.current)
+            keys = self._in_order()
         else:
             image = self._shown[0] if self._shown else session.current
             ids = session.table(image)["cluster_id"] if image is not None else []
             keys = [(str(image), int(i)) for i in ids]
         return keys, keys.index(self._shown) if self._shown in keys else -1
+
+    def _in_order(self) -> list[Key]:
+        """The selected clusters, put in order once: there may be thousands."""
+        session = self.session
+        asked = session.selection, session.images, session.current
+        if self._order[0] != asked:
+            self._order = asked, ordered(*asked)
+        return self._order[1]
 
     def _focus(self) -> None:
         if self._shown is not None:

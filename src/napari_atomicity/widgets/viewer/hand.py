@@ -79,7 +79,8 @@ class ByHand:
         elif event.action == ActionType.REMOVED:
             ids, known.removing = known.removing, ()
             try:
-                self.session.remove_clusters(image, [int(i) for i in ids if i == i and i > 0])
+                gone = [int(i) for i in ids if i == i and i > 0]
+                self.session.remove_clusters(image, gone, soon=True)
             except AtomicityError as error:
                 show_error(str(error))
                 self._refresh(image)

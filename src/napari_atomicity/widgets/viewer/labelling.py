@@ -299,7 +299,7 @@ def perform(binding: Window, action: str, argument: int = 0) -> None:
     elif action == "unlabel":
         session.relabel(session.selection, "")
     elif action == "delete":
-        session.remove(session.selection)
+        session.remove(session.selection, soon=True)
 
 
 def perform_in_review(binding: Window, review: Reviewing, action: str, argument: int = 0) -> None:
@@ -335,7 +335,7 @@ def perform_in_review(binding: Window, review: Reviewing, action: str, argument:
 
 def _answer_for_others(session: Session, action: str, label: str | None) -> None:
     if action == "remove":
-        session.remove(session.selection)
+        session.remove(session.selection, soon=True)
     elif action == "agree":
         table = session.table()
         keys = zip(table["image"], table["cluster_id"], strict=True)

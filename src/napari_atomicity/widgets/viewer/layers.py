@@ -427,8 +427,10 @@ class ImageLayers:
         layer = self.outlines
         if layer is not None:
             self._strokes = rows, ids
-            with layer.events.set_data.blocker():  # it is drawn with its colours
-                layer.data = vectors
+            # The same image analysed again has the same outlines.
+            if not np.array_equal(layer.data, vectors):
+                with layer.events.set_data.blocker():  # it is drawn with its colours
+                    layer.data = vectors
 
     def new_outlines(self, ndim: int, stroke_px: float, visible: bool) -> None:
         """Make the layer for outlines, empty."""
