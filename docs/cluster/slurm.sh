@@ -14,11 +14,13 @@
 
 set -euo pipefail
 : "${IMAGES:?a folder of images that all nodes see}" "${OUT:?a folder for the results}"
+: "${SLURM_MEM_PER_CPU:?to be submitted with --mem-per-cpu}"
 # Whatever has to be done so that `atomicity` is found on every node, such as:
 # module load python; source /data/venv/bin/activate
 
 # Dask has its workers give memory back at once, which costs a third of the speed with images.
 export MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_MMAP_THRESHOLD_=33554432
+export NUMBA_NUM_THREADS=1
 # Else every worker says some twenty lines between those of the command.
 export DASK_LOGGING__DISTRIBUTED=warning
 
@@ -34,9 +36,9 @@ srun --ntasks=$((SLURM_NTASKS - 1)) --kill-on-bad-exit=0 \
     --no-dashboard --death-timeout 60 --local-directory "${TMPDIR:-/tmp}" &
 workers=$!
 
+trap 'kill -TERM "$!" 2>/dev/null || true' TERM  # to the command, which is started last
 atomicity batch "$IMAGES" --out "$OUT" --scheduler "$file" "$@" &
 batch=$!
-trap 'kill -TERM "$batch" 2>/dev/null || true' TERM
 status=0
 wait "$batch" || status=$?
 # The trap ends the first wait; the command then still writes.
