@@ -374,7 +374,7 @@ def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
 
 
 @pytest.mark.parametrize("soon", [False, True])
-def test_a_deletion_among_many_clusters_may_take_turns(monkeypatch, soon):
+def test_steps_among_many_clusters_may_take_turns(monkeypatch, soon):
     monkeypatch.setattr("napari_atomicity.session._MANY", 10)
     session = Session()
     session.set_analysis(classified(grid(20)))
@@ -384,7 +384,11 @@ def test_a_deletion_among_many_clusters_may_take_turns(monkeypatch, soon):
     while soon and turns.take(1):
         pass
     assert 3 not in set(session.table("field")["cluster_id"])
-    session.undo()
+    session.relabel([("field", 5)], "Pt41", soon=soon)
+    assert session.busy == soon
+    session.finish()
+    assert session.table("field").set_index("cluster_id")["label"][5] == "Pt41"
+    session.go_to(1)
     assert session.busy  # a step that is taken back has its annotator with it
     while turns.take(1):
         pass

@@ -1065,20 +1065,27 @@ class Session:
         if analysis is not None:
             self.do(SetTracks(image, tracking_of(analysis), tracking_of(tracked)))
 
-    def relabel(self, keys: Iterable[Key], label: str) -> None:
-        """A person says what these clusters are ("" takes it back); one step, however many."""
+    def relabel(self, keys: Iterable[Key], label: str, soon: bool = False) -> None:
+        """A person says what these clusters are ("" takes it back); one step, however many.
+
+        With ``soon`` it may take a few turns also where the images are few, but their clusters
+        many: see `do`.
+        """
         keys = list(keys)
         words = f"label {_clusters(len(keys))} {label}" if label else "take labels back"
-        self.relabel_each(dict.fromkeys(keys, label), words)
+        self.relabel_each(dict.fromkeys(keys, label), words, soon)
 
-    def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
-        """A person says of each of these clusters what it is; one step."""
+    def relabel_each(
+        self, labels: Mapping[Key, str], description: str | None = None, soon: bool = False
+    ) -> None:
+        """A person says of each of these clusters what it is; one step, as of `relabel`."""
         self._refuse_if_read_only()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
         words = description or f"label {_clusters(len(labels))}"
-        self._carry_out(self._doing(self._relabels(by_image), words), len(by_image) > _LONG)
+        in_turns = len(by_image) > _LONG or (soon and self._have_many(by_image))
+        self._carry_out(self._doing(self._relabels(by_image), words), in_turns)
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():
@@ -1089,11 +1096,7 @@ class Session:
                 yield Relabel(image, before, {i: new[i] for i in before})
 
     def remove(self, keys: Iterable[Key], soon: bool = False) -> None:
-        """A person says that these are no clusters; one step, however many images.
-
-        With ``soon`` it may take a few turns also where the images are few, but their clusters
-        many: see `do`.
-        """
+        """A person says that these are no clusters; one step. For ``soon`` see `relabel`."""
         self._refuse_if_read_only()
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:

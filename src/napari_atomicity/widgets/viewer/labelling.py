@@ -295,9 +295,9 @@ def perform(binding: Window, action: str, argument: int = 0) -> None:
     elif action == "label":
         label_selection(session, argument)
     elif action == "aggregate":
-        session.relabel(session.selection, AGGREGATE)
+        session.relabel(session.selection, AGGREGATE, soon=True)
     elif action == "unlabel":
-        session.relabel(session.selection, "")
+        session.relabel(session.selection, "", soon=True)
     elif action == "delete":
         session.remove(session.selection, soon=True)
 
@@ -342,9 +342,9 @@ def _answer_for_others(session: Session, action: str, label: str | None) -> None
         predicted = dict(zip(keys, table["label_predicted"], strict=True))
         session.relabel_each({k: predicted[k] for k in session.selection if predicted.get(k)})
     elif action == "unlabel":
-        session.relabel(session.selection, "")
+        session.relabel(session.selection, "", soon=True)
     elif label is not None:
-        session.relabel(session.selection, label)
+        session.relabel(session.selection, label, soon=True)
 
 
 def label_of(session: Session, action: str, number: int) -> str | None:
@@ -361,7 +361,7 @@ def label_selection(session: Session, number: int) -> None:
     """The selected clusters are of the n-th class, counted from 1; 0 is unknown."""
     label = label_of(session, "label", number)
     if label is not None:
-        session.relabel(session.selection, label)
+        session.relabel(session.selection, label, soon=True)
 
 
 def go_to_least_certain(session: Session) -> None:
