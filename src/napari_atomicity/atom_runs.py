@@ -25,9 +25,9 @@ from .atoms.completeness import Completeness, completeness, with_completeness
 from .atoms.finder import AtomModel, load_atom_model
 from .atoms.groups import LINK_NM, clusters_of_atoms
 from .atoms.marks import ImageAtoms
+from .atoms.regions import mask_of_clusters
 from .atoms.spread import SpreadSettings, dispersion_rows, spread_of
 from .atoms.table import conform, joined
-from .atoms.yardstick import mask_of_clusters
 from .errors import AtomicityError, Cancelled
 from .io.atom_figures import dispersion_chart, overview
 from .io.atom_report import atom_pictures, write_atom_report

@@ -7,24 +7,23 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy import ndimage
-from skimage.draw import polygon2mask
 
 from napari_atomicity import table as tables
 from napari_atomicity.atoms.completeness import Completeness
+from napari_atomicity.atoms.regions import (
+    NEAR_CLUSTER_NM,
+    Region,
+    integrate,
+    integrate_regions,
+    mask_of_clusters,
+)
 from napari_atomicity.atoms.yardstick import (
     LEAST_ATOMS,
-    NEAR_CLUSTER_NM,
     TAILS,
-    Region,
     Yardstick,
     _count,
     count_by_yardstick,
     find_yardstick,
-    integrate,
-    integrate_regions,
-    mask_of_clusters,
 )
 from napari_atomicity.detection.outlines import TAIL_NM
 from napari_atomicity.micrograph import Micrograph
@@ -105,32 +104,6 @@ def test_discs_and_regions_keep_one_convention():
     pixels = np.random.default_rng(0).normal(size=SHAPE) + 100 * region
     disc = integrate(pixels, PIXEL_NM, np.array([[200.0, 200.0]]), 0.5 + TAIL_NM)
     assert integrate_regions(pixels, PIXEL_NM, [Region.of(region)]) == pytest.approx(disc, rel=0.01)
-
-
-@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), st.integers(0, 6))
-def test_a_region_keeps_its_pixels_whatever_its_window(mask, margin):
-    for region in (Region.of(mask), Region.of(mask).widened(margin, mask.shape)):
-        again = np.zeros_like(mask)
-        again[region.window] = region.inside
-        assert (again == mask).all()
-    part, whole = Region.of(mask[1:], (1, 0)), Region.of(np.vstack([0 * mask[:1], mask[1:]]))
-    assert (part.inside == whole.inside).all()
-    assert not mask[1:].any() or part.window == whole.window
-
-
-def test_outlines_are_drawn_as_on_the_whole_frame():
-    micrograph, clusters, _ = with_a_cluster(30)
-    angle = np.linspace(0, 2 * np.pi, 40)
-    row = clusters.iloc[0]
-    for dy, dx in ((0.0, 0.0), (-row["y_px"], 13.7)):  # the second is cut by the border
-        drawn = np.stack(
-            [row["y_px"] + dy + 9 * np.sin(angle), row["x_px"] + dx + 6 * np.cos(angle)], axis=1
-        )
-        mask = mask_of_clusters(clusters, micrograph.shape, PIXEL_NM, [drawn])
-        whole = polygon2mask(micrograph.shape, drawn)
-        assert whole.any() and mask[whole].all()
-        away = ndimage.distance_transform_edt(~whole) * PIXEL_NM
-        assert (mask == (away <= NEAR_CLUSTER_NM)).all()
 
 
 @pytest.mark.parametrize("noise", [0.0, 15.0])

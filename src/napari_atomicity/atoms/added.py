@@ -29,7 +29,8 @@ from ..progress import Progress, Stop, prefixed
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, find_atoms
 from .localisation import SIGMA_NM
-from .yardstick import mask_of_clusters, width_of_atoms
+from .lone import width_of_atoms
+from .regions import mask_of_clusters
 
 if TYPE_CHECKING:
     from .finder import AtomModel

@@ -36,38 +36,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.optimize import curve_fit
-from scipy.spatial import KDTree
 from scipy.special import expit, logit
 from scipy.stats import norm
-from skimage.draw import polygon2mask
 
 from ..detection.background import without_gaps
 from ..detection.outlines import TAIL_NM
 from ..micrograph import Micrograph
 from ..statistics.scores import atoms_of
-from .localisation import SIGMA_NM, SIGMA_RANGE_NM
+from .lone import alone_of, mean_width
+from .regions import (
+    APERTURE_NM,
+    NEAR_CLUSTER_NM,
+    RING_NM,
+    Region,
+    discs,
+    integrate,
+    integrate_regions,
+    mark_around,
+    near_to,
+    region_of,
+    values_at,
+)
 
 if TYPE_CHECKING:
     from .completeness import Completeness
 
-APERTURE_NM = 0.2
-"""Radius of the disc of an atom: wider ones hold more of the probe's tails and much more noise."""
-RING_NM = 0.6
-"""Width of the ring around a region that gives its background."""
-ALONE_NM = 0.5
-"""No other atom is nearer to an atom of the yardstick."""
-NEAR_CLUSTER_NM = 0.5
-"""How far beyond the outline of a cluster nothing is taken for a lone atom."""
 SPOT_NM = 0.25
 """Radius around a likely atom that is left out of the rings of others."""
-PROFILE_NM = 0.35
-"""Radius up to which the mean atom is looked at."""
 LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 LEAST_ATOMS = 10
@@ -144,127 +144,6 @@ class Yardstick:
         return float(blank[-1] * (radius / radii[-1]) ** np.clip(power, 1, 2))
 
 
-# ---- integration
-
-
-def integrate(
-    pixels: np.ndarray,
-    pixel_size_nm: float,
-    positions: np.ndarray,
-    radius_nm: float = APERTURE_NM,
-    sources: np.ndarray | None = None,
-) -> np.ndarray:
-    """Intensity of discs above the mean level of the ring around each.
-
-    Parameters
-    ----------
-    pixels
-        (Y, X), finite.
-    pixel_size_nm
-        Edge length of a pixel.
-    positions
-        (N, 2) centres (y, x) in pixels.
-    radius_nm
-        Of the discs.
-    sources
-        (Y, X) bool: what is left out of the rings.
-
-    Returns
-    -------
-    ndarray
-        (N,) counts times nm²; NaN where the disc is cut by the border, or where hardly anything of
-        the ring is left.
-    """
-    positions = np.asarray(positions, float).reshape(-1, 2)
-    half = int(np.ceil((radius_nm + RING_NM) / pixel_size_nm))
-    found = np.full(len(positions), np.nan)
-    for i, centre in enumerate(positions):
-        if not np.isfinite(centre).all():
-            continue
-        corner = np.rint(centre).astype(int)
-        window = _window(corner - half, corner + half + 1, pixels.shape)
-        y, x = (np.arange(s.start, s.stop) for s in window)
-        distance = np.hypot((y - centre[0])[:, None], x - centre[1]) * pixel_size_nm
-        cut = (centre - radius_nm / pixel_size_nm < -0.5).any() or (
-            centre + radius_nm / pixel_size_nm > np.array(pixels.shape) - 0.5
-        ).any()
-        if not cut:
-            other = None if sources is None else sources[window]
-            found[i] = _above_ring(
-                pixels[window], distance <= radius_nm, distance - radius_nm, other
-            )
-    return found * pixel_size_nm**2
-
-
-class Region(NamedTuple):
-    """Pixels of a frame: those of a window (two slices) that are ``inside`` (h, w) bool."""
-
-    window: tuple[slice, ...]
-    inside: np.ndarray
-
-    @classmethod
-    def of(cls, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> Region:
-        """What is true in a mask whose first pixel is the frame's ``corner``, as small as it is."""
-        if not mask.any():
-            return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
-        box = ndimage.find_objects(mask.astype(np.uint8))[0]
-        window = tuple(
-            slice(int(s.start + c), int(s.stop + c)) for s, c in zip(box, corner, strict=True)
-        )
-        return cls(window, mask[box])
-
-    def widened(self, margin: int, shape: tuple[int, ...]) -> Region:
-        """The same pixels in a window with a margin, as far as the frame reaches."""
-        low = np.array([s.start for s in self.window])
-        high = np.array([s.stop for s in self.window])
-        window = _window(low - margin, high + margin, shape)
-        inside = np.zeros([s.stop - s.start for s in window], bool)
-        inside[
-            tuple(
-                slice(own.start - wide.start, own.stop - wide.start)
-                for own, wide in zip(self.window, window, strict=True)
-            )
-        ] = self.inside
-        return Region(window, inside)
-
-
-def integrate_regions(
-    pixels: np.ndarray,
-    pixel_size_nm: float,
-    regions: Sequence[Region],
-    sources: np.ndarray | None = None,
-) -> np.ndarray:
-    """As `integrate`, of regions of any shape, each with `TAIL_NM` around it."""
-    found = np.full(len(regions), np.nan)
-    margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
-    for i, region in enumerate(regions):
-        if not region.inside.any():
-            continue
-        window, inside = region.widened(margin, pixels.shape)
-        distance = ndimage.distance_transform_edt(~inside) * pixel_size_nm - TAIL_NM
-        other = None if sources is None else sources[window]
-        found[i] = _above_ring(pixels[window], distance <= 0, distance, other)
-    return found * pixel_size_nm**2
-
-
-def _window(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(
-        slice(int(np.clip(a, 0, n)), int(np.clip(b, 0, n)))
-        for a, b, n in zip(low, high, shape, strict=True)
-    )
-
-
-def _above_ring(
-    values: np.ndarray, inside: np.ndarray, beyond_nm: np.ndarray, other: np.ndarray | None
-) -> float:
-    """Sum inside, above the mean of the ring; NaN if less than a fifth of the ring is free."""
-    ring = ~inside & (beyond_nm <= RING_NM)
-    free = ring if other is None else ring & ~other
-    if free.sum() < max(8, 0.2 * ring.sum()):
-        return float("nan")
-    return float((values[inside] - values[free].mean()).sum())
-
-
 # ---- the yardstick
 
 
@@ -304,10 +183,10 @@ def find_yardstick(
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
     clusters = np.zeros(pixels.shape, bool) if clusters is None else clusters
-    sources = clusters | _discs(pixels.shape, positions[p >= LIKELY], SPOT_NM / pixel_size_nm)
+    sources = clusters | discs(pixels.shape, positions[p >= LIKELY], SPOT_NM / pixel_size_nm)
     intensity = integrate(pixels, pixel_size_nm, positions, sources=sources)
-    alone = _alone(positions * pixel_size_nm, p)
-    alone *= ~_at(_near(clusters, NEAR_CLUSTER_NM / pixel_size_nm), positions)
+    alone = alone_of(positions * pixel_size_nm, p)
+    alone *= ~values_at(near_to(clusters, NEAR_CLUSTER_NM / pixel_size_nm), positions)
     use = np.isfinite(intensity) & (alone > 0.01) & (p > 0)
     blank = _blank(pixels, pixel_size_nm, sources, support, rng)
     n = float((alone * p)[use].sum())
@@ -334,7 +213,7 @@ def find_yardstick(
     error = float(np.hypot(np.std(resampled) / mean, SELECTION * (1 - sure)))
     if not error <= MOST_ERROR:
         return _none(f"{n:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n, blank)
-    sigma_nm = _width(pixels, pixel_size_nm, centres, weight)
+    sigma_nm = mean_width(pixels, pixel_size_nm, centres, weight)
     # robust: two atoms that pass for one are few, and far off
     order = np.argsort(intensity)
     share = np.cumsum(weight[order]) / weight.sum()
@@ -363,19 +242,6 @@ def _of_census(census: Completeness, n_atoms: float, blank: tuple[float, ...]) -
     return Yardstick(whole, error, USUAL_SCATTER, census.sigma_nm, n_atoms, blank)
 
 
-def _alone(points_nm: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(N,) probability that no other candidate within `ALONE_NM` is an atom."""
-    alone = np.ones(len(p))
-    there = np.flatnonzero(np.isfinite(points_nm).all(axis=1))
-    if len(there) == 0:
-        return alone
-    pairs = KDTree(points_nm[there]).query_pairs(ALONE_NM, output_type="ndarray")
-    one, other = there[pairs[:, 0]], there[pairs[:, 1]]
-    np.multiply.at(alone, one, 1 - p[other])
-    np.multiply.at(alone, other, 1 - p[one])
-    return alone
-
-
 def _atom_weights(intensity: np.ndarray, p: np.ndarray, alone: np.ndarray) -> np.ndarray:
     """(N,) probabilities of being an atom, given the detector's p and the intensity.
 
@@ -397,73 +263,6 @@ def _atom_weights(intensity: np.ndarray, p: np.ndarray, alone: np.ndarray) -> np
             log_density.append(-0.5 * (rest / sigma) ** 2 - np.log(sigma))
         weight = expit(logit(p) + log_density[0] - log_density[1])
     return np.asarray(weight)
-
-
-def _width(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
-) -> float:
-    """Standard deviation in nm of the Gaussian that fits the mean atom."""
-    radius_nm, level, number = _mean_profile(pixels, pixel_size_nm, positions, weight)
-    if len(level) < 4:
-        return SIGMA_NM
-    height = max(float(level[0] - level[-1]), np.finfo(np.float32).tiny)
-    try:
-        (_, _, sigma), _ = curve_fit(
-            lambda r, a, b, s: a * np.exp(-(r**2) / (2 * s**2)) + b,
-            radius_nm, level, (height, float(level[-1]), SIGMA_NM), 1 / np.sqrt(number),
-            bounds=([0, -np.inf, SIGMA_RANGE_NM[0]], [np.inf, np.inf, SIGMA_RANGE_NM[1]]),
-        )  # fmt: skip
-    except (RuntimeError, ValueError):
-        return SIGMA_NM
-    return float(sigma)
-
-
-def width_of_atoms(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, confidence: np.ndarray
-) -> float:
-    """Standard deviation in nm of the mean lone atom of a frame.
-
-    Of the mean one, for single faint ones that are found are those that look narrow.
-
-    Parameters
-    ----------
-    pixels
-        (Y, X), finite.
-    pixel_size_nm
-        Edge length of a pixel.
-    positions
-        (N, 2) candidates (y, x) in pixels.
-    confidence
-        (N,) probabilities that they are atoms.
-    """
-    positions = np.asarray(positions, float).reshape(-1, 2)
-    p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
-    return _width(pixels, pixel_size_nm, positions, p * _alone(positions * pixel_size_nm, p))
-
-
-def _mean_profile(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radius in nm, level and weight of the rings around the mean of the likeliest atoms."""
-    half = int(np.ceil(PROFILE_NM / pixel_size_nm))
-    offset = np.arange(-half, half + 1)
-    size = max(2, round(PROFILE_NM / max(pixel_size_nm, 0.025)))
-    sums = np.zeros((3, size))
-    for row in np.argsort(-weight)[:400]:
-        centre = positions[row]
-        corner = np.rint(centre).astype(int)
-        if (corner < half).any() or (corner >= np.array(pixels.shape) - half).any():
-            continue
-        y, x = corner[0] + offset, corner[1] + offset
-        radius = np.hypot((y - centre[0])[:, None], x - centre[1]) * pixel_size_nm
-        inside = radius < PROFILE_NM
-        ring = (radius[inside] * (size / PROFILE_NM)).astype(int)
-        values = pixels[np.ix_(y, x)][inside].astype(float)
-        for total, of in zip(sums, (radius[inside], values, np.ones(len(ring))), strict=True):
-            total += weight[row] * np.bincount(ring, of, minlength=size)
-    filled = sums[2] > 0
-    radius_nm, level, number = sums[:, filled]
-    return radius_nm / number, level / number, number
 
 
 def _share_of_disc(sigma_nm: float, pixel_size_nm: float) -> float:
@@ -574,11 +373,11 @@ def count_by_yardstick(
             continue
         drawn = [None if outlines is None else outlines[int(i)] for i in rows]
         regions = [
-            _region(clusters.iloc[i], outline, frame.shape, pixel_size_nm)
+            region_of(clusters.iloc[i], outline, frame.shape, pixel_size_nm)
             for i, outline in zip(rows, drawn, strict=True)
         ]
         near = np.zeros(frame.shape, bool)
-        _mark_around(near, regions, TAIL_NM / pixel_size_nm)
+        mark_around(near, regions, TAIL_NM / pixel_size_nm)
         own = atoms[atoms["frame"] == index]
         positions = own[["y_px", "x_px"]].to_numpy(float)
         confidence = own["confidence"].to_numpy(float)
@@ -590,7 +389,7 @@ def count_by_yardstick(
             reasons[rows] = yardstick.reason
             continue
         likely = np.nan_to_num(confidence, nan=1.0) >= LIKELY
-        spots = _discs(frame.shape, positions[likely], SPOT_NM / pixel_size_nm)
+        spots = discs(frame.shape, positions[likely], SPOT_NM / pixel_size_nm)
         intensity = integrate_regions(without_gaps(frame), pixel_size_nm, regions, near | spots)
         for i, region, value in zip(rows, regions, intensity, strict=True):
             reasons[i] = _why_not(clusters.iloc[i], value)
@@ -640,99 +439,3 @@ def _labels(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, np.
             label[i] = min(known, key=lambda c: abs(np.log(c[1] / n)))[0]
             within[i] = "|".join(name for name, s in known if low <= s <= high) or label[i]
     return label, within
-
-
-# ---- geometry
-
-
-def mask_of_clusters(
-    clusters: pd.DataFrame,
-    shape: tuple[int, ...],
-    pixel_size_nm: float,
-    outlines: Sequence[np.ndarray] | None = None,
-) -> np.ndarray:
-    """Where atoms are none that stand alone.
-
-    Parameters
-    ----------
-    clusters, outlines
-        Of the micrograph, as of `count_by_yardstick`.
-    shape
-        (Y, X) of a frame, or (T, Y, X) of a stack.
-    pixel_size_nm
-        Edge length of a pixel.
-
-    Returns
-    -------
-    ndarray
-        Bool, of that shape: clusters with `NEAR_CLUSTER_NM` around them.
-    """
-    mask = np.zeros(shape, bool)
-    frames = mask if mask.ndim == 3 else mask[None]
-    for row, (_, cluster) in enumerate(clusters.iterrows()):
-        if not 0 <= cluster["frame"] < len(frames):
-            continue
-        outline = None if outlines is None else outlines[row]
-        frame = frames[int(cluster["frame"])]
-        region = _region(cluster, outline, frame.shape, pixel_size_nm)
-        _mark_around(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
-    return mask
-
-
-def _region(
-    cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
-) -> Region:
-    """The outline of a cluster, or a disc that holds its ellipse."""
-    if outline is not None and len(outline) >= 3:
-        places = np.asarray(outline, float)
-        window = _window(np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1, shape)
-        corner = [s.start for s in window]
-        size = tuple(s.stop - s.start for s in window)
-        if all(size):
-            region = Region.of(np.asarray(polygon2mask(size, places - corner)), corner)
-            if region.inside.any():
-                return region
-    eccentricity = min(np.nan_to_num(float(cluster["eccentricity"])), 0.98)
-    longest_nm = cluster["diameter_nm"] / 2 / (1 - eccentricity**2) ** 0.25
-    centre = np.array([cluster["y_px"], cluster["x_px"]], float)
-    radius_px = longest_nm / pixel_size_nm
-    window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
-    return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
-
-
-def _discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
-    """(Y, X) bool: discs around positions (N, 2)."""
-    mask = np.zeros(shape, bool)
-    for centre in positions[np.isfinite(positions).all(axis=1)]:
-        window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
-        mask[window] |= _disc(window, centre, radius_px)
-    return mask
-
-
-def _disc(window: tuple[slice, ...], centre: np.ndarray, radius_px: float) -> np.ndarray:
-    """(h, w) bool: the pixels of a window within a radius."""
-    y, x = (np.arange(s.start, s.stop) for s in window)
-    return np.asarray(np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px)
-
-
-def _near(mask: np.ndarray, distance_px: float) -> np.ndarray:
-    """(Y, X) bool: within a distance of the mask."""
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
-
-
-def _mark_around(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
-    """Set in a mask (Y, X) what lies in regions or within a distance of them, in place."""
-    for region in regions:
-        if region.inside.any():
-            window, inside = region.widened(int(distance_px) + 1, mask.shape)
-            mask[window] |= ndimage.distance_transform_edt(~inside) <= distance_px
-
-
-def _at(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(N,) the mask at positions (N, 2), the nearest pixel of the image; False where NaN."""
-    there = np.isfinite(positions).all(axis=1)
-    last = np.array(mask.shape) - 1
-    y, x = np.clip(np.rint(np.nan_to_num(positions)), 0, last).astype(int).T
-    return np.asarray(there & mask[y, x])

@@ -19,10 +19,10 @@ from ...atoms.card import available_atom_models
 from ...atoms.completeness import Completeness
 from ...atoms.groups import clusters_of_atoms
 from ...atoms.marks import ImageAtoms
+from ...atoms.regions import mask_of_clusters
 from ...atoms.species import Species, with_species
 from ...atoms.summary import Summary, summary
 from ...atoms.table import conform, joined
-from ...atoms.yardstick import mask_of_clusters
 from ...errors import ModelError
 from ...io.pasting import tab_separated
 from ...io.stored import StoredMicrograph

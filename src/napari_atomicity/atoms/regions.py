@@ -1,0 +1,236 @@
+"""Discs and regions of a frame, and what they hold above their surroundings.
+
+One convention for all: the sum inside, less the mean level of the ring around it from which known
+atoms and clusters are left out. The mean, not the median: counts of few electrons are skewed, and a
+mean takes atoms that nobody sees off region and ring alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from skimage.draw import polygon2mask
+
+from ..detection.outlines import TAIL_NM
+
+APERTURE_NM = 0.2
+"""Radius of the disc of an atom: wider ones hold more of the probe's tails and much more noise."""
+RING_NM = 0.6
+"""Width of the ring around a region that gives its background."""
+NEAR_CLUSTER_NM = 0.5
+"""How far beyond the outline of a cluster nothing is taken for a lone atom."""
+
+
+def integrate(
+    pixels: np.ndarray,
+    pixel_size_nm: float,
+    positions: np.ndarray,
+    radius_nm: float = APERTURE_NM,
+    sources: np.ndarray | None = None,
+) -> np.ndarray:
+    """Intensity of discs above the mean level of the ring around each.
+
+    Parameters
+    ----------
+    pixels
+        (Y, X), finite.
+    pixel_size_nm
+        Edge length of a pixel.
+    positions
+        (N, 2) centres (y, x) in pixels.
+    radius_nm
+        Of the discs.
+    sources
+        (Y, X) bool: what is left out of the rings.
+
+    Returns
+    -------
+    ndarray
+        (N,) counts times nm²; NaN where the disc is cut by the border, or where hardly anything of
+        the ring is left.
+    """
+    positions = np.asarray(positions, float).reshape(-1, 2)
+    half = int(np.ceil((radius_nm + RING_NM) / pixel_size_nm))
+    found = np.full(len(positions), np.nan)
+    for i, centre in enumerate(positions):
+        if not np.isfinite(centre).all():
+            continue
+        corner = np.rint(centre).astype(int)
+        window = _window(corner - half, corner + half + 1, pixels.shape)
+        y, x = (np.arange(s.start, s.stop) for s in window)
+        distance = np.hypot((y - centre[0])[:, None], x - centre[1]) * pixel_size_nm
+        cut = (centre - radius_nm / pixel_size_nm < -0.5).any() or (
+            centre + radius_nm / pixel_size_nm > np.array(pixels.shape) - 0.5
+        ).any()
+        if not cut:
+            other = None if sources is None else sources[window]
+            found[i] = _above_ring(
+                pixels[window], distance <= radius_nm, distance - radius_nm, other
+            )
+    return found * pixel_size_nm**2
+
+
+class Region(NamedTuple):
+    """Pixels of a frame: those of a window (two slices) that are ``inside`` (h, w) bool."""
+
+    window: tuple[slice, ...]
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> Region:
+        """What is true in a mask whose first pixel is the frame's ``corner``, as small as it is."""
+        if not mask.any():
+            return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
+        box = ndimage.find_objects(mask.astype(np.uint8))[0]
+        window = tuple(
+            slice(int(s.start + c), int(s.stop + c)) for s, c in zip(box, corner, strict=True)
+        )
+        return cls(window, mask[box])
+
+    def widened(self, margin: int, shape: tuple[int, ...]) -> Region:
+        """The same pixels in a window with a margin, as far as the frame reaches."""
+        low = np.array([s.start for s in self.window])
+        high = np.array([s.stop for s in self.window])
+        window = _window(low - margin, high + margin, shape)
+        inside = np.zeros([s.stop - s.start for s in window], bool)
+        inside[
+            tuple(
+                slice(own.start - wide.start, own.stop - wide.start)
+                for own, wide in zip(self.window, window, strict=True)
+            )
+        ] = self.inside
+        return Region(window, inside)
+
+
+def integrate_regions(
+    pixels: np.ndarray,
+    pixel_size_nm: float,
+    regions: Sequence[Region],
+    sources: np.ndarray | None = None,
+) -> np.ndarray:
+    """As `integrate`, of regions of any shape, each with `TAIL_NM` around it."""
+    found = np.full(len(regions), np.nan)
+    margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
+    for i, region in enumerate(regions):
+        if not region.inside.any():
+            continue
+        window, inside = region.widened(margin, pixels.shape)
+        distance = ndimage.distance_transform_edt(~inside) * pixel_size_nm - TAIL_NM
+        other = None if sources is None else sources[window]
+        found[i] = _above_ring(pixels[window], distance <= 0, distance, other)
+    return found * pixel_size_nm**2
+
+
+def _above_ring(
+    values: np.ndarray, inside: np.ndarray, beyond_nm: np.ndarray, other: np.ndarray | None
+) -> float:
+    """Sum inside, above the mean of the ring; NaN if less than a fifth of the ring is free."""
+    ring = ~inside & (beyond_nm <= RING_NM)
+    free = ring if other is None else ring & ~other
+    if free.sum() < max(8, 0.2 * ring.sum()):
+        return float("nan")
+    return float((values[inside] - values[free].mean()).sum())
+
+
+def mask_of_clusters(
+    clusters: pd.DataFrame,
+    shape: tuple[int, ...],
+    pixel_size_nm: float,
+    outlines: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Where atoms are none that stand alone.
+
+    Parameters
+    ----------
+    clusters, outlines
+        Of the micrograph, as of `count_by_yardstick`.
+    shape
+        (Y, X) of a frame, or (T, Y, X) of a stack.
+    pixel_size_nm
+        Edge length of a pixel.
+
+    Returns
+    -------
+    ndarray
+        Bool, of that shape: clusters with `NEAR_CLUSTER_NM` around them.
+    """
+    mask = np.zeros(shape, bool)
+    frames = mask if mask.ndim == 3 else mask[None]
+    for row, (_, cluster) in enumerate(clusters.iterrows()):
+        if not 0 <= cluster["frame"] < len(frames):
+            continue
+        outline = None if outlines is None else outlines[row]
+        frame = frames[int(cluster["frame"])]
+        region = region_of(cluster, outline, frame.shape, pixel_size_nm)
+        mark_around(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
+    return mask
+
+
+def region_of(
+    cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
+) -> Region:
+    """The outline of a cluster, or a disc that holds its ellipse."""
+    if outline is not None and len(outline) >= 3:
+        places = np.asarray(outline, float)
+        window = _window(np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1, shape)
+        corner = [s.start for s in window]
+        size = tuple(s.stop - s.start for s in window)
+        if all(size):
+            region = Region.of(np.asarray(polygon2mask(size, places - corner)), corner)
+            if region.inside.any():
+                return region
+    eccentricity = min(np.nan_to_num(float(cluster["eccentricity"])), 0.98)
+    longest_nm = cluster["diameter_nm"] / 2 / (1 - eccentricity**2) ** 0.25
+    centre = np.array([cluster["y_px"], cluster["x_px"]], float)
+    radius_px = longest_nm / pixel_size_nm
+    window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
+    return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
+
+
+def discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
+    """(Y, X) bool: discs around positions (N, 2)."""
+    mask = np.zeros(shape, bool)
+    for centre in positions[np.isfinite(positions).all(axis=1)]:
+        window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
+        mask[window] |= _disc(window, centre, radius_px)
+    return mask
+
+
+def _disc(window: tuple[slice, ...], centre: np.ndarray, radius_px: float) -> np.ndarray:
+    """(h, w) bool: the pixels of a window within a radius."""
+    y, x = (np.arange(s.start, s.stop) for s in window)
+    return np.asarray(np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px)
+
+
+def near_to(mask: np.ndarray, distance_px: float) -> np.ndarray:
+    """(Y, X) bool: within a distance of the mask."""
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
+
+
+def mark_around(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
+    """Set in a mask (Y, X) what lies in regions or within a distance of them, in place."""
+    for region in regions:
+        if region.inside.any():
+            window, inside = region.widened(int(distance_px) + 1, mask.shape)
+            mask[window] |= ndimage.distance_transform_edt(~inside) <= distance_px
+
+
+def _window(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(
+        slice(int(np.clip(a, 0, n)), int(np.clip(b, 0, n)))
+        for a, b, n in zip(low, high, shape, strict=True)
+    )
+
+
+def values_at(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(N,) the mask at positions (N, 2), the nearest pixel of the image; False where NaN."""
+    there = np.isfinite(positions).all(axis=1)
+    last = np.array(mask.shape) - 1
+    y, x = np.clip(np.rint(np.nan_to_num(positions)), 0, last).astype(int).T
+    return np.asarray(there & mask[y, x])
