@@ -66,7 +66,7 @@ def many(folder: Path, n: int) -> dict[str, Any]:
 def main() -> None:
     given = options(
         __doc__, sides=[1024, 2048, 4096, 8192, 16_384], clusters=[10, 100, 1000, 5000, 20_000],
-        side=8192, images=[1, 10, 100], repeats=1, threads=2,
+        side=8192, images=[1, 10, 100, 1000], repeats=1, threads=2,
     )  # fmt: skip
     torch.set_num_threads(given.threads)
     about = machine()
@@ -83,13 +83,10 @@ def main() -> None:
         for n in given.images:
             images.append(many(Path(folder), n))
             print(images[-1], flush=True)
-    last = images[-1]
-    each = (last["cpu_s"] - images[0]["cpu_s"]) / (last["images"] - images[0]["images"])
     figures = {
         "sides": sides,
         "clusters": numbers,
         "images": images,
-        "seconds_for_1000_images_extrapolated": images[0]["cpu_s"] + 999 * each,
         "exponents": {
             "pixels": exponent([s["side"] ** 2 for s in sides], [s["cpu_s"] for s in sides]),
             "clusters": exponent([s["found"] for s in numbers], [s["cpu_s"] for s in numbers]),

@@ -148,8 +148,6 @@ def growth(record: Record) -> str:
         table(["side (px), 100 clusters", *head], rows("sides", "side")),
         table([f"clusters in {side} × {side}", *head], rows("clusters", "found")),
         table(of_images, images),
-        f"1,000 images, extrapolated: {record['seconds_for_1000_images_extrapolated']:.0f} s "
-        "of the processor.",
     ])  # fmt: skip
 
 

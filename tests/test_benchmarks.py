@@ -72,7 +72,6 @@ RECORDS = {
                   "field": FIELD | {"size_px": 512, "clusters": 20}},
     "growth": {"sides": [RUN], "clusters": [RUN],
                "images": [{"images": 10, "clusters": 150, **TIMES}],
-               "seconds_for_1000_images_extrapolated": 76.0,
                "exponents": {"pixels": 0.53, "clusters": 0.76, "images": 0.58}},
     "large": {"size": 64, "clusters": 7, "image_mib": 4.0, "cases": {"zarr": CASE}},
     "startup": {"processes": {"import torch": 0.99},
