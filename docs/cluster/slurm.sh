@@ -21,7 +21,7 @@ set -euo pipefail
 # Dask has its workers give memory back at once, which costs a third of the speed with images.
 export MALLOC_TRIM_THRESHOLD_=134217728 MALLOC_MMAP_THRESHOLD_=33554432
 export NUMBA_NUM_THREADS=1
-# Else every worker says some twenty lines between those of the command.
+# Else each of them says some twenty lines as it comes.
 export DASK_LOGGING__DISTRIBUTED=warning
 
 mkdir -p "$OUT"
@@ -30,8 +30,9 @@ file="$OUT/.scheduler-$SLURM_JOB_ID.json"
 dask scheduler --port 0 --dashboard-address :0 --no-dashboard --scheduler-file "$file" &
 scheduler=$!
 # One task is left for the scheduler and the command themselves. Without its limit a worker takes
-# the memory of the whole node for its own.
+# the memory of the whole node for its own. What workers say as they go is not for the job's log.
 srun --ntasks=$((SLURM_NTASKS - 1)) --kill-on-bad-exit=0 \
+    --output="slurm-$SLURM_JOB_ID.workers.out" \
     dask worker --scheduler-file "$file" --nthreads 1 --memory-limit "${SLURM_MEM_PER_CPU}MiB" \
     --no-dashboard --death-timeout 60 --local-directory "${TMPDIR:-/tmp}" &
 workers=$!
