@@ -32,7 +32,7 @@ def seen_in(image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | Non
     if not analysis.patches:
         return None
     ids = analysis.table["cluster_id"].to_numpy()
-    whole = np.array([_is_whole(analysis, row) for row in range(len(ids))], bool)
+    whole = _whole(analysis)
     rows = np.flatnonzero(whole if cluster_ids is None else whole & np.isin(ids, list(cluster_ids)))
     if not len(rows):
         return None
@@ -106,6 +106,7 @@ def same_pictures(before: Analysis, after: Analysis) -> bool:
     )
 
 
-def _is_whole(analysis: Analysis, row: int) -> bool:
+def _whole(analysis: Analysis) -> np.ndarray:
+    """(N,) which clusters a network has seen."""
     first = next(iter(analysis.patches.values()))
-    return bool(np.isfinite(first[row, 0, 0])) and len(analysis.embedding) > row
+    return np.isfinite(first[:, 0, 0]) & (np.arange(len(first)) < len(analysis.embedding))
