@@ -373,27 +373,37 @@ def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
     assert all(np.shares_memory(patches[i], large[i]) for i in range(20))
 
 
-@pytest.mark.parametrize("soon", [False, True])
-def test_steps_among_many_clusters_may_take_turns(monkeypatch, soon):
+def test_steps_that_change_many_clusters_take_turns(monkeypatch):
     monkeypatch.setattr("napari_atomicity.session._MANY", 10)
     session = Session()
     session.set_analysis(classified(grid(20)))
     before, turns = session.table(), Turns(session)
-    session.remove_clusters("field", [3], soon=soon)
-    assert session.busy == soon
-    while soon and turns.take(1):
-        pass
-    assert 3 not in set(session.table("field")["cluster_id"])
-    session.relabel([("field", 5)], "Pt41", soon=soon)
-    assert session.busy == soon
-    session.finish()
-    assert session.table("field").set_index("cluster_id")["label"][5] == "Pt41"
-    session.go_to(1)
-    assert session.busy  # a step that is taken back has its annotator with it
+    session.relabel([("field", i) for i in range(1, 16)], "Pt41")
+    assert session.busy
+    pd.testing.assert_frame_equal(session.table(), before)
+    session.annotator = "Bob"  # what is under way is still by whoever began it
+    assert session.history[-1].annotator != "Bob"
+    assert (session.table()["label_corrected"] == "Pt41").sum() == 15
+    session.undo()
+    assert session.busy
     while turns.take(1):
         pass
     pd.testing.assert_frame_equal(session.table(), before)
-    assert session.history[-1].description == "analyse"
+
+
+def test_a_step_that_changes_few_of_many_clusters_is_done_when_the_call_returns(monkeypatch):
+    monkeypatch.setattr("napari_atomicity.session._MANY", 10)
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before = session.table()
+    Turns(session)
+    session.remove_clusters("field", [3])
+    assert not session.busy and 3 not in set(session.table("field")["cluster_id"])
+    session.relabel([("field", 5)], "Pt41")
+    assert session.table("field").set_index("cluster_id")["label"][5] == "Pt41"
+    session.go_to(1)
+    assert not session.busy
+    pd.testing.assert_frame_equal(session.table(), before)
 
 
 def test_a_result_may_take_turns_with_all_that_is_compared():

@@ -62,7 +62,7 @@ Key = tuple[str, int]
 _LONG = 8
 """Steps that concern more images than that are taken in turns, where somebody offers them."""
 _MANY = 5000
-"""As do steps among more clusters than that: each part of a step takes tens of milliseconds."""
+"""As are those that change more clusters than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +218,7 @@ class Session:
     def annotator(self, name: str) -> None:
         name = name.strip() or user_name()
         if name != self._annotator:
+            self.finish()  # what is under way is still by whoever it was
             if self.blind:
                 self.set_blind(False)
             self._annotator = name
@@ -665,13 +666,6 @@ class Session:
             raise
         return True
 
-    def _is_long(self, images: Collection[str]) -> bool:
-        """Whether a step that concerns these images is better taken in turns."""
-        return len(images) > _LONG or self._have_many(images)
-
-    def _have_many(self, images: Iterable[str]) -> bool:
-        return sum(len(self._analyses[i].table) for i in images if i in self._analyses) > _MANY
-
     def finish(self) -> None:
         """Bring the step that is under way to its end."""
         while self.go_on(math.inf):
@@ -787,7 +781,7 @@ class Session:
             return None
         self._refuse_if_read_only()
         step = self._undo[-1]
-        self._carry_out(self._undoing(), self._is_long(step.images))
+        self._carry_out(self._undoing(), _is_long([step]))
         return step
 
     def _undoing(self) -> Work:
@@ -807,7 +801,7 @@ class Session:
             return None
         self._refuse_if_read_only()
         step = self._redo[-1]
-        self._carry_out(self._redoing(), self._is_long(step.images))
+        self._carry_out(self._redoing(), _is_long([step]))
         return step
 
     def _redoing(self) -> Work:
@@ -826,8 +820,7 @@ class Session:
         n_done = min(max(n_done, 0), len(self._undo) + len(self._redo))
         n_steps = n_done - len(self._undo)
         steps = self._undo[n_done:] if n_steps < 0 else self._redo[len(self._redo) - n_steps :]
-        images = [image for step in steps for image in step.images]
-        self._carry_out(self._going_to(n_done), self._is_long(images))
+        self._carry_out(self._going_to(n_done), _is_long(steps))
 
     def _going_to(self, n_done: int) -> Work:
         while len(self._undo) > n_done:
@@ -1065,27 +1058,20 @@ class Session:
         if analysis is not None:
             self.do(SetTracks(image, tracking_of(analysis), tracking_of(tracked)))
 
-    def relabel(self, keys: Iterable[Key], label: str, soon: bool = False) -> None:
-        """A person says what these clusters are ("" takes it back); one step, however many.
-
-        With ``soon`` it may take a few turns also where the images are few, but their clusters
-        many: see `do`.
-        """
+    def relabel(self, keys: Iterable[Key], label: str) -> None:
+        """A person says what these clusters are ("" takes it back); one step, however many."""
         keys = list(keys)
         words = f"label {_clusters(len(keys))} {label}" if label else "take labels back"
-        self.relabel_each(dict.fromkeys(keys, label), words, soon)
+        self.relabel_each(dict.fromkeys(keys, label), words)
 
-    def relabel_each(
-        self, labels: Mapping[Key, str], description: str | None = None, soon: bool = False
-    ) -> None:
-        """A person says of each of these clusters what it is; one step, as of `relabel`."""
+    def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
+        """A person says of each of these clusters what it is; one step."""
         self._refuse_if_read_only()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
         words = description or f"label {_clusters(len(labels))}"
-        in_turns = len(by_image) > _LONG or (soon and self._have_many(by_image))
-        self._carry_out(self._doing(self._relabels(by_image), words), in_turns)
+        self._carry_out(self._doing(self._relabels(by_image), words), _are_many(by_image))
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():
@@ -1095,14 +1081,13 @@ class Session:
             if before:
                 yield Relabel(image, before, {i: new[i] for i in before})
 
-    def remove(self, keys: Iterable[Key], soon: bool = False) -> None:
-        """A person says that these are no clusters; one step. For ``soon`` see `relabel`."""
+    def remove(self, keys: Iterable[Key]) -> None:
+        """A person says that these are no clusters; one step, however many images."""
         self._refuse_if_read_only()
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
-        in_turns = len(by_image) > _LONG or (soon and self._have_many(by_image))
-        self._carry_out(self._doing(self._removals(by_image)), in_turns)
+        self._carry_out(self._doing(self._removals(by_image)), _are_many(by_image))
 
     def _removals(self, by_image: Mapping[str, Sequence[int]]) -> Iterator[Edit]:
         for image, ids in by_image.items():
@@ -1111,9 +1096,8 @@ class Session:
             if rows is not None and len(rows.table):
                 yield RemoveClusters(image, rows)
 
-    def remove_clusters(self, image: str, cluster_ids: Iterable[int], soon: bool = False) -> None:
-        """As `remove`, of one image."""
-        self.remove(((image, i) for i in cluster_ids), soon)
+    def remove_clusters(self, image: str, cluster_ids: Iterable[int]) -> None:
+        self.remove((image, i) for i in cluster_ids)
 
     def regions(self, image: str) -> tuple[np.ndarray, ...]:
         """Polygons (M, 2) in pixels (y, x): what lies in them does not count."""
@@ -1208,6 +1192,22 @@ def _all_of(edits: Sequence[Edit | AtomEdit]) -> str:
     if len(removed) == len(edits):
         return f"delete {_clusters(sum(map(len, removed)))}"
     return edits[0].description
+
+
+def _are_many(by_image: Mapping[str, Collection[int]]) -> bool:
+    """Whether a step that changes these clusters is better taken in turns."""
+    return len(by_image) > _LONG or sum(map(len, by_image.values())) > _MANY
+
+
+def _is_long(steps: Iterable[Step]) -> bool:
+    """Whether these steps are better taken, or taken back, in turns."""
+    edits = [edit for step in steps for edit in step.edits]
+    changed = sum(
+        len(e.after) if isinstance(e, Relabel) else len(e.cluster_ids)
+        for e in edits
+        if isinstance(e, Relabel | RemoveClusters)
+    )
+    return len({edit.image for edit in edits}) > _LONG or changed > _MANY
 
 
 def _clusters(n: int) -> str:

@@ -278,6 +278,7 @@ class Reviewing:
         """After the block, show the cluster that it has changed: for undo and redo."""
         self._changed.clear()
         yield
+        self.session.finish()  # a long step takes turns, and nothing has changed before its end
         self.go_to_changed()
 
     def go_to_changed(self) -> None:

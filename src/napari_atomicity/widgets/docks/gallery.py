@@ -282,7 +282,7 @@ class Gallery(RowsDock):
             )
             return lambda: None
         if shortcut.action == "delete":
-            return lambda: session.remove(keys, soon=True)
+            return lambda: session.remove(keys)
         named = {"label": [UNKNOWN, *classes][shortcut.argument] if classes else UNKNOWN}
         label = {**named, "aggregate": AGGREGATE, "unlabel": ""}[shortcut.action]
         return lambda: session.relabel(keys, label)

@@ -179,6 +179,9 @@ class History(QWidget):
 
         Whoever does something else meanwhile is not disturbed.
         """
+        if self.session.busy:  # a long step takes several turns
+            self._walker.start()
+            return
         here = len(self.session.history)
         if here == self._goal or here != self._expected:
             self.gone.emit()
@@ -190,7 +193,7 @@ class History(QWidget):
             show_error(str(error))
             self.gone.emit()
             return
-        if len(self.session.history) == here:  # there is nothing more to do again
+        if not self.session.busy and len(self.session.history) == here:  # nothing to do again
             self.gone.emit()
         else:
             self._walker.start()

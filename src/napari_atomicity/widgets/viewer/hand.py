@@ -80,7 +80,7 @@ class ByHand:
             ids, known.removing = known.removing, ()
             try:
                 gone = [int(i) for i in ids if i == i and i > 0]
-                self.session.remove_clusters(image, gone, soon=True)
+                self.session.remove_clusters(image, gone)
             except AtomicityError as error:
                 show_error(str(error))
                 self._refresh(image)

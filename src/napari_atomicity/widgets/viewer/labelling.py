@@ -295,11 +295,11 @@ def perform(binding: Window, action: str, argument: int = 0) -> None:
     elif action == "label":
         label_selection(session, argument)
     elif action == "aggregate":
-        session.relabel(session.selection, AGGREGATE, soon=True)
+        session.relabel(session.selection, AGGREGATE)
     elif action == "unlabel":
-        session.relabel(session.selection, "", soon=True)
+        session.relabel(session.selection, "")
     elif action == "delete":
-        session.remove(session.selection, soon=True)
+        session.remove(session.selection)
 
 
 def perform_in_review(binding: Window, review: Reviewing, action: str, argument: int = 0) -> None:
@@ -335,16 +335,16 @@ def perform_in_review(binding: Window, review: Reviewing, action: str, argument:
 
 def _answer_for_others(session: Session, action: str, label: str | None) -> None:
     if action == "remove":
-        session.remove(session.selection, soon=True)
+        session.remove(session.selection)
     elif action == "agree":
         table = session.table()
         keys = zip(table["image"], table["cluster_id"], strict=True)
         predicted = dict(zip(keys, table["label_predicted"], strict=True))
         session.relabel_each({k: predicted[k] for k in session.selection if predicted.get(k)})
     elif action == "unlabel":
-        session.relabel(session.selection, "", soon=True)
+        session.relabel(session.selection, "")
     elif label is not None:
-        session.relabel(session.selection, label, soon=True)
+        session.relabel(session.selection, label)
 
 
 def label_of(session: Session, action: str, number: int) -> str | None:
@@ -361,7 +361,7 @@ def label_selection(session: Session, number: int) -> None:
     """The selected clusters are of the n-th class, counted from 1; 0 is unknown."""
     label = label_of(session, "label", number)
     if label is not None:
-        session.relabel(session.selection, label, soon=True)
+        session.relabel(session.selection, label)
 
 
 def go_to_least_certain(session: Session) -> None:
