@@ -194,7 +194,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "move the view": camera,
         "class map on or off": maps,
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
-        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]], soon=True),
+        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]]),
         "undo the deletion": lambda: binding.undo(),
         "places in the map": placed,
         "analyse again": renewed,

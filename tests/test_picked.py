@@ -30,6 +30,22 @@ def test_rows_are_picked_and_not_copied(array):
     assert rows.bases[0] is array
 
 
+def test_they_are_never_written_to(array):
+    rows = pick(array, np.array([1, 2]))
+    with pytest.raises(TypeError, match="not written to"):
+        rows += 1
+    with pytest.raises(TypeError, match="not written to"):
+        np.add(array[:2], 1, out=rows)
+    with pytest.raises(AttributeError):
+        rows.fill(0)
+
+
+def test_an_index_of_two_dimensions_is_that_of_an_array(array):
+    index = np.array([[0, 1], [1, 1]])
+    rows = pick(array, np.array([5, 2]))
+    np.testing.assert_array_equal(rows[index], np.asarray(rows)[index])
+
+
 def test_small_arrays_are_copied(array):
     assert isinstance(pick(array[:1], np.array([0])), np.ndarray)
 

@@ -14,6 +14,10 @@ import numpy as np
 
 _LARGE_BYTES = 1 << 23
 """Smaller arrays are copied in a millisecond or two, and are simpler."""
+_WRITING = frozenset(
+    {"fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"}
+)
+"""Methods of an array that change it."""
 
 
 class Picked(np.lib.mixins.NDArrayOperatorsMixin):
@@ -56,7 +60,8 @@ class Picked(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> Any:
         rows, *within = key if isinstance(key, tuple) else (key,)
-        simple = isinstance(rows, int | np.integer | slice | list | np.ndarray)
+        several = isinstance(rows, list | np.ndarray) and np.ndim(rows) == 1
+        simple = several or isinstance(rows, int | np.integer | slice)
         if not simple or not all(isinstance(k, int | np.integer | slice) for k in within):
             return np.asarray(self)[key]
         which, row = self.which[rows], self.row[rows]
@@ -76,11 +81,13 @@ class Picked(np.lib.mixins.NDArrayOperatorsMixin):
         return out
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(x, Picked) for x in options.get("out", ())):
+            raise TypeError("rows that are picked are not written to")
         plain = [np.asarray(x) if isinstance(x, Picked) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(np.ndarray, name):
+        if name.startswith("_") or name in _WRITING or not hasattr(np.ndarray, name):
             raise AttributeError(name)
         return getattr(np.asarray(self), name)
 

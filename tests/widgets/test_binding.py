@@ -386,10 +386,27 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     session.set_analysis(again)
     settle(viewer)
     assert analysed.outlines_layer("field").data is strokes
-    session.set_analysis(replace(again, outlines=[o + 0.5 for o in again.outlines]))
+
+
+def drawn_corners(viewer, layer) -> np.ndarray:
+    """What the canvas has of a layer of strokes."""
+    visual = viewer.window._qt_viewer.canvas.layer_to_visual[layer]
+    return np.array(visual.node.mesh_data.get_vertices())
+
+
+def test_other_outlines_are_drawn_whatever_their_colours(analysed, viewer, settle):
+    session, layer = analysed.session, analysed.outlines_layer("field")
+    before, strokes, colours = drawn_corners(viewer, layer), layer.data, layer.edge_color.copy()
+    now = session.analysis("field")
+    session.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
     settle(viewer)
-    np.testing.assert_allclose(analysed.outlines_layer("field").data[:, 0], strokes[:, 0] + 0.5)
-    assert seen_outlines(analysed) == (n, n)
+    np.testing.assert_allclose(layer.data[:, 0], strokes[:, 0] + 0.5)
+    np.testing.assert_array_equal(layer.edge_color, colours)
+    moved = drawn_corners(viewer, layer)[:, :2] - before[:, :2]
+    np.testing.assert_allclose(moved, 0.5, atol=1e-3)
+    session.set_analysis(replace(now, outlines=[o[:2] for o in now.outlines]))  # no strokes
+    settle(viewer)
+    assert len(drawn_corners(viewer, layer)) < len(before)
 
 
 def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
@@ -403,6 +420,30 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
     corner = table.loc[of_others, ["y_px", "x_px"]].to_numpy()[0]
     nearest = np.abs(layer.data[:, 0] - corner).sum(axis=1).argmin()
     np.testing.assert_allclose(layer.edge_color[0], layer.edge_color[nearest])
+
+
+def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.binding._MANY", 2)
+    session, layer = analysed.session, analysed.points_layer("field")
+    ids = session.table("field")["cluster_id"].tolist()
+    chosen = {("field", i) for i in ids[4:9]}
+    session.select(chosen)
+    session.remove_clusters("field", [ids[0]])
+    layer.selected_data.add(1)  # as napari does, before it knows of the others
+    assert session.selection == chosen
+    settle(viewer)
+    assert layer.selected_data == {3, 4, 5, 6, 7}
+
+
+def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.binding._MANY", 2)
+    session = analysed.session
+    ids = session.table("field")["cluster_id"].tolist()
+    session.select([("field", i) for i in ids[4:9]])
+    session.remove_clusters("field", [ids[0]])
+    viewer.layers.remove("field")
+    settle(viewer)
+    assert "field" not in session.images
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):

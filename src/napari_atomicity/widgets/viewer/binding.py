@@ -145,6 +145,8 @@ class Binding:
                 more = go_on(_TURN_S)
         except AtomicityError as error:
             show_error(str(error))
+            for image in list(self._images):  # napari may have done already what was refused
+                self.refresh(image)
             return
         if more:
             QTimer.singleShot(0, partial(self._in_turns, go_on))
@@ -432,7 +434,11 @@ class Binding:
                     ndim = len(analysis.micrograph.shape)
                     known.new_outlines(ndim, stroke_px(analysis), self._outlines_wanted)
                 ids = table["cluster_id"].to_numpy()
-                write = partial(known.write_outlines, *strokes, ids)
+
+                def write() -> None:
+                    if drawn is self._drawn.get(image):
+                        known.write_outlines(*strokes, ids)
+
                 self._in_a_turn((image, "strokes"), write)
                 self._outlines_soon(image)  # their colours
 
@@ -585,6 +591,11 @@ class Binding:
     def _on_points_selected(self, *_: Any) -> None:
         if self._quiet or self.viewer is None:
             return
+        waiting = [key for key in self._turns if isinstance(key, tuple) and key[1] == "selection"]
+        if waiting:  # points that were written anew know nothing of what was selected
+            for key in waiting:
+                self._turns.pop(key)()
+            return
         keys: set[Key] = set()
         for image, known in self._images.items():
             layer = known.points
@@ -615,13 +626,14 @@ class Binding:
 
     def _write_selection(self, image: str) -> None:
         """Select again the points of an image, which have been written anew."""
-        selected, known = self._selected_of(image), self._images[image]
-        if len(selected) <= _MANY:
-            known.write_selection(selected)
+        if len(self._selected_of(image)) <= _MANY:
+            self._write_selection_now(image)
         else:  # napari marks each of them
-            self._in_a_turn(
-                (image, "selection"), lambda: known.write_selection(self._selected_of(image))
-            )
+            self._in_a_turn((image, "selection"), lambda: self._write_selection_now(image))
+
+    def _write_selection_now(self, image: str) -> None:
+        if image in self._images:
+            self._images[image].write_selection(self._selected_of(image))
 
     def _on_current(self, image: str | None) -> None:
         """Another image is looked at: its points get the keys, and none lies over it."""

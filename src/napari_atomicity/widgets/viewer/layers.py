@@ -86,6 +86,7 @@ class ImageLayers:
         self._on_points = on_points
         self._layers: dict[str, weakref.ref[Any]] = {}
         self._strokes = _NO_STROKES
+        self._undrawn = False  # strokes were written and wait for their colours
         self._texts: tuple[Any, ...] = ()
         # What was visible when another image came to lie in front; None: it is this one.
         self._aside: list[weakref.ref[Layer]] | None = None
@@ -343,9 +344,10 @@ class ImageLayers:
 
     def write_selection(self, ids: set[int]) -> None:
         """Select the points of these clusters and no others."""
-        layer, pixel_size_nm = self.points, calibration.pixel_size_nm(self.source)
-        if layer is None:
+        layer, source = self.points, self.source
+        if layer is None or source is None:
             return
+        pixel_size_nm = calibration.pixel_size_nm(source)
         chosen = np.isin(layer.features["cluster_id"].to_numpy(), list(ids))
         indices = set(np.flatnonzero(chosen).tolist())
         with self.quiet():
@@ -429,6 +431,7 @@ class ImageLayers:
             self._strokes = rows, ids
             # The same image analysed again has the same outlines.
             if not np.array_equal(layer.data, vectors):
+                self._undrawn = True
                 with layer.events.set_data.blocker():  # it is drawn with its colours
                     layer.data = vectors
 
@@ -453,18 +456,22 @@ class ImageLayers:
         a colour, until there are new ones.
         """
         layer, (rows, drawn) = self.outlines, self._strokes
-        if layer is None or len(layer.data) != len(rows) or not len(rows):
+        if layer is None or len(layer.data) != len(rows):
             return
         of_drawn = np.zeros((len(drawn), 4), np.float32)
         known = pd.Index(ids).get_indexer(drawn)
         of_drawn[known >= 0] = colours[known[known >= 0]]
         now, wanted = layer.edge_color, of_drawn[rows]
-        if not np.array_equal(now, wanted):
-            now[...] = wanted
-            if layer.visible:
-                layer.events.edge_color()
-            else:  # napari draws what it saw last
-                layer.set_view_slice()
+        if not self._undrawn and np.array_equal(now, wanted):
+            return
+        now[...] = wanted
+        if not layer.visible:  # napari draws what it saw last
+            layer.set_view_slice()
+        elif self._undrawn:
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
+        else:
+            layer.events.edge_color()
+        self._undrawn = False
 
     # ---- excluded regions
     @property
