@@ -117,7 +117,8 @@ def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, sett
     assert review.finished and active is None
 
 
-def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press):
+@pytest.mark.parametrize("many", [5000, 0])
+def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press, monkeypatch, many):
     review = start(dock)
     keys = [review.queue.key(i) for i in range(5)]
     predicted = {(r.image, r.cluster_id): r.label_predicted for r in session.table().itertuples()}
@@ -131,6 +132,7 @@ def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press):
     assert review.key == keys[2]
     press(KEY.Key_P, KEY.Key_U)
     assert review.key == keys[1] and corrected(session, keys[1]) == ""
+    monkeypatch.setattr("napari_atomicity.session._MANY", many)  # with 0 each step takes turns
     press(KEY.Key_Z, modifiers=CTRL)
     assert review.key == keys[1] and corrected(session, keys[1]) == predicted[keys[1]]
     press(KEY.Key_Z, KEY.Key_Z, modifiers=CTRL)
@@ -342,12 +344,16 @@ def unfolded(dock):
     return dock
 
 
-def test_a_click_in_the_history_goes_there(shown, session, unfolded, press, qtbot):
+@pytest.mark.parametrize("many", [5000, 0])
+def test_a_click_in_the_history_goes_there(
+    shown, session, unfolded, press, qtbot, monkeypatch, many
+):
     history = unfolded.history
     review = start(unfolded)
     keys = [review.queue.key(i) for i in range(4)]
     press(KEY.Key_1, KEY.Key_2, KEY.Key_X)
     qtbot.waitUntil(lambda: history.model.rowCount() == 6)
+    monkeypatch.setattr("napari_atomicity.session._MANY", many)  # with 0 each step takes turns
     words = [history.model.index(i).data() for i in range(6)]
     assert words[-3].startswith("label 1 cluster Pt19") and keys[2][0] in words[-1]
     place = history.view.visualRect(history.model.index(3)).center()
@@ -363,6 +369,7 @@ def test_a_click_in_the_history_goes_there(shown, session, unfolded, press, qtbo
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
     qtbot.waitUntil(lambda: len(session.history) == 5)
     assert corrected(session, keys[2]) is None
+    monkeypatch.setattr("napari_atomicity.session._MANY", 5000)
     # Number keys are not eaten by the list.
     key = review.key
     QTest.keyClick(history.view, KEY.Key_4)
