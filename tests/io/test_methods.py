@@ -57,11 +57,17 @@ def test_settings_are_told_as_used(table):
 
 
 def test_the_average_over_symmetries_is_told(table):
-    known = record(DetectionSettings())
+    known = record(*[DetectionSettings()] * 4, failed=1)
     words = "averaged over the eight symmetries of the square"
+    of_each = [image["parameters"] for image in known["images"]]
+    for own in of_each[:3]:  # in the fourth, clusters were found but not classified
+        own["model"] = {"model_id": "m"}
+    of_each[0]["symmetries"] = False
     assert words not in told(known, table)[0]
-    known["images"][0]["parameters"]["symmetries"] = True
-    assert words in told(known, table)[0]
+    of_each[1]["symmetries"] = of_each[2]["symmetries"] = True
+    assert f"{words} (in 2 of 3 images)." in told(known, table)[0]
+    of_each[0]["symmetries"] = True
+    assert f"{words}." in told(known, table)[0]
 
 
 def test_stacks_are_told_as_they_were_followed(table):

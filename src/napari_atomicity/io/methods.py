@@ -107,7 +107,7 @@ def methods(
     paragraphs = [
         _images(record, done, table, cite),
         _detection(done),
-        _classification(record, table, card, cite),
+        _classification(record, done, table, card, cite),
         _over_time(done, cite),
         _counting(table, ratios, comparison, cite),
         _people(table, corrected, corrections),
@@ -183,7 +183,11 @@ def _detection_settings(settings: dict[str, Any]) -> str:
 
 
 def _classification(
-    record: dict[str, Any], table: pd.DataFrame, card: ModelCard | None, cite: _Citing
+    record: dict[str, Any],
+    done: list[dict[str, Any]],
+    table: pd.DataFrame,
+    card: ModelCard | None,
+    cite: _Citing,
 ) -> str:
     ids = [m for m in dict.fromkeys(table["model_id"].astype(str)) if m]
     if not ids:
@@ -194,8 +198,7 @@ def _classification(
     said = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}{hashed}"
     classes = card.classes if card is not None else model.get("classes", ())
     said += f" into {', '.join(classes)}." if classes else "."
-    if any(i["parameters"].get("symmetries") for i in record["images"]):
-        said += " The network was averaged over the eight symmetries of the square."
+    said += _symmetries(done)
     if card is not None:
         said += _card(card)
     said += (
@@ -209,6 +212,17 @@ def _classification(
             f"({NEIGHBOURS} neighbours, minimal distance {MIN_DIST:g})."
         )
     return said
+
+
+def _symmetries(done: list[dict[str, Any]]) -> str:
+    """Whether the network was averaged; where images differ, in how many of the classified."""
+    averaged = [
+        bool(i["parameters"].get("symmetries")) for i in done if i["parameters"].get("model")
+    ]
+    if not any(averaged):
+        return ""
+    some = "" if all(averaged) else f" (in {sum(averaged)} of {len(averaged)} images)"
+    return f" The network was averaged over the eight symmetries of the square{some}."
 
 
 def _card(card: ModelCard) -> str:
