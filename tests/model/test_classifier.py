@@ -14,7 +14,7 @@ from napari_atomicity.model.classifier import (
 )
 from napari_atomicity.model.devices import choose_device
 from napari_atomicity.model.files import find_model, read_card
-from napari_atomicity.model.symmetries import seen_as
+from napari_atomicity.model.symmetries import seen_as, seen_back
 from napari_atomicity.progress import Cancelled
 
 
@@ -86,7 +86,7 @@ def test_the_average_over_symmetries_does_not_see_how_a_patch_lies(tiny_model, p
         assert not np.allclose(one, classifier.predict(patches).embedding, atol=1e-5)
 
 
-def test_the_average_over_symmetries_is_that_of_eight_answers(tiny_model, patches):
+def test_embedding_and_scores_are_the_averages_of_eight(tiny_model, patches):
     classifier = load_classifier(tiny_model, "cpu")
     eight = [
         classifier.predict({c: seen_as(torch.from_numpy(x), v) for c, x in patches.items()})
@@ -95,10 +95,31 @@ def test_the_average_over_symmetries_is_that_of_eight_answers(tiny_model, patche
     average = classifier.predict(patches, symmetries=True)
     expected = np.mean([one.embedding for one in eight], axis=0)
     np.testing.assert_allclose(average.embedding, expected, atol=1e-5)
-    label = classifier.card.classes[0]
-    maps = classifier.class_maps(patches, label, symmetries=True)
-    own = average.probabilities.argmax(axis=1) == 0
-    np.testing.assert_allclose(maps["LCN"][own], average.class_maps["LCN"][own], rtol=1e-5)
+    # scores less those of the first class, which is all that probabilities tell
+    scores = [np.log(one.probabilities / one.probabilities[:, :1]) for one in [average, *eight]]
+    np.testing.assert_allclose(scores[0], np.mean(scores[1:], axis=0), atol=1e-5)
+
+
+def test_averaged_class_maps_are_those_of_the_averaged_feature_maps(tiny_model, patches):
+    classifier = load_classifier(tiny_model, "cpu")
+    network = classifier.network
+    found = classifier.predict(patches, symmetries=True)
+    best = found.probabilities.argmax(axis=1)
+    given = {c: torch.from_numpy(x) for c, x in patches.items()}
+    with torch.inference_mode():
+        eight = [network({c: seen_as(x, v) for c, x in given.items()}).maps for v in range(8)]
+        averaged = {
+            c: torch.stack([seen_back(maps[c], v) for v, maps in enumerate(eight)]).mean(dim=0)
+            for c in network.channels
+        }
+        expected = network.class_maps(averaged, torch.from_numpy(best))
+    for channel, maps in expected.items():
+        np.testing.assert_allclose(found.class_maps[channel], maps.numpy(), atol=1e-6)
+    # those of a class that is asked for are the same
+    own = best == best[0]
+    assert own.any()
+    asked = classifier.class_maps(patches, classifier.card.classes[best[0]], symmetries=True)
+    np.testing.assert_allclose(asked["LCN"][own], found.class_maps["LCN"][own], rtol=1e-5)
 
 
 def test_no_patches_no_rows(tiny_model):

@@ -103,7 +103,8 @@ class AtomicityNet(nn.Module):
         """Patches: channel → (N, P, P).
 
         With ``symmetries`` the feature maps are averaged over the symmetries of the square, each
-        turned back. All that follows is linear in them, so logits and class maps are averages too.
+        turned back. Embedding and logits are linear in them, so they are averages too. A class map
+        is what is positive of a sum of the averaged maps, which the average of eight is not.
         """
         maps = {}
         for channel in self.channels:
