@@ -14,6 +14,7 @@ from napari_atomicity.analysis import Analysis
 from napari_atomicity.errors import ModelError
 from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.model.classifier import Classifier
 from napari_atomicity.model.estimators import Measured
 from napari_atomicity.model.intensity_scale import ScaleReference, fit_image
 from napari_atomicity.model.network import AtomicityNet
@@ -142,6 +143,28 @@ def test_what_was_learnt_from_is_not_called_unknown(model):
     assert (result.before[0].table["label"] == "unknown").all()
     assert (result.after[0].table["label"] == "unknown").mean() < 0.05
     assert accuracy(result.after[0], label) > 0.93
+
+
+def test_averaged_images_are_judged_as_people_will_see_them(model, monkeypatch):
+    seen = []  # rows, and whether they were averaged
+
+    class Noted(Classifier):
+        def predict(self, patches, *args, symmetries=False):
+            seen.append((len(patches["raw"]), symmetries))
+            return super().predict(patches, *args, symmetries=symmetries)
+
+    monkeypatch.setattr("napari_atomicity.adaptation.fine_tuning.Classifier", Noted)
+    label, averaged = image(3, height=0.5)
+    averaged = replace(averaged, parameters={"symmetries": True})
+    other, plain = image(4, height=0.5, n=70, name="plain.tif")
+    result = adapt([averaged, plain], *model, QUICK)
+    assert result.accepted, result.reasons
+    # 120 patches of the training are replayed, in one view
+    assert set(seen) == {(90, True), (70, False), (120, False)}
+    p = [a.table[[f"p_{c}" for c in CLASSES]].to_numpy() for a in result.before]
+    share = np.bincount(np.concatenate(p).argmax(axis=1)).max() / 160
+    assert result.checks["largest share of a class"][0] == pytest.approx(share)
+    assert accuracy(result.after[0], label) > 0.93 < accuracy(result.after[1], other)
 
 
 def test_the_same_seed_gives_the_same_model(model):

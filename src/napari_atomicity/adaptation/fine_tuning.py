@@ -310,12 +310,13 @@ def _outside(table: pd.DataFrame) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Clusters of all images: patches, class indices (N,) (-1: none is sure), and which of those
-    (N,) a person gave."""
+    """Clusters of all images: patches, class indices (N,) (-1: none is sure), which of those (N,)
+    a person gave, and of which (N,) the network is averaged over the symmetries."""
 
     patches: dict[str, np.ndarray]
     label: np.ndarray
     certain: np.ndarray
+    averaged: np.ndarray
 
 
 def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
@@ -363,7 +364,10 @@ def _target(
         labels.append(label)
         certain.append(corrected >= 0)
     return Target(
-        _joined(analyses, card.patches.channels), np.concatenate(labels), np.concatenate(certain)
+        _joined(analyses, card.patches.channels),
+        np.concatenate(labels),
+        np.concatenate(certain),
+        np.repeat([a.symmetries for a in analyses], [len(a.table) for a in analyses]),
     )
 
 
@@ -526,7 +530,8 @@ def _with_network(tensors: dict[str, np.ndarray], network: AtomicityNet) -> dict
 
 
 def _replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Prediction:
-    """What a classifier says of the patches of the training."""
+    """What a classifier says of the patches of the training, without symmetries: the model's
+    references and limits were found so, and only before and after are compared."""
     return classifier.predict(
         {c: tensors[f"replay.{c}"].astype(np.float32) for c in classifier.network.channels}
     )
@@ -543,7 +548,7 @@ def _check(
     split: _Split,
 ) -> dict[str, float]:
     """What decides, of one model with the patches as it sees them."""
-    p = classifier.predict(target.patches).probabilities
+    p = _probabilities(classifier, target)
     best = p.argmax(axis=1)
     there = replayed.probabilities.argmax(axis=1)
     right = best == target.label
@@ -557,6 +562,16 @@ def _check(
         "training remembered": _mean((there == tensors["replay.label"])[split.remember]),
         "largest share of a class": float(share.max()),
     }
+
+
+def _probabilities(classifier: Classifier, target: Target) -> np.ndarray:
+    """(N, C) of the clusters, averaged over the symmetries where people will see that."""
+    p = np.empty((len(target.label), len(classifier.card.classes)))
+    for averaged in np.unique(target.averaged):
+        rows = target.averaged == averaged
+        own = {channel: patches[rows] for channel, patches in target.patches.items()}
+        p[rows] = classifier.predict(own, symmetries=bool(averaged)).probabilities
+    return p
 
 
 def _mean(values: np.ndarray) -> float:
