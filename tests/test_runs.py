@@ -40,7 +40,8 @@ def quick(monkeypatch):
         micrograph.calibrated()
         progress(1, 2, "Half-way")
         made = synthetic_analysis(6, micrograph.name, seed=len(micrograph.name))
-        return replace(made, micrograph=micrograph, parameters={"umap": umap})
+        parameters = {"umap": umap, "symmetries": symmetries}
+        return replace(made, micrograph=micrograph, parameters=parameters)
 
     monkeypatch.setattr(runs, "load_classifier", lambda model, device: FakeClassifier())
     monkeypatch.setattr(runs, "analyse", analyse)
@@ -201,6 +202,14 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     assert "shares are adjusted for wrong ones" in report
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["parameters"]["ratios"] == "confusion"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_map_and_symmetries_are_as_asked(tmp_path, image, wanted):
+    run = analyse_images(
+        [image("a.tif")], tmp_path / "out", Request(umap=not wanted, symmetries=wanted)
+    )
+    assert run.outcomes[0].parameters == {"umap": not wanted, "symmetries": wanted}
 
 
 def test_ratios_that_the_model_does_not_serve_are_refused_before_the_work(tmp_path, image):

@@ -28,16 +28,23 @@ def blobs(seed: int = 0, shape: tuple[int, int] = (240, 320)) -> np.ndarray:
 
 
 class BrightnessClassifier(Classifier):
-    """Says that brighter patches hold more atoms; deterministic."""
+    """Says that brighter patches hold more atoms; deterministic.
+
+    Attributes
+    ----------
+    averaged
+        Of every question, whether the average over the symmetries was asked for.
+    """
 
     card = ModelCard("brightness", CLASSES, PatchSettings(size_px=32), sha256="0123456789abcdef")
     device = torch.device("cpu")
     beside: ClassVar[dict] = {}
 
     def __init__(self):
-        pass
+        self.averaged = []
 
     def predict(self, patches, progress=None, stop=None, *, symmetries=False):
+        self.averaged.append(symmetries)
         raw = patches["raw"]
         n = len(raw)
         report(progress, 0, n, "Classifying")
@@ -48,8 +55,12 @@ class BrightnessClassifier(Classifier):
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         embedding = np.column_stack([brightness, p]).astype(np.float32)
-        return Prediction(p, embedding, self.class_maps(patches, ""))
+        return Prediction(p, embedding, _maps(patches, 1))
 
     def class_maps(self, patches, label, *, symmetries=False):
-        scale = 1 + CLASSES.index(label) if label in CLASSES else 1
-        return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}
+        self.averaged.append(symmetries)
+        return _maps(patches, 1 + CLASSES.index(label) if label in CLASSES else 1)
+
+
+def _maps(patches, scale):
+    return {c: scale * np.abs(v[:, ::4, ::4]) for c, v in patches.items()}

@@ -158,6 +158,19 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     assert len(opened.session.project.load("c.tif").analysis.table) == 12
 
 
+@pytest.mark.parametrize("place", ["", "2"])
+def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere, place):
+    opened.symmetries.setChecked(True)
+    opened.place.setText(place)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    session = opened.session
+    assert all(session.analysis(image).symmetries for image in ("a.tif", "b.tif", "c.tif"))
+    assert len(elsewhere) == bool(place)
+    assert session.project.runs()[0]["symmetries"]
+
+
 def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
     shown = []
     monkeypatch.setattr("napari_atomicity.widgets.browse.batch.show_error", shown.append)

@@ -70,6 +70,58 @@ def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtb
     assert analysed.session.analysis("field").symmetries
 
 
+def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+):
+    monkeypatch.setattr("napari_atomicity.widgets.viewer.jobs.classifier_of", lambda _: model)
+    analyse = dock(Analyse)
+    analyse.symmetries.setChecked(True)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    session = binding_of(viewer).session
+    assert session.analysis("field").symmetries
+    model.averaged.clear()
+    session.explained_class = "Pt55"
+    settle(viewer)
+    assert model.averaged == [True]
+
+
+def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
+    analysed, viewer, dock, qtbot, settle
+):
+    session, classify = analysed.session, dock(Classify)
+    known, box = session.analysis("field"), classify.symmetries
+    averaged = {**known.parameters, "symmetries": True}
+    for name, parameters in (("averaged", averaged), ("only found", {})):
+        micrograph = replace(known.micrograph, name=name)
+        table = known.table.assign(image=name)
+        session.add_image(micrograph)
+        session.set_analysis(
+            replace(known, micrograph=micrograph, table=table, parameters=parameters)
+        )
+    # an image whose clusters are not classified says nothing
+    for image, checked in (
+        ("averaged", True),
+        ("field", False),
+        ("only found", False),
+        ("averaged", True),
+        ("only found", True),
+        ("averaged", True),
+    ):
+        session.current = image
+        assert box.isChecked() == checked
+    box.setChecked(False)
+    session.relabel([("averaged", 1)], "Pt19")
+    QApplication.processEvents()
+    assert not box.isChecked()  # the network has said nothing new
+    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert not session.analysis("averaged").symmetries
+    session.undo()
+    QApplication.processEvents()
+    assert session.analysis("averaged").symmetries and box.isChecked()
+
+
 def test_one_press_of_the_button_does_everything(analysed, viewer):
     session = analysed.session
     table = session.table("field")

@@ -61,11 +61,11 @@ def dock(viewer, session, qtbot):
 
 
 class Model:
-    """Class maps that tell their class."""
+    """Class maps that tell their class, and by their sign whether they are averaged."""
 
     def class_maps(self, patches, label, *, symmetries=False):
         n = len(patches["raw"])
-        value = 1.0 + CLASSES.index(label)
+        value = (-1.0 if symmetries else 1.0) * (1 + CLASSES.index(label))
         return {c: np.full((n, 14, 14), value, np.float32) for c in patches}
 
 
@@ -330,6 +330,13 @@ def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
     session.explained_class = None  # by another dock
     assert dock.class_combo.currentText() == docks.PREDICTED
     assert dock.patches.tiles[1].title == "raw · Pt41"
+
+
+def test_the_maps_of_a_chosen_class_are_averaged_as_the_others_are(monkeypatch):
+    monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
+    for averaged, value in ((False, 4), (True, -4)):
+        analysis = replace(made_up(5), parameters={"symmetries": averaged})
+        assert (docks.class_maps_of(analysis, 1, "Pt55")["raw"] == value).all()
 
 
 def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, monkeypatch):

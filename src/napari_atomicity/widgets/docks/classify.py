@@ -70,6 +70,7 @@ class Classify(QWidget):
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
         self.session = self.binding.session
+        self._classified: tuple[str | None, bool | None] = (None, None)
         self._build()
         session = self.session
         follow(self, session.status_changed, self._enable)
@@ -141,7 +142,10 @@ class Classify(QWidget):
         ask.addWidget(self.models, 1)
         ask.addWidget(self.button)
         form = new_form()
-        self.device, self.symmetries = ask_for_device(form), ask_for_symmetries(form)
+        self.device = ask_for_device(form)
+        self.symmetries = ask_for_symmetries(
+            form, "as the image was classified before, at first off"
+        )
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addLayout(ask)
@@ -164,6 +168,19 @@ class Classify(QWidget):
         image = self.session.current
         found = image is not None and self.session.analysis(image) is not None
         self.button.setEnabled(found and not busy(self.session))
+
+    def _follow_symmetries(self) -> None:
+        """The box says how the image was classified; what a person ticks stays until that
+        changes, or another image is looked at."""
+        image = self.session.current
+        analysis = None if image is None else self.session.analysis(image)
+        averaged = None  # nothing is known of it
+        if analysis is not None and "model" in analysis.parameters:
+            averaged = analysis.symmetries
+        if (image, averaged) != self._classified:
+            self._classified = image, averaged
+            if averaged is not None:
+                self.symmetries.setChecked(averaged)
 
     def run(self) -> None:
         """Classify the clusters of the current image."""
@@ -195,6 +212,7 @@ class Classify(QWidget):
     # ---- legend
     def _refresh(self, *_: Any) -> None:
         self._enable()
+        self._follow_symmetries()
         table = self.session.table(self.session.current) if self.session.current else None
         classes = self.session.classes()
         self.conditions.setVisible(table is not None and bool(images_that_differ(table)))

@@ -373,7 +373,7 @@ def ask_for_device(form: QFormLayout) -> DeviceCombo:
     return device
 
 
-def ask_for_symmetries(form: QFormLayout) -> QCheckBox:
+def ask_for_symmetries(form: QFormLayout, default: str = "off") -> QCheckBox:
     """A row for the average over the symmetries of the square."""
     box = QCheckBox("Average over eight")
     labelled(
@@ -382,7 +382,7 @@ def ask_for_symmetries(form: QFormLayout) -> QCheckBox:
         box,
         "Show the network every cluster in the eight symmetries of the square and average: how the "
         "image lies makes no difference then, and the network takes eight times as long. "
-        "Default: off.",
+        f"Default: {default}.",
     )
     return box
 
