@@ -19,7 +19,7 @@ from napari_atomicity import micrograph as micrographs
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.pointing import spot_near
 from napari_atomicity.detection import clusters, frame, patches, summits
-from napari_atomicity.detection.clusters import detect
+from napari_atomicity.detection.clusters import DetectionSettings, detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.io import figures, lazy
 from napari_atomicity.io.stored import PixelCache
@@ -68,8 +68,12 @@ def always_large(monkeypatch):
         monkeypatch.setattr(module, "LARGE_PIXELS", 0)
 
 
+# Of smaller clusters than usual, so that the margin of a tile is small beside these frames.
+DETECTION = DetectionSettings(diameter_max_nm=2.0)
+
+
 def analysed(micrograph):
-    found = detect(micrograph)
+    found = detect(micrograph, DETECTION)
     return found, extract_patches(micrograph, found.table, SETTINGS, 30.0)
 
 

@@ -296,12 +296,12 @@ def outlined(
 ) -> list[Outline]:
     """The clusters of a frame, some at a time, from top to bottom.
 
-    What is looked at has a margin in which the basins of its clusters, and those that limit them,
-    find room.
+    What is looked at has a margin in which the basins of its clusters find room, those that limit
+    them, and those that limit these: where clusters touch in a chain, one makes way for another.
     """
     points = seeds.points
     reach_nm = settings.diameter_max_nm
-    margin = int(np.ceil((2 * reach_nm + TAIL_NM + RING_NM) / frame.pixel_nm))
+    margin = int(np.ceil((4 * reach_nm + TAIL_NM + RING_NM) / frame.pixel_nm))
     found: list[Outline] = []
     for tile, own in groups(frame.inside(points), frame.shape, OUTLINE_TILE_PX, margin):
         check(stop)
