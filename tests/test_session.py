@@ -406,6 +406,19 @@ def test_a_step_that_changes_few_of_many_clusters_is_done_when_the_call_returns(
     pd.testing.assert_frame_equal(session.table(), before)
 
 
+def test_many_steps_of_one_image_are_taken_back_in_turns():
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before, turns = session.table(), Turns(session)
+    for i in range(1, 11):
+        session.relabel([("field", i)], "Pt41")
+    session.go_to(1)
+    assert session.busy
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
 def test_a_result_may_take_turns_with_all_that_is_compared():
     session = Session()
     session.set_analysis(classified(grid(6)))

@@ -1199,15 +1199,15 @@ def _are_many(by_image: Mapping[str, Collection[int]]) -> bool:
     return len(by_image) > _LONG or sum(map(len, by_image.values())) > _MANY
 
 
-def _is_long(steps: Iterable[Step]) -> bool:
-    """Whether these steps are better taken, or taken back, in turns."""
-    edits = [edit for step in steps for edit in step.edits]
+def _is_long(steps: Sequence[Step]) -> bool:
+    """Whether these steps are better taken, or taken back, in turns; each has its own images."""
     changed = sum(
         len(e.after) if isinstance(e, Relabel) else len(e.cluster_ids)
-        for e in edits
+        for step in steps
+        for e in step.edits
         if isinstance(e, Relabel | RemoveClusters)
     )
-    return len({edit.image for edit in edits}) > _LONG or changed > _MANY
+    return sum(len(step.images) for step in steps) > _LONG or changed > _MANY
 
 
 def _clusters(n: int) -> str:
