@@ -1,4 +1,4 @@
-"""What a GPU makes of it: patches per second, a large field end to end, share of the roofline.
+"""Patches and network on a GPU: patches per second, a large field end to end, share of the roof.
 
     python benchmarks/gpu.py [--size 4096] [--clusters 5000] [--patches 65536] [--compare]
 
@@ -6,11 +6,11 @@ Needs a CUDA device. Where there is none, or with ``--device cpu``, the same ste
 on the CPU with a small load: a proof of the script, which measures nothing of a GPU and is kept as
 a record of its own.
 
-Ours is beside the same network in float32 with the batches of a CPU, and the field beside the
-same with detection by the CPU, whose clusters it must find. Operations are counted by PyTorch's
-own counter, bytes as what every layer (of detection: every operation) reads and writes in the
-precision it is computed in; the roofs are those that a large matrix product and a large copy
-reach on this device in the same run, not those of a data sheet. ``--compare`` puts torch.compile
+Detection runs on the CPU; patches are cut and the network computes on the device. The network is
+beside the same in float32 with the batches of a CPU, and the field beside the CPU alone. Operations
+are counted by PyTorch's own counter, bytes as what every layer reads and writes in the precision it
+is computed in; the roofs are those that a large matrix product and a large copy reach on this
+device in the same run, not those of a data sheet. ``--compare`` puts torch.compile
 and a CUDA graph beside the network as it is.
 """
 
@@ -19,33 +19,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.spatial import cKDTree
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from fields import field
 from measuring import machine, options, write
-from napari_atomicity.analysis import Analysis, classify_clusters, detect_clusters
-from napari_atomicity.detection.clusters import DetectionSettings, detect, grid_of, scales_px
-from napari_atomicity.detection.device_clusters import outlines_on_device
-from napari_atomicity.detection.device_frame import DeviceFrame, send, sent_once
+from napari_atomicity.analysis import classify_clusters, detect_clusters
 from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
-from napari_atomicity.detection.device_summits import find_summits
-from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.model.classifier import Classifier, load_classifier
 from napari_atomicity.model.conclusion import conclude
 from napari_atomicity.model.intensity_scale import fit_image
 
-SAME_NM = 0.005
-"""Clusters that lie so close to each other are the same."""
 LEAVES = (nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.Linear)
 
 
@@ -204,110 +192,27 @@ def compared(device: str) -> dict[str, Any]:
     return result
 
 
-class Work(TorchDispatchMode):
-    """Counts operations, each a kernel or more, and the bytes that they read and write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = self.moved = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = function(*args, **(kwargs or {}))
-        if not function.is_view:
-            self.operations += 1
-            written = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-            read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            if function.__name__ == "index.Tensor":  # of a view of all windows, those asked for
-                read = written
-            self.moved += sum(x.numel() * x.element_size() for x in (*written, *read))
-        return out
-
-
-def found_on(device: torch.device, micrograph: Micrograph) -> Analysis:
-    """Detection on the device, which must not fail."""
-    found = detect(micrograph, find=partial(outlines_on_device, device))
-    return Analysis(micrograph, found.table, found.outlines)
-
-
-def differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
-    """Of clusters found on the device from those found by the CPU."""
-    places = ["y_nm", "x_nm"]
-    distance, near = cKDTree(ours[places]).query(reference[places], distance_upper_bound=SAME_NM)
-    met = np.isfinite(distance)
-    diameter = ours["diameter_nm"].to_numpy()[near[met]] / reference["diameter_nm"][met] - 1
-    return {
-        "clusters_lost": int((~met).sum()),
-        "clusters_new": len(ours) - len(np.unique(near[met])),
-        "largest_distance_nm": float(distance[met].max(initial=0)),
-        "diameters_differ_p99": float(np.percentile(np.abs(diameter), 99)) if met.any() else 0.0,
-    }
-
-
-def detection_stages(device: torch.device, micrograph: Micrograph, repeats: int) -> dict[str, Any]:
-    """Where the time of the detection on the device goes, and what it is made of."""
-    settings, pixel_nm = DetectionSettings(), micrograph.calibrated()
-    factor, window_nm = grid_of(pixel_nm, settings)
-    sent_s, (pixels, recorded) = timed(device, lambda: send(micrograph, 0, device), repeats)
-
-    def surveyed() -> DeviceFrame:
-        return DeviceFrame(recorded, pixels, pixel_nm, factor, window_nm)
-
-    background_s, frame = timed(device, surveyed, repeats)
-    block = 2.5 * settings.diameter_max_nm / frame.pixel_nm
-
-    @torch.inference_mode()
-    def summits() -> Any:
-        sigmas = scales_px(settings, frame.pixel_nm)
-        return find_summits(surveyed(), sigmas, settings.threshold, block)
-
-    summits_s, _ = timed(device, summits, repeats)
-    with Work() as work:
-        found_on(device, micrograph)
-    return {
-        "detect_sending_s": sent_s,
-        "detect_background_s": background_s,
-        "detect_scale_space_s": summits_s - background_s,
-        "detect_operations": work.operations,
-        "detect_gb": work.moved / 1e9,
-    }
-
-
 def whole_field(device: str, size: int, clusters: int, repeats: int) -> dict[str, Any]:
-    """A large field end to end, stage by stage, and the same with the CPU alone."""
+    """A large field end to end, stage by stage, and the same by the CPU alone."""
     micrograph = field(size, clusters)
     classifier = load_classifier("default", device)
     where = classifier.device
-    by_cpu_s, found = timed(where, lambda: detect_clusters(micrograph), 1)
-    detect_s, there = timed(where, lambda: found_on(where, micrograph), repeats)
+    detect_s, found = timed(where, lambda: detect_clusters(micrograph), repeats)
     table: dict[str, Any] = {
         "size_px": size,
         "clusters": len(found.table),
-        "detect_by_cpu_s": by_cpu_s,
         "detect_s": detect_s,
-        **detection_stages(where, micrograph, repeats),
-        **differences(there.table, found.table),
     }
-
-    def end_to_end(detection: Callable[[], Analysis]) -> Analysis:
-        with sent_once():
-            return classify_clusters(detection(), classifier)
-
     table["end_to_end_s"], ours = timed(
-        where, lambda: end_to_end(lambda: found_on(where, micrograph)), repeats
-    )
-    table["end_to_end_detection_by_cpu_s"], _ = timed(
-        where, lambda: end_to_end(lambda: detect_clusters(micrograph)), 1
+        where, lambda: classify_clusters(detect_clusters(micrograph), classifier), repeats
     )
     plain = load_classifier("default", "cpu")
     table["end_to_end_by_cpu_s"], alone = timed(
         plain.device, lambda: classify_clusters(detect_clusters(micrograph), plain), 1
     )
-    if len(ours.table) == len(alone.table):
-        table["labels_differ_from_cpu"] = int(
-            (ours.table["label"].to_numpy() != alone.table["label"].to_numpy()).sum()
-        )
+    table["labels_differ_from_cpu"] = int(
+        (ours.table["label"].to_numpy() != alone.table["label"].to_numpy()).sum()
+    )
     settings = classifier.card.patches
     table["patches_s"], patches = timed(
         where, lambda: patches_on_device(where, micrograph, found.table, settings), repeats
@@ -342,7 +247,6 @@ def main() -> None:
         given.device, given.size or (512 if small else 4096),
         given.clusters or (20 if small else 5000), given.repeats,
     )  # fmt: skip
-    in_field["detect_least_s"] = in_field["detect_gb"] / found["roof_gb_per_s"]
     figures = {"device": given.device, "network": found, "field": in_field}
     if given.compare:
         figures["compare"] = compared(given.device)

@@ -180,23 +180,17 @@ def gpu(record: Record) -> str:
     stages = [
         [name, f"{1e3 * field[key]:.1f}"]
         for name, key in {
-            "frame to the device": "detect_sending_s",
-            "background": "detect_background_s",
-            "scale space and summits": "detect_scale_space_s",
-            "detection, whole": "detect_s",
-            "detection by the CPU": "detect_by_cpu_s",
+            "detection, by the CPU": "detect_s",
             "patches": "patches_s",
             "patches to the CPU's memory, if asked for": "patches_to_memory_s",
             "network with class maps": "network_s",
             "intensity of an atom, by the CPU": "scale_by_cpu_s",
             "conclusions, by the CPU": "conclusion_by_cpu_s",
             "**end to end**": "end_to_end_s",
-            "end to end, detection by the CPU": "end_to_end_detection_by_cpu_s",
             "end to end by the CPU alone": "end_to_end_by_cpu_s",
         }.items()
         if key in field
     ]
-    labels = field.get("labels_differ_from_cpu")
     parts = [
         table(
             [f"{net['patches']:,} patches with class maps", "patches per s"],
@@ -216,11 +210,7 @@ def gpu(record: Record) -> str:
         f"{'operations' if net['bound_by'] == 'operations' else 'the memory'}.",
         table([f"{field['size_px']} × {field['size_px']} pixels, {field['clusters']:,} clusters",
                "ms"], stages),
-        f"Detection is {field['detect_operations']:,} operations on {field['detect_gb']:.3g} GB, "
-        f"{1e3 * field['detect_least_s']:.1f} ms at the speed of that copy. Of the CPU's clusters "
-        f"{field['clusters_lost']} are lost, {field['clusters_new']} are new; centres differ by "
-        f"{field['largest_distance_nm']:.1g} nm at most"
-        + ("." if labels is None else f", {labels} labels differ.")
+        f"Beside the CPU alone {field['labels_differ_from_cpu']} labels differ."
         + (f" Memory: {field['peak_gb']:.1f} GB at most." if "peak_gb" in field else ""),
     ]  # fmt: skip
     if "compare" in record:
@@ -245,8 +235,7 @@ def gpu_proof(record: Record) -> str:
     return (
         f"The script was last gone through on a CPU on {record['machine']['date']}: "
         f"{net['patches']:,} patches, and a field of {field['size_px']} × {field['size_px']} "
-        f"pixels with {field['clusters']:,} clusters, of which the code for devices lost "
-        f"{field['clusters_lost']} and found {field['clusters_new']} more. That is a proof of the "
+        f"pixels with {field['clusters']:,} clusters. That is a proof of the "
         "script, no measurement of a GPU."
     )
 

@@ -17,8 +17,6 @@ from .micrograph import Micrograph
 from .progress import Progress, Stop, check, report
 
 if TYPE_CHECKING:
-    import torch
-
     from .model.classifier import Classifier
     from .model.intensity_scale import LockedMixture
 
@@ -91,12 +89,8 @@ def detect_clusters(
     settings: DetectionSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-    *,
-    device: str | torch.device = "cpu",
 ) -> Analysis:
-    """Find, outline and measure the clusters of an image; nothing is classified yet.
-
-    ``device`` is "auto", "cpu", "cuda", "mps" or a device; other than CUDA's do it by the CPU.
+    """Find, outline and measure the clusters of an image by the CPU; nothing is classified yet.
 
     Raises
     ------
@@ -108,19 +102,12 @@ def detect_clusters(
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
     with _timed(seconds, "detect"):
-        if device == "cpu":
-            found, where = detect(micrograph, settings, progress=progress, stop=stop), "cpu"
-        else:
-            from .detection.device_clusters import detect_for_device
-            from .model.devices import choose_device
-
-            chosen = choose_device(device) if isinstance(device, str) else device
-            found, where = detect_for_device(chosen, micrograph, settings, progress, stop)
+        found = detect(micrograph, settings, progress=progress, stop=stop)
     return Analysis(
         micrograph,
         found.table,
         found.outlines,
-        parameters={"detection": asdict(settings), "detection_device": where},
+        parameters={"detection": asdict(settings)},
         seconds=seconds,
     )
 
@@ -154,7 +141,7 @@ def classify_clusters(
     from .detection.device_patches import as_arrays, patches_for_device
     from .model.classifier import Classifier, Patches, load_classifier
     from .model.conclusion import conclude
-    from .model.devices import DeviceLostError
+    from .model.devices import DeviceLostError, give_back
     from .model.intensity_scale import fit_image
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
@@ -189,6 +176,8 @@ def classify_clusters(
         except DeviceLostError:  # with all that lay on it: once more, with the CPU
             in_memory = as_arrays(cut(torch.device("cpu")))
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
+        del patches
+        give_back(classifier.device)
     with _timed(seconds, "labels"):
         table = conclude(analysis.table, classifier, result, scale)
         tables.validate(table)
@@ -247,7 +236,8 @@ def analyse(
     model
         Name of a model at hand, path of a model file, or a loaded classifier.
     device
-        "auto", "cpu", "cuda" or "mps".
+        "auto", "cpu", "cuda" or "mps": where the patches are cut (CUDA, else the CPU) and the
+        network runs. Clusters are found by the CPU.
     progress, stop
         ``progress(done, total, message)`` and ``stop() -> bool``.
     settings
@@ -268,13 +258,8 @@ def analyse(
     CalibrationError, ModelError, Cancelled
         As in the steps.
     """
-    from .detection.device_frame import sent_once
-    from .model.classifier import Classifier
-
-    where = model.device if isinstance(model, Classifier) else device
-    with sent_once():
-        analysis = detect_clusters(micrograph, settings, progress, stop, device=where)
-        analysis = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    analysis = detect_clusters(micrograph, settings, progress, stop)
+    analysis = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
     if umap:
         report(progress, 0, 0, "Placing the clusters in the UMAP")
         analysis = embed_clusters(analysis, model, stop)

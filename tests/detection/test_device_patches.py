@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_atomicity.detection import device_frame, device_patches
+from napari_atomicity.detection import device_patches
 from napari_atomicity.detection.device_patches import (
     as_arrays,
     patches_for_device,
@@ -16,6 +16,7 @@ from napari_atomicity.model import devices
 from napari_atomicity.model.card import PatchSettings
 from napari_atomicity.model.classifier import load_classifier
 from napari_atomicity.table import empty
+from stand_in_gpu import DEVICE, StandInGpu
 
 CPU = torch.device("cpu")
 
@@ -82,15 +83,30 @@ def test_tiles_make_no_difference():
         np.testing.assert_allclose(tiled[channel], whole[channel], atol=1e-4 * scale)
 
 
-def test_a_large_frame_goes_there_in_tiles(monkeypatch):
+def test_gaps_cost_only_themselves():
     micrograph, table = field(), clusters(POINTS)
-    whole = patches_on_device(CPU, micrograph, table, settings())
-    monkeypatch.setattr(device_frame, "LARGE_PIXELS", 0)
-    monkeypatch.setattr(device_patches, "DeviceFrame", None)
-    tiled = patches_on_device(CPU, micrograph, table, settings(), tile_px=128)
-    for channel in whole:
-        scale = float(whole[channel].abs().max())
-        np.testing.assert_allclose(tiled[channel], whole[channel], atol=1e-4 * scale)
+    micrograph.data[::37, ::11] = np.nan
+    micrograph.data[150:180, 200:240] = np.inf
+    ours = patches_on_device(CPU, micrograph, table, settings())
+    for channel, expected in extract_patches(micrograph, table, settings()).items():
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours[channel].numpy(), expected, atol=3e-3 * scale)
+
+
+def test_nothing_of_the_cpu_gets_into_what_is_computed_there(monkeypatch):
+    monkeypatch.setattr(devices, "_STRIP_VALUES", 5000)
+    micrograph = field((700, 900))
+    table = clusters([(y, x) for y in (5, 640) for x in (9, 880)])
+    wanted = settings(lcn_window_nm=0.1)
+    size = micrograph.data.nbytes
+    with StandInGpu() as gpu:
+        patches = patches_on_device(DEVICE, micrograph, table, wanted)
+        assert size < gpu.sent < 2 * size, "the frame once, with its margins, and small grids"
+        assert gpu.fetched == 0
+        arrays = {channel: values.cpu().numpy() for channel, values in patches.items()}
+    there = patches_on_device(CPU, micrograph, table, wanted)
+    for channel, values in arrays.items():
+        np.testing.assert_array_equal(values, there[channel].numpy())
 
 
 def test_no_clusters():

@@ -1,6 +1,7 @@
 """Devices that go away, that have no memory, and that compute with short numbers."""
 
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -155,6 +156,23 @@ def test_what_lay_on_the_lost_device_is_made_again(
     assert isinstance(again.patches["raw"], np.ndarray)
     np.testing.assert_array_equal(again.table["label"], whole.table["label"])
     np.testing.assert_allclose(again.embedding, whole.embedding, atol=1e-5)
+
+
+def test_memory_is_given_back_after_the_patches_are_gone(own, monkeypatch):
+    alive, at_the_end = [], []
+    real = device_patches.patches_for_device
+
+    def cut(device, *rest):
+        found = {c: torch.from_numpy(x) for c, x in real(device, *rest).items()}
+        alive.extend(weakref.ref(x) for x in found.values())
+        return found
+
+    monkeypatch.setattr(device_patches, "patches_for_device", cut)
+    monkeypatch.setattr(
+        devices, "give_back", lambda device: at_the_end.extend(x() is None for x in alive)
+    )
+    classify_clusters(synthetic_analysis(6), own)
+    assert at_the_end == [True, True]
 
 
 def test_memory_is_told_from_loss():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,24 +99,14 @@ def prepare(pixels: Any, pixel_size_nm: float, settings: DetectionSettings) -> F
     return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings))
 
 
-class Placed(Protocol):
-    """A frame on its own grid."""
-
-    def to_file_px(self, points: np.ndarray) -> np.ndarray: ...
-
-
-Found = tuple[Placed, list[Outline]]
-"""A frame and its outlines, from top to bottom."""
-
-
 def outlines_of_frame(
     micrograph: Micrograph,
     index: int,
     settings: DetectionSettings,
     stop: Stop | None = None,
     progress: Progress | None = None,
-) -> Found | None:
-    """All outlines of a frame, of any size; None if there is nothing to see in it."""
+) -> tuple[Frame, list[Outline]] | None:
+    """All outlines of a frame, of any size, top to bottom; None if it has nothing to see."""
     frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings)
     if frame.n_finite < 2:
         return None
@@ -130,7 +119,6 @@ def detect(
     settings: DetectionSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-    find: Callable[..., Found | None] = outlines_of_frame,
 ) -> Detection:
     """Find, outline and measure the clusters of a micrograph.
 
@@ -142,8 +130,6 @@ def detect(
         In nm and in units of the noise.
     progress, stop
         Called between frames, stages and tiles.
-    find
-        What finds the outlines of a frame, as `outlines_of_frame` does.
 
     Returns
     -------
@@ -168,7 +154,7 @@ def detect(
         report(progress, index, n, "Finding clusters")
         check(stop)
         tell = progress if n == 1 else None  # of a stack, frames are told
-        seen = find(micrograph, index, settings, stop, tell)
+        seen = outlines_of_frame(micrograph, index, settings, stop, tell)
         if seen is None:
             continue
         frame, found = seen[0], _acceptable(seen[1], settings)
@@ -191,17 +177,6 @@ class Seeds:
     noise: Grid
 
 
-def summits_asked(settings: DetectionSettings, pixel_nm: float) -> tuple[np.ndarray, float, float]:
-    """Of `find_summits`: scales (px), threshold, and edge of the blocks of the noise (px)."""
-    block_px = 2.5 * settings.diameter_max_nm / pixel_nm
-    return scales_px(settings, pixel_nm), settings.threshold, block_px
-
-
-def noise_asked(pixel_nm: float) -> tuple[float, int]:
-    """Of `noise_under`: blur of the outlines (px) and edge of the blocks (px)."""
-    return OUTLINE_SIGMA_NM / pixel_nm, int(np.ceil(NOISE_BLOCK_NM / pixel_nm))
-
-
 def find_seeds(
     frame: Frame,
     settings: DetectionSettings,
@@ -209,8 +184,13 @@ def find_seeds(
     progress: Progress | None = None,
 ) -> Seeds:
     """Summits of the normalised scale space, one per cluster."""
-    summits = find_summits(frame, *summits_asked(settings, frame.pixel_nm), stop, progress)
-    noise = noise_under(frame, *noise_asked(frame.pixel_nm), stop)
+    pixel_nm = frame.pixel_nm
+    block_px = 2.5 * settings.diameter_max_nm / pixel_nm
+    summits = find_summits(
+        frame, scales_px(settings, pixel_nm), settings.threshold, block_px, stop, progress
+    )
+    blocks_px = int(np.ceil(NOISE_BLOCK_NM / pixel_nm))
+    noise = noise_under(frame, OUTLINE_SIGMA_NM / pixel_nm, blocks_px, stop)
     points = summits.points[without_overlap(summits.points, summits.radius)]
     return Seeds(_distinct(points, frame, settings, stop), noise)
 
@@ -343,7 +323,7 @@ def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outli
 
 
 def rows_of(
-    found: list[Outline], frame: Placed, image: str, index: int, pixel_size_nm: float
+    found: list[Outline], frame: Frame, image: str, index: int, pixel_size_nm: float
 ) -> pd.DataFrame:
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))

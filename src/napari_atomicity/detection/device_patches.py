@@ -1,7 +1,8 @@
-"""Patches that are cut on a GPU: the frame goes there once, and the patches stay there.
+"""Patches that are cut on a GPU: the frame is sent there in tiles, and the patches stay there.
 
-The same channels as `detection.patches`, by the Fourier transform, which costs the same however
-wide a window is; the difference is rounding and what that module's coarser grids leave out.
+The CPU estimates the background and fills gaps. The channels are those of `detection.patches`, by
+the Fourier transform, which costs the same however wide a window is; the difference is rounding
+and what that module's coarser grids leave out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..model.card import PatchSettings
 from ..model.classifier import Patches
 from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
 from ..progress import Progress, Stop, check
-from .device_frame import DeviceFrame, goes_whole, grid_at, inner, send
+from .background import Grid, between
 from .filters import mirrored, reach
 from .frame import Frame, Tile, tiles
 from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
@@ -121,7 +122,7 @@ def patches_on_device(
     centres = table[["y_px", "x_px"]].to_numpy(float)
     middles = np.clip(np.round(centres), 0, np.array(micrograph.shape_px) - 1)
     for index in np.unique(frames):
-        frame = _frame(micrograph, int(index), device)
+        frame = Frame(micrograph.frame(int(index)), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
         for tile in tiles(frame.shape, tile_px):
             rows = np.flatnonzero((frames == index) & tile.holds(middles))
             if len(rows) == 0:
@@ -135,38 +136,27 @@ def patches_on_device(
     return out
 
 
-def _frame(micrograph: Micrograph, index: int, device: torch.device) -> Frame | DeviceFrame:
-    """On the device as a whole, or in tiles if it is large."""
-    pixel_nm = micrograph.calibrated()
-    if not goes_whole(micrograph):
-        return Frame(micrograph.frame(index), pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
-    pixels, recorded = send(micrograph, index, device)
-    return DeviceFrame(recorded, pixels, pixel_nm, window_nm=BACKGROUND_WINDOW_NM)
-
-
 def _channels(
-    frame: Frame | DeviceFrame, tile: Tile, settings: PatchSettings, device: torch.device
+    frame: Frame, tile: Tile, settings: PatchSettings, device: torch.device
 ) -> dict[str, Tensor]:
     """As `detection.patches.channel_images`."""
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
     blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
     window = settings.lcn_window_nm / frame.pixel_nm
     margin = 2 * reach(window) if "LCN" in settings.channels else 0
-    recorded = frame.values(tile.grown(margin + reach(blur)))
-    if not isinstance(recorded, Tensor):
-        recorded = upload(recorded, device)
+    recorded = upload(frame.values(tile.grown(margin + reach(blur))), device)
     centred = _gaussian(recorded - frame.mean, blur)
     images = {}
     if "raw" in settings.channels:
         level = _level(frame, tile, device) - frame.mean
-        images["raw"] = inner(centred, margin) - level
+        images["raw"] = _inner(centred, margin) - level
     if "LCN" in settings.channels:
         once = reach(window)
-        deviation = inner(centred, once) - _gaussian(centred, window)
+        deviation = _inner(centred, once) - _gaussian(centred, window)
         spread = _gaussian(deviation**2, window).clamp_min_(0).sqrt_()
         largest = max(frame.high - frame.mean, frame.mean - frame.low)
         floor = 1e-6 * largest + float(np.finfo(np.float32).tiny)
-        images["LCN"] = inner(deviation, once) / spread.clamp_min_(floor)
+        images["LCN"] = _inner(deviation, once) / spread.clamp_min_(floor)
     return images
 
 
@@ -182,14 +172,33 @@ def _gaussian(image: Tensor, sigma_px: float) -> Tensor:
     spectrum = torch.fft.rfft2(image)
     spectrum *= down[:, None]
     spectrum *= across
-    return inner(torch.fft.irfft2(spectrum, s=shape), half)
+    return _inner(torch.fft.irfft2(spectrum, s=shape), half)
 
 
-def _level(frame: Frame | DeviceFrame, tile: Tile, device: torch.device) -> Tensor:
+def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
     """`Frame.level`."""
     ends = ((tile.top, tile.bottom), (tile.left, tile.right))
     y, x = (mirrored(*end, n) for end, n in zip(ends, frame.shape, strict=True))
-    return grid_at(frame.background, y, x, device)
+    return _grid_at(frame.background, y, x, device)
+
+
+def _grid_at(grid: Grid, y: np.ndarray, x: np.ndarray, device: torch.device) -> Tensor:
+    """`Grid.at`; only the coarse grid is sent to the device."""
+    out = torch.from_numpy(np.ascontiguousarray(grid.values)).to(device)
+    for axis, position in enumerate((y, x)):
+        low, high, share = between(position, grid.block[axis], out.shape[axis])
+        weight = torch.from_numpy(share).to(device)
+        weight = weight[:, None] if axis == 0 else weight
+        first, second = (
+            out.index_select(axis, torch.from_numpy(i).to(device)) for i in (low, high)
+        )
+        out = first + (second - first).mul_(weight)
+    return out
+
+
+def _inner(image: Tensor, margin: int) -> Tensor:
+    """Without ``margin`` pixels on every side."""
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
 
 
 def _sample(

@@ -109,11 +109,6 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
     return out
 
 
-def is_lost(device: torch.device) -> bool:
-    """Whether it was lost in this process."""
-    return device.type in _lost
-
-
 def wait_for(device: torch.device) -> None:
     """Until the device has done what it was asked to."""
     if device.type == "cuda":
