@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PYTHON
 # On a virtual display, so that a window of the tests is in nobody's way; nothing where there is a
 # display always.
-HEADLESS := $(BIN)/python -m napari_atomicity.display
+HEADLESS := $(BIN)/python -m napari_atomicity.cli.display
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

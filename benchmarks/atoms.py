@@ -19,9 +19,10 @@ from torch import nn
 from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import find_candidates
-from napari_atomicity.atoms.finder import SAMPLING_NM, load_atom_model
+from napari_atomicity.atoms.card import SAMPLING_NM
+from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.localisation import fit_spots
-from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.training.atoms import simulated_field
 
 WINDOW_PX = 21

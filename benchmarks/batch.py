@@ -25,9 +25,10 @@ import psutil
 import tifffile
 
 from measuring import machine, options, timed, write
-from napari_atomicity.many.batch import run_batch
-from napari_atomicity.model.classifier import load_classifier
-from napari_atomicity.runs import Request, analyse_one, named_inputs
+from napari_atomicity.io.inputs import named_inputs
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline.batch import run_batch
+from napari_atomicity.pipeline.runs import Request, analyse_one
 from napari_atomicity.simulation.fields import draw_recipe, write_recipe
 
 SIZE_PX, PIXEL_NM = 384, 0.05

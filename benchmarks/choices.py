@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from measuring import best_of, machine, options, write
 from napari_atomicity.detection import filters
-from napari_atomicity.model.classifier import Classifier, load_classifier
+from napari_atomicity.models.classifier import Classifier, load_classifier
 
 Way = Callable[[], Any]
 

@@ -1,6 +1,6 @@
 """A day at the bench, timed turn by turn: which turns of the event loop block, and whose they are.
 
-    python -m napari_atomicity.display python benchmarks/day.py [--clusters 3000 20000]
+    python -m napari_atomicity.cli.display python benchmarks/day.py [--clusters 3000 20000]
         [--labels 50]
 
 A folder of images is opened in a real window with every dock; the results are made up in memory,
@@ -8,7 +8,7 @@ so that neither detection nor the network is waited for, and everything else is 
 layers, gallery, scatter, plots, table. Then: from image to image, some clusters reviewed by keys, a
 lasso of half the map, labels by key in the gallery, an adaptation taken over and shown before and
 after, undo and redo of it, tables and report exported, the project closed and opened again. After
-each action the turns over 50 ms are listed with their cause (`widgets.parts.watchdog`).
+each action the turns over 50 ms are listed with their cause (`gui.controls.watchdog`).
 
 Painting on a virtual display is done by a processor in place of a graphics card, and is listed
 apart.
@@ -30,10 +30,10 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 
 from measuring import machine, options, write
-from napari_atomicity.analysis import Analysis
+from napari_atomicity.gui.controls.watchdog import Block, Watched
 from napari_atomicity.io.images import load
+from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
-from napari_atomicity.widgets.parts.watchdog import Block, Watched
 from window import PIXEL_SIZE_NM, made_up, settle
 
 PER_IMAGE = 50
@@ -101,8 +101,8 @@ class Day:
     def __init__(self, app: Watched, folder: Path, n_images: int, labels: int) -> None:
         import napari
 
-        from napari_atomicity.widgets.viewer.binding import binding_of
-        from napari_atomicity.widgets.workbench import open_workbench
+        from napari_atomicity.gui.viewer.binding import binding_of
+        from napari_atomicity.gui.workbench import open_workbench
 
         self.app, self.folder, self.labels = app, folder, labels
         self.actions: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ class Day:
         self.canvas = self.viewer.window._qt_viewer.canvas.native
 
     def dock(self, kind: type) -> object:
-        from napari_atomicity.widgets.workbench import show_dock
+        from napari_atomicity.gui.panels.dock_windows import show_dock
 
         return show_dock(self.viewer, kind)
 
@@ -161,13 +161,13 @@ class Day:
         return out
 
     def run(self) -> None:
-        from napari_atomicity.widgets.docks.browse import Browse
-        from napari_atomicity.widgets.docks.embedding import Embedding
-        from napari_atomicity.widgets.docks.gallery import Gallery
-        from napari_atomicity.widgets.docks.plots import Plots
-        from napari_atomicity.widgets.docks.ratios import Ratios
-        from napari_atomicity.widgets.docks.review import Review
-        from napari_atomicity.widgets.docks.table import Table
+        from napari_atomicity.gui.docks.browse.dock import Browse
+        from napari_atomicity.gui.docks.embedding import Embedding
+        from napari_atomicity.gui.docks.gallery import Gallery
+        from napari_atomicity.gui.docks.plots import Plots
+        from napari_atomicity.gui.docks.ratios.dock import Ratios
+        from napari_atomicity.gui.docks.review.dock import Review
+        from napari_atomicity.gui.docks.table import Table
 
         session, binding = self.session, self.binding
         control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -220,9 +220,9 @@ class Day:
 
     def _export(self) -> None:
 
-        from napari_atomicity.exports import Choices, snapshot
-        from napari_atomicity.widgets.docks.report import write_all
-        from napari_atomicity.widgets.parts.tasks import start
+        from napari_atomicity.gui.docks.report import write_all
+        from napari_atomicity.gui.tasks import start
+        from napari_atomicity.state.export import Choices, snapshot
 
         start(
             self.session,

@@ -1,6 +1,6 @@
 """How smoothly ten thousand patches scroll: the gallery beside a list of ready-made icons.
 
-    python -m napari_atomicity.display python benchmarks/gallery.py [--clusters 10000]
+    python -m napari_atomicity.cli.display python benchmarks/gallery.py [--clusters 10000]
 
 A window of 900 × 800 pixels with tiles of 72, first scrolled through from top to bottom, a notch
 of the wheel at a time, then sent to places at random, as by dragging the scroll bar. Each frame is
@@ -41,7 +41,7 @@ from qtpy.QtWidgets import (
 )
 
 from measuring import machine, options, write
-from napari_atomicity.session import Session
+from napari_atomicity.state.window_state import Session
 from window import made_up
 
 SIDE_PX = 72
@@ -60,8 +60,8 @@ def session_of(n: int) -> Session:
 
 def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """The view of the dock, and whether its last frame lacks something."""
-    from napari_atomicity.widgets.gallery.model import GalleryModel
-    from napari_atomicity.widgets.gallery.view import GalleryView
+    from napari_atomicity.gui.gallery.model import GalleryModel
+    from napari_atomicity.gui.gallery.view import GalleryView
 
     model = GalleryModel(session)
     model.refresh()
@@ -73,8 +73,8 @@ def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
 
 def icon_list(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """A list widget that is given everything first."""
-    from napari_atomicity.widgets.gallery.pictures import compose_many, picture
-    from napari_atomicity.widgets.viewer.marks import texts
+    from napari_atomicity.gui.gallery.pictures import compose_many, picture
+    from napari_atomicity.gui.viewer.point_style import texts
 
     view = QListWidget()
     view.setViewMode(QListView.ViewMode.IconMode)

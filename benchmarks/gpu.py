@@ -28,11 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fields import field
 from measuring import machine, options, write
-from napari_atomicity.analysis import classify_clusters, detect_clusters
 from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
-from napari_atomicity.model.classifier import Classifier, load_classifier
-from napari_atomicity.model.conclusion import conclude
-from napari_atomicity.model.intensity_scale import fit_image
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.intensity_scale import fit_image
+from napari_atomicity.models.label_assignment import conclude
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 
 LEAVES = (nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.Linear)
 

@@ -19,10 +19,10 @@ import torch
 
 from fields import field
 from measuring import machine, options, timed, write
-from napari_atomicity.analysis import analyse
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.classifier import load_classifier
-from napari_atomicity.runs import Request, analyse_images
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.runs import Request, analyse_images
 
 STAGES = ("detect", "patches", "network")
 

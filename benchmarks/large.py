@@ -30,9 +30,9 @@ CASE = """
 import json, resource, sys, time
 import numpy as np
 from napari_atomicity import analyse, load
-from napari_atomicity.analysis import Analysis
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.classifier import load_classifier
+from napari_atomicity.pipeline.analysis import Analysis
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.classifier import load_classifier
 
 case, path, pixel_nm, table = sys.argv[1:5]
 classifier = load_classifier("default", "cpu")

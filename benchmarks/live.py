@@ -26,10 +26,10 @@ import torch
 
 from measuring import machine, options, write
 from napari_atomicity import load
-from napari_atomicity.examples import example_path
-from napari_atomicity.many.cluster import cores_at_hand
-from napari_atomicity.many.watch import Live, Watch
-from napari_atomicity.runs import Request
+from napari_atomicity.pipeline.dask_workers import cores_at_hand
+from napari_atomicity.pipeline.runs import Request
+from napari_atomicity.pipeline.watch import Live, Watch
+from napari_atomicity.simulation.examples import example_path
 
 PIECES = 4
 

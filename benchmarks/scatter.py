@@ -1,6 +1,6 @@
 """How fast the map of the embedding is: frames per second, and what a person does to it.
 
-    python -m napari_atomicity.display python benchmarks/scatter.py [--points 1000 10000 100000]
+    python -m napari_atomicity.cli.display python benchmarks/scatter.py [--points 1000 10000 100000]
 
 The scatter of the dock *Embedding* beside the obvious way, a matplotlib scatter that is drawn again
 at every change. The best of several repeats counts.
@@ -29,8 +29,8 @@ from matplotlib.path import Path
 from qtpy.QtWidgets import QApplication
 
 from measuring import best_of, machine, options, write
-from napari_atomicity.palette import colours, symbols
-from napari_atomicity.widgets.plots.geometry import rows_in_polygon
+from napari_atomicity.core.palette import colours, symbols
+from napari_atomicity.gui.scatter.geometry import rows_in_polygon
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
 WIDTH, HEIGHT = 420, 480
@@ -45,7 +45,7 @@ class Ours:
     """The scatter of the dock."""
 
     def __init__(self, app: QApplication, xy: np.ndarray, kind: np.ndarray) -> None:
-        from napari_atomicity.widgets.plots.scatter import Scatter
+        from napari_atomicity.gui.scatter.scatter import Scatter
 
         self.app = app
         self.scatter = Scatter()
@@ -169,10 +169,10 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     """Milliseconds in the dock of a relabel of 20 clusters, and of a selection of a tenth."""
     import napari
 
-    from napari_atomicity.analysis import Analysis
-    from napari_atomicity.micrograph import Micrograph
-    from napari_atomicity.widgets.docks.embedding import Embedding
-    from napari_atomicity.widgets.viewer.binding import session_of
+    from napari_atomicity.core.micrograph import Micrograph
+    from napari_atomicity.gui.docks.embedding import Embedding
+    from napari_atomicity.gui.viewer.binding import session_of
+    from napari_atomicity.models.analysis import Analysis
     from window import made_up
 
     viewer = napari.Viewer(show=False, show_welcome_screen=False)

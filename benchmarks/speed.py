@@ -30,16 +30,16 @@ from skimage.segmentation import watershed
 from fields import field as made_field
 from measuring import interleaved, machine, options, timed, write
 from napari_atomicity import load
-from napari_atomicity.analysis import analyse, classify_clusters, detect_clusters
+from napari_atomicity.core.cluster_table import validate
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import clusters as detecting
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.io.tables import write_clusters, write_ratios
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.card import PatchSettings
-from napari_atomicity.model.classifier import Classifier, load_classifier
-from napari_atomicity.model.conclusion import conclude
-from napari_atomicity.model.intensity_scale import fit_image
-from napari_atomicity.table import validate
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.intensity_scale import fit_image
+from napari_atomicity.models.label_assignment import conclude
+from napari_atomicity.pipeline.analysis import analyse, classify_clusters, detect_clusters
 
 
 @dataclass

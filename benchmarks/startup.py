@@ -31,8 +31,8 @@ MAP = """
 import json, sys, time
 import numpy as np
 start = time.perf_counter()
-from napari_atomicity.embedding import fit_map, place
-from napari_atomicity.model.classifier import load_classifier
+from napari_atomicity.models.embedding import fit_map, place
+from napari_atomicity.models.classifier import load_classifier
 classifier = load_classifier("default", "cpu")
 known = classifier.reference_embedding.astype(np.float32)
 loaded = time.perf_counter()
@@ -69,11 +69,11 @@ from qtpy.QtWidgets import QApplication
 app = QApplication.instance() or QApplication([])
 import napari
 from napari_atomicity import load
-from napari_atomicity.examples import example_path
-from napari_atomicity.widgets.reader import layer_data
-from napari_atomicity.widgets.viewer.binding import binding_of
-from napari_atomicity.widgets.workbench import show_dock
-from napari_atomicity.widgets.docks.analyse import Analyse
+from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.gui.reader import layer_data
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.workbench import show_dock
+from napari_atomicity.gui.docks.analyse import Analyse
 viewer = napari.Viewer()
 shown = time.perf_counter()
 dock = show_dock(viewer, Analyse)
@@ -135,7 +135,7 @@ def main() -> None:
     figures["umap"] = of_script(MAP, *map(str, given.embedded))
     if not given.no_window:
         figures["window"] = of_script(
-            WINDOW, prefix=(sys.executable, "-m", "napari_atomicity.display")
+            WINDOW, prefix=(sys.executable, "-m", "napari_atomicity.cli.display")
         )
     write("startup", figures, about)
 

@@ -1,6 +1,6 @@
 """How long the window is blocked by what a person does: the longest turn of the event loop.
 
-    python -m napari_atomicity.display python benchmarks/window.py [--clusters 200 2000 20000]
+    python -m napari_atomicity.cli.display python benchmarks/window.py [--clusters 200 2000 20000]
 
 A real window with every dock open and an analysis made up in memory, so that neither detection
 nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
@@ -29,9 +29,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from measuring import machine, write
-from napari_atomicity.analysis import Analysis
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.table import conform
+from napari_atomicity.core.cluster_table import conform
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
 PIXEL_SIZE_NM = 0.036
@@ -120,7 +120,7 @@ def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysi
 
 def settle(app: Timed, session: object) -> None:
     """Let the window work until no task runs and nothing is left in the queue."""
-    from napari_atomicity.widgets.parts import tasks
+    from napari_atomicity.gui import tasks
 
     quiet = 0
     while quiet < 8:
@@ -146,8 +146,8 @@ def measure(app: Timed, session: object, action: Callable[[], object]) -> Turns:
 
 def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], object]]:
     """What a person does, and what a worker brings; each leaves things as they were."""
-    from napari_atomicity.widgets.viewer import compat
-    from napari_atomicity.widgets.viewer.binding import binding_of
+    from napari_atomicity.gui.viewer import compat
+    from napari_atomicity.gui.viewer.binding import binding_of
 
     binding = binding_of(viewer)
     session = binding.session
@@ -215,9 +215,9 @@ def main() -> None:
 
     import napari
 
-    from napari_atomicity.widgets.reader import layer_data
-    from napari_atomicity.widgets.viewer.binding import Binding, binding_of
-    from napari_atomicity.widgets.workbench import open_workbench
+    from napari_atomicity.gui.viewer.binding import Binding, binding_of
+    from napari_atomicity.gui.viewer.layer_data import layer_data
+    from napari_atomicity.gui.workbench import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")
     for n in options.clusters:

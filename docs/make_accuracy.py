@@ -22,15 +22,16 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.adaptation.fine_tuning import Adaptation, adapt
-from napari_atomicity.analysis import Analysis, classify_clusters, detect_clusters
-from napari_atomicity.model.card import ModelCard
-from napari_atomicity.model.classifier import Classifier
-from napari_atomicity.model.estimators import class_sizes
-from napari_atomicity.model.files import find_model, read_model
-from napari_atomicity.model.thresholds import by_thresholds, quantities
+from napari_atomicity.core.cluster_table import OUTSIDE, probability_columns
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.classifier import Classifier
+from napari_atomicity.models.estimators import class_sizes
+from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.thresholds import by_thresholds, quantities
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
+from napari_atomicity.pipeline.fine_tuning import Adaptation, adapt
 from napari_atomicity.statistics.ratios import class_ratios, wilson_interval
-from napari_atomicity.table import OUTSIDE, probability_columns
 from napari_atomicity.training.calibrate import expected_calibration_error
 from napari_atomicity.training.data import match
 from napari_atomicity.training.request import FolderSource, TrainRequest, train

@@ -23,7 +23,6 @@ from skimage.registration import optical_flow_ilk
 
 from napari_atomicity import __version__
 from napari_atomicity.atoms import operating_point as operating
-from napari_atomicity.atoms.calibration import propose_pixel_size
 from napari_atomicity.atoms.candidates import (
     CandidateSettings,
     find_candidates,
@@ -31,6 +30,7 @@ from napari_atomicity.atoms.candidates import (
 from napari_atomicity.atoms.card import fineness
 from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.network import AtomNet
+from napari_atomicity.atoms.pixel_size import propose_pixel_size
 from napari_atomicity.statistics.matching import match, match_boxes
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import Judged, LabelledImage

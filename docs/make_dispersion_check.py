@@ -24,11 +24,11 @@ import numpy as np
 from scipy.stats import binom
 
 from napari_atomicity import __version__
-from napari_atomicity.atoms.added import add_atoms
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
-from napari_atomicity.errors import ModelError
+from napari_atomicity.atoms.injection import add_atoms
+from napari_atomicity.core.errors import ModelError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope

@@ -19,8 +19,7 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.analysis import classify_clusters, detect_clusters
-from napari_atomicity.explanation import (
+from napari_atomicity.models.class_averages import (
     CENTRE_RADII,
     OUTLINE_RADII,
     Average,
@@ -35,8 +34,9 @@ from napari_atomicity.explanation import (
     occluded,
     write_picture,
 )
-from napari_atomicity.model.classifier import Classifier, load_classifier
-from napari_atomicity.model.network import AtomicityNet
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.network import AtomicityNet
+from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of
 from napari_atomicity.training.data import from_simulation, match

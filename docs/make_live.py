@@ -26,8 +26,10 @@ import torch
 from scipy.optimize import brentq
 
 from napari_atomicity import __version__, load
-from napari_atomicity.analysis import analyse
-from napari_atomicity.many.control import (
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.control_chart import (
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     LIMIT,
@@ -36,9 +38,7 @@ from napari_atomicity.many.control import (
     Whereabouts,
     images_per_false_alarm,
 )
-from napari_atomicity.many.live import conditions_of
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.classifier import Classifier, load_classifier
+from napari_atomicity.pipeline.live import conditions_of
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.structures import Isomer, library_of

@@ -21,10 +21,10 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from napari_atomicity import __version__
-from napari_atomicity.analysis import Analysis, analyse
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.classifier import load_classifier
-from napari_atomicity.movies import average_frames, estimate_drift, movie_of, track_clusters
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.simulation.fields import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.movies import (
@@ -35,6 +35,7 @@ from napari_atomicity.simulation.movies import (
 )
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.tracking import average_frames, estimate_drift, movie_of, track_clusters
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "movies.json"

@@ -30,37 +30,41 @@ from scipy.ndimage import median_filter
 from superqt import QCollapsible
 
 from example_session import CONTAMINATED, make_session
-from napari_atomicity.examples import atom_example_path, atom_example_truth_path, example_path
+from napari_atomicity.core.cluster_table import AGGREGATE
+from napari_atomicity.gui.controls.help import Help
+from napari_atomicity.gui.docks.adapt import Adapt
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.annotators.dock import Annotators
+from napari_atomicity.gui.docks.atoms.dock import Atoms
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.docks.dispersion.dock import Dispersion
+from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.docks.explain.dock import Explain
+from napari_atomicity.gui.docks.gallery import Gallery
+from napari_atomicity.gui.docks.live.dock import Live
+from napari_atomicity.gui.docks.movie.dock import Movie
+from napari_atomicity.gui.docks.plots import Plots
+from napari_atomicity.gui.docks.ratios.dock import Ratios
+from napari_atomicity.gui.docks.report import Report
+from napari_atomicity.gui.docks.review.dock import Review
+from napari_atomicity.gui.docks.table import Table
+from napari_atomicity.gui.docks.train import CORRECTIONS, Train
+from napari_atomicity.gui.viewer import compat
 from napari_atomicity.io.images import load
-from napari_atomicity.io.plots import PLOTS
+from napari_atomicity.reporting.plots import PLOTS
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
+from napari_atomicity.simulation.examples import (
+    atom_example_path,
+    atom_example_truth_path,
+    example_path,
+)
 from napari_atomicity.simulation.fields import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.simulation.movies import MovieTruthSettings, simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
-from napari_atomicity.table import AGGREGATE
-from napari_atomicity.widgets.docks.adapt import Adapt
-from napari_atomicity.widgets.docks.analyse import Analyse
-from napari_atomicity.widgets.docks.annotators import Annotators
-from napari_atomicity.widgets.docks.atoms import Atoms
-from napari_atomicity.widgets.docks.browse import Browse
-from napari_atomicity.widgets.docks.classify import Classify
-from napari_atomicity.widgets.docks.detect import Detect
-from napari_atomicity.widgets.docks.dispersion import Dispersion
-from napari_atomicity.widgets.docks.embedding import Embedding
-from napari_atomicity.widgets.docks.explain import Explain
-from napari_atomicity.widgets.docks.gallery import Gallery
-from napari_atomicity.widgets.docks.live import Live
-from napari_atomicity.widgets.docks.movie import Movie
-from napari_atomicity.widgets.docks.plots import Plots
-from napari_atomicity.widgets.docks.ratios import Ratios
-from napari_atomicity.widgets.docks.report import Report
-from napari_atomicity.widgets.docks.review import Review
-from napari_atomicity.widgets.docks.table import Table
-from napari_atomicity.widgets.docks.train import CORRECTIONS, Train
-from napari_atomicity.widgets.parts.help import Help
-from napari_atomicity.widgets.viewer import compat
 from studio import (
     HIGH_PX,
     LARGE_LIMIT_BYTES,

@@ -22,16 +22,16 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
-from napari_atomicity.atoms.added import add_atoms
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import local_contrast
 from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.injection import add_atoms
 from napari_atomicity.atoms.regions import integrate, mask_of_clusters
+from napari_atomicity.atoms.single_atom_calibration import count_by_yardstick
 from napari_atomicity.atoms.species import find_species
-from napari_atomicity.atoms.yardstick import count_by_yardstick
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
-from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.simulation.structures import library_of

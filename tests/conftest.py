@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_atomicity.model.card import ModelCard, PatchSettings
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.simulation.structures import Isomer
 
 # What workers of pytest-xdist have seen of the event loop.
@@ -46,9 +47,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model file of two classes, its network untrained."""
     import torch
 
-    from napari_atomicity.model.files import save_model
-    from napari_atomicity.model.intensity_scale import ScaleReference
-    from napari_atomicity.model.network import AtomicityNet
+    from napari_atomicity.core.scale_reference import ScaleReference
+    from napari_atomicity.models.files import save_model
+    from napari_atomicity.models.network import AtomicityNet
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -86,7 +87,7 @@ def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
     write_size_selected(folder / "data", library, images=2)
     model, image = folder / "tiny.safetensors", folder / "field.tif"
     with pytest.MonkeyPatch.context() as patch:  # the map's compilation takes seconds
-        patch.setattr("napari_atomicity.embedding.fit_map", lambda e, seed: e[:, :2].copy())
+        patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         train_from_folder(folder / "data", model, ("raw",), epochs=1, start="scratch", device="cpu")
     settings = FieldSettings(
         shape_px=(640, 640), clusters_per_nm2=0.08, mixture={"Pt19": 0.5, "Pt70": 0.5}
@@ -102,18 +103,20 @@ def quick_adaptation(monkeypatch):
     """Adaptations of a few steps, without the map, whose compilation takes seconds."""
     from functools import partial
 
-    from napari_atomicity.adaptation import fine_tuning as adaptation
+    from napari_atomicity.pipeline import fine_tuning as adaptation
 
     few = partial(adaptation.AdaptSettings, steps=15, batch_size=24, learning_rate=4e-3)
     monkeypatch.setattr(adaptation, "AdaptSettings", few)
-    monkeypatch.setattr("napari_atomicity.embedding.place", lambda embedding, _: embedding[:, :2])
+    monkeypatch.setattr(
+        "napari_atomicity.models.embedding.place", lambda embedding, _: embedding[:, :2]
+    )
 
 
 def _blocks() -> list:
     """Turns of the event loop that took long in this process."""
     import sys
 
-    if "napari_atomicity.widgets.parts.watchdog" not in sys.modules:
+    if "napari_atomicity.gui.controls.watchdog" not in sys.modules:
         return []
     from qtpy.QtWidgets import QApplication
 
@@ -141,7 +144,7 @@ def pytest_terminal_summary(terminalreporter):
     """
     blocks = _blocks()
     if blocks or _FROM_WORKERS:
-        from napari_atomicity.widgets.parts.watchdog import Block, report
+        from napari_atomicity.gui.controls.watchdog import Block, report
 
         terminalreporter.section("event loop")
         blocks += [Block(**values) for values in _FROM_WORKERS]

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from napari_atomicity.analysis import Analysis
-from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.core.cluster_table import conform
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
-from napari_atomicity.table import conform
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 

@@ -14,16 +14,16 @@ import pytest
 import typer
 from PIL import Image
 
-from napari_atomicity.analysis import Analysis
-from napari_atomicity.cli import app
+from napari_atomicity.cli.app import app
+from napari_atomicity.core.cluster_table import columns
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import DetectionSettings
-from napari_atomicity.io.plots import PLOTS
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.card import PatchSettings
+from napari_atomicity.gui.controls.shortcuts import places, rows
+from napari_atomicity.gui.workbench import all_docks
+from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
-from napari_atomicity.table import columns
-from napari_atomicity.widgets.viewer.shortcuts import places, rows
-from napari_atomicity.widgets.workbench import all_docks
+from napari_atomicity.reporting.plots import PLOTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

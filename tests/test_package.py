@@ -35,8 +35,9 @@ def test_the_core_needs_neither_qt_nor_napari():
         "import sys\n"
         "for name in ('qtpy', 'PyQt6', 'PySide6', 'napari', 'vispy', 'magicgui'):\n"
         "    sys.modules[name] = None\n"
-        "import napari_atomicity.runs, napari_atomicity.session, napari_atomicity.embedding\n"
-        "import napari_atomicity.io.images, napari_atomicity.io.report\n"
+        "import napari_atomicity.pipeline.runs, napari_atomicity.state.window_state\n"
+        "import napari_atomicity.models.embedding\n"
+        "import napari_atomicity.io.images, napari_atomicity.reporting.report\n"
         "import napari_atomicity.simulation.fields, napari_atomicity.statistics.scores\n"
     )
     assert not loaded_after(code) & {"umap", "numba"}
@@ -72,7 +73,7 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_the_packages_for_debian_are_the_same_everywhere():
-    from napari_atomicity.display import DEBIAN_PACKAGES
+    from napari_atomicity.cli.display import DEBIAN_PACKAGES
 
     setup = (ROOT / "tools" / "setup.sh").read_text()
     listed = re.search(r'^packages="([^"]+)"', setup, re.M)[1]

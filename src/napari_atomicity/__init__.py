@@ -8,24 +8,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__
 
 _PUBLIC = {
-    "Analysis": "analysis",
-    "AtomicityError": "errors",
-    "Micrograph": "micrograph",
+    "Analysis": "models.analysis",
+    "AtomicityError": "core.errors",
+    "Micrograph": "core.micrograph",
     "Project": "project",
-    "analyse": "analysis",
+    "analyse": "pipeline.analysis",
     "load": "io.images",
 }
 
 __all__ = ["Analysis", "AtomicityError", "Micrograph", "Project", "__version__", "analyse", "load"]
 
 if TYPE_CHECKING:
-    from .analysis import Analysis, analyse
-    from .errors import AtomicityError
+    from .core.errors import AtomicityError
+    from .core.micrograph import Micrograph
     from .io.images import load
-    from .micrograph import Micrograph
+    from .models.analysis import Analysis
+    from .pipeline.analysis import analyse
     from .project import Project
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.atoms import table as tables
-from napari_atomicity.errors import TableError
+from napari_atomicity.core.errors import TableError
 
 
 def some() -> pd.DataFrame:

@@ -15,15 +15,15 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial import KDTree
 from scipy.special import expit
 
-from napari_atomicity import atom_runs
-from napari_atomicity.atoms import added as adding
 from napari_atomicity.atoms import completeness as complete
-from napari_atomicity.atoms.added import AddedAtoms, add_atoms
+from napari_atomicity.atoms import injection as adding
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.completeness import Completeness, completeness, with_completeness
+from napari_atomicity.atoms.injection import AddedAtoms, add_atoms
 from napari_atomicity.atoms.table import conform
-from napari_atomicity.io import atom_report
-from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.pipeline import atom_runs
+from napari_atomicity.reporting import atom_report
 
 from .spots import scattered
 

@@ -8,7 +8,7 @@ import pytest
 
 from napari_atomicity import load
 from napari_atomicity.atoms.analysis import find_atoms
-from napari_atomicity.examples import atom_example_path, atom_example_truth_path
+from napari_atomicity.simulation.examples import atom_example_path, atom_example_truth_path
 from napari_atomicity.statistics.matching import match
 
 

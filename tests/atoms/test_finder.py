@@ -14,11 +14,17 @@ import torch
 from napari_atomicity.atoms import finder
 from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.finder import AtomCard, AtomModel
+from napari_atomicity.atoms.card import AtomCard
+from napari_atomicity.atoms.finder import AtomModel
 from napari_atomicity.atoms.network import STRIDE, AtomNet, extended
-from napari_atomicity.errors import CalibrationError, Cancelled, ModelError, UnsuitableImageError
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.files import (
+from napari_atomicity.core.errors import (
+    CalibrationError,
+    Cancelled,
+    ModelError,
+    UnsuitableImageError,
+)
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.files import (
     ATOMS,
     CLUSTERS,
     model_files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.atoms.pointing import REACH_NM, spot_near
+from napari_atomicity.atoms.snapping import REACH_NM, spot_near
 
 PIXEL_NM = 0.03
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.atoms import spread as module
+from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
+from napari_atomicity.atoms.dispersion import SpreadSettings, spread_of, spread_of_all
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
-from napari_atomicity.atoms.spread import SpreadSettings, spread_of, spread_of_all
 from napari_atomicity.atoms.table import conform
-from napari_atomicity.errors import AtomicityError, Cancelled
-from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.core.errors import AtomicityError, Cancelled
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.statistics.dispersion import dispersion
 
 PX = 0.1

@@ -9,7 +9,7 @@ from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.species import Species
 from napari_atomicity.atoms.summary import summary
 from napari_atomicity.atoms.table import conform, empty_table
-from napari_atomicity.micrograph import Micrograph
+from napari_atomicity.core.micrograph import Micrograph
 
 PIXEL_NM = 0.05
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity import table as tables
 from napari_atomicity.atoms.completeness import Completeness
 from napari_atomicity.atoms.regions import (
     NEAR_CLUSTER_NM,
@@ -17,7 +16,7 @@ from napari_atomicity.atoms.regions import (
     integrate_regions,
     mask_of_clusters,
 )
-from napari_atomicity.atoms.yardstick import (
+from napari_atomicity.atoms.single_atom_calibration import (
     LEAST_ATOMS,
     TAILS,
     Yardstick,
@@ -25,8 +24,9 @@ from napari_atomicity.atoms.yardstick import (
     count_by_yardstick,
     find_yardstick,
 )
+from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.outlines import TAIL_NM
-from napari_atomicity.micrograph import Micrograph
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 
 PIXEL_NM = 0.04

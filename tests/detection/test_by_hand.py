@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection import detect, merge, split
-from napari_atomicity.errors import AtomicityError
-from napari_atomicity.micrograph import Micrograph
 
 PIXEL_NM = 0.05
 

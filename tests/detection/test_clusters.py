@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from napari_atomicity.core.errors import (
+    AtomicityError,
+    CalibrationError,
+    Cancelled,
+    UnsuitableImageError,
+)
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection import DetectionSettings, detect, measure_at
-from napari_atomicity.errors import AtomicityError, CalibrationError, UnsuitableImageError
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.progress import Cancelled
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 
 PIXEL_NM = 0.05

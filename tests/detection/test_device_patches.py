@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from napari_atomicity.core import devices
+from napari_atomicity.core.cluster_table import empty
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import device_patches
 from napari_atomicity.detection.device_patches import (
     as_arrays,
@@ -11,11 +15,7 @@ from napari_atomicity.detection.device_patches import (
     patches_on_device,
 )
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model import devices
-from napari_atomicity.model.card import PatchSettings
-from napari_atomicity.model.classifier import load_classifier
-from napari_atomicity.table import empty
+from napari_atomicity.models.classifier import load_classifier
 from stand_in_gpu import DEVICE, StandInGpu
 
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection.patches import extract_patches, local_contrast
-from napari_atomicity.micrograph import Micrograph
-from napari_atomicity.model.card import PatchSettings
 
 SETTINGS = PatchSettings(field_of_view_nm=2.0, size_px=40)
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_atomicity import load
-from napari_atomicity.errors import CalibrationError, ReadError
+from napari_atomicity.core.errors import CalibrationError, ReadError
 from napari_atomicity.io import images
 from napari_atomicity.io.images import READERS, Reader, find_images, suffixes, unique_names
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity import load
-from napari_atomicity.errors import DependencyError, ReadError, UnsuitableImageError
+from napari_atomicity.core.errors import DependencyError, ReadError, UnsuitableImageError
 from napari_atomicity.io.images import READERS
 
 MAKERS = [s for r in READERS if r.read.__module__.endswith("microscope") for s in r.suffixes]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from napari_atomicity import load
-from napari_atomicity.errors import (
+from napari_atomicity.core.errors import (
     AtomicityError,
     DependencyError,
     ReadError,

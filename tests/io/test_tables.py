@@ -12,20 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
-from napari_atomicity.errors import AtomicityError, ReadError, TableError
+from napari_atomicity.core.cluster_table import columns, conform, empty
+from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
+from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.files import replacing, to_json, write_json
-from napari_atomicity.io.pasting import latex_table
+from napari_atomicity.io.formulas import as_it_was, harmless
 from napari_atomicity.io.tables import (
-    as_it_was,
     concatenate,
-    harmless,
     read_clusters,
     read_table,
     write_clusters,
     write_ratios,
 )
 from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.table import columns, conform, empty
 
 CLASSES = ["Pt19", "Pt41"]
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity import load
-from napari_atomicity.errors import AtomicityError, ReadError, UnsuitableImageError
+from napari_atomicity.core.errors import AtomicityError, ReadError, UnsuitableImageError
 
 PIXEL_NM = 0.04
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_atomicity.errors import UnsuitableImageError
+from napari_atomicity.core.errors import UnsuitableImageError
 from napari_atomicity.io.units import Scale, is_reciprocal, nm_per, normalised, pixel_size_nm
 
 

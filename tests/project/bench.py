@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_atomicity.analysis import Analysis
 from napari_atomicity.io.images import load
+from napari_atomicity.models.analysis import Analysis
 from support import synthetic_analysis
 
 

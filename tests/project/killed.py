@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from napari_atomicity.project import Project
-from napari_atomicity.session import Session
+from napari_atomicity.state.window_state import Session
 
 
 def main(path: str, seed: int) -> None:

@@ -12,10 +12,10 @@ from bench import write_image
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
-from napari_atomicity.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.session import Session
+from napari_atomicity.state.window_state import Session
 
 CONFIDENCE = [0.95, 0.8, 0.6, 0.3, 0.1]
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from bench import analysed, write_image
 
-from napari_atomicity.edits import mark_excluded
-from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import Project
 from napari_atomicity.project.merging import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS
-from napari_atomicity.session import Session
+from napari_atomicity.state.edits import mark_excluded
+from napari_atomicity.state.window_state import Session
 
 
 def opened(path) -> tuple[Session, Project]:

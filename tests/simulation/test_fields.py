@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity import load
-from napari_atomicity.errors import AtomicityError, ReadError
+from napari_atomicity.core.cluster_table import AGGREGATE, columns, validate
+from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.simulation import fields, structures
 from napari_atomicity.simulation.fields import (
     FieldSettings,
@@ -22,7 +23,6 @@ from napari_atomicity.simulation.fields import (
     simulate_field,
 )
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.table import AGGREGATE, columns, validate
 
 SMALL = FieldSettings(
     shape_px=(300, 300),

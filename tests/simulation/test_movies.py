@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.errors import Cancelled
+from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.simulation.fields import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.movies import (

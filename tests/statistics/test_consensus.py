@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity.errors import TableError
+from napari_atomicity.core.errors import TableError
 from napari_atomicity.io.files import to_json
+from napari_atomicity.statistics.annotation_sites import merge
 from napari_atomicity.statistics.consensus import consensus
 from napari_atomicity.statistics.dawid_skene import NO, NOT_LOOKED, UNCERTAIN, YES, fit
-from napari_atomicity.statistics.mark_sites import merge
+from napari_atomicity.statistics.human_parity import beside_people
 from napari_atomicity.statistics.matching import match
-from napari_atomicity.statistics.one_more_expert import beside_people
 
 EDGE_NM = 15.0
 PEOPLE = {"Ada": (0.9, 0.1), "Bo": (0.8, 0.05), "Cy": (0.7, 0.2)}

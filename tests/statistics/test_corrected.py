@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.statistics.corrected import on_corrected
+from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import wilson_interval
 
 CLASSES = ["Pt19", "Pt30", "Pt41"]

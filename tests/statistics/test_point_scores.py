@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.errors import TableError
+from napari_atomicity.core.errors import TableError
 from napari_atomicity.statistics.point_scores import Counts, evaluate_points, is_points, rates
 
 

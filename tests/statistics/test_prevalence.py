@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from napari_atomicity.errors import ModelError
-from napari_atomicity.model.card import ModelCard
+from napari_atomicity.core.cluster_table import ALL, conform
+from napari_atomicity.core.errors import ModelError
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.statistics.prevalence import (
     METHODS,
     bootstrap_fractions,
@@ -16,8 +17,7 @@ from napari_atomicity.statistics.prevalence import (
     resampled_weights,
     unavailable,
 )
-from napari_atomicity.statistics.ratios import ALL, class_ratios, counted
-from napari_atomicity.table import conform
+from napari_atomicity.statistics.ratios import class_ratios, counted
 
 CLASSES = ("Pt19", "Pt41", "Pt70")
 ADJUSTED = [name for name in METHODS if name != "counted"]

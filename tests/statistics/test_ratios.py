@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.statistics.prevalence import bootstrap_fractions
 from napari_atomicity.statistics.ratios import (
-    ALL,
     COLUMNS,
     CONDITIONS_DIFFER,
     class_ratios,
     wilson_interval,
 )
-from napari_atomicity.table import conform
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]

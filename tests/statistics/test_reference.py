@@ -6,18 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.errors import ReadError, TableError
+from napari_atomicity.core.cluster_table import ALL, conform
+from napari_atomicity.core.errors import ReadError, TableError
 from napari_atomicity.io.files import to_json
+from napari_atomicity.io.reference_ratios import normalised, parse_reference
 from napari_atomicity.io.tables import read_reference
-from napari_atomicity.statistics.ratios import ALL, class_ratios
-from napari_atomicity.statistics.reference import (
-    Comparison,
-    compare,
-    normalised,
-    parse_reference,
-    reference_for,
-)
-from napari_atomicity.table import conform
+from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.reference import Comparison, compare, reference_for
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 

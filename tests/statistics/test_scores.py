@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity.errors import TableError
+from napari_atomicity.core.errors import TableError
 from napari_atomicity.statistics.scores import atoms_of, evaluate, match_nearest
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 from napari_atomicity.atoms.finder import load_atom_model
-from napari_atomicity.cli import app
-from napari_atomicity.errors import CalibrationError, Cancelled, ReadError, TableError
+from napari_atomicity.cli.app import app
+from napari_atomicity.core.errors import CalibrationError, Cancelled, ReadError, TableError
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, LabelledImage
 

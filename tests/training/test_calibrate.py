@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_atomicity.model.card import ModelCard
-from napari_atomicity.model.classifier import Classifier
-from napari_atomicity.model.files import read_model
-from napari_atomicity.model.outside import outside
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.models.classifier import Classifier
+from napari_atomicity.models.files import read_model
+from napari_atomicity.models.out_of_distribution import outside
 from napari_atomicity.training import PatchSet
 from napari_atomicity.training.calibrate import (
     _sharpened,
@@ -21,7 +21,7 @@ from napari_atomicity.training.calibrate import (
     see,
 )
 from napari_atomicity.training.mixtures import as_mixtures
-from napari_atomicity.training.outside import learn_outside, outcome
+from napari_atomicity.training.out_of_distribution import learn_outside, outcome
 
 CPU = torch.device("cpu")
 DIAMETER = {"Pt19": 0.82, "Pt70": 1.28}

@@ -11,16 +11,16 @@ import torch
 from typer.testing import CliRunner
 
 from napari_atomicity import load
-from napari_atomicity.cli import app
+from napari_atomicity.cli.app import app
+from napari_atomicity.core.cluster_table import settle_labels
+from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, ReadError
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect
-from napari_atomicity.errors import AtomicityError, ModelError, ReadError
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.model.card import ModelCard, PatchSettings
-from napari_atomicity.model.files import read_model
-from napari_atomicity.model.network import AtomicityNet
-from napari_atomicity.progress import Cancelled
+from napari_atomicity.models.files import read_model
+from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.simulation.fields import random_settings
-from napari_atomicity.table import settle_labels
 from napari_atomicity.training import (
     CorrectedImagesSource,
     CorrectionsSource,
@@ -51,7 +51,9 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def no_umap(monkeypatch):
     """The map is not what is tested here, and its compilation takes seconds."""
-    monkeypatch.setattr("napari_atomicity.embedding.fit_map", lambda e, seed: e[:, :2].copy())
+    monkeypatch.setattr(
+        "napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy()
+    )
 
 
 def toy(n: int = 48, seed: int = 0):

@@ -6,11 +6,11 @@ import pytest
 import tifffile
 import torch
 
-from napari_atomicity.errors import AtomicityError, ReadError
-from napari_atomicity.model.card import ModelCard, PatchSettings
-from napari_atomicity.model.classifier import load_classifier
-from napari_atomicity.model.files import read_model
-from napari_atomicity.progress import Cancelled
+from napari_atomicity.core.errors import AtomicityError, Cancelled, ReadError
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.files import read_model
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training import (
     TrainingSettings,

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..core.errors import CalibrationError, UnsuitableImageError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
 from ..detection.background import without_gaps
-from ..errors import CalibrationError, UnsuitableImageError
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..statistics import atom_groups as groups
 from ..statistics.point_patterns import nearest_neighbours
-from . import groups
 from . import operating_point as operating
-from .calibration import propose_pixel_size
 from .localisation import Spots, fit_spots
+from .pixel_size import propose_pixel_size
 from .support import support_mask
 from .table import MODEL, conform, validate
 

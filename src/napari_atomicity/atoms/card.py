@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from ..model.files import ATOMS, card_values, model_files
+from ..core.errors import ModelError
+from ..models.files import ATOMS, card_values, model_files
 from .operating_point import Calibration, OperatingPoint
 
 _log = logging.getLogger(__name__)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..micrograph import Micrograph
-from ..table import classes_of
+from ..core.cluster_table import classes_of
+from ..core.micrograph import Micrograph
+from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
-from .groups import atoms_of_clusters, clusters_of_atoms
 from .marks import ImageAtoms
-from .yardstick import count_by_yardstick
+from .single_atom_calibration import count_by_yardstick
 
 COLUMNS = (
     "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",

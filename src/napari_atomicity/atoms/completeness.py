@@ -3,7 +3,7 @@
 A density counts what a person would mark. Atoms that don't stand out of the texture of the support
 are in no candidate, and no probability speaks of them: where many are faint the density is a lower
 bound. What is missing is found by comparing the candidates of an image with those that atoms added
-to it became (`atoms.added`).
+to it became (`atoms.injection`).
 
 Of N atoms with a mean height and a scatter it is known from the added ones how many candidates of
 each score they give. To these come candidates that are none, which are fewer the higher the score;
@@ -15,8 +15,8 @@ atoms, and candidates not independent. In astronomy completeness and Eddington's
 like that.
 
 Heights of atoms of one element are log-normal with a scatter of 25 to 45 % (`SCATTERS`), and the
-mean height is that of a lone atom: another yardstick (`atoms.yardstick`), which stays true where
-only the brightest are found.
+mean height is that of a lone atom: another yardstick (`atoms.single_atom_calibration`), which
+stays true where only the brightest are found.
 
 Atoms nearer to each other than the probe is wide are taken for one. Of those that were added among
 the others fewer are found, or others are lost; if that goes up evenly with their number, atoms of
@@ -33,7 +33,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from . import operating_point as operating
-from .added import CROWD_SHARE, AddedAtoms
+from .injection import CROWD_SHARE, AddedAtoms
 
 SCATTERS = (0.25, 0.35, 0.45)
 """Standard deviations of the logarithm of the height of atoms."""

@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fusion
 
-from ..errors import ModelError
-from ..model.devices import choose_device
-from ..model.files import find_model, read_tensors, save_model
-from ..model.symmetries import seen_as, seen_back
-from ..progress import Progress, Stop, check, report
+from ..core.devices import choose_device
+from ..core.errors import ModelError
+from ..core.progress import Progress, Stop, check, report
+from ..models.files import find_model, read_tensors, save_model
+from ..models.symmetries import seen_as, seen_back
 from .candidates import contrast_channels, maxima
-from .card import SAMPLING_NM as SAMPLING_NM
-from .card import SHIPPED as SHIPPED
-from .card import AtomCard as AtomCard
-from .card import available_atom_models as available_atom_models
-from .card import read_atom_card as read_atom_card
+from .card import SAMPLING_NM, SHIPPED, AtomCard, read_atom_card
 from .network import AtomNet, extended
 
 SAME_SAMPLING = 0.05

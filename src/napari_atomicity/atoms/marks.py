@@ -13,12 +13,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from ..statistics.atom_groups import LINK_NM
 from ..statistics.matching import match
 from . import support
-from .added import AddedAtoms
 from .analysis import AtomAnalysis, with_neighbours
 from .completeness import Completeness, completeness
-from .groups import LINK_NM
+from .injection import AddedAtoms
 from .localisation import fit_spots
 from .species import Species, labelled
 from .table import PERSON, conform, empty_table, joined

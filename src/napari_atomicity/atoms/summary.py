@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..statistics import atom_groups as groups
 from ..statistics.point_patterns import Window
-from . import groups
 from .marks import ImageAtoms
 from .table import PERSON
 

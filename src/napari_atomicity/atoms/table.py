@@ -37,7 +37,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ..errors import TableError
+from ..core.errors import TableError
 
 MODEL, PERSON = "model", "person"
 """Values of ``origin``."""

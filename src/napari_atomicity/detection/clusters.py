@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from .. import table as tables
-from ..errors import AtomicityError, UnsuitableImageError
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..core import cluster_table as tables
+from ..core.errors import AtomicityError, UnsuitableImageError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
 from .background import Grid
 from .filters import cubic_at, gaussian, reach
 from .frame import Frame, Tile, groups, parts

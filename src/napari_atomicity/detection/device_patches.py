@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..micrograph import Micrograph
-from ..model.card import PatchSettings
-from ..model.classifier import Patches
-from ..model.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
-from ..progress import Progress, Stop, check
+from ..core.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
+from ..core.micrograph import Micrograph
+from ..core.patches import Patches, PatchSettings
+from ..core.progress import Progress, Stop, check
 from .background import Grid, between
 from .filters import mirrored, reach
 from .frame import Frame, Tile, tiles

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..micrograph import Micrograph
-from ..model.card import PatchSettings
-from ..progress import Progress, Stop, check, report
+from ..core.micrograph import Micrograph
+from ..core.patches import PatchSettings
+from ..core.progress import Progress, Stop, check, report
 from .filters import cubic_weights, gaussian, inner, mirrored, reach
 from .frame import Frame, Tile, groups
 
@@ -224,7 +224,7 @@ def _sample(
     import torch
     from torch.nn.functional import grid_sample
 
-    from ..model.threads import side_by_side
+    from ..core.threads import side_by_side
 
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, report
 from .background import Grid, noise_of_sample, noise_step
 from .filters import gaussian, inner, laplacian, mirrored, reach
 from .frame import Frame, Tile, parts, tiles

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AtomicityError
+from ..core.errors import AtomicityError
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import AtomicityError, ReadError, UnsuitableImageError
-from ..micrograph import Micrograph
-from . import lazy, microscope, plain, tiff
+from ..core.errors import AtomicityError, ReadError, UnsuitableImageError
+from ..core.micrograph import Micrograph
+from . import lazy, microscope, tiff
+from . import plain_formats as plain
 from .recording import Recording
 from .units import pixel_size_nm as pixel_size_of
 

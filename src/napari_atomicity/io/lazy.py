@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ReadError
-from ..micrograph import LARGE_PIXELS
+from ..core.errors import ReadError
+from ..core.micrograph import LARGE_PIXELS
 from .recording import Recording
 from .units import Scale
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DependencyError, ReadError, UnsuitableImageError
+from ..core.errors import DependencyError, ReadError, UnsuitableImageError
 from .recording import Recording, told
 from .units import Scale, is_reciprocal, seconds
 

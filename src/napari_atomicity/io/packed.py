@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ..errors import ReadError
+from ..core.errors import ReadError
 
 _LARGEST_TEXT = 20_000_000
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..errors import ReadError
+from ..core.errors import ReadError
 from .tables import read_table
 
 

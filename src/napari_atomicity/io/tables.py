@@ -11,47 +11,17 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .. import table as tables
-from ..errors import AtomicityError, ReadError, TableError
-from ..statistics.reference import normalised
+from ..core import cluster_table as tables
+from ..core.errors import AtomicityError, ReadError, TableError
 from .files import replacing, write_text
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-
-
-def harmless(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula; anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-def as_it_was(value: Any) -> Any:
-    """What `harmless` made harmless: the inverse of it."""
-    marked = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
-    return value[1:] if marked else value
-
-
-def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
-    """A copy with every text and every name of a column changed."""
-    changed = {
-        i: pd.Series([change(v) for v in values], index=table.index, dtype=object)
-        for i, (_, values) in enumerate(table.items())
-        if _holds_text(values)
-    }
-    columns = [changed.get(i, values) for i, (_, values) in enumerate(table.items())]
-    out = pd.concat(columns, axis=1) if columns else table.copy()
-    out.columns = pd.Index([change(name) for name in table.columns])
-    return out
-
-
-def _holds_text(values: pd.Series) -> bool:
-    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))
+from .formulas import _holds_text, as_it_was, each_text, harmless
+from .reference_ratios import normalised
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -81,7 +51,7 @@ def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write class ratios (`statistics.ratios.class_ratios`), whole or not at all.
 
-    As a table, or as LaTeX (`io.pasting.latex_table`) if the suffix is .tex.
+    As a table, or as LaTeX (`io.clipboard.latex_table`) if the suffix is .tex.
 
     Raises
     ------
@@ -89,7 +59,7 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         If the suffix is not .csv, .parquet, .xlsx or .tex, or the file can't be written.
     """
     if Path(path).suffix.lower() == ".tex":
-        from .pasting import latex_table
+        from .clipboard import latex_table
 
         return write_text(path, latex_table(ratios))
     return write_table(ratios, path)

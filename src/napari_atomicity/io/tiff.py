@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ..errors import ReadError, UnsuitableImageError
+from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import inverted, is_large, tiff_pixels
-from .plain import GREY
+from .plain_formats import GREY
 from .recording import Recording, told
 from .units import Scale, seconds
 

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from dataclasses import dataclass
 
-from ..errors import UnsuitableImageError
+from ..core.errors import UnsuitableImageError
 
 LARGEST_INEQUALITY = 0.005
 """Relative difference of the x and y scales up to which it is rounding."""

@@ -19,9 +19,9 @@ import pandas as pd
 from ..atoms.analysis import AtomAnalysis
 from ..atoms.marks import ImageAtoms, Mark
 from ..atoms.table import conform
+from ..core.micrograph import Micrograph
 from ..io.files import plain
 from ..io.provenance import now
-from ..micrograph import Micrograph
 
 ATOM, NONE, WITHDRAWN = "atom", "none", "withdrawn"
 """What an entry of the log says: here is an atom; here is none; I say nothing any more."""

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..analysis import Analysis
-from ..catalogue import Catalogue
-from ..errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
+from ..core.table_cache import Catalogue
 from ..io.images import find_images, load
-from ..io.stored import PIXELS
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..io.stored_micrograph import PIXELS
+from ..models.analysis import Analysis
 from .project import SUFFIX, Project, Stored
 
 THUMBNAIL_PX = 96
@@ -210,7 +210,7 @@ def take_in_analysed(
 
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
     """A PNG of the (first) frame, its longer edge of so many pixels."""
-    from ..io.figures import to_8_bit
+    from ..io.preview import to_8_bit
 
     shape = micrograph.shape_px
     step = max(1, min(max(shape) // (4 * edge_px), *shape))

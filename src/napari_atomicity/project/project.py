@@ -22,15 +22,15 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ..analysis import Analysis
 from ..atoms.marks import ImageAtoms
-from ..catalogue import Columns, columns_of
-from ..errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
+from ..core.table_cache import Columns, columns_of
 from ..io.files import plain
 from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..io.provenance import now
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..models.analysis import Analysis
 from ..statistics.agreement import without_replaced
 from .atoms import (
     blind_annotations,
@@ -42,7 +42,7 @@ from .atoms import (
     take_in,
     write_atoms,
 )
-from .behind import Behind
+from .background_writer import Behind
 from .merging import merge, settle
 from .rows import (
     ADD,

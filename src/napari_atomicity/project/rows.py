@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import table as tables
-from ..analysis import Analysis
+from ..core import cluster_table as tables
 from ..io.files import plain
 from ..io.provenance import now
-from ..io.stored import StoredMicrograph
-from .pictures import read_pictures
+from ..io.stored_micrograph import StoredMicrograph
+from ..models.analysis import Analysis
+from .cached_arrays import read_pictures
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
@@ -392,7 +392,8 @@ def with_probabilities(db: sqlite3.Connection, predicted: pd.DataFrame) -> pd.Da
 def _scale(text: str | None) -> Any:
     if text is None:
         return None
-    from ..model.intensity_scale import LockedMixture, ScaleReference
+    from ..core.scale_reference import ScaleReference
+    from ..models.intensity_scale import LockedMixture
 
     values = json.loads(text)
     arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}

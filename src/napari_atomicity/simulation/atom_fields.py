@@ -30,8 +30,8 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from ..errors import AtomicityError
-from ..micrograph import Micrograph
+from ..core.errors import AtomicityError
+from ..core.micrograph import Micrograph
 from ..statistics.point_patterns import Window
 from .fields import _waves
 from .imaging import (

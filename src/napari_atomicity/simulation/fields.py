@@ -14,12 +14,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from .. import __version__
-from .. import table as tables
-from ..errors import AtomicityError, ReadError
+from .._version import __version__
+from ..core import cluster_table as tables
+from ..core.errors import AtomicityError, ReadError
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
 from ..io.files import write_json
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
 from .imaging import (
     Microscope,
     Scan,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from .. import table as tables
-from ..micrograph import Micrograph
-from ..progress import Progress, Stop, check, report
+from ..core import cluster_table as tables
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop, check, report
 from .fields import (
     FieldSettings,
     _in_line_above,

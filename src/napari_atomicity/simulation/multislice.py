@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage
 
-from ..errors import DependencyError
+from ..core.errors import DependencyError
 from .fields import _in_line_above, _sigma
 from .imaging import Microscope, scatter_atoms, wavelength_nm
 from .structures import Isomer, _ase

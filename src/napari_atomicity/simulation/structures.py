@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AtomicityError, DependencyError, ReadError
-from ..processes import processes_apart
-from ..progress import Progress, report
+from ..core.errors import AtomicityError, DependencyError, ReadError
+from ..core.processes import processes_apart
+from ..core.progress import Progress, report
 
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 """Metals with parameters in ASE's EMT (Jacobsen, Stoltze, Nørskov, Surf. Sci. 366, 394 (1996))."""

@@ -34,6 +34,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from ..core.cluster_table import Key
 from .ratios import wilson_interval
 
 NOT_A_CLUSTER = "not a cluster"
@@ -446,3 +447,18 @@ def _beyond_chance(
     return Figure(
         value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
     )
+
+
+def taken_out(corrections: pd.DataFrame) -> set[Key]:
+    """Clusters that people have said are none, from the log of a project.
+
+    Parameters
+    ----------
+    corrections
+        Columns ``image, cluster_id, what`` and, if known, ``time``; in order.
+    """
+    log = without_replaced(corrections)
+    log = log[log["what"].isin(["remove", "restore", "add"])]
+    last = log.drop_duplicates(["image", "cluster_id"], keep="last")
+    gone = last[last["what"] == "remove"]
+    return {(str(i), int(c)) for i, c in zip(gone["image"], gone["cluster_id"], strict=True)}

@@ -43,9 +43,9 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from .agreement import Figure, alpha_of_counts
+from .annotation_sites import MARKED, NEIGHBOURS_NM, TOLERANCE_NM, both_looked, checked, sites_of
 from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
 from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
-from .mark_sites import MARKED, NEIGHBOURS_NM, TOLERANCE_NM, both_looked, checked, sites_of
 from .matching import f1_of, match
 
 PLACE_NM2 = 0.0665

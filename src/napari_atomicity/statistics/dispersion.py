@@ -70,10 +70,10 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import chi2, gamma, norm, t
 
-from ..atoms.groups import KINDS, LINK_NM, link, sizes
-from ..errors import AtomicityError
-from ..progress import Progress, Stop, check
+from ..core.errors import AtomicityError
+from ..core.progress import Progress, Stop, check
 from . import point_patterns as patterns
+from .atom_groups import KINDS, LINK_NM, link, sizes
 from .point_patterns import AgainstRandomness, Curve, Quadrats, Window
 
 BLOCKS = 4
@@ -160,7 +160,7 @@ class Dispersion:
     neighbour_mean, neighbour_median
         Distance to the nearest neighbour in nm, corrected for the edge.
     shares
-        Kind of group (`atoms.groups.KINDS`) → share of the atoms that belong to one.
+        Kind of group (`statistics.atom_groups.KINDS`) → share of the atoms that belong to one.
     group_sizes
         Atoms of each group at the operating point.
     quadrats

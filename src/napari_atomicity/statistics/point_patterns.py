@@ -47,8 +47,8 @@ from scipy import fft, ndimage
 from scipy.spatial import KDTree
 from scipy.stats import chi2, rankdata
 
-from ..errors import AtomicityError
-from ..progress import Progress, Stop, check, report
+from ..core.errors import AtomicityError
+from ..core.progress import Progress, Stop, check, report
 
 LONGEST_PX = 1024
 """A larger mask is averaged over blocks, down to this, for all that needs its shape."""

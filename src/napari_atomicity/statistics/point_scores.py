@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import TableError
+from ..core.errors import TableError
 from .matching import BOX_IOU, BOX_PX, TOLERANCE_NM, f1_of, match, match_boxes
 from .ratios import wilson_interval
 from .scores import pixel_sizes, truth_names

@@ -48,10 +48,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..table import probability_columns
+from ..core.cluster_table import probability_columns
 
 if TYPE_CHECKING:
-    from ..model.card import ModelCard
+    from ..core.model_card import ModelCard
 
 _TINY = 1e-12
 _JEFFREYS = 0.5

@@ -50,16 +50,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..errors import ModelError
-from ..progress import Stop, check
-from ..table import OUTSIDE, classes_of
+from ..core.cluster_table import ALL, OUTSIDE, classes_of
+from ..core.errors import ModelError
+from ..core.progress import Stop, check
 from .prevalence import METHODS, Evidence, unavailable
 
 if TYPE_CHECKING:
-    from ..model.card import ModelCard
+    from ..core.model_card import ModelCard
 
-ALL = "all"
-"""The scope of the ratios over all images."""
 
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"

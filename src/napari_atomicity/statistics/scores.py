@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from ..errors import TableError
-from ..table import OUTSIDE
+from ..core.cluster_table import OUTSIDE
+from ..core.errors import TableError
 
 SMALLEST_TOLERANCE_NM = 0.35
 _NO_CLASS = ("", *OUTSIDE, "nan")

@@ -12,9 +12,10 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from ..model.card import Combination, CountError, ModelCard
-from ..model.classifier import Classifier
-from ..model.estimators import (
+from ..core.model_card import Combination, CountError, ModelCard
+from ..models.classifier import Classifier
+from ..models.domain_shift import ROOM, drift
+from ..models.estimators import (
     Measured,
     class_sizes,
     combination,
@@ -22,9 +23,8 @@ from ..model.estimators import (
     locked_mixture,
     pooled,
 )
-from ..model.intensity_scale import LockedMixture, fit_image, usable
-from ..model.outside import QUANTILE, outside, placed
-from ..model.shift import ROOM, drift
+from ..models.intensity_scale import LockedMixture, fit_image, usable
+from ..models.out_of_distribution import QUANTILE, outside, placed
 from .data import PatchSet
 
 DRIFT_QUANTILE = 0.99

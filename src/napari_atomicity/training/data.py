@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
+from ..core.cluster_table import OUTSIDE
+from ..core.errors import AtomicityError, ReadError
+from ..core.micrograph import Micrograph
+from ..core.patches import PatchSettings
+from ..core.processes import processes_apart
+from ..core.progress import Progress, Stop, check, report
 from ..detection import detect
 from ..detection.patches import extract_patches
-from ..errors import AtomicityError, ReadError
-from ..micrograph import Micrograph
-from ..model.card import PatchSettings
-from ..model.intensity_scale import usable
-from ..processes import processes_apart
-from ..progress import Progress, Stop, check, report
+from ..models.intensity_scale import usable
 from ..simulation.fields import FieldSettings, random_settings, simulate_field
 from ..simulation.structures import Isomer
 from ..statistics.scores import atoms_of
-from ..table import OUTSIDE
 
 MATCH_NM = 0.35
 SHARES = {"train": 0.8, "held_out": 0.1, "test": 0.1}

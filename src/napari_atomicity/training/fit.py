@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import __version__
-from ..errors import AtomicityError, ModelError
-from ..model.card import ModelCard, PatchSettings
-from ..model.classifier import Classifier
-from ..model.devices import choose_device
-from ..model.intensity_scale import ScaleReference, intensity_per_atom, usable
-from ..model.network import AtomicityNet
-from ..model.thresholds import fit_thresholds, quantities
-from ..progress import Progress, Stop, check, report
+from .._version import __version__
+from ..core.devices import choose_device
+from ..core.errors import AtomicityError, ModelError
+from ..core.model_card import ModelCard
+from ..core.patches import PatchSettings
+from ..core.progress import Progress, Stop, check, report
+from ..core.scale_reference import ScaleReference
+from ..models.classifier import Classifier
+from ..models.intensity_scale import intensity_per_atom, usable
+from ..models.network import AtomicityNet
+from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
 from .augmentation import augmented
 from .calibrate import finished
@@ -586,7 +588,7 @@ def _references(
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Embeddings of some training clusters of every class, and their UMAP."""
-    from ..embedding import fit_map
+    from ..models.embedding import fit_map
 
     rng = np.random.default_rng(seed)
     label = train.table["truth"].map({c: i for i, c in enumerate(card.classes)}).to_numpy(int)

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import __version__
-from ..errors import AtomicityError
-from ..micrograph import Micrograph
-from ..model.card import ModelCard, PatchSettings
-from ..model.devices import choose_device
-from ..model.files import find_model, read_model, save_model
-from ..model.intensity_scale import intensity_per_atom
-from ..progress import Progress, Stop, check, report
+from .._version import __version__
+from ..core.devices import choose_device
+from ..core.errors import AtomicityError
+from ..core.micrograph import Micrograph
+from ..core.model_card import ModelCard
+from ..core.patches import PatchSettings
+from ..core.progress import Progress, Stop, check, report
+from ..models.files import find_model, read_model, save_model
+from ..models.intensity_scale import intensity_per_atom
 from ..simulation.fields import random_atom_settings, random_outlier_settings, random_settings
 from ..simulation.structures import Isomer, composition, library_of
 from ..statistics.scores import atoms_of
@@ -38,7 +39,7 @@ from .data import (
     tables_with_images,
 )
 from .fit import OnEpoch, TrainingSettings, train_classifier
-from .outside import can_learn_outside, learn_outside
+from .out_of_distribution import can_learn_outside, learn_outside
 
 SCRATCH = "scratch"
 DEFAULT = "default"

@@ -18,12 +18,13 @@ import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ..model.card import ModelCard, PatchSettings
-from ..model.estimators import count_atoms
-from ..model.files import read_model, save_model, shipped_folder
-from ..model.intensity_scale import SURE
-from ..model.outside import OUTCOMES, outside
-from ..progress import Progress
+from ..core.model_card import ModelCard
+from ..core.patches import PatchSettings
+from ..core.progress import Progress
+from ..models.estimators import count_atoms
+from ..models.files import read_model, save_model, shipped_folder
+from ..models.intensity_scale import SURE
+from ..models.out_of_distribution import OUTCOMES, outside
 from ..simulation.fields import (
     FieldSettings,
     random_atom_settings,
@@ -34,7 +35,7 @@ from ..simulation.structures import KINDS, Isomer, isomer_library, load_library,
 from .calibrate import Seen, finished, scores, see
 from .data import PatchSet, from_simulation, split_library
 from .fit import TrainingSettings, replay, scaled, train_classifier
-from .outside import learn_outside, outcome
+from .out_of_distribution import learn_outside, outcome
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143

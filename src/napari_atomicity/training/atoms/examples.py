@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
-from ...atoms.finder import SAMPLING_NM
+from ...atoms.card import SAMPLING_NM
 from ...statistics.point_patterns import nearest_neighbours
 
 _LABEL_REACH = 4.0

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ...atoms.finder import resampled
 from ...atoms.network import AtomNet
-from ...progress import Progress, Stop, check, report
+from ...core.progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings, Example, make_example, simulated_field
 from .labelled import LabelledImage
 

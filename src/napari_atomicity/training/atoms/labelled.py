@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ...core.errors import CalibrationError, ReadError, TableError
 from ...detection.background import without_gaps
-from ...errors import CalibrationError, ReadError, TableError
 from ...io.images import load, reader_of
 
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))

@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ... import __version__
+from ..._version import __version__
 from ...atoms import operating_point as operating
-from ...atoms.finder import AtomCard, AtomModel, packed, save_atom_model
+from ...atoms.card import AtomCard
+from ...atoms.finder import AtomModel, packed, save_atom_model
 from ...atoms.network import AtomNet
-from ...errors import ReadError, TableError
-from ...processes import processes_apart
-from ...progress import Progress, Stop, check, report
+from ...core.errors import ReadError, TableError
+from ...core.processes import processes_apart
+from ...core.progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings
 from .fit import train_network
 from .judging import Judged, calibrations, f1_of, folds_of, judge, threshold_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import AtomicityError
+from ...core.errors import AtomicityError
 from .examples import AtomTrainingSettings
 from .labelled import LabelledImage, grouped_by_field, read_labelled, with_own_marks
 from .recipe import AtomRecipe, train_on

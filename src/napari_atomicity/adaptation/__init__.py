@@ -1,1 +1,0 @@
-"""Adaptation: a model learns the conditions of the images at hand."""

@@ -1,0 +1,1 @@
+"""Data structures and helpers that everything else rests on."""

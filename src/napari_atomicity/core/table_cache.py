@@ -1,0 +1,162 @@
+"""The cluster tables of many images as one, kept so that a change of one image costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from . import cluster_table as tables
+
+Columns = dict[str, np.ndarray]
+
+
+class Catalogue:
+    """One table per image, and their concatenation, which is made when it is asked for.
+
+    A correction changes two columns of one image: only these are written anew.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Columns] = {}
+        self._lengths: dict[str, int] = {}
+        self._joined: Columns | None = None
+        self._blocks: dict[str, slice] = {}
+        # Images whose columns are not those that are joined, and what these were.
+        self._stale: dict[str, Columns] = {}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Columns]) -> Catalogue:
+        """The catalogue of many images at once, joined in this order; for a worker."""
+        catalogue = cls()
+        catalogue._parts = dict(columns)
+        catalogue._lengths = {image: len(part["cluster_id"]) for image, part in columns.items()}
+        filled = [image for image, n in catalogue._lengths.items() if n]
+        if filled:
+            catalogue._join(filled)
+        return catalogue
+
+    def set(self, image: str, table: pd.DataFrame | None, columns: Columns | None = None) -> None:
+        """The table of an image is another one; None: there is none.
+
+        Parameters
+        ----------
+        image, table
+            Which, and what.
+        columns
+            As `columns_of` gives them, if they are known already.
+        """
+        before = self._parts.get(image)
+        if table is None:
+            self._parts.pop(image, None)
+            self._lengths.pop(image, None)
+            self._joined = None if before is not None else self._joined
+            return
+        now = columns_of(table) if columns is None else columns
+        same_rows = before is not None and self._lengths[image] == len(table)
+        self._parts[image], self._lengths[image] = now, len(table)
+        if before is not None and same_rows and before.keys() == now.keys():
+            self._stale.setdefault(image, before)
+        else:
+            self._joined = None
+
+    def columns(self, image: str) -> Columns | None:
+        """The arrays of an image's table; None if there is none."""
+        return self._parts.get(image)
+
+    def relabel(self, image: str, table: pd.DataFrame) -> None:
+        """Only what a person says of the clusters of an image is another."""
+        before = self._parts[image]
+        self._stale.setdefault(image, before)
+        self._parts[image] = {
+            **before, **{name: table[name].to_numpy() for name in ("label", "label_corrected")}
+        }  # fmt: skip
+
+    def _refresh(self) -> None:
+        """Write what has changed into the joined columns: only those that differ, and in copies,
+        one for all images, for tables were handed out."""
+        stale, self._stale = self._stale, {}
+        if self._joined is None:
+            return
+        copied: set[str] = set()
+        for image, before in stale.items():
+            block = self._blocks.get(image)
+            if block is None or image not in self._parts:
+                continue
+            for name, values in self._parts[image].items():
+                if values is before[name] or _equal(values, before[name]):
+                    continue
+                if name not in copied:
+                    self._joined[name] = self._joined[name].copy()
+                    copied.add(name)
+                self._joined[name][block] = values
+
+    def table(self, order: Iterable[str]) -> pd.DataFrame:
+        """All tables below each other, the images in this order; a frame of its own."""
+        names = [name for name in order if self._lengths.get(name)]
+        self._refresh()
+        if self._joined is None or names != list(self._blocks):
+            self._join(names)
+        assert self._joined is not None
+        if not names:
+            return tables.empty()
+        # Each with its dtype: pandas would make another kind of text of the objects.
+        columns = {k: pd.Series(v, dtype=v.dtype, copy=True) for k, v in self._joined.items()}
+        joined = pd.DataFrame(columns, copy=False)
+        joined.columns = pd.Index(list(columns), dtype=object)  # as `table.conform` has it
+        return joined
+
+    def _join(self, names: list[str]) -> None:
+        ends = np.cumsum([self._lengths[n] for n in names], dtype=int).tolist()
+        self._blocks = {
+            name: slice(end - self._lengths[name], end)
+            for name, end in zip(names, ends, strict=True)
+        }
+        wanted = _in_order([self._parts[n] for n in names])
+        self._joined = {
+            column: np.concatenate([self._part(n, column) for n in names]) for column in wanted
+        }
+
+    def _part(self, image: str, column: str) -> np.ndarray:
+        found = self._parts[image].get(column)
+        return _missing(column, self._lengths[image]) if found is None else found
+
+
+def columns_of(table: pd.DataFrame, before: Columns | None = None) -> Columns:
+    """The arrays of a table by name: pandas takes half a millisecond to hand them out.
+
+    Of columns that are what they were the arrays of ``before``, so that one sees that at once.
+    """
+    found = {str(name): table[name].to_numpy() for name in table.columns}
+    for name, values in (before or {}).items():
+        if name in found and _equal(found[name], values):
+            found[name] = values
+    return found
+
+
+def _in_order(parts: list[Columns]) -> list[str]:
+    """The columns of all parts in the order of the contract, additional ones at the end."""
+    seen: dict[str, None] = {}
+    for part in parts:
+        seen.update(dict.fromkeys(part))
+    classes = [name[2:] for name in seen if name.startswith("p_")]
+    contract = [name for name in tables.columns(classes) if name in seen]
+    return [*contract, *(name for name in seen if name not in contract)]
+
+
+def _missing(column: str, n: int) -> np.ndarray:
+    dtype = _DTYPES.get(column, "float64")
+    # of whole numbers only those of tracks may be missing
+    missing = {"object": "", "bool": False, "int64": tables.NO_TRACK}
+    value: object = missing.get(dtype, np.nan)
+    return np.full(n, value, dtype)
+
+
+_DTYPES: Mapping[str, str] = {**tables.columns(), **tables.ADDED}
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.dtype != b.dtype:
+        return False
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

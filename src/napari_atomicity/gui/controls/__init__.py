@@ -1,0 +1,1 @@
+"""Controls that know neither the state nor the viewer."""

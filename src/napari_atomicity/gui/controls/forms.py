@@ -1,0 +1,116 @@
+"""Plain controls that forms are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QLayout,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+
+def in_scroll_area(content: QWidget, owner: QWidget) -> None:
+    """Give a dock its content so that it fits a small screen: what does not fit scrolls."""
+    layout = QVBoxLayout(owner)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(scrolling(content))
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """Something as wide as its place, that scrolls where it is too high."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    return area
+
+
+def main_button(text: str, owner: QWidget) -> QPushButton:
+    """The one that does the whole job of its dock."""
+    button = QPushButton(text)
+    font = button.font()
+    font.setBold(True)
+    font.setPointSizeF(font.pointSizeF() * 1.25)
+    button.setFont(font)
+    button.setMinimumHeight(int(2.2 * owner.fontMetrics().height()))
+    return button
+
+
+def folded(*contents: QWidget | QLayout) -> QCollapsible:
+    """Settings for those who look for them, below each other."""
+    settings = QCollapsible("Settings")
+    if len(contents) == 1 and isinstance(contents[0], QWidget):
+        inner = contents[0]
+    else:
+        inner = QWidget()
+        inside = QVBoxLayout(inner)
+        inside.setContentsMargins(0, 0, 0, 0)
+        for content in contents:
+            if isinstance(content, QWidget):
+                inside.addWidget(content)
+            else:
+                inside.addLayout(content)
+    settings.addWidget(inner)
+    settings.collapse(animate=False)
+    return settings
+
+
+def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:
+    """A row with tooltip and accessible name."""
+    label = QLabel(text)
+    label.setBuddy(field)
+    label.setToolTip(tooltip)
+    field.setToolTip(tooltip)
+    field.setAccessibleName(text)
+    form.addRow(label, field)
+
+
+def new_form() -> QFormLayout:
+    form = QFormLayout()
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    return form
+
+
+class _Combo(QComboBox):
+    """A combo box that long names do not widen, and that the wheel passes by."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+class _SpinBox(QDoubleSpinBox):
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+    box = _SpinBox()
+    box.setDecimals(decimals)
+    box.setRange(low, high)
+    box.setValue(value)
+    box.setSingleStep(10.0 ** (1 - decimals))
+    box.setSuffix(suffix)
+    box.setKeyboardTracking(False)
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return box

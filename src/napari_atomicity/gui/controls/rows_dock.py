@@ -1,0 +1,81 @@
+"""What the docks share that show every cluster of every image: Gallery and Table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
+
+from ...state.window_state import Session
+from .connections import follow
+
+_COALESCE_MS = 30
+
+
+class RowsDock(QWidget):
+    """Looks at the session once for many changes, and not before it is seen itself.
+
+    A dock sets `session`, `model` (with ``rows`` and ``forget``) and `view` (with
+    ``show_selected``), says what is to be done in `_refresh` and `_selected`, and calls `_listen`.
+    """
+
+    session: Session
+    model: Any
+    view: Any
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._stale = True
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_COALESCE_MS)
+        self._timer.timeout.connect(self.update_now)
+
+    def _listen(self) -> None:
+        session = self.session
+        follow(self, session.analysis_changed, self._later)
+        follow(self, session.images_changed, self._later)
+        follow(self, session.project_changed, self._on_project)
+        follow(self, session.selection_changed, self._on_selection)
+
+    def _later(self, *_: object) -> None:
+        """Many images may change in a row: one look at them all is enough."""
+        self._stale = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        if self._stale:
+            self.update_now()
+
+    def update_now(self) -> None:
+        """Show the tables as they are; what is there already stays where it is."""
+        if self.isVisible():
+            self._stale = False
+            self._refresh()
+
+    def _on_project(self, *_: object) -> None:
+        self.model.forget()
+        self._later()
+
+    def _on_selection(self, selection: Iterable) -> None:
+        if self._stale or not self.isVisible():
+            self._later()
+            return
+        self.model.rows.select(selection)
+        if not self.view.hasFocus():
+            self.view.show_selected()
+        self.view.viewport().update()
+        self._selected()
+
+    def _refresh(self) -> None:
+        """Show what the session holds now."""
+        raise NotImplementedError
+
+    def _selected(self) -> None:
+        """Say how many are selected now."""
+        raise NotImplementedError

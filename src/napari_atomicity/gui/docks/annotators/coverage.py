@@ -1,0 +1,137 @@
+"""Who has gone through which image, and how to mark blind."""
+
+from __future__ import annotations
+
+import pandas as pd
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ....core.errors import AtomicityError
+from ....state.annotators import Annotations
+from ...controls.connections import follow
+from ...controls.line_table import Lines, table_of
+from ...panels.annotator import Who
+from ...viewer.binding import Binding
+from .text import looked_lines, who_in_words
+
+HOW = (
+    "To mark blind: type your name, tick Blind, and click the atoms in the image. Neither the "
+    "model nor what others say is shown, and your marks are kept apart from all others."
+)
+DONE = "I have gone through this image"
+NOT_DONE = "I have not gone through it after all"
+_TOOLTIP = (
+    "Say that you have looked at all of this image, also if there is no atom in it: what you did "
+    "not mark is no atom to you. An image in which you have marked something counts anyhow."
+)
+
+
+class Looked(QWidget):
+    """The annotator's name, the switch to blind mode, and a table of images and annotators.
+
+    Signals: ``noted()`` after somebody said that an image is done.
+    """
+
+    noted = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding, self.session = binding, binding.session
+        self.said: Annotations | None = None
+        self._known = False
+        self.who = Who(self.session)
+        self.how = QLabel(HOW)
+        self.how.setWordWrap(True)
+        self.mark_button = QPushButton("Mark atoms")
+        self.mark_button.setCheckable(True)
+        self.mark_button.setToolTip(
+            "Click in the image to mark an atom, drag to move it, Delete to take it away, U if you "
+            "are not sure. Default: off."
+        )
+        self.mark_button.toggled.connect(self._on_mark)
+        self.done_button = QPushButton(DONE)
+        self.done_button.clicked.connect(self.note)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        self.words.setAccessibleName("Who has gone through how much")
+        self.lines = Lines((), (), self)
+        self.view = table_of(self.lines, "Images and annotators", 8)
+        self.view.setToolTip(
+            "How many atoms each has marked; of those with a ? he or she was not sure. A dash: not "
+            "gone through. A click shows the image."
+        )
+        self.view.clicked.connect(self._on_clicked)
+        self.view.activated.connect(self._on_clicked)
+        row = QHBoxLayout()
+        row.addWidget(self.mark_button)
+        row.addWidget(self.done_button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.who)
+        layout.addWidget(self.how)
+        layout.addLayout(row)
+        layout.addWidget(self.words)
+        layout.addWidget(self.view)
+        follow(self, binding.atoms.marking_changed, self._show_mark)
+        follow(self, self.session.current_changed, self._enable)
+        self.show_annotations(None)
+
+    def show_annotations(self, said: Annotations | None) -> None:
+        """Show who has looked at what; blind, only what oneself has."""
+        self.said, session = said, self.session
+        names = [] if said is None else said.annotators
+        if session.blind:
+            names = [name for name in names if name == session.annotator]
+        self.how.setVisible(not session.blind)
+        if said is None or session.project is None:
+            self.words.setText("Open a folder or a project first: marks are kept in its file.")
+            self.lines.show([])
+        else:
+            self.words.setText(who_in_words(said, names))
+            images = session.project.names
+            self.lines.show(looked_lines(said, images, names) if names else [], ["Image", *names])
+        self.view.setVisible(bool(self.lines.lines))
+        self._enable()
+
+    def _enable(self, *_: object) -> None:
+        session, image = self.session, self.session.current
+        here = session.project is not None and image is not None and session.project.has(image)
+        counts = None if self.said is None else self.said.counts
+        own = pd.Series([], dtype=int)
+        if counts is not None:
+            mine = (counts["image"] == image) & (counts["annotator"] == session.annotator)
+            own = counts.loc[mine, "marks"]
+        self._known, marked = len(own) > 0, bool(own.any())
+        free = here and session.blind and not session.read_only
+        self.done_button.setEnabled(free and not marked)
+        counted = "This image counts as gone through" if marked else NOT_DONE
+        self.done_button.setText(counted if self._known else DONE)
+        why = "" if session.blind else " Tick Blind first: only what is marked blind is compared."
+        self.done_button.setToolTip(_TOOLTIP + why)
+        self.mark_button.setEnabled(image is not None and not session.read_only)
+
+    def note(self) -> None:
+        """The annotator has gone through the image that is looked at, or takes that back."""
+        project, image = self.session.project, self.session.current
+        if project is None or image is None:
+            return
+        try:
+            project.note_looked([image], self.session.annotator, not self._known)
+        except AtomicityError as error:
+            show_error(str(error))
+        self.noted.emit()
+
+    def _on_mark(self, on: bool) -> None:
+        self.binding.atoms.marking = on
+        self._show_mark(self.binding.atoms.marking)
+
+    def _show_mark(self, on: bool) -> None:
+        with QSignalBlocker(self.mark_button):
+            self.mark_button.setChecked(on)
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        image = self.lines.lines[index.row()][0]
+        if image in self.session.images:
+            self.session.current = image

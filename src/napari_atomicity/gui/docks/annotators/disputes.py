@@ -1,0 +1,187 @@
+"""Places on which people, or model and people, disagree; and the consensus taken as the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QModelIndex, QTimer, Signal
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ....atoms.marks import Mark
+from ....core.errors import AtomicityError
+from ....state.annotators import Comparison, consensus_edit, measured_sites
+from ....statistics.agreement import CONSENSUS
+from ...controls.forms import _Combo
+from ...controls.line_table import Lines, table_of
+from ...tasks import start
+from ...viewer import compat, picking
+from ...viewer.binding import Binding
+from .results import title
+from .text import WHY, dispute_lines, number
+
+_LOOK_NM = 5.0
+
+
+class Disputes(QWidget):
+    """A list of places, least decided first; a click goes there.
+
+    Signals: ``took()`` once the consensus is in the images.
+    """
+
+    HEADERS = ("Image", "Posterior", "Marked by", "Model")
+    TOOLTIPS = (
+        "Where it is.",
+        "Probability that it is an atom, by what people say of it and how good each of them is.",
+        "How many of those who have looked.",
+        "What the model says of the place.",
+    )
+    took = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding, self.session = binding, binding.session
+        self.compared: Comparison | None = None
+        self.shown = pd.DataFrame()
+        self.why = _Combo()
+        self.why.setAccessibleName("Which places")
+        self.why.setToolTip("Which places are listed. Default: all on which somebody disagrees.")
+        for column, words in WHY.items():
+            self.why.addItem(words, column)
+        self.why.currentIndexChanged.connect(self._show)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAccessibleName("How many places")
+        self.lines = Lines(self.HEADERS, self.TOOLTIPS, self)
+        self.view = table_of(self.lines, "Places on which people disagree", 8)
+        self.view.clicked.connect(self._on_clicked)
+        self.view.activated.connect(self._on_clicked)
+        self.take_button = QPushButton("Take the consensus")
+        self.take_button.setToolTip(
+            "Make the consensus the atoms of the images: what is not in it goes, places with a "
+            "posterior of 0.25 to 0.75 come in as uncertain. One step of undo for each image."
+        )
+        self.take_button.clicked.connect(self.take)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (
+            title("Where they disagree"),
+            self.words,
+            self.why,
+            self.view,
+            self.take_button,
+        ):
+            layout.addWidget(widget)
+        self._waiting: list[tuple[str, dict[int, list[Mark]]]] = []
+        self._epoch = self._n_taken = 0
+        self._turn = QTimer(self)
+        self._turn.setInterval(0)
+        self._turn.timeout.connect(self._put_next)
+        self.show_comparison(None)
+
+    def show_comparison(self, compared: Comparison | None) -> None:
+        """List the places of a comparison."""
+        self.compared = compared
+        self.setVisible(compared is not None)
+        several = compared is not None and len(compared.consensus.annotators) > 1
+        self.take_button.setEnabled(several and not self.session.read_only)
+        self._show()
+
+    def _show(self, *_: object) -> None:
+        table = pd.DataFrame() if self.compared is None else self.compared.disputes
+        why = self.why.currentData()
+        if why and len(table):
+            table = table[table[why]]
+        self.shown = table.reset_index(drop=True)
+        self.lines.show(dispute_lines(self.shown))
+        n = len(table)
+        self.words.setText(
+            f"{number(n, 'place')} to look at. A click puts it into the middle of the view."
+            if n
+            else "There is no such place."
+        )
+        self.view.setVisible(n > 0)
+
+    # ---- going there
+    def _on_clicked(self, index: QModelIndex) -> None:
+        self.go_to(self.shown.iloc[index.row()])
+
+    def go_to(self, place: pd.Series) -> None:
+        """Bring a place into the middle of the view, and select the atom there if there is one."""
+        image = place["image"]
+        if image not in self.session.images:
+            show_info(f"{image} is not open.")
+            return
+        here = self._atom_at(place)
+        self.session.atoms.select([] if here is None else [(image, here)])
+        self.session.current = image
+        source, viewer = self.binding.source_layer(image), self.binding.viewer
+        if source is not None:
+            picking.bring_into_view(viewer, source, place)
+        else:  # its pixels are being read
+            centre = (*compat.camera(viewer).center[:-2], place["y_nm"], place["x_nm"])
+            zoom = min(compat.canvas_size(viewer)) / _LOOK_NM
+            self.binding.stage.then_look(image, (centre, zoom))
+
+    def _atom_at(self, place: pd.Series) -> int | None:
+        table = self.session.atoms.table(place["image"])
+        table = table[table["frame"] == place["frame"]]
+        if not len(table) or self.compared is None:
+            return None
+        step = table[["y_nm", "x_nm"]].to_numpy(float) - place[["y_nm", "x_nm"]].to_numpy(float)
+        distance = np.hypot(*step.T)
+        nearest = int(np.argmin(distance))
+        if distance[nearest] > self.compared.consensus.tolerance_nm:
+            return None
+        return int(table["atom_id"].iloc[nearest])
+
+    # ---- the consensus as the truth
+    def take(self) -> None:
+        """Measure where the consensus has atoms, and make them those of the images."""
+        if self.compared is None:
+            return
+        images = {image for image, _ in self.compared.annotations.fields.values()}
+        start(
+            self.session,
+            measured_sites,
+            self.compared,
+            {i: self.session.micrograph(i) for i in images if i in self.session.images},
+            message="Taking the consensus",
+            on_result=self._put,
+            key="consensus",
+            owner=self,
+        )
+
+    def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
+        """An image in each turn of the window."""
+        self._waiting, self._epoch, self._n_taken = list(found.items()), self.session.epoch, 0
+        self._turn.start()
+
+    def _put_next(self) -> None:
+        if self.session.epoch != self._epoch:
+            self._turn.stop()
+        elif self._waiting:
+            try:
+                self._n_taken += self._put_one(*self._waiting.pop(0))
+            except AtomicityError as error:
+                self._turn.stop()
+                show_error(str(error))
+        else:
+            self._turn.stop()
+            n = self._n_taken
+            words = f"is in {number(n, 'image')} now" if n else "was there already"
+            show_info(f"The consensus {words}.")
+            self.took.emit()
+
+    def _put_one(self, image: str, marks: dict[int, list[Mark]]) -> bool:
+        edit = consensus_edit(self.session.atoms, image, marks)
+        if edit is None:
+            return False
+        before = self.session.annotator
+        # It is nobody's own opinion, and is noted as such.
+        self.session.annotator = CONSENSUS
+        try:
+            self.session.do(edit)
+        finally:
+            self.session.annotator = before
+        return True

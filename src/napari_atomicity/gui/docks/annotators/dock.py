@@ -1,0 +1,231 @@
+"""The Annotators dock: several people's marks of atoms, and how good the model is beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ....atoms.analysis import AtomAnalysis
+from ....core.progress import Progress, Stop
+from ....state.annotators import Annotations, Comparison, annotations_in, compare, write_comparison
+from ....state.window_state import Status
+from ....statistics.annotation_sites import TOLERANCE_NM
+from ...controls.collapsible import Part
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import in_scroll_area, labelled, main_button, new_form, spin_box
+from ...controls.settings import remember, settings
+from ...panels.forms import TaskBar, busy
+from ...tasks import start
+from ...viewer.binding import binding_of
+from .coverage import Looked
+from .disputes import Disputes
+from .packs import Packs, found_by_model
+from .results import Results
+
+FOLDER = "annotators/folder"
+"""Under this name the folder of the last export is remembered."""
+BLIND = "Leave blind mode to compare your marks with those of others."
+# Not at every mark: the whole log is read.
+_DELAY_MS = 400
+
+
+def compared_with(
+    said: Annotations,
+    analyses: Mapping[str, AtomAnalysis],
+    tolerance_nm: float,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Comparison:
+    """People, and what a model has found beside them; for a worker."""
+    atoms = {image: analysis.table for image, analysis in analyses.items()}
+    return compare(said, atoms, tolerance_nm, progress=progress, stop=stop)
+
+
+class Annotators(QWidget):
+    """Who has looked at what, packs out and in, the comparison, and what is in dispute."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = session = self.binding.session
+        self.said: Annotations | None = None
+        self.compared: Comparison | None = None
+        self._build()
+        follow(self, session.project_changed, self._on_project)
+        follow_soon(
+            self,
+            session.history_changed,
+            session.images_changed,
+            session.annotator_changed,
+            slot=self._later,
+            delay_ms=_DELAY_MS,
+        )
+        follow(self, session.status_changed, self._on_status)
+        self._show(None)
+
+    def _build(self) -> None:
+        self.tolerance = spin_box(0.01, 1.0, TOLERANCE_NM, 3, " nm")
+        remember("annotators/tolerance", self.tolerance)
+        self.looked = Looked(self.binding)
+        self.looked.noted.connect(self._update)
+        self.packs = Packs(self.session, self.tolerance)
+        self.packs.taken.connect(self._update)
+        self.packs_part = Part("Packs for others", self.packs)
+        form = new_form()
+        labelled(
+            form, "One atom within", self.tolerance,
+            "Marks of several people that are no further apart, in nm, are one atom. Default: "
+            f"{TOLERANCE_NM:g} nm, less than half the distance of neighbours in platinum.",
+        )  # fmt: skip
+        self.button = main_button("Compare", self)
+        self.button.setToolTip(
+            "Merge what people have marked: how far they agree, what to believe, and whether the "
+            "model is as good as one more of them."
+        )
+        self.button.clicked.connect(self.compare)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.setAccessibleName("Hint")
+        self.task_bar = TaskBar(self.session)
+        self.results = Results()
+        self.disputes = Disputes(self.binding)
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip(
+            "Write agreement.json (all figures), consensus.csv (places with their posterior) and "
+            "marks.csv into a folder, as `atomicity consensus` does."
+        )
+        self.export_button.clicked.connect(self.export)
+        self.result = QLabel()
+        self.result.setWordWrap(True)
+        self.result.setTextFormat(Qt.TextFormat.PlainText)
+        self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.result.setAccessibleName("What was written")
+
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(self.looked)
+        layout.addWidget(self.packs_part)
+        layout.addLayout(form)
+        for widget in (
+            self.button, self.hint, self.task_bar, self.results, self.disputes, self.export_button,
+            self.result,
+        ):  # fmt: skip
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    # ---- following
+    def _on_project(self) -> None:
+        """At once: blind, nobody should see for a moment longer what others say."""
+        self._show(None)
+        self._later()
+
+    def _later(self) -> None:
+        if self.isVisible():
+            self._update()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._update()
+
+    def _update(self) -> None:
+        if self.session.project is None:
+            self._show(None)
+            return
+        start(
+            self.session,
+            annotations_in,
+            self.session.project,
+            on_result=self._show,
+            key="annotations",
+            owner=self,
+        )
+
+    def _on_status(self, status: Status) -> None:
+        self._enable()
+
+    # ---- showing
+    def _show(self, said: Annotations | None) -> None:
+        self.said = said
+        self.looked.show_annotations(said)
+        self.packs.show_annotations(said)
+        if said is None or self.session.blind:
+            self._show_comparison(None)
+        self._enable()
+
+    def _show_comparison(self, compared: Comparison | None) -> None:
+        self.compared = compared
+        self.results.show_comparison(compared)
+        self.disputes.show_comparison(compared)
+        self.export_button.setVisible(compared is not None)
+        self.result.hide()
+        self._enable()
+
+    def _enable(self) -> None:
+        there = self.said is not None and len(self.said.looked) > 0
+        self.button.setEnabled(there and not self.session.blind and not busy(self.session))
+        self.hint.setText(self._hint(there))
+        self.hint.setVisible(bool(self.hint.text()))
+
+    def _hint(self, there: bool) -> str:
+        if self.said is None:
+            return ""
+        if self.session.blind:
+            return BLIND
+        if not there:
+            return "There is nothing to compare yet: mark atoms blind, or import packs."
+        if self.compared is not None and not _same(self.compared.annotations, self.said):
+            return "Marks have changed since: compare again."
+        return ""
+
+    # ---- what a person does
+    def compare(self) -> None:
+        """Merge the marks in a worker."""
+        if self.said is None:
+            return
+        start(
+            self.session,
+            compared_with,
+            self.said,
+            found_by_model(self.session),
+            self.tolerance.value(),
+            message="Comparing annotators",
+            on_result=self._show_comparison,
+            key="compare annotators",
+            owner=self,
+        )
+
+    def export(self) -> None:
+        """Ask for a folder and write the comparison."""
+        if self.compared is None:
+            return
+        chosen = QFileDialog.getExistingDirectory(
+            self, "Folder for the comparison", str(settings().value(FOLDER) or "")
+        )
+        if not chosen:
+            return
+        settings().setValue(FOLDER, chosen)
+        start(
+            self.session,
+            write_comparison,
+            self.compared,
+            Path(chosen),
+            message="Writing the comparison",
+            on_result=self._written,
+            key="write comparison",
+            owner=self,
+        )
+
+    def _written(self, folder: Path) -> None:
+        self.result.setText(f"Written: agreement.json, consensus.csv and marks.csv in {folder}")
+        self.result.show()
+
+
+def _same(one: Annotations, other: Annotations) -> bool:
+    return one.marks.equals(other.marks) and one.looked.equals(other.looked)

@@ -1,0 +1,110 @@
+"""Clusters and the atoms in them are selected together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import QObject, Signal
+
+from ....core.cluster_table import Key
+from ....state.atom_store import AtomKey
+from ... import tasks
+from ...controls.connections import follow
+from ...viewer.binding import Binding
+from .jobs import holders
+
+
+def unchanged(now: tuple[object, ...], before: tuple[object, ...]) -> bool:
+    """Whether what a result was found from is still the same: an image, and things never edited."""
+    return now[:1] == before[:1] and all(a is b for a, b in zip(now[1:], before[1:], strict=True))
+
+
+class ClusterLinks(QObject):
+    """Which atoms of the image that is looked at lie in which cluster.
+
+    Which do is found in a worker when atoms or outlines have changed. A selection is followed only
+    where there is something to follow: who selects a lone atom keeps the clusters.
+
+    Signals: ``changed()`` when it is known anew.
+    """
+
+    changed = Signal()
+
+    def __init__(self, binding: Binding, parent: QObject) -> None:
+        super().__init__(parent)
+        self._binding = binding
+        self._session = binding.session
+        self._image: str | None = None
+        self._of: tuple[object, ...] = ()
+        self.held: dict[int, int] = {}
+        """atom_id → cluster_id of the image, of all candidates and marks."""
+        self.on = True
+        """Whether selections go together."""
+        self._following = False
+        follow(self, self._session.selection_changed, self._on_clusters)
+        follow(self, self._session.atoms.selection_changed, self._on_atoms)
+
+    def update_now(self) -> None:
+        """Find out who holds whom, if that may have changed."""
+        image = self._session.current
+        atoms = self._session.atoms.of(image)
+        analysis = None if image is None else self._session.analysis(image)
+        if atoms is None or analysis is None or not len(analysis.table):
+            self._image, self._of = None, ()
+            self._take({})
+            return
+        candidates = None if atoms.analysis is None else atoms.analysis.candidates
+        wanted = (image, candidates, atoms.marks, analysis.outlines)
+        if unchanged(wanted, self._of):
+            return
+        if image != self._image:
+            self._take({})
+        self._image, self._of = image, wanted
+        tasks.start(
+            self._session, holders, atoms, analysis, on_result=self._take,
+            key="atoms of clusters", owner=self, about=image,
+        )  # fmt: skip
+
+    def _take(self, held: dict[int, int]) -> None:
+        if held != self.held:
+            self.held = held
+            self.changed.emit()
+
+    def atoms_of(self, keys: frozenset[Key]) -> frozenset[AtomKey]:
+        """The atoms, of those that count, in some clusters of the image."""
+        image = self._image
+        if image is None:
+            return frozenset()
+        clusters = {i for name, i in keys if name == image}
+        there = self._session.atoms.table(image)["atom_id"].tolist()
+        return frozenset((image, i) for i in there if self.held.get(i) in clusters)
+
+    def clusters_of(self, keys: frozenset[AtomKey]) -> frozenset[Key]:
+        """The clusters of the image that hold some atoms."""
+        image = self._image
+        if image is None:
+            return frozenset()
+        found = (self.held.get(i) for name, i in keys if name == image)
+        return frozenset((image, i) for i in found if i is not None)
+
+    def _may_follow(self) -> bool:
+        # Who marks by hand and deletes one atom must not delete all those around it.
+        return self.on and not self._following and not self._binding.atoms.marking
+
+    def _on_clusters(self, keys: frozenset[Key]) -> None:
+        atoms, book = self.atoms_of(keys) if self._may_follow() else None, self._session.atoms
+        # A click that selects an atom selects its cluster too; the atom stays the only one.
+        if atoms and not (book.selection and book.selection <= atoms):
+            self._follow(lambda: book.select(atoms))
+
+    def _on_atoms(self, keys: frozenset[AtomKey]) -> None:
+        clusters = self.clusters_of(keys) if self._may_follow() else None
+        if clusters:
+            self._follow(lambda: self._session.select(clusters))
+
+    def _follow(self, select: Callable[[], None]) -> None:
+        self._following = True
+        try:
+            select()
+        finally:
+            self._following = False

@@ -1,0 +1,182 @@
+"""Columns side by side: a histogram with a line, or counts of sizes that can be clicked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QHelpEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+)
+from qtpy.QtWidgets import QToolTip, QWidget
+
+from ...controls.drawing import Drawing, small
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: how high, how it looks, and words for below it and for the mouse.
+
+    ``faint`` ones do not count: they are open instead of filled.
+    """
+
+    value: float
+    colour: str
+    label: str = ""
+    tooltip: str = ""
+    faint: bool = False
+
+
+class ColumnChart(Drawing):
+    """Columns from 0 to the highest, their heights by the square root: few must be seen too.
+
+    Parameters
+    ----------
+    lines
+        How many lines of text high it is.
+    counts
+        Whether the values stand above the columns, where there is room.
+
+    Signals: ``clicked(index)`` of a column.
+    """
+
+    clicked = Signal(int)
+
+    def __init__(
+        self, lines: float = 4.0, counts: bool = False, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._lines, self._counts = lines, counts
+        self._columns: tuple[Column, ...] = ()
+        self._ticks: tuple[tuple[float, str], ...] = ()
+        self._line: float | None = None
+        self.inset_px = 2.0
+        """Free on both sides: as much as a slider below needs for its handle."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self._columns
+
+    @property
+    def line(self) -> float | None:
+        """Where the vertical line is, as a share of the width."""
+        return self._line
+
+    def show_columns(
+        self,
+        columns: Sequence[Column],
+        line: float | None = None,
+        ticks: Sequence[tuple[float, str]] = (),
+    ) -> None:
+        """Draw these; ``line`` and the places of ``ticks`` are shares of the width."""
+        self._columns, self._ticks, self._line = tuple(columns), tuple(ticks), line
+        self.setAccessibleDescription(
+            "; ".join(c.tooltip or f"{c.label}: {c.value:g}" for c in self._columns if c.value)
+        )
+        self.update()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(240, math.ceil(self._lines * QFontMetricsF(self.font()).height()))
+
+    # ---- geometry
+    def _area(self) -> QRectF:
+        line = QFontMetricsF(small(self.font())).height()
+        above = line if self._counts else 3.0
+        return QRectF(
+            self.inset_px, above, self.width() - 2 * self.inset_px, self.height() - above - line - 2
+        )
+
+    def _box(self, index: int) -> QRectF:
+        """Where a column stands, as high as all may be."""
+        area = self._area()
+        width = min(area.width() / max(len(self._columns), 1), 3.2 * self.fontMetrics().height())
+        gap = 0.12 * width if width > 8 else 0.0
+        return QRectF(area.left() + index * width + gap, area.top(), width - 2 * gap, area.height())
+
+    def index_at(self, point: QPointF) -> int:
+        """The column at a place; -1 if there is none."""
+        for i in range(len(self._columns)):
+            box = self._box(i)
+            if box.left() <= point.x() < box.right() and self._columns[i].value > 0:
+                return i
+        return -1
+
+    # ---- events
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            index = self.index_at(QPointF(event.pos()))
+            words = self._columns[index].tooltip if index >= 0 else self.toolTip()
+            QToolTip.showText(event.globalPos(), words, self)
+            return True
+        return super().event(event)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        index = self.index_at(event.position())
+        if index >= 0 and event.button() == Qt.MouseButton.LeftButton:
+            self.clicked.emit(index)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = small(self.font())
+        painter.setFont(font)
+        metrics = QFontMetricsF(font)
+        area = self._area()
+        painter.setPen(QPen(self._ink(0.35), 1))
+        painter.drawLine(area.bottomLeft(), area.bottomRight())
+        highest = max((c.value for c in self._columns), default=0.0)
+        for i, column in enumerate(self._columns):
+            self._paint_column(painter, metrics, column, self._box(i), highest)
+        painter.setPen(self._ink(0.8))
+        for share, words in self._ticks:
+            width = metrics.horizontalAdvance(words)
+            x = area.left() + share * area.width() - width / 2
+            x = min(max(x, 0.0), self.width() - width)
+            painter.drawText(QPointF(x, self.height() - metrics.descent() - 1), words)
+        if self._line is not None:
+            self._paint_line(painter, area)
+        painter.end()
+
+    def _paint_column(
+        self, painter: QPainter, metrics: QFontMetricsF, column: Column, box: QRectF, highest: float
+    ) -> None:
+        if column.value > 0:
+            filled = QRectF(box)
+            filled.setTop(box.bottom() - box.height() * math.sqrt(column.value / highest))
+            colour = QColor(column.colour)
+            painter.setPen(QPen(QColor(0, 0, 0, 110), 0.7))
+            if column.faint:
+                colour = self._ink(0.25)
+                painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(colour)
+            painter.drawRect(filled)
+            if self._counts:
+                self._write(painter, metrics, f"{column.value:g}", box, filled.top() - 2)
+        self._write(painter, metrics, column.label, box, self.height() - metrics.descent() - 1)
+
+    def _write(
+        self, painter: QPainter, metrics: QFontMetricsF, words: str, box: QRectF, y: float
+    ) -> None:
+        width = metrics.horizontalAdvance(words)
+        if words and width < 1.4 * box.width():
+            painter.setPen(self._ink(0.8))
+            painter.drawText(QPointF(box.center().x() - width / 2, y), words)
+
+    def _paint_line(self, painter: QPainter, area: QRectF) -> None:
+        assert self._line is not None
+        x = area.left() + self._line * area.width()
+        # Ink on a rim of paper: seen on the columns and beside them.
+        for colour, width in (
+            (self.palette().window().color(), 5.0),
+            (self.palette().windowText().color(), 2.2),
+        ):
+            painter.setPen(QPen(colour, width))
+            painter.drawLine(QPointF(x, 0), QPointF(x, area.bottom()))

@@ -1,0 +1,327 @@
+"""The dock Atoms: one button from a micrograph to its single atoms, and what they say."""
+
+from __future__ import annotations
+
+from napari.utils.notifications import show_error, show_info
+from napari.viewer import Viewer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....atoms.analysis import AtomAnalysis
+from ....core.errors import AtomicityError
+from ....io.tables import write_table
+from ....state.window_state import Status
+from ... import tasks
+from ...controls.collapsible import Part
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
+from ...controls.settings import remember
+from ...panels.forms import DeviceCombo, ImageForm, TaskBar, busy
+from ...panels.table_files import FILE_TYPES, ask_for_table, write_in_worker
+from ...viewer.binding import binding_of
+from .batch import AtomsOfAll
+from .cluster_links import ClusterLinks
+from .found import FoundPart
+from .jobs import find, pasted, write_atoms
+from .marking import MarkingPart
+from .models import AtomModelCombo
+from .pixel_size import PixelSizePart
+from .single_atom_calibration import YardstickPart
+from .threshold import ThresholdPart
+
+CLUSTERS = "Clusters, counted by their atoms"
+NOTHING_FOUND = (
+    "No atom was found. A lower threshold shows fainter candidates; marking by hand adds what was "
+    "missed."
+)
+NO_CONTRAST = (
+    "This image has no contrast at all: whether there are atoms can't be known, and it counts in "
+    "no density."
+)
+OUTDATED = (
+    "The pixel size has changed since these atoms were found: distances and densities are of the "
+    "old one. Find atoms again."
+)
+
+
+class Atoms(QWidget):
+    """Image, model, the button that does everything, and what was found."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = self.binding.session
+        self.batch = AtomsOfAll(self.binding)
+        self.links = ClusterLinks(self.binding, self)
+        self._build()
+        session = self.session
+        follow(self, session.status_changed, self._on_status)
+        follow(self, self.batch.changed, self._enable)
+        follow_soon(
+            self,
+            session.atoms.changed,
+            session.analysis_changed,
+            session.current_changed,
+            session.images_changed,
+            session.project_changed,
+            session.annotator_changed,
+            slot=self._look,
+        )
+        self.image_form.changed.connect(self._on_image)
+        self.button.clicked.connect(self.run)
+        self.all_button.clicked.connect(self.run_all)
+        self.clusters_part.button.toggled.connect(self._look)
+        self._enable()
+
+    # ---- what it is made of
+    def _build(self) -> None:
+        self.image_form = ImageForm(self.binding)
+        self.pixel_size = PixelSizePart(self.binding, self.image_form)
+        self.models = AtomModelCombo()
+        asked = new_form()
+        labelled(
+            asked,
+            "Model",
+            self.models,
+            "The network that looks for atoms. Default: the shipped one.",
+        )
+        self._model_label = asked.labelForField(self.models)
+        self.button = main_button("Find atoms", self)
+        self.button.setToolTip(
+            "Find the single atoms of this image, measure them, and report those with which the "
+            "expected F1 is best. What people have marked stays."
+        )
+        self.all_button = QPushButton("All images")
+        self.task_bar = TaskBar(self.session)
+        self.result = QLabel()
+        self.result.setWordWrap(True)
+        self.threshold = ThresholdPart(self.binding)
+        self.found = FoundPart(self.binding)
+        self.marking = MarkingPart(self.binding)
+        self.clusters = YardstickPart(self.binding, self.links)
+        self.clusters_part = Part(CLUSTERS, self.clusters)
+
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.button, 1)
+        buttons.addWidget(self.all_button)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addWidget(self.image_form)
+        layout.addWidget(self.pixel_size)
+        layout.addLayout(asked)
+        layout.addLayout(buttons)
+        for widget in (
+            self.task_bar,
+            self.result,
+            self.threshold,
+            self.found,
+            self.marking,
+            self.clusters_part,
+        ):
+            layout.addWidget(widget)
+        layout.addLayout(self._out())
+        layout.addWidget(self._settings())
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _out(self) -> QHBoxLayout:
+        self.export_button = QPushButton("Export")
+        self.export_button.setToolTip(
+            "Write the atoms of all images, or the clusters of this image with their atoms, as "
+            "CSV, Excel or Parquet."
+        )
+        menu = QMenu(self.export_button)
+        menu.addAction("Atoms…", self.export_atoms)
+        self.clusters_action = menu.addAction("Clusters and their atoms…", self.export_clusters)
+        self.export_button.setMenu(menu)
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip("Copy the atoms of this image as a table, to paste elsewhere.")
+        self.copy_button.clicked.connect(self.copy)
+        for button in (self.export_button, self.copy_button):
+            button.setEnabled(False)  # before it is laid out: disabled it needs more room
+        row = QHBoxLayout()
+        row.addWidget(self.export_button)
+        row.addWidget(self.copy_button)
+        row.addStretch(1)
+        return row
+
+    def _settings(self) -> QWidget:
+        self.device = DeviceCombo()
+        self.precise = QCheckBox("Begin with the expected precision above")
+        self.precise.setToolTip(
+            "Whether newly found atoms are reported with an expected precision instead of the "
+            "best expected F1, in this image and in all. Default: no."
+        )
+        remember("atoms/precise", self.precise)
+        form = new_form()
+        labelled(form, "Device", self.device, "Where the network runs. Default: automatic.")
+        form.addRow(self.precise)
+        inner = QWidget()
+        inner.setLayout(form)
+        return folded(inner)
+
+    # ---- what the session says
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        # below the fields of the form above, whose labels are as wide as the theme makes them
+        above = self.image_form.form.labelForField(self.image_form.pixel_size)
+        self._model_label.setMinimumWidth(above.sizeHint().width())
+        self._look()
+
+    def _on_image(self) -> None:
+        self._enable()
+        self._look()
+
+    def _on_status(self, status: Status) -> None:
+        self._enable()
+
+    def _enable(self) -> None:
+        session = self.session
+        free = not busy(session) and not session.read_only and not session.blind
+        self.button.setEnabled(self.image_form.ready and free)
+        waiting = self._waiting()
+        n = len(session.images)
+        self.all_button.setText(f"All images ({len(waiting)})" if waiting else "All images")
+        self.all_button.setEnabled(n > 0 and free and not self.batch.running)
+        self.all_button.setToolTip(
+            "Find the atoms of the images in which nobody has looked yet; if there are none, of "
+            f"all {n} again."
+            if n
+            else "Open images first, or a folder in the dock Browse."
+        )
+
+    def _waiting(self) -> list[str]:
+        def unknown(image: str) -> bool:
+            atoms = self.session.atoms.of(image)
+            return atoms is None or atoms.analysis is None
+
+        return [image for image in self.session.images if unknown(image)]
+
+    def _look(self, *_: object) -> None:
+        """Show what there is, once for a burst of changes, and only while somebody looks."""
+        if not self.isVisible():
+            return
+        atoms = self.session.atoms.of(self.session.current)
+        self._enable()
+        self.pixel_size.update_now()
+        self.threshold.show_atoms(atoms)
+        self.found.show_atoms(atoms)
+        self.marking.show_atoms(atoms, self.image_form.images.layer is not None)
+        self.links.update_now()
+        self.clusters.update_now()
+        analysis = None if atoms is None else atoms.analysis
+        nothing = analysis is not None and not len(atoms.table)
+        flat = analysis is not None and analysis.is_flat
+        current = self.session.current
+        outdated = current is not None and self.session.atoms.outdated(current)
+        words = NO_CONTRAST if flat else NOTHING_FOUND if nothing else ""
+        self.result.setText(OUTDATED if outdated else words)
+        self.result.setVisible(nothing or flat or outdated)
+        self.export_button.setEnabled(bool(self.session.atoms.images))
+        self.copy_button.setEnabled(atoms is not None)
+
+    # ---- the buttons
+    @property
+    def precision(self) -> float | None:
+        """Expected precision of what is reported first; None: the best expected F1."""
+        return self.threshold.precision.value() if self.precise.isChecked() else None
+
+    def run(self) -> None:
+        """Find the atoms of the chosen image."""
+        try:
+            image = self.image_form.take()
+        except AtomicityError as error:
+            show_error(tasks.in_words(error))
+            return
+        tasks.start(
+            self.session,
+            find,
+            self.session.micrograph(image),
+            self.models.model,
+            self.device.device,
+            self.precision,
+            message=f"Finding the atoms of {image}",
+            on_result=self._done,
+            key="atoms",
+            owner=self,
+            about=image,
+        )
+
+    def _done(self, analysis: AtomAnalysis) -> None:
+        if self.binding.accepts(analysis):
+            words = f"find atoms in {analysis.micrograph.name}"
+            self.session.atoms.set_analysis(analysis, words)
+
+    def run_all(self) -> None:
+        """Find the atoms where nobody has looked yet; if there is no such image, in all again."""
+        images = self._waiting() or self.session.images
+        if not self._waiting() and not self._wants_all_again(len(images)):
+            return
+        self.batch.start(images, self.models.model, self.device.device, self.precision)
+
+    def _wants_all_again(self, n: int) -> bool:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Find all atoms again?",
+            f"In all {n} images atoms were looked for. Find them again, as it is set now? What "
+            "people have marked stays. It can be undone.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        return answer == buttons.Yes
+
+    # ---- out
+    def copy(self) -> None:
+        """Put the atoms of this image on the clipboard."""
+        atoms = self.session.atoms.of(self.session.current)
+        if atoms is None:
+            return
+        tasks.start(
+            self.session,
+            pasted,
+            atoms,
+            self.session.analysis(atoms.image),
+            message="Copying",
+            on_result=QApplication.clipboard().setText,
+            key="copy atoms",
+            owner=self,
+        )
+
+    def export_atoms(self) -> None:
+        """Ask for a file and write the atoms of all images, as the command line does."""
+        path = ask_for_table(self, "atoms.csv", FILE_TYPES)
+        if path is None:
+            return
+        book = self.session.atoms
+        found = [atoms for image in book.images if (atoms := book.of(image)) is not None]
+        tasks.start(
+            self.session,
+            write_atoms,
+            found,
+            {atoms.image: self.session.analysis(atoms.image) for atoms in found},
+            path,
+            message=f"Writing {path.name}",
+            on_result=lambda path: show_info(f"Written: {path}"),
+            key=f"write {path}",
+        )
+
+    def export_clusters(self) -> None:
+        """Ask for a file and write the clusters of this image with their counts and atoms."""
+        rows = self.clusters.rows
+        if rows is None:
+            show_info(f"Open “{CLUSTERS}” first: nothing is counted yet.")
+            return
+        path = ask_for_table(self, "cluster_atoms.csv", FILE_TYPES)
+        if path is not None:
+            write_in_worker(self, write_table, rows, path)

@@ -1,0 +1,325 @@
+"""What was found in an image: how many, how dense, in which groups, of how many species."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+import pandas as pd
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ....atoms.completeness import Completeness
+from ....atoms.injection import AddedAtoms
+from ....atoms.marks import ImageAtoms
+from ....atoms.species import Species
+from ....atoms.summary import Summary
+from ....core import palette
+from ....statistics.atom_groups import KINDS, LINK_NM, kind_of
+from ... import tasks
+from ...controls.bars import Bar, BarChart
+from ...controls.connections import follow
+from ...controls.forms import _Combo, labelled, new_form, spin_box
+from ...viewer.atom_style import COLOURINGS
+from ...viewer.binding import Binding
+from .column_chart import Column, ColumnChart
+from .jobs import add_more, figures, same_places, tell_species
+
+MOST_SIZES = 12
+"""Groups of more atoms stand together in the last column."""
+_TELLING = {
+    "confidence": "how likely it is an atom",
+    "group": "lone, dimer, multimer or cluster",
+    "species": "which species, where they were told apart",
+}
+
+
+def in_words(found: Summary) -> str:
+    """Density, neighbours, and who said so."""
+    said = []
+    if math.isfinite(found.density_per_nm2):
+        said.append(
+            f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²)"
+        )
+    if math.isfinite(found.nearest_nm):
+        said.append(f"nearest neighbour {found.nearest_nm:.2f} nm (median)")
+    if found.n_by_person:
+        said.append(f"{found.n_by_person} marked by hand")
+    if found.n_uncertain:
+        said.append(f"{found.n_uncertain} uncertain")
+    if found.n_off_support:
+        count = "counts" if found.n_off_support == 1 else "count"
+        said.append(f"{found.n_off_support} beside the support {count} in no density")
+    return "; ".join(said) + "." if said else ""
+
+
+def missed_in_words(census: Completeness) -> str:
+    """Which share is found, and how many atoms there are with the others."""
+    share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
+    if not math.isfinite(census.density_per_nm2):
+        return f"Of atoms like those of the first frame {share} are found."
+    density = (
+        f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
+        "atoms per nm² away from clusters"
+    )
+    bound = ": the density above is a lower bound" if census.is_low else ""
+    found = f"Of atoms like these {share} are found{bound}."
+    return f"{found} With the others, without false ones: {density}."
+
+
+def kind_bars(kinds: pd.DataFrame) -> list[Bar]:
+    """Shares of the atoms that are alone, in pairs, in small groups and in clusters."""
+    colours, symbols = palette.colours(KINDS), palette.symbols(KINDS)
+    return [
+        Bar(
+            row.kind,
+            row.share_of_atoms,
+            f"{row.atoms} ({100 * row.share_of_atoms:.0f} %)",
+            colours[row.kind],
+            symbols[row.kind],
+            tooltip=f"{row.atoms} atoms in {row.groups} groups of {_members(row.kind)}",
+        )
+        for row in kinds.itertuples()
+    ]
+
+
+def _members(kind: str) -> str:
+    least = list(KINDS.values())
+    at = least.index(KINDS[kind])
+    if at == len(least) - 1:
+        return f"{least[at]} atoms or more"
+    last = least[at + 1] - 1
+    return f"{least[at]} to {last} atoms" if last > least[at] else f"{last}"
+
+
+def size_columns(sizes: pd.DataFrame) -> list[Column]:
+    """Number of groups of each size, from one atom to `MOST_SIZES` or more."""
+    colours = palette.colours(KINDS)
+    last = min(int(sizes["size"].max()), MOST_SIZES) if len(sizes) else 0
+    columns = []
+    for size in range(1, last + 1):
+        more = size == MOST_SIZES
+        rows = sizes[sizes["size"] >= size] if more else sizes[sizes["size"] == size]
+        n = int(rows["groups"].sum())
+        label = f"{size}+" if more else str(size)
+        words = f"{n} group{'s' * (n != 1)} of {label} atom{'s' * (size != 1)}: click to select"
+        columns.append(Column(float(n), colours[kind_of([size])[0]], label, words))
+    return columns
+
+
+class FoundPart(QWidget):
+    """Figures of the image that is looked at, found in a worker."""
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding
+        self._book = binding.session.atoms
+        self._atoms: ImageAtoms | None = None
+        self.found: Summary | None = None
+        self._build()
+        self.distance.valueChanged.connect(self._on_distance)
+        self.sizes.clicked.connect(self._select_size)
+        self.colouring.currentIndexChanged.connect(self._on_colouring)
+        self.species_button.clicked.connect(self._tell_species)
+        self.missed_button.clicked.connect(self._tell_missed)
+        follow(self, binding.atoms.colouring_changed, self._show_colouring)
+        self._show_colouring(binding.atoms.colour_by)
+
+    def _build(self) -> None:
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAccessibleName("What was found")
+        self.words.setToolTip(
+            "As counted at this threshold, without correction for the edges. The dock Dispersion "
+            "gives intervals, and tests against chance."
+        )
+        self.kinds = BarChart()
+        self.kinds.setAccessibleName("Atoms alone and in groups")
+        self.sizes = ColumnChart(4.0, counts=True)
+        self.sizes.setAccessibleName("Groups by number of atoms")
+        self.sizes.setToolTip(
+            "Groups by their number of atoms; heights go with the square root. A click selects "
+            "the atoms of these groups."
+        )
+        self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
+        self.distance.setSingleStep(0.01)
+        self.colouring = _Combo()
+        for name in COLOURINGS:
+            self.colouring.addItem(name, name)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setAccessibleName("Colours of the rings")
+        self.species_button = QPushButton("Tell species apart")
+        self.species_button.setToolTip(
+            "Ask whether the intensities of the lone atoms are those of one metal or of several: "
+            "a mixture with as many components as the Bayesian information criterion calls for."
+        )
+        self.missed_button = QPushButton("How many are missed?")
+        self.missed_button.setToolTip(
+            "Put atoms of many heights into the image and look for them again: which share of its "
+            "atoms is found at this threshold, and how many there are with the others. Takes some "
+            "ten times as long as finding the atoms."
+        )
+        self.missed_words = QLabel()
+        self.missed_words.setWordWrap(True)
+        self.missed_words.setAccessibleName("Atoms that are missed")
+        self.species_words = QLabel()
+        self.species_words.setWordWrap(True)
+        self.species_words.setAccessibleName("Species")
+        form = new_form()
+        labelled(
+            form,
+            "Linked within",
+            self.distance,
+            "Atoms no further apart than this, in nm, are one group. "
+            f"Default: {LINK_NM:g} nm, 8 % above the distance of neighbours in platinum.",
+        )
+        telling = "; ".join(f"<i>{name}</i>: {words}" for name, words in _TELLING.items())
+        labelled(
+            form,
+            "Coloured by",
+            self.colouring,
+            f"What the colour of a ring in the image tells. {telling}. Default: confidence.",
+        )
+        form.addRow(self.legend)
+        row = QHBoxLayout()
+        row.addWidget(self.missed_button)
+        row.addWidget(self.species_button)
+        row.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.words)
+        layout.addWidget(self.kinds)
+        layout.addWidget(self.sizes)
+        layout.addLayout(form)
+        layout.addLayout(row)
+        layout.addWidget(self.missed_words)
+        layout.addWidget(self.species_words)
+
+    # ---- what the session says
+    def show_atoms(self, atoms: ImageAtoms | None) -> None:
+        """Show the figures of an image; nothing where nobody has looked for atoms."""
+        self.setVisible(atoms is not None)
+        if atoms is self._atoms:
+            return
+        if atoms is None or self._atoms is None or atoms.image != self._atoms.image:
+            self._clear()  # figures of another image must not stand here
+        self._atoms = atoms
+        if atoms is None:
+            return
+        with QSignalBlocker(self.distance):
+            self.distance.setValue(atoms.group_distance_nm)
+        self._show_species(atoms.species)
+        self._show_legend()
+        for button in (self.species_button, self.missed_button):
+            button.setEnabled(atoms.analysis is not None)
+        tasks.start(
+            self._binding.session, figures, atoms, on_result=self._take, key="figures of atoms",
+            owner=self, about=atoms.image,
+        )  # fmt: skip
+
+    def _clear(self) -> None:
+        self.found = None
+        self.words.clear()
+        self._show_missed(None)
+        self.kinds.bars = ()
+        self.sizes.show_columns(())
+
+    def _take(self, found: tuple[ImageAtoms, Summary, Completeness | None]) -> None:
+        atoms, self.found, census = found
+        if atoms is not self._atoms:
+            return
+        self._show_missed(census)
+        self.words.setText(in_words(self.found))
+        self.words.setVisible(bool(self.words.text()))
+        self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
+        self.sizes.show_columns(size_columns(self.found.sizes))
+        self.kinds.setVisible(self.found.n_atoms > 0)
+        self.sizes.setVisible(len(self.sizes.columns) > 1)  # where all are alone it says no more
+
+    def _show_species(self, species: Species | None) -> None:
+        self.species_words.setText("" if species is None else species.in_words())
+        self.species_words.setVisible(species is not None)
+
+    def _show_missed(self, census: Completeness | None) -> None:
+        self.missed_words.setText("" if census is None else missed_in_words(census))
+        self.missed_words.setVisible(census is not None)
+
+    def _show_colouring(self, what: str) -> None:
+        with QSignalBlocker(self.colouring):
+            self.colouring.setCurrentIndex(self.colouring.findData(what))
+        self._show_legend()
+
+    def _show_legend(self) -> None:
+        image = None if self._atoms is None else self._atoms.image
+        shown = self._binding.atoms.legend(image)
+        self.legend.setText(
+            "   ".join(f'<span style="color:{c}">●</span>&nbsp;{escape(w)}' for w, c in shown)
+        )
+
+    # ---- what the person does
+    def _on_distance(self, distance_nm: float) -> None:
+        if self._atoms is not None:
+            image = self._atoms.image
+            done = self._binding.attempt(lambda: self._book.set_group_distance(image, distance_nm))
+            if not done:
+                with QSignalBlocker(self.distance):
+                    self.distance.setValue(self._atoms.group_distance_nm)
+
+    def _on_colouring(self, index: int) -> None:
+        self._binding.atoms.colour_by = str(self.colouring.currentData())
+
+    def _select_size(self, index: int) -> None:
+        """The atoms of the groups in a column."""
+        if self._atoms is None:
+            return
+        table, size = self._atoms.table, index + 1
+        of_size = table["group_size"] >= size if size == MOST_SIZES else table["group_size"] == size
+        image = self._atoms.image
+        self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
+
+    def _tell_species(self) -> None:
+        atoms = self._atoms
+        if atoms is None:
+            return
+
+        def found(species: Species) -> None:
+            if self._book.of(atoms.image) is not atoms:
+                show_info("The atoms have changed meanwhile: tell the species apart again.")
+                return
+            self._book.set_species(atoms.image, species)
+            if species.n_components > 1:
+                self._binding.atoms.colour_by = "species"
+
+        tasks.start(
+            self._binding.session, tell_species, atoms, message="Telling species apart",
+            on_result=found, key="species of atoms", owner=self, about=atoms.image,
+        )  # fmt: skip
+
+    def _tell_missed(self) -> None:
+        atoms = self._atoms
+        if atoms is None or atoms.analysis is None:
+            return
+        analysis = atoms.analysis
+        session = self._binding.session
+
+        def found(added: AddedAtoms | None) -> None:
+            now = self._book.of(atoms.image)
+            if now is None or now.analysis is None or not same_places(
+                now.analysis.candidates, analysis.candidates
+            ):  # fmt: skip
+                show_info("The atoms were found anew meanwhile: ask again what is missed.")
+            elif added is None:
+                show_info(
+                    "Of so few atoms nothing can be told of those that are missed, or there is no "
+                    "room to add any."
+                )
+            else:
+                self._book.set_added(atoms.image, added)
+
+        tasks.start(
+            session, add_more, atoms, session.analysis(atoms.image),
+            message="Adding atoms to the image", on_result=found, key="atoms added", owner=self,
+            about=atoms.image,
+        )  # fmt: skip

@@ -1,0 +1,16 @@
+"""The models that find atoms, to choose from."""
+
+from __future__ import annotations
+
+from ....atoms.card import SHIPPED, available_atom_models
+from ...panels.forms import ModelCombo
+
+
+class AtomModelCombo(ModelCombo):
+    """The atom models at hand."""
+
+    setting, usual = "atoms/model", SHIPPED["default"]
+
+    def at_hand(self) -> list[tuple[str, str]]:
+        cards = available_atom_models()
+        return [(card.name, card.description or card.intended_use) for card in cards]

@@ -1,0 +1,212 @@
+"""From probabilities to atoms: the histogram, the slider below it, and what it is worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QStyle,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....atoms.analysis import AtomAnalysis
+from ....atoms.marks import ImageAtoms
+from ...controls.forms import spin_box
+from ...controls.settings import remember
+from ...viewer.binding import Binding
+from .column_chart import Column, ColumnChart
+
+STEPS = 1000
+BINS = 50
+PRECISION = 0.9
+_COUNTED = "#56b4e9"
+# A movement by keys or wheel has no end of its own.
+_PAUSE_MS = 700
+_TICKS = ((0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1"))
+
+
+def expected_in_words(expected: dict[str, float]) -> str:
+    """``precision 0.81, recall 0.76, F1 0.78``; a dash where it is not defined."""
+    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    return ", ".join(f"{word} {_figure(expected[name])}" for name, word in names.items())
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def columns_of(confidence: np.ndarray, threshold: float) -> list[Column]:
+    """The histogram of the candidates; those below the threshold are faint."""
+    edges = np.linspace(0, 1, BINS + 1)
+    counts, _ = np.histogram(confidence, edges)
+    return [
+        Column(
+            float(n),
+            _COUNTED,
+            tooltip=f"{n} candidate{'s' * (n != 1)} with a probability of {low:.2f} to {high:.2f}",
+            faint=bool((low + high) / 2 < threshold),
+        )
+        for n, low, high in zip(counts.tolist(), edges[:-1], edges[1:], strict=True)
+    ]
+
+
+class _Slider(QSlider):
+    """Who scrolls the dock with the wheel does not move it."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+        event.ignore()
+
+
+class ThresholdPart(QWidget):
+    """The operating point of the image that is looked at."""
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding
+        self._book = binding.session.atoms
+        self._image: str | None = None
+        self._analysis: AtomAnalysis | None = None
+        self._build()
+        # Events of the mouse come oftener than layers are drawn: the last one of a turn counts.
+        self._soon = self._timer(0, self.apply)
+        self._pause = self._timer(_PAUSE_MS, self._let_go)
+        self.slider.valueChanged.connect(self._on_slid)
+        self.slider.sliderReleased.connect(self._let_go)
+        self.best_button.clicked.connect(self._to_best)
+        self.precision_button.clicked.connect(self._to_precision)
+        self.precision.valueChanged.connect(self._name_button)
+        self._name_button()
+
+    def _timer(self, interval_ms: int, slot: object) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(interval_ms)
+        timer.timeout.connect(slot)
+        return timer
+
+    def _build(self) -> None:
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAccessibleName("Atoms at the threshold")
+        self.words.setToolTip(
+            "What a person's marks would say of the candidates above the threshold, as the "
+            "calibrated probabilities have it. Marks made by hand count beside them."
+        )
+        self.histogram = ColumnChart(4.5)
+        self.histogram.setAccessibleName("Candidates by probability")
+        self.histogram.setToolTip(
+            "Candidates by the probability that a person marks an atom there; heights go with the "
+            "square root. Those above the line count."
+        )
+        self.slider = _Slider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, STEPS)
+        self.slider.setSingleStep(STEPS // 100)
+        self.slider.setPageStep(STEPS // 20)
+        self.slider.setAccessibleName("Threshold")
+        self.slider.setToolTip(
+            "Least probability of an atom, 0 to 1. Default: about where the expected F1 is best. "
+            "Nothing is computed anew; a movement is one step of undo."
+        )
+        self.best_button = QPushButton("Best F1")
+        self.best_button.setToolTip(
+            "The default: the threshold at which the expected F1 of this image is best, drawn "
+            "towards the one that served other images best."
+        )
+        self.precision_button = QPushButton()
+        self.precision_button.setToolTip(
+            "The least threshold of this image with that expected precision: as many atoms as it "
+            "allows."
+        )
+        self.precision = spin_box(0.05, 1.0, PRECISION, 2, "")
+        self.precision.setSingleStep(0.01)
+        self.precision.setAccessibleName("Expected precision")
+        self.precision.setToolTip(f"Expected precision, 0.05 to 1. Default: {PRECISION:g}.")
+        remember("atoms/precision", self.precision)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.best_button)
+        buttons.addWidget(self.precision_button, 1)
+        buttons.addWidget(self.precision)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.words)
+        layout.addWidget(self.histogram)
+        layout.addWidget(self.slider)
+        layout.addLayout(buttons)
+
+    def _name_button(self, *_: object) -> None:
+        self.precision_button.setText(f"Precision at least {self.precision.value():.2f}")
+
+    # ---- what the session says
+    def show_atoms(self, atoms: ImageAtoms | None) -> None:
+        """Show the candidates of an image; nothing where there are none."""
+        analysis = None if atoms is None else atoms.analysis
+        if atoms is None or analysis is None:
+            self._image = self._analysis = None
+            self.hide()
+            return
+        if self._image != atoms.image:
+            self._soon.stop()  # what was wished for the image before is not of this one
+        self._image, self._analysis = atoms.image, analysis
+        if not self.slider.isSliderDown() and not self._soon.isActive():
+            with QSignalBlocker(self.slider):
+                self.slider.setValue(min(round(STEPS * analysis.threshold), STEPS))
+        self._draw(analysis)
+        n = len(atoms.table)
+        self.words.setText(
+            f"<b>{n} atom{'s' * (n != 1)}</b> at a probability of {analysis.threshold:.2f} or "
+            f"more; expected {expected_in_words(analysis.expected)}"
+        )
+        self.show()
+
+    def _draw(self, analysis: AtomAnalysis) -> None:
+        metric = QStyle.PixelMetric.PM_SliderLength
+        self.histogram.inset_px = self.style().pixelMetric(metric, None, self.slider) / 2
+        confidence = analysis.candidates["confidence"].to_numpy(float)
+        line = min(analysis.threshold, 1.0)
+        self.histogram.show_columns(columns_of(confidence, line), line, _TICKS)
+
+    # ---- what the person does
+    def _on_slid(self, value: int) -> None:
+        self._soon.start()
+        if not self.slider.isSliderDown():
+            self._pause.start()
+
+    def apply(self) -> None:
+        """Take over where the slider is."""
+        self._soon.stop()
+        self._set(self.slider.value() / STEPS)
+
+    def _let_go(self) -> None:
+        self._pause.stop()
+        if self._soon.isActive():
+            self.apply()
+        self._book.end_sliding()
+
+    def _set(self, threshold: float) -> None:
+        image = self._image
+        if image is not None and not self._binding.attempt(
+            lambda: self._book.set_threshold(image, threshold)
+        ):
+            self.show_atoms(self._book.of(image))  # back to where it is
+
+    def _jump(self, threshold: float) -> None:
+        self._book.end_sliding()
+        self._set(threshold)
+        self._book.end_sliding()
+
+    def _to_best(self) -> None:
+        if self._analysis is not None:
+            self._jump(self._analysis.best_threshold())
+
+    def _to_precision(self) -> None:
+        if self._analysis is not None:
+            self._jump(self._analysis.threshold_at_precision(self.precision.value()))

@@ -1,0 +1,181 @@
+"""Analyse all images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from napari.utils.notifications import show_error, show_info
+
+from ....core.errors import AtomicityError
+from ....io.provenance import Outcome
+from ....io.stored_micrograph import StoredMicrograph
+from ....models.analysis import Analysis
+from ... import tasks
+from ...panels.analysis_task import Asked, analyse_without_map, place_in_map
+from ...panels.image_queue import OneByOne
+from ...viewer.binding import Binding
+from .remote_batch import Relay, analyse_elsewhere
+
+
+class AnalyseAll(OneByOne):
+    """Analyses images of a session one at a time, and places their clusters in the map."""
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding, "analyse all")
+        self._to_place: list[str] = []
+        self._asked: Asked | None = None
+        self.n_failed = 0
+
+    def start(
+        self,
+        images: list[str],
+        asked: Asked,
+        place: int | str | None = None,
+    ) -> None:
+        """Analyse these images; the one that is looked at comes first.
+
+        Parameters
+        ----------
+        images
+            Of the session.
+        asked
+            For all of them.
+        place
+            None: one after the other in this process. Else as of `elsewhere.place_of`; images
+            without a file, and those whose pixel size a person has given, are analysed here all
+            the same.
+        """
+        self.begin(images)
+        self._to_place = []
+        self._asked = asked
+        self.n_failed = 0
+        if place is None:
+            self._next()
+        else:
+            self._send(place)
+
+    def _send(self, place: int | str) -> None:
+        assert self._asked is not None
+        micrographs = {image: self.session.micrograph(image) for image in self._waiting}
+        paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
+        asked = {**self._asked._asdict(), "umap": False}
+        relay = self._relay = Relay()
+        relay.came.connect(self._came)
+        self.run(
+            f"Analysing {len(paths)} images elsewhere",
+            analyse_elsewhere,
+            (paths, asked, place, relay.came.emit),
+            lambda _: None,
+            self._lost,
+            self._next,
+        )
+
+    def _came(self, image: str, outcome: Outcome, analysis: Analysis | None) -> None:
+        """One of those that were sent is there; what is not as expected is done here."""
+        if image not in self._waiting or image not in self.session.images:
+            return
+        if analysis is None:
+            self._waiting.remove(image)
+            self._failed(image, AtomicityError(str(outcome.error)))
+            return
+        own = self.session.micrograph(image)
+        if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
+            return
+        self._waiting.remove(image)
+        assert self._asked is not None
+        self.binding.set_engine(image, self._asked.model, self._asked.device)
+        if isinstance(own, StoredMicrograph) and own.sha256 is None and own.path is not None:
+            # As the other process has read it: here it would take its time.
+            found = analysis.micrograph
+            own = StoredMicrograph(
+                own.path,
+                found.shape,
+                found.pixel_size_nm,
+                name=image,
+                sha256=found.sha256,
+                metadata=found.metadata,
+            )
+            self.session.follow_file(image, own)
+        self._analysed(image, replace(analysis, micrograph=own))
+        self.changed.emit()
+
+    def _lost(self, error: BaseException) -> None:
+        """Nobody is there to do it: what is left waits for the person to say what to do."""
+        self.forget()
+        show_error(tasks.in_words(error))
+
+    def forget(self) -> None:
+        super().forget()
+        self._to_place = []
+
+    def _next(self) -> None:
+        image = self.take()
+        if image is None:
+            self._place_next()
+            return
+        assert self._asked is not None
+        self.binding.set_engine(image, self._asked.model, self._asked.device)
+        self.run(
+            f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
+            analyse_without_map,
+            (self.session.micrograph(image), self._asked),
+            partial(self._analysed, image),
+            partial(self._failed, image),
+            self._next,
+        )
+
+    def _analysed(self, image: str, analysis: Analysis) -> None:
+        self.n_done += 1
+        if not self.binding.accepts(analysis):
+            return
+        self.session.set_analysis(
+            analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
+        )
+        self.binding.label_mode.on = True
+        self._to_place.append(image)
+
+    def _failed(self, image: str, error: BaseException) -> None:
+        self.n_done += 1
+        self.n_failed += 1
+        project = self.session.project
+        if project is not None and project.has(image) and not project.read_only:
+            try:
+                project.fail(image, tasks.in_words(error))
+            except AtomicityError as also:
+                tasks.logger.error("%s", also)
+
+    # ---- the map: nobody should wait for it to see atomicities
+    def _place_next(self) -> None:
+        if not self._to_place:
+            self._finish()
+            return
+        assert self._asked is not None
+        image = self._to_place.pop(0)
+        analysis = self.session.analysis(image)
+        if analysis is None or not len(analysis.table):
+            self._place_next()
+            return
+        self.run(
+            f"Placing the clusters of {image} in the map",
+            place_in_map,
+            (analysis, self._asked.model),
+            self.session.place,
+            lambda _: None,
+            self._place_next,
+        )
+
+    def _finish(self) -> None:
+        assert self._asked is not None
+        self.end(
+            "analyse all",
+            self.n_failed,
+            {**self._asked._asdict(), "detection": asdict(self._asked.detection)},
+        )
+        if self.n_failed:
+            n = self.n_failed
+            show_info(
+                f"{self.n_in_all - n} of {self.n_in_all} images analysed; of the other"
+                f"{'s' * (n != 1)} Browse says why not."
+            )

@@ -1,0 +1,471 @@
+"""The dock Browse: a folder of images as a project, and from one image to the next."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from napari.utils.notifications import show_error, show_info
+from napari.viewer import Viewer
+from qtpy.QtCore import QModelIndex, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QLineEdit,
+    QListView,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....core.errors import AtomicityError
+from ....io.images import reader_of
+from ....project import SUFFIX
+from ....state.window_state import Status
+from ... import tasks
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import folded, labelled, main_button, new_form
+from ...controls.shortcuts import BROWSE
+from ...panels.analysis_task import Asked
+from ...panels.forms import (
+    DetectionForm,
+    TaskBar,
+    ask_for_device,
+    ask_for_model,
+    ask_for_symmetries,
+    busy,
+)
+from ...viewer.binding import binding_of
+from ...viewer.current_image import Stage
+from ...viewer.projects import with_suffix, write_model
+from .batch import AnalyseAll
+from .image_list import ImageDelegate, ImageModel
+from .remote_batch import place_of
+
+_REFRESH_MS = 600
+
+
+class Browse(QWidget):
+    """Open a folder, see its images and what became of them, analyse all."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = self.binding.session
+        self.projects = self.binding.projects
+        self.batch = AnalyseAll(self.binding)
+        self._changed: dict[str, None] = {}
+        self.setAcceptDrops(True)
+        self._build()
+        self._bind_keys()
+        session = self.session
+        # While files are being looked at, what is known of them grows.
+        self._refresh_timer = QTimer(self)
+        self._refresh_timer.setInterval(_REFRESH_MS)
+        self._refresh_timer.timeout.connect(self._refresh_files)
+        follow(self, session.images_changed, self._rebuild)
+        follow(self, session.project_changed, self._rebuild)
+        follow(self, session.analysis_changed, self._on_analysis)
+        follow_soon(self, session.analysis_changed, slot=self._refresh_changed)
+        follow(self, session.current_changed, self._on_current)
+        follow(self, session.status_changed, self._on_status)
+        follow(self, session.saved_changed, self._say)
+        follow(self, self.projects.notes_changed, self._say)
+        follow(self, self.projects.surveyed, self._refresh_files)
+        follow(self, self.batch.changed, self._on_batch)
+        self._rebuild()
+
+    # ---- how it looks
+    def _build(self) -> None:
+        self.open_button = main_button("Open folder…", self)
+        self.open_button.setToolTip(
+            "Open a folder of images. All that you do is kept in a project file in it. Folders, "
+            "images and projects can be dropped here as well."
+        )
+        self.more_button = QToolButton()
+        self.more_button.setText("⋯")
+        self.more_button.setToolTip("Open a project, save a copy, find moved images …")
+        self.more_button.setAccessibleName("More")
+        self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self.more_button)
+        self.actions_by_name = {
+            name: menu.addAction(words)
+            for name, words in {
+                "project": "Open project…",
+                "save": "Save as project…",
+                "copy": "Save a copy…",
+                "add": "Add images…",
+                "moved": "Find moved images…",
+                "model": "Share a model…",
+                "close": "Close project",
+            }.items()
+        }
+        self.more_button.setMenu(menu)
+        top = QHBoxLayout()
+        top.addWidget(self.open_button, 1)
+        top.addWidget(self.more_button)
+
+        self.title = QLabel()
+        self.title.setWordWrap(True)
+        self.title.setAccessibleName("Project")
+        self.notes = QLabel()
+        self.notes.setWordWrap(True)
+        self.notes.setAccessibleName("Notes on the project")
+        self.notes.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
+
+        self.model = ImageModel(self.session, self)
+        self.list = QListView()
+        self.list.setModel(self.model)
+        self.list.setItemDelegate(ImageDelegate(self.session, self.list))
+        self.list.setUniformItemSizes(True)
+        self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setAccessibleName("Images")
+        self.list.setMinimumHeight(round(4.3 * self.fontMetrics().height()))
+
+        self.previous_button, self.next_button = QPushButton("◀"), QPushButton("▶")
+        for button, name, key in (
+            (self.previous_button, "Previous image", BROWSE[1].keys[0]),
+            (self.next_button, "Next image", BROWSE[0].keys[0]),
+        ):
+            button.setAccessibleName(name)
+            button.setToolTip(f"{name} ({key})")
+            button.setMaximumWidth(4 * self.fontMetrics().height())
+        self.analyse_button = QPushButton("Analyse all")
+        self.analyse_button.setToolTip(
+            "Find and classify the clusters of all images that are not analysed yet, in the "
+            "background, the open one first. The window can be used meanwhile."
+        )
+        bottom = QHBoxLayout()
+        bottom.addWidget(self.previous_button)
+        bottom.addWidget(self.next_button)
+        bottom.addWidget(self.analyse_button, 1)
+
+        self.task_bar = TaskBar(self.session)
+        form = new_form()
+        self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.symmetries = ask_for_symmetries(form)
+        self.detection = DetectionForm()
+        self.place = QLineEdit()
+        self.place.setPlaceholderText("in this window")
+        labelled(
+            form,
+            "Workers",
+            self.place,
+            "Where Analyse all works: a number of processes on this machine, or the address of a "
+            "running dask scheduler (tcp://host:8786), whose workers must see the images under the "
+            "same path. Default: empty, one image after the other in this window.",
+        )
+        self.settings = folded(form, self.detection)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.addWidget(self.title)
+        layout.addWidget(self.notes)
+        layout.addWidget(self.list, 1)
+        layout.addLayout(bottom)
+        layout.addWidget(self.task_bar)
+        layout.addWidget(self.settings)
+
+        self.open_button.clicked.connect(self._ask_for_folder)
+        self.list.clicked.connect(self._on_clicked)
+        self.list.activated.connect(self._on_clicked)
+        self.previous_button.clicked.connect(self.previous)
+        self.next_button.clicked.connect(self.next)
+        self.analyse_button.clicked.connect(self.analyse_all)
+        for name, act in {
+            "project": self._ask_for_project,
+            "save": self._ask_where_to_save,
+            "copy": self._ask_where_to_copy,
+            "add": self._ask_for_images,
+            "moved": self._ask_where_moved,
+            "model": self._ask_which_model,
+            "close": self.projects.leave,
+        }.items():
+            self.actions_by_name[name].triggered.connect(act)
+
+    def _bind_keys(self) -> None:
+        """Next and previous, wherever the focus in the canvas is."""
+        viewer = self.binding.viewer
+        go = {"next_image": 1, "previous_image": -1}
+        for shortcut in BROWSE:
+            step = go.get(shortcut.action)
+            for key in shortcut.keys if step else ():
+                viewer.bind_key(key, _going(self.binding.stage, step), overwrite=True)
+
+    # ---- what the session says
+    def _rebuild(self, *_: object) -> None:
+        self.model.rebuild()
+        self._on_current()
+        self._say()
+
+    def _refresh_files(self, *_: object) -> None:
+        if self.model.rowCount() == len(self.session.images):
+            self.model.refresh_files()
+
+    def _on_analysis(self, image: str) -> None:
+        self._changed[image] = None
+
+    def _refresh_changed(self) -> None:
+        changed, self._changed = self._changed, {}
+        for image in changed:
+            self.model.refresh(image)
+        self._enable()
+
+    def _on_current(self, *_: object) -> None:
+        row = self.model.row_of(self.session.current)
+        if row >= 0:
+            index = self.model.index(row)
+            self.list.setCurrentIndex(index)
+            self.list.scrollTo(index)
+        else:
+            self.list.clearSelection()
+        self._enable()
+
+    def _on_status(self, status: Status) -> None:
+        surveying = bool(tasks.running(self.session, "survey"))
+        if surveying != self._refresh_timer.isActive():
+            (self._refresh_timer.start if surveying else self._refresh_timer.stop)()
+            self._refresh_files()
+        self._enable()
+
+    def _on_batch(self) -> None:
+        if self.batch.n_failed:
+            self._refresh_files()
+        self._enable()
+
+    def _say(self, *_: object) -> None:
+        project = self.session.project
+        images = self.session.images
+        if project is not None:
+            n = len(images)
+            title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
+            if project.read_only:
+                title += ", to be looked at only"
+            if self.session.blind:
+                title += f", blind: {escape(self.session.annotator)}"
+            self.title.setText(title)
+            self.title.setToolTip(str(project.path))
+        elif images:
+            self.title.setText("What you do is in memory only. <i>⋯ Save as project</i> keeps it.")
+        else:
+            self.title.setText(
+                "Open the folder of a session, or drop it here. To try it out: "
+                "<i>File ▸ Open Sample ▸ Atomicity</i>."
+            )
+        trouble = self.session.unsaved
+        words = [f"NOT SAVED: {trouble}"] if trouble else []
+        self.notes.setText("\n".join([*words, *self.projects.notes]))
+        self.notes.setVisible(bool(self.notes.text()))
+        self._enable()
+
+    def _enable(self) -> None:
+        session, project = self.session, self.session.project
+        row, n = self.model.row_of(session.current), self.model.rowCount()
+        self.previous_button.setEnabled(row > 0)
+        self.next_button.setEnabled(0 <= row < n - 1 or (row < 0 and n > 0))
+        waiting = self._waiting()
+        self.analyse_button.setText(
+            f"Analyse all ({len(waiting)})"
+            if waiting
+            else "Analyse all again"
+            if n
+            else "Analyse all"
+        )
+        free = not busy(session) or bool(tasks.running(session, "survey"))
+        self.analyse_button.setEnabled(
+            bool(n) and free and not self.batch.running and not session.read_only
+            and not session.blind
+        )  # fmt: skip
+        act = self.actions_by_name
+        act["save"].setEnabled(project is None and bool(n))
+        for name in ("copy", "moved", "model", "close"):
+            act[name].setEnabled(project is not None)
+        act["add"].setEnabled(project is not None and not project.read_only)
+
+    def _waiting(self) -> list[str]:
+        return [name for name in self.session.images if self.session.analysis(name) is None]
+
+    # ---- what the person does
+    def _on_clicked(self, index: QModelIndex) -> None:
+        image = self.model.image_at(index.row())
+        if image is not None:
+            self.session.current = image
+
+    def next(self) -> None:
+        self.binding.stage.go(1)
+
+    def previous(self) -> None:
+        self.binding.stage.go(-1)
+
+    def analyse_all(self) -> None:
+        """Analyse what is new; if nothing is, all of it again."""
+        try:
+            detection = self.detection.settings()
+            place = place_of(self.place.text())
+        except AtomicityError as error:
+            show_error(tasks.in_words(error))
+            return
+        waiting = self._waiting()
+        images = waiting or self.session.images
+        if not waiting and not self._wants_all_again(len(images)):
+            return
+        asked = Asked(detection, self.models.model, self.device.device, self.symmetries.isChecked())
+        self.batch.start(images, asked, place)
+
+    def _wants_all_again(self, n: int) -> bool:
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Analyse all again?",
+            f"All {n} images are analysed. Analyse them again, as it is set now? Labels that you "
+            "gave, clusters that you added and those that you removed stay so. It can be undone.",
+            buttons.Yes | buttons.No,
+            buttons.No,
+        )
+        return answer == buttons.Yes
+
+    def open(self, path: str) -> None:
+        """Open a folder or a project; if no project can lie in the folder, ask where it shall."""
+        if not self._may_leave():
+            return
+        task = self.projects.open(path)
+        if task is not None:
+            task.failed.connect(lambda error: self._on_open_failed(path, error))
+
+    def _on_open_failed(self, path: str, error: object) -> None:
+        made = isinstance(error, AtomicityError) and "can't be made here" in error.what
+        if made and Path(path).is_dir():
+            name = f"{Path(path).name}{SUFFIX}"
+            file, _ = QFileDialog.getSaveFileName(
+                self, "Where shall the project be?", name, f"Projects (*{SUFFIX})"
+            )
+            if file:
+                self.projects.open(path, with_suffix(file))
+
+    def _may_leave(self) -> bool:
+        """What is in memory only must not go without a word."""
+        if self.session.project is not None or not self.session.history:
+            return True
+        buttons = QMessageBox.StandardButton
+        answer = QMessageBox.question(
+            self,
+            "Keep what you did?",
+            "What you did so far is in memory only. Save it as a project first?",
+            buttons.Save | buttons.Discard | buttons.Cancel,
+            buttons.Save,
+        )
+        if answer == buttons.Save:
+            return self._ask_where_to_save()
+        return answer == buttons.Discard
+
+    def _ask_for_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Open the folder of a session")
+        if folder:
+            self.open(folder)
+
+    def _ask_for_project(self) -> None:
+        file, _ = QFileDialog.getOpenFileName(self, "Open a project", "", f"Projects (*{SUFFIX})")
+        if file:
+            self.open(file)
+
+    def _ask_where_to_save(self) -> bool:
+        return self.projects.ask_where_to_save()
+
+    def _ask_where_to_copy(self) -> None:
+        project = self.session.project
+        if project is None:
+            return
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Save a copy", f"{project.path.stem}-copy{SUFFIX}", f"Projects (*{SUFFIX})"
+        )
+        if file:
+            tasks.start(
+                self.session, copy_project, project, with_suffix(file),
+                message="Copying the project", key="copy project", owner=self,
+                on_result=lambda path: show_info(f"The copy is {path}"),
+            )  # fmt: skip
+
+    def _ask_for_images(self) -> None:
+        files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project")
+        if files:
+            self.projects.add(files)
+
+    def _ask_where_moved(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Where may the images be now?")
+        if folder:
+            self.projects.find_moved(folder)
+
+    def _ask_which_model(self) -> None:
+        """Write a model that was made in this project into a file for others."""
+        project = self.session.project
+        names = [] if project is None else list(project.models())
+        if not names:
+            show_info("No model was made in this project yet: Adapt and Train make them.")
+            return
+        name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
+        if not wanted:
+            return
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
+        )
+        if file:
+            tasks.start(
+                self.session, write_model, project, name, Path(file).with_suffix(".safetensors"),
+                message=f"Writing {name}", key="share model", owner=self,
+                on_result=lambda path: show_info(f"The model is {path}, with its card beside it."),
+            )  # fmt: skip
+
+    # ---- drag and drop
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
+        if _paths_in(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
+        paths = _paths_in(event)
+        if not paths:
+            return
+        event.acceptProposedAction()
+        if self.session.project is not None and not paths[0].endswith(SUFFIX):
+            self.projects.add(paths)
+        elif len(paths) == 1:
+            path = Path(paths[0])
+            self.open(paths[0] if path.is_dir() or path.suffix == SUFFIX else str(path.parent))
+        else:
+            self.open(str(Path(paths[0]).parent))
+
+
+def _going(stage: Stage, step: int) -> Callable[[object], None]:
+    """What a key does that goes from image to image; it keeps nothing alive."""
+    reference = weakref.ref(stage)
+
+    def go_to_image(viewer: object) -> None:
+        shown = reference()
+        if shown is not None:
+            shown.go(step)
+
+    return go_to_image
+
+
+def copy_project(project, path, progress=None, stop=None):
+    """Write a copy of a project; for a worker."""
+    return project.copy(path)
+
+
+def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
+    """Local files and folders that can be opened here."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    return [
+        p for p in paths
+        if Path(p).is_dir() or Path(p).suffix == SUFFIX or reader_of(p) is not None
+    ]  # fmt: skip

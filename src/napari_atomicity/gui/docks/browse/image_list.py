@@ -1,0 +1,236 @@
+"""The images of a project as a list: thumbnail, calibration, state, ratios as a small bar."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
+from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from ....core.cluster_table import OUTSIDE
+from ....core.palette import colours
+from ....project import ProjectImage
+from ....state.window_state import Session
+
+ROW = Qt.ItemDataRole.UserRole
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the list says of an image."""
+
+    name: str
+    size: str = ""
+    state: str = "new"
+    words: str = "new"
+    tooltip: str = ""
+    shares: tuple[tuple[str, float], ...] = ()
+    thumbnail: QPixmap | None = field(default=None, compare=False)
+
+
+def size_in_words(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str:
+    """``2048 × 2048 px, 0.0360 nm/px``"""
+    if shape is None:
+        return ""
+    frames = f"{shape[0]} × " if len(shape) == 3 else ""
+    size = "not calibrated" if pixel_size_nm is None else f"{pixel_size_nm:.4f} nm/px"
+    return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
+
+
+def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Share of each class among the clusters whose label is one."""
+    counts = Counter(labels)
+    n = sum(k for label, k in counts.items() if label not in ("", *OUTSIDE))
+    return tuple((c, counts[c] / n) for c in classes if counts[c]) if n else ()
+
+
+def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
+    """What is known of an image now: of its clusters from the session, of its file the rest."""
+    micrograph, analysis = session.micrograph(name), session.analysis(name)
+    shape = image.shape if image is not None else None
+    # Not of the micrograph if the file would have to be read for it.
+    known_shape = shape or getattr(micrograph, "_shape", None)
+    if known_shape is None and image is None:
+        known_shape = micrograph.shape
+    row = Row(name, size_in_words(known_shape, micrograph.pixel_size_nm))
+    path = "" if micrograph.path is None else f"\n{micrograph.path}"
+    if image is not None and image.error:
+        return replace(row, state="failed", words=image.error, tooltip=f"{image.error}{path}")
+    if analysis is None:
+        words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
+        return replace(row, words=words, tooltip=f"Not analysed yet{path}")
+    table = analysis.table
+    # As arrays: there may be hundreds of images.
+    there = np.ones(len(table), bool)
+    if "excluded" in table.columns:
+        there = ~table["excluded"].to_numpy(bool)
+    n, away = int(there.sum()), int((~there).sum())
+    reviewed = int((table["label_corrected"].to_numpy(object)[there] != "").sum())
+    noun = "cluster" if n == 1 else "clusters"
+    words = f"{n} {noun}, reviewed {reviewed}" if n + away else "no cluster found"
+    words += f", {away} excluded" if away else ""
+    whole = there & ~table["touches_border"].to_numpy(bool)
+    shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), session.classes())
+    said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
+    return replace(
+        row, state="analysed", words=words, shares=shares,
+        tooltip=f"{name}: {n} {noun}, reviewed {reviewed} of {n}\n{said}{path}",
+    )  # fmt: skip
+
+
+class ImageModel(QAbstractListModel):
+    """One row per image of the session; what it says is found when it comes into sight."""
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._names: list[str] = []
+        self._rows: dict[str, Row] = {}
+        self._index: dict[str, int] = {}
+        self._files: dict[str, ProjectImage] = {}
+        self._thumbnails: dict[str, QPixmap] = {}
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        return 0 if parent is not None and parent.isValid() else len(self._names)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if not index.isValid() or index.row() >= len(self._names):
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self._names[index.row()]
+        if role not in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole, ROW):
+            return None
+        row = self._row(self._names[index.row()])
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return row.tooltip
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            return f"{row.name}, {row.words}"
+        return row if role == ROW else None
+
+    def rebuild(self) -> None:
+        """The images may be others."""
+        project = self._session.project
+        self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
+        self._forget_thumbnails()
+        self.beginResetModel()
+        self._names = list(self._session.images)
+        self._rows.clear()
+        self._index = {name: i for i, name in enumerate(self._names)}
+        self.endResetModel()
+
+    def refresh_files(self) -> None:
+        """The images are the same, but more may be known of their files."""
+        project = self._session.project
+        self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
+        self._forget_thumbnails()
+        self._rows.clear()
+        if self._names:
+            self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
+
+    def _forget_thumbnails(self) -> None:
+        self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
+
+    def _thumbnail(self, name: str) -> QPixmap | None:
+        image = self._files.get(name)
+        if name not in self._thumbnails and image is not None and image.thumbnail:
+            picture = QPixmap()
+            picture.loadFromData(image.thumbnail)
+            self._thumbnails[name] = picture
+        return self._thumbnails.get(name)
+
+    def refresh(self, image: str) -> None:
+        """The analysis of an image is another one."""
+        i = self._index.get(image)
+        if i is not None and image in self._session.images:
+            known = self._files.get(image)
+            if known is not None and known.error and self._session.analysis(image) is not None:
+                self._files[image] = replace(known, error="")
+            self._rows.pop(image, None)
+            self.dataChanged.emit(self.index(i), self.index(i))
+
+    def _row(self, name: str) -> Row:
+        if name not in self._rows:
+            row = row_of(self._session, self._files.get(name), name)
+            self._rows[name] = replace(row, thumbnail=self._thumbnail(name))
+        return self._rows[name]
+
+    def row_of(self, image: str | None) -> int:
+        """Where an image stands; -1 if nowhere."""
+        return -1 if image is None else self._index.get(image, -1)
+
+    def image_at(self, row: int) -> str | None:
+        return self._names[row] if 0 <= row < len(self._names) else None
+
+    @property
+    def rows(self) -> list[Row]:
+        return [self._row(name) for name in self._names]
+
+
+class ImageDelegate(QStyledItemDelegate):
+    """Paints a row: thumbnail at the left, three lines and a bar of the classes beside it."""
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
+        line = QFontMetrics(option.font).height()
+        return QSize(16 * line, round(4.3 * line))
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        row = index.data(ROW)
+        style = option.widget.style()
+        style.drawPrimitive(
+            QStyle.PrimitiveElement.PE_PanelItemViewItem, option, painter, option.widget
+        )
+        painter.save()
+        box = QRectF(option.rect).adjusted(4, 3, -4, -3)
+        side = box.height()
+        picture = QRectF(box.left(), box.top(), side, side)
+        if row.thumbnail is not None:
+            size = row.thumbnail.size().scaled(
+                picture.size().toSize(), Qt.AspectRatioMode.KeepAspectRatio
+            )
+            place = QRectF(0, 0, size.width(), size.height())
+            place.moveCenter(picture.center())
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+            painter.drawPixmap(place, row.thumbnail, QRectF(row.thumbnail.rect()))
+        else:
+            painter.fillRect(picture, QColor(128, 128, 128, 60))
+        selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        role = (
+            option.palette.ColorRole.HighlightedText if selected else option.palette.ColorRole.Text
+        )
+        ink = option.palette.color(role)
+        text = box.adjusted(side + 8, 0, 0, 0)
+        line = QFontMetrics(option.font).height()
+        bold = QFont(option.font)
+        bold.setBold(True)
+        faint = QColor(ink)
+        faint.setAlpha(180)
+        warning = QColor("#d55e00")
+        for i, (words, font, colour) in enumerate(
+            (
+                (row.name, bold, ink),
+                (row.size, option.font, faint),
+                (row.words, option.font, warning if row.state == "failed" else ink),
+            )
+        ):
+            painter.setFont(font)
+            painter.setPen(colour)
+            elided = QFontMetrics(font).elidedText(
+                words, Qt.TextElideMode.ElideRight, int(text.width())
+            )
+            place = QRectF(text.left(), text.top() + i * line, text.width(), line)
+            painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
+        known = colours(self._session.classes())
+        left, top = text.left(), text.top() + 3 * line + 0.15 * line
+        for name, share in row.shares:
+            width = share * text.width()
+            painter.fillRect(QRectF(left, top, max(width - 1, 1), 0.5 * line), QColor(known[name]))
+            left += width
+        painter.restore()

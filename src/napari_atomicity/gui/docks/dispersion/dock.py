@@ -1,0 +1,477 @@
+"""The Dispersion dock: how atoms are spread over their support, in figures and linked plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....atoms.dispersion import Spread, Spreads, SpreadSettings, spread_of_all
+from ....atoms.marks import ImageAtoms
+from ....core.micrograph import Micrograph
+from ....core.progress import Progress, Stop
+from ....io.clipboard import tab_separated
+from ....io.tables import write_table
+from ....reporting.plot_base import Look, Plot
+from ....reporting.plot_dispersion import DISPERSION_PLOTS
+from ....reporting.plots import save_plot
+from ...controls.collapsible import Part
+from ...controls.connections import follow
+from ...controls.forms import _Combo, in_scroll_area
+from ...controls.settings import remember
+from ...panels.table_files import FILE_TYPES, ask_for_table
+from ...scatter.linked import HINT, Linked
+from ...scatter.save import ask_and_save
+from ...scatter.view import PlotView
+from ...tasks import Task, in_words, running, start
+from ...viewer.binding import session_of
+from .figures import FigureModel, figures
+from .settings import SpreadForm, Waiting
+
+THIS_IMAGE, ALL_IMAGES = "this image", "all images"
+DEBOUNCE_MS = 250
+"""A slider that moves is waited for."""
+_COALESCE_MS = 30
+NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them by hand."
+OUTDATED = (
+    "The pixel size of {} has changed since its atoms were found. Find them again in the dock "
+    "Atoms."
+)
+NO_PIXEL_SIZE = (
+    "It is not known how large a pixel of {} is, so nothing can be said per nm². Type the pixel "
+    "size in the dock Atoms, which proposes one."
+)
+
+
+def write_rows(
+    path: Path,
+    images: dict[str, ImageAtoms],
+    settings: SpreadSettings,
+    micrographs: dict[str, Micrograph],
+    known: dict[str, Spread],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Write ``dispersion.csv`` of these images; what is not known yet is found first."""
+    found = spread_of_all(images, settings, micrographs, known, progress=progress, stop=stop)
+    return write_table(found.rows(), path)
+
+
+class Dispersion(QWidget):
+    """Figures and plots of the image looked at, or of all; both follow atoms and support."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session_of(napari_viewer)
+        self.found: Spreads | None = None
+        # Of each image the last one: what is not touched is not found again. A worker adds to it.
+        self._known: dict[str, Spread] = {}
+        self._task = f"dispersion {id(self)}"
+        self._stale = self._unmarked = True
+        self._build()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.update_now)
+        self._mark_timer = QTimer(self)
+        self._mark_timer.setSingleShot(True)
+        self._mark_timer.timeout.connect(self._mark)
+        session = self.session
+        follow(self, session.atoms.changed, self._on_atoms)
+        follow(self, session.atoms.selection_changed, self._on_selection)
+        follow(self, session.current_changed, self._on_current)
+        follow(self, session.images_changed, self._on_images)
+        follow(self, session.project_changed, self._on_images)
+
+    # ---- parts
+    def _build(self) -> None:
+        self.scope_combo = _Combo()
+        self.scope_combo.addItem(THIS_IMAGE, "current")
+        self.scope_combo.addItem(ALL_IMAGES, "all")
+        self.scope_combo.setAccessibleName("Atoms of")
+        self.scope_combo.setToolTip(
+            "Whose atoms: of the image looked at, or of all images pooled. Default: this image."
+        )
+        remember("dispersion/scope", self.scope_combo)
+        self.scope_combo.currentIndexChanged.connect(self._on_choice)
+        self.update_button = QPushButton("Update")
+        self.update_button.setToolTip("Find the dispersion of what is there now.")
+        self.update_button.clicked.connect(self._on_choice)
+        self.update_button.hide()
+        self.waiting = Waiting()
+        self.waiting.cancelled.connect(self.cancel)
+        # In one line, so that nothing below moves when it comes and goes.
+        top = QHBoxLayout()
+        top.addWidget(self.scope_combo, 1)
+        top.addWidget(self.waiting, 1)
+        top.addWidget(self.update_button)
+        self.message = _words("Message")
+        self.message.setText(NO_ATOMS)
+        self.note = _words("Note")
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.addWidget(self.message)
+        self.body = QWidget()
+        inner = QVBoxLayout(self.body)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.addWidget(self._table())
+        inner.addWidget(self.note)
+        inner.addLayout(self._buttons())
+        inner.addLayout(self._plots())
+        layout.addWidget(self.body, 1)
+        self.form = SpreadForm()
+        self.form.changed.connect(self._on_settings)
+        self.settings_part = Part("Settings", self.form)
+        layout.addWidget(self.settings_part)
+        layout.addStretch(0)
+        in_scroll_area(content, self)
+        self.body.hide()
+
+    def _table(self) -> QTableView:
+        self.model = FigureModel(self)
+        self.table = QTableView()
+        self.table.setModel(self.model)
+        self.table.setAccessibleName("Dispersion in figures")
+        self.table.verticalHeader().hide()
+        self.table.setShowGrid(False)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
+        header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        return self.table
+
+    def _buttons(self) -> QHBoxLayout:
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip(
+            "Copy the rows of dispersion.csv of what is shown, to paste into a spreadsheet."
+        )
+        self.copy_button.clicked.connect(self.copy)
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip(
+            "Write dispersion.csv (or Excel, Parquet): a row per image with atoms, and one of all "
+            "pooled, as atomicity atoms writes it."
+        )
+        self.export_button.clicked.connect(self.export)
+        row = QHBoxLayout()
+        row.addWidget(self.copy_button)
+        row.addWidget(self.export_button)
+        row.addStretch(1)
+        return row
+
+    def _plots(self) -> QVBoxLayout:
+        self.plot_combo = _Combo()
+        for name, plot in DISPERSION_PLOTS.items():
+            self.plot_combo.addItem(plot.title, name)
+            tip = self.plot_combo.count() - 1
+            self.plot_combo.setItemData(tip, plot.explanation, Qt.ItemDataRole.ToolTipRole)
+        self.plot_combo.setAccessibleName("Plot")
+        remember("dispersion/plot", self.plot_combo)
+        self.plot_combo.currentIndexChanged.connect(self._on_plot)
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save what is drawn: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        row = QHBoxLayout()
+        row.addWidget(self.plot_combo, 1)
+        row.addWidget(self.save_button)
+        self.view = PlotView()
+        self.view.setMinimumHeight(round(17 * self.fontMetrics().height()))
+        self._linked = Linked(self.view, "atom_id", "atom")
+        self.view.picked.connect(self._on_picked)
+        # One line, always there: the plot must not change its size with every selection.
+        self.hint = QLabel(HINT)
+        self.hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.hint.setAccessibleName("Selected in this plot")
+        column = QVBoxLayout()
+        column.addLayout(row)
+        column.addWidget(self.view, 1)
+        column.addWidget(self.hint)
+        return column
+
+    # ---- what is chosen
+    @property
+    def plot_name(self) -> str:
+        """Of the plot that is chosen, a key of `DISPERSION_PLOTS`."""
+        return str(self.plot_combo.currentData())
+
+    @property
+    def plot(self) -> Plot:
+        return DISPERSION_PLOTS[self.plot_name]
+
+    @property
+    def of_all(self) -> bool:
+        """Whether all images are pooled."""
+        return bool(self.scope_combo.currentData() == "all")
+
+    def wanted(self) -> dict[str, ImageAtoms]:
+        """Image → atoms of those whose dispersion is asked for."""
+        return self._atoms(self.session.images if self.of_all else [self.session.current])
+
+    def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
+        book = self.session.atoms
+        known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
+        # Lengths of the old pixel size would be wrong, and nobody could see it.
+        return {i: atoms for i, atoms in known.items() if not book.outdated(i)}
+
+    def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
+        """Those whose support nobody has looked for yet."""
+        return {i: self.session.micrograph(i) for i, a in images.items() if a.analysis is None}
+
+    # ---- what the session says
+    def _on_atoms(self, image: str) -> None:
+        if self.of_all or image == self.session.current:
+            self._later()
+
+    def _on_current(self, *_: object) -> None:
+        if not self.of_all:
+            self._later(0)
+
+    def _on_images(self, *_: object) -> None:
+        there = set(self.session.images)
+        # A copy: a worker may put in what it has just found.
+        for image in [i for i in list(self._known) if i not in there]:
+            del self._known[image]
+        self._later()
+
+    def _on_settings(self) -> None:
+        self._later()
+
+    def _on_choice(self, *_: object) -> None:
+        self._later(0)  # the person waits
+
+    def _on_plot(self, *_: object) -> None:
+        self.plot_combo.setToolTip(self.plot.explanation)
+        self._draw()
+
+    def _on_selection(self, *_: object) -> None:
+        self._unmarked = True
+        if self.isVisible() and not self._mark_timer.isActive():
+            self._mark_timer.start(_COALESCE_MS)
+
+    def _later(self, wait_ms: int | None = None) -> None:
+        """What is shown holds no more; look anew once things have come to rest."""
+        self._stale = True
+        if self.isVisible():
+            self._age()
+            self._timer.start(DEBOUNCE_MS if wait_ms is None else wait_ms)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._fit_table()  # only now is the theme's font known
+        self.plot_combo.setToolTip(self.plot.explanation)
+        if self._stale:
+            self._later(0)
+        elif self._unmarked:
+            self._mark_timer.start(_COALESCE_MS)
+
+    # ---- finding
+    def update_now(self) -> None:
+        """Find the dispersion of what is there now, if what is shown is of something else."""
+        self._timer.stop()
+        self._stop()
+        self._stale = False
+        images, settings = self.wanted(), self.form.settings()
+        distances = sorted({a.group_distance_nm for a in images.values()})
+        self.form.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
+        if not images:
+            self._show_none(self._what_to_do())
+            return
+        self._age()
+        self.waiting.begin("updating…")
+        task = start(
+            self.session,
+            spread_of_all,
+            images,
+            settings,
+            self._micrographs(images),
+            self._known,
+            on_result=self._take,
+            on_error=self._on_error,
+            key=self._task,
+            owner=self,
+            quiet_errors=True,
+        )
+        task.progressed.connect(self.waiting.report)
+        task.finished.connect(partial(self._on_finished, task))
+
+    def _what_to_do(self) -> str:
+        """Why there is nothing to find."""
+        image = self.session.current
+        if self.of_all or image is None:
+            return NO_ATOMS
+        if self.session.micrograph(image).pixel_size_nm is None:
+            return NO_PIXEL_SIZE.format(image)
+        if self.session.atoms.outdated(image):
+            return OUTDATED.format(image)
+        return NO_ATOMS
+
+    def _stop(self) -> None:
+        """What is under way finds what was there before."""
+        for task in running(self.session, self._task):
+            task.cancel()
+
+    def cancel(self) -> None:
+        """Stop; what was shown stays, greyed, until somebody wants it brought up to date."""
+        self._timer.stop()
+        self._stop()
+        self.waiting.end()
+        self._stale = True
+        self.update_button.show()
+
+    def _on_finished(self, task: Task) -> None:
+        if not any(t is not task for t in running(self.session, self._task)):
+            self.waiting.end()
+
+    def _on_error(self, error: BaseException) -> None:
+        self._show_none(in_words(error))
+
+    def _take(self, found: Spreads) -> None:
+        self.update_button.hide()
+        if found.dispersion is None:
+            self._show_none(_sentences(found.without))
+            return
+        self.found = found
+        self.message.hide()
+        missed = found.rows().iloc[-1].to_dict()
+        self.model.show_figures(figures(found.dispersion, missed))
+        self.note.setText(_left_out(found, len(self.session.images) if self.of_all else 1))
+        self.note.setVisible(bool(self.note.text()))
+        self.body.show()
+        self.body.setEnabled(True)
+        self._fit_table()
+        self._draw()
+
+    def _age(self) -> None:
+        """Grey out what holds no more."""
+        self.body.setEnabled(False)
+
+    def _show_none(self, words: str) -> None:
+        self.found = None
+        self.model.show_figures(())
+        self.update_button.hide()
+        self.body.hide()
+        self.message.setText(words)
+        self.message.show()
+
+    def _fit_table(self) -> None:
+        """As high as its rows: within a dock that scrolls nothing else should."""
+        line = round(1.4 * self.fontMetrics().height())
+        self.table.verticalHeader().setMinimumSectionSize(line)
+        self.table.verticalHeader().setDefaultSectionSize(line)
+        header = self.table.horizontalHeader().sizeHint().height()
+        frame = 2 * self.table.frameWidth()
+        self.table.setFixedHeight(header + self.model.rowCount() * line + frame)
+
+    # ---- plots
+    def _draw(self) -> None:
+        found = self.found
+        if found is None:
+            return
+        data = self.plot.data(found.table, dispersion=found.dispersion)
+        self._linked.show(self.plot, found.table, data)
+        self._mark()
+
+    def _mark(self) -> None:
+        """Show what is selected in the plot."""
+        self._unmarked = False
+        words = self._linked.mark(self.session.atoms.selection)
+        curve = len(self.view.data) > 0 and not self._linked.holds
+        self.hint.setText("A curve is of all atoms together." if curve else words)
+
+    def _on_picked(self, rows: Sequence[int], mode: str) -> None:
+        if self._linked.holds:
+            atoms = self.session.atoms
+            atoms.select(self._linked.picked(rows, mode, atoms.selection))
+
+    # ---- out
+    def shown_rows(self) -> pd.DataFrame:
+        """The rows of ``dispersion.csv`` of what is shown."""
+        if self.found is None:
+            return pd.DataFrame()
+        rows = self.found.rows()
+        return rows if self.of_all else rows.iloc[:1]
+
+    def copy(self) -> None:
+        """Put the rows that are shown on the clipboard."""
+        QApplication.clipboard().setText(tab_separated(self.shown_rows()))
+
+    def export(self) -> None:
+        """Ask for a file and write a row per image and one of all."""
+        path = ask_for_table(self, "dispersion.csv", FILE_TYPES)
+        if path is None:
+            return
+        images = self._atoms(self.session.images)
+        start(
+            self.session,
+            write_rows,
+            path,
+            images,
+            self.form.settings(),
+            self._micrographs(images),
+            self._known,
+            message=f"Writing {path.name}",
+            on_result=lambda path: show_info(f"Written: {path}"),
+            key=f"write {path}",
+        )
+
+    def save(self) -> None:
+        """Ask for a file and save what is drawn, or its data."""
+        plot, data = self.plot, self.view.data
+
+        def write(path: Path) -> Path:
+            return save_plot(plot, data, path, Look())
+
+        ask_and_save(self, self.plot_name, write)
+
+
+def _words(name: str) -> QLabel:
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    return label
+
+
+def _sentences(why: dict[str, str]) -> str:
+    """Why images have no dispersion, and what to do."""
+    said = "; ".join(f"{image}: {words}" for image, words in why.items())
+    return f"{said}. The support can be drawn in the dock Atoms."
+
+
+def _left_out(found: Spreads, images: int) -> str:
+    """Which images are not among what is shown."""
+    without = found.without
+    lines = []
+    unseen = images - len(found.of)
+    if unseen > 0:
+        lines.append(
+            f"{unseen} of {images} images left out: nobody has looked for atoms there yet."
+        )
+    if without:
+        lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
+    return " ".join(lines)

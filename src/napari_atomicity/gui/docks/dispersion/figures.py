@@ -1,0 +1,292 @@
+"""The figures of a dispersion as a person reads them: a name, a value, an interval, and what it is.
+
+Nothing is computed here: `Dispersion.row` has it all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import QModelIndex, Qt
+from qtpy.QtWidgets import QWidget
+
+from ....reporting.plot_base import per_cent
+from ....statistics.dispersion import Dispersion
+from ...controls.line_table import Lines
+
+NONE = "–"
+KIND_NAMES = {
+    "isolated": "Isolated atoms",
+    "dimer": "In dimers",
+    "multimer": "In multimers",
+    "cluster": "In clusters",
+}
+KIND_WORDS = {
+    "isolated": "that have no other within the linking distance",
+    "dimer": "that are linked in twos",
+    "multimer": "that are linked in groups of 3 to 6",
+    "cluster": "that are linked in groups of 7 or more",
+}
+FEW = (
+    " Images differ; a few don't tell by how much, so what is usual is weighed with "
+    "what is seen (Friede et al., Res. Synth. Methods 8, 79, 2017)."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line: what it is called, its value with unit, its interval or verdict, what it means."""
+
+    name: str
+    value: str
+    interval: str
+    meaning: str
+
+
+def figures(found: Dispersion, missed: Mapping[str, Any] | None = None) -> list[Figure]:
+    """All lines of a dispersion.
+
+    Parameters
+    ----------
+    found
+        The dispersion.
+    missed
+        Its row with `completeness.COLUMNS`, if it is known what is missed.
+    """
+    row, level = found.row(), f"{100 * found.level:g} %"
+    return [
+        *_density(row, level),
+        *_missed(missed or {}),
+        *_neighbours(row, level, found.level),
+        *_shares(found, row, level),
+        *_evenness(found, row),
+        *_curves(row, found.level),
+    ]
+
+
+def _density(row: dict[str, Any], level: str) -> list[Figure]:
+    area, off = row["support_nm2"], row["n_off_support"]
+    here = [row[f"density_of_field_{end}_per_nm2"] * area for end in ("low", "high")]
+    return [
+        Figure(
+            "Density",
+            f"{number(row['density_per_nm2'])} /nm²",
+            interval(row["density_low_per_nm2"], row["density_high_per_nm2"]),
+            "Atoms on a nm² of support; vacuum does not count. Expected number over area, with "
+            f"the {level} interval of the sample: another place of it would differ by sampling "
+            "(clustered atoms more), and detection is uncertain (Fay and Feuer, Stat. Med. 16, "
+            f"791, 1997).{'' if row['images'] == 1 else FEW}",
+        ),
+        Figure(
+            "Atoms, expected",
+            number(row["n_atoms_expected"]),
+            interval(*here),
+            "Sum of the probabilities of all places where an atom may be, over the share of the "
+            f"atoms that are among them; {level} interval of this very field, of detection alone.",
+        ),
+        Figure(
+            "Atoms, counted",
+            str(row["n_atoms"]),
+            f"{off} off the support" if off else "",
+            "Atoms of the atom table that lie on the support. Those off it count in nothing.",
+        ),
+        Figure(
+            "Support",
+            f"{number(area)} nm²",
+            "" if row["images"] == 1 else f"{row['images']} fields",
+            "Area on which atoms could lie, found in the image and as it was corrected by hand.",
+        ),
+    ]
+
+
+def _missed(row: Mapping[str, Any]) -> list[Figure]:
+    if not math.isfinite(row.get("completeness", math.nan)):
+        return []
+    return [
+        Figure(
+            "Found of them",
+            share_of(row["completeness"]),
+            shares(row["completeness_low"], row["completeness_high"]),
+            "Share of the atoms that is found at the threshold, with its 95 % interval: from what "
+            "became of atoms that were put into the image (dock Atoms, How many are missed?). "
+            "Where it is below two thirds, the density is a lower bound.",
+        ),
+        Figure(
+            "Density, all atoms",
+            f"{number(row['density_complete_per_nm2'])} /nm²",
+            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
+            "With the atoms that are not found and without false ones, away from clusters, in this "
+            "very field; 95 % interval.",
+        ),
+    ]
+
+
+def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[Figure]:
+    def distance(name: str, words: str) -> Figure:
+        of = f"nearest_neighbour_{name}"
+        return Figure(
+            f"Neighbour, {name}",
+            with_unit(row[f"{of}_nm"], "nm"),
+            interval(row[f"{of}_low_nm"], row[f"{of}_high_nm"]),
+            f"{words} distance from an atom to the nearest other one, in nm. Only distances no "
+            "longer than that to the edge of the support count, with weights (Hanisch, Statistics "
+            f"15, 409, 1984); {level} interval by a bootstrap of blocks.",
+        )
+
+    return [
+        distance("median", "Median"),
+        distance("mean", "Mean"),
+        Figure(
+            "Clark–Evans R",
+            number(row["clark_evans"]),
+            verdict(row["clark_evans"], row["clark_evans_p"], coverage),
+            "Mean distance to the nearest neighbour over that of as many random atoms on the same "
+            "support: below 1 they lie closer together than by chance, above 1 more regularly; p "
+            "from the simulations (Clark and Evans, Ecology 35, 445, 1954).",
+        ),
+    ]
+
+
+def _shares(found: Dispersion, row: dict[str, Any], level: str) -> list[Figure]:
+    linked = f"no further apart than {row['group_distance_nm']:g} nm"
+    random = per_cent(row["share_isolated_if_random"])
+    lines = [
+        Figure(
+            KIND_NAMES[kind],
+            share_of(share.value),
+            shares(share.low, share.high),
+            f"Share of the atoms {KIND_WORDS[kind]} ({linked}), with its {level} interval "
+            "(Wilson's, by a bootstrap of blocks). Candidates below the threshold count by their "
+            "probability too; the plot of the groups shows those above it."
+            + (f" Of random atoms of this density it would be {random}." if i == 0 else ""),
+        )
+        for i, (kind, share) in enumerate(found.shares.items())
+    ]
+    n = row["groups"]
+    return [
+        *lines,
+        Figure(
+            "Group size, mean",
+            number(row["group_size_mean"]),
+            f"{n} group{'s' * (n != 1)}, largest {row['group_size_max']}" if n else "",
+            f"Groups of atoms that are linked ({linked}); a lone atom is a group of one.",
+        ),
+    ]
+
+
+def _evenness(found: Dispersion, row: dict[str, Any]) -> list[Figure]:
+    size = f" of {row['quadrat_nm']:.3g} nm" if math.isfinite(row["quadrat_nm"]) else ""
+    return [
+        Figure(
+            "Quadrat index",
+            number(row["quadrat_index"]),
+            spread_evenly(row["quadrat_index"], row["quadrat_p"], found.level),
+            f"Variance over mean of the numbers in quadrats{size}, each weighed by its support: 1 "
+            "of random atoms, more where some parts of the support hold more than others, less "
+            "where they are spread more evenly than by chance (Illian et al., Statistical Analysis "
+            "and Modelling of Spatial Point Patterns, Wiley 2008).",
+        )
+    ]
+
+
+def _curves(row: dict[str, Any], level: float) -> list[Figure]:
+    return [
+        Figure(
+            name,
+            _p(row[column]),
+            "" if math.isnan(row[column]) else random_or_not(row[column], level),
+            f"Does the curve as a whole, {what}, leave what random atoms on the same support give? "
+            "Global envelope test by extreme rank length (Myllymäki et al., J. R. Stat. Soc. B 79, "
+            "381, 2017).",
+        )
+        for name, column, what in (
+            ("Pair correlation g(r)", "pair_correlation_p", "how dense it is r from an atom"),
+            ("Ripley's L(r)", "ripley_l_p", "how many atoms lie within r of one"),
+        )
+    ]
+
+
+# ---- words
+def number(value: float) -> str:
+    """Three digits; a dash where nothing is known."""
+    if not math.isfinite(value):
+        return NONE
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def with_unit(value: float, unit: str) -> str:
+    return f"{number(value)} {unit}" if math.isfinite(value) else NONE
+
+
+def interval(low: float, high: float) -> str:
+    return f"{number(low)} – {number(high)}" if math.isfinite(low + high) else ""
+
+
+def share_of(share: float) -> str:
+    return per_cent(share) if math.isfinite(share) else NONE
+
+
+def shares(low: float, high: float) -> str:
+    """An interval of shares: the sign once."""
+    if not math.isfinite(low + high):
+        return ""
+    return f"{per_cent(low)[:-2]} – {per_cent(high)}"
+
+
+def verdict(index: float, p: float, level: float) -> str:
+    """What Clark and Evans' index says, and how surely."""
+    if math.isnan(p):
+        return ""
+    if p > 1 - level:
+        return f"as chance, {_p(p)}"
+    return f"{'closer together' if index < 1 else 'more regular'}, {_p(p)}"
+
+
+def spread_evenly(index: float, p: float, level: float) -> str:
+    """What the index over quadrats says, and how surely."""
+    if math.isnan(p):
+        return ""
+    if p > 1 - level:
+        return f"as chance, {_p(p)}"
+    return f"{'less' if index > 1 else 'more'} even, {_p(p)}"
+
+
+def random_or_not(p: float, level: float) -> str:
+    return "as chance" if p > 1 - level else "not random"
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.2g}" if math.isfinite(p) else NONE
+
+
+class FigureModel(Lines):
+    """The lines for a table view; what each is, is its tooltip."""
+
+    HEADERS = ("Figure", "Value", "Interval, verdict")
+    TOOLTIPS = (
+        "What was found; each line says more when the mouse rests on it.",
+        "Best estimate, with its unit.",
+        "Interval at the level of the settings (95 % unless changed), or what a test says.",
+    )
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(self.HEADERS, self.TOOLTIPS, parent)
+        self.figures: Sequence[Figure] = ()
+
+    def show_figures(self, figures: Sequence[Figure]) -> None:
+        self.figures = tuple(figures)
+        self.show([(f.name, f.value, f.interval) for f in self.figures])
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        figure = self.figures[index.row()]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            # Rich text is wrapped; plain text would be one long line.
+            return f"<qt><b>{figure.name}</b><br>{figure.meaning}</qt>"
+        if role == Qt.ItemDataRole.AccessibleDescriptionRole:
+            return figure.meaning
+        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 1:
+            return int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
+        return super().data(index, role)

@@ -1,0 +1,592 @@
+"""The Embedding dock: every cluster in the map of what the network feels to be alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgba
+from napari.viewer import Viewer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ...core.cluster_table import Key
+from ...core.palette import colours
+from ...core.progress import Progress, Stop, check, report
+from ...core.table_cache import Columns
+from ...models import embedding as umap
+from ...models.analysis import Analysis
+from ...pipeline.analysis import embed_clusters
+from ...reporting.plot_base import Look
+from ...reporting.plot_map import map_data
+from ...reporting.plots import PLOTS, save_plot
+from ..controls.connections import follow
+from ..controls.forms import _Combo
+from ..scatter.hover import patch_of, tip
+from ..scatter.legend import Legend, Scale
+from ..scatter.looks import (
+    COLOURINGS,
+    MISSING_RGBA,
+    Looks,
+    by_label,
+    cluster_in_words,
+    columns_of,
+    hex_colours,
+    islands,
+    looks_of,
+    named,
+    shapes_of,
+    typical_places,
+)
+from ..scatter.places import Moves
+from ..scatter.rows import Rows
+from ..scatter.save import ask_and_save, map_drawing
+from ..scatter.scatter import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, Scatter
+from ..tasks import start
+from ..viewer.binding import binding_of, session_of
+from ..viewer.models import classifier_of
+
+__all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_VARIABLE = "NAPARI_ATOMICITY_WARM_UP"
+"""Set to 0 in the environment, nothing is compiled in the background."""
+
+_WARM_UP_DELAY_MS = 1500
+_COALESCE_MS = 30
+_NAMES_MS = 300
+
+
+def without_place(analysis: Analysis, columns: Columns) -> int:
+    """How many clusters have an embedding and no place in the map."""
+    placed = np.isfinite(columns["umap_1"]) & np.isfinite(columns["umap_2"])
+    if analysis.embedding.size == 0 or placed.all():
+        return 0
+    embedded = np.isfinite(analysis.embedding).all(axis=1)
+    return int((embedded & ~placed).sum())
+
+
+def _model_id(analysis: Analysis) -> str | None:
+    return analysis.parameters.get("model", {}).get("model_id")
+
+
+def _plural(n: int) -> str:
+    return f"{n} cluster{'s' * (n != 1)}"
+
+
+# ---- what runs in a worker
+def place_clusters(
+    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
+) -> list[Analysis]:
+    """Each analysis with its clusters placed in the map of its model."""
+    placed = []
+    for i, analysis in enumerate(analyses):
+        report(progress, i, len(analyses), f"Placing {analysis.micrograph.name} in the UMAP")
+        placed.append(embed_clusters(analysis, classifier_of(analysis), stop))
+    return placed
+
+
+def rough_places(
+    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
+) -> list[tuple[Analysis, np.ndarray]]:
+    """Where about each cluster lies, until its place is found; none where that can't be said."""
+    found = []
+    for analysis in analyses:
+        check(stop)
+        try:
+            places = umap.place_roughly(analysis.embedding, classifier_of(analysis))
+        except Exception as error:  # a task that nobody asked for must not complain
+            logger.info("no rough places: %s", error)
+            continue
+        found.append((analysis, places))
+    return found
+
+
+def _reference_map(
+    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
+) -> pd.DataFrame | None:
+    """The map's reference points; None where they can't be had: the map does without."""
+    try:
+        return umap.reference_map(classifier_of(analysis))
+    except Exception as error:
+        logger.info("no reference map: %s", error)
+        return None
+
+
+def _warm_up() -> None:
+    try:
+        umap.warm_up()
+    except Exception as error:  # a task that nobody asked for must not complain
+        logger.info("UMAP could not be warmed up: %s", error)
+
+
+class Embedding(QWidget):
+    """Scatter of all clusters; what is selected here is selected everywhere."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session_of(napari_viewer)
+        binding_of(napari_viewer).projects.remember("map", self._look, self._restore_look)
+        self._table = self.session.table()
+        self._rows = Rows(self._table)
+        self._looks: Looks = by_label(self._table, ())
+        self._places = np.empty((0, 2))
+        self._before = np.empty((0, 2))
+        # Image → analysis and where its clusters lie about, while they have no place.
+        self._rough: dict[str, tuple[Analysis, np.ndarray | None]] = {}
+        self._model_id: str | None = None
+        self._reference: pd.DataFrame | None = None
+        self._moves = Moves()
+        self._waiting: dict[str, tuple[Analysis, int]] = {}  # image → analysis and its unplaced
+        self._build()
+        # A batch changes many images in a row: looked at once, and not while nobody can see it.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_COALESCE_MS)
+        self._timer.timeout.connect(self.update_now)
+        self._stale, self._unselected = True, True
+        self._name_timer = QTimer(self)
+        self._name_timer.setSingleShot(True)
+        self._name_timer.setInterval(_NAMES_MS)
+        self._name_timer.timeout.connect(self._name_islands)
+        session = self.session
+        follow(self, session.analysis_changed, self._on_analysis)
+        follow(self, session.images_changed, self._on_images)
+        follow(self, session.selection_changed, self._on_selection)
+        follow(self, session.project_changed, self._on_project)
+        # Not before the window is up; a child, so it ends with the dock.
+        self._warm_up_timer = QTimer(self)
+        self._warm_up_timer.setSingleShot(True)
+        self._warm_up_timer.timeout.connect(self._warm_up)
+        for image in session.images:
+            self._moves.note(image, session.columns(image))
+        self._say_what_is_missing()
+
+    # ---- the form
+    def _build(self) -> None:
+        self.colour_combo = _Combo()
+        self.colour_combo.setToolTip(
+            "What the colours of the points mean: one of the first, or any column of the cluster "
+            "table. Default: label. The symbols always show the label."
+        )
+        self.colour_combo.setAccessibleName("Colour by")
+        self._offer_colours()
+        self.colour_combo.currentTextChanged.connect(self._restyle)
+        label = QLabel("Colour by")
+        label.setBuddy(self.colour_combo)
+        self.before_button = QPushButton("Before")
+        self.before_button.setCheckable(True)
+        self.before_button.setToolTip(
+            "Let the points wander to where they were before the last adaptation or "
+            "classification, and back. Colours are those of now. Default: off."
+        )
+        self.before_button.toggled.connect(self._on_before)
+        top = QHBoxLayout()
+        top.addWidget(label)
+        top.addWidget(self.colour_combo, 1)
+        top.addWidget(self.before_button)
+
+        self.lasso_button = QPushButton("Lasso")
+        self.lasso_button.setToolTip(
+            "Draw around points to select them (or drag with Shift). Shift adds to the selection, "
+            "Ctrl takes away, Escape gives up. Default: off, dragging moves the map."
+        )
+        self.rectangle_button = QPushButton("Rectangle")
+        self.rectangle_button.setToolTip(
+            "Drag a rectangle over points to select them. Shift adds to the selection, Ctrl takes "
+            "away, Escape gives up. Default: off, dragging moves the map."
+        )
+        self.fit_button = QPushButton("Fit")
+        self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save the map as it is coloured: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        tools = QHBoxLayout()
+        for button in (self.lasso_button, self.rectangle_button):
+            button.setCheckable(True)
+            button.toggled.connect(self._on_tool)
+        for button in (
+            self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
+        ):  # fmt: skip
+            tools.addWidget(button)
+        tools.addStretch(1)
+
+        self.scatter = Scatter()
+        self.scatter.tooltip = self._tip
+        self.scatter.picked.connect(self._on_picked)
+        self.scatter.activated.connect(self._on_activated)
+        self.scatter.theme_changed.connect(self._on_theme)
+        self.fit_button.clicked.connect(self.scatter.fit)
+        self.legend = Legend()
+        self.legend.clicked.connect(self._on_legend)
+        self.place_button = QPushButton()
+        self.place_button.setToolTip(
+            "Find their place in the map of the model's reference clusters. The first time this "
+            "takes some seconds."
+        )
+        self.place_button.clicked.connect(self.place)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.addLayout(tools)
+        layout.addWidget(self.scatter, 1)
+        layout.addWidget(self.legend)
+        layout.addWidget(self.message)
+        layout.addWidget(self.place_button)
+
+    def _offer_colours(self) -> None:
+        """The ways to colour, and the columns of the table."""
+        combo, wanted = self.colour_combo, [*COLOURINGS, *columns_of(self._table)]
+        if [combo.itemText(i) for i in range(combo.count()) if combo.itemText(i)] == wanted:
+            return
+        chosen = combo.currentText()
+        with QSignalBlocker(combo):
+            combo.clear()
+            combo.addItems(wanted)
+            combo.insertSeparator(len(COLOURINGS))
+            # The separator has no text: nothing chosen yet must not be found there.
+            combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
+
+    def _look(self) -> dict[str, object]:
+        """Colouring and part of the map that is shown, as a project keeps them."""
+        view = list(self.scatter.view) if self.scatter.user_moved else None
+        return {"colour": self.colour_combo.currentText(), "view": view}
+
+    def _restore_look(self, look: dict[str, object]) -> None:
+        self.update_now()
+        colour = self.colour_combo.findText(str(look.get("colour", "")))
+        if colour >= 0:
+            self.colour_combo.setCurrentIndex(colour)
+        if look.get("view"):
+            self.scatter.view = tuple(look["view"])
+
+    # ---- what the session says
+    def _on_analysis(self, image: str) -> None:
+        self._moves.note(image, self.session.columns(image))
+        self._later()
+
+    def _on_images(self) -> None:
+        self._later()
+
+    def _on_project(self) -> None:
+        self._moves.forget()
+        for image in self.session.images:
+            self._moves.note(image, self.session.columns(image))
+        self._later()
+
+    def _on_selection(self, *_: object) -> None:
+        self._unselected = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def _later(self) -> None:
+        self._stale = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self.update_now()
+        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
+            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
+
+    def update_now(self) -> None:
+        """Show what has changed since the last time."""
+        self._timer.stop()
+        if self._stale:
+            self._stale = False
+            self._rebuild()
+        elif self._unselected:
+            self._highlight()
+        self._unselected = False
+
+    def _rebuild(self) -> None:
+        """Show the tables as they are; positions are touched only if they are others."""
+        self._table = self.session.table()
+        same = self._rows.fits(self._table)
+        if not same:
+            self._rows = Rows(self._table)
+        places = self._with_rough(self._table[["umap_1", "umap_2"]].to_numpy(float))
+        moved = not (same and np.array_equal(places, self._places, equal_nan=True))
+        self._places = places
+        self._before = self._moves.before(self._table, self._rows)
+        self._offer_before()
+        if moved:
+            self.scatter.set_points(self._shown_places())
+            if not self.scatter.user_moved:
+                self.scatter.fit()
+        self._offer_colours()
+        self._restyle()
+        self._highlight()
+        if moved:
+            self._name_islands()
+        else:  # a few labels more or less: soon enough
+            self._name_timer.start()
+        self._say_what_is_missing()
+        self._follow_model()
+
+    def _with_rough(self, places: np.ndarray) -> np.ndarray:
+        """Places (N, 2), and where a cluster has none where about it lies, if that is known."""
+        known, self._rough = self._rough, {}
+        images = self._table["image"].to_numpy(object)
+        for image, (analysis, rough) in known.items():
+            if self.session.analysis(image) is not analysis:
+                continue
+            if rough is None:  # on its way
+                self._rough[image] = analysis, None
+                continue
+            rows = np.flatnonzero(images == image)
+            if len(rows) == len(rough) and not np.isfinite(places[rows]).all():
+                self._rough[image] = analysis, rough
+                places[rows] = np.where(np.isfinite(places[rows]), places[rows], rough)
+        return places
+
+    def _ask_for_rough(self) -> None:
+        """Where those about lie that have no place; they are seen at once."""
+        wanted = [a for i, (a, n) in self._waiting.items() if n and i not in self._rough]
+        if not wanted:
+            return
+        for analysis in wanted:  # asked once
+            self._rough[analysis.micrograph.name] = analysis, None
+        start(
+            self.session, rough_places, wanted,
+            message="", on_result=self._show_rough, key="rough places", owner=self,
+        )  # fmt: skip
+
+    def _show_rough(self, found: list[tuple[Analysis, np.ndarray]]) -> None:
+        for analysis, places in found:
+            self._rough[analysis.micrograph.name] = analysis, places
+        self._later()
+
+    def _highlight(self) -> None:
+        self.scatter.set_highlight(self._rows.of(self.session.selection))
+
+    def _restyle(self, *_: object) -> None:
+        classes = self.session.classes()
+        self._looks = looks_of(self._table, self.colour_combo.currentText(), classes)
+        self.scatter.set_style(
+            self._looks.face,
+            shapes_of(self._table["label"], classes),
+            (self._table["label_corrected"] != "").to_numpy(bool),
+        )
+        if isinstance(self._looks.legend, Scale):
+            self.legend.show_scale(self._looks.legend)
+        else:
+            self.legend.show_entries(self._looks.legend)
+
+    def _on_theme(self) -> None:
+        if not self._stale:
+            self._restyle()
+
+    def _say_what_is_missing(self) -> None:
+        waiting = self._count_waiting()
+        exact = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        placed = int(np.isfinite(exact).all(axis=1).sum())
+        roughly = int(np.isfinite(self._places).all(axis=1).sum()) - placed
+        self.place_button.setVisible(waiting > 0)
+        self.place_button.setText(f"Place {_plural(waiting)} in the map")
+        n = len(self._table) - placed - waiting
+        if not placed and not waiting:
+            self.message.setText("The clusters appear here once they are classified.")
+        elif roughly > 0:
+            self.message.setText(
+                f"{_plural(roughly)} shown about where they lie, among their nearest references."
+            )
+        elif n > 0:
+            self.message.setText(f"{_plural(n)} not classified yet, not shown.")
+        else:
+            self.message.setText("")
+        self.message.setVisible(bool(self.message.text()))
+        self.save_button.setEnabled(placed > 0)
+        self._ask_for_rough()
+
+    def _analyses(self) -> list[Analysis]:
+        found = (self.session.analysis(image) for image in self.session.images)
+        return [a for a in found if a is not None]
+
+    def _count_waiting(self) -> int:
+        """Clusters without a place; an analysis is looked at once."""
+        known, self._waiting = self._waiting, {}
+        for image in self.session.images:
+            analysis, columns = self.session.analysis(image), self.session.columns(image)
+            if analysis is None or columns is None:
+                continue
+            before = known.get(image)
+            n = before[1] if before and before[0] is analysis else without_place(analysis, columns)
+            self._waiting[image] = analysis, n
+        return sum(n for _, n in self._waiting.values())
+
+    # ---- before and after
+    def _offer_before(self) -> None:
+        there = bool(np.isfinite(self._before).any())
+        self.before_button.setVisible(there)
+        if not there and self.before_button.isChecked():
+            with QSignalBlocker(self.before_button):
+                self.before_button.setChecked(False)
+
+    def _shown_places(self) -> np.ndarray:
+        """(N, 2) places now, or before where that is asked for and known."""
+        if not self.before_button.isChecked():
+            return self._places
+        return np.where(np.isfinite(self._before), self._before, self._places)
+
+    def _on_before(self, *_: object) -> None:
+        self.update_now()
+        self.scatter.move_to(self._shown_places())
+        self._name_islands()
+
+    # ---- names
+    def _name_islands(self) -> None:
+        """Write the names of the session's islands, and behind them those of the reference."""
+        x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
+        points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
+        reference = self._reference
+        behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
+        known = np.concatenate([np.column_stack([x, y]), behind[1]])
+        known = known[np.isfinite(known).all(axis=1)]
+        extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+        self.scatter.set_names(*named(islands(points), behind, extent))
+
+    # ---- keys and rows
+    def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:
+        """Rows of the scatter that show these clusters."""
+        return self._rows.of(keys)
+
+    def _keys_of(self, rows: np.ndarray) -> set[Key]:
+        return self._rows.keys(rows)
+
+    def _tip(self, row: int) -> str:
+        cluster = self._table.iloc[row]
+        patch = patch_of(self.session.analysis(cluster["image"]), int(cluster["cluster_id"]))
+        return tip(cluster_in_words(cluster), patch)
+
+    # ---- what the person does
+    def _on_tool(self, on: bool) -> None:
+        """One tool at a time, or none: then dragging moves the map."""
+        buttons = {self.lasso_button: LASSO, self.rectangle_button: RECTANGLE}
+        if on:
+            for button in buttons:
+                if button is not self.sender():
+                    button.setChecked(False)
+        chosen = [tool for button, tool in buttons.items() if button.isChecked()]
+        self.scatter.tool = chosen[0] if chosen else PAN
+
+    def _on_picked(self, rows: np.ndarray, mode: str) -> None:
+        self._select(self._keys_of(rows), mode)
+
+    def _select(self, keys: set[Key], mode: str) -> None:
+        selection = self.session.selection
+        new = {REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode]
+        self.session.select(new)
+
+    def _on_legend(self, name: str, modifiers: Qt.KeyboardModifier) -> None:
+        self.update_now()
+        mode = REPLACE
+        if modifiers & Qt.KeyboardModifier.ShiftModifier:
+            mode = ADD
+        elif modifiers & Qt.KeyboardModifier.ControlModifier:
+            mode = REMOVE
+        self._select(self._keys_of(self._looks.rows_of(name)), mode)
+
+    def _on_activated(self, row: int) -> None:
+        ((image, cluster_id),) = self._keys_of(np.array([row]))
+        self.session.select([(image, cluster_id)])
+        self.session.request_focus((image, cluster_id))
+
+    # ---- out
+    def save(self) -> None:
+        """Ask for a file and save the map as it is coloured, or its data."""
+        self.update_now()
+        ask_and_save(self, "embedding", self._write)
+
+    def _write(self, path: Path) -> Path:
+        name = self.colour_combo.currentText()
+        data = map_data(self._table)
+        data[["umap_1", "umap_2"]] = self._shown_places()[data.index]
+        if name in self._table.columns and name not in data.columns:
+            data[name] = self._table[name]
+        data["colour"] = hex_colours(self._looks.face[data.index])
+        draw = map_drawing(self._looks.legend)
+        return save_plot(PLOTS["embedding"], data, path, Look(self.session.classes()), draw)
+
+    # ---- the map
+    def place(self) -> None:
+        """Place the clusters that have no place yet, in a worker."""
+        self._count_waiting()
+        waiting = [analysis for analysis, n in self._waiting.values() if n]
+        if not waiting:
+            return
+        self.place_button.setEnabled(False)
+        task = start(
+            self.session,
+            place_clusters,
+            waiting,
+            message="Placing the clusters in the UMAP",
+            on_result=self._take_places,
+            key="umap",
+            owner=self,
+        )
+        task.finished.connect(self._allow_placing)
+
+    def _allow_placing(self) -> None:
+        self.place_button.setEnabled(True)
+
+    def _take_places(self, placed: list[Analysis]) -> None:
+        for result in placed:
+            now = self.session.analysis(result.micrograph.name)
+            # Of another model meanwhile: these places are of another map.
+            if now is not None and _model_id(now) == _model_id(result):
+                self.session.fill(result)
+
+    def _follow_model(self) -> None:
+        """Put the reference points of the model at hand behind the clusters."""
+        analysis = next((a for a in self._analyses() if a.embedding.size), None)
+        model_id = None if analysis is None else _model_id(analysis)
+        if model_id is None or model_id == self._model_id:
+            return
+        self._model_id = model_id
+        start(
+            self.session,
+            _reference_map,
+            analysis,
+            on_result=self._show_reference,
+            key="reference map",
+            owner=self,
+        )
+
+    def _show_reference(self, reference: pd.DataFrame | None) -> None:
+        self._reference = reference
+        if reference is None or not len(reference):
+            self._reference = None
+            self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
+            self._name_islands()
+            return
+        classes = list(dict.fromkeys([*self.session.classes(), *reference["label"]]))
+        rgba = {n: (*to_rgba(c)[:3], 0.22) for n, c in colours(classes).items()}
+        faint = (*MISSING_RGBA[:3], 0.22)
+        codes, names = pd.factorize(reference["label"])
+        self.scatter.set_background(
+            reference[["umap_1", "umap_2"]].to_numpy(float),
+            np.array([rgba.get(str(name), faint) for name in names])[codes],
+        )
+        self._name_islands()
+        if not self.scatter.user_moved:
+            self.scatter.fit()
+
+    # ---- compiling UMAP ahead of time
+    def _warm_up(self) -> None:
+        # No task: neither the end of the program nor anybody's Cancel has to do with it.
+        threading.Thread(target=_warm_up, name="UMAP warm-up", daemon=True).start()

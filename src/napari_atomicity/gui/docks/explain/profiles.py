@@ -1,0 +1,389 @@
+"""Class averages painted: a column of small pictures per class, and radial profiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
+from qtpy.QtGui import (
+    QColor,
+    QFont,
+    QFontMetricsF,
+    QHelpEvent,
+    QImage,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPolygonF,
+)
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+
+from ....core.palette import colour_of, symbol_of
+from ....models.class_averages import Average, Averages, outline_radius, profile_of, top_of
+from ...controls.drawing import small
+from ...controls.glyphs import paint_glyph
+from ...controls.patch_view import COLORMAP, grey
+
+OUTLINE_COLOUR = "#56b4e9"
+_LARGEST_TILE_CHARACTERS = 16
+
+
+def picture(average: Average, top: float) -> np.ndarray:
+    """An average as (S, S, 3) uint8: a patch in grey, a class map between 0 and ``top``."""
+    if average.quantity == "patch":
+        rgb = np.repeat(grey(average.image)[..., None], 3, axis=2)
+    else:
+        strength = np.clip(np.nan_to_num(average.image) / top, 0, 1)
+        rgb = colormaps[COLORMAP](strength)[..., :3]
+    return (255 * rgb).round().astype(np.uint8)
+
+
+def in_words(average: Average) -> str:
+    """What a tile shows, for the mouse and for who can't see it."""
+    what = "Average patch" if average.quantity == "patch" else "Average class map"
+    words = f"{what} of {average.label}, {average.channel}: {average.clusters} clusters"
+    b = average.balance
+    if average.quantity == "patch" or not math.isfinite(b.value):
+        return words + "."
+    interval = f" (95 %: {b.low:+.2f} to {b.high:+.2f})" if math.isfinite(b.low) else ""
+    return (
+        f"{words}. Centre against outline {b.value:+.2f}{interval}: 1 is all at the centre, -1 all "
+        f"at the outline. The channel adds {average.total:.2f} to the score of the class."
+    )
+
+
+class AverageGrid(QWidget):
+    """A column per class; below each other patches and class maps of every channel."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._averages: Averages | None = None
+        self._normalised = False
+        self._images: dict[tuple[int, int], QImage] = {}
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+        self.setAccessibleName("Average patches and class maps by class")
+
+    def show_averages(self, averages: Averages | None, normalised: bool) -> None:
+        """Show these; ``normalised``: every map on its own scale."""
+        self._averages, self._normalised = averages, normalised
+        self._images = {}
+        items = () if averages is None else averages.items
+        self.setAccessibleDescription(
+            " ".join(in_words(a) for a in items if a.quantity == "class map")
+        )
+        self.updateGeometry()
+        self.update()
+
+    def cells(self) -> list[list[Average | None]]:
+        """Rows of what is shown, a column per class."""
+        a = self._averages
+        if a is None:
+            return []
+        kinds = [(q, c) for q in ("patch", "class map") for c in a.channels]
+        return [[a.get(label, c, q) for label in a.labels] for q, c in kinds]
+
+    # ---- geometry
+    def _line(self) -> float:
+        return QFontMetricsF(self.font()).height()
+
+    def _gap(self) -> float:
+        return 0.25 * self._line()
+
+    def _caption(self, row: Sequence[Average | None]) -> float:
+        shown = [a for a in row if a is not None]
+        return 0.95 * self._line() if shown and shown[0].quantity == "class map" else 0.0
+
+    def _header(self) -> float:
+        return 2.1 * self._line()
+
+    def _left(self) -> float:
+        return 1.1 * self._line()
+
+    def _side(self, width: float) -> float:
+        n = max(len(self._averages.labels), 1) if self._averages is not None else 1
+        largest = _LARGEST_TILE_CHARACTERS * QFontMetricsF(self.font()).averageCharWidth()
+        side = (width - self._left() - (n - 1) * self._gap()) / n
+        return max(min(side, largest), 24.0)
+
+    def boxes(self) -> list[list[QRectF]]:
+        """Where the pictures go."""
+        side, gap, top = math.floor(self._side(self.width())), self._gap(), self._header()
+        out = []
+        for row in self.cells():
+            left = self._left()
+            out.append([QRectF(left + i * (side + gap), top, side, side) for i in range(len(row))])
+            top += side + gap + self._caption(row)
+        return out
+
+    def hasHeightForWidth(self) -> bool:  # noqa: N802
+        return True
+
+    def heightForWidth(self, width: int) -> int:  # noqa: N802
+        cells = self.cells()
+        if not cells:
+            return 0
+        tiles = sum(self._side(width) + self._gap() + self._caption(row) for row in cells)
+        return math.ceil(self._header() + tiles)
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(300, self.heightForWidth(max(self.width(), 240)))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        return QSize(160, 0)
+
+    # ---- painting
+    def event(self, event: QEvent) -> bool:
+        if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            for boxes, row in zip(self.boxes(), self.cells(), strict=True):
+                for box, average in zip(boxes, row, strict=True):
+                    if average is not None and box.contains(QPointF(event.pos())):
+                        QToolTip.showText(event.globalPos(), in_words(average), self)
+                        return True
+            QToolTip.hideText()
+            return True
+        return super().event(event)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        averages = self._averages
+        if averages is None or not averages.items:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        cells, boxes = self.cells(), self.boxes()
+        self._paint_header(painter, averages, boxes[0])
+        for i, (row, places) in enumerate(zip(cells, boxes, strict=True)):
+            self._paint_row_title(painter, row, places[0])
+            for j, (average, box) in enumerate(zip(row, places, strict=True)):
+                if average is not None and average.clusters:
+                    painter.drawImage(box, self._image(i, j, averages, average))
+                    self._paint_outline(painter, averages, average, box)
+                    self._paint_caption(painter, average, box)
+                else:
+                    self._paint_nothing(painter, box)
+        painter.end()
+
+    def _image(self, i: int, j: int, averages: Averages, average: Average) -> QImage:
+        if (i, j) not in self._images:
+            rgb = np.ascontiguousarray(
+                picture(average, top_of(averages, average, self._normalised))
+            )
+            h, w, _ = rgb.shape
+            image = QImage(rgb.data, w, h, 3 * w, QImage.Format.Format_RGB888)
+            self._images[i, j] = image.copy()  # Qt does not keep the array alive
+        return self._images[i, j]
+
+    def _paint_header(
+        self, painter: QPainter, averages: Averages, places: Sequence[QRectF]
+    ) -> None:
+        line = self._line()
+        bold = QFont(self.font())
+        bold.setBold(True)
+        for label, box in zip(averages.labels, places, strict=True):
+            glyph = 0.6 * line
+            painter.setPen(self.palette().windowText().color())
+            painter.setFont(bold)
+            name = QFontMetricsF(bold).elidedText(
+                label, Qt.TextElideMode.ElideRight, box.width() - glyph - 4
+            )
+            painter.drawText(QPointF(box.left() + glyph + 4, 0.85 * line), name)
+            painter.setFont(small(self.font()))
+            n = max((a.clusters for a in averages.items if a.label == label), default=0)
+            painter.drawText(QPointF(box.left(), 1.75 * line), f"n = {n}")
+            paint_glyph(
+                painter,
+                QRectF(box.left(), 0.25 * line, glyph, glyph),
+                symbol_of(label, averages.classes),
+                colour_of(label, averages.classes),
+            )
+        painter.setFont(self.font())
+
+    def _paint_row_title(
+        self, painter: QPainter, row: Sequence[Average | None], box: QRectF
+    ) -> None:
+        shown = [a for a in row if a is not None]
+        if not shown:
+            return
+        words = shown[0].channel + ("" if shown[0].quantity == "patch" else " map")
+        painter.save()
+        painter.setPen(self.palette().windowText().color())
+        painter.translate(0, box.bottom())
+        painter.rotate(-90)
+        painter.drawText(
+            QRectF(0, 0, box.height(), self._left()), Qt.AlignmentFlag.AlignCenter, words
+        )
+        painter.restore()
+
+    def _paint_outline(
+        self, painter: QPainter, averages: Averages, average: Average, box: QRectF
+    ) -> None:
+        r = outline_radius(averages, average) / average.reach * box.width() / 2
+        if not math.isfinite(r):
+            return
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(QPen(QColor(OUTLINE_COLOUR), 1.0, Qt.PenStyle.DashLine))
+        painter.drawEllipse(box.center(), r, r)
+
+    def _paint_caption(self, painter: QPainter, average: Average, box: QRectF) -> None:
+        if average.quantity == "patch" or not math.isfinite(average.balance.value):
+            return
+        painter.setFont(small(self.font()))
+        painter.setPen(self.palette().windowText().color())
+        below = QRectF(box.left(), box.bottom(), box.width(), 0.95 * self._line())
+        painter.drawText(below, Qt.AlignmentFlag.AlignCenter, f"{average.balance.value:+.2f}")
+        painter.setFont(self.font())
+
+    def _paint_nothing(self, painter: QPainter, box: QRectF) -> None:
+        ink = QColor(self.palette().windowText().color())
+        ink.setAlphaF(0.25)
+        painter.setPen(QPen(ink, 1.0, Qt.PenStyle.DotLine))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(box.adjusted(0.5, 0.5, -0.5, -0.5))
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A profile: distances, means and standard errors (K,), in the look of its class."""
+
+    label: str
+    colour: str
+    symbol: str
+    r: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+
+
+def lines_of(averages: Averages, channel: str, normalised: bool) -> list[Line]:
+    """The profiles of the class maps of a channel."""
+    out = []
+    for label in averages.labels:
+        average = averages.get(label, channel)
+        if average is not None and average.clusters:
+            look = colour_of(label, averages.classes), symbol_of(label, averages.classes)
+            out.append(Line(label, *look, *profile_of(average, normalised)))
+    return out
+
+
+class ProfileChart(QWidget):
+    """Radial profiles of one channel, in the colours of the theme."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._lines: tuple[Line, ...] = ()
+        self._title = ""
+        self._unit = "radius"
+        self._top = 1.0
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return self._lines
+
+    @property
+    def top(self) -> float:
+        """Upper end of the scale."""
+        return self._top
+
+    def show_lines(self, title: str, lines: Sequence[Line], unit: str, top: float) -> None:
+        """Show profiles against the distance in ``unit``, on a scale from 0 to ``top``."""
+        self._title, self._lines, self._unit, self._top = title, tuple(lines), unit, top
+        self.setAccessibleName(f"Radial profiles, {title}")
+        self.update()
+
+    def hasHeightForWidth(self) -> bool:  # noqa: N802
+        return True
+
+    def heightForWidth(self, width: int) -> int:  # noqa: N802
+        line = QFontMetricsF(self.font()).height()
+        return math.ceil(min(max(0.75 * width, 8 * line), 14 * line))
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(160, self.heightForWidth(max(self.width(), 140)))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        return QSize(80, round(7 * QFontMetricsF(self.font()).height()))
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        if not self._lines:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = small(self.font())
+        metrics = QFontMetricsF(font)
+        line = metrics.height()
+        words = f"{self._top:.2g}"
+        left = metrics.horizontalAdvance(words) + 6
+        area = QRectF(left, 1.3 * line, self.width() - left - 6, self.height() - 4.0 * line)
+        end = float(max(x.r[-1] for x in self._lines))
+        painter.setFont(font)
+        self._paint_axes(painter, area, end, words, metrics)
+        for shown in self._lines:
+            self._paint_line(painter, area, end, shown, 0.55 * line)
+        painter.end()
+
+    def _paint_axes(
+        self, painter: QPainter, area: QRectF, end: float, words: str, metrics: QFontMetricsF
+    ) -> None:
+        ink = QColor(self.palette().windowText().color())
+        painter.setPen(ink)
+        painter.drawText(QPointF(area.left(), metrics.ascent()), self._title)
+        ink.setAlphaF(0.75)
+        painter.setPen(ink)
+        for y, text in ((area.top(), words), (area.bottom(), "0")):
+            width = metrics.horizontalAdvance(text)
+            painter.drawText(QPointF(area.left() - width - 4, y + 0.35 * metrics.ascent()), text)
+        base = area.bottom() + metrics.height()
+        for value in np.arange(0, end + 1e-6, 0.5):
+            x = area.left() + area.width() * float(value) / end
+            text = f"{value:g}"
+            faint = QColor(ink)
+            faint.setAlphaF(0.18)
+            painter.setPen(QPen(faint, 1))
+            painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
+            painter.setPen(ink)
+            painter.drawText(QPointF(x - metrics.horizontalAdvance(text) / 2, base), text)
+        name = "r / radius" if self._unit == "radius" else "r / nm"
+        painter.drawText(
+            QPointF(area.center().x() - metrics.horizontalAdvance(name) / 2,
+                    base + 1.05 * metrics.height()),
+            name,
+        )  # fmt: skip
+        painter.drawLine(area.bottomLeft(), area.bottomRight())
+        if self._unit == "radius" and end >= 1:
+            x = area.left() + area.width() / end
+            painter.setPen(QPen(QColor(OUTLINE_COLOUR), 1.2, Qt.PenStyle.DashLine))
+            painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
+
+    def _paint_line(
+        self, painter: QPainter, area: QRectF, end: float, shown: Line, glyph: float
+    ) -> None:
+        good = np.isfinite(shown.mean)
+        r, mean, error = shown.r[good], shown.mean[good], shown.error[good]
+        if not len(r):
+            return
+
+        def place(values: np.ndarray) -> list[QPointF]:
+            x = area.left() + area.width() * r / end
+            y = area.bottom() - area.height() * np.clip(values / self._top, 0, 1.04)
+            return [QPointF(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+
+        band = QColor(shown.colour)
+        band.setAlphaF(0.25)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(band)
+        painter.drawPolygon(QPolygonF(place(mean + error) + place(mean - error)[::-1]))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(QPen(QColor(shown.colour), 1.8))
+        points = place(mean)
+        painter.drawPolyline(QPolygonF(points))
+        for at in points[3 :: max(len(points) // 3, 1)]:
+            box = QRectF(at.x() - glyph / 2, at.y() - glyph / 2, glyph, glyph)
+            paint_glyph(painter, box, shown.symbol, shown.colour)

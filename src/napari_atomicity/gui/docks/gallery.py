@@ -1,0 +1,321 @@
+"""The Gallery dock: every cluster as its patch, sorted, selected and labelled by the dozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...core.cluster_table import AGGREGATE, UNKNOWN
+from ...core.errors import AtomicityError
+from ..controls.cluster_rows import in_numbers, label_order
+from ..controls.forms import _Combo
+from ..controls.rows_dock import RowsDock
+from ..controls.settings import remember, settings
+from ..controls.shortcuts import GALLERY, Shortcut, as_table
+from ..gallery.model import GalleryModel
+from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, Wish
+from ..gallery.pictures import OVERLAYS
+from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
+from ..viewer.binding import binding_of
+
+EMPTY = "Analyse an image first: its clusters appear here."
+NOTHING_FITS = "No cluster fits the filter."
+
+
+class Gallery(RowsDock):
+    """Tiles of all clusters; what is selected here is selected everywhere."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._binding = binding_of(napari_viewer)
+        self.session = self._binding.session
+        self.model = GalleryModel(self.session, self)
+        self._build()
+        self._listen()
+        self._show_state()
+
+    # ---- the form
+    def _build(self) -> None:
+        self.overlay_combo = _combo({k: o.tooltip for k, o in OVERLAYS.items()})
+        self.group_combo = _combo(GROUPINGS)
+        self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
+        self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
+        self.label_combo = _Combo()
+        self.label_combo.addItem(ANY_LABEL, None)
+        self.size_slider = QSlider(Qt.Orientation.Horizontal)
+        self.size_slider.setRange(*SIDES_PX)
+        self.size_slider.setSingleStep(8)
+        self.size_slider.setPageStep(24)
+        self.size_slider.setMinimumWidth(60)
+        stored = str(settings().value("gallery/size"))
+        self.size_slider.setValue(int(stored) if stored.isdecimal() else USUAL_SIDE_PX)
+        self.descending_button = QPushButton()
+        self.descending_button.setCheckable(True)
+        self.descending_button.setText("↑")
+        self.descending_button.setFixedWidth(round(2.2 * self.fontMetrics().height()))
+        self.descending_button.setToolTip(
+            "The other way round: the largest first. What is not known comes last either way. "
+            "Default: off."
+        )
+        self.descending_button.setAccessibleName("The largest first")
+        for name, combo in (
+            ("overlay", self.overlay_combo),
+            ("group", self.group_combo),
+            ("sort", self.sort_combo),
+        ):
+            remember(f"gallery/{name}", combo)
+        self.sort_again_button = QPushButton("Sort again")
+        self.sort_again_button.setToolTip(
+            "What you label stays where it is, so that nothing jumps away under your hand. This "
+            "puts everything where it belongs now."
+        )
+        self.note = QLabel()
+        self.note.setAccessibleName("How many clusters")
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+        form = QGridLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setColumnStretch(1, 1)
+        form.setColumnStretch(3, 1)
+        _field(form, 0, 0, "Show", self.overlay_combo,
+               "What the tiles show: the patch, raw or with its local contrast normalised (LCN), "
+               "alone or under its class map. Default: raw.")  # fmt: skip
+        _field(form, 0, 2, "Size", self.size_slider,
+               f"Edge of a tile in pixels of the screen. Default: {USUAL_SIDE_PX}.")  # fmt: skip
+        _field(form, 1, 0, "Group", self.group_combo,
+               "What the tiles under one header have in common. Click a header to select them "
+               "all. Default: label.")  # fmt: skip
+        sort = QHBoxLayout()
+        sort.setSpacing(2)
+        sort.addWidget(self.sort_combo, 1)
+        sort.addWidget(self.descending_button)
+        _field(form, 1, 2, "Sort", self.sort_combo, "", sort)
+        self._explain_sort()
+        _field(form, 2, 0, "Label", self.label_combo,
+               f"Only the clusters of one label. Default: {ANY_LABEL}.")  # fmt: skip
+        _field(form, 2, 2, "State", self.state_combo, "")
+        self._explain_state()
+        bottom = QHBoxLayout()
+        bottom.addWidget(self.note, 1)
+        bottom.addWidget(self.sort_again_button)
+
+        self.view = GalleryView(self.model)
+        self.view.side = self.size_slider.value()
+        self.message = QLabel(EMPTY)
+        self.message.setWordWrap(True)
+        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(form)
+        layout.addWidget(self.view, 1)
+        layout.addWidget(self.message, 1)
+        layout.addLayout(bottom)
+
+        self.overlay_combo.currentIndexChanged.connect(self._on_overlay)
+        self.size_slider.valueChanged.connect(self._on_size)
+        for combo in (self.group_combo, self.sort_combo, self.state_combo, self.label_combo):
+            combo.currentIndexChanged.connect(self.sort)
+        self.sort_combo.currentIndexChanged.connect(self._explain_sort)
+        self.state_combo.currentIndexChanged.connect(self._explain_state)
+        self.descending_button.toggled.connect(self._on_descending)
+        self.sort_again_button.clicked.connect(self.sort)
+        self.view.picked.connect(self._on_picked)
+        self.view.activated_at.connect(self._on_activated)
+        self.view.asked.connect(self._on_asked)
+        self._on_overlay()
+
+    def _explain_sort(self, *_: object) -> None:
+        words = SORTINGS[str(self.sort_combo.currentData())].tooltip
+        self.sort_combo.setToolTip(f"Order within a group. {words} Default: confidence.")
+
+    def _explain_state(self, *_: object) -> None:
+        words = STATES[str(self.state_combo.currentData())].tooltip
+        self.state_combo.setToolTip(f"Only the clusters in this state. {words} Default: all.")
+
+    def wish(self) -> Wish:
+        """What is chosen in the form."""
+        return Wish(
+            str(self.group_combo.currentData()),
+            str(self.sort_combo.currentData()),
+            self.descending_button.isChecked(),
+            self.label_combo.currentData(),
+            str(self.state_combo.currentData()),
+        )
+
+    # ---- what the session says
+    def _refresh(self) -> None:
+        at, current = self.view.looked_at(), self.view.current()
+        anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
+        first = not len(self.model.rows)
+        other = self.model.refresh()
+        self._fill_labels()
+        if first:
+            self.model.wish = self.wish()
+            self.model.sort()
+        if other or first:
+            self._stay_at(anchor)
+            self.view.set_current(current)
+        self._show_state()
+
+    def _stay_at(self, anchor: tuple[tuple[str, int], int] | None) -> None:
+        rows = np.flatnonzero(self.model.rows.mask_of([anchor[0]])) if anchor else []
+        if anchor is not None and len(rows):
+            self.view.relayout(int(rows[0]), anchor[1])
+        else:
+            self.view.relayout()
+
+    def _fill_labels(self) -> None:
+        """The labels that there are, in the order of the classes."""
+        labels = label_order(self.model.classes, self.model.rows.table["label"].unique())
+        listed = [self.label_combo.itemData(i) for i in range(1, self.label_combo.count())]
+        if labels == listed:
+            return
+        chosen = self.label_combo.currentData()
+        with QSignalBlocker(self.label_combo):
+            self.label_combo.clear()
+            self.label_combo.addItem(ANY_LABEL, None)
+            for label in labels:
+                self.label_combo.addItem(label or NO_LABEL, label)
+            index = self.label_combo.findData(chosen) if chosen is not None else 0
+            self.label_combo.setCurrentIndex(max(index, 0))
+
+    def _selected(self) -> None:
+        self._show_state(of_selection=True)
+
+    def _show_state(self, of_selection: bool = False) -> None:
+        """How many there are, and whether the order is still what it says."""
+        rows, order = self.model.rows, self.model.arrangement.order
+        here = int(rows.selected[order].sum())
+        elsewhere = len(self.session.selection) - here
+        words = in_numbers(len(rows), len(order), here, elsewhere)
+        words += "; nothing can be changed" if self.session.read_only else ""
+        self.note.setText(words)
+        self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
+        # A selection alone changes no order but that by similarity to it.
+        if not of_selection or self.model.wish.sort == "similarity":
+            n, self.view.strays = self.model.drift() if len(rows) else (0, np.zeros(0, int))
+            self.sort_again_button.setVisible(n > 0)
+        self.message.setText(NOTHING_FITS if len(rows) else EMPTY)
+        self.message.setVisible(not len(order))
+        self.view.setVisible(len(order) > 0)
+
+    # ---- what the person wants to see
+    def sort(self, *_: object) -> None:
+        """Put all in order as it is chosen in the form."""
+        self.model.wish, current = self.wish(), self.view.current()
+        self.model.sort()
+        self.view.relayout()
+        self.view.set_current(current)
+        self.view.verticalScrollBar().setValue(0)
+        self._show_state()
+
+    def _on_descending(self, on: bool) -> None:
+        self.descending_button.setText("↓" if on else "↑")
+        self.sort()
+
+    def _on_overlay(self, *_: object) -> None:
+        self.model.overlay = str(self.overlay_combo.currentData())
+        self.view.viewport().update()
+
+    def _on_size(self, side: int) -> None:
+        at = self.view.looked_at()
+        self.view.side = side
+        settings().setValue("gallery/size", side)
+        self.view.relayout(*at) if at is not None else self.view.relayout()
+
+    # ---- what the person does
+    def _on_picked(self, rows: np.ndarray, whole: bool) -> None:
+        keys = self.model.rows.keys_of(rows)
+        if not whole:
+            shown = np.zeros(len(self.model.rows), bool)
+            shown[self.model.arrangement.order] = True
+            keys |= self.session.selection - self.model.rows.keys_of(shown)
+        self.session.select(keys)
+
+    def _on_activated(self, row: int) -> None:
+        key = self.model.rows.key_of(row)
+        self.session.select([key])
+        self.session.request_focus(key)
+
+    def _on_asked(self, shortcut: Shortcut) -> None:
+        if shortcut.action in ("undo", "redo"):
+            do: Callable[[], object] = getattr(self._binding, shortcut.action)
+        else:
+            do = self._edit_of(shortcut)
+        try:
+            do()
+        except AtomicityError as error:
+            show_error(str(error))
+        self._at_once()
+
+    def _at_once(self) -> None:
+        """A person sees what a key did before the next one."""
+        if self._timer.isActive():
+            self._timer.stop()
+            self.update_now()
+
+    def _edit_of(self, shortcut: Shortcut) -> Callable[[], object]:
+        """The edit that a key stands for, of the selected tiles that are shown."""
+        # What a filter hides must not be labelled by somebody who does not see it.
+        shown = np.zeros(len(self.model.rows), bool)
+        shown[self.model.arrangement.order] = True
+        keys = self.model.rows.keys_of(shown & self.model.rows.selected)
+        session, classes = self.session, self.session.classes()
+        if not keys or (shortcut.action == "label" and shortcut.argument > len(classes)):
+            self._binding.viewer.status = (
+                f"There is no class {shortcut.argument}" if keys else "Select tiles first"
+            )
+            return lambda: None
+        if shortcut.action == "delete":
+            return lambda: session.remove(keys)
+        named = {"label": [UNKNOWN, *classes][shortcut.argument] if classes else UNKNOWN}
+        label = {**named, "aggregate": AGGREGATE, "unlabel": ""}[shortcut.action]
+        return lambda: session.relabel(keys, label)
+
+
+def _combo(entries: Iterable[str]) -> _Combo:
+    """A combo box whose data are its words; with tooltips, if a mapping gives them."""
+    combo = _Combo()
+    for i, name in enumerate(entries):
+        combo.addItem(name, name)
+        words = entries[name] if isinstance(entries, dict) else None
+        if isinstance(words, str):
+            combo.setItemData(i, words, Qt.ItemDataRole.ToolTipRole)
+    return combo
+
+
+def _field(
+    form: QGridLayout,
+    row: int,
+    column: int,
+    text: str,
+    field: QWidget,
+    tooltip: str,
+    layout: QHBoxLayout | None = None,
+) -> None:
+    """A labelled field with tooltip and accessible name, two in a row."""
+    label = QLabel(text)
+    label.setBuddy(field)
+    label.setToolTip(tooltip)
+    field.setToolTip(tooltip)
+    field.setAccessibleName(text)
+    form.addWidget(label, row, column)
+    if layout is None:
+        form.addWidget(field, row, column + 1)
+    else:
+        form.addLayout(layout, row, column + 1)

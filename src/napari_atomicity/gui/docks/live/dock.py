@@ -1,0 +1,365 @@
+"""The dock Live: a folder is watched, each image analysed as the microscope writes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_warning
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....core.errors import AtomicityError
+from ....core.micrograph import LARGEST_PIXEL_NM
+from ....pipeline.control_chart import FIRST, LEAST_FIRST, SESSION_CHANGED
+from ... import tasks
+from ...controls.connections import follow
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
+from ...controls.settings import remember
+from ...panels.forms import DetectionForm, ask_for_device, ask_for_model
+from ...viewer.binding import binding_of
+from .control_chart import Strip
+from .history import History
+from .taking_in import TakingIn
+from .watching import Watching
+
+if TYPE_CHECKING:  # with it comes torch, which takes seconds
+    from ....pipeline.watch import Live as Taken
+    from ....pipeline.watch import Watch
+
+RESULTS = "atomicity-live"
+"""The folder of results beside the images, unless another one is given."""
+
+
+class Live(QWidget):
+    """One button: watch; what came last, how sure the model is, and whether conditions drift."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session = self.binding.session
+        self.watching: Watching | None = None
+        self.history = History()
+        self._n_failed, self._n_reference = 0, FIRST
+        self._alarmed, self._alarms = "", list[str]()
+        self._engine = ("default", "auto")
+        self._folder = Path()
+        self._build()
+        self.images = TakingIn(self.binding, self.show_images.isChecked, self)
+        self.images.left_out.connect(self._say_what_is_left_out)
+        follow(self, self.session.project_changed, self._on_project)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._leave)
+        self._on_project()
+        self._enable()
+
+    # ---- how it looks
+    def _build(self) -> None:
+        self.folder = QLineEdit()
+        self.folder.setPlaceholderText("The folder that the microscope writes to")
+        self.folder.setAccessibleName("Folder to watch")
+        self.folder.setToolTip(
+            "Images in it and in its subfolders are analysed, those that are there and those that "
+            "come. Default: the folder of the open project."
+        )
+        self.folder.textChanged.connect(self._enable)
+        self.choose = QToolButton()
+        self.choose.setText("…")
+        self.choose.setToolTip("Choose the folder")
+        self.choose.setAccessibleName("Choose the folder")
+        self.choose.clicked.connect(self._ask_for_folder)
+        row = QHBoxLayout()
+        row.addWidget(self.folder, 1)
+        row.addWidget(self.choose)
+
+        self.button = main_button("Watch", self)
+        self.button.clicked.connect(self.toggle)
+        self.show_images = QCheckBox("Show each image as it comes")
+        self.show_images.setToolTip(
+            "The image that came last is put on the canvas, with its labels. Without it images "
+            "come into the project and you look at what you like. Default: on."
+        )
+        self.show_images.setChecked(True)
+        remember("live/show", self.show_images)
+
+        self.alarm = QLabel()
+        self.alarm.setWordWrap(True)
+        self.alarm.setTextFormat(Qt.TextFormat.PlainText)
+        self.alarm.setAccessibleName("Alarm")
+        font = self.alarm.font()
+        font.setBold(True)
+        self.alarm.setFont(font)
+        self.alarm.hide()
+        self.accept_button = QPushButton("Accept these conditions")
+        self.accept_button.setToolTip(
+            "The change was meant: the images since then, and those that come, are what later ones "
+            "are compared with."
+        )
+        self.accept_button.clicked.connect(self.accept)
+        self.accept_button.hide()
+        self.state = QLabel()
+        self.state.setWordWrap(True)
+        self.state.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
+        self.state.setAccessibleName("What has come")
+        self.failures = QLabel()
+        self.failures.setWordWrap(True)
+        self.failures.setTextFormat(Qt.TextFormat.PlainText)
+        self.failures.setAccessibleName("What could not be analysed")
+        self.failures.hide()
+        self.left_out = QLabel()
+        self.left_out.setWordWrap(True)
+        self.left_out.setAccessibleName("What is not in the window")
+        self.left_out.hide()
+        self.strip = Strip()
+        self.strip.hide()
+
+        self.results = QLineEdit()
+        self.results.setPlaceholderText(f"{RESULTS}, in the folder")
+        self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
+        self.pixel_size.setSpecialValueText("as the files say")
+        self.pixel_size.setSingleStep(0.001)
+        self.reference = spin_box(LEAST_FIRST - 1, 1000, FIRST, 0, " images")
+        self.reference.setSpecialValueText("none: no such alarm")
+        remember("live/reference", self.reference)
+        form = new_form()
+        labelled(
+            form, "Results", self.results,
+            "The folder that gets live.csv, the tables and the report; a session that goes on in "
+            f"it does not begin anew. Default: {RESULTS} in the folder that is watched.",
+        )  # fmt: skip
+        labelled(
+            form, "Pixel size", self.pixel_size,
+            "Edge length of a pixel in nm, if the files don't say it or say it wrong. "
+            "Default: as the files say.",
+        )  # fmt: skip
+        labelled(
+            form, "Reference", self.reference,
+            "So many of the session's first images say what its conditions are; an alarm tells "
+            f"when they have changed, beyond chance. Default: {FIRST}.",
+        )  # fmt: skip
+        self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.detection = DetectionForm()
+        self.settings = folded(form, self.detection)
+
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.addLayout(row)
+        layout.addWidget(self.button)
+        for widget in (
+            self.show_images,
+            self.alarm,
+            self.accept_button,
+            self.state,
+            self.left_out,
+            self.strip,
+            self.failures,
+            self.settings,
+        ):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _enable(self, *_: object) -> None:
+        watching = self.watching
+        self.button.setText("Watch" if watching is None else "Stop watching")
+        ready = bool(self.folder.text().strip())
+        self.button.setEnabled(ready if watching is None else not watching.stopping)
+        self.button.setToolTip(
+            "Analyse every image of the folder, and each new one as soon as it is complete."
+            if watching is None
+            else "End the session; tables and report are written. It can be gone on with."
+        )
+        for widget in (self.folder, self.choose, self.settings):
+            widget.setEnabled(watching is None)
+
+    def _on_project(self) -> None:
+        project = self.session.project
+        if project is not None and not self.folder.text() and self.watching is None:
+            self.folder.setText(str(project.path.parent))
+
+    def _ask_for_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Which folder does the microscope write?")
+        if folder:
+            self.folder.setText(folder)
+
+    # ---- the button
+    def toggle(self) -> None:
+        """Watch, or stop watching."""
+        if self.watching is not None:
+            self.watching.stop()
+            self.state.setText("Stopping: writing tables and report …")
+            self._enable()
+            return
+        try:
+            asked = {
+                "model": self.models.model,
+                "device": self.device.device,
+                "pixel_size_nm": self.pixel_size.value() or None,
+                "umap": False,
+                "detection": self.detection.settings(),
+            }
+        except AtomicityError as error:
+            show_error(tasks.in_words(error))
+            return
+        folder = Path(self.folder.text().strip()).expanduser()
+        out = Path(self.results.text().strip() or RESULTS).expanduser()
+        n = round(self.reference.value())
+        reference = n if n >= LEAST_FIRST else 0
+        self.start(folder, out if out.is_absolute() else folder / out, asked, reference)
+
+    def start(
+        self, folder: Path, out: Path, asked: dict[str, Any], reference_images: int = FIRST
+    ) -> None:
+        """Watch a folder; what an earlier session in ``out`` has found is shown as well.
+
+        ``asked`` are the parts of a `runs.Request`.
+        """
+        self.history = History()
+        self._n_failed, self._n_reference = 0, reference_images
+        self.failures.hide()
+        self.alarm.hide()
+        self.accept_button.hide()
+        self.images.n_left_out = 0
+        self.left_out.hide()
+        self._draw()
+        self._folder = folder
+        watching = Watching(partial(_watch, folder, out, asked, reference_images))
+        watching.earlier.connect(self._on_earlier)
+        watching.taken.connect(self._on_taken)
+        watching.said.connect(self._say)
+        watching.ended.connect(self._on_ended)
+        self.destroyed.connect(watching.stop)  # with the window
+        self.watching = watching
+        self._engine = (str(asked["model"]), str(asked["device"]))
+        self._say("Waiting for images …")
+        watching.start()
+        self._enable()
+
+    def accept(self) -> None:
+        """The conditions are meant to be what they are."""
+        if self.watching is not None:
+            self.watching.accept()
+        self.accept_button.hide()
+        # Whether the model fits is another question, and stays asked.
+        self._show_alarms(self._alarmed, [a for a in self._alarms if a != SESSION_CHANGED])
+
+    def _leave(self) -> None:
+        """The program ends: what is being written is written."""
+        if self.watching is not None:
+            self.watching.stop()
+            self.watching.wait()
+
+    # ---- what comes
+    def _say(self, words: str) -> None:
+        self.state.setText(words)
+
+    def _on_earlier(self, history: History) -> None:
+        self.history = history
+        self._draw()
+
+    def _on_taken(self, live: Taken) -> None:
+        outcome = live.outcome
+        if outcome.status == "failed":
+            self._n_failed += 1
+            n = self._n_failed
+            self.failures.setText(
+                f"{n} file{'s' * (n != 1)} could not be analysed, the last: {outcome.error}"
+            )
+            self.failures.show()
+            return
+        if live.row is not None:
+            self.history.add(live.row)
+            self._draw()
+        waits = f", {live.waiting} waiting" if live.waiting else ""
+        after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
+        count = "" if outcome.clusters is None else f": {outcome.clusters} clusters"
+        self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")
+        self._show_alarm(live)
+        if live.analysis is not None:
+            self.images.add(live.analysis, self._folder, *self._engine)
+
+    def _gathering(self, live: Taken) -> str:
+        """How far the reference of the session has come."""
+        n = self._n_reference if live.row is None else live.row["reference_images"]
+        first = self._n_reference
+        return f". Reference of the conditions: {n} of {first} images" if n < first else ""
+
+    def _say_what_is_left_out(self) -> None:
+        n = self.images.n_left_out
+        self.left_out.setVisible(n > 0)
+        if n:
+            why = self.images.why_not or "they came faster than they can be shown"
+            self.left_out.setText(
+                f"{n} image{'s' * (n != 1)} not put into the window: {why}. Their results are in "
+                "the folder of results."
+            )
+
+    def _show_alarm(self, live: Taken) -> None:
+        if live.conditions is None:
+            return
+        self._show_alarms(live.outcome.image, live.conditions.alarms)
+        self.accept_button.setVisible(SESSION_CHANGED in self._alarms)
+        if live.alarm:  # said once, not with every image
+            show_warning(f"{live.outcome.image}: {live.alarm}")
+
+    def _show_alarms(self, image: str, alarms: Sequence[str]) -> None:
+        self._alarmed, self._alarms = image, list(alarms)
+        self.alarm.setVisible(bool(alarms))
+        if alarms:
+            advice = (
+                "Look at focus, dose and place; if the change was meant, or the sample is another, "
+                "and the confidence is good, accept it."
+                if self._alarms == [SESSION_CHANGED]
+                else "Ratios are not to be trusted before the model is adapted (dock Adapt)."
+            )
+            self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
+
+    def _draw(self) -> None:
+        self.strip.setVisible(bool(self.history.rows))
+        self.strip.show_history(self.history)
+
+    def _on_ended(self, outcome: object) -> None:
+        self.watching = None
+        self.accept_button.hide()  # nobody is there to hear it
+        if isinstance(outcome, Exception):
+            words = tasks.in_words(outcome)
+            self._say(words)
+            show_error(words)
+        else:
+            n = outcome.analysed
+            waits = (
+                f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
+            )
+            said = f"Stopped: {n} image{'s' * (n != 1)} analysed."
+            if outcome.files:  # none is written where nothing could be looked at
+                said += f" Results in {outcome.files[0].parent}."
+            self._say(f"{said}{waits}")
+        self._enable()
+
+
+def _watch(folder: Path, out: Path, asked: dict[str, Any], reference: int, notice: Any) -> Watch:
+    from ....pipeline.runs import Request
+    from ....pipeline.watch import Watch
+
+    return Watch(folder, out, Request(**asked), notice=notice, reference_images=reference)
+
+
+def _soon(latency_s: float) -> bool:
+    """Whether it is the time since the file was written, and not since last year."""
+    return math.isfinite(latency_s) and latency_s < 60

@@ -1,0 +1,95 @@
+"""Lines over time, as arrays: what the plot of a movie draws. Nothing here knows Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ....statistics.scores import atoms_of
+from ....tracking.following import Movie
+
+MOST_CURVES = 6
+"""Tracks that are drawn at once: more can't be told apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The atomicity of one track, at the N frames in which it was seen.
+
+    Parameters
+    ----------
+    track_id
+        Its number.
+    frames
+        (N,).
+    cluster_ids
+        (N,).
+    raw
+        (N,) atoms as counted in each frame alone; the size of the label where nothing counts.
+    smoothed
+        (N,) atoms of the smoothed label; NaN where that is no class.
+    low, high
+        (N,) the ends of the band.
+    words
+        (N,) of each point, for who points to it.
+    """
+
+    track_id: int
+    frames: np.ndarray
+    cluster_ids: np.ndarray
+    raw: np.ndarray
+    smoothed: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    words: tuple[str, ...]
+
+
+def curves_of(movie: Movie, track_ids: Sequence[int]) -> tuple[Curve, ...]:
+    """The curves of these tracks, in this order."""
+    of_track = dict(tuple(movie.table.groupby("track_id")))
+    return tuple(_curve(t, of_track[t]) for t in track_ids if t in of_track)
+
+
+def _curve(track_id: int, rows: pd.DataFrame) -> Curve:
+    raw = rows["n_atoms"].to_numpy(float)
+    raw = np.where(np.isfinite(raw), raw, _sizes(rows["label"]))
+    return Curve(
+        track_id,
+        rows["frame"].to_numpy(int),
+        rows["cluster_id"].to_numpy(int),
+        raw,
+        _sizes(rows["label_smoothed"]),
+        rows["n_smoothed_low"].to_numpy(float),
+        rows["n_smoothed_high"].to_numpy(float),
+        tuple(_words(row) for row in rows.itertuples()),
+    )
+
+
+def _sizes(labels: pd.Series) -> np.ndarray:
+    return np.array([np.nan if (n := atoms_of(x)) is None else n for x in labels], float)
+
+
+def _words(row: object) -> str:
+    time = "" if np.isnan(row.time_s) else f", {row.time_s:g} s"  # type: ignore[attr-defined]
+    said = row.label or "no label"  # type: ignore[attr-defined]
+    return (
+        f"track {row.track_id}, frame {row.frame}{time}: {said}, "  # type: ignore[attr-defined]
+        f"smoothed {row.label_smoothed} ({row.p_smoothed:.2f})"  # type: ignore[attr-defined]
+    )
+
+
+def counts_over_time(movie: Movie, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Smoothed label → (T,) clusters of that label in each frame; labels without any are left out.
+
+    A cluster that was missed in a frame counts all the same: it has not gone.
+    """
+    n = movie.drift.n_frames
+    counts = {label: np.zeros(n, int) for label in labels}
+    for track in movie.tracks:
+        for label in dict.fromkeys(track.label.tolist()):
+            at = track.frames[track.label == label]
+            counts.setdefault(label, np.zeros(n, int))[at] += 1
+    return {label: count for label, count in counts.items() if count.any()}

@@ -1,0 +1,321 @@
+"""Atomicity against time: of the selected tracks, or how many clusters there are of each label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPolygonF,
+)
+from qtpy.QtWidgets import QToolTip, QWidget
+
+from ...controls.drawing import Drawing, small
+from .curves import Curve
+
+# Okabe and Ito's, told apart on dark and on light; dashes say it a second time.
+_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2")
+_DASHES: tuple[list[float], ...] = ([], [5, 3], [1.5, 2], [6, 2, 1.5, 2], [9, 3], [3, 3])
+_NEAR_PX = 14.0
+
+
+class TimePlot(Drawing):
+    """One panel over time, with a line for the frame that is looked at.
+
+    Signals: ``picked(cluster_id)`` and ``frame_picked(frame)``: a point, or a place beside all of
+    them, was clicked.
+    """
+
+    picked = Signal(int)
+    frame_picked = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.curves: tuple[Curve, ...] = ()
+        self.counts: dict[str, np.ndarray] = {}
+        self._colours: Mapping[str, str] = {}
+        self._levels: tuple[tuple[str, float], ...] = ()
+        self._n_frames, self._frame_time_s, self._frame = 1, None, 0
+        self._limits = (0.0, 1.0)
+        self.title = ""
+        self.setAccessibleName("Atomicity against time")
+        self.setMouseTracking(True)
+
+    # ---- what is shown
+    def show_time(self, n_frames: int, frame_time_s: float | None) -> None:
+        """How long the movie is."""
+        self._n_frames, self._frame_time_s = max(n_frames, 1), frame_time_s
+        self.update()
+
+    def show_frame(self, frame: int) -> None:
+        """The frame that is looked at."""
+        if frame != self._frame:
+            self._frame = frame
+            self.update()
+
+    def show_curves(
+        self, curves: Sequence[Curve], levels: Sequence[tuple[str, float]], title: str
+    ) -> None:
+        """Draw tracks; ``levels`` are the classes and their sizes."""
+        self.curves, self.counts, self._levels = tuple(curves), {}, tuple(levels)
+        self._say(title)
+
+    def show_counts(
+        self, counts: Mapping[str, np.ndarray], colours: Mapping[str, str], title: str
+    ) -> None:
+        """Draw how many clusters of each label there are."""
+        self.curves, self.counts, self._colours = (), dict(counts), colours
+        self._say(title)
+
+    def _say(self, title: str) -> None:
+        self.title = title
+        self._limits = self._find_limits()
+        self.setAccessibleDescription(title)
+        self.update()
+
+    # ---- geometry
+    def sizeHint(self) -> QSize:  # noqa: N802
+        return QSize(260, math.ceil(15 * QFontMetricsF(self.font()).height()))
+
+    def box(self) -> QRectF:
+        """Where lines are drawn."""
+        metrics = QFontMetricsF(small(self.font()))
+        line = metrics.height()
+        left = metrics.horizontalAdvance("Pt000") + 6
+        right = metrics.horizontalAdvance("aggregate") if self.counts else 0.0
+        right = max(right, metrics.horizontalAdvance("000"))
+        return QRectF(left, 1.4 * line, self.width() - left - right - 8, self.height() - 4.2 * line)
+
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        return self._limits
+
+    def _find_limits(self) -> tuple[float, float]:
+        if self.counts:
+            return 0.0, 1.1 * max(int(c.max()) for c in self.counts.values())
+        values = [v for c in self.curves for v in (c.raw, c.smoothed, c.low, c.high)]
+        sizes = np.array([size for _, size in self._levels])
+        found = np.concatenate([*values, sizes]) if values or len(sizes) else np.zeros(1)
+        found = found[np.isfinite(found)]
+        if not len(found):
+            return 0.0, 1.0
+        # one point that went astray should not press all the others flat
+        top = float(sizes.max()) * 1.6 if len(sizes) else float(found.max())
+        low, high = max(float(found.min()), 0.0), min(float(found.max()), top)
+        margin = 0.06 * max(high - low, 1.0)
+        return max(low - margin, 0.0), high + margin
+
+    def place(self, frame: float, value: float) -> QPointF:
+        """Where a value lies."""
+        x, y = self._places(np.array([frame]), np.array([value]))
+        return QPointF(float(x[0]), float(y[0]))
+
+    def _places(self, frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of many values; NaN stays NaN."""
+        box, (low, high) = self.box(), self._limits
+        x = box.left() + box.width() * (frames + 0.5) / self._n_frames
+        share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)
+        return x, box.bottom() - box.height() * share
+
+    # ---- painting
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+        if not self.title:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setFont(small(self.font()))
+        self._frame_and_axes(painter)
+        if self.counts:
+            self._draw_counts(painter)
+        else:
+            self._draw_curves(painter)
+        painter.end()
+
+    def _frame_and_axes(self, painter: QPainter) -> None:
+        box = self.box()
+        line = QFontMetricsF(painter.font()).height()
+        left = Qt.AlignmentFlag.AlignLeft
+        self._write(painter, QRectF(2, 0, self.width() - 4, line), self.title, left)
+        painter.setPen(QPen(self._ink(0.25), 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(box)
+        x = self.place(self._frame, 0).x()
+        painter.setPen(QPen(self._ink(0.6), 1, Qt.PenStyle.DotLine))
+        painter.drawLine(QPointF(x, box.top()), QPointF(x, box.bottom()))
+        for at, words in self._time_ticks():
+            x = self.place(at, 0).x()
+            painter.setPen(QPen(self._ink(0.4), 1))
+            painter.drawLine(QPointF(x, box.bottom()), QPointF(x, box.bottom() + 3))
+            place = QRectF(x - 40, box.bottom() + 3, 80, line)
+            self._write(painter, place, words, Qt.AlignmentFlag.AlignHCenter)
+        unit = "frame" if self._frame_time_s is None else "time (s)"
+        below = QRectF(box.left(), box.bottom() + 1.2 * line, box.width(), line)
+        self._write(painter, below, unit, Qt.AlignmentFlag.AlignHCenter)
+        for value, words in self._value_ticks():
+            y = self.place(0, value).y()
+            painter.setPen(QPen(self._ink(0.15), 1))
+            painter.drawLine(QPointF(box.left(), y), QPointF(box.right(), y))
+            place = QRectF(0, y - line / 2, box.left() - 4, line)
+            self._write(painter, place, words, Qt.AlignmentFlag.AlignRight)
+
+    def _time_ticks(self) -> list[tuple[float, str]]:
+        unit = self._frame_time_s or 1.0
+        last = (self._n_frames - 1) * unit
+        step = _round_step(last / 4 if last > 0 else 1.0, whole=self._frame_time_s is None)
+        ticks = np.arange(0, last + 0.01 * step, step)
+        return [(t / unit, f"{t:g}") for t in ticks.tolist()]
+
+    def _value_ticks(self) -> list[tuple[float, str]]:
+        low, high = self.limits()
+        if self._levels and not self.counts:
+            return [(size, name) for name, size in self._levels if low <= size <= high]
+        step = _round_step((high - low) / 4, whole=True)
+        return [(v, f"{v:g}") for v in np.arange(0, high + 0.01 * step, step).tolist() if v >= low]
+
+    def _draw_curves(self, painter: QPainter) -> None:
+        for i, curve in enumerate(self.curves):
+            colour = QColor(_COLOURS[i % len(_COLOURS)])
+            self._band(painter, curve, colour)
+            faint = QColor(colour)
+            faint.setAlphaF(0.75)
+            # points with a round pen: thousands of ellipses would take their time
+            pen = QPen(faint, 4.4)
+            pen.setCapStyle(Qt.PenCapStyle.RoundCap)
+            painter.setPen(pen)
+            seen = np.isfinite(curve.raw)
+            painter.drawPoints(_polygon(*self._places(curve.frames[seen], curve.raw[seen])))
+            for part in _parts(curve.smoothed):
+                self._steps(painter, curve.frames[part], curve.smoothed[part], colour, i)
+        self._names(painter)
+
+    def _band(self, painter: QPainter, curve: Curve, colour: QColor) -> None:
+        faint = QColor(colour)
+        faint.setAlphaF(0.22)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(faint)
+        for part in _parts(curve.low):
+            x, low = self._places(*_stairs(curve.frames[part], curve.low[part]))
+            x_high, high = self._places(*_stairs(curve.frames[part], curve.high[part]))
+            around = _polygon(np.r_[x_high, x[::-1]], np.r_[high - 2, low[::-1] + 2])
+            painter.drawPolygon(around)
+
+    def _steps(
+        self, painter: QPainter, frames: np.ndarray, values: np.ndarray, colour: QColor, i: int
+    ) -> None:
+        points = _polygon(*self._places(*_stairs(frames, values)))
+        pen = QPen(colour, 2.2)
+        if _DASHES[i % len(_DASHES)]:
+            pen.setDashPattern(_DASHES[i % len(_DASHES)])
+            pen.setCapStyle(Qt.PenCapStyle.FlatCap)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(pen)
+        painter.drawPolyline(points)
+
+    def _names(self, painter: QPainter) -> None:
+        """Numbers of the tracks at their ends, none on another."""
+        box, line = self.box(), QFontMetricsF(painter.font()).height()
+        taken: list[float] = []
+        for i, curve in enumerate(self.curves):
+            known = np.flatnonzero(np.isfinite(curve.smoothed))
+            if not len(known):
+                continue
+            y = self.place(0, float(curve.smoothed[known[-1]])).y() - line / 2
+            while any(abs(y - other) < 0.9 * line for other in taken):
+                y += 0.9 * line
+            taken.append(y)
+            painter.setPen(_readable(QColor(_COLOURS[i % len(_COLOURS)]), self.palette()))
+            place = QRectF(box.right() + 4, y, self.width() - box.right() - 4, line)
+            painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, str(curve.track_id))
+
+    def _draw_counts(self, painter: QPainter) -> None:
+        box, line = self.box(), QFontMetricsF(painter.font()).height()
+        taken: list[float] = []
+        frames = np.arange(self._n_frames)
+        ends = sorted(self.counts.items(), key=lambda item: -int(item[1][-1]))
+        for i, (label, count) in enumerate(ends):
+            colour = QColor(self._colours.get(label, "#8c8c8c"))
+            self._steps(painter, frames, count.astype(float), colour, i)
+            y = self.place(0, float(count[-1])).y() - line / 2
+            while any(abs(y - other) < 0.9 * line for other in taken):
+                y += 0.9 * line
+            taken.append(y)
+            painter.setPen(_readable(colour, self.palette()))
+            place = QRectF(box.right() + 4, y, self.width() - box.right() - 4, line)
+            painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, label or "no label")
+
+    # ---- the mouse
+    def nearest(self, place: QPointF) -> tuple[Curve, int] | None:
+        """The curve and the index of its point that lies nearest to a place, if it is near."""
+        best, found = _NEAR_PX, None
+        for curve in self.curves:
+            for values in (curve.raw, curve.smoothed):
+                x, y = self._places(curve.frames, values)
+                away = np.nan_to_num(np.hypot(x - place.x(), y - place.y()), nan=np.inf)
+                i = int(np.argmin(away))
+                if away[i] < best:
+                    best, found = float(away[i]), (curve, i)
+        return found
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        if event.button() != Qt.MouseButton.LeftButton or not self.title:
+            return
+        found = self.nearest(event.position())
+        if found is not None:
+            self.picked.emit(int(found[0].cluster_ids[found[1]]))
+            return
+        box = self.box()
+        if box.contains(event.position()):
+            share = (event.position().x() - box.left()) / box.width()
+            self.frame_picked.emit(min(int(share * self._n_frames), self._n_frames - 1))
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+        found = self.nearest(event.position())
+        words = "" if found is None else found[0].words[found[1]]
+        QToolTip.showText(event.globalPosition().toPoint(), words, self)
+
+    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802
+        QToolTip.hideText()
+        super().leaveEvent(event)
+
+
+def _polygon(x: np.ndarray, y: np.ndarray) -> QPolygonF:
+    return QPolygonF([QPointF(*place) for place in zip(x.tolist(), y.tolist(), strict=True)])
+
+
+def _stairs(frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of a line that is level in each frame; none where it goes straight on."""
+    x = np.repeat(frames, 2) + np.tile([-0.5, 0.5], len(frames))
+    y = np.repeat(values, 2)
+    corner = np.ones(len(y), bool)
+    corner[1:-1] = (y[1:-1] != y[:-2]) | (y[1:-1] != y[2:])
+    return x[corner], y[corner]
+
+
+def _parts(values: np.ndarray) -> list[slice]:
+    """Stretches in which there is a value."""
+    known = np.concatenate([[False], np.isfinite(values), [False]])
+    edges = np.flatnonzero(np.diff(known.astype(int)))
+    return [slice(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+
+
+def _round_step(about: float, whole: bool) -> float:
+    """1, 2 or 5 times a power of ten."""
+    if not math.isfinite(about) or about <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(about))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= about * 0.999)
+    return max(step, 1.0) if whole else step
+
+
+def _readable(colour: QColor, palette: object) -> QColor:
+    """A colour of a line as one of letters: lighter on dark, darker on light."""
+    dark = palette.window().color().lightness() < 128  # type: ignore[attr-defined]
+    return colour.lighter(125) if dark else colour.darker(135)

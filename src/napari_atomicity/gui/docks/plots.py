@@ -1,0 +1,265 @@
+"""The Plots dock: what the cluster table says, in pictures that select and are selected from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ...core.errors import AtomicityError
+from ...core.micrograph import Micrograph
+from ...core.progress import Progress, Stop, check
+from ...reporting.plot_base import Look, Plot
+from ...reporting.plot_ratios import ORDERS, recording_time
+from ...reporting.plots import PLOTS, save_plot, scales_of
+from ..controls.connections import follow
+from ..controls.forms import _Combo, in_scroll_area
+from ..controls.settings import remember
+from ..scatter.linked import HINT, Linked
+from ..scatter.save import ask_and_save
+from ..scatter.view import PlotView
+from ..tasks import running, start
+from ..viewer.binding import session_of
+
+THIS_IMAGE, ALL_IMAGES = "this image", "all images"
+_COALESCE_MS = 30
+_SLOW_MS = 300
+_TASK = "plot {}"
+
+
+def recorded_when(micrographs: Mapping[str, Micrograph]) -> dict[str, datetime | None]:
+    """When each image was recorded, None where its file does not say or is gone."""
+    times: dict[str, datetime | None] = {}
+    for image, micrograph in micrographs.items():
+        times[image] = None
+        with suppress(AtomicityError, OSError):
+            times[image] = recording_time(micrograph.metadata)
+    return times
+
+
+def make_data(
+    plot: Plot,
+    table: pd.DataFrame,
+    context: Mapping[str, Any],
+    times: Mapping[str, datetime | None],
+    unread: Mapping[str, Micrograph],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> tuple[pd.DataFrame, dict[str, datetime | None]]:
+    """The data of a plot, and when images were recorded that have not been asked before."""
+    read = recorded_when(unread)
+    check(stop)
+    return plot.data(table, **{**context, "times": {**times, **read}, "stop": stop}), read
+
+
+class Plots(QWidget):
+    """One plot at a time of all clusters or of those of an image; all follow the selection."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session_of(napari_viewer)
+        self._times: dict[str, datetime | None] = {}
+        self._task = _TASK.format(id(self))  # a second dock asks questions of its own
+        self._build()
+        # A batch changes many images in a row: looked at once, and not while nobody can see it.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.update_now)
+        self._stale = self._unmarked = True
+        session = self.session
+        follow(self, session.analysis_changed, self._on_change)
+        follow(self, session.images_changed, self._on_change)
+        follow(self, session.current_changed, self._on_current)
+        follow(self, session.selection_changed, self._on_selection)
+        follow(self, session.project_changed, self._on_project)
+
+    def _build(self) -> None:
+        self.plot_combo = _Combo()
+        for name, plot in PLOTS.items():
+            self.plot_combo.addItem(plot.title, name)
+        self.plot_combo.setAccessibleName("Plot")
+        self.plot_combo.setToolTip("What is drawn. Default: diameter by class.")
+        remember("plots/plot", self.plot_combo)
+        self.scope_combo = _Combo()
+        self.scope_combo.addItem(ALL_IMAGES, "all")
+        self.scope_combo.addItem(THIS_IMAGE, "current")
+        self.scope_combo.setAccessibleName("Clusters of")
+        self.scope_combo.setToolTip("Whose clusters are drawn. Default: all images.")
+        self.order_combo = _Combo()
+        for name, words in ORDERS.items():
+            self.order_combo.addItem(words, name)
+        self.order_combo.setAccessibleName("Order of the images")
+        self.order_combo.setToolTip("In which order the images are drawn. Default: by name.")
+        remember("plots/order", self.order_combo)
+        for combo in (self.plot_combo, self.scope_combo, self.order_combo):
+            combo.currentIndexChanged.connect(self._on_choice)
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save what is drawn: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        tools = QHBoxLayout()
+        tools.addWidget(self.scope_combo, 1)
+        tools.addWidget(self.order_combo, 1)
+        tools.addWidget(self.save_button)
+
+        self.view = PlotView()
+        self._linked = Linked(self.view)
+        self.view.picked.connect(self._on_picked)
+        # One line, always there: the plot must not change its size with every selection.
+        self.note = QLabel(HINT)
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.note.setAccessibleName("Selected in this plot")
+        self.message = QLabel("Analyse an image first: there is nothing to draw yet.")
+        self.message.setWordWrap(True)
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(self.plot_combo)
+        layout.addLayout(tools)
+        layout.addWidget(self.message)
+        layout.addWidget(self.view, 1)
+        layout.addWidget(self.note)
+        in_scroll_area(content, self)
+        self._show_empty(True)
+
+    # ---- what is chosen
+    @property
+    def name(self) -> str:
+        """Of the plot that is chosen, a key of `PLOTS`."""
+        return str(self.plot_combo.currentData())
+
+    @property
+    def plot(self) -> Plot:
+        return PLOTS[self.name]
+
+    @property
+    def _image(self) -> str | None:
+        """The image whose clusters are drawn, None for all."""
+        this = self.scope_combo.currentData() == "current" and not self.plot.slow
+        return self.session.current if this else None
+
+    def _on_choice(self, *_: object) -> None:
+        # Of many images by their nature: there is an order to choose in place of an image.
+        self.order_combo.setVisible(self.plot.slow)
+        self.scope_combo.setHidden(self.plot.slow)
+        self.plot_combo.setToolTip(self.plot.explanation)
+        self._later()
+        if self._timer.isActive():  # the person waits
+            self._timer.start(0)
+
+    # ---- what the session says
+    def _on_change(self, *_: object) -> None:
+        self._later()
+
+    def _on_project(self) -> None:
+        self._times.clear()
+        self._later()
+
+    def _on_current(self, *_: object) -> None:
+        if self._image is not None:
+            self._later()
+
+    def _on_selection(self, *_: object) -> None:
+        self._unmarked = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start(_COALESCE_MS)
+
+    def _later(self) -> None:
+        self._stale = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start(_SLOW_MS if self.plot.slow else _COALESCE_MS)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._on_choice()
+
+    def update_now(self) -> None:
+        """Show what has changed since the last time."""
+        self._timer.stop()
+        if self._stale:
+            self._stale = False
+            self._rebuild()
+        elif self._unmarked:
+            self._mark()
+        self._unmarked = False
+
+    def _rebuild(self) -> None:
+        for task in running(self.session, self._task):  # what it finds is of yesterday
+            task.cancel()
+        plot, session = self.plot, self.session
+        table = session.table(self._image)
+        images = list(session.images)
+        context = {
+            "classes": session.classes(),
+            "images": images,
+            "order": str(self.order_combo.currentData()),
+        }
+        if not plot.slow:
+            found = (session.analysis(image) for image in images)
+            # Blind, nobody should read the machine's count off an axis.
+            known = [] if session.blind else [a for a in found if a is not None]
+            scales = scales_of(known)
+            data = plot.data(table, **context, scales=scales)
+            self._take(plot, table, data)
+            return
+        unread = {}
+        if context["order"] == "time":
+            unread = {i: session.micrograph(i) for i in images if i not in self._times}
+        if not len(self.view.data):
+            self.message.setText("Finding the ratios…")
+            self._show_empty(True)
+
+        def take(result: tuple[pd.DataFrame, dict[str, datetime | None]]) -> None:
+            data, read = result
+            self._times.update(read)
+            if self.plot is plot:
+                self._take(plot, table, data)
+
+        start(
+            session, make_data, plot, table, context, dict(self._times), unread,
+            on_result=take, key=self._task, owner=self,
+        )  # fmt: skip
+
+    def _take(self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame) -> None:
+        """Show these data, which were made of this table."""
+        self.message.setText(plot.nothing)
+        # Without corrections enough, the plot itself says how many there are.
+        empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
+        self._show_empty(empty)
+        self._linked.show(plot, table, data, self.session.classes())
+        self._mark()
+
+    def _show_empty(self, empty: bool) -> None:
+        self.message.setVisible(empty)
+        self.view.setVisible(not empty)
+        self.note.setVisible(not empty)
+        self.save_button.setEnabled(not empty)
+
+    # ---- selection
+    def _mark(self) -> None:
+        """Show what is selected in the plot."""
+        self.note.setText(self._linked.mark(self.session.selection))
+
+    def _on_picked(self, rows: Sequence[int], mode: str) -> None:
+        self.session.select(self._linked.picked(rows, mode, self.session.selection))
+
+    # ---- out
+    def save(self) -> None:
+        """Ask for a file and save what is drawn, or its data."""
+        plot, data, look = self.plot, self.view.data, Look(self.session.classes())
+
+        def write(path: Path) -> Path:
+            return save_plot(plot, data, path, look)
+
+        ask_and_save(self, self.name, write)

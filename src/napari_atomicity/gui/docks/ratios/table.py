@@ -1,0 +1,140 @@
+"""Class ratios as a person reads them: words, bars, points and rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtWidgets import QWidget
+
+from ....core.cluster_table import AGGREGATE, UNKNOWN
+from ....core.palette import colour_of, symbol_of
+from ....statistics.ratios import counted
+from ....statistics.reference import Comparison
+from ...controls.glyphs import glyph_icon
+from ...panels.ratio_bars import interval, per_cent
+from .parity import Point
+
+
+def capital(words: str) -> str:
+    """As a sentence begins."""
+    return words[:1].upper() + words[1:]
+
+
+def parity_points(pairs: pd.DataFrame, classes: Sequence[str]) -> list[Point]:
+    """A point per pair of a comparison."""
+    # Those with the same reference side by side, but never far from it.
+    same = pairs.groupby(pairs["reference"].round(3))["reference"]
+    number, size = same.cumcount(), same.transform("size")
+    aside = (number - (size - 1) / 2) * (4 / size).clip(upper=1)
+    return [
+        Point(
+            row["reference"],
+            row["fraction"],
+            row["fraction_low"],
+            row["fraction_high"],
+            colour_of(row["class"], classes),
+            symbol_of(row["class"], classes),
+            aside[i],
+            f"{row['class']} in {row['scope']}: {per_cent(row['fraction'])}, "
+            f"reference {per_cent(row['reference'])}",
+        )
+        for i, row in pairs.iterrows()
+    ]
+
+
+def verdict(comparison: Comparison) -> str:
+    """The figures of a comparison in a line."""
+    if comparison.mean_absolute_error is None:
+        return "Nothing was counted to set beside the reference."
+    known = comparison.r2 is not None
+    r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
+    n, covered = len(comparison.pairs), int(comparison.covered.sum())
+    error = per_cent(comparison.mean_absolute_error)
+    return f"{r2}; mean absolute error {error}; {covered} of {n} in their intervals."
+
+
+def summary(table: pd.DataFrame) -> str:
+    """How many clusters were counted, and which were not."""
+    if not len(table):
+        return "No clusters yet."
+    border = int(table["touches_border"].sum())
+    whole = table[~table["touches_border"].astype(bool)]
+    excluded = 0
+    if "excluded" in whole.columns:
+        excluded = int(whole["excluded"].sum())
+        whole = whole[~whole["excluded"].astype(bool)]
+    unknown, aggregates, unlabelled = (
+        int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
+    )
+    left_out = [
+        f"{n} {words}"
+        for n, words in (
+            (border, "cut by the border"),
+            (excluded, "in excluded regions"),
+            (unknown, "unknown"),
+            (aggregates, "aggregate" + "s" * (aggregates != 1)),
+            (unlabelled, "without a label"),
+        )
+        if n
+    ]
+    n = int(counted(table).sum())
+    said = f"{n} cluster{'s' * (n != 1)} counted, 95 % intervals"
+    return said + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
+
+
+class RatioModel(QAbstractTableModel):
+    """The rows of one scope for a table view."""
+
+    HEADERS = ("Class", "Count", "Fraction", "Interval")
+    TOOLTIPS = (
+        "As a model or a person says.",
+        "Whole clusters of the class.",
+        "Of the clusters that were counted.",
+        "95 % interval of the fraction, in per cent.",
+    )
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._ratios = pd.DataFrame()
+        self._classes: list[str] = []
+
+    def show(self, ratios: pd.DataFrame, classes: Sequence[str]) -> None:
+        self.beginResetModel()
+        self._ratios, self._classes = ratios.reset_index(drop=True), list(classes)
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
+        return 0 if parent.isValid() else len(self._ratios)
+
+    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
+        return 0 if parent.isValid() else len(self.HEADERS)
+
+    def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
+        if orientation != Qt.Orientation.Horizontal:
+            return None
+        words = {
+            Qt.ItemDataRole.DisplayRole: self.HEADERS,
+            Qt.ItemDataRole.ToolTipRole: self.TOOLTIPS,
+        }.get(role)
+        return None if words is None else words[section]
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        row, column = self._ratios.iloc[index.row()], index.column()
+        if role == Qt.ItemDataRole.DisplayRole:
+            return (
+                row["class"],
+                str(row["count"]),
+                per_cent(row["fraction"]),
+                interval(row["fraction_low"], row["fraction_high"]),
+            )[column]
+        if role == Qt.ItemDataRole.DecorationRole and column == 0:
+            name = row["class"]
+            return glyph_icon(symbol_of(name, self._classes), colour_of(name, self._classes))
+        if role == Qt.ItemDataRole.TextAlignmentRole and column:
+            return int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return str(row["method"])
+        return None

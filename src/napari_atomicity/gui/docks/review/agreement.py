@@ -1,0 +1,382 @@
+"""Several people: who works here, blind or not; how far annotators agree, and where not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import (
+    QModelIndex,
+    QSignalBlocker,
+    Qt,
+    QTimer,
+    Signal,
+)
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....core.cluster_table import Key
+from ....core.errors import AtomicityError
+from ....core.progress import Progress, Stop
+from ....project import MergeReport, Project
+from ....state.review_queue import queue_of
+from ....state.reviewing import Reviewing
+from ....statistics.agreement import CONSENSUS, Figure, Opinions, confusion, opinions
+from ...controls.connections import follow
+from ...controls.forms import _Combo
+from ...controls.line_table import Lines, table_of
+from ...panels.annotator import NO_PROJECT
+from ...tasks import start
+from ...viewer.binding import Binding
+
+_DELAY_MS = 200
+_PROJECTS = "Projects (*.atomicity)"
+
+
+def opinions_in(
+    project: Project, progress: Progress | None = None, stop: Stop | None = None
+) -> Opinions:
+    """What the log of a project says; for a worker."""
+    return opinions(project.corrections())
+
+
+# ---- words
+def figure_in_words(figure: Figure) -> str:
+    """``0.82 (0.74–0.90)``; a dash where it is not defined."""
+    if not math.isfinite(figure.value):
+        return "–"
+    return f"{figure.value:.2f} ({figure.low:.2f}–{figure.high:.2f})"
+
+
+def merged_in_words(report: MergeReport) -> str:
+    """What came of taking in another project."""
+    who = ", ".join(report.annotators) or "nobody"
+    new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
+    said = [f"{new} of {who} in {report.n_images} images that both have"]
+    if report.n_marks:
+        marks = "1 new mark" if report.n_marks == 1 else f"{report.n_marks} new marks"
+        said.append(f"{marks} of atoms, made blind")
+    if report.n_marks_lost:
+        said.append(f"{report.n_marks_lost} marks of atoms are in images that are not here")
+    if len(report.disagreements):
+        said.append(f"{len(report.disagreements)} labels differ")
+    if len(report.unmatched):
+        why = "; ".join(f"{n}: {w}" for w, n in report.unmatched["why"].value_counts().items())
+        said.append(f"{len(report.unmatched)} could not be brought in ({why})")
+    return ". ".join(said) + "."
+
+
+def who_in_words(found: Opinions) -> str:
+    """Who has judged how many, and what that means for the figures."""
+    if found.annotators.empty:
+        return "Nobody has given a label yet."
+    who = "; ".join(
+        f"{row.annotator}: {row.n} cluster{'s' * (row.n != 1)}"
+        + (f", {row.n_blind} blind" if row.n_blind else "")
+        for row in found.annotators.itertuples()
+    )
+    n = found.agreement.n_items
+    if len(found.annotators) < 2:
+        return f"{who}. For a comparison somebody else must label the same clusters, blind."
+    if not n:
+        return f"{who}. They have no cluster in common."
+    said = f"{who}. {n} in common."
+    if (found.annotators["n_blind"] < found.annotators["n"]).sum() > 1:
+        said += " Who sees the labels of others agrees with them too easily: better judge blind."
+    return said
+
+
+def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
+    """Lines of the table of figures: all labels, then each of them; label, equal, κ, α."""
+    agreed = found.agreement
+    if not agreed.n_items:
+        return []
+    both = (agreed.kappa, agreed.alpha)
+    lines = [("all", _equal(agreed.share.value, agreed.n_items), *map(figure_in_words, both))]
+    place = {name: i for i, name in enumerate(order)}
+    rows = sorted(agreed.by_label.itertuples(), key=lambda r: place.get(r.label, len(place)))
+    for row in rows:
+        figures = [
+            Figure(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
+            for name in ("kappa", "alpha")
+        ]
+        lines.append((row.label, _equal(row.share, row.n), *map(figure_in_words, figures)))
+    return lines
+
+
+def _equal(share: float, n: int) -> str:
+    return f"{100 * share:.0f} % of {n}" if math.isfinite(share) else "–"
+
+
+# ---- agreement
+class Annotators(QWidget):
+    """Merge another person's project, see how far annotators agree, and settle the rest."""
+
+    HEADERS = ("Label", "Equal", "Cohen's κ", "Krippendorff's α")
+    TOOLTIPS = (
+        "All labels together, or one of them against the rest.",
+        "All: clusters of which all say the same, of those that several have judged. One label: "
+        "answers whose other answers to the same cluster are equal, of those with it.",
+        "Agreement beyond chance of two annotators, with its 95 % interval: 1 always, 0 as chance "
+        "would. Only where there are two.",
+        "Agreement beyond chance of any number of annotators, with its 95 % interval.",
+    )
+    compared = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding, self.session = binding, binding.session
+        self.found: Opinions | None = None
+        self._keys: list[Key] = []
+        self._stale = True
+        self._build()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DELAY_MS)
+        self._timer.timeout.connect(self._update)
+        session = self.session
+        follow(self, session.project_changed, self._on_project)
+        follow(self, session.history_changed, self._later)
+        self._show(None)
+
+    def _build(self) -> None:
+        self.merge_button = QPushButton("Merge another project…")
+        self.merge_button.setToolTip(
+            "Take in the labels that somebody else gave in a copy of this project. Yours count "
+            "where both have spoken; nothing is lost."
+        )
+        self.merge_button.clicked.connect(self.merge)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        self.words.setAccessibleName("Annotators")
+        self.figures = Lines(self.HEADERS, self.TOOLTIPS, self)
+        self.figure_view = table_of(self.figures, "Agreement", 12)
+        self.confusion = Lines((), (), self)
+        self.confusion_view = table_of(self.confusion, "What two annotators say", 10)
+        self.pair = _Combo()
+        self.pair.setAccessibleName("Two annotators")
+        self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
+        self.pair.currentIndexChanged.connect(self._show_pair)
+        self.where = QLabel()
+        self.where.setWordWrap(True)
+        self.disagreements = Lines((), (), self)
+        self.disagreement_view = table_of(self.disagreements, "Disagreements", 8)
+        self.disagreement_view.clicked.connect(self._on_clicked)
+        self.disagreement_view.activated.connect(self._on_clicked)
+        self.settle_button = QPushButton("Settle one by one")
+        self.settle_button.setToolTip(
+            "Review the clusters of which annotators disagree and that are not settled yet, with "
+            f"the keys of a review. What is settled on is noted as of '{CONSENSUS}', and the "
+            "figures stay those of the annotators."
+        )
+        self.settle_button.clicked.connect(self.settle)
+        self.settle_as = _Combo()
+        self.settle_as.setAccessibleName("Settle the chosen ones as")
+        self.settle_as.setToolTip(
+            "What the rows chosen in the list are: as one of the annotators says, or a label."
+        )
+        self.settle_as.activated.connect(self._on_settle_as)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (
+            self.merge_button, self.words, self.figure_view, self.pair, self.confusion_view,
+            self.where, self.disagreement_view, self.settle_button, self.settle_as,
+        ):  # fmt: skip
+            layout.addWidget(widget)
+
+    # ---- following
+    def _on_project(self) -> None:
+        """At once: blind, nobody should see for a moment longer what others say."""
+        self._show(None)
+        self._later()
+
+    def _later(self, *_: object) -> None:
+        self._stale = True
+        if self.isVisible():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        if self._stale:
+            self._timer.start()
+
+    def _update(self) -> None:
+        self._stale = False
+        project = self.session.project
+        # Blind, one should not even see where the others disagree.
+        if project is None or self.session.blind:
+            self._show(None)
+            return
+        start(
+            self.session, opinions_in, project, on_result=self._show, on_error=self._failed,
+            key="agreement", owner=self,
+        )  # fmt: skip
+
+    def _failed(self, error: BaseException) -> None:
+        self._show(None)
+
+    # ---- showing
+    def _show(self, found: Opinions | None) -> None:
+        if self.session.blind or self.session.project is None:
+            found = None
+        self.found = found
+        self.merge_button.setEnabled(
+            self.session.project is not None and not self.session.read_only
+        )
+        if found is None:
+            blind = "Leave blind mode to compare your labels with those of others."
+            self.words.setText(blind if self.session.blind else NO_PROJECT)
+            self.figures.show([])
+            self._keys = []
+        else:
+            self.words.setText(who_in_words(found))
+            self.figures.show(rows_of(found, self._order()), classes=self.session.classes())
+        there = bool(self.figures.lines)
+        self.figure_view.setVisible(there)
+        pairs = found.agreement.pairs if found is not None else pd.DataFrame()
+        with QSignalBlocker(self.pair):
+            before = self.pair.currentText()
+            self.pair.clear()
+            for row in pairs.itertuples():
+                self.pair.addItem(f"{row.a} (rows) and {row.b} (columns)", (row.a, row.b))
+            self.pair.setCurrentIndex(max(0, self.pair.findText(before)))
+        self._show_pair()
+        self._show_disagreements()
+        self.compared.emit()
+
+    def _order(self) -> list[str]:
+        return self.session.classes()
+
+    def _show_pair(self) -> None:
+        chosen = self.pair.currentData()
+        table = pd.DataFrame()
+        if chosen and self.found is not None:
+            table = confusion(self.found.labels, *chosen, order=self._order())
+        lines = [(str(i), *(str(v) if v else "·" for v in row)) for i, row in zip(
+            table.index, table.to_numpy(), strict=True
+        )]  # fmt: skip
+        self.confusion.show(lines, ["", *map(str, table.columns)], self.session.classes())
+        for widget in (self.pair, self.confusion_view):
+            widget.setVisible(bool(lines))
+
+    def _show_disagreements(self) -> None:
+        found = self.found
+        frame = found.agreement.disagreements if found is not None else pd.DataFrame()
+        who = [c for c in frame.columns if c != "item"]
+        settled = found.settled if found is not None else ()
+        self._keys = list(frame["item"]) if len(frame) else []
+        lines = [
+            (f"{image} {cluster_id}", *said, machine or "–", done)
+            for (image, cluster_id), said, machine, done in zip(
+                self._keys, frame[who].to_numpy() if len(frame) else (),
+                found.machine if found is not None else (), settled, strict=True,
+            )
+        ]  # fmt: skip
+        self.disagreements.show(
+            lines, ["Cluster", *who, "Machine", "Settled"], self.session.classes()
+        )
+        self.disagreements.faint = {i for i, done in enumerate(settled) if done}
+        n, n_settled = len(lines), sum(map(bool, settled))
+        several = found is not None and found.agreement.n_items > 0
+        words = f"{n} disagreement{'s' * (n != 1)}" + (
+            f", {n_settled} settled" if n_settled else ""
+        )
+        self.where.setText(f"{words}. A click goes there." if n else "They agree on all of them.")
+        self.where.setVisible(several)
+        for widget in (self.disagreement_view, self.settle_button, self.settle_as):
+            widget.setVisible(n > 0)
+        self.settle_button.setEnabled(n > n_settled and not self.session.read_only)
+        self.settle_as.setEnabled(n > 0 and not self.session.read_only)
+        with QSignalBlocker(self.settle_as):
+            self.settle_as.clear()
+            self.settle_as.addItem("Settle the chosen as…", None)
+            for column, name in enumerate(who, start=1):
+                self.settle_as.addItem(f"as {name} says", column)
+            for label in self._order():
+                self.settle_as.addItem(label, label)
+
+    # ---- what a person does
+    def merge(self) -> None:
+        """Ask for a project and take it in."""
+        folder = str(self.session.project.path.parent) if self.session.project else ""
+        path, _ = QFileDialog.getOpenFileName(self, "Merge another project", folder, _PROJECTS)
+        if path:
+            self.merge_from(Path(path))
+
+    def merge_from(self, path: Path) -> None:
+        """Take in another project and say what came of it."""
+        QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
+        try:
+            report = self.session.merge(path)
+        except AtomicityError as error:
+            show_error(str(error))
+        else:
+            show_info(escape(merged_in_words(report), quote=False))
+        finally:
+            QApplication.restoreOverrideCursor()
+        self._later()
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        key = self._keys[index.row()]
+        self.session.select([key])
+        self.session.request_focus(key)
+
+    def remark(self, row: int) -> str:
+        """What annotators and machine say of a cluster in the list."""
+        headers, line = self.disagreements.headers, self.disagreements.lines[row]
+        said = [f"{who}: {what}" for who, what in zip(headers[1:-1], line[1:-1], strict=True)]
+        return "   ".join(s for s in said if not s.endswith(": "))
+
+    def settle(self) -> None:
+        """Review what is not settled, the answers in the name of all."""
+        open_rows = [i for i, line in enumerate(self.disagreements.lines) if not line[-1]]
+        there = set(zip(*(self.session.table()[c] for c in ("image", "cluster_id")), strict=True))
+        rows = [i for i in open_rows if self._keys[i] in there]
+        if not rows:
+            show_info("What is left to settle is not in the table any more.")
+            return
+        keys = [self._keys[i] for i in rows]
+        self.binding.label_mode.review = Reviewing(
+            self.session,
+            queue_of(keys),
+            annotator=CONSENSUS,
+            remarks={key: self.remark(i) for key, i in zip(keys, rows, strict=True)},
+        )
+
+    def _on_settle_as(self, index: int) -> None:
+        chosen = self.settle_as.itemData(index)
+        self.settle_as.setCurrentIndex(0)
+        rows = sorted({i.row() for i in self.disagreement_view.selectionModel().selectedRows()})
+        if chosen is None or not rows:
+            if chosen is not None:
+                show_info("Choose rows of the list first.")
+            return
+        lines = self.disagreements.lines
+        labels = {
+            self._keys[i]: chosen if isinstance(chosen, str) else lines[i][chosen] for i in rows
+        }
+        self._settle({key: label for key, label in labels.items() if label})
+
+    def _settle(self, labels: dict[Key, str]) -> None:
+        if not labels:
+            show_info("This annotator has not judged the chosen ones.")
+            return
+        review = Reviewing(self.session, queue_of(list(labels)), annotator=CONSENSUS)
+        try:
+            review.answer_all(labels)
+        except AtomicityError as error:
+            show_error(str(error))
+        finally:
+            review.close()

@@ -1,0 +1,142 @@
+"""What is shown in a review, and the answers as buttons, for those who use the mouse."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ....core.cluster_table import AGGREGATE, UNKNOWN, in_words
+from ....core.palette import colour_of, symbol_of
+from ....state.reviewing import Reviewing
+from ...controls.glyphs import glyph_icon
+from ...viewer.binding import Binding
+from ...viewer.labelling import shown_in_words
+
+_NONE = "not a cluster"
+
+
+def more_in_words(review: Reviewing) -> str:
+    """What else is known of the cluster that is shown."""
+    image, cluster_id = review.key
+    table = review.session.table(image)
+    row = table[table["cluster_id"] == cluster_id]
+    if not len(row):
+        return ""
+    counts, others = in_words(row)
+    could = row["prediction_set"].iloc[0]
+    words = [
+        f"could be {could.replace('|', ' or ')}" if "|" in could else "",
+        counts[0],
+        others[0],
+        f"{row['diameter_nm'].iloc[0]:.2f} nm",
+        "cut by the border" if row["touches_border"].iloc[0] else "",
+        "touches another" if row["touches_neighbour"].iloc[0] else "",
+    ]
+    return "; ".join(w for w in words if w and "nan" not in w)
+
+
+class Answers(QWidget):
+    """The cluster that is shown in words, and a button per answer; they never take the focus."""
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding
+        self._review: Reviewing | None = None
+        self._labels: list[str] = []
+        self.buttons: dict[str, QPushButton] = {}
+        self._answers: dict[str, QPushButton] = {}
+        self.shown = QLabel()
+        self.more = QLabel()
+        for label, name in ((self.shown, "Shown"), (self.more, "More")):
+            label.setWordWrap(True)
+            label.setTextFormat(Qt.TextFormat.PlainText)
+            label.setAccessibleName(name)
+        font = self.shown.font()
+        font.setBold(True)
+        self.shown.setFont(font)
+        self._grid = QGridLayout()
+        self._grid.setSpacing(3)
+        moves = QHBoxLayout()
+        moves.setSpacing(3)
+        for action, words, key, tooltip in (
+            ("back", "◀ Back", "P", "Back to the one before (P or ←)."),
+            ("agree", "Agree", "Enter", "The machine is right (Enter or Space)."),
+            ("next", "Next ▶", "N", "To the next, without an answer for this one (N or →)."),
+            ("unlabel", "Take back", "U", "Take the label of the one that is shown back (U)."),
+        ):
+            moves.addWidget(self._button(action, 0, words, key, tooltip))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.shown)
+        layout.addWidget(self.more)
+        layout.addLayout(self._grid)
+        layout.addLayout(moves)
+
+    def _button(
+        self, action: str, argument: int, words: str, key: str, tooltip: str
+    ) -> QPushButton:
+        button = QPushButton(words)
+        button.setToolTip(tooltip)
+        button.setAccessibleName(f"{words}, key {key}")
+        # The keys stay with the canvas.
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setMinimumWidth(40)
+        button.clicked.connect(partial(self._press, action, argument))
+        self.buttons[f"{action} {argument}" if action == "label" else action] = button
+        return button
+
+    def _press(self, action: str, argument: int, *_: object) -> None:
+        self.binding.label_mode.perform(action, argument)
+
+    def show_review(self, review: Reviewing | None) -> None:
+        """Another review, or none."""
+        self._review = review
+        if review is not None:
+            self._fill()
+            self.update_now()
+
+    def _fill(self) -> None:
+        classes = self.binding.session.classes()
+        labels = [*classes[:9], UNKNOWN, AGGREGATE]
+        if labels == self._labels:
+            return
+        self._labels = labels
+        while self._grid.count():
+            self._grid.takeAt(0).widget().deleteLater()
+        answers = [
+            *(("label", i, name, str(i)) for i, name in enumerate(classes[:9], start=1)),
+            ("label", 0, UNKNOWN, "0"),
+            ("aggregate", 0, AGGREGATE, "A"),
+            ("remove", 0, _NONE, "X"),
+        ]
+        self._answers = {}
+        for action, argument, name, key in answers:
+            button = self._button(action, argument, f"{key}  {name}", key, f"It is {name} ({key}).")
+            if action != "remove":
+                button.setIcon(glyph_icon(symbol_of(name, classes), colour_of(name, classes)))
+            else:
+                button.setToolTip("It is not a cluster: it leaves the table (X).")
+            self._answers[name] = button
+        # Class names are short; the others are not, and want half of a line or all of it.
+        place = 0
+        for name, button in self._answers.items():
+            wide = 2 if name in classes else 6 if name == _NONE else 3
+            if place % 6 + wide > 6:
+                place += 6 - place % 6
+            self._grid.addWidget(button, place // 6, place % 6, 1, wide)
+            place += wide
+
+    def update_now(self) -> None:
+        """Show the cluster that the review shows."""
+        review = self._review
+        if review is None:
+            return
+        remark = review.remarks.get(review.key, "")
+        self.shown.setText(shown_in_words(review))
+        self.more.setText("\n".join(w for w in (remark, more_in_words(review)) if w))
+        self.more.setVisible(bool(self.more.text()))
+        self.buttons["agree"].setEnabled(bool(review.predicted))
+        self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")
+        self.buttons["unlabel"].setEnabled(bool(review.said))

@@ -1,0 +1,498 @@
+"""The Review dock: clusters one after the other, a key for each, and what the answers say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QKeyEvent, QShowEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ....core.cluster_table import AGGREGATE, OUTSIDE, UNKNOWN, Key
+from ....core.errors import AtomicityError
+from ....core.palette import colour_of, symbol_of
+from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, Request, build
+from ....state.reviewing import Reviewing
+from ....state.window_state import Session
+from ....statistics.agreement import taken_out
+from ....statistics.stratified_accuracy import Accuracy, Share
+from ...controls.bars import Bar, BarChart
+from ...controls.collapsible import Part
+from ...controls.connections import follow
+from ...controls.drawing import ProgressBar
+from ...controls.forms import _Combo, in_scroll_area, labelled, main_button, new_form
+from ...controls.glyphs import glyph_icon
+from ...controls.help import show_help
+from ...controls.settings import remember
+from ...panels.annotator import Who
+from ...viewer.binding import binding_of
+from ...viewer.labelling import focus_canvas
+from .agreement import Annotators
+from .answers import Answers
+from .editing import Editing
+from .history import History
+from .learning import Learning
+
+THIS_IMAGE, ALL_IMAGES = "this image", "all images"
+START, GO_ON, END = "Start review", "Go on with the review", "End review"
+SAMPLE_SETTING = "review/sample"
+"""Under this key of a project its stratified sample is noted."""
+
+_DELAY_MS = 30
+NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
+
+
+# ---- words
+def progress_in_words(review: Reviewing) -> str:
+    """``Reviewed 37 of 212``"""
+    return f"Reviewed {review.n_done} of {review.n}"
+
+
+def pace_in_words(review: Reviewing) -> str:
+    """The seed if there is one; how long one takes and what is left; what was left out."""
+    words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
+    seconds, left = review.seconds_each(), review.n - review.n_done
+    if seconds is not None and left:
+        words.append(f"{seconds:.1f} s each, {duration_in_words(seconds * left)} left")
+    if review.n_skipped:
+        words.append(f"{review.n_skipped} skipped")
+    return "; ".join(words)
+
+
+def duration_in_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``1 h 5 min``"""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def share_in_words(share: Share) -> str:
+    """``94.1 % (89.2–97.0)``; a dash without answers."""
+    if not math.isfinite(share.value):
+        return "–"
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def accuracy_in_words(review: Reviewing, found: Accuracy | None) -> str:
+    """What follows from the answers, and what does not."""
+    if found is None:
+        return (
+            "These clusters were chosen because they are special: how often their labels are right "
+            f"says nothing of the others. For an estimate choose '{ORDERS['sample'].title}' or "
+            f"'{ORDERS['random'].title}'."
+        )
+    if review.session.blind:
+        return "In blind mode there are no predictions to set the answers against."
+    if not found.overall.n:
+        return "The accuracy of the labels will be estimated here from the answers."
+    n, of = found.overall.n, found.n_population
+    said = [
+        f"{share_in_words(found.overall)} of the labels of these {of} clusters are right, with its "
+        f"95 % interval: {found.overall.right} of {n} answers."
+    ]
+    if found.false_detections:
+        many = found.false_detections != 1
+        said.append(
+            f"{found.false_detections} {'were' if many else 'was'} no cluster"
+            f"{'s' if many else ''}, which counts as wrong."
+        )
+    if review.queue.request.by_image and not review.finished:
+        said.append("It counts once all are reviewed: image by image, the first are not typical.")
+    elif review.n_skipped:
+        n = review.n_skipped
+        said.append(
+            f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
+            "high until they are answered."
+        )
+    if review.predicted_anew:
+        said.append(
+            "They were classified anew since the sample was drawn. If that model has learnt from "
+            "these answers, this flatters it: draw another sample."
+        )
+    return " ".join(said)
+
+
+def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
+    """A bar per predicted label, and one for all."""
+    if found is None or not found.overall.n:
+        return []
+
+    def bar(name: str, share: Share) -> Bar:
+        is_all = name == "all"
+        colour = "#808080" if is_all else colour_of(name, classes)
+        symbol = "square" if is_all else symbol_of(name, classes)
+        whose = "all labels" if is_all else f"what is called {name}"
+        known = math.isfinite(share.value)
+        return Bar(
+            name,
+            share.value,
+            share_in_words(share),
+            colour,
+            symbol,
+            share.low if known else math.nan,
+            share.high if known else math.nan,
+            strong=is_all,
+            tooltip=f"Of {whose}, {share.right} of {share.n} answers were right.",
+        )
+
+    order = [*classes, *OUTSIDE]
+    names = sorted(found.by_class, key=lambda n: order.index(n) if n in order else len(order))
+    return [*(bar(n, found.by_class[n]) for n in names), bar("all", found.overall)]
+
+
+# ---- the dock
+class Review(QWidget):
+    """Choose a queue, go through it with one hand, and read what it says of the labels."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.session: Session = self.binding.session
+        self._noted: tuple[object, Queue | None] = (None, None)
+        self._build()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DELAY_MS)
+        self._timer.timeout.connect(self._update)
+        session, mode = self.session, self.binding.label_mode
+        follow(self, session.analysis_changed, self._later)
+        follow(self, session.project_changed, self._later)
+        follow(self, session.images_changed, self._later)
+        follow(self, session.current_changed, self._later)
+        follow(self, mode.review_changed, self._on_review)
+        self._following: Reviewing | None = None
+        self._on_review(mode.review)
+        self._update()
+
+    # ---- parts
+    def _build(self) -> None:
+        self.who = Who(self.session)
+        self._build_form()
+        self.button = main_button(START, self)
+        self.button.setToolTip(
+            "One cluster after the other comes into view; a key says what it is, and the next one "
+            "comes by itself. Keys hold in the canvas."
+        )
+        self.button.clicked.connect(self._on_button)
+        self.help_button = QPushButton("Keys…")
+        self.help_button.setToolTip("All shortcuts (F1).")
+        self.help_button.clicked.connect(lambda: show_help(self.binding.viewer))
+        row = QHBoxLayout()
+        row.addWidget(self.button, 1)
+        row.addWidget(self.help_button)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.setAccessibleName("Hint")
+        self.bar = ProgressBar()
+        self.bar.setAccessibleName("Reviewed")
+        self.pace = QLabel()
+        self.pace.setAccessibleName("Pace")
+        self.answers = Answers(self.binding)
+        self.chart = BarChart()
+        self.chart.setAccessibleName("Accuracy of the labels")
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setAccessibleName("What the answers say")
+        self.draw_button = QPushButton("Draw another sample…")
+        self.draw_button.setToolTip(
+            "Forget which clusters were drawn, and draw others with another seed or number; the "
+            "labels stay."
+        )
+        self.draw_button.clicked.connect(self._draw_anew)
+        self.editing = Editing(self.binding)
+        self.learning = Learning(self.binding)
+        self.history = History(self.session)
+        self.history.gone.connect(self._on_gone)
+        self.annotators = Annotators(self.binding)
+        self.parts = [Part("History", self.history), Part("Second opinion", self.annotators)]
+
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(self.who)
+        layout.addWidget(self.form)
+        layout.addLayout(row)
+        for widget in (
+            self.hint, self.bar, self.pace, self.answers, self.chart, self.words, self.draw_button,
+            self.editing, self.learning, *self.parts,
+        ):  # fmt: skip
+            layout.addWidget(widget)
+        layout.addStretch(1)
+        in_scroll_area(content, self)
+
+    def _build_form(self) -> None:
+        self.order = _Combo()
+        for name, order in ORDERS.items():
+            self.order.addItem(order.title, name)
+            self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
+        self.label = _Combo()
+        self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
+        self.seed = _number(0, 999_999, 0, "")
+        self.scope = _Combo()
+        for words in (ALL_IMAGES, THIS_IMAGE):
+            self.scope.addItem(words, words)
+        self.again = QCheckBox("Those already reviewed too")
+        self.again.setToolTip("Whether clusters that have a person's label come too. Default: no.")
+        self.by_image = QCheckBox("Image by image")
+        self.by_image.setToolTip(
+            "Whether to finish an image before the next one comes, which is quicker. Default: no."
+        )
+        self.form = QWidget()
+        form = new_form()
+        self.form.setLayout(form)
+        labelled(form, "Order", self.order, "Which clusters come first. Default: least certain.")
+        labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
+        labelled(
+            form, "Number", self.number,
+            f"How many clusters to draw; 0 for all. Default: {DEFAULT_SAMPLE}, which tells the "
+            "accuracy of all to about 4 points either way.",
+        )  # fmt: skip
+        labelled(
+            form, "Seed", self.seed,
+            "Of what is drawn at random: the same seed draws the same. Default: 0.",
+        )  # fmt: skip
+        labelled(form, "Of", self.scope, "Whose clusters are reviewed. Default: all images.")
+        form.addRow(self.again)
+        form.addRow(self.by_image)
+        self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
+        for name in ("order", "scope", "again", "by_image"):
+            remember(f"review/{name}", getattr(self, name))
+        self.order.currentIndexChanged.connect(self._update)
+        self.scope.currentIndexChanged.connect(self._update)
+
+    # ---- state
+    @property
+    def review(self) -> Reviewing | None:
+        """The review that is on."""
+        return self.binding.label_mode.review
+
+    def request(self) -> Request:
+        """What is set."""
+        order, current = str(self.order.currentData()), self.session.current
+        only = self.scope.currentData() == THIS_IMAGE and current is not None
+        return Request(
+            order,
+            (current,) if only else None,
+            str(self.label.currentData() or "") if order == "class" else "",
+            self.number.value(),
+            self.seed.value(),
+            self.again.isChecked(),
+            self.by_image.isChecked(),
+        )
+
+    def _kept(self) -> tuple[Queue, set[Key]] | None:
+        """The random queue of this order that can be gone on with."""
+        order = str(self.order.currentData())
+        known = self.binding.label_mode.kept.get(order)
+        project = self.session.project
+        if order != "sample" or project is None:
+            return known
+        if self._noted[0] is not project:
+            self._noted = (project, self._read_noted())
+        queue = self._noted[1]
+        if queue is None:
+            return known
+        log = project.corrections()
+        return queue, taken_out(log[~log["blind"]])
+
+    def _read_noted(self) -> Queue | None:
+        project = self.session.project
+        try:
+            noted = None if project is None else project.setting(SAMPLE_SETTING)
+            return Queue.from_json(noted) if noted else None
+        except AtomicityError as error:
+            show_error(str(error))
+            return None
+
+    def _has_kept(self) -> bool:
+        order = str(self.order.currentData())
+        if order == "sample" and self.session.project is not None:
+            if self._noted[0] is not self.session.project:
+                self._noted = (self.session.project, self._read_noted())
+            return self._noted[1] is not None or order in self.binding.label_mode.kept
+        return order in self.binding.label_mode.kept
+
+    # ---- starting and ending
+    def _on_button(self) -> None:
+        if self.review is not None:
+            self.binding.label_mode.review = None
+            return
+        self.start()
+
+    def start(self) -> None:
+        """Start the review that is set, or go on with the sample that was drawn."""
+        try:
+            if self._has_kept() and (kept := self._kept()) is not None:
+                queue, removed = kept
+            else:
+                queue, removed = self._draw(), set()
+            review = Reviewing(self.session, queue, removed)
+            if not review.n:
+                review.close()
+                raise AtomicityError(
+                    "none of these clusters is in the table any more",
+                    advice="Draw another sample",
+                )
+            self.binding.label_mode.review = review
+        except AtomicityError as error:
+            self.hint.setText(str(error))
+            self.hint.show()
+
+    def _draw(self) -> Queue:
+        queue = build(self.session.table(), self.request(), datetime.now(UTC).isoformat())
+        project = self.session.project
+        if queue.request.order == "sample" and project is not None:
+            project.set_setting(SAMPLE_SETTING, queue.to_json())
+            self._noted = (project, queue)
+        return queue
+
+    def _draw_anew(self) -> None:
+        """Forget what was drawn; the form comes back, with the next seed."""
+        self.binding.label_mode.review = None
+        self.binding.label_mode.kept.pop(str(self.order.currentData()), None)
+        if self.order.currentData() == "sample" and self.session.project is not None:
+            self.session.project.set_setting(SAMPLE_SETTING, None)
+            self._noted = (self.session.project, None)
+        self.seed.setValue(self.seed.value() + 1)
+        self._update()
+
+    def _on_review(self, review: Reviewing | None) -> None:
+        if self._following is not None:
+            self._following.moved.disconnect(self._later, missing_ok=True)
+        self._following = review
+        if review is not None:
+            follow(self, review.moved, self._later)
+        self.answers.show_review(review)
+        self._update()
+
+    def _on_gone(self) -> None:
+        """A click in the history has changed clusters: show one of them, and give the keys back."""
+        review = self.review
+        if review is not None:
+            review.go_to_changed()
+            focus_canvas(self.binding.viewer)
+
+    # ---- showing
+    def _later(self, *_: object) -> None:
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._update()
+
+    def _update(self, *_: object) -> None:
+        review = self.review
+        there = any(self.session.analysis(i) is not None for i in self.session.images)
+        self._show_form(review)
+        on = review is not None
+        self.button.setText(END if on else GO_ON if self._has_kept() else START)
+        self.button.setEnabled(on or (there and not self.session.read_only))
+        self._show_hint(there)
+        for widget in (self.bar, self.pace):
+            widget.setVisible(on)
+        if on and self.answers.isHidden():  # Qt takes its time when they are shown first
+            QTimer.singleShot(0, self._show_answers)
+        elif not on:
+            self.answers.hide()
+            self.words.hide()
+        if review is not None:
+            self.bar.setMaximum(max(review.n, 1))
+            self.bar.setValue(review.n_done)
+            self.bar.setFormat(progress_in_words(review))
+            self.pace.setText(pace_in_words(review))
+            self.pace.setVisible(bool(self.pace.text()))
+            self.answers.update_now()
+        self._show_accuracy(review)
+
+    def _show_answers(self) -> None:
+        if self.review is not None:
+            self.answers.show()
+            self.words.show()
+
+    def _show_hint(self, there: bool) -> None:
+        words = "" if there else NO_CLUSTERS
+        if self.session.read_only:
+            words = "The project is open in another window: nothing can be reviewed in this one."
+        self.hint.setText(words)
+        self.hint.setVisible(bool(words))
+
+    def _show_form(self, review: Reviewing | None) -> None:
+        order = str(self.order.currentData())
+        self.order.setToolTip(ORDERS[order].what)
+        wanted = {
+            self.label: order == "class",
+            self.number: order == "sample",
+            self.seed: ORDERS[order].estimates,
+        }
+        kept = self._has_kept()
+        for field, visible in wanted.items():
+            field.setVisible(visible and not kept)
+            self._row[field].setVisible(visible and not kept)
+        self.again.setVisible(order != "sample")
+        for widget in (self.scope, self.again, self.by_image):
+            widget.setEnabled(not kept)
+        self.form.setVisible(review is None)
+        if review is None:
+            self._fill_labels()
+
+    def _fill_labels(self) -> None:
+        classes = self.session.classes()
+        names = [*classes, UNKNOWN, AGGREGATE]
+        if [self.label.itemData(i) for i in range(1, self.label.count())] == names:
+            return
+        chosen = self.label.currentData()
+        with QSignalBlocker(self.label):
+            self.label.clear()
+            self.label.addItem("all, one after the other", "")
+            for name in names:
+                icon = glyph_icon(symbol_of(name, classes), colour_of(name, classes))
+                self.label.addItem(icon, name, name)
+            self.label.setCurrentIndex(max(0, self.label.findData(chosen)))
+
+    def _show_accuracy(self, review: Reviewing | None) -> None:
+        found = None if review is None else review.accuracy()
+        self.draw_button.setVisible(
+            review.queue.order.estimates if review is not None else self._has_kept()
+        )
+        if review is None or self.session.blind:
+            found = None if review is None else found
+            self.chart.bars = []
+        else:
+            self.chart.bars = accuracy_bars(found, self.session.classes())
+        self.chart.setVisible(bool(self.chart.bars))
+        if review is not None:
+            self.words.setText(accuracy_in_words(review, found))
+
+    # ---- keys
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Of a dock that floats no key would reach the canvas."""
+        if self.review is not None and self.window() is not self.binding.viewer.window._qt_window:
+            again = QKeyEvent(QEvent.Type.KeyPress, event.key(), event.modifiers(), event.text())
+            QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
+            return
+        super().keyPressEvent(event)
+
+
+def _number(low: int, high: int, value: int, special: str) -> QSpinBox:
+    box = QSpinBox()
+    box.setRange(low, high)
+    box.setValue(value)
+    if special:
+        box.setSpecialValueText(special)
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return box

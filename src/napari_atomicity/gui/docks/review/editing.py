@@ -1,0 +1,80 @@
+"""A row of buttons for what a person does to clusters in the image; the keys do the same."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
+
+from ...controls.connections import follow_soon
+from ...controls.shortcuts import LABEL_MODE, key_in_words
+from ...viewer.binding import Binding
+
+_PER_ROW = 3
+
+
+class Editing(QWidget):
+    """Add, split, merge, exclude, undo, redo."""
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding
+        keys = {s.action: key_in_words(s.keys[0]) for s in LABEL_MODE}
+        self.buttons: dict[str, QPushButton] = {}
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for i, (action, text, tooltip, act) in enumerate(
+            (
+                (
+                    "add",
+                    "Add",
+                    "Click where a cluster was missed: it is outlined, measured and classified.",
+                    binding.add_by_clicking,
+                ),
+                (
+                    "split",
+                    "Split",
+                    "Each selected cluster is two that touch.",
+                    binding.split_selected,
+                ),
+                ("merge", "Merge", "The selected clusters are one.", binding.merge_selected),
+                (
+                    "exclude",
+                    "Exclude…",
+                    "Draw around contamination or vacuum: what lies in it does not count.",
+                    binding.exclude_regions,
+                ),
+                ("undo", "Undo", "Take back what was done last, in whichever image.", binding.undo),
+                ("redo", "Redo", "Do again what was taken back.", binding.redo),
+            )
+        ):
+            button = QPushButton(text)
+            button.setToolTip(f"{tooltip} ({keys[action]})")
+            button.setAccessibleName(text)
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            button.clicked.connect(act)
+            grid.addWidget(button, i // _PER_ROW, i % _PER_ROW)
+            self.buttons[action] = button
+        session = binding.session
+        follow_soon(
+            self,
+            session.history_changed,
+            session.selection_changed,
+            session.current_changed,
+            session.project_changed,
+            session.analysis_changed,
+            slot=self._enable,
+        )
+        self._enable()
+
+    def _enable(self) -> None:
+        session = self.binding.session
+        may = session.analysis(session.current or "") is not None and not session.read_only
+        here = [key for key in session.selection if key[0] == session.current]
+        for action, possible in {
+            "add": may and not session.blind,
+            "exclude": may and not session.blind,
+            "split": may and not session.blind and len(here) > 0,
+            "merge": may and not session.blind and len(here) > 1,
+            "undo": session.can_undo and not session.read_only,
+            "redo": session.can_redo and not session.read_only,
+        }.items():
+            self.buttons[action].setEnabled(possible)

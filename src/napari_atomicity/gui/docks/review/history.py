@@ -1,0 +1,199 @@
+"""The history: what was done, in a list; a click goes there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer, Signal
+from qtpy.QtGui import QFont, QKeyEvent, QPalette, QShowEvent
+from qtpy.QtWidgets import QAbstractItemView, QLabel, QListView, QVBoxLayout, QWidget
+
+from ....core.errors import AtomicityError
+from ....state.window_state import Session, Step
+from ...controls.connections import follow
+
+_DELAY_MS = 30
+START = "As it was at the beginning"
+_MOVES = (
+    Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home,
+    Qt.Key.Key_End, Qt.Key.Key_Tab, Qt.Key.Key_Backtab,
+)  # fmt: skip
+
+
+def step_in_words(step: Step) -> str:
+    """What was done, and in which image if there is one."""
+    where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
+    return f"{step.description} · {where}" if where else step.description
+
+
+def time_in_words(time: datetime) -> str:
+    """As a clock on the wall shows it here."""
+    return time.astimezone().strftime("%H:%M:%S")
+
+
+class HistoryModel(QAbstractListModel):
+    """Steps for a list: the beginning, what was done, then what was undone, the next one first.
+
+    The session's steps are only read; a row says how many steps are done when it is gone to.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._steps: tuple[Step, ...] = ()
+        self.n_done = 0
+
+    def show(self, done: tuple[Step, ...], undone: tuple[Step, ...]) -> None:
+        """Take up another history; only rows that differ are told of."""
+        steps = (*done, *reversed(undone))
+        same = 0
+        for a, b in zip(self._steps, steps, strict=False):
+            # A step that was undone and redone is another object with the same time.
+            if a is not b and (a.time, a.description) != (b.time, b.description):
+                break
+            same += 1
+        if same < len(self._steps):
+            self.beginRemoveRows(QModelIndex(), same + 1, len(self._steps))
+            self._steps = self._steps[:same]
+            self.endRemoveRows()
+        if same < len(steps):
+            self.beginInsertRows(QModelIndex(), same + 1, len(steps))
+            self._steps = steps
+            self.endInsertRows()
+        self._steps = steps
+        changed = sorted((self.n_done, len(done)))
+        self.n_done = len(done)
+        last = min(changed[1], len(steps))
+        self.dataChanged.emit(self.index(min(changed[0], last)), self.index(last))
+
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
+        return 0 if parent.isValid() else len(self._steps) + 1
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        row = index.row()
+        step = self._steps[row - 1] if row else None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return START if step is None else step_in_words(step)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            if step is None:
+                return "Take all back."
+            who = f"{step.annotator}, {time_in_words(step.time)}: {', '.join(step.images)}"
+            undone = ". Undone." if row > self.n_done else ""
+            return f"<p>{escape(who)}{undone}</p>"  # names are not markup
+        if role == Qt.ItemDataRole.ForegroundRole and row > self.n_done:
+            return (
+                self.parent().palette().brush(QPalette.ColorGroup.Disabled, QPalette.ColorRole.Text)
+            )
+        if role == Qt.ItemDataRole.FontRole and (row > self.n_done or row == self.n_done):
+            font = QFont(self.parent().font())
+            font.setItalic(row > self.n_done)
+            font.setBold(row == self.n_done)
+            return font
+        return None
+
+
+class _List(QListView):
+    """Takes the keys that move through it; all others are those of the canvas."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        if event.key() in _MOVES:
+            super().keyPressEvent(event)
+        else:
+            event.ignore()
+
+
+class History(QWidget):
+    """All steps of the session, the newest below; those that are undone are grey.
+
+    Signals: ``gone()`` after a click has taken steps back or done them again.
+    """
+
+    gone = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.model = HistoryModel(self)
+        self.view = _List()
+        self.view.setModel(self.model)
+        self.view.setUniformItemSizes(True)
+        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.view.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.view.setAccessibleName("History")
+        self.view.setToolTip("A click goes there: what came later is undone, and can be redone.")
+        self.view.setMinimumHeight(8 * self.fontMetrics().height())
+        self.view.clicked.connect(self._on_clicked)
+        self.empty = QLabel("Nothing has been done yet: labels that you give are listed here.")
+        self.empty.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.empty)
+        layout.addWidget(self.view)
+        self._stale = True
+        # Going a hundred steps back changes the history a hundred times.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_DELAY_MS)
+        self._timer.timeout.connect(self._update)
+        self._goal = self._expected = 0
+        self._walker = QTimer(self)
+        self._walker.setSingleShot(True)
+        self._walker.setInterval(0)
+        self._walker.timeout.connect(self._walk)
+        follow(self, session.history_changed, self._on_history)
+        follow(self, session.project_changed, self._on_history)
+        self._update()
+
+    def _on_history(self) -> None:
+        """A hidden list does nothing until it is shown."""
+        self._stale = True
+        if self.isVisible():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._update()
+
+    def _update(self) -> None:
+        if not self._stale:
+            return
+        self._stale = False
+        self.model.show(self.session.history, self.session.undone)
+        there = self.model.rowCount() > 1
+        self.view.setVisible(there)
+        self.empty.setVisible(not there)
+        here = self.model.index(self.model.n_done)
+        self.view.setCurrentIndex(here)
+        self.view.scrollTo(here)
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        self._goal = index.row()
+        self._expected = len(self.session.history)
+        self._walk()
+
+    def _walk(self) -> None:
+        """One step towards what was clicked; the window stays alive in between.
+
+        Whoever does something else meanwhile is not disturbed.
+        """
+        if self.session.busy:  # a long step takes several turns
+            self._walker.start()
+            return
+        here = len(self.session.history)
+        if here == self._goal or here != self._expected:
+            self.gone.emit()
+            return
+        self._expected = here + (1 if self._goal > here else -1)
+        try:
+            self.session.go_to(self._expected)
+        except AtomicityError as error:
+            show_error(str(error))
+            self.gone.emit()
+            return
+        if not self.session.busy and len(self.session.history) == here:  # nothing to do again
+            self.gone.emit()
+        else:
+            self._walker.start()

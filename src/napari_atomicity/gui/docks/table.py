@@ -1,0 +1,323 @@
+"""The Table dock: every cluster as a row, sorted, filtered, selected, copied and exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.viewer import Viewer
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...core.errors import AtomicityError
+from ...core.filtering import EXAMPLES
+from ...core.filtering import rows as rows_of_line
+from ...core.progress import Progress, Stop
+from ...io.clipboard import tab_separated
+from ...io.tables import write_table
+from ..controls.cluster_rows import in_numbers
+from ..controls.rows_dock import RowsDock
+from ..controls.settings import settings
+from ..panels.table_files import FILE_TYPES, ask_for_table, write_in_worker
+from ..table.model import USUAL, ClusterModel, meaning
+from ..table.view import ClusterView
+from ..tasks import start
+from ..viewer.binding import session_of
+
+EMPTY = "Analyse an image first: its clusters appear here."
+
+_TYPING_MS = 250
+# The text of 20,000 rows takes a quarter of a second.
+_COPIED_AT_ONCE = 1000
+
+
+def paste(table: pd.DataFrame, progress: Progress | None = None, stop: Stop | None = None) -> str:
+    """Rows as spreadsheets take them from the clipboard, with a header."""
+    return tab_separated(table)
+
+
+class Table(RowsDock):
+    """The cluster table of all images; what is selected here is selected everywhere."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session_of(napari_viewer)
+        self.model = ClusterModel(self.session, self)
+        stored = settings().value("table/columns")
+        self._chosen: list[str] = str(stored).split(",") if stored else list(USUAL)
+        self._sized: set[str] = set()
+        self._build()
+        self._typing = _single_shot(self, _TYPING_MS, self.apply_filter)
+        self._listen()
+        self._show_columns()
+        self._show_state()
+
+    # ---- the form
+    def _build(self) -> None:
+        self.filter_line = QLineEdit()
+        self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[0]}")
+        self.filter_line.setClearButtonEnabled(True)
+        self.filter_line.setAccessibleName("Filter")
+        self.filter_line.setToolTip(
+            "Only rows for which this is true: "
+            + ", ".join(f"<b>{example.replace('<', '&lt;')}</b>" for example in EXAMPLES)
+            + ". Compare with &lt;, &lt;=, &gt;, &gt;=, =, != and ~ (contains); join with "
+            "<b>and</b>, <b>or</b>, <b>not</b> and brackets; <b>none</b> is what is not known. "
+            "Any other word is looked for in image and label. Default: empty, all rows."
+        )
+        self.columns_button = QPushButton("Columns")
+        self.columns_button.setToolTip("Which columns are shown. Drag headers to move them.")
+        self.columns_menu = QMenu(self.columns_button)
+        self.columns_menu.setToolTipsVisible(True)
+        self.columns_menu.aboutToShow.connect(self._fill_columns_menu)
+        self.columns_button.setMenu(self.columns_menu)
+        top = QHBoxLayout()
+        top.addWidget(self.filter_line, 1)
+        top.addWidget(self.columns_button)
+
+        self.error = QLabel()
+        self.error.setWordWrap(True)
+        self.error.setAccessibleName("What is wrong with the filter")
+        self.error.setStyleSheet("border-left: 4px solid #e69f00; padding: 2px 8px;")
+        self.error.hide()
+        self.view = ClusterView(self.model)
+        self.message = QLabel(EMPTY)
+        self.message.setWordWrap(True)
+        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.note = QLabel()
+        self.note.setAccessibleName("How many clusters")
+        self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.sort_again_button = QPushButton("Sort again")
+        self.sort_again_button.setToolTip(
+            "Rows whose label changes stay where they are, so that nothing jumps away. This puts "
+            "everything where it belongs now."
+        )
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip(
+            "Put the selected rows (all that are shown, if none is selected) with a header on the "
+            "clipboard, separated by tabs. Ctrl+C."
+        )
+        self.export_button = QPushButton("Export…")
+        self.export_button.setToolTip(
+            "Write the rows and columns that are shown as CSV, Excel or Parquet."
+        )
+        bottom = QHBoxLayout()
+        bottom.addWidget(self.note, 1)
+        for button in (self.sort_again_button, self.copy_button, self.export_button):
+            bottom.addWidget(button)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.addWidget(self.error)
+        layout.addWidget(self.view, 1)
+        layout.addWidget(self.message, 1)
+        layout.addLayout(bottom)
+
+        self.filter_line.textChanged.connect(self._on_typed)
+        self.filter_line.returnPressed.connect(self.apply_filter)
+        header = self.view.horizontalHeader()
+        header.sectionClicked.connect(self._on_header)
+        header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        header.customContextMenuRequested.connect(self._on_header_menu)
+        self.sort_again_button.clicked.connect(self.sort)
+        self.copy_button.clicked.connect(self.copy)
+        self.export_button.clicked.connect(self.export)
+        self.view.picked.connect(self._on_picked)
+        self.view.activated_at.connect(self._on_activated)
+        self.view.copy_wanted.connect(self.copy)
+
+    # ---- what the session says
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        line = round(1.5 * self.fontMetrics().height())
+        self.view.verticalHeader().setDefaultSectionSize(line)
+        super().showEvent(event)
+
+    def _refresh(self) -> None:
+        bar = self.view.verticalScrollBar()
+        at, columns = bar.value(), self.model.columns
+        self.model.refresh()
+        if columns != self.model.columns or not self._sized:
+            self._show_columns()
+        bar.setValue(at)
+        self._show_state()
+
+    def _selected(self) -> None:
+        self._say()
+
+    def _show_state(self) -> None:
+        self._say()
+        n = len(self.model.rows)
+        self.sort_again_button.setVisible(n > 0 and self.model.out_of_date())
+        self.message.setVisible(n == 0)
+        self.view.setVisible(n > 0)
+        for button in (self.copy_button, self.export_button, self.columns_button):
+            button.setEnabled(n > 0)
+
+    def _say(self) -> None:
+        rows, order = self.model.rows, self.model.order
+        here = int(rows.selected[order].sum())
+        elsewhere = len(self.session.selection) - here
+        words = in_numbers(len(rows), len(order), here, elsewhere)
+        self.note.setText(words)
+        self.note.setToolTip(words)
+
+    # ---- order and filter
+    def _on_header(self, section: int) -> None:
+        """Up, then down, then as in the images again."""
+        name, before = self.model.columns[section], self.model.sorted_by
+        if before is None or before[0] != name:
+            self.model.sorted_by = (name, False)
+        else:
+            self.model.sorted_by = None if before[1] else (name, True)
+        self.sort()
+
+    def sort(self, *_: object) -> None:
+        """Put all in order, and filter, as it is chosen."""
+        self.model.arrange()
+        self._show_sorting()
+        self.view.reset()
+        self._show_state()
+
+    def _show_sorting(self) -> None:
+        header, by = self.view.horizontalHeader(), self.model.sorted_by
+        if by is None or by[0] not in self.model.columns:
+            header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+            return
+        order = Qt.SortOrder.DescendingOrder if by[1] else Qt.SortOrder.AscendingOrder
+        header.setSortIndicator(self.model.columns.index(by[0]), order)
+
+    def _on_typed(self, *_: object) -> None:
+        self._typing.start()
+
+    def apply_filter(self) -> None:
+        """Show only what the line is about; a line that says nothing changes nothing."""
+        self._typing.stop()
+        line = self.filter_line.text()
+        try:
+            rows_of_line(self.model.rows.table, line)
+        except AtomicityError as error:
+            self.error.setText(str(error))
+            self.error.show()
+            return
+        self.error.hide()
+        self.model.line = line
+        self.sort()
+
+    # ---- columns
+    def _show_columns(self) -> None:
+        header = self.view.horizontalHeader()
+        metrics = self.view.fontMetrics()
+        for i, name in enumerate(self.model.columns):
+            header.setSectionHidden(i, name not in self._chosen)
+            if name not in self._sized and len(self.model.rows):
+                self._sized.add(name)
+                # From the first rows: all are of a kind.
+                cells = [self.model.index(r, i) for r in range(min(20, self.model.rowCount()))]
+                widths = [metrics.horizontalAdvance(str(self.model.data(c))) for c in cells]
+                wide = max([metrics.horizontalAdvance(name) + metrics.height(), *widths])
+                header.resizeSection(i, min(wide, 30 * metrics.averageCharWidth()) + 24)
+        self._show_sorting()
+
+    def _fill_columns_menu(self) -> None:
+        self.columns_menu.clear()
+        for name in self.model.columns:
+            action = self.columns_menu.addAction(name)
+            action.setCheckable(True)
+            action.setChecked(name in self._chosen)
+            action.setToolTip(meaning(name))
+            action.setData(name)
+            action.toggled.connect(self._on_column)
+        self.columns_menu.addSeparator()
+        self.columns_menu.addAction("The usual ones", self._usual_columns)
+
+    def _on_column(self, on: bool) -> None:
+        name = str(self.sender().data())
+        self._choose_columns(
+            [*self._chosen, name] if on else [c for c in self._chosen if c != name]
+        )
+
+    def _usual_columns(self) -> None:
+        self._choose_columns(list(USUAL))
+
+    def _choose_columns(self, names: list[str]) -> None:
+        if not set(names) & set(self.model.columns):
+            return  # without a header nobody finds the way back
+        self._chosen = names
+        settings().setValue("table/columns", ",".join(names))
+        self._show_columns()
+
+    def _on_header_menu(self, point: QPoint) -> None:
+        self.columns_menu.popup(self.view.horizontalHeader().mapToGlobal(point))
+
+    def shown(self, positions: np.ndarray | None = None) -> pd.DataFrame:
+        """The rows and columns that are shown, in their order; some of the rows, if so wished."""
+        header, model = self.view.horizontalHeader(), self.model
+        columns = sorted(
+            (i for i in range(len(model.columns)) if not header.isSectionHidden(i)),
+            key=header.visualIndex,
+        )
+        rows = model.order if positions is None else model.order[positions]
+        table = model.rows.table[[model.columns[i] for i in columns]]
+        return table.iloc[rows].reset_index(drop=True)
+
+    # ---- what the person does
+    def _on_picked(self, rows: np.ndarray, whole: bool) -> None:
+        keys = self.model.rows.keys_of(rows)
+        if not whole:
+            shown = np.zeros(len(self.model.rows), bool)
+            shown[self.model.order] = True
+            keys |= self.session.selection - self.model.rows.keys_of(shown)
+        self.session.select(keys)
+
+    def _on_activated(self, row: int) -> None:
+        key = self.model.rows.key_of(row)
+        self.session.select([key])
+        self.session.request_focus(key)
+
+    # ---- out
+    def copy(self) -> None:
+        """Put the selected rows on the clipboard; all that are shown, if none is selected."""
+        selected = self.view.selected_positions()
+        table = self.shown(selected if selected.any() else None)
+        if len(table) <= _COPIED_AT_ONCE:
+            self._take_copy(paste(table))
+            return
+        start(
+            self.session,
+            paste,
+            table,
+            message="Copying",
+            on_result=self._take_copy,
+            key="copy the table",
+            owner=self,
+        )
+
+    def _take_copy(self, text: str) -> None:
+        QApplication.clipboard().setText(text)
+
+    def export(self) -> None:
+        """Ask for a file and write what is shown."""
+        path = ask_for_table(self, "clusters.csv", FILE_TYPES)
+        if path is not None:
+            write_in_worker(self, write_table, self.shown(), path)
+
+
+def _single_shot(owner: QWidget, interval_ms: int, slot: Any) -> QTimer:
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(interval_ms)
+    timer.timeout.connect(slot)
+    return timer

@@ -1,0 +1,295 @@
+"""The clusters of the gallery for Qt: rows, order, looks; no object per cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, Qt
+from qtpy.QtGui import QPixmap
+
+from ...core import cluster_table as tables
+from ...core import palette
+from ...models.analysis import Analysis
+from ...state.window_state import Session
+from ..controls.cluster_rows import Rows, kept_order
+from ..viewer import point_style as marks
+from .order import Arrangement, Wish, arrange, moved, regrouped
+from .pictures import (
+    OVERLAYS,
+    Store,
+    common_limits,
+    compose_many,
+    picture,
+)
+
+_AT_ONCE = 16
+
+
+class GalleryModel(QAbstractListModel):
+    """What the view shows: item i is the cluster at position i of the order.
+
+    Attributes
+    ----------
+    rows
+        The session's table and selection.
+    arrangement
+        Order and groups as they are shown.
+    """
+
+    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.overlay = "raw"
+        self._store = Store()
+        self._arrays: dict[str, tuple[Analysis, int]] = {}
+        self._limits: dict[str, tuple[float, float]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing of the session any more."""
+        self.beginResetModel()
+        self.rows = Rows()
+        self.arrangement = Arrangement(np.zeros(0, int), np.zeros(0, int), ())
+        self.wish = Wish()
+        self.classes: list[str] = []
+        self._analyses: list[Analysis | None] = []
+        self._first = np.zeros(0, int)
+        self._arrays.clear()
+        self._limits.clear()
+        self._generation = 0
+        self._selected_then: frozenset = frozenset()
+        self._store.clear()
+        self.endResetModel()
+
+    # ---- following the session
+    def refresh(self) -> bool:
+        """Take over the session's tables; whether rows have come, gone or been put elsewhere.
+
+        Those that stay, stay where they are.
+        """
+        before = self.rows.table
+        was = self.rows.take(self.session.table(), self.session.selection)
+        self._take_arrays()
+        n_kept = int((was >= 0).sum())
+        self.classes = self.session.classes()
+        if n_kept == len(before) == len(self.rows):
+            self._changed()
+            return False
+        now = np.full(len(before), -1)
+        now[was[was >= 0]] = np.flatnonzero(was >= 0)
+        fresh = self._fresh()
+        stay = regrouped(fresh, self.arrangement, was)
+        order_then = now[self.arrangement.order]
+        order = kept_order(fresh.order, order_then[order_then >= 0], was < 0, stay.group)
+        self._show(Arrangement(order, stay.group, stay.names))
+        return True
+
+    def sort(self, *_: Any) -> None:
+        """Put all in order, and filter, as it is wished now."""
+        self._selected_then = self.session.selection
+        self._show(self._fresh())
+
+    def _fresh(self) -> Arrangement:
+        # Of what was selected when the order was chosen: it does not move with every click.
+        chosen = self.rows.mask_of(self._selected_then)
+        return arrange(self.rows.table, self.classes, self.wish, chosen)
+
+    def drift(self) -> tuple[int, np.ndarray]:
+        """How far what is shown is from what is wished.
+
+        Returns
+        -------
+        int
+            How many clusters would stand elsewhere, or would come or go.
+        numpy.ndarray
+            How many of each group do not belong there any more.
+        """
+        fresh, now = self._fresh(), self.arrangement
+        strays = moved(fresh, now)
+        comes_or_goes = np.zeros(len(self.rows), bool)
+        comes_or_goes[fresh.order] = True
+        comes_or_goes[now.order] ^= True
+        other = int(comes_or_goes.sum())
+        if not other:
+            other = max(int((fresh.order != now.order).sum()), len(strays))
+        if self.wish.sort == "similarity" and self.session.selection != self._selected_then:
+            other = len(now.order)
+        return other, np.bincount(now.group[strays], minlength=len(now.names))
+
+    def _show(self, arrangement: Arrangement) -> None:
+        self.beginResetModel()
+        self.arrangement = arrangement
+        self.endResetModel()
+
+    def _changed(self) -> None:
+        if self.rowCount():
+            self.dataChanged.emit(self.index(0), self.index(self.rowCount() - 1))
+
+    def _take_arrays(self) -> None:
+        """The patches of today; a picture is made again only if its arrays are others."""
+        blocks, arrays = self.rows.blocks(), {}
+        for image in blocks:
+            analysis = self.session.analysis(image)
+            known = self._arrays.get(image)
+            if analysis is None:
+                continue
+            if known is None or not _same_arrays(known[0], analysis):
+                self._generation += 1
+                arrays[image] = (analysis, self._generation)
+            else:
+                arrays[image] = (analysis, known[1])
+        if arrays.keys() != self._arrays.keys() or any(
+            arrays[image][1] != self._arrays[image][1] for image in arrays
+        ):
+            self._limits.clear()
+        self._arrays = arrays
+        # By first row: the image of a row is found by bisection.
+        images = sorted(blocks, key=lambda image: blocks[image])
+        self._first = np.array([blocks[image] for image in images], int)
+        self._of_image = [arrays.get(image) for image in images]
+
+    # ---- pictures
+    def pixmaps(
+        self, positions: np.ndarray, side: int, ratio: float, enough: Any
+    ) -> tuple[dict[int, QPixmap | None], bool]:
+        """The pictures of some positions; those that are not at hand are made until it is enough.
+
+        Parameters
+        ----------
+        positions
+            Of the order.
+        side, ratio
+            Edge in logical pixels, and device pixels per logical one.
+        enough
+            ``enough() -> bool`` is asked after every few dozen.
+
+        Returns
+        -------
+        dict
+            Position → picture; None where the cluster has no patch. Positions whose picture is
+            still to be made are left out.
+        bool
+            Whether that is all.
+        """
+        overlay = OVERLAYS[self.overlay]
+        channel = overlay.channel
+        limits = self._limits_of(channel) if overlay.same_scale else None
+        found: dict[int, QPixmap | None] = {}
+        missing: list[tuple[int, tuple, np.ndarray, np.ndarray | None]] = []
+        order = self.arrangement.order[positions]
+        block = np.searchsorted(self._first, order, side="right") - 1
+        for position, row, b in zip(
+            positions.tolist(), order.tolist(), block.tolist(), strict=True
+        ):
+            known = self._of_image[b]
+            local = row - int(self._first[b])
+            patches = None if known is None else known[0].patches.get(channel)
+            if known is None or patches is None or local >= len(patches):
+                found[position] = None
+                continue
+            key = (known[1], local, self.overlay, limits, side, ratio)
+            kept = self._store.get(key)
+            if kept is not None:
+                found[position] = kept
+                continue
+            patch = patches[local]
+            if not np.isfinite(patch[0, 0]) and not np.isfinite(patch).any():
+                found[position] = None
+                continue
+            maps = known[0].class_maps.get(channel) if overlay.with_map else None
+            map_ = maps[local] if maps is not None and local < len(maps) else None
+            missing.append((position, key, patch, map_))
+        for start in range(0, len(missing), _AT_ONCE):
+            if start and enough():
+                return found, False
+            some = missing[start : start + _AT_ONCE]
+            for (position, key, _, _), pixels in zip(some, _composed(some, limits), strict=True):
+                found[position] = picture(pixels, side, ratio)
+                self._store.put(key, found[position])
+        return found, True
+
+    def _limits_of(self, channel: str) -> tuple[float, float]:
+        """Black and white for all patches of a channel."""
+        if channel not in self._limits:
+            found = [analysis.patches.get(channel) for analysis, _ in self._arrays.values()]
+            self._limits[channel] = common_limits([p for p in found if p is not None and len(p)])
+        return self._limits[channel]
+
+    # ---- looks
+    def texts(self, positions: np.ndarray) -> list[str]:
+        """What stands under some tiles, as beside the clusters in the image."""
+        columns = ["label", "label_corrected", "confidence"]
+        part = self.rows.table[columns].iloc[self.arrangement.order[positions]]
+        return marks.texts(part).tolist()
+
+    def labels(self, positions: np.ndarray) -> list[str]:
+        return self.rows.table["label"].to_numpy()[self.arrangement.order[positions]].tolist()
+
+    def dimmed(self, positions: np.ndarray) -> np.ndarray:
+        """Whether a person has excluded the region of a cluster, by position."""
+        if "excluded" not in self.rows.table.columns:
+            return np.zeros(len(positions), bool)
+        excluded = self.rows.table["excluded"].to_numpy(bool)
+        return excluded[self.arrangement.order[positions]]
+
+    def looks_of(self, label: str) -> tuple[str, str]:
+        """Colour and symbol of a label."""
+        return palette.colour_of(label, self.classes), palette.symbol_of(label, self.classes)
+
+    # ---- as Qt asks
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
+        return 0 if parent.isValid() else len(self.arrangement.order)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid() or index.row() >= self.rowCount():
+            return None
+        position = np.array([index.row()])
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return self.texts(position)[0] or "no label"
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return described(self.rows.table.iloc[int(self.arrangement.order[index.row()])])
+        return None
+
+
+def described(row: pd.Series) -> str:
+    """A cluster in words, for the tooltip of its tile."""
+    known = tables.conform(row.to_frame().T)
+    count, otherwise = (words[0] for words in tables.in_words(known))
+    said = marks.texts(known)[0] or "no label"
+    lines = [said]
+    if row["label_corrected"] and row["label_predicted"]:
+        lines.append(f"the model said {row['label_predicted']} {row['confidence']:.2f}")
+    if "|" in str(row["prediction_set"]):
+        lines.append(f"possible: {str(row['prediction_set']).replace('|', ', ')}")
+    if np.isfinite(row["diameter_nm"]):
+        lines.append(f"{row['diameter_nm']:.2f} nm" + (f", {count}" if count else ""))
+    lines += [otherwise] if otherwise else []
+    lines += ["excluded: not counted"] if row.get("excluded", False) else []
+    return "\n".join([*lines, f"{row['image']}, cluster {row['cluster_id']}"])
+
+
+def _same_arrays(a: Analysis, b: Analysis) -> bool:
+    return all(
+        one.keys() == other.keys() and all(one[k] is other[k] for k in one)
+        for one, other in ((a.patches, b.patches), (a.class_maps, b.class_maps))
+    )
+
+
+def _composed(
+    some: Sequence[tuple[int, tuple, np.ndarray, np.ndarray | None]],
+    limits: tuple[float, float] | None,
+) -> list:
+    """The pixels of some tiles, those of the same shape together."""
+    out: list[Any] = [None] * len(some)
+    kinds: dict[tuple, list[int]] = {}
+    for i, (_, _, patch, map_) in enumerate(some):
+        kinds.setdefault((patch.shape, None if map_ is None else map_.shape), []).append(i)
+    for (_, map_shape), members in kinds.items():
+        patches = np.stack([some[i][2] for i in members])
+        maps = None if map_shape is None else np.stack([some[i][3] for i in members])
+        for i, pixels in zip(members, compose_many(patches, maps, limits), strict=True):
+            out[i] = pixels
+    return out

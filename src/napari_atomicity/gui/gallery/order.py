@@ -1,0 +1,301 @@
+"""In which order and in which groups the gallery shows clusters. Nothing here knows Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ...core.cluster_table import UNKNOWN
+from ...core.neighbours import along_the_map, nearest_first
+from ..controls.cluster_rows import label_order
+
+DOUBTFUL_BELOW = 0.7
+"""A cluster of less confidence is doubtful."""
+
+ANY_LABEL = "any label"
+NO_LABEL = "no label"
+_CONFIDENCE_STEPS = (0.5, DOUBTFUL_BELOW, 0.9)
+_DIAMETER_STEP_NM = 0.2
+_ATOMS_STEP = 10
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person wants to see, and in which order.
+
+    Parameters
+    ----------
+    group, sort
+        One of `GROUPINGS` and of `SORTINGS`.
+    descending
+        The largest first; what is not known comes last in any case.
+    label
+        Only this label ("" is none); all, if None.
+    state
+        One of `STATES`.
+    """
+
+    group: str = "label"
+    sort: str = "confidence"
+    descending: bool = False
+    label: str | None = None
+    state: str = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """Rows in an order, and the groups that they form.
+
+    Parameters
+    ----------
+    order
+        (M,) rows of the table.
+    group
+        (N,) index into ``names`` of every row of the table, shown or not.
+    names
+        Of the groups, in the order in which they are shown.
+    """
+
+    order: np.ndarray
+    group: np.ndarray
+    names: tuple[str, ...]
+
+    def counts(self) -> np.ndarray:
+        """How many of the rows shown are in each group."""
+        return np.bincount(self.group[self.order], minlength=len(self.names))
+
+
+def arrange(
+    table: pd.DataFrame, classes: Sequence[str], wish: Wish, selected: np.ndarray
+) -> Arrangement:
+    """The rows that are wanted, in the order and the groups that are wanted.
+
+    Parameters
+    ----------
+    table
+        The session's, N rows.
+    classes
+        Of the session, in order.
+    wish
+        What is wanted.
+    selected
+        (N,) bool; of use to the sorting by similarity alone.
+    """
+    group, names = GROUPINGS[wish.group](table, classes)
+    values = SORTINGS[wish.sort].values(table, classes, selected)
+    values = -values if wish.descending else values
+    # lexsort is stable and puts NaN last: equals stay as they are in the table.
+    order = np.lexsort((values, group))
+    return Arrangement(order[wanted(table, wish)[order]], group, tuple(names))
+
+
+def wanted(table: pd.DataFrame, wish: Wish) -> np.ndarray:
+    """Which rows pass the filter, (N,) bool."""
+    mask = STATES[wish.state].of(table)
+    if wish.label is not None:
+        mask = mask & (table["label"] == wish.label).to_numpy(bool)
+    return mask
+
+
+# ---- groups: a code per row, and the names of the codes
+def _by_nothing(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    return np.zeros(len(table), int), [""]
+
+
+def _by_label(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    codes, found = pd.factorize(table["label"])
+    names = label_order(classes, found)
+    rank = {name: i for i, name in enumerate(names)}
+    ranks = np.array([rank[name] for name in found], int)
+    return _taken(ranks, codes), [name or NO_LABEL for name in names]
+
+
+def _by_image(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    codes, names = pd.factorize(table["image"])
+    return codes, [str(name) for name in names]
+
+
+def _by_confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    confidence = table["confidence"].to_numpy(float)
+    low, middle, high = _CONFIDENCE_STEPS
+    names = [
+        f"confidence below {low:g}",
+        f"confidence {low:g} to {middle:g}",
+        f"confidence {middle:g} to {high:g}",
+        f"confidence {high:g} to 1",
+        "no confidence yet",
+    ]
+    codes = np.searchsorted(_CONFIDENCE_STEPS, confidence, side="right")
+    return np.where(np.isnan(confidence), len(names) - 1, codes), names
+
+
+def _by_diameter(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    step = _DIAMETER_STEP_NM
+    return _in_steps(
+        table["diameter_nm"], step, lambda i: f"{i * step:.1f} to {(i + 1) * step:.1f} nm"
+    )
+
+
+def _by_atoms(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    step = _ATOMS_STEP
+    return _in_steps(_atoms(table), step, lambda i: f"{i * step:d} to {(i + 1) * step - 1:d} atoms")
+
+
+def _by_person(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    return (table["label_corrected"] == "").to_numpy(int), ["corrected", "not corrected"]
+
+
+def _in_steps(
+    values: pd.Series | np.ndarray, step: float, name: Callable[[int], str]
+) -> tuple[np.ndarray, list[str]]:
+    numbers = np.asarray(values, float)
+    known = np.isfinite(numbers)
+    # The least step over: 1.2 / 0.2 is a little less than 6.
+    steps = np.floor(numbers[known] / step + 1e-9).astype(int)
+    found, codes = np.unique(steps, return_inverse=True)
+    group = np.full(len(numbers), len(found))
+    group[known] = codes
+    return group, [*(name(int(i)) for i in found), "not known"]
+
+
+def _taken(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    return values[codes] if len(values) else codes
+
+
+def _atoms(table: pd.DataFrame) -> np.ndarray:
+    if "n_atoms" not in table.columns:
+        return np.full(len(table), np.nan)
+    return table["n_atoms"].to_numpy(float)
+
+
+GROUPINGS: dict[str, Callable[[pd.DataFrame, Sequence[str]], tuple[np.ndarray, list[str]]]] = {
+    "label": _by_label,
+    "image": _by_image,
+    "confidence": _by_confidence,
+    "diameter": _by_diameter,
+    "atoms": _by_atoms,
+    "correction": _by_person,
+    "nothing": _by_nothing,
+}
+"""What the tiles can be grouped by: another way is one more entry."""
+
+
+# ---- order within the groups: a number per row
+@dataclass(frozen=True)
+class Sorting:
+    """Numbers that grow along the order, and what to say of them."""
+
+    values: Callable[[pd.DataFrame, Sequence[str], np.ndarray], np.ndarray]
+    tooltip: str
+
+
+def _column(name: str) -> Callable[[pd.DataFrame, Sequence[str], np.ndarray], np.ndarray]:
+    return lambda table, classes, selected: table[name].to_numpy(float)
+
+
+def _by_similarity(table: pd.DataFrame, classes: Sequence[str], selected: np.ndarray) -> np.ndarray:
+    places = table[["umap_1", "umap_2"]].to_numpy(float)
+    near = nearest_first(places, selected)
+    return near if np.isfinite(near).any() else along_the_map(places)
+
+
+SORTINGS: dict[str, Sorting] = {
+    "confidence": Sorting(_column("confidence"), "The least certain first."),
+    "label": Sorting(
+        lambda table, classes, selected: _by_label(table, classes)[0].astype(float),
+        "In the order of the classes.",
+    ),
+    "diameter": Sorting(_column("diameter_nm"), "By the diameter in nm, the smallest first."),
+    "intensity": Sorting(
+        _column("integrated_intensity"),
+        "By the integrated intensity in counts × nm², the faintest first. Images recorded "
+        "differently can't be compared by it.",
+    ),
+    "atoms": Sorting(
+        lambda table, classes, selected: _atoms(table),
+        "By the number of atoms on a continuous scale, the fewest first: the intensity in units "
+        "of one atom, comparable between images.",
+    ),
+    "image": Sorting(
+        lambda table, classes, selected: _by_image(table, classes)[0].astype(float),
+        "As in the table: image by image, by number.",
+    ),
+    "similarity": Sorting(
+        _by_similarity,
+        "By the place in the UMAP. With a cluster selected, what is nearest to it comes first; "
+        "with several, what is nearest to their mean. With none, along a line that runs through "
+        "the whole map, so that neighbours are alike.",
+    ),
+}
+"""What the tiles can be sorted by within their group: another way is one more entry."""
+
+
+# ---- which ones
+@dataclass(frozen=True)
+class State:
+    """Which rows are in a state, (N,) bool, and what it means."""
+
+    of: Callable[[pd.DataFrame], np.ndarray]
+    tooltip: str
+
+
+def doubtful(table: pd.DataFrame) -> np.ndarray:
+    """Clusters that a person has better look at, and that none has spoken of yet, (N,) bool."""
+    less_sure = table["confidence"].to_numpy(float) < DOUBTFUL_BELOW
+    codes, sets = pd.factorize(table["prediction_set"])
+    several = _taken(np.array(["|" in str(s) for s in sets], bool), codes).astype(bool)
+    mask = less_sure | several
+    if "conditions_differ" in table.columns:
+        mask = mask | table["conditions_differ"].to_numpy(bool)
+    return mask & ~_corrected(table)
+
+
+def _corrected(table: pd.DataFrame) -> np.ndarray:
+    return (table["label_corrected"] != "").to_numpy(bool)
+
+
+STATES: dict[str, State] = {
+    "all": State(lambda table: np.ones(len(table), bool), "All clusters."),
+    "corrected": State(_corrected, "A person gave the label."),
+    "not corrected": State(lambda table: ~_corrected(table), "No person gave a label."),
+    "doubtful": State(
+        doubtful,
+        f"Not corrected, and confidence below {DOUBTFUL_BELOW:g}, more than one label possible, "
+        "or imaging conditions other than those of the training.",
+    ),
+    "unknown": State(
+        lambda table: (table["label"] == UNKNOWN).to_numpy(bool), "Labelled as none of the classes."
+    ),
+}
+"""States that can be asked for: another is one more entry."""
+
+
+def moved(fresh: Arrangement, now: Arrangement) -> np.ndarray:
+    """Rows that are shown in another group than that to which they belong today."""
+    then = np.array(now.names, object)[now.group[now.order]] if len(now.order) else np.empty(0)
+    today = np.array(fresh.names, object)[fresh.group[now.order]] if len(now.order) else then
+    return now.order[np.asarray(then != today, bool)]
+
+
+def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arrangement:
+    """Today's groups, but with every row that was there before in the group in which it stands.
+
+    Parameters
+    ----------
+    was
+        (N,): of each row the row that it was before, -1 if it is new.
+    """
+    names = list(fresh.names)
+    rank = {name: i for i, name in enumerate(names)}
+    for name in before.names:
+        if name not in rank:
+            rank[name] = len(names)
+            names.append(name)
+    code = np.array([rank[name] for name in before.names] or [0], int)
+    group = fresh.group.copy()
+    there = was >= 0
+    group[there] = code[before.group[was[there]]]
+    return Arrangement(fresh.order, group, tuple(names))

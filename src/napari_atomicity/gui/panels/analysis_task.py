@@ -1,0 +1,51 @@
+"""The analysis of one image as a task of the window."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...core.micrograph import Micrograph
+from ...core.progress import Progress, Stop
+from ...detection import DetectionSettings
+from ...io.stored_micrograph import StoredMicrograph
+from ...models.analysis import Analysis
+from ...pipeline.analysis import analyse, embed_clusters
+from .. import tasks
+
+
+class Asked(NamedTuple):
+    """What is asked of an analysis."""
+
+    detection: DetectionSettings
+    model: str
+    device: str
+    symmetries: bool
+
+
+def analyse_without_map(
+    micrograph: Micrograph,
+    asked: Asked,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """All but the UMAP, which nobody should wait for; run in a worker."""
+    tasks.cap_torch_threads()
+    if isinstance(micrograph, StoredMicrograph):
+        micrograph = micrograph.described()
+    return analyse(
+        micrograph,
+        asked.model,
+        asked.device,
+        progress,
+        stop,
+        settings=asked.detection,
+        umap=False,
+        symmetries=asked.symmetries,
+    )
+
+
+def place_in_map(
+    analysis: Analysis, model: str, progress: Progress | None = None, stop: Stop | None = None
+) -> Analysis:
+    """The analysis with its places in the UMAP; run in a worker."""
+    return embed_clusters(analysis, model, stop)

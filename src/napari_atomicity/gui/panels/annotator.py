@@ -1,0 +1,85 @@
+"""Who gives the labels, and blind mode."""
+
+from __future__ import annotations
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from ...core.errors import AtomicityError
+from ...state.window_state import Session, user_name
+from ..controls.connections import follow
+from ..controls.settings import settings
+
+_REMEMBERED = "annotator"
+
+
+BLIND = (
+    "Blind: neither what the machine nor what others say is shown. Labels that you give are kept "
+    "apart, and count only where nobody says anything openly."
+)
+
+
+# ---- who works here
+class Who(QWidget):
+    """The annotator's name, which is remembered, and the switch to blind mode."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session = session
+        self.name = QLineEdit()
+        self.name.setAccessibleName("Annotator")
+        self.name.setToolTip(
+            "Who gives the labels; it is noted with each of them. Default: your name at this "
+            "computer."
+        )
+        self.name.editingFinished.connect(self._on_name)
+        self.blind = QCheckBox("Blind")
+        self.blind.toggled.connect(self._on_blind)
+        label = QLabel("Annotator")
+        label.setBuddy(self.name)
+        row = QHBoxLayout()
+        row.addWidget(label)
+        row.addWidget(self.name, 1)
+        row.addWidget(self.blind)
+        self.words = QLabel(BLIND)
+        self.words.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.words)
+        remembered = settings().value(_REMEMBERED)
+        if remembered and session.annotator == user_name():
+            session.annotator = str(remembered)
+        follow(self, session.annotator_changed, self._show)
+        follow(self, session.project_changed, self._show)
+        self._show()
+
+    def _on_name(self) -> None:
+        self.session.annotator = self.name.text()
+        settings().setValue(_REMEMBERED, self.session.annotator)
+        self._show()
+
+    def _on_blind(self, on: bool) -> None:
+        try:
+            self.session.set_blind(on)
+        except AtomicityError as error:
+            show_error(str(error))
+        self._show()
+
+    def _show(self) -> None:
+        session = self.session
+        if not self.name.hasFocus() or self.name.text() != session.annotator:
+            self.name.setText(session.annotator)
+        with QSignalBlocker(self.blind):
+            self.blind.setChecked(session.blind)
+        self.blind.setEnabled(session.project is not None)
+        self.blind.setToolTip(
+            "For a second opinion: hide what the machine and others say. Default: off."
+            if session.project is not None
+            else NO_PROJECT
+        )
+        self.words.setVisible(session.blind)
+
+
+NO_PROJECT = "Open a folder or a project first: labels of several people are kept in its file."

@@ -1,0 +1,117 @@
+"""Images of a session one after the other in a worker, the one that is looked at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from psygnal import Signal
+
+from ..._version import __version__
+from ...core.errors import AtomicityError
+from .. import tasks
+from ..viewer.binding import Binding
+
+
+class OneByOne:
+    """Works through images of a session: what is done to each, a subclass says.
+
+    Signals: ``changed()`` when it starts, goes on or ends.
+    """
+
+    changed = Signal()
+
+    def __init__(self, binding: Binding, key: str) -> None:
+        self.binding = binding
+        self.session = binding.session
+        self._key = key
+        self._waiting: list[str] = []
+        self.group: object = None
+        """What becomes of all of these images is one step of undo."""
+        self.n_done, self.n_in_all = 0, 0
+        self.task: tasks.Task | None = None
+        self.session.project_changed.connect(self._on_project)
+
+    def _on_project(self) -> None:
+        """Other images: what waits is not of them."""
+        self.forget()
+        self.task = None
+
+    @property
+    def running(self) -> bool:
+        return self.task is not None and self.task.running
+
+    def begin(self, images: list[str]) -> None:
+        """These images wait; the one that is looked at comes first."""
+        current = self.session.current
+        self._waiting = sorted(images, key=lambda name: name != current)
+        self.group = object()
+        self.n_done, self.n_in_all = 0, len(images)
+
+    def take(self) -> str | None:
+        """The next image that waits and is still there; None after the last."""
+        while self._waiting:
+            image = self._waiting.pop(0)
+            if image in self.session.images:
+                return image
+        return None
+
+    def forget(self) -> None:
+        """Nothing waits any more."""
+        self._waiting = []
+
+    def run(
+        self,
+        message: str,
+        function: Callable,
+        args: tuple,
+        on_result: Callable[[Any], None],
+        on_error: Callable[[BaseException], None],
+        then: Callable[[], None],
+    ) -> None:
+        """Have something done in a worker, and go on with ``then`` unless it is cancelled."""
+        task = tasks.start(
+            self.session,
+            function,
+            *args,
+            message=message,
+            on_result=on_result,
+            on_error=on_error,
+            key=self._key,
+            quiet_errors=True,
+        )
+        self.task = task
+        task.finished.connect(partial(self._ended, task, then))
+        self.changed.emit()
+
+    def _ended(self, task: tasks.Task, then: Callable[[], None]) -> None:
+        if task.cancelled:
+            self.forget()
+        elif task is self.task:
+            then()
+            return
+        self.changed.emit()
+
+    def end(self, what: str, n_failed: int, settings: Mapping[str, Any]) -> None:
+        """All is done; with which settings is noted in the project as well."""
+        self.task = None
+        self._note(
+            {
+                "what": what,
+                "version": __version__,
+                "images": self.n_in_all,
+                "failed": n_failed,
+                **settings,
+            }
+        )
+        self.changed.emit()
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        project = self.session.project
+        if project is None or project.read_only:
+            return
+        try:
+            project.add_run(record)
+        except AtomicityError as error:  # the results themselves say so when they can't be kept
+            tasks.logger.error("%s", error)

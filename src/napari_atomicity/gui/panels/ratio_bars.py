@@ -1,0 +1,48 @@
+"""Class ratios as bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ...core.cluster_table import OUTSIDE
+from ...core.palette import colour_of, symbol_of
+from ..controls.bars import Bar
+
+THIS_IMAGE, ALL_IMAGES = "this image", "all images"
+
+
+def per_cent(fraction: float) -> str:
+    """A fraction as a person reads it; a dash where there is none."""
+    return f"{100 * fraction:.1f} %" if math.isfinite(fraction) else "–"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval of fractions in per cent."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "–"
+    return f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def ratio_bars(
+    ratios: pd.DataFrame, classes: Sequence[str], reference: Mapping[str, float] | None = None
+) -> list[Bar]:
+    """A bar per class, with its interval and the mark of its reference if there is one."""
+    return [
+        Bar(
+            row["class"],
+            row["fraction"],
+            per_cent(row["fraction"]),
+            colour_of(row["class"], classes),
+            symbol_of(row["class"], classes),
+            row["fraction_low"],
+            row["fraction_high"],
+            tooltip=f"{row['class']}: {row['count']} clusters, {per_cent(row['fraction'])}, "
+            f"interval {interval(row['fraction_low'], row['fraction_high'])} % ({row['method']})",
+            reference=reference.get(row["class"], 0.0) if reference else math.nan,
+        )
+        for _, row in ratios.iterrows()
+        if row["class"] not in OUTSIDE
+    ]

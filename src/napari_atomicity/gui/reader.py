@@ -1,0 +1,67 @@
+"""napari opens image files with their pixel size in nm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import AtomicityError
+from ..io.images import find_images, load, reader_of, unique_names
+from ..project import SUFFIX
+from .viewer.layer_data import LayerData, layer_data
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
+    """The function that reads these files; None if one of them is of another kind.
+
+    A folder with images, or a project, is opened in Browse.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    if len(paths) == 1 and _is_bench(Path(paths[0])):
+        return open_bench
+    if not paths or any(reader_of(p) is None or Path(p).is_dir() for p in paths):
+        return None
+    return read
+
+
+def _is_bench(path: Path) -> bool:
+    if path.suffix == SUFFIX:
+        return path.is_file()
+    try:
+        return path.is_dir() and bool(find_images([path]))
+    except AtomicityError:
+        return False
+
+
+def open_bench(path: str | Sequence[str]) -> list[Any]:
+    """Open a folder or a project in the workbench of the viewer; it makes layers as they are
+    looked at."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        folder = path if isinstance(path, str) else path[0]
+
+        def browse() -> None:
+            from .workbench import browse_in
+
+            browse_in(viewer, folder)
+
+        # Not within napari's own reading.
+        QTimer.singleShot(0, browse)
+    return [(None,)]  # napari's sign that there is no layer to add
+
+
+def read(path: str | Sequence[str]) -> list[LayerData]:
+    """One Image layer per file.
+
+    Raises
+    ------
+    AtomicityError
+        As `napari_atomicity.load`; napari shows its text.
+    """
+    paths = [path] if isinstance(path, str) else list(path)
+    names = unique_names(paths)
+    return [layer_data(load(p, name=name)) for p, name in zip(paths, names, strict=True)]

@@ -1,0 +1,54 @@
+"""What the mouse shows of a cluster: words, and its patch where there is one."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+from qtpy.QtCore import QBuffer, QByteArray, QIODevice, Qt
+from qtpy.QtGui import QImage
+
+from ...models.analysis import Analysis
+from ..controls.patch_view import grey
+
+SIDE_PX = 120
+"""Edge of the patch in the popup, in logical pixels."""
+
+_BARELY_PACKED = 90
+
+
+def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
+    """The raw patch (P, P) of a cluster; None where the network has seen none."""
+    patches = None if analysis is None else analysis.patches.get("raw")
+    if analysis is None or patches is None or len(patches) != len(analysis.table):
+        return None
+    row = np.flatnonzero(analysis.table["cluster_id"].to_numpy() == cluster_id)
+    patch = patches[row[0]] if len(row) else None
+    return patch if patch is not None and np.isfinite(patch).any() else None
+
+
+def tip(words: str, patch: np.ndarray | None) -> str:
+    """Rich text for a tooltip: the patch above the words."""
+    lines = "<br>".join(html.escape(line) for line in words.split("\n"))
+    if patch is None:
+        return f"<div>{lines}</div>"
+    return (
+        f'<div><img src="data:image/png;base64,{_png(patch)}" width="{SIDE_PX}" '
+        f'height="{SIDE_PX}"><br>{lines}</div>'
+    )
+
+
+def _png(patch: np.ndarray) -> str:
+    # By Qt and barely packed: made again for every cluster that the mouse passes.
+    pixels = np.ascontiguousarray((255 * grey(patch)).astype(np.uint8))
+    height, width = pixels.shape
+    image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(
+        2 * SIDE_PX, 2 * SIDE_PX,
+        transformMode=Qt.TransformationMode.SmoothTransformation,
+    )  # fmt: skip
+    data = QByteArray()
+    buffer = QBuffer(data)
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    image.save(buffer, "PNG", _BARELY_PACKED)
+    buffer.close()
+    return bytes(data.toBase64()).decode()

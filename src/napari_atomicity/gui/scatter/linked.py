@@ -1,0 +1,68 @@
+"""A plot and the clusters, or atoms, that its marks hold: which are selected, which are picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ...core.cluster_table import Key
+from ...reporting.plot_base import Plot
+from .rows import Rows
+from .scatter import ADD, REMOVE, REPLACE
+from .view import PlotView
+
+HINT = "Click or drag selects, Shift adds, Ctrl takes away."
+
+
+class Linked:
+    """What a `PlotView` shows, tied to the rows of the table that it was made of.
+
+    Parameters
+    ----------
+    view
+        Where it is shown.
+    id_column
+        What tells the rows of an image apart in the table, ``cluster_id`` or ``atom_id``.
+    what
+        One of them, in words.
+    """
+
+    def __init__(
+        self, view: PlotView, id_column: str = "cluster_id", what: str = "cluster"
+    ) -> None:
+        self._view, self._id_column, self._what = view, id_column, what
+        self._rows = Rows(pd.DataFrame({"image": [], id_column: []}), id_column)
+        self._member = np.empty(0, np.int64)
+        self._size = np.empty(0)  # how many each mark holds
+
+    def show(
+        self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()
+    ) -> None:
+        """Show a plot of these data, which were made of this table."""
+        self._rows = Rows(table, self._id_column)
+        self._member = plot.members(table, data)
+        self._size = np.bincount(self._member[self._member >= 0], minlength=len(data))
+        self._view.setAccessibleName(plot.title)
+        self._view.show_plot(plot, data, classes)
+
+    @property
+    def holds(self) -> bool:
+        """Whether its marks hold anything: those of a curve don't."""
+        return bool(self._size.any())
+
+    def mark(self, selection: frozenset[Key]) -> str:
+        """Show what is selected, and say it."""
+        member = self._member[self._rows.of(selection)]
+        chosen = np.bincount(member[member >= 0], minlength=len(self._size))
+        self._view.mark(chosen / np.maximum(self._size, 1))
+        of = f"{len(selection)} selected {self._what}{'s' * (len(selection) != 1)}"
+        drawn = int(chosen.sum())
+        missing = "" if drawn else ": none is in this plot"
+        return f"{drawn} of {of} marked{missing}." if selection else HINT
+
+    def picked(self, rows: Sequence[int], mode: str, selection: frozenset[Key]) -> frozenset[Key]:
+        """What is selected after these rows of the data were picked; see `PlotView`."""
+        keys = self._rows.keys(np.flatnonzero(np.isin(self._member, rows)))
+        return frozenset({REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode])

@@ -1,0 +1,60 @@
+"""Rows of a table of many images and the keys of their clusters, or atoms, either way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from ...core.cluster_table import Key
+
+
+class Rows:
+    """Where the clusters of each image stand in a table.
+
+    Parameters
+    ----------
+    table
+        Has the columns ``image`` and ``id_column``; an image's rows need not be in one piece.
+    id_column
+        What tells those of an image apart.
+    """
+
+    def __init__(self, table: pd.DataFrame, id_column: str = "cluster_id") -> None:
+        self._id_column = id_column
+        self._images = table["image"]
+        self._ids = table[id_column].to_numpy()
+        self._of_image: dict[str, np.ndarray] = (
+            dict(table.groupby("image", sort=False).indices) if len(table) else {}
+        )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def fits(self, table: pd.DataFrame) -> bool:
+        """Whether this table has the same clusters in the same order."""
+        return np.array_equal(self._ids, table[self._id_column].to_numpy()) and bool(
+            self._images.equals(table["image"])
+        )
+
+    def of_image(self, image: str) -> np.ndarray:
+        """The rows of an image."""
+        return self._of_image.get(image, np.empty(0, np.int64))
+
+    def of(self, keys: Iterable[Key]) -> np.ndarray:
+        """Rows of these clusters; those that the table lacks are passed over."""
+        by_image: dict[str, list[int]] = {}
+        for image, cluster_id in keys:
+            by_image.setdefault(image, []).append(cluster_id)
+        found = [
+            rows[np.isin(self._ids[rows], by_image[image])]
+            for image, rows in self._of_image.items()
+            if image in by_image
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def keys(self, rows: np.ndarray) -> set[Key]:
+        """Keys of the clusters in these rows."""
+        images = self._images.iloc[rows].tolist()
+        return set(zip(images, self._ids[rows].tolist(), strict=True))

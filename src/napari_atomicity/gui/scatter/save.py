@@ -1,0 +1,85 @@
+"""Saving a plot as a picture, a drawing or its data: one dialog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from napari.utils.notifications import show_error, show_info
+from pandas import DataFrame
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from ...core.errors import AtomicityError
+from ...reporting.plot_base import Look, dress, marker
+from ...reporting.plot_map import draw_map
+from ...reporting.plots import SUFFIXES
+from .legend import Entry, Scale
+
+FILE_TYPES = ";;".join(f"{what} (*{suffix})" for suffix, what in SUFFIXES.items())
+_MOST_ENTRIES = 24
+
+
+def ask_and_save(parent: QWidget, name: str, write: Callable[[Path], object]) -> None:
+    """Ask for a file and write it; what goes wrong is said.
+
+    Parameters
+    ----------
+    name
+        Proposed for the file, without a suffix.
+    write
+        Writes the kind of file that the suffix says.
+    """
+    chosen, kind = QFileDialog.getSaveFileName(parent, "Save plot", f"{name}.png", FILE_TYPES)
+    if not chosen:
+        return
+    path = with_suffix(Path(chosen), kind)
+    try:
+        write(path)
+    except AtomicityError as error:
+        show_error(str(error))
+    else:
+        show_info(f"Written: {path}")
+
+
+def with_suffix(path: Path, file_type: str) -> Path:
+    """The path with the suffix of the chosen file type, if it has none that we can write."""
+    if path.suffix.lower() in SUFFIXES:
+        return path
+    return path.with_name(path.name + (file_type.partition("(*")[2].rstrip(")") or ".png"))
+
+
+def map_drawing(legend: list[Entry] | Scale) -> Callable[[Axes, DataFrame, Look], None]:
+    """A way to draw the map in colours (column ``colour``) that this legend explains."""
+
+    def draw(axes: Axes, data: DataFrame, look: Look) -> None:
+        draw_map(axes, data, look)
+        if isinstance(legend, Scale):
+            _colour_bar(axes, legend, look)
+        else:
+            _entries(axes, legend, look)
+
+    return draw
+
+
+def _colour_bar(axes: Axes, scale: Scale, look: Look) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    mapped = ScalarMappable(Normalize(scale.low, scale.high), scale.colormap)
+    bar = axes.figure.colorbar(mapped, ax=axes, label=scale.title, shrink=0.8)
+    dress(bar.ax, look)
+
+
+def _entries(axes: Axes, entries: list[Entry], look: Look) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], linestyle="", marker=marker(e.symbol), color=e.colour,
+               label=f"{e.name} ({e.count})")
+        for e in entries[:_MOST_ENTRIES]
+    ]  # fmt: skip
+    axes.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False, ncols=3,
+        fontsize=0.9 * look.font_pt, labelcolor=look.ink, handletextpad=0.3, borderaxespad=0.2,
+    )  # fmt: skip

@@ -1,0 +1,330 @@
+"""Core functions in a worker, with progress, cancel and errors in the words of the user.
+
+A core function takes ``progress=`` and ``stop=`` and knows nothing of Qt. Here it is given to
+napari's thread pool (so napari asks before it closes a busy window); its result comes back in
+the thread of the window, unless nobody wants it any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from napari.qt.threading import FunctionWorker, create_worker
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+
+from ..core.errors import AtomicityError, Cancelled
+from ..state.window_state import Session, State, Status
+
+logger = logging.getLogger(__name__)
+
+# Oftener than this nobody can read it, and the event loop has better things to do.
+_PROGRESS_INTERVAL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: its value, or what went wrong."""
+
+    value: Any = None
+    error: BaseException | None = None
+    details: str = ""
+
+
+@dataclass(eq=False)
+class _Call:
+    """What runs in the worker. It never raises: a worker's error would be shown as a bug."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    message: str
+    progress: Callable[[int, int, str], None]
+    cancelled: bool = False
+    outcome: Outcome = field(default_factory=lambda: Outcome(error=Cancelled()))
+    _last_report_s: float = 0.0
+
+    def __repr__(self) -> str:
+        return self.message or getattr(self.function, "__name__", "task")
+
+    def stop(self) -> bool:
+        return self.cancelled
+
+    def report(self, done: int, total: int, message: str) -> None:
+        now = time.monotonic()
+        finished = total > 0 and done >= total
+        if not self.cancelled and (finished or now - self._last_report_s > _PROGRESS_INTERVAL_S):
+            self._last_report_s = now
+            self.progress(done, total, message)
+
+    def __call__(self) -> None:
+        if self.cancelled:
+            return
+        if "torch" in sys.modules:
+            cap_torch_threads()
+        try:
+            value = self.function(*self.args, progress=self.report, stop=self.stop, **self.kwargs)
+            self.outcome = Outcome(value)
+        except Cancelled as error:
+            self.outcome = Outcome(error=error)
+        except Exception as error:
+            self.outcome = Outcome(error=error, details=traceback.format_exc())
+
+
+class _Worker(FunctionWorker):
+    """A worker whose warnings go to the log: they are for developers, not for microscopists."""
+
+    def quit(self) -> None:
+        self._func.cancelled = True
+        super().quit()
+
+    def _relay_warning(self, show_warn_args: tuple[Any, ...]) -> None:
+        logger.info("warning in a task: %s", show_warn_args[0])
+
+
+class Task(QObject):
+    """One run of a core function in a worker; lives in the thread of the window.
+
+    Signals: ``progressed(done, total, message)``; ``failed(error)``; ``finished()`` when it ended
+    in whatever way and nothing more comes of it.
+    """
+
+    progressed = Signal(int, int, str)
+    failed = Signal(object)
+    finished = Signal()
+    _reported = Signal(int, int, str)
+
+    def __init__(
+        self,
+        session: Session,
+        call: _Call,
+        on_result: Callable[[Any], object],
+        on_error: Callable[[BaseException], object] | None,
+        about: str | None = None,
+        quiet_errors: bool = False,
+    ) -> None:
+        super().__init__()
+        self.about = about
+        self._quiet_errors = quiet_errors
+        # What was asked for of other images, or of another view of them, is of no use any more.
+        self._epoch = session.epoch
+        self._session = session
+        self._call = call
+        self._on_result = on_result
+        self._on_error = on_error
+        self._silenced = not call.message
+        self._ended = False
+        call.progress = self._reported.emit
+        self._reported.connect(self._show_progress)
+        self._worker = create_worker(call, _worker_class=_Worker, _start_thread=False)
+        self._worker.finished.connect(self._end)
+
+    @property
+    def message(self) -> str:
+        return self._call.message
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._ended
+
+    @property
+    def cancelled(self) -> bool:
+        return self._call.cancelled
+
+    def cancel(self) -> None:
+        """Ask it to stop; from now on its result is not wanted."""
+        if self._ended or self._call.cancelled:
+            return
+        self._call.cancelled = True
+        self._say(State.RUNNING, "Stopping…")
+
+    def _start(self) -> None:
+        self._say(State.RUNNING, self.message)
+        self._worker.start()
+
+    def _silence(self) -> None:
+        """Cancel without a word: something newer speaks, or nobody listens."""
+        self._silenced = True
+        self._call.cancelled = True
+
+    def _abandon(self) -> None:
+        """The dock that wanted it is gone; what others see must not say that it goes on."""
+        self._call.cancelled = True
+
+    def _say(self, state: State, message: str, done: int = 0, total: int = 0) -> None:
+        if not self._silenced:
+            self._session.status = Status(state, message, done, total)
+
+    def _show_progress(self, done: int, total: int, message: str) -> None:
+        if not self._ended and not self._call.cancelled:
+            self._say(State.RUNNING, message or self.message, done, total)
+            self.progressed.emit(done, total, message)
+
+    def _end(self) -> None:
+        self._ended = True
+        outcome = self._call.outcome
+        _forget(self._session, self)
+        try:
+            if self._session.epoch != self._epoch:
+                self._drop(outcome)
+            elif self._call.cancelled or isinstance(outcome.error, Cancelled):
+                self._drop(outcome)
+                self._say(State.STOPPED, "Stopped")
+            elif outcome.error is not None:
+                self._fail(outcome)
+            else:
+                self._succeed(outcome.value)
+        finally:
+            self.finished.emit()
+
+    def _drop(self, outcome: Outcome) -> None:
+        """Nobody wants the value; what it holds open is let go."""
+        if self._session.status.message == self.message or self._call.cancelled:
+            self._say(State.STOPPED, "")
+        close = getattr(outcome.value, "close", None)
+        if callable(close):
+            close()
+
+    def _succeed(self, value: Any) -> None:
+        try:
+            self._on_result(value)
+        except AtomicityError as error:
+            self._fail(Outcome(error=error))
+        else:
+            self._say(State.DONE, "Done")
+
+    def _fail(self, outcome: Outcome) -> None:
+        words = in_words(outcome.error)
+        self._say(State.FAILED, words)
+        if outcome.details:
+            logger.error("task %r failed:\n%s", self._call, outcome.details)
+        if self._on_error is not None:
+            self._on_error(outcome.error)
+        self.failed.emit(outcome.error)
+        if not self._quiet_errors:
+            show_error(words)
+
+
+_running: WeakKeyDictionary[Session, dict[str, Task]] = WeakKeyDictionary()
+# Qt does not keep a task alive, and one whose result is not wanted must still end in peace.
+_alive: set[Task] = set()
+
+
+def in_words(error: BaseException | None) -> str:
+    """An error as a person should read it."""
+    if isinstance(error, AtomicityError):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error}. This should not have happened: please report it, "
+        "with what the log says."
+    )
+
+
+def failed(words: str) -> Status:
+    """The status of what went wrong outside of a task."""
+    return Status(State.FAILED, words)
+
+
+def start(
+    session: Session,
+    function: Callable[..., Any],
+    *args: Any,
+    message: str = "",
+    on_result: Callable[[Any], object],
+    on_error: Callable[[BaseException], object] | None = None,
+    key: str = "analysis",
+    owner: QObject | None = None,
+    about: str | None = None,
+    quiet_errors: bool = False,
+    **kwargs: Any,
+) -> Task:
+    """Run ``function(*args, progress=..., stop=..., **kwargs)`` in a worker.
+
+    Parameters
+    ----------
+    session
+        Its status says what is going on, unless ``message`` is empty.
+    function
+        A core function; gets arrays and tables, never layers.
+    message
+        What the person reads while it runs; "" for a task that is not worth a word.
+    on_result
+        Called in the thread of the window with what the function returned.
+    on_error
+        Called in the thread of the window with the exception, before the notification.
+    key
+        A newer task with the same key ends the older one, whose result is dropped.
+    owner
+        The dock that wants the result; when it is destroyed the task ends.
+    about
+        Name of the image that it is about; when that goes the task ends.
+    quiet_errors
+        Whether ``on_error`` tells the person, so that no notification is needed.
+
+    Returns
+    -------
+    Task
+        Has ``cancel()``, ``running`` and the signal ``finished``.
+    """
+    tasks = _running.setdefault(session, {})
+    if key in tasks:
+        tasks[key]._silence()
+    call = _Call(function, args, kwargs, message, progress=lambda *_: None)
+    task = Task(session, call, on_result, on_error, about, quiet_errors)
+    tasks[key] = task
+    _alive.add(task)
+    if owner is not None:
+        owner.destroyed.connect(task._abandon)
+    task._start()
+    return task
+
+
+def running(session: Session, key: str | None = None) -> list[Task]:
+    """Tasks of a session that have not ended, those of one key or all."""
+    tasks = _running.get(session, {})
+    return [t for k, t in tasks.items() if key in (None, k)]
+
+
+def cancel(session: Session) -> None:
+    """Stop what the person is told of; what is drawn in silence goes on."""
+    for task in running(session):
+        if task.message:
+            task.cancel()
+
+
+def cancel_all(session: Session) -> None:
+    """Stop everything of a session: other images are about to come."""
+    for task in running(session):
+        task.cancel()
+
+
+def cancel_about(session: Session, image: str) -> None:
+    """Stop all that is about an image."""
+    for task in running(session):
+        if task.about == image:
+            task.cancel()
+
+
+def _forget(session: Session, task: Task) -> None:
+    _alive.discard(task)
+    tasks = _running.get(session, {})
+    for key in [k for k, t in tasks.items() if t is task]:
+        del tasks[key]
+
+
+def cap_torch_threads() -> None:
+    """Leave a core to the event loop; to be called in the worker that uses torch."""
+    import torch
+
+    wanted = max(1, (os.cpu_count() or 2) - 1)
+    if torch.get_num_threads() > wanted:
+        torch.set_num_threads(wanted)

@@ -1,0 +1,83 @@
+"""Pixel sizes of layers: napari keeps a scale and a unit per axis, we want nm per pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pint
+
+from ...core.micrograph import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM
+
+# As in reading files: beyond this x and y differ by more than rounding.
+_SQUARE_TOLERANCE = 1e-3
+
+
+def _nm_per(unit: pint.Unit) -> float | None:
+    """Length of a unit in nm; None if it is no length, or a pixel."""
+    registry = pint.get_application_registry()
+    try:
+        return float(registry.Quantity(1.0, unit).to("nanometer").magnitude)
+    except pint.DimensionalityError:
+        return None
+
+
+def pixel_size_nm(layer: Any) -> float | None:
+    """Edge length of a pixel in nm, from the layer's scale and units.
+
+    None if the units are pixels (whatever the scale: nobody said of what), if x and y differ, or
+    if the size is not plausible.
+    """
+    sizes = []
+    for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True):
+        nm = _nm_per(unit)
+        if nm is None:
+            return None
+        sizes.append(abs(float(scale)) * nm)
+    size = float(np.mean(sizes))
+    if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:
+        return None
+    return size if np.ptp(sizes) <= _SQUARE_TOLERANCE * size else None
+
+
+def suggested_nm(layer: Any) -> float | None:
+    """A scale that somebody has set without a unit: perhaps it was meant in nm."""
+    scale = float(layer.scale[-1])
+    plausible = SMALLEST_PIXEL_NM <= scale <= LARGEST_PIXEL_NM and scale != 1.0
+    return scale if plausible and pixel_size_nm(layer) is None else None
+
+
+def calibrate(layer: Any, size_nm: float) -> None:
+    """Write a pixel size to a layer; other axes (frames) stay as they are."""
+    scale = np.array(layer.scale, float)
+    units = list(layer.units)
+    scale[-2:] = size_nm
+    units[-2:] = ["nm", "nm"]
+    layer.units = tuple(str(u) for u in units)
+    layer.scale = scale
+
+
+def placement(layer: Any) -> dict[str, Any]:
+    """What another layer needs in order to lie in register with this one."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine.affine_matrix,
+        "units": tuple(str(u) for u in layer.units),
+        "axis_labels": tuple(layer.axis_labels),
+    }
+
+
+def place(layer: Any, options: dict[str, Any]) -> None:
+    """Give an Image layer the scale and units of another micrograph, at the origin."""
+    wanted = {
+        "units": options.get("units", ("pixel",) * layer.ndim),
+        "scale": np.asarray(options.get("scale", (1.0,) * layer.ndim), float),
+        "translate": np.zeros(layer.ndim),
+    }
+    now = placement(layer)
+    for name, value in wanted.items():
+        if not np.array_equal(now[name], value):
+            setattr(layer, name, value)

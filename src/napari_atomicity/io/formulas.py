@@ -1,0 +1,39 @@
+"""Text of tables that a spreadsheet must not run as a formula."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+
+
+def harmless(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def as_it_was(value: Any) -> Any:
+    """What `harmless` made harmless: the inverse of it."""
+    marked = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
+    return value[1:] if marked else value
+
+
+def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """A copy with every text and every name of a column changed."""
+    changed = {
+        i: pd.Series([change(v) for v in values], index=table.index, dtype=object)
+        for i, (_, values) in enumerate(table.items())
+        if _holds_text(values)
+    }
+    columns = [changed.get(i, values) for i, (_, values) in enumerate(table.items())]
+    out = pd.concat(columns, axis=1) if columns else table.copy()
+    out.columns = pd.Index([change(name) for name in table.columns])
+    return out
+
+
+def _holds_text(values: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))

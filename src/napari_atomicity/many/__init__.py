@@ -1,1 +1,0 @@
-"""More images than one sitting: batches on many workers, and a folder that is watched."""

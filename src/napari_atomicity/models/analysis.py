@@ -1,0 +1,70 @@
+"""The result of an analysis: what is known of the clusters of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.micrograph import Micrograph
+
+if TYPE_CHECKING:
+    from .intensity_scale import LockedMixture
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What is known of the clusters of one image; row i of every array is row i of the table.
+
+    Parameters
+    ----------
+    micrograph
+        The image.
+    table
+        The cluster table (`napari_atomicity.core.cluster_table`), N rows.
+    outlines
+        N closed polygons, each (M, 2) in pixels (y, x).
+    patches
+        Channel name → (N, P, P) float32: what the network saw.
+    embedding
+        (N, D) float32: the features before the last layer; D = 0 before classification.
+    class_maps
+        Channel name → (N, h, w) float32: Grad-CAM of the predicted class.
+    field_of_view_nm
+        Edge length of patches and class maps.
+    scale
+        The intensity of one atom in this image, as its clusters tell it; None before
+        classification, and if the model does not ask for it.
+    parameters
+        Settings, model and device that led here.
+    seconds
+        Stage → seconds it took.
+    regions
+        Polygons, each (M, 2) in pixels (y, x): clusters in them do not count.
+    """
+
+    micrograph: Micrograph
+    table: pd.DataFrame
+    outlines: list[np.ndarray]
+    patches: dict[str, np.ndarray] = field(default_factory=dict)
+    embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    class_maps: dict[str, np.ndarray] = field(default_factory=dict)
+    field_of_view_nm: float = 0.0
+    scale: LockedMixture | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    regions: tuple[np.ndarray, ...] = ()
+
+    @property
+    def symmetries(self) -> bool:
+        """Whether its clusters were classified as the average over the symmetries of the square."""
+        return bool(self.parameters.get("symmetries", False))
+
+    def ratios(self, **options: Any) -> pd.DataFrame:
+        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`."""
+        from ..statistics.ratios import class_ratios
+
+        # Named, so that an image without clusters has its rows too.
+        return class_ratios(self.table, **{"images": [self.micrograph.name], **options})

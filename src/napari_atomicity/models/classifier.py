@@ -1,0 +1,384 @@
+"""Inference: probabilities, embedding and class maps of all channels in one pass."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.devices import (
+    DeviceLostError,
+    choose_device,
+    give_back,
+    half_precision,
+    is_loss,
+    lacks_memory,
+    note_loss,
+    wait_for,
+)
+from ..core.devices import batch_size as usual_batch_size
+from ..core.errors import ModelError
+from ..core.model_card import ModelCard
+from ..core.patches import Patches
+from ..core.progress import Progress, Stop, check, report
+from ..core.threads import side_by_side
+from .files import find_model, model_files, read_card, read_model
+from .network import AtomicityNet
+
+_Part = tuple[Tensor, Tensor, dict[str, Tensor]]  # probabilities, embedding, class maps
+# Patches that a core of a processor computes at a time: it is fastest while they stay in its cache
+# (measured, see docs/performance.md).
+_PIECE = 32
+_log = logging.getLogger(__name__)
+# Short numbers change a probability by less than 0.01: two of them by less than twice that.
+_CLOSE = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of N patches and C classes.
+
+    Parameters
+    ----------
+    probabilities
+        (N, C), calibrated; NaN where the patch has no finite values.
+    embedding
+        (N, D) float32.
+    class_maps
+        Channel → (N, h, w) float32, of the most probable class.
+    """
+
+    probabilities: np.ndarray
+    embedding: np.ndarray
+    class_maps: dict[str, np.ndarray]
+
+
+class Classifier:
+    """A model on a device.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    tensors
+        Name → array: ``network.*``, the references ``reference.*``, and what
+        `models.out_of_distribution` needs, ``ood.*`` and ``outside.*``.
+    device
+        Where to compute.
+    batch_size
+        Patches at a time, None for what suits the device; halved by itself when the device's
+        memory does not suffice.
+
+    Attributes
+    ----------
+    half
+        Short floating point numbers to compute with; None for float32. The best class is that of
+        float32: a patch whose best two are close to each other is computed again.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tensors: dict[str, np.ndarray],
+        device: torch.device,
+        batch_size: int | None = None,
+    ) -> None:
+        self.card = card
+        self.device = device
+        self.batch_size = batch_size or usual_batch_size(device)
+        self.half = half_precision(device)
+        self.network = AtomicityNet(card.patches.channels, len(card.classes), card.width)
+        weights = {
+            k.removeprefix("network."): torch.from_numpy(np.array(v))
+            for k, v in tensors.items()
+            if k.startswith("network.")
+        }
+        try:
+            self.network.load_state_dict(weights)
+            # What is on a device that is lost can't be read any more.
+            self._weights = {k: v.clone() for k, v in self.network.state_dict().items()}
+        except RuntimeError as error:
+            raise ModelError(
+                f"the weights of {card.name!r} don't fit its card", advice=str(error)
+            ) from error
+        self.network.eval()
+        self._move(device)
+        self.reference_embedding = tensors.get("reference.embedding", np.empty((0, 0), np.float32))
+        self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
+        self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
+        self.beside = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
+
+    def _move(self, device: torch.device) -> None:
+        form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        bias = self.card.bias or (0.0,) * len(self.card.classes)
+        self.network.to(device)
+        self.network.to(memory_format=form)  # type: ignore[call-overload]
+        self._bias = torch.tensor(bias, dtype=torch.float32, device=device)
+        self.device = device
+
+    def predict(
+        self,
+        patches: Patches,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+        *,
+        symmetries: bool = False,
+    ) -> Prediction:
+        """Classify patches.
+
+        Parameters
+        ----------
+        patches
+            Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
+            tensors on any device.
+        progress, stop
+            Called between batches.
+        symmetries
+            Whether to average over the eight symmetries of the square, at eight times the cost:
+            how a cluster lies then makes no difference.
+
+        Returns
+        -------
+        Prediction
+            Probabilities, embedding, class maps of the most probable class.
+
+        Raises
+        ------
+        ModelError
+            If a channel is missing or has the wrong size.
+        DeviceLostError
+            If the patches lay on a device that was lost; asked again with others, it is computed
+            on the CPU.
+        Cancelled
+            If ``stop()`` says so.
+        """
+        n = self._check(patches)
+        parts: list[_Part] = []
+        done = 0
+        try:
+            while done < n or not parts:
+                check(stop)
+                report(progress, done, n, "Classifying")
+                count = min(self.batch_size, n - done)
+                found = self._attempt(patches, slice(done, done + count), symmetries=symmetries)
+                if found is not None:
+                    parts += found
+                    done += count
+        finally:
+            give_back(self.device)
+        report(progress, n, n, "Classifying")
+        probabilities = torch.cat([p for p, _, _ in parts]).numpy().astype(np.float64)
+        embedding = torch.cat([e for _, e, _ in parts]).numpy()
+        bad = ~np.isfinite(embedding).all(axis=1)
+        probabilities[bad] = np.nan
+        maps = {c: torch.cat([m[c] for _, _, m in parts]).numpy() for c in self.network.channels}
+        return Prediction(probabilities, embedding, maps)
+
+    def _attempt(
+        self,
+        patches: Patches,
+        rows: slice,
+        of_class: int | None = None,
+        *,
+        symmetries: bool,
+    ) -> list[_Part] | None:
+        """One batch, in parts; None if it is to be tried again: smaller, or elsewhere."""
+        try:
+            return self._forward(patches, rows, of_class, symmetries)
+        except RuntimeError as error:
+            if lacks_memory(error):
+                self._take_less(rows.stop - rows.start)
+                return None
+            lost = self.device
+            if not is_loss(error, lost):
+                raise
+            note_loss(lost, error)
+            self._go_on_without(torch.device("cpu"))
+            if any(isinstance(x, Tensor) and x.device.type == lost.type for x in patches.values()):
+                raise DeviceLostError("the patches went with the device") from error
+        return None
+
+    def _take_less(self, count: int) -> None:
+        """Halve the batch, of which there may be less to do than it holds."""
+        if self.batch_size == 1:
+            raise ModelError(
+                "the GPU has no memory left for a single patch",
+                advice="Close other programs that use it, or choose the device cpu",
+            )
+        give_back(self.device)
+        self.batch_size = (min(self.batch_size, count) + 1) // 2
+        _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
+
+    def _go_on_without(self, device: torch.device) -> None:
+        """The same network on another device, from what is kept of it beside the lost one."""
+        fresh = AtomicityNet(self.card.patches.channels, len(self.card.classes), self.card.width)
+        fresh.load_state_dict(self._weights)
+        self.network = fresh.eval()
+        self._move(device)
+        self.batch_size, self.half = usual_batch_size(device), half_precision(device)
+
+    def class_maps(
+        self, patches: Patches, label: str, *, symmetries: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Grad-CAM of a chosen class: channel → (N, h, w) float32; ``symmetries`` as in `predict`.
+
+        Raises
+        ------
+        ModelError
+            If the model has no such class.
+        """
+        if label not in self.card.classes:
+            raise ModelError(
+                f"{self.card.name!r} has no class {label!r}",
+                advice=f"Its classes are {', '.join(self.card.classes)}",
+            )
+        index = self.card.classes.index(label)
+        n = self._check(patches)
+        parts: list[dict[str, Tensor]] = []
+        done = 0
+        while done < n or not parts:
+            count = min(self.batch_size, n - done)
+            rows = slice(done, done + count)
+            found = self._attempt(patches, rows, index, symmetries=symmetries)
+            if found is not None:
+                parts += [maps for _, _, maps in found]
+                done += count
+        give_back(self.device)
+        return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
+
+    def _check(self, patches: Patches) -> int:
+        size = self.card.patches.size_px
+        for channel in self.network.channels:
+            if channel not in patches:
+                raise ModelError(f"{self.card.name!r} needs the channel {channel!r}")
+            if patches[channel].shape[1:] != (size, size):
+                raise ModelError(
+                    f"{self.card.name!r} needs patches of {size} × {size} pixels, "
+                    f"not {patches[channel].shape[1:]}"
+                )
+        return len(patches[self.network.channels[0]])
+
+    def _forward(
+        self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool
+    ) -> list[_Part]:
+        if self.device.type != "cpu":
+            return [self._part(patches, rows, of_class, symmetries)]
+        pieces = [
+            slice(start, min(start + _PIECE, rows.stop))
+            for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
+        ]
+        return side_by_side(lambda own: self._part(patches, own, of_class, symmetries), pieces)
+
+    @torch.inference_mode()
+    def _part(self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool) -> _Part:
+        batch = {c: self._on_device(patches[c][rows]) for c in self.network.channels}
+        found = self._computed(batch, of_class, self.half, symmetries)
+        if self.half is not None:
+            found = self._with_close_calls(found, batch, of_class, symmetries)
+        probabilities, embedding, maps = found
+        # All on their way together, through pinned memory, and waited for once.
+        back = [
+            x.to("cpu", non_blocking=True)
+            for x in (probabilities, embedding, *(maps[c] for c in self.network.channels))
+        ]
+        wait_for(self.device)
+        return back[0], back[1], dict(zip(self.network.channels, back[2:], strict=True))
+
+    def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
+        if isinstance(patches, Tensor):
+            return patches.to(self.device)
+        values = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32))
+        if self.device.type == "cuda":  # the copy then runs beside what is computed
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
+
+    def _computed(
+        self,
+        batch: dict[str, Tensor],
+        of_class: int | None,
+        half: torch.dtype | None,
+        symmetries: bool = False,
+    ) -> _Part:
+        """Probabilities, embedding and class maps, float32, on the device."""
+        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
+            output = self.network(batch, symmetries)
+        logits = output.logits.float()
+        probabilities = torch.softmax(logits / self.card.temperature + self._bias, dim=1)
+        if of_class is None:
+            classes = probabilities.argmax(dim=1)
+        else:
+            classes = torch.full((len(probabilities),), of_class, device=self.device)
+        maps = self.network.class_maps({c: m.float() for c, m in output.maps.items()}, classes)
+        return probabilities, output.embedding.float(), maps
+
+    def _with_close_calls(
+        self,
+        found: _Part,
+        batch: dict[str, Tensor],
+        of_class: int | None,
+        symmetries: bool,
+    ) -> _Part:
+        """What short numbers found, with float32 where they might have found another label."""
+        probabilities, embedding, maps = found
+        if probabilities.shape[1] < 2 or not len(probabilities):
+            return found
+        best = probabilities.topk(2, dim=1).values
+        sure = (best[:, 0] - best[:, 1] >= _CLOSE) & torch.isfinite(embedding).all(dim=1)
+        close = torch.nonzero(~sure)[:, 0]
+        if len(close):
+            chosen = {c: x[close] for c, x in batch.items()}
+            again = self._computed(chosen, of_class, None, symmetries)
+            probabilities[close], embedding[close] = again[0], again[1]
+            for channel, values in again[2].items():
+                maps[channel][close] = values
+        return probabilities, embedding, maps
+
+
+def load_classifier(model: str | Path = "default", device: str = "auto") -> Classifier:
+    """A model, ready to predict; kept in memory for the next call.
+
+    Parameters
+    ----------
+    model
+        "default" (dual channel), "raw" (single channel), another name that `atomicity models`
+        lists, or the path of a .safetensors file.
+    device
+        "auto", "cpu", "cuda" or "mps".
+
+    Raises
+    ------
+    ModelError
+        If the model is missing or damaged, or the device is not there.
+    """
+    path = find_model(model).resolve()
+    modified, where = path.stat().st_mtime_ns, choose_device(device)
+    try:
+        return _load(path, modified, str(where))
+    except RuntimeError as error:
+        if not is_loss(error, where):
+            raise
+        note_loss(where, error)
+        return _load(path, modified, str(choose_device("auto" if device == "auto" else "cpu")))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _modified: int, device: str) -> Classifier:
+    card, tensors = read_model(path)
+    return Classifier(card, tensors, torch.device(device))
+
+
+def available_models() -> list[ModelCard]:
+    """Cards of the shipped models and of those in the user's model folder; damaged ones are left
+    out with a warning."""
+    cards = []
+    for path in model_files():
+        try:
+            cards.append(read_card(path))
+        except ModelError as error:
+            _log.warning("%s", error)
+    return cards

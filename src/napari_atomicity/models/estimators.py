@@ -1,0 +1,243 @@
+"""Estimators of atomicity, from the obvious to the best: one registry, one interface.
+
+Each turns what is known of the clusters of an image into class probabilities in which all classes
+are equally likely beforehand: shares are for `statistics.prevalence` to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ..core.model_card import ModelCard
+from ..statistics.scores import atoms_of
+from .intensity_scale import LockedMixture, usable
+from .thresholds import by_thresholds
+
+LEAST = 1e-4
+"""No estimator's word is taken for more certain than this."""
+MOST_DOUBT = 1.5
+RIVAL = 0.05
+"""Weight from which on a rival scale widens the interval of a count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """N clusters of one image, before an estimator speaks.
+
+    Parameters
+    ----------
+    table
+        The cluster table with its measured columns.
+    card
+        Of the model.
+    scale
+        The intensity of one atom; None if the model does not know how to find it.
+    network
+        (N, C) calibrated probabilities; NaN where a patch could not be read.
+    """
+
+    table: pd.DataFrame
+    card: ModelCard
+    scale: LockedMixture | None
+    network: np.ndarray
+
+    @property
+    def intensity(self) -> np.ndarray:
+        return self.table["integrated_intensity"].to_numpy(float)
+
+    @property
+    def diameter_nm(self) -> np.ndarray:
+        return self.table["diameter_nm"].to_numpy(float)
+
+
+Estimator = Callable[[Measured], np.ndarray]
+ESTIMATORS: dict[str, Estimator] = {}
+
+
+def _registered(name: str) -> Callable[[Estimator], Estimator]:
+    def register(estimator: Estimator) -> Estimator:
+        ESTIMATORS[name] = estimator
+        return estimator
+
+    return register
+
+
+@_registered("diameter")
+def diameter(known: Measured) -> np.ndarray:
+    """From the diameter, normal in its logarithm in each class: (N, C)."""
+    if known.card.scale is None:
+        return _silent(known)
+    reference = known.card.scale
+    variance = np.array(reference.covariance)[:, 1, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = np.log(known.diameter_nm)[:, None] - np.array(reference.log_diameter)
+    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
+    log_p[~(known.diameter_nm > 0)] = np.nan
+    return np.asarray(softmax(log_p, axis=1))
+
+
+@_registered("intensity")
+def intensity(known: Measured) -> np.ndarray:
+    """Thresholds on the integrated intensity as it was recorded: (N, C) zeros and ones."""
+    cuts = known.card.thresholds.get("intensity")
+    if cuts is None:
+        return _silent(known)
+    p = np.eye(len(known.card.classes))[by_thresholds(known.intensity, cuts)]
+    p[~(known.intensity > 0)] = np.nan
+    return p
+
+
+@_registered("locked mixture")
+def locked_mixture(known: Measured) -> np.ndarray:
+    """Intensity and diameter by the scale that the image's own clusters give: (N, C).
+
+    Silent on clusters that touch others or the border.
+    """
+    if known.scale is None:
+        return _silent(known)
+    p = known.scale.probabilities(known.intensity, known.diameter_nm, with_shares=False)
+    p[~usable(known.table)] = np.nan
+    return p
+
+
+@_registered("network")
+def network(known: Measured) -> np.ndarray:
+    """From the patches alone: (N, C)."""
+    return known.network
+
+
+@_registered("combination")
+def combination(known: Measured) -> np.ndarray:
+    """The calibrated pool of network and locked mixture: (N, C).
+
+    It is as unsure as the scale of the image is. Where the mixture is silent, the network speaks
+    alone.
+    """
+    weights = known.card.combination
+    if weights is None or known.scale is None:
+        return known.network
+    return pooled(
+        known.network,
+        locked_mixture(known),
+        np.full(len(known.table), known.scale.certainty),
+        np.array([weights.network, weights.mixture, weights.doubt, *weights.bias]),
+    )
+
+
+def pooled(
+    network: np.ndarray, mixture: np.ndarray, certainty: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """A log-linear pool (N, C) of two sets of probabilities (N, C).
+
+    The second may hold rows of NaN: nothing is said.
+
+    Parameters
+    ----------
+    network, mixture
+        Probabilities.
+    certainty
+        (N,) of the scale.
+    weights
+        (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
+    """
+    log_network = np.log(np.clip(network, LEAST**2, 1))
+    log_mixture = np.log(np.clip(mixture, LEAST, 1))
+    z = weights[0] * log_network + weights[1] * log_mixture + weights[3:]
+    # the weights are of the two together; the network is calibrated for itself
+    z = np.where(np.isnan(mixture).any(axis=1, keepdims=True), log_network, z)
+    sharpness = np.exp(-np.clip(weights[2] * (1 - certainty), -MOST_DOUBT, MOST_DOUBT))
+    return np.asarray(softmax(sharpness[:, None] * z, axis=1))
+
+
+def _silent(known: Measured) -> np.ndarray:
+    return np.full((len(known.table), len(known.card.classes)), np.nan)
+
+
+# ---- the continuous count
+
+
+def count_atoms(known: Measured) -> np.ndarray:
+    """How many atoms each cluster holds, on a continuous scale, with a 95 % interval.
+
+    A cluster that stands alone is counted by its intensity, so that sizes between and beyond the
+    classes make sense; one that touches another by the network's probabilities.
+
+    Returns
+    -------
+    ndarray
+        (N, 3): count, lower and upper end; NaN where nothing is known.
+    """
+    sizes = class_sizes(known.card.classes)
+    if sizes is None or known.scale is None:
+        return np.full((len(known.table), 3), np.nan)
+    whole = usable(known.table) & (known.intensity > 0)
+    by_network = np.exp(known.network @ np.log(sizes))
+    count = np.where(whole, atoms_by_intensity(known), by_network)
+    error = known.card.count
+    if error is None:
+        return np.stack([count, np.full(len(count), np.nan), np.full(len(count), np.nan)], axis=1)
+    width = np.exp(np.where(whole, error.whole, error.other))
+    low, high = count / width, count * width
+    # rival scales would count otherwise
+    for shift in known.scale.shift[known.scale.weight >= RIVAL, 0]:
+        rival = atoms_by_intensity(known, shift)
+        low = np.where(whole, np.fmin(low, rival / width), low)
+        high = np.where(whole, np.fmax(high, rival * width), high)
+    return np.stack([count, low, high], axis=1)
+
+
+def atoms_by_intensity(known: Measured, shift: float | None = None) -> np.ndarray:
+    """(N,) atoms by the integrated intensity; ``shift`` is another scale than the image's best.
+
+    NaN where larger classes are not brighter, as with light and heavy metals in one model.
+
+    A class's outline catches its own share of the intensity, so the logarithm is read off the
+    classes of the reference, straight between them and of unit slope beyond.
+    """
+    sizes = class_sizes(known.card.classes)
+    if sizes is None or known.scale is None:
+        return np.full(len(known.table), np.nan)
+    seen, true = np.array(known.scale.reference.log_intensity), np.log(sizes)
+    if not (np.diff(seen) > 0).all():
+        return np.full(len(known.table), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = np.log(known.intensity) - (known.scale.shift[0, 0] if shift is None else shift)
+    inside = np.interp(u, seen, true)
+    return np.asarray(np.exp(inside + np.minimum(u - seen[0], 0) + np.maximum(u - seen[-1], 0)))
+
+
+def class_sizes(classes: Sequence[str]) -> np.ndarray | None:
+    """(C,) atoms of the classes; None if one names no number."""
+    sizes = [atoms_of(name) for name in classes]
+    return None if None in sizes else np.array(sizes, float)
+
+
+# ---- beside the label
+
+
+def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
+    """What each estimator says of each cluster, and how many of them say otherwise than ``label``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
+        ``disagreement``: the share of those that speak and say something else than ``label``.
+    """
+    columns = {"diameter": diameter, "mixture": locked_mixture, "network": network}
+    out, other, speaking = {}, np.zeros(len(label)), np.zeros(len(label))
+    classes = np.array(known.card.classes, dtype=object)
+    for name, estimator in columns.items():
+        p = estimator(known)
+        speaks = np.isfinite(p).all(axis=1)
+        said = np.where(speaks, classes[np.nan_to_num(p, nan=-1).argmax(axis=1)], "")
+        out[f"label_{name}"] = said
+        speaking += speaks
+        other += speaks & (said != label)
+    share = np.divide(other, speaking, out=np.full(len(label), np.nan), where=speaking > 0)
+    return pd.DataFrame({**out, "disagreement": share})

@@ -1,0 +1,207 @@
+"""Model files: weights as safetensors, the card beside them as JSON. Nothing is ever pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from ..core.errors import ModelError
+from ..core.model_card import ModelCard
+from ..io.files import replacing, write_json
+
+CLUSTERS, ATOMS = "clusters", "atoms"
+"""Kinds of models: what they find or classify. A card that does not say is of clusters."""
+SHIPPED = {"default": "pt-dual", "dual": "pt-dual", "raw": "pt-raw"}
+"""Short names of the models in the package."""
+
+
+class AnyCard(Protocol):
+    """A dataclass that lies beside weights as JSON and knows their hash."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def sha256(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Card = TypeVar("Card", bound=AnyCard)
+
+
+def user_folder() -> Path:
+    """Where a user's own models are looked for: ``ATOMICITY_MODELS`` or the data folder."""
+    given = os.environ.get("ATOMICITY_MODELS")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or os.environ.get("APPDATA")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "napari-atomicity"
+
+
+def shipped_folder() -> Path:
+    """The weights that come with the package."""
+    return Path(str(resources.files("napari_atomicity.models") / "weights"))
+
+
+def find_model(model: str | Path) -> Path:
+    """The weights file of a model that is named or given by its path.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    path = Path(model)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise ModelError("there is no such model file", path, "Check the path")
+        return path
+    name = SHIPPED.get(str(model), str(model))
+    for folder in (shipped_folder(), user_folder()):
+        candidate = folder / f"{name}.safetensors"
+        if candidate.is_file():
+            return candidate
+    raise ModelError(
+        f"there is no model {str(model)!r}",
+        advice="`atomicity models` lists those at hand; a path of a .safetensors file will do",
+    )
+
+
+def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
+    """Write weights and card, each whole or not at all; returns the card with its hash.
+
+    Raises
+    ------
+    AtomicityError
+        If a file can't be written.
+    """
+    path = path.with_suffix(".safetensors")
+    data = _packed(tensors)
+    card = replace(card, sha256=hashlib.sha256(data).hexdigest())
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    write_json(path.with_suffix(".json"), card.to_dict())
+    return card
+
+
+def hashed(card: ModelCard, tensors: dict[str, np.ndarray]) -> ModelCard:
+    """The card with the hash that these weights have, on disk or not."""
+    return replace(card, sha256=hashlib.sha256(_packed(tensors)).hexdigest())
+
+
+def _packed(tensors: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({k: np.ascontiguousarray(v) for k, v in tensors.items()})
+
+
+def card_values(path: Path, kind: str = CLUSTERS) -> dict[str, Any]:
+    """What the card beside a weights file says, of a model of this kind.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged, or of a model of another kind.
+    """
+    card_path = path.with_suffix(".json")
+    try:
+        values = json.loads(card_path.read_text(encoding="utf-8"))
+        found = str(values.get("kind", CLUSTERS))
+    except FileNotFoundError:
+        raise ModelError(
+            "the model has no card", card_path, "Keep the .json beside the .safetensors"
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(card_path, error) from error
+    if found != kind:
+        raise ModelError(
+            f"this is a model of {found}, not of {kind}",
+            path,
+            f"`atomicity models` says which models are of {kind}",
+        )
+    return dict(values)
+
+
+def _damaged(card_path: Path, error: Exception) -> ModelError:
+    return ModelError(f"the model's card is damaged ({error})", card_path, "Get the model again")
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card beside the weights file of a model of clusters.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged, or of a model of another kind.
+    """
+    values = card_values(path)
+    try:
+        return ModelCard.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path.with_suffix(".json"), error) from error
+
+
+def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Card and tensors of a model file, checked against each other.
+
+    Raises
+    ------
+    ModelError
+        If a part is missing or damaged, or they don't belong together.
+    """
+    card = read_card(path)
+    return card, read_tensors(path, card.sha256)
+
+
+def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The tensors of a weights file whose card says this hash; "" for any.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or damaged, or not the file that the card describes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the weights can't be read ({error.strerror})", path) from error
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise ModelError(
+            "the weights are not those that the card describes",
+            path,
+            "The file is damaged or belongs to another card: get the model again",
+        )
+    try:
+        return load(data)
+    except (SafetensorError, ValueError) as error:
+        raise ModelError("the weights are damaged", path, "Get the model again") from error
+
+
+def model_files(kind: str = CLUSTERS) -> list[Path]:
+    """Weights files of models of this kind: the shipped ones, then the user's own.
+
+    What has no card that can be read counts as a model of clusters: who lists these says why.
+    """
+    found: list[Path] = []
+    for folder in (shipped_folder(), user_folder()):
+        if folder.is_dir():
+            found += sorted(p for p in folder.glob("*.safetensors"))
+    return [p for p in found if _kind_of(p) == kind]
+
+
+def _kind_of(path: Path) -> str:
+    try:
+        values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return str(values.get("kind", CLUSTERS))
+    except (OSError, ValueError, AttributeError):
+        return CLUSTERS

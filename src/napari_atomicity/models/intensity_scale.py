@@ -1,0 +1,366 @@
+"""The integrated intensity of one atom, from the clusters of an image themselves.
+
+Integrated HAADF intensity goes with the number of atoms, but gain, dose and detector make its
+unit different in every image. Intensity ratios between the classes are known, and so are their
+diameters: a mixture over (log intensity, log diameter) whose class means are locked relative to
+each other has one free scale, which expectation-maximisation finds without any label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ..core.scale_reference import ScaleReference
+
+STARTS = 41
+SOLUTIONS = 4
+SAME_SOLUTION = 0.07
+"""Scales whose logarithms differ by less are one solution."""
+MOST_SHIFT = 3.0
+"""Standard deviations that the diameters of an image can be off at most."""
+FAINTEST = 0.4
+"""Of the least intensity that a cluster can have if the brightest are of the largest class; what is
+fainter has no say, lest the lone atoms of an image, where they are many, pass for its clusters."""
+SPREAD_PRIOR = 30.0
+"""Clusters that it takes to move the variances half way from the reference's to the image's."""
+SPREAD_LIMITS = (0.25, 2.0)
+SURE = 0.9
+"""Certainty of a scale from which on an image teaches something."""
+LEAST_MEMBERS = 8
+MOST_SCATTERS = 4.0
+"""Standard deviations beyond which a cluster is an outlier."""
+TIE = 25.0
+"""Clusters of a class that weigh as much as what was known of it before."""
+DIRICHLET = 0.5
+"""Pseudo-count of every class: none is ever ruled out."""
+LOG_OUTLIER = float(np.log(0.02 / 4.0))
+"""A flat component over some decades of both quantities, with 2 % of the clusters."""
+
+
+@dataclass(frozen=True, eq=False)
+class LockedMixture:
+    """The scale of an image: K solutions, the best one first.
+
+    Parameters
+    ----------
+    reference
+        What was fitted.
+    weight
+        (K,) of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
+    shift
+        (K, 2) of log intensity and log diameter against the reference.
+    shares
+        (K, C) of the classes.
+    spread
+        (K, 2) variances within the classes relative to the reference's.
+    """
+
+    reference: ScaleReference
+    weight: np.ndarray
+    shift: np.ndarray
+    shares: np.ndarray
+    spread: np.ndarray
+
+    @property
+    def intensity_per_atom(self) -> float:
+        """Integrated intensity of one atom in counts nm²."""
+        return float(np.exp(self.shift[0, 0]))
+
+    @property
+    def certainty(self) -> float:
+        """Weight of the best solution among its rivals, 0 to 1."""
+        return float(self.weight[0])
+
+    def probabilities(
+        self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True
+    ) -> np.ndarray:
+        """Class probabilities (N, C) of clusters, averaged over the solutions.
+
+        Parameters
+        ----------
+        intensity, diameter_nm
+            (N,); rows that are not positive come out as NaN.
+        with_shares
+            Whether a class that is common in the image is likelier beforehand.
+        """
+        good = (intensity > 0) & (diameter_nm > 0)
+        out = np.full((len(intensity), self.shares.shape[1]), np.nan)
+        x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
+        classes = _Classes.of(self.shift, self.spread, self.reference)
+        log_p = classes.log_density(_statistics(x))
+        if with_shares:
+            log_p = log_p + np.log(self.shares)[..., None]
+        out[good] = np.einsum("k,kcn->nc", self.weight, softmax(log_p, axis=1))
+        return out
+
+
+def usable(table: pd.DataFrame) -> np.ndarray:
+    """Clusters whole and alone enough for their intensity to mean something: (N,) bool."""
+    return np.asarray(
+        (table["integrated_intensity"] > 0)
+        & (table["diameter_nm"] > 0)
+        & ~table["touches_border"]
+        & ~table["touches_neighbour"]
+    )
+
+
+def fit_locked_mixture(
+    intensity: np.ndarray,
+    diameter_nm: np.ndarray,
+    reference: ScaleReference,
+) -> LockedMixture:
+    """Find the scale of an image by expectation-maximisation from many starts.
+
+    Solutions one class apart can compete. The scale is that of the best one; the classes of the
+    clusters are averaged over all of them, each with the weight of its posterior.
+
+    Parameters
+    ----------
+    intensity
+        (N,) integrated intensities in counts nm², positive.
+    diameter_nm
+        (N,).
+    reference
+        The locked class means and covariances.
+    """
+    n, c = len(intensity), len(reference.log_intensity)
+    if n == 0:
+        return LockedMixture(
+            reference, np.zeros(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
+        )
+    x = np.log(np.stack([intensity, diameter_nm])).astype(float)
+    mean = np.array(reference.log_intensity)
+    centre = np.median(x[0]) - mean.mean()
+    start = centre + np.linspace(-np.ptp(mean), np.ptp(mean), STARTS)
+    state = _State(
+        np.stack([start, np.zeros(STARTS)], axis=1),
+        np.full((STARTS, c), 1 / c),
+        np.ones((STARTS, 2)),
+    )
+    # the starts are sorted out on a part of a large image, the best are refined on all of it
+    known = _statistics(x)
+    part = np.ascontiguousarray(known[:, :: max(1, n // 300)])
+    for _ in range(15):
+        state, posterior = _step(part, state, reference)
+    state = state.take(_distinct(state.shift[:, 0], posterior)[:SOLUTIONS])
+    for _ in range(40):
+        state, posterior = _step(known, state, reference)
+    kept = _distinct(state.shift[:, 0], posterior)
+    state = state.take(kept)
+    weight = softmax(posterior[kept])
+    return LockedMixture(reference, weight, state.shift, state.shares, state.spread)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Of S starts: shifts (S, 2) of log intensity and log diameter, shares (S, C), and by how
+    much (S, 2) the variances of this image differ from those of the reference."""
+
+    shift: np.ndarray
+    shares: np.ndarray
+    spread: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _State:
+        return _State(self.shift[rows], self.shares[rows], self.spread[rows])
+
+
+def _distinct(shift: np.ndarray, posterior: np.ndarray) -> np.ndarray:
+    """Indices of the starts that ended in different places, the best first."""
+    kept: list[int] = []
+    for k in np.argsort(-posterior, kind="stable"):
+        if all(abs(shift[k] - shift[j]) > SAME_SOLUTION for j in kept):
+            kept.append(int(k))
+    return np.array(kept)
+
+
+def _statistics(x: np.ndarray) -> np.ndarray:
+    """What a normal density of log intensity and log diameter (2, N) is linear in: (6, N)."""
+    u, v = x
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v])
+
+
+class _Classes(NamedTuple):
+    """The classes of S solutions: means of both logarithms and their standard deviations (S, C),
+    and the correlations (C,)."""
+
+    mu: np.ndarray
+    mv: np.ndarray
+    su: np.ndarray
+    sv: np.ndarray
+    rho: np.ndarray
+
+    @classmethod
+    def of(cls, shift: np.ndarray, spread: np.ndarray, reference: ScaleReference) -> _Classes:
+        covariance = np.array(reference.covariance)
+        su, sv = np.sqrt(covariance[:, 0, 0]), np.sqrt(covariance[:, 1, 1])
+        return cls(
+            np.array(reference.log_intensity) + shift[:, :1],
+            np.array(reference.log_diameter) + shift[:, 1:],
+            su * np.sqrt(spread[:, :1]),
+            sv * np.sqrt(spread[:, 1:]),
+            covariance[:, 0, 1] / (su * sv),
+        )
+
+    def precision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Entries (S, C) of the inverse covariances: of u u, u v, v v."""
+        free = 1 - self.rho**2
+        return (
+            1 / (self.su**2 * free),
+            -self.rho / (self.su * self.sv * free),
+            1 / (self.sv**2 * free),
+        )
+
+    def log_density(self, statistics: np.ndarray) -> np.ndarray:
+        """(S, C, N) of clusters by their `_statistics` (6, N): one matrix product."""
+        p00, p01, p11 = self.precision()
+        bu, bv = p00 * self.mu + p01 * self.mv, p01 * self.mu + p11 * self.mv
+        area = 2 * np.pi * self.su * self.sv * np.sqrt(1 - self.rho**2)
+        constant = -np.log(area) - 0.5 * (bu * self.mu + bv * self.mv)
+        linear = np.stack([constant, bu, bv, -0.5 * p00, -p01, -0.5 * p11], axis=-1)
+        return np.asarray(linear @ statistics)
+
+
+def _step(
+    statistics: np.ndarray, state: _State, reference: ScaleReference
+) -> tuple[_State, np.ndarray]:
+    """One step of all starts at once: the next state, and the log posteriors (S,) of this one."""
+    classes = _Classes.of(state.shift, state.spread, reference)
+    member = classes.log_density(statistics) + np.log(state.shares)[..., None]
+    top = np.maximum(member.max(axis=1), LOG_OUTLIER)
+    member -= top[:, None]
+    np.exp(member, out=member)
+    total = member.sum(axis=1) + np.exp(LOG_OUTLIER - top)
+    member /= total[:, None]
+
+    scatter2 = reference.diameter_scatter**2
+    posterior = (top + np.log(total)).sum(axis=1)
+    posterior -= 0.5 * state.shift[:, 1] ** 2 / scatter2
+    posterior += DIRICHLET * np.log(state.shares).sum(axis=1)
+    posterior -= 0.5 * SPREAD_PRIOR * (np.log(state.spread) + 1 / state.spread).sum(axis=1)
+
+    # what the members of a class sum up to, and their residuals from its mean
+    number, u, v, uu, _, vv = np.moveaxis(member @ statistics.T, -1, 0)
+    du, dv = u - classes.mu * number, v - classes.mv * number
+    squares = np.stack(
+        [
+            ((uu - classes.mu * (u + du)) / classes.su**2).sum(axis=1),
+            ((vv - classes.mv * (v + dv)) / classes.sv**2).sum(axis=1),
+        ],
+        axis=1,
+    )
+    # the weighted least squares of what the shifts leave over, the diameter's with its prior
+    p00, p01, p11 = classes.precision()
+    a00 = (number * p00).sum(axis=1) + 1e-9
+    a01 = (number * p01).sum(axis=1)
+    a11 = (number * p11).sum(axis=1) + 1 / scatter2
+    b0 = (du * p00 + dv * p01).sum(axis=1)
+    b1 = (du * p01 + dv * p11).sum(axis=1) - state.shift[:, 1] / scatter2
+    change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
+    change /= (a00 * a11 - a01**2)[:, None]
+    shift = state.shift + change
+    limit = MOST_SHIFT * reference.diameter_scatter
+    shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
+    shares = number + DIRICHLET
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    spread = (SPREAD_PRIOR + squares * state.spread) / (
+        SPREAD_PRIOR + number.sum(axis=1, keepdims=True)
+    )
+    return _State(shift, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
+
+
+def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
+    """The mixture of an image, fitted to its usable clusters but for the faintest (`FAINTEST`).
+
+    If there are none, to all that have been measured.
+    """
+    rows = usable(table)
+    if not rows.any():
+        rows = np.asarray((table["integrated_intensity"] > 0) & (table["diameter_nm"] > 0))
+    intensity = table["integrated_intensity"].to_numpy(float)[rows]
+    diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
+    bright = _bright(intensity, reference)
+    return fit_locked_mixture(intensity[bright], diameter_nm[bright], reference)
+
+
+def _bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
+    """Clusters (N,) bool that are not too faint to have a say; see `FAINTEST`."""
+    if len(intensity) == 0:
+        return np.zeros(0, bool)
+    span = np.exp(min(reference.log_intensity) - max(reference.log_intensity))
+    return np.asarray(intensity > FAINTEST * span * np.quantile(intensity, 0.95))
+
+
+def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleReference:
+    """A reference re-estimated for other conditions, without labels.
+
+    Blur and sampling shift the diameters and the share of the intensity that an outline catches,
+    and not alike for all classes. The clusters of all images whose scale is beyond doubt give new
+    means and covariances, each tied to the old one by as much as `TIE` clusters weigh. What the
+    intensities of all classes have in common belongs to the scales and is taken off.
+
+    Parameters
+    ----------
+    tables
+        A cluster table per image.
+    reference
+        The old one; it comes back if no image is sure.
+    """
+    old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
+    old_covariance = np.array(reference.covariance)
+    scatter = np.sqrt(old_covariance[:, [0, 1], [0, 1]])
+    new = reference
+    for _ in range(3):
+        found = [_members(table, new) for table in tables]
+        sure = [pair for pair in found if pair is not None]
+        if not sure:
+            return reference
+        x, member = (np.concatenate(part) for part in zip(*sure, strict=True))
+        # outliers have no say
+        now = np.stack([new.log_intensity, new.log_diameter], axis=1)
+        weight = member * (np.abs((x[:, None] - now) / scatter).max(axis=2) < MOST_SCATTERS)
+        number = weight.sum(axis=0)
+        if not number.sum() > 0:
+            return reference
+        shift = (weight.T @ x) / np.maximum(number, 1e-9)[:, None] - old_mean
+        common = (number[:, None] * shift).sum(axis=0) / number.sum()
+        trust = (number / (number + TIE))[:, None]
+        own = [0.0, common[1] * number.sum() / (number.sum() + TIE)]
+        mean = old_mean + trust * (shift - common) + own
+        residual = x[:, None] - mean - [common[0], 0.0]
+        squares = np.einsum("nc,nci,ncj->cij", weight, residual, residual)
+        covariance = (squares + TIE * old_covariance) / (weight.sum(axis=0) + TIE)[:, None, None]
+        new = ScaleReference(
+            tuple(map(float, mean[:, 0])),
+            tuple(map(float, mean[:, 1])),
+            tuple(tuple(tuple(map(float, row)) for row in c) for c in covariance),  # type: ignore[misc]
+            reference.diameter_scatter,
+        )
+    return new
+
+
+def _members(
+    table: pd.DataFrame, reference: ScaleReference
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(log intensity in atoms, log diameter) (N, 2) of an image's usable clusters, and their class
+    probabilities (N, C); None if the image leaves doubt."""
+    rows = usable(table)
+    mixture = fit_image(table, reference)
+    if rows.sum() < LEAST_MEMBERS or mixture.certainty < SURE:
+        return None
+    intensity = table["integrated_intensity"].to_numpy(float)[rows]
+    diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
+    bright = _bright(intensity, reference)
+    intensity, diameter_nm = intensity[bright], diameter_nm[bright]
+    x = np.log(np.stack([intensity / mixture.intensity_per_atom, diameter_nm], axis=1))
+    return x, mixture.probabilities(intensity, diameter_nm)
+
+
+def intensity_per_atom(table: pd.DataFrame, reference: ScaleReference) -> float:
+    """Integrated intensity of one atom in counts nm²; 1 with no cluster to go by."""
+    return fit_image(table, reference).intensity_per_atom

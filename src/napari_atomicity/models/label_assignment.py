@@ -1,0 +1,98 @@
+"""From what is measured and what the network says to what is said of each cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..core import cluster_table as tables
+from .classifier import Classifier, Prediction
+from .domain_shift import drift
+from .estimators import Measured, combination, count_atoms, opinions
+from .intensity_scale import LockedMixture
+from .out_of_distribution import outside
+
+
+def conclude(
+    table: pd.DataFrame,
+    classifier: Classifier,
+    prediction: Prediction,
+    scale: LockedMixture | None,
+) -> pd.DataFrame:
+    """The cluster table of an image with its prediction columns filled; corrections stay.
+
+    A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`. Its
+    probabilities are kept, but they hold among the classes only, so they give no confidence.
+
+    Parameters
+    ----------
+    table
+        N rows.
+    classifier
+        That made the prediction.
+    prediction
+        Of the same N clusters.
+    scale
+        Of the image.
+    """
+    card = classifier.card
+    known = Measured(table, card, scale, prediction.probabilities)
+    score, aggregate = outside(known, prediction.embedding, classifier.beside)
+    p = combination(known)
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
+    done = np.asarray(np.isfinite(p).all(axis=1))
+    classes = np.array(card.classes, dtype=object)
+    label = np.where(done, classes[best], "")
+    out = table.drop(columns=[c for c in table.columns if str(c).startswith("p_")])
+    for i, name in enumerate(tables.probability_columns(card.classes)):
+        out[name] = p[:, i]
+    # of what the border cuts nobody knows whether there is more than one
+    aggregate &= ~table["touches_border"].to_numpy(bool)
+    elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
+    out["label_predicted"] = np.where(done & (score > 1), elsewhere, label)
+    out["confidence"] = np.where(score > 1, 0.0, p.max(axis=1) if len(p) else np.empty(0))
+    out["prediction_set"] = prediction_sets(p, card.conformal_threshold, card.classes)
+    out["ood_score"] = score
+    out["model_id"] = card.model_id
+    out = tables.settle_labels(out)
+    count = count_atoms(known)
+    # the conditions are the image's: one answer for all of its clusters
+    ours = ~table["touches_border"].to_numpy(bool) & (score <= 1)
+    out["conditions_differ"] = card.drift_limit is not None and bool(
+        drift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
+    )
+    beside = opinions(known, label)
+    for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):
+        out[name] = count[:, i]
+    # not side by side: a table that was concluded before has these columns already
+    return tables.conform(out.assign(**beside), card.classes)
+
+
+def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> np.ndarray:
+    """The classes of at least the threshold, the best one always, without gaps between them.
+
+    Parameters
+    ----------
+    p
+        (N, C) probabilities; rows with NaN get "".
+    threshold
+        Conformal, 0 to 1.
+    classes
+        C names.
+
+    Returns
+    -------
+    ndarray
+        (N,) of names joined by "|".
+    """
+    if not len(p):
+        return np.empty(0, object)
+    wanted = p >= np.minimum(threshold, p.max(axis=1, keepdims=True))
+    n = len(classes)
+    first, last = wanted.argmax(axis=1), n - 1 - wanted[:, ::-1].argmax(axis=1)
+    said = np.array(
+        [["|".join(classes[i : j + 1]) for j in range(n)] for i in range(n)], dtype=object
+    )
+    return np.asarray(np.where(np.isfinite(p).all(axis=1), said[first, last], ""), object)

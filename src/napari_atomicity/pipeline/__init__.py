@@ -1,0 +1,1 @@
+"""From files to tables: one image, folders, batches, watched folders, adaptation."""

@@ -1,0 +1,231 @@
+"""Whether a session keeps to the conditions of its own first images: a control chart.
+
+The limit on a model's card is that of all conditions it was trained under. Within a session these
+vary far less, so a change is seen against the session's own images long before that limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtr
+
+from ..models.domain_shift import LEAST_CLUSTERS, residuals
+
+FIRST = 10
+"""So many images are the reference before anything is judged."""
+LEAST_FIRST = 4
+"""Fewer know nothing of their scatter."""
+WEIGHT = 0.1
+"""Of a new image in the running mean: small, for scores are not quite normal, and so that no image
+alone rings."""
+LIMIT = 2.992
+"""Of the running mean, in its standard deviations: of independent normal scores one image in
+`IMAGES_PER_FALSE_ALARM` begins a false alarm (`images_per_false_alarm`)."""
+IMAGES_PER_FALSE_ALARM = 1000
+SESSION_CHANGED = "the conditions are not those of the session's first images any more"
+MOST = 2.0
+"""Limits that the running mean may reach: it is below again soon after conditions are."""
+ODD = 3.09
+"""An image with such a score, one in a thousand, joins no reference: it may be the first after a
+change, and would hide the next."""
+ENOUGH = 200
+"""A reference of so many images knows its scatter; with more it would follow slow changes."""
+_LEAST_P = 1e-9
+"""No single image says more than that, however far it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Whereabouts:
+    """Where the clusters of an image lie in the embedding, their classes taken off.
+
+    Parameters
+    ----------
+    residual
+        (D,) mean of the whitened residuals (`models.domain_shift.residuals`).
+    scatter
+        What scatter alone adds to its squared length.
+    """
+
+    residual: np.ndarray
+    scatter: float
+
+    @classmethod
+    def of(
+        cls, embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
+    ) -> Whereabouts | None:
+        """Of clusters as for `models.domain_shift.drift`; None for fewer than `LEAST_CLUSTERS`."""
+        good = np.isfinite(embedding).all(axis=1)
+        if good.sum() < LEAST_CLUSTERS:
+            return None
+        r = residuals(embedding[good], label[good], tensors)
+        return cls(r.mean(axis=0), float(r.var(axis=0, ddof=1).sum() / len(r)))
+
+    @property
+    def drift(self) -> float:
+        """`models.domain_shift.drift`."""
+        return float((self.residual**2).sum() - self.scatter)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values; every number comes back as it was."""
+        return {"residual": self.residual.tolist(), "scatter": self.scatter}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Whereabouts:
+        """The inverse of `to_dict`."""
+        return cls(np.array(values["residual"], float), float(values["scatter"]))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the chart says once an image has come.
+
+    Parameters
+    ----------
+    drift
+        Squared distance of the image from the session's reference, scatter taken off; in the units
+        of `models.domain_shift.drift`. NaN while the reference is gathered, or of too few clusters.
+    change
+        The running mean in units of its limit, 0 to `MOST`: above 1 the conditions have changed.
+        NaN while the reference is gathered.
+    reference
+        How many images the reference holds.
+    joined
+        Whether this one is like it.
+    """
+
+    drift: float = np.nan
+    change: float = np.nan
+    reference: int = 0
+    joined: bool = False
+
+    @property
+    def rings(self) -> bool:
+        return self.change > 1
+
+
+@dataclass(eq=False)
+class Chart:
+    """A self-starting chart of exponentially weighted moving averages.
+
+    The reference are the first images, and later ones up to `ENOUGH` that are not odd themselves
+    (`ODD`) and come while nothing rings. The logarithm of an
+    image's squared distance from them is compared with theirs, each left out in turn, by Student's
+    t, which allows for how few they are, and turned into a standard normal score q [1]_. The
+    running mean z ← max(0, (1 − w) z + w q) of these scores rings above `LIMIT` times the standard
+    deviation √(w / (2 − w)) that it would have without the floor [2]_: an image that lies nearer
+    than usual is no reason to ring later.
+
+    Parameters
+    ----------
+    first
+        How many images are the reference before anything is judged; 0: nothing ever is.
+    weight, limit
+        See `WEIGHT` and `LIMIT`.
+
+    References
+    ----------
+    .. [1] C. P. Quesenberry, "SPC Q charts for start-up processes and short or long runs", Journal
+       of Quality Technology 23, 213-224 (1991); D. M. Hawkins, "Self-starting cusum charts for
+       location and scale", The Statistician 36, 299-315 (1987).
+    .. [2] S. V. Crowder and M. D. Hamilton, "An EWMA for monitoring a process standard deviation",
+       Journal of Quality Technology 24, 12-21 (1992); J. M. Lucas and M. S. Saccucci,
+       "Exponentially weighted moving average control schemes: properties and enhancements",
+       Technometrics 32, 1-12 (1990).
+    """
+
+    first: int = FIRST
+    weight: float = WEIGHT
+    limit: float = LIMIT
+    _residuals: list[np.ndarray] = field(default_factory=list)
+    _scatters: list[float] = field(default_factory=list)
+    _mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.first != 0 and self.first < LEAST_FIRST:
+            raise ValueError(f"the reference needs at least {LEAST_FIRST} images, not {self.first}")
+
+    @property
+    def images(self) -> int:
+        """In the reference."""
+        return len(self._residuals)
+
+    @property
+    def judges(self) -> bool:
+        """Whether the reference is large enough."""
+        return 0 < self.first <= self.images
+
+    def begin_anew(self) -> None:
+        """What comes next is the reference."""
+        self._residuals, self._scatters, self._mean = [], [], 0.0
+
+    def add(self, image: Whereabouts | None) -> Reading:
+        """The next image; None if it has too few clusters to say anything."""
+        if self.first == 0:
+            return Reading()
+        drift, joins = np.nan, image is not None
+        if image is not None:
+            if self.judges:
+                drift, score = self._judged(image)
+                mean = self._mean + self.weight * (score - self._mean)
+                self._mean = min(max(0.0, mean), MOST * self._ring_at)
+                joins = score < ODD and self._change() <= 1
+            if joins and self.images < max(ENOUGH, self.first):
+                self._residuals.append(image.residual)
+                self._scatters.append(image.scatter)
+        return Reading(drift, self._change() if self.judges else np.nan, self.images, joins)
+
+    @property
+    def _ring_at(self) -> float:
+        return float(self.limit * np.sqrt(self.weight / (2 - self.weight)))
+
+    def _change(self) -> float:
+        return self._mean / self._ring_at
+
+    def _judged(self, image: Whereabouts) -> tuple[float, float]:
+        """Squared distance of an image from the reference, and its standard normal score."""
+        known, scatter = np.stack(self._residuals), np.array(self._scatters)
+        m, usual = len(known), scatter.mean()
+        middle = known.mean(axis=0)
+        # of m images with one left out, the middle of the rest is this much further away
+        left_out = ((known - middle) ** 2).sum(axis=1) * (m / (m - 1)) ** 2
+        own = _like(left_out - scatter - (scatter.sum() - scatter) / (m - 1) ** 2, m - 1)
+        far = ((image.residual - middle) ** 2).sum() - image.scatter - scatter.sum() / m**2
+        here = _like(np.array(far), m)
+        logs, log = _log(own, usual), float(_log(here, usual))
+        spread = max(float(logs.std(ddof=1)), 1e-6) * np.sqrt(1 + 1 / m)
+        p = np.clip(stdtr(m - 1, (logs.mean() - log) / spread), _LEAST_P, 1 - _LEAST_P)
+        return float(far), float(-ndtri(p))
+
+
+def _like(squared: np.ndarray, m: int) -> np.ndarray:
+    """Squared distances from the middle of m images, as if from that of any number of them."""
+    return np.asarray(squared / (1 + 1 / m))
+
+
+def _log(squared: np.ndarray, usual: float) -> np.ndarray:
+    """What scatter usually adds is added again: nearly normal, and there is a logarithm."""
+    return np.log(np.maximum(squared + usual, 0.05 * usual))
+
+
+def images_per_false_alarm(
+    weight: float = WEIGHT, limit: float = LIMIT, states: int = 301
+) -> float:
+    """Mean number of images before a chart of independent standard normal scores rings.
+
+    By a Markov chain over intervals of the running mean [1]_.
+
+    References
+    ----------
+    .. [1] D. Brook and D. A. Evans, "An approach to the probability distribution of cusum run
+       length", Biometrika 59, 539-549 (1972); for moving averages Lucas and Saccucci (1990).
+    """
+    deviation = np.sqrt(weight / (2 - weight))
+    edges = np.linspace(0.0, limit * deviation, states)
+    at = np.append(0.0, (edges[1:] + edges[:-1]) / 2)  # the floor, and the intervals above it
+    reached = ndtr((edges[None] - (1 - weight) * at[:, None]) / weight)
+    steps = np.diff(reached, axis=1, prepend=0.0)
+    return float(np.linalg.solve(np.eye(states) - steps, np.ones(states))[0])

@@ -1,0 +1,574 @@
+"""Workers: processes of this machine, or those of a dask scheduler anywhere.
+
+Tasks are given out a few at a time and results taken back one by one, so that neither side holds
+more than what is at hand, however many there are. What dies on the way is done again: a worker by
+the scheduler, a scheduler that comes back by us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from .._version import __version__
+from ..core.errors import AtomicityError, ModelError
+from ..core.progress import Stop, check
+from ..models.files import find_model, read_card, read_tensors
+
+if TYPE_CHECKING:
+    from ..models.classifier import Classifier
+
+PATIENCE_S = 600.0
+"""How long no worker or no scheduler is waited for."""
+AHEAD = 2
+"""Tasks given out for each thread of the workers: one that runs and one that waits."""
+DEATHS = 2
+"""A task that so many workers of this machine have died with is not tried again."""
+_LOOK_S = 0.5
+_COUNT_S = 2.0
+_LEAVE_S = 0.3
+_GONE = ("cancelled", "lost")
+
+T = TypeVar("T")
+R = TypeVar("R")
+Notice = Callable[[str], None]
+
+
+class SchedulerLost(AtomicityError):  # noqa: N818  (it says what happened)
+    """The scheduler has gone, or nobody works for it."""
+
+
+# ---- the model on the workers
+@dataclass(frozen=True, eq=False)
+class SentModel:
+    """A model as it travels: its card, and the bytes of its weights."""
+
+    card: dict[str, Any]
+    weights: bytes
+    device: str
+
+    @classmethod
+    def of(cls, model: str | Path, device: str) -> SentModel:
+        """Read from its files and checked.
+
+        Raises
+        ------
+        ModelError
+            If it is missing or damaged.
+        """
+        path = find_model(model)
+        card = read_card(path)
+        read_tensors(path, card.sha256)
+        return cls(card.to_dict(), path.read_bytes(), device)
+
+    @property
+    def key(self) -> str:
+        """Of card, weights and device."""
+        from ..io.files import to_json
+
+        said = to_json([self.card, self.device]).encode() + self.weights
+        return hashlib.sha256(said).hexdigest()[:16]
+
+
+_models: dict[str, SentModel] = {}
+_wanted_by: dict[str, set[str]] = {}
+_loading = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _load(key: str) -> Classifier:
+    from safetensors.numpy import load
+
+    from ..core.devices import choose_device
+    from ..core.model_card import ModelCard
+    from ..models.classifier import Classifier
+
+    model = _models[key]
+    return Classifier(
+        ModelCard.from_dict(model.card), load(model.weights), choose_device(model.device)
+    )
+
+
+def classifier_of(key: str) -> Classifier:
+    """On a worker: the model that was sent under this key.
+
+    Raises
+    ------
+    ModelError
+        If none was, or the device is not there.
+    """
+    if key not in _models:
+        raise ModelError("the model did not reach this worker", advice="Start the run again")
+    with _loading:
+        return _load(key)
+
+
+class _Sender(WorkerPlugin):
+    """Brings the model to each worker once, also to those that come later."""
+
+    def __init__(self, model: SentModel, threads: int | None, run: str) -> None:
+        self.name = f"atomicity-{run}"
+        self._key, self._model, self._threads = model.key, model, threads
+        self._version = __version__
+
+    def setup(self, worker: Any) -> None:
+        if self._version != __version__:
+            raise RuntimeError(
+                f"napari-atomicity {__version__} is on this worker ({socket.gethostname()}), "
+                f"{self._version} where the run was started: install the same version"
+            )
+        _models[self._key] = self._model
+        _wanted_by.setdefault(self._key, set()).add(self.name)
+        if self._threads is None:
+            return
+        # A worker of this machine: Ctrl-C reaches it too, but who ends it is the run.
+        import signal
+
+        import torch
+
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        torch.set_num_threads(self._threads)
+
+    def teardown(self, worker: Any) -> None:
+        others = _wanted_by.get(self._key, set())
+        others.discard(self.name)
+        if not others:  # no other run on these workers needs it
+            _models.pop(self._key, None)
+            _load.cache_clear()
+        if self._threads is not None:
+            # Nothing is left to do there, and an interpreter with torch takes seconds to go.
+            leave = threading.Timer(_LEAVE_S, os._exit, (0,))
+            leave.daemon = True
+            leave.start()
+
+
+# ---- giving out and taking back
+class Failed(Exception):  # noqa: N818  (it is a result)
+    """A task that can't be done, whoever tries; the words say why."""
+
+
+@dataclass(eq=False)
+class _Given(Generic[T]):
+    task: T
+    future: Future
+    alone: bool
+
+
+class Workers:
+    """Where tasks are done; a context in which they are there.
+
+    Parameters
+    ----------
+    model
+        Sent to each worker once.
+    workers
+        Number of processes on this machine; as many as cores if None.
+    scheduler
+        Address of a running dask scheduler instead, or the JSON file that it was told to write.
+    notice
+        Told in words what a person should know.
+    patience_s
+        How long a scheduler that does not answer, or that has no worker, is waited for.
+    most
+        No more processes than this are of use.
+    stop
+        ``stop() -> bool``, asked while a scheduler is called.
+
+    Raises
+    ------
+    SchedulerLost, Cancelled
+        On entering, if the scheduler does not answer, or if ``stop()`` says so.
+    """
+
+    def __init__(
+        self,
+        model: SentModel,
+        workers: int | None = None,
+        scheduler: str | None = None,
+        notice: Notice | None = None,
+        patience_s: float = PATIENCE_S,
+        most: int | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.model = model
+        self._address = scheduler
+        self._notice = notice or (lambda _: None)
+        self._patience_s, self._stop = patience_s, stop
+        cores = cores_at_hand()
+        self._n = max(1, min(workers or cores, most or cores))
+        self._threads = max(1, cores // self._n)
+        self._run = uuid.uuid4().hex[:12]
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+        self._n_threads, self._counted_at = 0, 0.0
+        self._nobody_since: float | None = None
+        self._told_at = 0.0
+
+    # ---- coming and going
+    def __enter__(self) -> Workers:
+        try:
+            self._client = self._start() if self._address is None else self._connect(self._stop)
+            self._send()
+        except BaseException:
+            self.__exit__()
+            raise
+        where = self._client.dashboard_link if has_bokeh() else ""
+        if where:
+            self._notice(f"dashboard: {where}")
+        else:
+            self._notice("no dashboard: it needs bokeh (pip install bokeh)")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        client, cluster = self._client, self._cluster
+        self._client = self._cluster = None
+        with _quiet(), contextlib.suppress(Exception):
+            if client is not None:
+                if cluster is None and client.status == "running":
+                    client.unregister_worker_plugin(f"atomicity-{self._run}")
+                client.close(timeout=5)
+            if cluster is not None:
+                cluster.close(timeout=10)
+
+    def _start(self) -> Client:
+        import dask
+
+        threads = dict.fromkeys(
+            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
+            self._threads,
+        )
+        settings = {
+            # Without dask's MALLOC_TRIM_THRESHOLD_, which makes the system clear the pages of every
+            # array anew, and images are made of large arrays.
+            "distributed.nanny.pre-spawn-environ": threads,
+            "distributed.scheduler.allowed-failures": DEATHS - 1,
+        }
+        try:
+            with dask.config.set(settings):
+                self._cluster = LocalCluster(
+                    n_workers=self._n,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address=":0" if has_bokeh() else None,
+                    silence_logs=logging.CRITICAL,
+                )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise AtomicityError(
+                f"workers could not be started ({error})",
+                advice="Try fewer (--workers 1), and see whether memory and the folder for "
+                "temporary files have room",
+            ) from error
+        self._notice(f"{self._n} worker{'s' * (self._n != 1)} on this machine")
+        return Client(self._cluster, set_as_default=False)
+
+    def _connect(self, stop: Stop | None = None) -> Client:
+        """Raises `SchedulerLost` if nobody answers in time, `Cancelled` if ``stop()`` says so."""
+        assert self._address is not None
+        first = self._client is None
+        until = time.monotonic() + (min(30.0, self._patience_s) if first else self._patience_s)
+        while True:
+            check(stop)
+            try:
+                with _quiet():
+                    return Client(address_of(self._address), timeout=5, set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                nonsense = isinstance(error, ValueError) and not is_file(self._address)
+                if time.monotonic() > until or nonsense:
+                    raise SchedulerLost(
+                        f"the scheduler at {self._address} does not answer",
+                        advice="Check the address, and that it runs; the same command goes on "
+                        "where this run stopped",
+                    ) from error
+                time.sleep(_LOOK_S)
+
+    def _send(self) -> None:
+        assert self._client is not None
+        threads = self._threads if self._cluster is not None else None
+        try:
+            self._client.register_plugin(_Sender(self.model, threads, self._run))
+        except Exception as error:
+            raise AtomicityError(
+                f"the model could not be sent to the workers ({error})",
+                advice="They need the same version of napari-atomicity",
+            ) from error
+
+    # ---- tasks
+    def each(
+        self, function: Callable[[T], R], tasks: Iterable[T], stop: Stop | None = None
+    ) -> Iterator[tuple[T, R | Failed]]:
+        """Do something with each; results in the order in which they come.
+
+        Parameters
+        ----------
+        function
+            Of a module, and of nothing but the task; what it raises ends that task only.
+        tasks
+            Taken one by one when there is room.
+        stop
+            ``stop() -> bool``.
+
+        Yields
+        ------
+        task, result
+            Each task once. `Failed` where ``function`` raised, or where workers died of it.
+
+        Raises
+        ------
+        Cancelled
+            If ``stop()`` says so.
+        SchedulerLost
+            If there is nobody left to work.
+        """
+        given: dict[Any, _Given[T]] = {}
+        back: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        waiting: deque[tuple[T, bool]] = deque()  # to be given out again; whether alone
+        more = iter(tasks)
+        try:
+            while True:
+                self._give_out(function, more, waiting, given, back)
+                if not given and not waiting:
+                    return
+                check(stop)
+                try:
+                    future = back.get(timeout=_LOOK_S)
+                except queue.Empty:
+                    self._look_after(given, waiting, stop)
+                    continue
+                one = given.get(future.key)
+                if one is None or one.future is not future:
+                    continue
+                result = self._result(one, stop)
+                del given[future.key]
+                with contextlib.suppress(Exception):
+                    future.release()
+                if isinstance(result, _Lost):
+                    waiting.append((one.task, one.alone))
+                    self._recover(stop)
+                elif isinstance(result, KilledWorker) and not one.alone:
+                    # Perhaps it only stood beside the one that killed them.
+                    waiting.append((one.task, True))
+                elif isinstance(result, KilledWorker):
+                    yield one.task, Failed(_died_of(result))
+                elif isinstance(result, Exception):
+                    yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
+                else:
+                    yield one.task, result
+        finally:
+            self._take_back(given)
+
+    def _give_out(
+        self,
+        function: Callable[[T], R],
+        more: Iterator[T],
+        waiting: deque[tuple[T, bool]],
+        given: dict[Any, _Given[T]],
+        back: queue.SimpleQueue[Future],
+    ) -> None:
+        """Fill the room that there is; suspects wait until all else is done, and go one by one."""
+        room = AHEAD * max(1, self._threads_of_all())
+        while len(given) < room and not any(one.alone for one in given.values()):
+            for _ in range(len(waiting)):
+                if not waiting[0][1]:
+                    break
+                waiting.rotate(-1)
+            if waiting and not waiting[0][1]:
+                task, alone = waiting.popleft()
+            else:
+                try:
+                    task, alone = next(more), False
+                except StopIteration:
+                    if given or not waiting:
+                        return
+                    task, alone = waiting.popleft()
+            assert self._client is not None
+            future = self._client.submit(
+                function, task, key=f"atomicity-{uuid.uuid4().hex}", pure=False
+            )
+            given[future.key] = _Given(task, future, alone)
+            future.add_done_callback(back.put)
+
+    def _result(self, one: _Given[T], stop: Stop | None) -> Any:
+        """What came of it: a result, an exception, or `_Lost`."""
+        while True:
+            check(stop)
+            if one.future.status in _GONE:
+                return _Lost()
+            try:
+                return one.future.result(timeout=_LOOK_S)
+            except TimeoutError:  # whoever held it died: it is being done again
+                if self._client is None or self._client.status != "running":
+                    return _Lost()
+            except (KilledWorker, AtomicityError) as error:
+                return error
+            except Exception as error:
+                lost = one.future.status in _GONE
+                return _Lost() if lost else error
+
+    def _threads_of_all(self) -> int:
+        """Of the workers at hand; asked every now and then."""
+        if time.monotonic() - self._counted_at > _COUNT_S:
+            self._n_threads = 0
+            with contextlib.suppress(Exception):
+                if self._client is not None and self._client.status == "running":
+                    self._n_threads = sum(self._client.nthreads().values())
+            self._counted_at = time.monotonic()
+        return self._n_threads
+
+    def _look_after(
+        self,
+        given: dict[Any, _Given[T]],
+        waiting: deque[tuple[T, bool]],
+        stop: Stop | None = None,
+    ) -> None:
+        """Nothing came back for a while: is anybody there?"""
+        if self._client is None or self._client.status != "running":
+            waiting.extend((one.task, one.alone) for one in given.values())
+            given.clear()
+            self._recover(stop)
+            return
+        for key, one in list(given.items()):
+            if one.future.client is not self._client or one.future.status in _GONE:
+                waiting.append((one.task, one.alone))
+                del given[key]
+        now = time.monotonic()
+        if self._threads_of_all():
+            self._nobody_since = None
+            return
+        self._nobody_since = self._nobody_since or now
+        waited = now - self._nobody_since
+        if waited > self._patience_s:
+            raise SchedulerLost(
+                f"no worker has come within {self._patience_s:.0f} s",
+                advice="Check why the workers do not start; the same command goes on where this "
+                "run stopped",
+            )
+        if waited > 10 and now - self._told_at > 60:
+            self._told_at = now
+            self._notice(f"waiting for a worker, since {waited:.0f} s")
+
+    def _recover(self, stop: Stop | None = None) -> None:
+        """Wait until the scheduler answers again, and give it the model.
+
+        Raises
+        ------
+        SchedulerLost
+            If it does not come back.
+        Cancelled
+            If ``stop()`` says so.
+        """
+        if self._client is not None and self._client.status == "running" and self._answers():
+            return
+        if self._address is None:
+            raise SchedulerLost(
+                "the workers of this machine have gone",
+                advice="The same command goes on where this run stopped",
+            )
+        self._notice(
+            f"the scheduler at {self._address} does not answer: waiting up to "
+            f"{self._patience_s:.0f} s for it"
+        )
+        with _quiet(), contextlib.suppress(Exception):
+            if self._client is not None:
+                self._client.close(timeout=2)
+        self._client = self._connect(stop)
+        self._counted_at = 0.0
+        self._send()
+        self._notice("the scheduler is back")
+
+    def _answers(self) -> bool:
+        try:
+            assert self._client is not None
+            self._client.nthreads()
+        except Exception:
+            return False
+        return True
+
+    def _take_back(self, given: dict[Any, _Given[T]]) -> None:
+        """What nobody waits for any more need not be done."""
+        client = self._client
+        if client is None or not given:
+            return
+        with _quiet(), contextlib.suppress(Exception):
+            if client.status == "running":
+                client.cancel([one.future for one in given.values()], force=True)
+
+
+class _Lost:
+    """A task that the scheduler no longer knows."""
+
+
+def _died_of(error: KilledWorker) -> str:
+    times = error.allowed_failures + 1
+    return (
+        f"the worker that analysed it died, {times} times: it may need more memory than there is, "
+        "or crash a library"
+    )
+
+
+def is_file(scheduler: str) -> bool:
+    """Whether this names a file that a scheduler writes, not an address."""
+    return scheduler.endswith(".json")
+
+
+def address_of(scheduler: str) -> str:
+    """The address itself, or the one in the file of a scheduler.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is not there yet, or not whole.
+    """
+    if not is_file(scheduler):
+        return scheduler
+    try:
+        return str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{scheduler} names no scheduler") from error
+
+
+def cores_at_hand() -> int:
+    """Cores that this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on every system
+        return max(1, os.cpu_count() or 1)
+
+
+def has_bokeh() -> bool:
+    """Whether dask can show its dashboard."""
+    from importlib.util import find_spec
+
+    return find_spec("bokeh") is not None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask's own words on what we report ourselves."""
+    names = ("distributed", "distributed.client", "tornado.application")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,320 @@
+"""What a live session says: figures of each image, running ratios, and alarms."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import ALL, empty, probability_columns
+from ..core.errors import AtomicityError
+from ..core.model_card import ModelCard
+from ..io.formulas import each_text, harmless
+from ..io.provenance import now
+from ..models.analysis import Analysis
+from ..models.domain_shift import LEAST_CLUSTERS
+from ..reporting.report import LOW_CONFIDENCE
+from ..statistics.ratios import class_ratios, counted
+from .control_chart import SESSION_CHANGED, Reading, Whereabouts
+from .finalize import slim
+
+N_BOOTSTRAP = 200
+"""Resamples of running ratios: their intervals move by less than from image to image."""
+MANY_UNKNOWN = 0.5
+"""Where so many clusters are like nothing that the model has learnt, it is out of its domain."""
+LIVE = "live.csv"
+_BUSY = 10.0
+_QUICK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How well the conditions of an image are those that the model knows.
+
+    Parameters
+    ----------
+    clusters, counted
+        How many were found, and how many count in ratios.
+    mean_confidence
+        Of what was classified; 0 for what is no class, as in the report's warnings.
+    ood_share
+        Share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1).
+    drift, drift_limit
+        Of the shift test (`models.domain_shift.drift`), and the limit on the model's card; NaN
+        where there are too few clusters, or no limit.
+    conditions_differ
+        Whether the drift exceeds it.
+    alarms
+        What a person should act on.
+    where
+        In the embedding; None where there are too few clusters, or the model tells nothing.
+    reading
+        Of the chart of the session (`pipeline.control_chart.Chart`), once it has seen the image.
+    """
+
+    clusters: int
+    counted: int
+    mean_confidence: float
+    ood_share: float
+    drift: float
+    drift_limit: float
+    conditions_differ: bool
+    alarms: tuple[str, ...] = ()
+    where: Whereabouts | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    def read(self, reading: Reading) -> Conditions:
+        """The same with what the chart of the session says, and its alarm."""
+        alarms = (*self.alarms, SESSION_CHANGED) if reading.rings else self.alarms
+        return replace(self, reading=reading, alarms=alarms)
+
+
+def conditions_of(
+    analysis: Analysis, card: ModelCard, tensors: Mapping[str, np.ndarray]
+) -> Conditions:
+    """What an analysed image tells of its conditions.
+
+    Parameters
+    ----------
+    analysis
+        Classified.
+    card, tensors
+        Of the model; `models.classifier.Classifier.beside`.
+    """
+    table = analysis.table
+    classified = table[table["label_predicted"] != ""]
+    whole = ~table["touches_border"].to_numpy(bool)
+    far = table["ood_score"].to_numpy(float) > 1
+    where = _whereabouts(analysis, whole & ~far, card, tensors)
+    drifted = np.nan if where is None else where.drift
+    limit = np.nan if card.drift_limit is None else float(card.drift_limit)
+    found = Conditions(
+        clusters=len(table),
+        counted=int(counted(table).sum()),
+        mean_confidence=float(classified["confidence"].mean()) if len(classified) else np.nan,
+        ood_share=float(far[whole].mean()) if whole.any() else np.nan,
+        drift=drifted,
+        drift_limit=limit,
+        conditions_differ=bool(drifted > limit),
+        where=where,
+    )
+    return replace(found, alarms=_alarms(found))
+
+
+def _whereabouts(
+    analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
+) -> Whereabouts | None:
+    """As `models.label_assignment.conclude` finds the drift: of clusters that are whole and
+    known."""
+    if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
+        return None
+    p = analysis.table[probability_columns(card.classes)].to_numpy(float)
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
+    return Whereabouts.of(analysis.embedding[ours], best[ours], tensors)
+
+
+def _alarms(found: Conditions) -> tuple[str, ...]:
+    """When the conditions leave the domain of the model, in words."""
+    said = []
+    if found.conditions_differ:
+        said.append("the conditions are not those of the model's training")
+    if found.clusters >= LEAST_CLUSTERS and found.ood_share > MANY_UNKNOWN:
+        said.append("most clusters are like nothing that the model has learnt")
+    if found.counted >= LEAST_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
+        said.append("the model is unsure of most clusters")
+    return tuple(said)
+
+
+@dataclass(eq=False)
+class Running:
+    """The ratios of all images so far.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    method
+        How ratios are found, a name in `statistics.prevalence.METHODS`.
+    """
+
+    card: ModelCard
+    method: str = "counted"
+    _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _together: pd.DataFrame | None = None
+    _took_s: float = 0.0
+    _found_at: float = -np.inf
+
+    @property
+    def images(self) -> int:
+        return len(self._tables)
+
+    def set(self, image: str, table: pd.DataFrame) -> None:
+        """Another image, or the same one anew."""
+        again = image in self._tables
+        self._tables[image] = slim(table)
+        if again or self._together is None or not len(table):
+            self._together = None if again else self._together
+        else:
+            self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
+
+    def remove(self, image: str) -> None:
+        """It does not count any more."""
+        if self._tables.pop(image, None) is not None:
+            self._together = None
+
+    def ratios(self, hurry: bool = False) -> pd.DataFrame | None:
+        """Those of all images (`statistics.ratios.class_ratios`, scope "all").
+
+        None if they were found not long since, so that they take a tenth of the time at most,
+        however many images there are. Unless in a hurry, those that nobody has to wait for are
+        always found.
+        """
+        start = time.monotonic()
+        slow = hurry or self._took_s > _QUICK_S
+        if slow and start - self._found_at < _BUSY * self._took_s:
+            return None
+        found = class_ratios(
+            self._all(),
+            self.card.classes,
+            n_bootstrap=N_BOOTSTRAP,
+            scope=ALL,
+            images=list(self._tables),
+            method=self.method,
+            card=self.card,
+        )
+        self._found_at = time.monotonic()
+        self._took_s = self._found_at - start
+        return found
+
+    def _all(self) -> pd.DataFrame:
+        if self._together is None:
+            filled = [t for t in self._tables.values() if len(t)]
+            nothing = empty(self.card.classes)
+            self._together = pd.concat(filled, ignore_index=True) if filled else nothing
+        return self._together
+
+
+def row_of(
+    image: str,
+    sha256: str | None,
+    found: Conditions,
+    classes: tuple[str, ...],
+    ratios: pd.DataFrame | None,
+    *,
+    images: int,
+    waiting: int,
+    analysis_s: float,
+    latency_s: float,
+) -> dict[str, Any]:
+    """A row of ``live.csv``.
+
+    Parameters
+    ----------
+    image, sha256
+        Of the file.
+    found
+        Its conditions.
+    classes
+        Of the model.
+    ratios
+        Running ones, of all images so far; NaN in the row where they were not found.
+    images
+        How many there are so far.
+    waiting
+        Files that are there and were not taken yet.
+    analysis_s, latency_s
+        Seconds it took, and from the last change of the file to the result.
+    """
+    row: dict[str, Any] = {
+        "time": now(),
+        "image": image,
+        "sha256": sha256,
+        "clusters": found.clusters,
+        "counted": found.counted,
+        "mean_confidence": found.mean_confidence,
+        "ood_share": found.ood_share,
+        "drift": found.drift,
+        "drift_limit": found.drift_limit,
+        "conditions_differ": found.conditions_differ,
+        "session_drift": found.reading.drift,
+        "session_change": found.reading.change,
+        "reference_images": found.reading.reference,
+        "alarm": "|".join(found.alarms),
+        "images": images,
+        "waiting": waiting,
+        "analysis_s": round(analysis_s, 4),
+        "latency_s": round(latency_s, 4),
+    }
+    known = {} if ratios is None else ratios.set_index("class").to_dict("index")
+    for name in classes:
+        one = known.get(name, {})
+        row[f"fraction_{name}"] = one.get("fraction", np.nan)
+        row[f"low_{name}"] = one.get("fraction_low", np.nan)
+        row[f"high_{name}"] = one.get("fraction_high", np.nan)
+    return row
+
+
+class Log:
+    """``live.csv``: a row for each image as it is analysed, there as soon as `add` returns.
+
+    A row that a crash has cut short is taken away; a log with other columns is put aside.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LIVE
+        self._columns: list[str] | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Raises `AtomicityError` if it can't be written."""
+        line = each_text(pd.DataFrame([row]), harmless)
+        try:
+            if self._columns is None:
+                self._begin(list(row))
+            text = io.StringIO()
+            line.to_csv(text, index=False, header=False, lineterminator="\n")
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AtomicityError(
+                f"could not be written ({error.strerror or error})",
+                self.path,
+                f"Check the folder {self.path.parent}: that it may be written to and has space",
+            ) from error
+
+    def _begin(self, columns: list[str]) -> None:
+        self._columns = columns
+        head = ",".join(columns) + "\n"
+        if self.path.is_file():
+            data = self.path.read_bytes()
+            if data.startswith(head.encode()):
+                if not data.endswith(b"\n"):
+                    with self.path.open("r+b") as file:
+                        file.truncate(data.rfind(b"\n") + 1)
+                return
+            number = 1
+            while (aside := self.path.with_name(f"live-{number}.csv")).exists():
+                number += 1
+            self.path.rename(aside)
+        self.path.write_text(head, encoding="utf-8")
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """The rows of ``live.csv``.
+
+    Raises
+    ------
+    ReadError
+        If it is missing or no such file.
+    """
+    from ..io.tables import read_table
+
+    return read_table(path)

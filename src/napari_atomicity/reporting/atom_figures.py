@@ -1,0 +1,98 @@
+"""Figures of single atoms for files: the atoms in their image, and how they are spread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..detection.background import block_mean
+from ..io.preview import to_8_bit
+from .charts import INK, printable
+from .plot_base import Look, dress
+from .plots import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..atoms.analysis import AtomAnalysis
+    from ..statistics.dispersion import Dispersion
+
+LONGEST_PX = 1200
+"""Longest edge of the image in a figure."""
+_CURVES = {
+    "g": ("Distance / nm", "Pair correlation g(r)"),
+    "L": ("Distance / nm", "L(r) - r / nm"),
+    "G": ("Distance to the nearest neighbour / nm", "Share of atoms"),
+}
+_BLUE = "#0072b2"
+_FLATTEST = 0.25
+"""Least height of a page per width, and width per height."""
+
+
+def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
+    """The first frame with a ring around each atom, its colour the probability.
+
+    Parameters
+    ----------
+    analysis
+        Of the image.
+    table
+        The atoms to draw, some of its candidates.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    pixels = next(analysis.micrograph.frames())
+    step = max(1, -(-max(pixels.shape) // LONGEST_PX))
+    grey = to_8_bit(block_mean(pixels, step) if step > 1 else pixels)
+    height, width = (n * step * analysis.pixel_size_nm for n in grey.shape)
+    half = analysis.pixel_size_nm / 2
+    rows = table[table["frame"] == 0]
+    with style():
+        # Of a strip the page stays a page.
+        tall = 6.4 * min(max(height / width, _FLATTEST), 1 / _FLATTEST)
+        figure = Figure((6.4, tall + 0.3), layout="constrained")
+        axes = figure.subplots()
+        # Pixel coordinates are of centres, so the image begins half a pixel before the origin.
+        extent = (-half, width - half, height - half, -half)
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
+        colours = ScalarMappable(Normalize(0, 1), "plasma")
+        axes.scatter(
+            rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
+            edgecolors=[tuple(c) for c in colours.to_rgba(rows["confidence"].to_numpy(float))],
+        )  # fmt: skip
+        figure.colorbar(colours, ax=axes, label="Probability", fraction=0.04, pad=0.01)
+        axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
+        n = "1 atom" if len(rows) == 1 else f"{len(rows)} atoms"
+        dress(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
+    return figure
+
+
+def dispersion_chart(found: Dispersion) -> Figure | None:
+    """Pair correlation, L and nearest neighbours beside random atoms; None without curves."""
+    from matplotlib.figure import Figure
+
+    curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
+    if not curves:
+        return None
+    with style():
+        figure = Figure((3.4 * len(curves), 3.2), layout="constrained")
+        panels: Any = figure.subplots(1, len(curves), squeeze=False)[0]
+        for axes, (name, curve) in zip(panels, curves.items(), strict=True):
+            less = curve["r_nm"].to_numpy(float) if name == "L" else np.zeros(len(curve))
+            low, high, expected, observed = (
+                curve[c].to_numpy(float) - less for c in ("low", "high", "expected", "observed")
+            )
+            axes.fill_between(curve["r_nm"], low, high, color="#d0d5dd", linewidth=0)
+            axes.plot(curve["r_nm"], expected, color="#667085", linewidth=1, linestyle="--")
+            axes.plot(curve["r_nm"], observed, color=_BLUE, linewidth=1.4)
+            axes.set(xlabel=_CURVES[name][0], ylabel=_CURVES[name][1])
+            dress(axes, Look())
+        panels[0].set_title(
+            f"{found.n_atoms} atoms; grey: {100 * found.level:.0f} % of random patterns",
+            loc="left", fontsize=9, color=INK,
+        )  # fmt: skip
+    return figure

@@ -1,0 +1,201 @@
+"""Charts for the report and for files: those of `plots`, and those of ratios and corrections.
+
+A chart is a matplotlib figure, made without pyplot; `as_image` puts it into the report and
+`write_figure` into files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
+from ..io.files import replacing
+from .plot_base import Look, dress, marker
+from .plots import PLOTS, figure_of, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#1d2433"
+_NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+def plot(
+    name: str,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    size_inch: tuple[float, float] = (6.4, 3.8),
+    **context: Any,
+) -> Figure | None:
+    """A chart of `plots.PLOTS` by name, with the context that its data take; None if empty."""
+    data = PLOTS[name].data(table, classes=classes, **context)
+    if not len(data):
+        return None
+    return figure_of(PLOTS[name], data, Look(classes), size_inch)
+
+
+def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
+    """Fractions of one scope with their intervals; None where nothing was counted."""
+    from matplotlib.figure import Figure
+
+    rows = ratios[ratios["fraction"].notna()]
+    if not len(rows):
+        return None
+    colour = colours(classes)
+    found = 100 * rows["fraction"]
+    with style():
+        figure = Figure(figsize=(1.6 + 0.75 * len(rows), 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.bar(
+            np.arange(len(rows)),
+            found,
+            color=[colour.get(name, UNKNOWN_COLOUR) for name in rows["class"]],
+            yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
+            error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
+        )
+        axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
+        axes.set(ylabel="Share / %", ylim=(0, None))
+        dress(axes, Look(classes))
+    return figure
+
+
+def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
+    """Counts (rows: the person, columns: the machine), shaded by their share of the row.
+
+    None where there is nothing.
+    """
+    from matplotlib.figure import Figure
+
+    if not confusion.size:
+        return None
+    counts = confusion.to_numpy(int)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with style():
+        size = (1.8 + 0.65 * counts.shape[1], 1.4 + 0.45 * counts.shape[0])
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (i, j), n in np.ndenumerate(counts):
+            ink = "white" if share[i, j] > 0.6 else INK
+            axes.text(j, i, f"{n}", ha="center", va="center", color=ink)
+        names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
+        axes.set_xticks(range(counts.shape[1]), names[0])
+        axes.set_yticks(range(counts.shape[0]), names[1])
+        axes.set(xlabel="The machine says", ylabel="The person says")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    return figure
+
+
+def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
+    """Fractions found against their references, with intervals; None without any.
+
+    Parameters
+    ----------
+    pairs
+        From `statistics.reference.Comparison`.
+    classes
+        All classes, in order.
+    """
+    from matplotlib.figure import Figure
+
+    if not len(pairs):
+        return None
+    colour, symbol = colours(classes), symbols(classes)
+    # Classes with the same reference would hide each other.
+    order = pairs["class"].map({name: i for i, name in enumerate(classes)})
+    aside = 0.8 * (order - order.mean())
+    with style():
+        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+        axes = figure.subplots()
+        top = 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
+        axes.plot([0, top], [0, top], color="#667085", linewidth=1, zorder=0)
+        handles, names = [], []
+        for name, rows in pairs.groupby("class", sort=False):
+            found = 100 * rows["fraction"]
+            handles.append(
+                axes.errorbar(
+                    100 * rows["reference"] + aside[rows.index],
+                    found,
+                    yerr=[found - 100 * rows["fraction_low"], 100 * rows["fraction_high"] - found],
+                    marker=marker(symbol.get(str(name), UNKNOWN_SYMBOL)),
+                    linestyle="",
+                    color=colour.get(str(name), UNKNOWN_COLOUR),
+                    markeredgecolor=INK,
+                    markeredgewidth=0.5,
+                    ecolor=INK,
+                    elinewidth=0.8,
+                    capsize=2,
+                )
+            )
+            names.append(str(name))
+        axes.set(
+            xlabel="Reference / %", ylabel="Found / %", xlim=(-0.03 * top, 1.03 * top),
+            ylim=(-0.03 * top, 1.03 * top), aspect="equal",
+        )  # fmt: skip
+        _legend(axes, handles, names)
+        dress(axes, Look(classes))
+    return figure
+
+
+def printable(text: Any) -> str:
+    """Text without what can't be printed, and which XML does not hold."""
+    return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
+def _legend(axes: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    # A name that begins with "_" would be left out; what is not seen before it keeps it.
+    said = [printable(name) or "not classified" for name in names]
+    texts = axes.legend(
+        handles, [str(i) for i in range(len(said))], frameon=False, fontsize=9
+    ).get_texts()
+    for text, name in zip(texts, said, strict=True):
+        text.set_text(name)
+
+
+def as_image(figure: Figure | None, css_class: str, words: str) -> Markup:
+    """A chart for the report, with words for those who do not see it; "" of none."""
+    if figure is None:
+        return Markup("")
+    stream = io.BytesIO()
+    _save(figure, stream, "svg")
+    # What XML does not hold may stand in a name; the picture would not show at all.
+    whole = _NOT_XML.sub(b"?", stream.getvalue())
+    return Markup('<img class="{}" alt="{}" src="data:image/svg+xml;base64,{}">').format(
+        css_class, words, base64.b64encode(whole).decode()
+    )
+
+
+def write_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a chart as PNG and SVG, each whole or not at all.
+
+    Parameters
+    ----------
+    figure
+        The chart.
+    path
+        Of the files, without suffix.
+    """
+    paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    for to in paths:
+        with replacing(to) as temporary:
+            _save(figure, temporary, to.suffix[1:])
+    return paths
+
+
+def _save(figure: Figure, to: Any, kind: str) -> None:
+    # Of an SVG the time would be part, and the same data would not give the same file.
+    options: dict[str, Any] = (
+        {"metadata": {"Date": None}, "transparent": True} if kind == "svg" else {}
+    )
+    with style():
+        figure.savefig(to, format=kind, dpi=200, **options)

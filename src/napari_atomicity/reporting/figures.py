@@ -1,0 +1,328 @@
+"""Pictures for the report: images as data URIs, outlines and marks as SVG."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from ..core.cluster_table import OUTSIDE, UNKNOWN, in_words
+from ..core.palette import colours, symbols
+from ..detection.background import block_mean
+from ..io.preview import to_8_bit
+from ..models.analysis import Analysis
+
+PREVIEW_PX = 1200
+"""Longest edge of a micrograph in the report."""
+MANY_CLUSTERS = 300
+"""More clusters of an image are drawn without words."""
+
+# Glyphs in a box from -1 to 1, by the names that napari gives its symbols.
+_GLYPHS = {
+    "disc": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0z",
+    "ring": "M-.85 0a.85.85 0 1 0 1.7 0a.85.85 0 1 0-1.7 0zM-.5 0a.5.5 0 1 1 1 0a.5.5 0 1 1-1 0z",
+    "square": "M-.8-.8H.8V.8H-.8z",
+    "diamond": "M0-1L.85 0L0 1L-.85 0z",
+    "triangle_up": "M0-.95L.95.75H-.95z",
+    "triangle_down": "M0 .95L.95-.75H-.95z",
+    "star": "M0-1L.24-.32L.95-.31L.38.12L.59.81L0 .4L-.59.81L-.38.12L-.95-.31L-.24-.32z",
+    "cross": "M-.3-.95H.3V-.3H.95V.3H.3V.95H-.3V.3H-.95V-.3H-.3z",
+    "x": "M-.9-.5L-.5-.9L0-.4L.5-.9L.9-.5L.4 0L.9.5L.5.9L0 .4L-.5.9L-.9.5L-.4 0z",
+    "clobber": "M-.56-.32A.56.56 0 1 1 .56-.32A.56.56 0 1 1 0 .65A.56.56 0 1 1-.56-.32z",
+}
+
+
+def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = None) -> str:
+    """An 8-bit grey (Y, X) or RGB (Y, X, 3) image as a ``data:`` address.
+
+    Parameters
+    ----------
+    pixels
+        uint8.
+    kind
+        "png" or "jpeg".
+    longest_px
+        Larger images are reduced to this edge length.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if longest_px and max(image.size) > longest_px:
+        image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, kind.upper(), quality=85, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def glyph(label: str, classes: Sequence[str]) -> Markup:
+    """The symbol of a label in its colour, as a small inline SVG."""
+    path, fill = _GLYPHS[symbols(classes).get(label, "x")], colours(classes).get(label, "#8c8c8c")
+    return Markup(
+        '<svg class="glyph" viewBox="-1.1 -1.1 2.2 2.2" aria-hidden="true">'
+        '<path d="{}" fill="{}" fill-rule="evenodd"/></svg>'
+    ).format(path, fill)
+
+
+def shown_frame(analysis: Analysis) -> int:
+    """Of a stack the first frame that holds clusters."""
+    return int(analysis.table["frame"].iloc[0]) if len(analysis.table) else 0
+
+
+def pixels_of(analysis: Analysis) -> np.ndarray:
+    """The frame (Y, X) that `overview` shows; it may have to be read from its file.
+
+    Of a large image means over blocks, still finer than the picture: it is never held as a whole.
+    """
+    micrograph, shown = analysis.micrograph, shown_frame(analysis)
+    if not micrograph.is_large:
+        return np.asarray(micrograph.frame(shown)[:, :], np.float32)
+    factor = max(1, min(max(micrograph.shape_px) // PREVIEW_PX, *micrograph.shape_px))
+    rows = micrograph.shape_px[0] - micrograph.shape_px[0] % factor
+    strips = micrograph.strips(shown, factor, rows)
+    return np.concatenate([block_mean(strip, factor) for strip in strips]).astype(np.float32)
+
+
+def overview(
+    analysis: Analysis,
+    classes: Sequence[str],
+    longest_px: int = PREVIEW_PX,
+    pixels: np.ndarray | None = None,
+    plain: bool | None = None,
+) -> Markup:
+    """The micrograph with every outline and mark in its class's colour, and a scale bar.
+
+    Of a stack, the first frame that holds clusters. Resting on a cluster shows what is known of
+    it.
+
+    Parameters
+    ----------
+    analysis, classes
+        What is drawn.
+    longest_px
+        Edge length to which the micrograph is reduced.
+    pixels
+        The frame (Y, X), from `pixels_of`; without it the clusters lie on black ground.
+    plain
+        Whether to leave out what is said at rest, which makes the picture several times
+        smaller; None to do so with many clusters.
+    """
+    micrograph, table = analysis.micrograph, analysis.table
+    height, width = micrograph.shape_px
+    in_frame = np.flatnonzero(table["frame"] == shown_frame(analysis))
+    plain = len(in_frame) > MANY_CLUSTERS if plain is None else plain
+    parts = []
+    if pixels is not None:
+        # Averaged first: of large images most of the time goes into sorting grey levels.
+        coarse = block_mean(pixels, max(1, max(pixels.shape) // longest_px))
+        parts.append(
+            Markup('<image href="{}" width="{}" height="{}" x="-0.5" y="-0.5"/>').format(
+                data_uri(to_8_bit(coarse), "jpeg", longest_px), width, height
+            )
+        )
+    draw = _plain_marks if plain else _marks
+    parts += draw(analysis, in_frame, classes, mark=max(height, width) / 110)
+    if micrograph.pixel_size_nm:
+        parts.append(_scale_bar(width, height, micrograph.pixel_size_nm))
+    title = Markup(
+        '<svg class="overview" style="--ratio: {:.4f}" viewBox="-0.5 -0.5 {} {}" role="img"'
+        ' aria-label="{}">'
+    )
+    label = f"{micrograph.name} with {len(table)} outlined clusters"
+    return (
+        title.format(width / height, width, height, label)
+        + Markup("").join(parts)
+        + Markup("</svg>")
+    )
+
+
+def _marks(
+    analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
+) -> list[Markup]:
+    """Outline and symbol of each of these clusters, with what is known of it."""
+    table = analysis.table
+    colour, symbol = colours(classes), symbols(classes)
+    records: list[Any] = table.to_dict("records")
+    numbers, otherwise = in_words(table)
+    parts = []
+    for i in rows:
+        row, outline = records[i], analysis.outlines[i]
+        fill = colour.get(row["label"], colour[UNKNOWN])
+        facts = [
+            row["label"] or "not classified",
+            *([] if row["label"] in OUTSIDE else [f"confidence {row['confidence']:.2f}"]),
+            *filter(None, (numbers[i], otherwise[i])),
+            f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
+        ]
+        x, y = _beside(row, outline, mark)
+        parts.append(
+            Markup(
+                '<g><title>{}</title><path d="{}" fill="{}" fill-opacity=".08" stroke="{}"'
+                ' class="outline{}"/><path d="{}" fill="{}" fill-rule="evenodd"'
+                ' transform="translate({:.1f} {:.1f}) scale({:.2f})"/></g>'
+            ).format(
+                ", ".join(facts),
+                _path(outline),
+                fill,
+                fill,
+                " corrected" if row["label_corrected"] else "",
+                _GLYPHS[symbol.get(row["label"], symbol[UNKNOWN])],
+                fill,
+                x,
+                y,
+                mark,
+            )
+        )
+    return parts
+
+
+def _plain_marks(
+    analysis: Analysis, rows: np.ndarray, classes: Sequence[str], mark: float
+) -> list[Markup]:
+    """The same without words: of each label one path of all outlines, and its symbol once."""
+    table = analysis.table
+    colour, symbol = colours(classes), symbols(classes)
+    # Symbols are referred to by names that no other picture of the report has.
+    name = f"m{hashlib.sha256(analysis.micrograph.name.encode()).hexdigest()[:8]}"
+    labels = table["label"].to_numpy(object)[rows]
+    corrected = (table["label_corrected"] != "").to_numpy(bool)[rows]
+    records: list[Any] = table[["x_px", "y_px"]].to_dict("records")
+    parts = []
+    for number, label in enumerate(dict.fromkeys(labels)):
+        fill = colour.get(label, colour[UNKNOWN])
+        of_label = labels == label
+        for said, css_class in ((False, "outline"), (True, "outline corrected")):
+            own = rows[of_label & (corrected == said)]
+            if len(own):
+                parts.append(
+                    Markup('<path class="{}" fill="none" stroke="{}" d="{}"/>').format(
+                        css_class, fill, "".join(_thin_path(analysis.outlines[i]) for i in own)
+                    )
+                )
+        places = [_beside(records[i], analysis.outlines[i], mark) for i in rows[of_label]]
+        parts.append(
+            Markup(
+                '<defs><path id="{}-{}" d="{}" fill="{}" fill-rule="evenodd"'
+                ' transform="scale({:.2f})"/></defs>'
+            ).format(name, number, _GLYPHS[symbol.get(label, symbol[UNKNOWN])], fill, mark)
+        )
+        use = Markup('<use href="#{}-{}" x="{:.0f}" y="{:.0f}"/>')
+        parts += [use.format(name, number, x, y) for x, y in places]
+    return parts
+
+
+def _beside(row: Mapping[Any, Any], outline: np.ndarray, mark: float) -> tuple[float, float]:
+    """Where the symbol of a cluster goes: not over it, for it should be seen."""
+    reach = _reach_px(outline)
+    return row["x_px"] + reach + mark, row["y_px"] - reach
+
+
+def _thin_path(outline: np.ndarray) -> str:
+    """A path of at most sixteen points, on whole pixels, each relative to the one before."""
+    points = np.asarray(outline)
+    if not len(points):
+        return ""
+    step = max(1, -(-len(points) // 16))
+    whole = np.rint(points[::step]).astype(int)
+    moves = np.diff(whole, axis=0)
+    return f"M{whole[0, 1]} {whole[0, 0]}l" + " ".join(f"{x} {y}" for y, x in moves) + "z"
+
+
+def _path(outline: np.ndarray) -> str:
+    points = "L".join(f"{x:.1f} {y:.1f}" for y, x in np.asarray(outline))
+    return f"M{points}Z" if points else ""
+
+
+def _reach_px(outline: np.ndarray) -> float:
+    """How far the outline goes to the right of its centre."""
+    return float(np.ptp(outline[:, 1])) / 2 if len(outline) else 0.0
+
+
+def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
+    """A bar of 1, 2 or 5 times a power of ten nm, between an eighth and a third of the width."""
+    wanted = width * pixel_size_nm / 4
+    power = 10 ** np.floor(np.log10(wanted))
+    length_nm = max(n * power for n in (1, 2, 5) if n * power <= wanted)
+    bar, thick, edge = length_nm / pixel_size_nm, height / 120, height / 40
+    return Markup(
+        '<g class="scale-bar"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}">{:g} nm</text></g>'
+    ).format(
+        edge, height - edge - thick, bar, thick,
+        edge + bar / 2, height - edge - 2.2 * thick, height / 32, length_nm,
+    )  # fmt: skip
+
+
+def interval_bar(
+    fraction: float,
+    low: float,
+    high: float,
+    colour: str,
+    width: int = 220,
+    reference: float | None = None,
+) -> Markup:
+    """A bar for a fraction with a whisker for its interval and a mark for its reference, 0 to 1."""
+    if not np.isfinite(fraction):
+        return Markup("")
+    mark = Markup("")
+    if reference is not None:
+        mark = Markup('<path class="reference" d="M{:.1f} 0V18"/>').format(width * reference)
+    return Markup(
+        '<svg class="bar" viewBox="0 0 {w} 18" width="{w}" height="18" aria-hidden="true">'
+        '<rect class="track" width="{w}" height="18" rx="2"/>'
+        '<rect width="{f:.1f}" height="18" rx="2" fill="{c}"/>{m}'
+        '<path class="whisker" d="M{l:.1f} 9H{h:.1f}M{l:.1f} 4V14M{h:.1f} 4V14"/></svg>'
+    ).format(w=width, f=width * fraction, l=width * low, h=width * high, c=colour, m=mark)
+
+
+def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
+    """What the network saw of one cluster and where it looked, side by side.
+
+    Parameters
+    ----------
+    analysis
+        A classified image.
+    index
+        Row of the cluster in the table.
+    zoom
+        By how much pixels are enlarged.
+
+    Returns
+    -------
+    str
+        ``data:`` address of the strip: for each channel the patch, then for each channel the
+        patch under its class map.
+    list of str
+        What the pictures are, from left to right.
+    """
+    tiles, names = [], []
+    for channel, patches in analysis.patches.items():
+        tiles.append(np.repeat(_enlarged(to_8_bit(patches[index]), zoom)[..., None], 3, axis=-1))
+        names.append(channel)
+    for channel, maps in analysis.class_maps.items():
+        grey = to_8_bit(analysis.patches[channel][index])
+        tiles.append(_under_map(_enlarged(grey, zoom), maps[index]))
+        names.append(f"class map {channel}")
+    gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
+    strip = [part for tile in tiles for part in (tile, gap)][:-1]
+    return data_uri(np.concatenate(strip, axis=1), "jpeg"), names
+
+
+def _enlarged(pixels: np.ndarray, zoom: int) -> np.ndarray:
+    return np.repeat(np.repeat(pixels, zoom, axis=0), zoom, axis=1)
+
+
+def _under_map(grey: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    """A patch with a class map over it: the stronger the map, the less of the patch is seen."""
+    import matplotlib as mpl
+
+    values = np.clip(np.nan_to_num(class_map.astype(np.float32)), 0, None)
+    values /= max(float(values.max()), 1e-12)
+    size = (grey.shape[1], grey.shape[0])
+    smooth = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+    colour = 255 * mpl.colormaps["inferno"](smooth)[..., :3]
+    opacity = 0.75 * smooth[..., None]
+    return ((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)

@@ -1,0 +1,428 @@
+"""How atoms are spread: nearest neighbours, g(r), L(r), quadrats, sizes of groups.
+
+As the plots of clusters (`reporting.plots`), but of an atom table: of one image, or of a pool. The
+context that ``data`` takes: ``dispersion``, the `statistics.dispersion.Dispersion` of the same
+atoms. A bar of the histogram, a quadrat and a size hold atoms, which ``members`` names.
+
+>>> data = DISPERSION_PLOTS["nearest_neighbours"].data(atoms, dispersion=found)
+>>> save_plot(DISPERSION_PLOTS["nearest_neighbours"], data, "nearest_neighbours.svg")
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..statistics.atom_groups import kind_of
+from ..statistics.dispersion import Dispersion
+from .plot_base import Look, Plot, draw_bars, dress, legend, per_cent, say
+from .plot_sizes import bin_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BINS = 40
+BAR = "atoms"
+"""What bars are drawn as: a label of its own, so that the look decides on the colour."""
+NOTHING = "Find atoms first: there is nothing to draw yet."
+
+
+def _of_atoms(look: Look | None) -> Look:
+    """The look of other plots, but with one class, `BAR`, instead of those of clusters."""
+    return replace(look or Look(), classes=(BAR,))
+
+
+def _p(value: float) -> str:
+    return "p not known" if np.isnan(value) else f"p = {value:.3g}"
+
+
+# ---- nearest neighbours
+def neighbour_data(
+    table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any
+) -> pd.DataFrame:
+    """Numbers of atoms by distance to the nearest neighbour, and what randomness would give.
+
+    Distances are those of the table, not corrected for the edge; the random atoms have the same
+    support and so the same edge.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``distance_from_nm, distance_to_nm, count, random, random_low, random_high``: a row
+        per bin. The last two hold 95 % of the random patterns, bin by bin; NaN without any.
+    """
+    columns = ["distance_from_nm", "distance_to_nm", "count", "random", "random_low", "random_high"]
+    distance = _distances(table)
+    if not np.isfinite(distance).any():
+        return pd.DataFrame(columns=columns)
+    width = bin_width(0.0, float(np.nanquantile(distance, 0.995)), _BINS)
+    n = int(np.floor(np.nanmax(distance) / width + 1e-9)) + 1
+    edge = np.round(np.arange(n + 1) * width, 9)
+    known = distance[np.isfinite(distance)]
+    count = np.bincount(_bins(known, width), minlength=n)
+    random = np.full((3, n), np.nan)
+    if dispersion is not None and "neighbours" in dispersion.curves:
+        assert dispersion.randomness is not None
+        curve = dispersion.randomness.curves["neighbours"]
+        if len(curve.simulated):
+            r = np.append(0.0, curve.r_nm)
+            shares = [np.diff(np.interp(edge, r, np.append(0.0, s))) for s in curve.simulated]
+            counts = np.array(shares) * len(known)
+            random = np.stack([counts.mean(axis=0), *np.quantile(counts, [0.025, 0.975], axis=0)])
+    values = [edge[:-1], edge[1:], count, *random]
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def _distances(table: pd.DataFrame) -> np.ndarray:
+    return table["nearest_neighbour_nm"].to_numpy(float)
+
+
+def _bins(distance: np.ndarray, width: float) -> np.ndarray:
+    # Rounding must not put the lower edge of a bin into the one before.
+    return np.floor(distance / width + 1e-9).astype(int)
+
+
+def _neighbour_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    member = np.full(len(table), -1)
+    if not len(data):
+        return member
+    distance = _distances(table)
+    known = np.isfinite(distance)
+    number = _bins(distance[known], float(data["distance_to_nm"].iloc[0]))
+    member[known] = np.where(number < len(data), number, -1)
+    return member
+
+
+def _neighbour_places(data: pd.DataFrame) -> np.ndarray:
+    low = np.zeros(len(data))
+    columns = [data["distance_from_nm"], data["distance_to_nm"], low, data["count"]]
+    return np.stack([np.asarray(c, float) for c in columns], axis=1)
+
+
+def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """Bars of the atoms, a line and a band of random ones."""
+    look = _of_atoms(look)
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "Fewer than two atoms")
+        return
+    draw_bars(axes, look, _neighbour_places(data), [BAR] * len(data))
+    middle = (data["distance_from_nm"] + data["distance_to_nm"]) / 2
+    if data["random"].notna().any():
+        axes.fill_between(
+            middle, data["random_low"], data["random_high"], color=look.ink, alpha=0.15,
+            linewidth=0, label="95 % of random patterns", zorder=3,
+        )  # fmt: skip
+        axes.plot(
+            middle, data["random"], color=look.ink, linewidth=1.2, label="random atoms", zorder=4
+        )
+    top = np.nanmax(data[["count", "random_high"]].to_numpy(float))
+    axes.set(
+        xlim=(0, float(data["distance_to_nm"].iloc[-1])), ylim=(0, 1.08 * top),
+        xlabel="Distance to the nearest neighbour / nm", ylabel="Atoms",
+    )  # fmt: skip
+    dress(axes, look)
+    legend(axes, look, loc="upper right")
+
+
+def _neighbour_row(row: Any) -> str:
+    n = int(row["count"])
+    said = f"{row['distance_from_nm']:g} to {row['distance_to_nm']:g} nm: {n} atom{'s' * (n != 1)}"
+    return said if np.isnan(row["random"]) else f"{said}, {row['random']:.1f} if random"
+
+
+# ---- curves
+def _curve_data(name: str) -> Any:
+    def data(table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any) -> pd.DataFrame:
+        """Columns ``r_nm, observed, expected, low, high, p``; of L, all of these minus r."""
+        columns = ["r_nm", "observed", "expected", "low", "high", "p"]
+        if dispersion is None or name not in dispersion.curves:
+            return pd.DataFrame(columns=columns)
+        assert dispersion.randomness is not None
+        curve = dispersion.curves[name].copy()
+        if name == "L":
+            own = ["observed", "expected", "low", "high"]
+            curve[own] = curve[own].sub(curve["r_nm"], axis=0)
+        curve["p"] = dispersion.randomness.curves[name].p
+        return curve[curve["observed"].notna()].reset_index(drop=True)[columns]
+
+    return data
+
+
+def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -> None:
+    look = _of_atoms(look)
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "Fewer than two atoms")
+        return
+    r = data["r_nm"]
+    if data["low"].notna().any():
+        axes.fill_between(
+            r, data["low"], data["high"], color=look.ink, alpha=0.15, linewidth=0,
+            label="95 % global envelope of random atoms",
+        )  # fmt: skip
+        axes.plot(r, data["expected"], color=look.ink, linewidth=1, linestyle=(0, (4, 3)),
+                  label="random atoms")  # fmt: skip
+    axes.plot(r, data["observed"], color=look.colour(BAR), linewidth=1.8, label="atoms")
+    axes.set(xlim=(0, float(r.iloc[-1])), xlabel="Distance r / nm", ylabel=label)
+    legend(axes, look, loc="best")
+    p = float(data["p"].iloc[0])
+    dress(axes, look, f"Against complete spatial randomness on the same support: {_p(p)}.")
+
+
+def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """g(r) with its envelope."""
+    _draw_curve(axes, data, look, "g(r)")
+
+
+def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """L(r) - r with its envelope."""
+    _draw_curve(axes, data, look, "L(r) − r / nm")
+
+
+def _no_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    return np.full(len(table), -1)
+
+
+def _curve_places(data: pd.DataFrame) -> np.ndarray:
+    return data[["r_nm", "r_nm", "observed", "observed"]].to_numpy(float)
+
+
+def _curve_row(row: Any) -> str:
+    said = f"r = {row['r_nm']:.3g} nm: {row['observed']:.3g}"
+    return said if np.isnan(row["low"]) else f"{said} ({row['low']:.3g} to {row['high']:.3g})"
+
+
+# ---- quadrats
+def quadrat_data(
+    table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any
+) -> pd.DataFrame:
+    """Numbers of atoms in each quadrat of an image; nothing of a pool.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``y_from_nm, y_to_nm, x_from_nm, x_to_nm, support_nm2, count, expected,
+        density_per_nm2, used, index, p``: a row per quadrat with any support. ``expected`` is that
+        of its support at the density of those in use.
+    """
+    columns = ["y_from_nm", "y_to_nm", "x_from_nm", "x_to_nm", "support_nm2", "count", "expected",
+               "density_per_nm2", "used", "index", "p"]  # fmt: skip
+    if dispersion is None or dispersion.quadrats is None:
+        return pd.DataFrame(columns=columns)
+    q = dispersion.quadrats
+    rows, cols = (i.ravel() for i in np.indices(q.count.shape))
+    area, count, used = q.area_nm2.ravel(), q.count.ravel(), q.used.ravel()
+    density = count[used].sum() / area[used].sum() if used.any() else np.nan
+    out = pd.DataFrame(
+        {
+            "y_from_nm": q.edges_y_nm[rows],
+            "y_to_nm": q.edges_y_nm[rows + 1],
+            "x_from_nm": q.edges_x_nm[cols],
+            "x_to_nm": q.edges_x_nm[cols + 1],
+            "support_nm2": area,
+            "count": count.astype(int),
+            "expected": area * density,
+            "density_per_nm2": count / np.where(area > 0, area, np.nan),
+            "used": used,
+            "index": dispersion.quadrat_index,
+            "p": dispersion.quadrat_p,
+        }
+    )
+    return out[out["support_nm2"] > 0].reset_index(drop=True)[columns]
+
+
+def _quadrat_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    member = np.full(len(table), -1)
+    y, x = table["y_nm"].to_numpy(float), table["x_nm"].to_numpy(float)
+    for i, (low_y, high_y, low_x, high_x) in enumerate(data.iloc[:, :4].to_numpy(float)):
+        member[(y >= low_y) & (y < high_y) & (x >= low_x) & (x < high_x)] = i
+    return member
+
+
+def _quadrat_places(data: pd.DataFrame) -> np.ndarray:
+    return data[["x_from_nm", "x_to_nm", "y_from_nm", "y_to_nm"]].to_numpy(float)
+
+
+def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """Density by place, as the image lies; hatched where there is too little support."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
+    look = _of_atoms(look)
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "Quadrats are of one image")
+        return
+    boxes, used = _quadrat_places(data), data["used"].to_numpy(bool)
+    patches = [Rectangle((a, c), b - a, d - c) for a, b, c, d in boxes]
+    shown = PatchCollection(
+        [p for p, use in zip(patches, used, strict=True) if use], cmap="viridis",
+        edgecolors=look.paper, linewidths=0.8,
+    )  # fmt: skip
+    shown.set_array(data["density_per_nm2"].to_numpy(float)[used])
+    shown.set_clim(0, max(1e-9, float(data["density_per_nm2"][used].max()) if used.any() else 1.0))
+    axes.add_collection(shown)
+    axes.add_collection(
+        PatchCollection(
+            [p for p, use in zip(patches, used, strict=True) if not use], facecolors="none",
+            edgecolors=look.ink, hatch="////", alpha=0.3, linewidths=0.5,
+        )
+    )  # fmt: skip
+    for (a, b, c, d), n in zip(boxes, data["count"], strict=True):
+        axes.text(
+            (a + b) / 2, (c + d) / 2, str(n), ha="center", va="center", color="#ffffff",
+            fontsize=0.9 * look.font_pt, path_effects=_outlined(), in_layout=False,
+        )  # fmt: skip
+    axes.set(
+        xlim=(boxes[:, 0].min(), boxes[:, 1].max()), ylim=(boxes[:, 3].max(), boxes[:, 2].min()),
+        xlabel="x / nm", ylabel="y / nm", aspect="equal",
+    )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        # A child of the axes, so that clearing these takes it along.
+        bar = figure.colorbar(shown, cax=axes.inset_axes((1.03, 0.0, 0.04, 1.0)))
+        bar.ax.yaxis.set_major_locator(MaxNLocator(4))
+        bar.set_label("Atoms / nm² of support", color=look.ink, fontsize=look.font_pt)
+        bar.ax.tick_params(colors=look.ink, labelsize=0.9 * look.font_pt)
+    index, p = float(data["index"].iloc[0]), float(data["p"].iloc[0])
+    if np.isfinite(index):
+        dress(axes, look, f"Index of dispersion {index:.2f} (1 is random), {_p(p)}.")
+    else:
+        dress(axes, look)
+
+
+def _outlined() -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2, foreground="#1d2433")]
+
+
+def _quadrat_row(row: Any) -> str:
+    n = int(row["count"])
+    return (
+        f"{n} atom{'s' * (n != 1)} on {row['support_nm2']:.3g} nm² of support, "
+        f"{row['expected']:.1f} expected"
+    )
+
+
+# ---- sizes of groups
+def group_data(table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any) -> pd.DataFrame:
+    """Numbers of groups by their number of atoms, as linked in the table.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``size, kind, groups, atoms, share_of_atoms``: a row per size that occurs.
+    """
+    size = table["group_size"].to_numpy(int)
+    found, atoms = np.unique(size[size > 0], return_counts=True)
+    return pd.DataFrame(
+        {
+            "size": found,
+            "kind": kind_of(found),
+            "groups": atoms // np.maximum(found, 1),
+            "atoms": atoms,
+            "share_of_atoms": atoms / max(int(atoms.sum()), 1),
+        }
+    )
+
+
+def _group_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    numbers = {int(size): i for i, size in enumerate(data["size"])}
+    return table["group_size"].map(numbers).fillna(-1).to_numpy(int)
+
+
+def _group_places(data: pd.DataFrame) -> np.ndarray:
+    size, groups = data["size"].to_numpy(float), data["groups"].to_numpy(float)
+    return np.stack([size - 0.4, size + 0.4, np.zeros(len(data)), groups], axis=1)
+
+
+def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """A bar per size."""
+    from matplotlib.ticker import MaxNLocator
+
+    look = _of_atoms(look)
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "No atoms")
+        return
+    boxes = _group_places(data)
+    draw_bars(axes, look, boxes, [BAR] * len(data))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(
+        xlim=(0.3, float(boxes[:, 1].max()) + 0.3), ylim=(0, 1.08 * float(boxes[:, 3].max())),
+        xlabel="Atoms in a group", ylabel="Groups",
+    )  # fmt: skip
+    shares = data.groupby("kind", sort=False)["share_of_atoms"].sum()
+    said = ", ".join(f"{kind} {per_cent(float(share))}" for kind, share in shares.items())
+    dress(axes, look, f"Of the atoms: {said}.")
+
+
+def _group_row(row: Any) -> str:
+    n = int(row["groups"])
+    return f"{n} group{'s' * (n != 1)} of {row['size']} ({row['kind']})"
+
+
+DISPERSION_PLOTS: dict[str, Plot] = {
+    "nearest_neighbours": Plot(
+        "Nearest neighbours",
+        "How far it is from an atom to the nearest other one, beside as many atoms that are "
+        "strewn at random on the same support.",
+        neighbour_data,
+        draw_neighbours,
+        _neighbour_members,
+        _neighbour_places,
+        _neighbour_row,
+        nothing=NOTHING,
+    ),
+    "pair_correlation": Plot(
+        "Pair correlation",
+        "How much denser than on average it is at a distance from an atom: 1 where atoms know "
+        "nothing of each other. A curve that leaves the band anywhere is not random.",
+        _curve_data("g"),
+        draw_pair_correlation,
+        _no_members,
+        _curve_places,
+        _curve_row,
+        nothing=NOTHING,
+    ),
+    "ripley_l": Plot(
+        "Ripley's L",
+        "Atoms within a distance of an atom, as the radius that random ones would need, minus "
+        "the distance: above 0 they gather, below it they keep apart.",
+        _curve_data("L"),
+        draw_ripley,
+        _no_members,
+        _curve_places,
+        _curve_row,
+        nothing=NOTHING,
+    ),
+    "quadrats": Plot(
+        "Quadrats",
+        "Atoms in the squares of a grid, weighed by their support: are they spread evenly?",
+        quadrat_data,
+        draw_quadrats,
+        _quadrat_members,
+        _quadrat_places,
+        _quadrat_row,
+        nothing=NOTHING,
+    ),
+    "groups": Plot(
+        "Groups of atoms",
+        "How many atoms lie together, linked at a stated distance.",
+        group_data,
+        draw_groups,
+        _group_members,
+        _group_places,
+        _group_row,
+        nothing=NOTHING,
+    ),
+}
+"""Every plot of the dispersion by its name, which is that of its files too."""

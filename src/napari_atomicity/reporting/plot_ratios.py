@@ -1,0 +1,238 @@
+"""Class ratios from image to image: in the order of names, of recording, or as opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import OUTSIDE
+from ..core.progress import Stop
+from ..statistics.ratios import class_ratios, counted
+from .plot_base import Look, Plot, dress, legend, rows_by, say
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ORDERS = {
+    "name": "by name",
+    "time": "by recording time",
+    "opened": "as opened",
+}
+"""In which order the images can be shown."""
+
+_COLUMNS = ["image", "position", "recorded", "minutes", "class", "count", "fraction",
+            "fraction_low", "fraction_high"]  # fmt: skip
+_NAMES_UP_TO = 12
+_BANDS_FROM = 30
+"""Images from which on intervals are drawn as bands: bars would be a thicket."""
+_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%m/%d/%Y %H:%M:%S")
+
+
+def recording_time(metadata: Mapping[str, Any]) -> datetime | None:
+    """When an image was recorded, as far as its metadata (``date`` and ``time``) tell.
+
+    A time without a zone is taken as it is: the images of one microscope have one zone.
+    """
+    words = " ".join(str(metadata[key]) for key in ("date", "time") if metadata.get(key))
+    try:
+        when = datetime.fromisoformat(words)
+    except ValueError:
+        for form in _FORMATS:
+            try:
+                when = datetime.strptime(words, form)
+            except ValueError:
+                continue
+            break
+        else:
+            return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key to sort by in which image 10 comes after image 9."""
+    parts = re.findall(r"\d+|\D+", name.casefold())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+def in_order(
+    images: Sequence[str], order: str = "name", times: Mapping[str, datetime | None] | None = None
+) -> list[str]:
+    """The images in the order of `ORDERS`; those without a time come last."""
+    if order == "opened":
+        return list(images)
+    by_name = sorted(images, key=natural)
+    if order == "name":
+        return by_name
+    never = datetime.max.replace(tzinfo=UTC)
+    return sorted(by_name, key=lambda name: (times or {}).get(name) or never)
+
+
+def ratios_data(
+    table: pd.DataFrame,
+    classes: Sequence[str] = (),
+    images: Sequence[str] | None = None,
+    order: str = "name",
+    times: Mapping[str, datetime | None] | None = None,
+    n_bootstrap: int | None = None,
+    stop: Stop | None = None,
+    **_: Any,
+) -> pd.DataFrame:
+    """Fractions of the classes in each image as counted, with 95 % intervals.
+
+    Parameters
+    ----------
+    images
+        Those that are open, in their order; those of the table if None.
+    order
+        A key of `ORDERS`.
+    times
+        Image → when it was recorded, where known.
+    n_bootstrap, stop
+        As for `statistics.ratios.class_ratios`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``image, position, recorded, minutes, class, count, fraction, fraction_low,
+        fraction_high``: a row per image and class, images without counted clusters left out.
+        ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or "", ``minutes`` the time
+        since the first image, NaN where not known.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` says so.
+    """
+    names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
+    if not len(table):
+        return pd.DataFrame(columns=_COLUMNS)
+    found = class_ratios(
+        table, list(classes) or None, n_bootstrap=n_bootstrap, images=names, stop=stop
+    )
+    # All images together come last, with as many rows as each.
+    found = found.iloc[: len(found) * len(names) // (len(names) + 1)]
+    found = found[~found["class"].isin(OUTSIDE) & found["fraction"].notna()]
+    shown = in_order([n for n in names if n in set(found["scope"])], order, times)
+    position = {name: i + 1 for i, name in enumerate(shown)}
+    known = {name: when for name, when in (times or {}).items() if when and name in position}
+    first = min(known.values(), default=None)
+    out = found.rename(columns={"scope": "image"}).assign(
+        position=found["scope"].map(position),
+        recorded=[when.isoformat() if (when := known.get(n)) else "" for n in found["scope"]],
+        minutes=[
+            (when - first).total_seconds() / 60 if first and (when := known.get(n)) else np.nan
+            for n in found["scope"]
+        ],
+    )
+    return out.sort_values("position", kind="stable")[_COLUMNS].reset_index(drop=True)
+
+
+def _along(data: pd.DataFrame) -> tuple[np.ndarray, bool]:
+    """Where each row lies along the axis, and whether this is time."""
+    minutes = data["minutes"].to_numpy(float)
+    ordered = data.sort_values("position")["minutes"].to_numpy(float)
+    # Only where the images come in the order of their times.
+    timed = bool(len(minutes)) and bool(
+        np.isfinite(minutes).all() and (np.diff(ordered) >= 0).all()
+    )
+    timed = timed and float(np.ptp(minutes)) > 0
+    return (minutes if timed else data["position"].to_numpy(float)), timed
+
+
+def _ratio_places(data: pd.DataFrame) -> np.ndarray:
+    x, _ = _along(data)
+    names = list(dict.fromkeys(data["class"]))
+    steps = np.diff(np.unique(x))
+    step = float(np.median(steps)) if len(steps) else 1.0
+    if _crowded(data):
+        step = 0.0
+    # Side by side, lest the intervals of one image hide each other.
+    aside = data["class"].map({n: i for i, n in enumerate(names)}).to_numpy(float)
+    x = x + 0.5 * step * (aside - (len(names) - 1) / 2) / max(len(names), 1)
+    y = 100 * data["fraction"].to_numpy(float)
+    return np.stack([x, x, y, y], axis=1)
+
+
+def _crowded(data: pd.DataFrame) -> bool:
+    return data["image"].nunique() >= _BANDS_FROM
+
+
+def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """A line per class over the images, with intervals."""
+    look = look or Look()
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "No image has counted clusters")
+        return
+    places = _ratio_places(data)
+    _, timed = _along(data)
+    for name in dict.fromkeys(data["class"]):
+        own = (data["class"] == name).to_numpy()
+        x, y, colour = places[own, 0], places[own, 2], look.colour(name)
+        low, high = (100 * data[f"fraction_{end}"][own] for end in ("low", "high"))
+        if _crowded(data):
+            axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            axes.vlines(x, low, high, color=colour, linewidth=1.0, alpha=0.75)
+        axes.plot(
+            x, y, color=colour, linewidth=0.8, marker=look.marker(name), label=name,
+            markersize=4.5 if own.sum() < 80 else 3.0, markeredgecolor=(0, 0, 0, 0.6),
+            markeredgewidth=0.4,
+        )  # fmt: skip
+    top = 100 * float(data["fraction_high"].max())
+    axes.set(ylim=(0, min(1.08 * top, 102)), ylabel="Fraction / %")
+    images = data.drop_duplicates("image")
+    if timed:
+        axes.set_xlabel("Time since the first image / min")
+    elif len(images) <= _NAMES_UP_TO:
+        axes.set_xticks(
+            images["position"], [_short(n) for n in images["image"]], rotation=30, ha="right"
+        )
+    else:
+        axes.set_xlabel("Image")
+        axes.locator_params(axis="x", integer=True)
+    dress(axes, look)
+    legend(axes, look, above=True)
+
+
+def _short(name: str, most: int = 16) -> str:
+    """The name without its suffix, its middle left out where it is long."""
+    stem = name.rsplit(".", 1)[0] if "." in name else name
+    return stem if len(stem) <= most else f"{stem[: most // 2]}…{stem[-most // 2 + 1 :]}"
+
+
+def _ratio_row(row: Any) -> str:
+    when = f"\nrecorded {row['recorded']}" if row["recorded"] else ""
+    return (
+        f"{row['image']}: {100 * row['fraction']:.1f} % {row['class']} "
+        f"({100 * row['fraction_low']:.1f} to {100 * row['fraction_high']:.1f} %), "
+        f"{int(row['count'])} clusters{when}"
+    )
+
+
+def _ratio_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    member = np.full(len(table), -1)
+    if len(data) and len(table):
+        shown = np.flatnonzero(counted(table))
+        member[shown] = rows_by(table.iloc[shown], data, **{"image": "image", "class": "label"})
+    return member
+
+
+RATIOS = Plot(
+    "Ratios over images",
+    "Class ratios of each image with 95 % intervals: whether they drift in the course of a "
+    "session.",
+    ratios_data,
+    draw_ratios,
+    _ratio_members,
+    _ratio_places,
+    _ratio_row,
+    column="image",
+    slow=True,
+    nothing="Analyse images first: none has clusters that count.",
+)

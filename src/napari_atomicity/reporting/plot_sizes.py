@@ -1,0 +1,351 @@
+"""Diameters by class, and integrated intensity against the number of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import OUTSIDE
+from ..models.intensity_scale import usable
+from ..models.thresholds import by_thresholds, fit_thresholds
+from ..statistics.scores import atoms_of
+from .plot_base import (
+    Look,
+    Plot,
+    draw_bars,
+    draw_points,
+    dress,
+    labels_in_order,
+    legend,
+    per_cent,
+    row_numbers,
+    rows_by,
+    say,
+    weight,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BINS = 32
+_NARROWEST = 0.2
+_ROW = 0.82
+"""Height of the tallest bar of a class; classes are 1 apart."""
+_GOLDEN = 0.618033988749895
+
+
+# ---- diameters
+def bin_width(low: float, high: float, most: int) -> float:
+    """1, 2 or 5 times a power of ten, so that at most so many bins lie between two values."""
+    least = max(high - low, _NARROWEST) / most
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(n * power for n in (1, 2, 5, 10) if n * power >= least))
+
+
+def _bins(values: np.ndarray, width: float) -> np.ndarray:
+    """Number of the bin of each value."""
+    # Rounding must not put the lower edge of a bin into the one before.
+    return np.floor(values / width + 1e-9).astype(int)
+
+
+def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) -> pd.DataFrame:
+    """Numbers of whole clusters by label and diameter, and how a diameter would have called them.
+
+    The cuts are those between neighbouring classes with the least balanced error, fitted on these
+    very clusters: no other cuts on a diameter do better by that measure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``class, diameter_from_nm, diameter_to_nm, count, misclassified, cut_from_nm,
+        cut_to_nm``: a row per class and bin. ``misclassified`` is how many of these the cuts would
+        call otherwise; between the cuts of a class they call it so (NaN for what is no class, and
+        where there is only one).
+    """
+    shown = table[whole(table) & np.isfinite(table["diameter_nm"])]
+    columns = ["class", "diameter_from_nm", "diameter_to_nm", "count", "misclassified",
+               "cut_from_nm", "cut_to_nm"]  # fmt: skip
+    if not len(shown):
+        return pd.DataFrame(columns=columns)
+    value, label = shown["diameter_nm"].to_numpy(float), shown["label"]
+    names = labels_in_order(label, classes)
+    code = label.map({name: i for i, name in enumerate(names)}).to_numpy(int)
+    ranges, wrong = _cuts(value, code, names)
+    width = bin_width(value.min(), value.max(), _BINS)
+    place = _bins(value, width)
+    first, n = place.min(), int(np.ptp(place)) + 1
+    cell = code * n + place - first
+    count = np.bincount(cell, minlength=len(names) * n)
+    misclassified = np.bincount(cell, wrong, minlength=len(names) * n).astype(int)
+    edge = np.round((first + np.arange(n + 1)) * width, 9)
+    rows = [name for name in names for _ in range(n)]
+    return pd.DataFrame(
+        {
+            "class": pd.Series(rows, dtype=object),
+            "diameter_from_nm": np.tile(edge[:-1], len(names)),
+            "diameter_to_nm": np.tile(edge[1:], len(names)),
+            "count": count,
+            "misclassified": misclassified,
+            "cut_from_nm": np.repeat(ranges[:, 0], n),
+            "cut_to_nm": np.repeat(ranges[:, 1], n),
+        }
+    )[columns]
+
+
+def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each label the range (labels, 2) in which the cuts give it; which clusters they miss."""
+    ranges, wrong = np.full((len(names), 2), np.nan), np.zeros(len(value), bool)
+    known = [i for i, name in enumerate(names) if name not in (*OUTSIDE, "")]
+    if len(known) < 2:
+        return ranges, wrong
+    # Alloys need not come in the order of their sizes.
+    order = sorted(known, key=lambda i: float(np.median(value[code == i])))
+    rank = np.full(len(names), -1)
+    rank[order] = np.arange(len(order))
+    of_class = rank[code] >= 0
+    cuts = fit_thresholds(value[of_class], rank[code[of_class]], len(order))
+    wrong[of_class] = by_thresholds(value[of_class], cuts) != rank[code[of_class]]
+    ends = [-np.inf, *cuts, np.inf]
+    ranges[order] = np.stack([ends[:-1], ends[1:]], axis=1)
+    return ranges, wrong
+
+
+def misclassified(data: pd.DataFrame) -> tuple[int, int]:
+    """How many clusters the cuts miss, and of how many."""
+    rows = data[data["cut_from_nm"].notna()]
+    return int(rows["misclassified"].sum()), int(rows["count"].sum())
+
+
+def cuts_nm(data: pd.DataFrame) -> list[float]:
+    """The cuts, ascending."""
+    ends = data["cut_to_nm"].to_numpy(float)
+    return np.unique(ends[np.isfinite(ends)]).tolist()
+
+
+def _diameter_places(data: pd.DataFrame) -> np.ndarray:
+    names = list(dict.fromkeys(data["class"]))
+    base = data["class"].map({n: len(names) - 1 - i for i, n in enumerate(names)}).to_numpy(float)
+    tallest = data.groupby("class", sort=False)["count"].transform("max").to_numpy(float)
+    high = base + _ROW * data["count"].to_numpy(float) / np.maximum(tallest, 1)
+    return np.stack(
+        [data["diameter_from_nm"].to_numpy(float), data["diameter_to_nm"].to_numpy(float), base,
+         high], axis=1,
+    )  # fmt: skip
+
+
+def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """A histogram per class, one above the other; hollow is what the best cuts miss."""
+    look = look or Look()
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "No diameters")
+        return
+    names, boxes = list(dict.fromkeys(data["class"])), _diameter_places(data)
+    bars = boxes[data["count"] > 0]
+    own = data["class"][data["count"] > 0]
+    draw_bars(axes, look, bars, own)
+    count = data["count"].to_numpy(float)[data["count"] > 0]
+    missed = data["misclassified"].to_numpy(float)[data["count"] > 0]
+    hollow = bars.copy()
+    hollow[:, 2] = bars[:, 3] - (bars[:, 3] - bars[:, 2]) * missed / count
+    draw_bars(axes, look, hollow[missed > 0], own[missed > 0], hollow=True)
+    for cut in cuts_nm(data):
+        axes.axvline(cut, color=look.ink, linewidth=1, linestyle=(0, (4, 3)), alpha=0.8)
+    totals = data.groupby("class", sort=False)["count"].sum()
+    for i, name in enumerate(names):
+        axes.axhline(i, color=look.ink, linewidth=0.5, alpha=0.3)
+        axes.plot(
+            [0.012], [len(names) - 1 - i + 0.62], transform=axes.get_yaxis_transform(),
+            marker=look.marker(name), color=look.colour(name), markeredgecolor=(0, 0, 0, 0.6),
+            markeredgewidth=0.4, linestyle="", clip_on=False,
+            markersize=0.65 * look.font_pt * weight(look.symbol(name)),
+        )  # fmt: skip
+    axes.set_yticks(
+        [len(names) - 1 - i + 0.4 for i in range(len(names))],
+        [f"{name or 'no label'}\n{totals[name]}" for name in names],
+    )
+    axes.tick_params(axis="y", length=0)
+    width = boxes[0, 1] - boxes[0, 0]
+    axes.set(
+        xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
+        xlabel="Diameter / nm",
+    )  # fmt: skip
+    dress(axes, look, _diameter_words(data))
+
+
+def _diameter_words(data: pd.DataFrame) -> str:
+    wrong, of = misclassified(data)
+    if not of:
+        return ""
+    cuts = ", ".join(f"{cut:.2f}" for cut in cuts_nm(data))
+    return (
+        f"The best cuts on the diameter ({cuts} nm) misclassify {per_cent(wrong / of)} "
+        f"({wrong} of {of}), hollow."
+    )
+
+
+def _diameter_row(row: Any) -> str:
+    n = int(row["count"])
+    return (
+        f"{row['class'] or 'no label'}, {row['diameter_from_nm']:g} to "
+        f"{row['diameter_to_nm']:g} nm: {n} cluster{'s' * (n != 1)}, "
+        f"{int(row['misclassified'])} misclassified by the best cuts"
+    )
+
+
+def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+    member = np.full(len(table), -1)
+    shown = np.flatnonzero(whole(table) & np.isfinite(table["diameter_nm"]))
+    if not len(data) or not len(shown):
+        return member
+    start = data["diameter_from_nm"].to_numpy(float)
+    width = float(data["diameter_to_nm"].iloc[0]) - start[0]
+    first = round(start[0] / width)
+    found = rows_by(
+        {
+            "label": table["label"].to_numpy(object)[shown],
+            "bin": _bins(table["diameter_nm"].to_numpy(float)[shown], width) - first,
+        },
+        data.assign(bin=np.rint(start / width).astype(int) - first),
+        **{"class": "label", "bin": "bin"},
+    )
+    member[shown] = found
+    return member
+
+
+DIAMETER = Plot(
+    "Diameter by class",
+    "How far the diameters of the classes overlap, and how many clusters the best cuts on the "
+    "diameter alone would call wrongly.",
+    diameter_data,
+    draw_diameter,
+    _diameter_members,
+    _diameter_places,
+    _diameter_row,
+)
+
+
+# ---- intensity
+def intensity_data(
+    table: pd.DataFrame, scales: Mapping[str, float] | None = None, **_: Any
+) -> pd.DataFrame:
+    """Integrated intensity of each whole, lone cluster against the number of atoms of its label.
+
+    Parameters
+    ----------
+    scales
+        Image → integrated intensity of one atom in counts nm² (`Analysis.scale`). Where any image
+        has one, clusters of images without are left out: their unit is another.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``image, cluster_id, class, atoms, intensity_counts_nm2, intensity_atoms``: a row
+        per cluster, with the index of the table; the last is NaN without a scale.
+    """
+    atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
+    scales = scales or {}
+    per_atom = table["image"].map(scales).astype(float)
+    keep = usable(table) & whole(table) & atoms.notna() & ~table["label"].isin(OUTSIDE)
+    if scales:
+        keep &= per_atom > 0
+    out = pd.DataFrame(
+        {
+            "image": table["image"],
+            "cluster_id": table["cluster_id"],
+            "class": table["label"],
+            "atoms": atoms.astype(float),
+            "intensity_counts_nm2": table["integrated_intensity"],
+            "intensity_atoms": table["integrated_intensity"] / per_atom,
+        }
+    )[np.asarray(keep, bool)]
+    return out
+
+
+def _unit(data: pd.DataFrame) -> str:
+    """The column that is drawn."""
+    known = data["intensity_atoms"].notna().any()
+    return "intensity_atoms" if known else "intensity_counts_nm2"
+
+
+def intensity_line(data: pd.DataFrame) -> tuple[float, float]:
+    """Slope of the proportional line, in the unit drawn per atom, and the scatter about it.
+
+    The slope is the median of intensity over number of atoms, the scatter 1.4826 times the median
+    absolute deviation of its logarithm: a share of the intensity.
+    """
+    if not len(data):
+        return np.nan, np.nan
+    ratio = np.log(data[_unit(data)].to_numpy(float) / data["atoms"].to_numpy(float))
+    middle = np.median(ratio)
+    return float(np.exp(middle)), float(1.4826 * np.median(np.abs(ratio - middle)))
+
+
+def _intensity_places(data: pd.DataFrame) -> np.ndarray:
+    atoms, y = data["atoms"].to_numpy(float), data[_unit(data)].to_numpy(float)
+    gaps = np.diff(np.unique(atoms))
+    # Spread about the number, the same for the same cluster every time.
+    aside = (data["cluster_id"].to_numpy(float) * _GOLDEN) % 1 - 0.5
+    x = atoms + 0.55 * float(gaps.min() if len(gaps) else 4.0) * aside
+    return np.stack([x, x, y, y], axis=1)
+
+
+def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+    """A point per cluster, and the line of the intensity of one atom."""
+    look = look or Look()
+    if not len(data):
+        dress(axes, look)
+        say(axes, look, "No lone, whole cluster has a label with a number of atoms")
+        return
+    x, _, y, _ = _intensity_places(data).T
+    draw_points(axes, look, x, y, data["class"])
+    slope, scatter = intensity_line(data)
+    top = float(data["atoms"].max()) * 1.12
+    ends = np.array([0.0, top])
+    axes.fill_between(
+        ends, slope * ends * np.exp(-scatter), slope * ends * np.exp(scatter), color=look.ink,
+        alpha=0.12, linewidth=0, zorder=0,
+    )  # fmt: skip
+    axes.plot(ends, slope * ends, color=look.ink, linewidth=1.2, zorder=3)
+    scaled = _unit(data) == "intensity_atoms"
+    what = "Intensity / intensity of one atom" if scaled else "Integrated intensity / counts nm²"
+    axes.set(
+        xlim=(0, top), ylim=(0, 1.08 * float(np.quantile(y, 0.998))), ylabel=what,
+        xlabel="Atoms of the label",
+    )  # fmt: skip
+    legend(axes, look, loc="upper left", ncols=1 + (len(look.classes) > 6))
+    dress(axes, look, _intensity_words(data))
+
+
+def _intensity_words(data: pd.DataFrame) -> str:
+    slope, scatter = intensity_line(data)
+    if _unit(data) == "intensity_atoms":
+        said = f"Slope {slope:.3f} (1 is the scale that the image's own clusters give)"
+    else:
+        said = f"Slope {slope:.4g} counts nm² per atom"
+    return f"{said}, scatter {per_cent(scatter)}, {len(data)} lone, whole clusters."
+
+
+def _intensity_row(row: Any) -> str:
+    n = row["intensity_atoms"]
+    said = f"{n:.1f} times one atom" if np.isfinite(n) else (
+        f"{row['intensity_counts_nm2']:.4g} counts nm²"
+    )  # fmt: skip
+    return f"{row['class']}: {said}\n{row['image']}, cluster {row['cluster_id']}"
+
+
+INTENSITY = Plot(
+    "Intensity and atoms",
+    "Integrated intensity against the number of atoms that the label stands for: points on the "
+    "line agree with it.",
+    intensity_data,
+    draw_intensity,
+    row_numbers,
+    _intensity_places,
+    _intensity_row,
+    nothing="Classify an image first: no lone, whole cluster has a label with a number of atoms.",
+)

@@ -1,0 +1,128 @@
+"""The plots of a cluster table, by name, and how they are saved.
+
+Each is data with units in the names of its columns, and a function that draws these into axes:
+
+>>> data = PLOTS["diameter"].data(table, classes=classes)
+>>> PLOTS["diameter"].draw(axes, data, Look(classes))
+
+The context that ``data`` takes, all of it by name and none of it needed: ``classes`` in order;
+``scales``, image → intensity of one atom in counts nm²; ``images`` in the order of the session;
+``order`` (`plot_ratios.ORDERS`) and ``times``, image → datetime; ``stop``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ..core.errors import AtomicityError
+from ..io.files import replacing
+from ..io.tables import write_table
+from ..models.analysis import Analysis
+from .plot_base import Look, Plot
+from .plot_map import EMBEDDING
+from .plot_ratios import RATIOS
+from .plot_sizes import DIAMETER, INTENSITY
+from .plot_trust import CONFIDENCE, RELIABILITY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLOTS: dict[str, Plot] = {
+    "diameter": DIAMETER,
+    "intensity": INTENSITY,
+    "confidence": CONFIDENCE,
+    "reliability": RELIABILITY,
+    "ratios": RATIOS,
+    "embedding": EMBEDDING,
+}
+"""Every plot by its name, which is that of its files too: another plot is one more entry."""
+
+SIZE_INCH = (6.0, 4.2)
+PNG_DPI = 300
+SUFFIXES = {".png": "Picture", ".svg": "Drawing", ".csv": "Data"}
+"""What a plot can be saved as."""
+
+
+def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
+    """Image → integrated intensity of one atom in counts nm², of images that know it."""
+    found = {a.micrograph.name: a.parameters for a in analyses}
+    return {
+        image: float(known["intensity_per_atom"])
+        for image, known in found.items()
+        # Without a certainty the model did not ask for a scale, and 1 stands for it.
+        if known.get("certainty_of_scale") and known.get("intensity_per_atom")
+    }
+
+
+def style() -> AbstractContextManager[None]:
+    """matplotlib's settings while a plot is made or saved, whatever a user's are."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(
+        {
+            **{k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")},
+            # Names of classes and images are text, also where they look like formulas.
+            "text.parse_math": False,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "atomicity",
+            "font.family": "sans-serif",
+            "font.size": 9,
+            "path.simplify": True,
+        }
+    )
+
+
+def figure_of(
+    plot: Plot,
+    data: pd.DataFrame,
+    look: Look | None = None,
+    size_inch: tuple[float, float] = SIZE_INCH,
+    dpi: float = 100.0,
+    draw: Callable[..., None] | None = None,
+) -> Figure:
+    """A figure with one plot; ``draw`` instead of the plot's own where the looks are others."""
+    from matplotlib.figure import Figure
+
+    look = look or Look()
+    with style():
+        figure = Figure(size_inch, dpi=dpi, layout="constrained", facecolor=look.paper)
+        (draw or plot.draw)(figure.add_subplot(), data, look)
+    return figure
+
+
+def save_plot(
+    plot: Plot,
+    data: pd.DataFrame,
+    path: str | os.PathLike[str],
+    look: Look | None = None,
+    draw: Callable[..., None] | None = None,
+) -> Path:
+    """Write a plot as .png or .svg, or its data as .csv, whole or not at all.
+
+    Raises
+    ------
+    AtomicityError
+        If the suffix is none of these, or the file can't be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise AtomicityError(
+            f"plots can't be {path.suffix or 'without suffix'}",
+            path,
+            f"Use one of {', '.join(SUFFIXES)}",
+        )
+    if suffix == ".csv":
+        return write_table(data, path)
+    figure = figure_of(plot, data, look, draw=draw)
+    # No date in it: the same plot is the same file.
+    options = {"dpi": PNG_DPI} if suffix == ".png" else {"metadata": {"Date": None}, "dpi": 200}
+    with style(), replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], **options)
+    return path

@@ -1,0 +1,1 @@
+"""The state of one window: images, edits and undo, selection, review queue."""

@@ -1,0 +1,295 @@
+"""The atoms of a session: of which image which, which are selected, and what a person does to them.
+
+Every change is an edit of the session, in one history with all others; see `session`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from psygnal import Signal
+
+from ..atoms.analysis import AtomAnalysis
+from ..atoms.injection import AddedAtoms
+from ..atoms.marks import ImageAtoms, Mark, known
+from ..atoms.species import Species
+from ..atoms.table import empty_table, joined
+from ..core.micrograph import Micrograph
+from .atom_edits import AtomEdit, SetAtoms, SetMarks
+
+AtomKey = tuple[str, int]
+"""An atom everywhere in the session: (image name, atom_id)."""
+
+
+class _Doing(Protocol):
+    """What a session does with edits."""
+
+    def do(
+        self, *edits: AtomEdit, description: str | None = None, group: object = None
+    ) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def micrograph(self, image: str) -> Micrograph: ...
+
+
+class AtomBook:
+    """The atoms of all images of a session.
+
+    Signals: ``changed(image name)`` after any change of its atoms, marks or support;
+    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: somebody wants to see this
+    atom in the image.
+    """
+
+    changed = Signal(str)
+    selection_changed = Signal(frozenset)
+    focus_requested = Signal(tuple)
+
+    def __init__(self, session: _Doing) -> None:
+        self._session = session
+        self._of: dict[str, ImageAtoms] = {}
+        self._next_id: dict[str, int] = {}
+        self._selection: frozenset[AtomKey] = frozenset()
+        self._sliding: tuple[str, object] | None = None
+
+    # ---- what there is
+    def of(self, image: str | None) -> ImageAtoms | None:
+        """Atoms of an image; None if nobody has looked for any."""
+        return None if image is None else self._of.get(image)
+
+    @property
+    def images(self) -> list[str]:
+        """Images in which somebody has looked for atoms."""
+        return list(self._of)
+
+    def table(self, image: str | None = None) -> pd.DataFrame:
+        """The atom table of one image, or of all."""
+        if image is not None:
+            found = self._of.get(image)
+            return empty_table() if found is None else found.table
+        return joined(atoms.table for atoms in self._of.values())
+
+    def next_id(self, image: str) -> int:
+        """An id that no atom of this image ever had."""
+        atoms = self._of.get(image)
+        value = max(self._next_id.get(image, 1), 1 if atoms is None else atoms.next_id)
+        self._next_id[image] = value + 1
+        return value
+
+    # ---- what a person does
+    def set_analysis(
+        self, analysis: AtomAnalysis, description: str = "find atoms", group: object = None
+    ) -> None:
+        """A new result; what people say stays, and what was there before keeps its number."""
+        image = analysis.micrograph.name
+        self._session.finish()
+        before = self._of.get(image)
+        start = before or ImageAtoms(image, analysis.pixel_size_nm)
+        after = start.with_analysis(analysis, self._next_id.get(image, 1))
+        self._session.do(SetAtoms(image, before, after, description), group=group)
+
+    def set_threshold(self, image: str, threshold: float) -> None:
+        """Another operating point; a slider that moves is one step of undo."""
+        self._session.finish()
+        before = self._of.get(image)
+        if before is None or before.analysis is None or before.threshold == threshold:
+            return
+        if self._sliding is None or self._sliding[0] != image:
+            self._sliding = (image, object())
+        edit = SetAtoms(
+            image, before, before.with_threshold(threshold), f"threshold of atoms in {image}"
+        )
+        self._session.do(edit, group=self._sliding[1])
+
+    def end_sliding(self) -> None:
+        """The slider was let go: the next movement is another step."""
+        self._sliding = None
+
+    def set_group_distance(self, image: str, distance_nm: float) -> None:
+        """Atoms no further apart than this are linked."""
+        self._set(
+            image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
+        )
+
+    def set_species(self, image: str, species: Species | None) -> None:
+        """Name the atoms by the components of their intensities, or not any more."""
+        self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
+
+    def set_added(self, image: str, added: AddedAtoms | None) -> None:
+        """Keep what became of atoms that were put into the image."""
+        self._set(image, lambda a: a.with_added(added), f"atoms missed in {image}")
+
+    def set_support(
+        self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
+    ) -> None:
+        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others."""
+        added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
+        self._set(
+            image,
+            # what is missed was told for another support
+            lambda a: replace(a, support_added=added, support_removed=removed).with_added(None),
+            f"support of {image}",
+        )
+
+    def _set(
+        self, image: str, change: Callable[[ImageAtoms], ImageAtoms], description: str
+    ) -> None:
+        self._session.finish()
+        before = self._of.get(image)
+        if before is not None:
+            self._session.do(SetAtoms(image, before, change(before), description))
+
+    def begin(self, image: str) -> ImageAtoms:
+        """Atoms of an image, none at first, to be marked by hand.
+
+        Raises
+        ------
+        CalibrationError
+            If the pixel size is not known.
+        """
+        self._session.finish()
+        found = self._of.get(image)
+        if found is None:
+            found = ImageAtoms(image, self._session.micrograph(image).calibrated())
+            self.install(image, found)
+        return found
+
+    def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
+        """Atoms that a person points to; their ids.
+
+        They are new, but where a candidate lies that does not count so far: it is that atom.
+        """
+        atoms = self.begin(image)
+        new: dict[int, Mark | None] = {}
+        for mark in marks:
+            hidden = atoms.hidden_at(mark)
+            new[self.next_id(image) if hidden is None or hidden in new else hidden] = mark
+        self._mark(image, new, f"add {_atoms(len(new))}")
+        return list(new)
+
+    def move(self, image: str, marks: Mapping[int, Mark]) -> None:
+        """Atoms that a person puts elsewhere."""
+        self._mark(image, marks, f"move {_atoms(len(marks))}")
+
+    def remove(self, keys: Iterable[AtomKey]) -> None:
+        """A person says that there is no atom; one step, however many images."""
+        self._change(keys, lambda mark: replace(mark, present=False), "delete")
+
+    def set_uncertain(self, keys: Iterable[AtomKey], uncertain: bool = True) -> None:
+        """A person is not sure of these atoms, or is."""
+        verb = "doubt" if uncertain else "be sure of"
+        self._change(keys, lambda mark: replace(mark, uncertain=uncertain), verb)
+
+    def confirm(self, keys: Iterable[AtomKey]) -> None:
+        """A person says that these are atoms: no threshold takes them away."""
+        self._change(keys, lambda mark: replace(mark, present=True), "confirm")
+
+    def _change(self, keys: Iterable[AtomKey], change: Callable[[Mark], Mark], verb: str) -> None:
+        self._session.finish()
+        by_image: dict[str, list[int]] = {}
+        for image, atom_id in keys:
+            by_image.setdefault(image, []).append(atom_id)
+        edits = []
+        for image, ids in by_image.items():
+            atoms = self._of.get(image)
+            now = {} if atoms is None else marks_of(atoms.everything, ids)
+            after: dict[int, Mark | None] = {i: change(mark) for i, mark in now.items()}
+            if after:
+                edits.append(self._edit(image, after, ""))
+        n = sum(len(edit.after) for edit in edits)
+        if edits:
+            self._session.do(*edits, description=f"{verb} {_atoms(n)}")
+
+    def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
+        self._session.finish()
+        if marks and image in self._of:
+            self._session.do(self._edit(image, marks, description))
+
+    def _edit(self, image: str, after: Mapping[int, Mark | None], description: str) -> SetMarks:
+        before = self._of[image].marks
+        return SetMarks(image, {i: before.get(i) for i in after}, dict(after), description)
+
+    # ---- selection
+    @property
+    def selection(self) -> frozenset[AtomKey]:
+        return self._selection
+
+    def select(self, keys: Iterable[AtomKey]) -> None:
+        """Select exactly these atoms; every view follows."""
+        selection = frozenset((image, int(i)) for image, i in keys)
+        if selection != self._selection:
+            self._selection = selection
+            self.selection_changed.emit(selection)
+
+    def request_focus(self, key: AtomKey) -> None:
+        """Ask the view of the image to go to an atom."""
+        self.focus_requested.emit(key)
+
+    # ---- for the session
+    def install(self, image: str, atoms: ImageAtoms | None) -> None:
+        """The one place where atoms change; who calls it says so."""
+        if atoms is None:
+            self._of.pop(image, None)
+        else:
+            self._of[image] = atoms
+            self._next_id[image] = max(self._next_id.get(image, 1), atoms.next_id)
+
+    def tell(self, image: str) -> None:
+        """Views hear of a change; an atom that is gone is not selected any more."""
+        self.changed.emit(image)
+        there = set(self.table(image)["atom_id"].tolist())
+        self.select(k for k in self._selection if k[0] != image or k[1] in there)
+
+    def put_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> list[str]:
+        """These and no others; who calls it says so, of the images that are returned."""
+        before = list(self._of)
+        self._of = dict(atoms)
+        self._next_id = {
+            **dict(next_ids),
+            **{i: max(a.next_id, next_ids.get(i, 1)) for i, a in atoms.items()},
+        }
+        self._sliding = None
+        self.select(())
+        return list(dict.fromkeys([*before, *atoms]))
+
+    def outdated(self, image: str) -> bool:
+        """Whether the pixel size has changed since atoms were found or marked: lengths are of the
+        old one, and atoms want to be found again."""
+        atoms = self._of.get(image)
+        if atoms is None:
+            return False
+        now = self._session.micrograph(image).pixel_size_nm
+        return now is not None and not math.isclose(now, atoms.pixel_size_nm, rel_tol=1e-6)
+
+    def skip_to(self, next_ids: Mapping[str, int]) -> None:
+        """Numbers below these have been given away elsewhere."""
+        for image, number in next_ids.items():
+            self._next_id[image] = max(self._next_id.get(image, 1), number)
+
+    def next_ids(self) -> dict[str, int]:
+        """Of each image an id that none of its atoms ever had."""
+        return dict(self._next_id)
+
+
+def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
+    """Marks that say of these atoms what the table says."""
+    rows = table[table["atom_id"].isin(list(atom_ids))]
+    names = [
+        "atom_id", "y_px", "x_px", "uncertain", "frame", "intensity", "amplitude", "background",
+        "sigma_nm",
+    ]  # fmt: skip
+    return {
+        i: Mark(y, x, True, uncertain, frame, *map(known, measured))
+        for i, y, x, uncertain, frame, *measured in zip(
+            *(rows[name].tolist() for name in names), strict=True
+        )
+    }
+
+
+def _atoms(n: int) -> str:
+    return "1 atom" if n == 1 else f"{n} atoms"

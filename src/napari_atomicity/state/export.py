@@ -1,0 +1,496 @@
+"""A whole session or project into a folder: tables, ratios, figures, report and record.
+
+Each file is written whole or not at all. Pixels are read one image after the other; an image whose
+file has gone, or that can't be drawn, costs a line in the report and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core.cluster_table import classes_of
+from ..core.errors import Cancelled, ModelError
+from ..core.model_card import ModelCard
+from ..core.progress import Progress, Stop, check, report
+from ..io.files import write_json
+from ..io.inputs import make_folder
+from ..io.provenance import Outcome, now, run_record
+from ..io.tables import concatenate, write_clusters, write_ratios, write_table
+from ..models.analysis import Analysis
+from ..models.files import model_files, read_card
+from ..project import Project
+from ..reporting.charts import confusion_chart, parity, ratio_chart, write_figure
+from ..reporting.examples import Example, gathered
+from ..reporting.plot_base import Look
+from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
+from ..reporting.report import (
+    MANY_IMAGES,
+    Section,
+    failed_section,
+    image_section,
+    ratios_of,
+    warnings,
+    write_report,
+)
+from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
+from ..statistics.corrected_accuracy import on_corrected
+from ..statistics.ratios import class_ratios, refuse_unavailable
+from ..statistics.reference import Comparison, check_reference, compare
+from ..statistics.stratified_accuracy import Accuracy
+from ..tracking.files import found_in, write_movies
+from .review_queue import Queue, accuracy
+from .window_state import Session
+
+SAMPLE_SETTING = "review/sample"
+"""Under this key a project notes its stratified sample."""
+CHARTS = ("fractions", "parity", "confusion")
+"""Figures beside those of `reporting.plots.PLOTS`, by the names of their files."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is written, beside the tables as CSV and Parquet and the record.
+
+    Parameters
+    ----------
+    excel, latex, figures, report
+        Whether the tables are written as workbooks too, the ratios as LaTeX, the plots as PNG,
+        SVG and CSV, and the report.
+    method
+        How ratios are found, a name in `statistics.prevalence.METHODS`.
+    reference
+        Known ratios to set beside those that are found, with the columns scope, class and
+        fraction: see `statistics.reference`.
+    title
+        Heading of the report; the name of the project, or a question, if empty.
+    """
+
+    excel: bool = True
+    latex: bool = True
+    figures: bool = True
+    report: bool = True
+    method: str = "counted"
+    reference: pd.DataFrame | None = None
+    title: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What is exported; edits that come later do not touch it.
+
+    Parameters
+    ----------
+    analyses
+        In the order in which they are shown.
+    others
+        Outcomes of the images that have no analysis.
+    corrections
+        Log of what people did (`Project.corrections`); None if none is kept.
+    sample
+        The stratified sample that is reviewed, from which the accuracy of all labels follows.
+    name
+        Of the project; "" without one.
+    """
+
+    analyses: tuple[Analysis, ...]
+    others: tuple[Outcome, ...] = ()
+    corrections: pd.DataFrame | None = None
+    sample: Queue | None = None
+    name: str = ""
+
+
+def _failed(project: Project) -> dict[str, str]:
+    """Image → why it could not be analysed."""
+    return {image.name: image.error for image in project.images() if image.error}
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A session at one moment, taken without reading anything: see `snapshot`.
+
+    Parameters
+    ----------
+    analyses
+        In the order of the images.
+    missing
+        Name and path of the images that have no analysis.
+    project
+        Where the log is kept; None without a project.
+    blind
+        The annotator who may see nothing of the others; None outside blind mode.
+    """
+
+    analyses: tuple[Analysis, ...]
+    missing: tuple[tuple[str, str], ...] = ()
+    project: Project | None = None
+    blind: str | None = None
+
+    def contents(self) -> Contents:
+        """With what the project holds beside; it is read here, in any thread.
+
+        Raises
+        ------
+        AtomicityError
+            If the project can't be read.
+        """
+        project = self.project
+        failed = {} if project is None or not self.missing else _failed(project)
+        others = [
+            Outcome(image, path, "failed", failed[image])
+            if image in failed
+            else Outcome(image, path, "not reached", "not analysed yet")
+            for image, path in self.missing
+        ]
+        if project is None:
+            return Contents(self.analyses, tuple(others))
+        log, sample = project.corrections(), None
+        if self.blind is not None:
+            log = log[(log["annotator"] == self.blind) & log["blind"]]
+        elif noted := project.setting(SAMPLE_SETTING):
+            sample = Queue.from_json(noted)
+        return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
+
+
+def snapshot(session: Session) -> Snapshot:
+    """What a session holds now, for a worker; to be called in the thread that owns the session.
+
+    Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
+    exported.
+    """
+    analyses, missing = [], []
+    for image in session.images:
+        analysis = session.analysis(image)
+        if analysis is None:
+            missing.append((image, str(session.micrograph(image).path or "")))
+        else:
+            analyses.append(analysis)
+    blind = session.annotator if session.blind else None
+    return Snapshot(tuple(analyses), tuple(missing), session.project, blind)
+
+
+def sampled_accuracy(
+    sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
+) -> Accuracy | None:
+    """The accuracy of all labels that follows from a stratified sample, if anything does.
+
+    Nothing does where other models speak now than when the sample was drawn.
+    """
+    if set(table["model_id"].astype(str)) - {"", *sample.models}:
+        return None
+    wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
+    labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
+    labels = labels[["label_predicted", "label_corrected"]].astype(object)
+    there = wanted.isin(labels.index)
+    labels = labels.reindex(wanted).fillna("")
+    removed = wanted.isin(list(taken_out(corrections[~corrections["blind"].astype(bool)])))
+    return accuracy(
+        sample,
+        labels["label_predicted"].to_numpy(object),
+        labels["label_corrected"].to_numpy(object),
+        removed & ~there,
+    )
+
+
+def card_of(table: pd.DataFrame) -> ModelCard | None:
+    """The card of the model that classified most of the clusters, if it is at hand."""
+    ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
+    for path in model_files() if len(ids) else ():
+        try:
+            card = read_card(path)
+        except (ModelError, OSError):  # a damaged one is reported when it is asked for, not here
+            continue
+        if card.model_id == ids.index[0]:
+            return card
+    return None
+
+
+def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
+    """How far annotators agree, for a report: a row for all labels and one for each.
+
+    Parameters
+    ----------
+    corrections
+        The log, with the columns that `statistics.agreement.last_labels` needs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Figures as text; without rows where no cluster was judged by two people or more.
+    """
+    labels = last_labels(corrections[corrections["annotator"] != CONSENSUS])
+    found = agreement(labels)
+    if not found.n_items:
+        return pd.DataFrame()
+    of_all = {
+        "label": f"all labels, {found.n_items} clusters, {len(found.annotators)} people",
+        "share": found.share.value,
+        **_ends("alpha", found.alpha),
+        **_ends("kappa", found.kappa),
+    }
+    rows: list[Any] = [of_all, *found.by_label.to_dict("records")]
+    return pd.DataFrame(
+        {
+            "Label": [row["label"] for row in rows],
+            "Same": [_share(row["share"]) for row in rows],
+            "Krippendorff's α": [_interval(row, "alpha") for row in rows],
+            "Cohen's κ": [_interval(row, "kappa") for row in rows],
+        }
+    )
+
+
+def _ends(name: str, figure: Any) -> dict[str, float]:
+    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if value == value else "–"
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.2f} ({low:.2f} to {high:.2f})" if value == value else "–"
+
+
+@dataclass(eq=False)
+class _Export:
+    """One export under way: what was found, and what has been written."""
+
+    contents: Contents
+    out_dir: Path
+    choices: Choices
+    card: ModelCard | None
+    progress: Progress | None
+    stop: Stop | None
+    started: str = field(default_factory=now)
+    files: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        analyses, choices = self.contents.analyses, self.choices
+        self.images = [a.micrograph.name for a in analyses]
+        self.table = concatenate([a.table for a in analyses])
+        self.classes = classes_of(self.table)
+        if self.card is None:
+            self.card = card_of(self.table)
+        self.say("Finding the ratios")
+        refuse_unavailable(choices.method, self.card)
+        method: dict[str, Any] = {"method": choices.method, "card": self.card, "stop": self.stop}
+        self.ratios = class_ratios(self.table, images=self.images, **method)
+        self.comparison: Comparison | None = None
+        if choices.reference is not None:
+            check_reference(choices.reference, self.images, self.classes)
+            self.comparison = compare(self.table, choices.reference, self.images, **method)
+
+    def say(self, message: str, done: int = 0, total: int = 0) -> None:
+        check(self.stop)
+        report(self.progress, done, total, message)
+
+    def tables(self) -> None:
+        suffixes = ["csv", "parquet", *(["xlsx"] if self.choices.excel else [])]
+        for suffix in suffixes:
+            self.say(f"Writing clusters.{suffix}")
+            self.files.append(write_clusters(self.table, self.out_dir / f"clusters.{suffix}"))
+        for suffix in [*suffixes, *(["tex"] if self.choices.latex else [])]:
+            self.say(f"Writing ratios.{suffix}")
+            self.files.append(write_ratios(self.ratios, self.out_dir / f"ratios.{suffix}"))
+        if self.comparison is not None:
+            path = self.out_dir / "reference.json"
+            self.files.append(write_json(path, self.comparison.to_dict()))
+        log = self.contents.corrections
+        if log is not None and len(log):
+            self.files.append(write_table(log, self.out_dir / "corrections.csv"))
+        found = (found_in(a, self.progress, self.stop) for a in self.contents.analyses)
+        self.files += write_movies([movie for movie in found if movie is not None], self.out_dir)
+
+    def figures(self) -> None:
+        """Every plot that has something to show."""
+        folder, look = self.out_dir / "figures", Look(self.classes)
+        context: dict[str, Any] = {
+            "classes": self.classes,
+            "scales": scales_of(self.contents.analyses),
+            "images": self.images,
+            "stop": self.stop,
+        }
+        for number, (name, plot) in enumerate(PLOTS.items()):
+            self.say(f"Drawing {plot.title.lower()}", number, len(PLOTS))
+            data = plot.data(self.table, **context)
+            if len(data):
+                self.files += [
+                    save_plot(plot, data, folder / f"{name}{suffix}", look) for suffix in SUFFIXES
+                ]
+        of_all = ratios_of(self.ratios, None, self.images)
+        pairs = None if self.comparison is None else self.comparison.pairs
+        drawn = (
+            ratio_chart(of_all, self.classes),
+            None if pairs is None else parity(pairs, self.classes),
+            confusion_chart(on_corrected(self.table, self.classes).confusion),
+        )
+        for name, figure in zip(CHARTS, drawn, strict=True):
+            if figure is not None:
+                self.files += write_figure(figure, folder / name)
+
+    def outcomes(self) -> list[Outcome]:
+        done = []
+        for analysis in self.contents.analyses:
+            micrograph = analysis.micrograph
+            done.append(
+                Outcome(
+                    micrograph.name,
+                    str(micrograph.path or ""),
+                    "done",
+                    sha256=micrograph.sha256,
+                    pixel_size_nm=micrograph.pixel_size_nm,
+                    calibration=micrograph.metadata.get("calibration"),
+                    clusters=len(analysis.table),
+                    parameters=analysis.parameters,
+                    seconds=analysis.seconds,
+                    warnings=warnings(analysis.table),
+                )
+            )
+        return [*done, *self.contents.others]
+
+    def record(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        chosen = asdict(self.choices)
+        reference = self.choices.reference
+        chosen["reference"] = None if reference is None else reference.to_dict("records")
+        devices = {
+            str(a.parameters["device"])
+            for a in self.contents.analyses
+            if a.parameters.get("device")
+        }
+        models = [a.parameters.get("model") for a in self.contents.analyses]
+        model = next((m for m in models if m), None)
+        return run_record(
+            outcomes,
+            started=self.started,
+            finished=now(),
+            parameters=chosen,
+            model=model if self.card is None else self.card.provenance(),
+            device=", ".join(sorted(devices)) or None,
+            outputs=[*self.files, self.out_dir / "run.json"],
+            command=[],
+        )
+
+    def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[Example]]:
+        """Of each image its section and, of all, the foremost examples; one image at a time."""
+        analyses = self.contents.analyses
+        small = len(analyses) > MANY_IMAGES
+        sections: list[Section] = []
+        found: list[Example] = []
+        for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
+            self.say(f"Drawing {outcome.image}", i, len(analyses))
+            ratios = ratios_of(self.ratios, outcome.image, self.images)
+            try:
+                section = image_section(analysis, outcome, small, ratios=ratios)
+                found = gathered(found, analysis, classes_of(analysis.table))
+            except Cancelled:
+                raise
+            except Exception as error:  # one image must not end the report
+                section = failed_section(outcome.image, f"{type(error).__name__}: {error}")
+            sections.append(section)
+        return sections, found
+
+    def sample(self) -> Accuracy | None:
+        sample, log = self.contents.sample, self.contents.corrections
+        if sample is None or log is None:
+            return None
+        found = sampled_accuracy(sample, self.table, log)
+        return found if found is not None and found.overall.n else None
+
+    def write(self) -> list[Path]:
+        # The record comes last: where it lies, all of the rest is of the same export.
+        (self.out_dir / "run.json").unlink(missing_ok=True)
+        outcomes = self.outcomes()
+        self.tables()
+        if self.choices.figures:
+            self.figures()
+        path = self.out_dir / "report.html"
+        sections, found = self.sections(outcomes) if self.choices.report else ([], [])
+        if self.choices.report:
+            self.files.append(path)
+        record = self.record(outcomes)
+        if self.choices.report:
+            self.say("Writing the report")
+            log = self.contents.corrections
+            write_report(
+                path,
+                sections,
+                self.table,
+                self.ratios,
+                record,
+                self.comparison,
+                card=self.card,
+                examples=found,
+                corrections=log,
+                agreement=None if log is None else agreement_table(log),
+                sample=self.sample(),
+                scales=scales_of(self.contents.analyses),
+                title=self.choices.title or self.contents.name,
+            )
+        self._remove_stale()
+        self.files.append(write_json(self.out_dir / "run.json", record))
+        return self.files
+
+    def _remove_stale(self) -> None:
+        """Files of an earlier export, which would seem to be of this one."""
+        names = ["reference.json", "corrections.csv", "clusters.xlsx", "ratios.xlsx", "ratios.tex"]
+        figures = [f"figures/{n}{s}" for n in (*PLOTS, *CHARTS) for s in SUFFIXES]
+        for name in [*names, "report.html", *figures]:
+            if self.out_dir / name not in self.files:
+                (self.out_dir / name).unlink(missing_ok=True)
+
+
+def export(
+    source: Session | Snapshot | Contents | Sequence[Analysis],
+    out_dir: str | PathLike[str],
+    choices: Choices | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    card: ModelCard | None = None,
+) -> list[Path]:
+    """Write all that is known of a session, a project or some analyses into a folder.
+
+    Parameters
+    ----------
+    source
+        A session in the thread that owns it; in any thread a `snapshot` of one, `Contents`, or
+        analyses.
+    out_dir
+        Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
+        ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
+        ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
+        ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
+    choices
+        What is written, and how ratios are found.
+    progress, stop
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    card
+        Of the model, where it is not among those at hand.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    AtomicityError
+        If the folder can't be made, a file can't be written, or the method or the reference does
+        not fit.
+    Cancelled
+        If ``stop()`` says so; files that are complete stay, ``run.json`` is not among them.
+    """
+    if isinstance(source, Session):
+        source = snapshot(source)
+    if isinstance(source, Snapshot):
+        source = source.contents()
+    contents = source if isinstance(source, Contents) else Contents(tuple(source))
+    folder = Path(out_dir)
+    make_folder(folder)
+    return _Export(contents, folder, choices or Choices(), card, progress, stop).write()

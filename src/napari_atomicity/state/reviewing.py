@@ -1,0 +1,357 @@
+"""A person going through a queue of clusters: what is shown, what was answered, what comes next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+from psygnal import Signal
+
+from ..core.cluster_table import Key
+from ..statistics.agreement import NOT_A_CLUSTER
+from ..statistics.stratified_accuracy import Accuracy
+from .edits import RemoveClusters
+from .review_queue import Queue, accuracy
+from .window_state import Session
+
+# A pause longer than this is no thinking about a cluster.
+_LONGEST_S = 60.0
+_N_TIMES = 20
+
+
+class Reviewing:
+    """One review: answers become edits of the session, and the next cluster comes by itself.
+
+    What was answered is read from the session's tables, so that an undo, another dock or another
+    window counts like a key.
+
+    Signals: ``moved()`` when another cluster is shown or an answer came or went.
+
+    Parameters
+    ----------
+    session
+        Gets the edits.
+    queue
+        What is reviewed.
+    removed
+        Clusters of the queue of which somebody has said before that they are none.
+    annotator
+        To whom the answers belong; None: to who works at this session.
+    remarks
+        What there is to say of some of the clusters while they are shown.
+    """
+
+    moved = Signal()
+
+    def __init__(
+        self,
+        session: Session,
+        queue: Queue,
+        removed: Iterable[Key] = (),
+        annotator: str | None = None,
+        remarks: Mapping[Key, str] | None = None,
+    ) -> None:
+        self.session = session
+        self.remarks = dict(remarks or {})
+        self.queue = queue
+        self.annotator = annotator
+        n = len(queue)
+        self._said = np.full(n, "", object)
+        self._predicted = np.full(n, "", object)
+        self._there = np.zeros(n, bool)
+        self._crossed = np.zeros(n, bool)
+        self._touched = np.zeros(n, bool)
+        codes, names = pd.factorize(queue.images)
+        order, number = np.argsort(codes, kind="stable"), np.bincount(codes, minlength=len(names))
+        self._of_image = {
+            str(name): order[end - n_of : end]
+            for name, n_of, end in zip(names, number, np.cumsum(number), strict=True)
+        }
+        self._changed: list[int] = []
+        self._trail: list[int] = []
+        self._times: list[float] = []
+        self._since = time.monotonic()
+        self._showing = False
+        for key in removed:
+            self._cross(key)
+        self._read_all()
+        first = self._open_from(-1)
+        self.position = 0 if first is None else first
+        session.analysis_changed.connect(self._on_analysis)
+        session.history_changed.connect(self._on_history)
+        session.selection_changed.connect(self._on_selection)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.session.analysis_changed.disconnect(self._on_analysis, missing_ok=True)
+        self.session.history_changed.disconnect(self._on_history, missing_ok=True)
+        self.session.selection_changed.disconnect(self._on_selection, missing_ok=True)
+
+    # ---- what there is to say
+    @property
+    def key(self) -> Key:
+        """The cluster that is shown."""
+        return self.queue.key(self.position)
+
+    @property
+    def removed(self) -> np.ndarray:
+        """(N,): what is not in the table any more because somebody said that it is no cluster."""
+        return self._crossed & ~self._there
+
+    @property
+    def answered(self) -> np.ndarray:
+        """(N,): which have an answer; in a second round only those of this round."""
+        said = self._touched if self.queue.request.again else self._said != ""
+        return (said & self._there) | self.removed
+
+    @property
+    def n_done(self) -> int:
+        return int(self.answered.sum())
+
+    @property
+    def n(self) -> int:
+        """Without those that are gone for another reason than that they are no clusters."""
+        return int((self._there | self.removed).sum())
+
+    @property
+    def n_skipped(self) -> int:
+        """Seen and left without an answer."""
+        seen = np.zeros(len(self.queue), bool)
+        seen[self._trail] = True
+        seen[self.position] = False
+        return int((seen & self._there & ~self.answered).sum())
+
+    @property
+    def finished(self) -> bool:
+        return self.n_done == self.n
+
+    @property
+    def predicted(self) -> str:
+        """The machine's label of the cluster that is shown; "" without one."""
+        return str(self._predicted[self.position])
+
+    @property
+    def said(self) -> str:
+        """A person's label of the cluster that is shown; "" without one."""
+        return str(self._said[self.position])
+
+    @property
+    def removed_keys(self) -> set[Key]:
+        """As `removed`, to go on with another time."""
+        return {self.queue.key(int(i)) for i in np.flatnonzero(self.removed)}
+
+    def seconds_each(self) -> float | None:
+        """How long an answer takes, as of late; None before there are a few."""
+        return float(np.median(self._times[-_N_TIMES:])) if len(self._times) >= 3 else None
+
+    def accuracy(self) -> Accuracy | None:
+        """What follows from the answers; None if nothing does."""
+        return accuracy(self.queue, self._predicted, np.where(
+            self.answered, self._said, ""
+        ), self.removed)  # fmt: skip
+
+    @property
+    def predicted_anew(self) -> bool:
+        """Whether other models speak now than when a sample was drawn."""
+        if not self.queue.models or not (self._predicted[self._there] != "").any():
+            return False
+        models: set[str] = set()
+        for image in self._of_image:
+            models.update(pd.unique(self.session.table(image)["model_id"]))
+        return bool(models - {""} - set(self.queue.models))
+
+    # ---- answers
+    def answer(self, label: str) -> None:
+        """The cluster that is shown is this; the next one comes."""
+        position = self.position
+        with self._in_whose_name():
+            self.session.relabel([self.key], label)
+        self._answered(position)
+
+    def agree(self) -> bool:
+        """The machine is right; False if it has said nothing."""
+        if not self.predicted or not self._there[self.position]:
+            return False
+        self.answer(self.predicted)
+        return True
+
+    def not_a_cluster(self) -> None:
+        """The cluster that is shown is none: it leaves the table, and was a false detection."""
+        position = self.position
+        with self._in_whose_name():
+            self.session.remove([self.key])
+        self._answered(position)
+
+    def take_back(self) -> bool:
+        """No label after all; False if there was none."""
+        if not self.said:
+            return False
+        with self._in_whose_name():
+            self.session.relabel([self.key], "")
+        self._touched[self.position] = False
+        self.moved.emit()
+        return True
+
+    def _answered(self, position: int) -> None:
+        now = time.monotonic()
+        self._times.append(min(now - self._since, _LONGEST_S))
+        self._touched[position] = True
+        self._changed.clear()
+        self._go(self._open_from(position))
+
+    def answer_all(self, labels: Mapping[Key, str]) -> None:
+        """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
+        none = [key for key, label in labels.items() if label == NOT_A_CLUSTER]
+        with self._in_whose_name():
+            self.session.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
+            self.session.remove(none)
+
+    @contextmanager
+    def _in_whose_name(self) -> Iterator[None]:
+        before = self.session.annotator
+        if self.annotator is None or self.annotator == before:
+            yield
+            return
+        self.session.annotator = self.annotator
+        try:
+            yield
+        finally:
+            self.session.annotator = before
+
+    # ---- moving
+    def next(self) -> bool:
+        """To the next one without an answer; False if there is no other."""
+        following = self._open_from(self.position)
+        if following is None or following == self.position:
+            return False
+        self._go(following)
+        return True
+
+    def back(self) -> bool:
+        """To the one before; False at the beginning."""
+        while self._trail:
+            position = self._trail.pop()
+            if self._there[position] and position != self.position:
+                self._go(position, remember=False)
+                return True
+        before = np.flatnonzero(self._there[: self.position])
+        if not len(before):
+            return False
+        self._go(int(before[-1]), remember=False)
+        return True
+
+    def show(self) -> None:
+        """Select the cluster and bring it into view."""
+        if self._there[self.position]:
+            self._showing = True
+            try:
+                self.session.select([self.key])
+                self.session.request_focus(self.key)
+            finally:
+                self._showing = False
+        self._since = time.monotonic()
+        self.moved.emit()
+
+    def _go(self, position: int | None, remember: bool = True) -> None:
+        if position is not None and position != self.position:
+            if remember:
+                self._trail.append(self.position)
+            self.position = position
+        self.show()
+
+    def _open_from(self, position: int) -> int | None:
+        """The next one without an answer, from the start again after the end."""
+        waiting = np.flatnonzero(self._there & ~self.answered)
+        later = waiting[waiting > position]
+        found = later if len(later) else waiting
+        return int(found[0]) if len(found) else None
+
+    def position_of(self, key: Key) -> int | None:
+        """Where a cluster is in the queue."""
+        at = self._of_image.get(key[0], np.zeros(0, int))
+        found = at[self.queue.ids[at] == key[1]]
+        return int(found[0]) if len(found) else None
+
+    @contextmanager
+    def following_changes(self) -> Iterator[None]:
+        """After the block, show the cluster that it has changed: for undo and redo."""
+        self._changed.clear()
+        yield
+        self.session.finish()  # a long step takes turns, and nothing has changed before its end
+        self.go_to_changed()
+
+    def go_to_changed(self) -> None:
+        """Show the cluster that was changed last, by whomever."""
+        changed, self._changed = self._changed, []
+        self._touched[changed] = self._said[changed] != ""
+        there = [i for i in changed if self._there[i]]
+        # Nobody has passed over the cluster that was shown: it waits as it did.
+        if there:
+            self._go(there[-1], remember=False)
+        elif changed:
+            self._go(self._open_from(changed[-1]), remember=False)
+
+    # ---- what the session says
+    def _read(self, image: str) -> np.ndarray:
+        """Take up the table of an image; the positions of the clusters that changed."""
+        at = self._of_image[image]
+        table = self.session.table(image)
+        row = pd.Index(table["cluster_id"]).get_indexer(self.queue.ids[at])
+        there = row >= 0
+        said = np.full(len(at), "", object)
+        said[there] = table["label_corrected"].to_numpy(object)[row[there]]
+        changed = at[(said != self._said[at]) | (there != self._there[at])]
+        self._said[at], self._there[at] = said, there
+        # Of what has left the table one remembers what was predicted.
+        predicted = table["label_predicted"].to_numpy(object)[row[there]]
+        self._predicted[at[there]] = predicted
+        return changed
+
+    def _read_all(self) -> None:
+        """As `_read`, of all images at once: the joined table is at hand."""
+        table = self.session.table()
+        images, ids = pd.Index(list(self._of_image)), table["cluster_id"].to_numpy()
+        # An image and a number as one number: pandas compares pairs a hundred times slower.
+        ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
+        code = images.get_indexer(pd.Index(table["image"]))
+        here = code >= 0
+        known = pd.Index(code[here] * ahead + ids[here])
+        wanted = images.get_indexer(pd.Index(self.queue.images)) * ahead + self.queue.ids
+        row = known.get_indexer(wanted)
+        self._there = row >= 0
+        said = table["label_corrected"].to_numpy(object)[here]
+        predicted = table["label_predicted"].to_numpy(object)[here]
+        self._said[self._there] = said[row[self._there]]
+        self._predicted[self._there] = predicted[row[self._there]]
+
+    def _on_analysis(self, image: str) -> None:
+        if image in self._of_image:
+            self._changed += self._read(image).tolist()
+            self.moved.emit()
+
+    def _on_history(self) -> None:
+        """Whoever took a cluster out, by whatever means, said that it is none."""
+        for step in self.session.history[-1:]:
+            for edit in step.edits:
+                if isinstance(edit, RemoveClusters):
+                    for cluster_id in edit.cluster_ids:
+                        self._cross((edit.image, cluster_id))
+
+    def _cross(self, key: Key) -> None:
+        position = self.position_of(key)
+        if position is not None:
+            self._crossed[position] = True
+
+    def _on_selection(self, keys: frozenset[Key]) -> None:
+        """A click on another cluster of the queue goes there."""
+        if self._showing or len(keys) != 1:
+            return
+        position = self.position_of(next(iter(keys)))
+        if position is not None and position != self.position:
+            self._trail.append(self.position)
+            self.position = position
+            self._since = time.monotonic()
+            self.moved.emit()

@@ -1,0 +1,133 @@
+"""The files of movies: tracks, events, dwell times and drift as tables, rates as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..core.micrograph import Micrograph
+from ..core.progress import Progress, Stop
+from ..io.files import plain, write_json
+from ..io.tables import write_table
+from ..models.analysis import Analysis
+from .following import Movie, movie_of, track_clusters
+from .tracks import is_tracked
+
+TABLES = ("tracks.csv", "events.csv", "dwell_times.csv", "drift.csv")
+SUMMARY = "movies.json"
+FILES = (*TABLES, SUMMARY)
+
+
+def averaged(
+    micrograph: Micrograph,
+    frames: int | str | None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Micrograph:
+    """A stack with its frames averaged as asked for; anything else as it is."""
+    if frames is None or micrograph.n_frames < 2:
+        return micrograph
+    from .averaging import average_frames
+
+    return average_frames(micrograph, frames, progress=progress, stop=stop)
+
+
+def followed(
+    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
+) -> Analysis:
+    """A stack with its clusters linked over the frames; a single image as it is."""
+    if analysis.micrograph.n_frames < 2:
+        return analysis
+    return track_clusters(analysis, progress=progress, stop=stop)
+
+
+def found_in(
+    analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
+) -> Movie | None:
+    """What is known over time; None of a single image."""
+    return movie_of(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is written of a movie: tables by the names of their files, and a summary."""
+
+    image: str
+    tables: Mapping[str, pd.DataFrame]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, movie: Movie) -> Found:
+        drift = movie.drift.table(movie.image, movie.frame_time_s)
+        tables = (movie.table, movie.events, movie.dwells, drift)
+        return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
+
+    def to_json(self) -> str:
+        """All of it as text; every number comes back as it was."""
+        tables = {
+            name: {
+                "types": [str(dtype) for dtype in table.dtypes],
+                "columns": [[str(name), values.tolist()] for name, values in table.items()],
+            }
+            for name, table in self.tables.items()
+        }
+        return json.dumps({"image": self.image, "tables": tables, "summary": plain(self.summary)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Found:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        tables = {}
+        for name, known in values["tables"].items():
+            columns = {
+                column: pd.Series(entries, dtype=dtype)
+                for (column, entries), dtype in zip(known["columns"], known["types"], strict=True)
+            }
+            tables[name] = pd.DataFrame(columns)
+        return cls(values["image"], tables, values["summary"])
+
+    def renamed(self, image: str) -> Found:
+        """The same of an image under another name."""
+        tables = {
+            name: table.assign(image=image) if "image" in table else table
+            for name, table in self.tables.items()
+        }
+        return Found(image, tables, self.summary)
+
+
+def movie_tables(movies: Sequence[Movie]) -> dict[str, pd.DataFrame]:
+    """File name → table of all movies below each other; nothing without any movie."""
+    return _together([Found.of(movie) for movie in movies])
+
+
+def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
+    if not found:
+        return {}
+    # empty tables would let columns forget what they hold
+    parts = {name: [one.tables[name] for one in found] for name in TABLES}
+    return {
+        name: pd.concat([t for t in some if len(t)] or some[:1], ignore_index=True)
+        for name, some in parts.items()
+    }
+
+
+def write_movies(movies: Sequence[Movie], folder: Path) -> list[Path]:
+    """Write `FILES`; those of an earlier run go where there is no movie any more."""
+    return write_found([Found.of(movie) for movie in movies], folder)
+
+
+def write_found(found: Sequence[Found], folder: Path) -> list[Path]:
+    """The same of movies that were found before."""
+    folder = Path(folder)
+    if not found:
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+        return []
+    files = [write_table(table, folder / name) for name, table in _together(found).items()]
+    write_json(folder / SUMMARY, {one.image: one.summary for one in found})
+    return [*files, folder / SUMMARY]

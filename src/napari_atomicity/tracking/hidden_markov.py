@@ -1,0 +1,359 @@
+"""A hidden Markov model over classes: atoms do not come and go in every frame.
+
+Each track is a chain with one hidden class per frame. From one frame to the next the class stays
+with probability 1 - q and goes to any of the other K - 1 with q / (K - 1). In continuous time this
+is a process that leaves every class at the same rate λ (the equal-rates model of Jukes and Cantor,
+1969), so that over a time t
+
+    P(stays) = 1/K + (1 - 1/K) exp(-λ t K / (K - 1)).
+
+What is seen in a frame enters by its likelihood ``emissions[..., k]``, any multiple of
+p(seen | class k); a frame in which nothing was seen has the same value in all classes, and so gaps
+need no rule of their own. Recursions are those of Rabiner, Proc. IEEE 77, 257 (1989), scaled; all
+tracks go through them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ..core.progress import Progress, Stop, check, report
+
+PRIOR_CHANGES = 0.5
+PRIOR_STEPS = 20.0
+"""Before anything is seen, the rate counts as if half a change had been seen in 20 steps."""
+LEAST_CHANGE, MOST_CHANGE = 1e-5, 0.4
+"""Limits of the probability of a change from one frame to the next."""
+_GRID = 48
+_DROP = 0.5 * 3.841458820694124
+"""Of the log-likelihood at the ends of a 95 % interval: half the quantile of χ² with one degree."""
+_TOLERANCE = 1e-4
+_MOST_ROUNDS = 60
+_MOST_NUMBERS = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """What all frames together say of each frame of one track, T frames and K states.
+
+    Parameters
+    ----------
+    posterior
+        (T, K): probability of each state given the whole track.
+    path
+        (T,): states of the most probable path (Viterbi).
+    log_likelihood
+        Of the emissions of the track.
+    """
+
+    posterior: np.ndarray
+    path: np.ndarray
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class RateFit:
+    """How often a cluster changes its class.
+
+    Parameters
+    ----------
+    change
+        Probability of a change from one frame to the next.
+    low, high
+        Its 95 % interval, by the profile of the likelihood; 0 where no change at all is as good.
+    expected_changes
+        How many there were in all tracks, as the model sees it.
+    steps
+        From one frame to the next in all tracks together: what the estimate rests on.
+    estimated
+        Whether it was found in the tracks, or given.
+    """
+
+    change: float
+    low: float
+    high: float
+    expected_changes: float
+    steps: int
+    estimated: bool = True
+
+    def rate(self, n_states: int, frame_time: float = 1.0) -> tuple[float, float, float]:
+        """Changes per cluster and unit of time with the ends of the interval.
+
+        Per second if the time from frame to frame is given in seconds; else per frame.
+        """
+        return tuple(  # type: ignore[return-value]
+            rate_of_change(q, n_states) / frame_time for q in (self.change, self.low, self.high)
+        )
+
+
+def rate_of_change(change: float, n_states: int) -> float:
+    """λ per frame of a process that has changed after a frame with this probability.
+
+    Changes that were taken back within a frame are in the rate and not in the probability. Infinite
+    where the probability is that of pure chance or above.
+    """
+    if n_states < 2:
+        return 0.0
+    most = (n_states - 1) / n_states
+    return float("inf") if change >= most else float(-most * np.log1p(-change / most))
+
+
+def change_of_rate(rate: float, n_states: int) -> float:
+    """Probability of another class after a frame, of a process that leaves a class at this rate."""
+    if n_states < 2:
+        return 0.0
+    most = (n_states - 1) / n_states
+    return float(-most * np.expm1(-rate / most))
+
+
+def smooth(
+    emissions: Sequence[np.ndarray],
+    change: float,
+    initial: np.ndarray | None = None,
+    stop: Stop | None = None,
+) -> list[Smoothed]:
+    """Posteriors and most probable path of every track.
+
+    Parameters
+    ----------
+    emissions
+        Of each track (T, K), T ≥ 1: multiples of p(seen | state), not negative and with a positive
+        one in every frame; the same in all states where nothing was seen.
+    change
+        Probability of another state in the next frame, 0 to (K - 1) / K.
+    initial
+        (K,) probabilities of the states in the first frame of a track; equal, if None.
+
+    Raises
+    ------
+    ValueError
+        If the emissions are no likelihoods, or a change is likelier than by pure chance.
+    """
+    out: list[Smoothed | None] = [None] * len(emissions)
+    for members, stacked, lengths in _batches(emissions):
+        check(stop)
+        if not 0 <= change <= 1 - 1 / stacked.shape[2] + 1e-12:
+            raise ValueError("a change can't be likelier than by pure chance")
+        start = _initial(initial, stacked.shape[2])
+        posterior, _, log_likelihood = _forward_backward(stacked, lengths, change, start)
+        path = _viterbi(stacked, lengths, change, start)
+        for row, member in enumerate(members):
+            n = lengths[row]
+            out[member] = Smoothed(posterior[row, :n], path[row, :n], float(log_likelihood[row]))
+    return [one for one in out if one is not None]
+
+
+def log_likelihoods(
+    emissions: Sequence[np.ndarray], changes: np.ndarray, initial: np.ndarray | None = None
+) -> np.ndarray:
+    """(G, N) log-likelihood of each track for each of G probabilities of a change."""
+    out = np.zeros((len(changes), len(emissions)))
+    for members, stacked, lengths in _batches(emissions):
+        start = _initial(initial, stacked.shape[2])
+        out[:, members] = _forward_only(stacked, lengths, np.asarray(changes, float), start)
+    return out
+
+
+def fit_rate(
+    emissions: Sequence[np.ndarray],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> tuple[RateFit, np.ndarray]:
+    """Rate of change and shares of the first frames, by expectation–maximisation over all tracks.
+
+    The rate has a weak prior (`PRIOR_CHANGES` in `PRIOR_STEPS`) and lies within `LEAST_CHANGE` and
+    `MOST_CHANGE`; the shares have one cluster of each state beforehand.
+
+    Parameters
+    ----------
+    emissions
+        As in `smooth`.
+
+    Returns
+    -------
+    RateFit
+        With the interval in which twice the log-likelihood (and log prior) falls by 3.84.
+    ndarray
+        (K,) shares of the states in the first frames.
+    """
+    n_states = emissions[0].shape[1] if len(emissions) else 1
+    steps = sum(len(e) - 1 for e in emissions)
+    initial = np.full(n_states, 1 / n_states)
+    if n_states < 2 or steps == 0:
+        return RateFit(0.0, 0.0, 0.0, 0.0, steps), initial
+    most = min(MOST_CHANGE, 0.95 * (n_states - 1) / n_states)
+    grid = np.geomspace(LEAST_CHANGE, most, _GRID)
+    report(progress, 0, 0, "Finding how often clusters change")
+    change = float(grid[np.argmax(_profile(emissions, grid, initial, stop))])
+    moves = 0.0
+    for _ in range(_MOST_ROUNDS):
+        check(stop)
+        moves, first = _expected(emissions, change, initial)
+        after = (moves + PRIOR_CHANGES) / (steps + PRIOR_STEPS)
+        after = float(np.clip(after, LEAST_CHANGE, most))
+        shares = (first + 1) / (first + 1).sum()
+        settled = abs(after - change) <= _TOLERANCE * change
+        settled &= bool(np.abs(shares - initial).max() <= _TOLERANCE)
+        change, initial = after, shares
+        if settled:
+            break
+    low, high = _interval(emissions, grid, change, initial, stop)
+    return RateFit(change, low, high, moves, steps), initial
+
+
+def _profile(
+    emissions: Sequence[np.ndarray], grid: np.ndarray, initial: np.ndarray, stop: Stop | None
+) -> np.ndarray:
+    """(G,) log posterior of the probabilities of a change."""
+    check(stop)
+    prior = PRIOR_CHANGES * np.log(grid) + (PRIOR_STEPS - PRIOR_CHANGES) * np.log1p(-grid)
+    return np.asarray(log_likelihoods(emissions, grid, initial).sum(axis=1) + prior)
+
+
+def _interval(
+    emissions: Sequence[np.ndarray],
+    grid: np.ndarray,
+    best: float,
+    initial: np.ndarray,
+    stop: Stop | None,
+) -> tuple[float, float]:
+    """Where the log posterior, which has its summit at ``best``, has fallen by `_DROP`."""
+    at_best = float(_profile(emissions, np.array([best]), initial, stop)[0])
+    above = _profile(emissions, grid, initial, stop) - at_best + _DROP
+
+    def height(log_change: float) -> float:
+        at = _profile(emissions, np.exp([log_change]), initial, stop)
+        return float(at[0]) - at_best + _DROP
+
+    def crossing(outside: float) -> float:
+        return float(np.exp(brentq(height, np.log(outside), np.log(best), xtol=_TOLERANCE)))
+
+    # the nearest on either side that lies below
+    left = np.flatnonzero((grid < best) & (above < 0))
+    right = np.flatnonzero((grid > best) & (above < 0))
+    low = crossing(float(grid[left[-1]])) if len(left) else 0.0
+    high = crossing(float(grid[right[0]])) if len(right) else float(grid[-1])
+    return low, max(high, best)
+
+
+def _expected(
+    emissions: Sequence[np.ndarray], change: float, initial: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Expected number of changes in all tracks, and of tracks that begin in each state (K,)."""
+    moves, first = 0.0, np.zeros(len(initial))
+    for _, stacked, lengths in _batches(emissions):
+        posterior, stays, _ = _forward_backward(stacked, lengths, change, initial)
+        moves += float((lengths - 1).sum() - stays.sum())
+        first += posterior[:, 0].sum(axis=0)
+    return moves, first
+
+
+# ---- recursions over (N, T, K): N tracks of up to T frames, the longest first
+def _batches(
+    emissions: Sequence[np.ndarray],
+) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Tracks of like lengths side by side, with their indices and lengths; bounded memory."""
+    order = sorted(range(len(emissions)), key=lambda i: -len(emissions[i]))
+    while order:
+        longest, n_states = emissions[order[0]].shape
+        members = order[: max(1, _MOST_NUMBERS // (longest * n_states))]
+        order = order[len(members) :]
+        stacked = np.ones((len(members), longest, n_states))
+        lengths = np.array([len(emissions[i]) for i in members])
+        for row, i in enumerate(members):
+            stacked[row, : lengths[row]] = emissions[i]
+        top = stacked.max(axis=2, keepdims=True)
+        if not (np.isfinite(stacked).all() and (stacked >= 0).all() and (top > 0).all()):
+            raise ValueError("emissions must be finite, not negative, and positive in one state")
+        yield members, stacked / top, lengths
+
+
+def _initial(initial: np.ndarray | None, n_states: int) -> np.ndarray:
+    return np.full(n_states, 1 / n_states) if initial is None else np.asarray(initial, float)
+
+
+def _stepped(state: np.ndarray, change: np.ndarray | float) -> np.ndarray:
+    """(..., K) probabilities one frame later: all other states are alike, so no matrix is needed.
+
+    The matrix is symmetric: backward in time it is the same.
+    """
+    other = change / max(state.shape[-1] - 1, 1)
+    total = state.sum(axis=-1, keepdims=True)
+    return np.asarray((1 - change - other) * state + other * total)
+
+
+def _forward_backward(
+    emissions: np.ndarray, lengths: np.ndarray, change: float, initial: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Posteriors (N, T, K), expected steps without a change (N,), log-likelihood (N,)."""
+    n, longest, _ = emissions.shape
+    forward, scale = np.empty_like(emissions), np.ones((n, longest))
+    state = initial * emissions[:, 0]
+    for t in range(longest):
+        if t:
+            state = _stepped(forward[:, t - 1], change) * emissions[:, t]
+        scale[:, t] = state.sum(axis=1)
+        forward[:, t] = state / scale[:, t, None]
+    inside = np.arange(longest) < lengths[:, None]
+    log_likelihood = np.where(inside, np.log(scale), 0.0).sum(axis=1)
+
+    backward = np.ones_like(emissions)
+    stays = np.zeros(n)
+    for t in range(longest - 2, -1, -1):
+        ahead = emissions[:, t + 1] * backward[:, t + 1] / scale[:, t + 1, None]
+        alive = lengths > t + 1
+        same = (1 - change) * (forward[:, t] * ahead).sum(axis=1)
+        stays += np.where(alive, same, 0.0)
+        backward[:, t] = np.where(alive[:, None], _stepped(ahead, change), 1.0)
+    posterior = forward * backward
+    posterior /= posterior.sum(axis=2, keepdims=True)
+    return posterior, stays, log_likelihood
+
+
+def _forward_only(
+    emissions: np.ndarray, lengths: np.ndarray, changes: np.ndarray, initial: np.ndarray
+) -> np.ndarray:
+    """(G, N) log-likelihoods."""
+    state = np.broadcast_to(initial * emissions[:, 0], (len(changes), *emissions[:, 0].shape))
+    out = np.zeros((len(changes), len(lengths)))
+    for t in range(emissions.shape[1]):
+        if t:
+            state = _stepped(state, changes[:, None, None]) * emissions[:, t]
+        scale = state.sum(axis=2)
+        out += np.where(lengths > t, np.log(scale), 0.0)
+        state = state / scale[..., None]
+    return out
+
+
+def _viterbi(
+    emissions: np.ndarray, lengths: np.ndarray, change: float, initial: np.ndarray
+) -> np.ndarray:
+    """(N, T) states of the most probable path; of equal ones that which changes last."""
+    n, longest, n_states = emissions.shape
+    with np.errstate(divide="ignore"):
+        log_e, score = np.log(emissions), np.log(initial) + np.log(emissions[:, 0])
+        stay, move = np.log1p(-change), np.log(change / max(n_states - 1, 1))
+    came_from = np.empty((n, longest, n_states), np.int16)
+    here = np.arange(n_states)
+    rows = np.arange(n)
+    last = np.zeros(n, int)
+    for t in range(longest):
+        if t:
+            best = score.argmax(axis=1)
+            jump = score[rows, best][:, None] + move
+            stays = score + stay >= jump
+            came_from[:, t] = np.where(stays, here, best[:, None])
+            score = np.where(stays, score + stay, jump) + log_e[:, t]
+        ends = lengths == t + 1
+        last[ends] = score[ends].argmax(axis=1)
+    path = np.zeros((n, longest), int)
+    for t in range(longest - 1, -1, -1):
+        ends = lengths == t + 1
+        if t < longest - 1:
+            path[:, t] = came_from[rows, t + 1, path[:, t + 1]]
+        path[ends, t] = last[ends]
+    return path

@@ -1,0 +1,71 @@
+"""Tracks in the table of an analysis: which cluster is which over the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..core.cluster_table import NO_TRACK
+from ..models.analysis import Analysis
+
+MOVIE = "movie"
+"""Under this key of an analysis' parameters lie drift and settings of the tracks in its table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tracking:
+    """Which clusters are one, and what that rests on.
+
+    Parameters
+    ----------
+    track
+        cluster_id → number of its track; what is not there is in none.
+    kept
+        Settings, drift and notices, as plain values (`following.kept_tracking`).
+    """
+
+    track: Mapping[int, int]
+    kept: Mapping[str, Any]
+
+
+def is_tracked(analysis: Analysis | None) -> bool:
+    """Whether clusters have been linked over the frames."""
+    return (
+        analysis is not None
+        and "track_id" in analysis.table.columns
+        and MOVIE in analysis.parameters
+    )
+
+
+def tracking_of(analysis: Analysis | None) -> Tracking | None:
+    """The tracks of an analysis; None where there are none."""
+    if analysis is None or not is_tracked(analysis):
+        return None
+    table = analysis.table
+    track = dict(zip(table["cluster_id"].tolist(), table["track_id"].tolist(), strict=True))
+    return Tracking(track, analysis.parameters[MOVIE])
+
+
+def with_tracking(analysis: Analysis, tracking: Tracking | None) -> Analysis:
+    """The analysis with these tracks and no others."""
+    parameters = {k: v for k, v in analysis.parameters.items() if k != MOVIE}
+    if tracking is None:
+        table = analysis.table.drop(columns="track_id", errors="ignore")
+        return replace(analysis, table=table, parameters=parameters)
+    ids = analysis.table["cluster_id"].tolist()
+    track = np.array([tracking.track.get(i, NO_TRACK) for i in ids], np.int64)
+    return replace(
+        analysis,
+        table=analysis.table.assign(track_id=track),
+        parameters={**parameters, MOVIE: dict(tracking.kept)},
+    )
+
+
+def clusters_of(table: pd.DataFrame, track_ids: Sequence[int]) -> list[int]:
+    """Ids of all clusters in these tracks."""
+    wanted = np.isin(table["track_id"].to_numpy(), [t for t in track_ids if t != NO_TRACK])
+    return table.loc[wanted, "cluster_id"].tolist()

@@ -1,1 +1,0 @@
-"""What several docks are made of."""

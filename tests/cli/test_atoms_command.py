@@ -1,0 +1,506 @@
+"""The commands about single atoms: files written, what fails, exit status, standard output."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from napari_atomicity.atoms import cluster_atoms
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
+from napari_atomicity.atoms.table import COLUMNS, conform, empty_table
+from napari_atomicity.cli import app as cli
+from napari_atomicity.core.cluster_table import conform as conform_clusters
+from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.io.tables import read_table, write_clusters, write_table
+from napari_atomicity.pipeline import atom_runs
+from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
+from napari_atomicity.reporting.atom_figures import dispersion_chart, overview
+from napari_atomicity.reporting.charts import write_figure
+
+PX_NM = 0.05
+SITES = np.array([(20, 20), (20, 25), (30, 90), (70, 40), (90, 100), (100, 20), (60, 75)])
+
+
+def atomicity(*arguments):
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+def write_image(path: Path, sites=SITES, calibrated=True, seed=0) -> Path:
+    pixels = np.zeros((120, 120))
+    pixels[tuple(np.asarray(sites, int).reshape(-1, 2).T)] = 1
+    pixels = 1000 + 9000 * ndimage.gaussian_filter(pixels, 1.5)
+    pixels += np.random.default_rng(seed).normal(0, 4, pixels.shape)
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(path, pixels.astype(np.uint16), imagej=True, **(known if calibrated else {}))
+    return path
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """Bright maxima instead of a network; the real one is trained and tested elsewhere."""
+    card = SimpleNamespace(provenance=lambda: {"model_id": "stub-1", "sha256": "", "kind": "atoms"})
+    model = SimpleNamespace(card=card, device="cpu")
+
+    def find(micrograph, model, precision=None, threshold=None, progress=None, stop=None):
+        pixel_size_nm = micrograph.calibrated()
+        parts = []
+        for index, frame in enumerate(micrograph.frames()):
+            smooth = ndimage.gaussian_filter(frame, 1)
+            peaks = (smooth == ndimage.maximum_filter(smooth, 3)) & (smooth > 1150)
+            points = np.argwhere(peaks).astype(float)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "y_px": points[:, 0],
+                        "x_px": points[:, 1],
+                        "confidence": 0.9,
+                        "frame": index,
+                        "intensity": 1.0,
+                        "sigma_nm": 0.07,
+                    }
+                )
+            )
+        table = pd.concat(parts, ignore_index=True)
+        table["image"], table["origin"], table["model_id"] = micrograph.name, "model", "stub-1"
+        table["atom_id"] = np.arange(1, len(table) + 1)
+        for axis in "yx":
+            table[f"{axis}_nm"] = table[f"{axis}_px"] * pixel_size_nm
+        mask = np.ones(micrograph.data.shape, bool)
+        return AtomAnalysis(
+            micrograph, conform(table), threshold or 0.5, mask, pixel_size_nm, "stub-1",
+            candidate_recall=0.75, parameters={"precision": precision}, seconds={"network": 0.1},
+        )  # fmt: skip
+
+    def load(name, device):
+        if name != "default":
+            raise ModelError(f"there is no model {name}")
+        return model
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(atom_runs, "load_atom_model", load)
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
+    monkeypatch.setattr(atom_runs, "dispersion_chart", lambda found: None)
+    settings = partial(atom_runs.SpreadSettings, simulations=3)
+    monkeypatch.setattr(atom_runs, "SpreadSettings", settings)
+
+
+def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    monkeypatch.setattr(atom_runs, "dispersion_chart", dispersion_chart)
+    images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
+    (tmp_path / "bad.tif").write_bytes(b"no image")
+    result = atomicity("atoms", *images, tmp_path / "bad.tif", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert "a.tif: 7 atoms (0.1 s)" in result.stderr and "1 image could not" in result.stderr
+    summary = json.loads(result.stdout)
+    assert [i["status"] for i in summary["images"]] == ["done", "done", "failed"]
+    assert summary["atoms"] == 14 and "bad.tif" in summary["images"][2]["error"]
+
+    out = tmp_path / "out"
+    table = read_table(out / "atoms.csv")
+    assert list(table.columns) == list(COLUMNS)
+    pd.testing.assert_frame_equal(
+        conform(table), conform(read_table(out / "atoms.parquet")), check_exact=True
+    )
+    found = table.loc[table["image"] == "a.tif", ["y_px", "x_px"]].to_numpy(int)
+    assert sorted(map(tuple, found)) == sorted(map(tuple, SITES))
+    # 20,20 and 20,25 are 0.25 nm apart.
+    assert sorted(table.loc[table["image"] == "a.tif", "group_size"]) == [1] * 5 + [2] * 2
+
+    rows = read_table(out / "dispersion.csv").set_index("image")
+    assert list(rows.index) == ["a.tif", "b.tif", "all"]
+    assert rows.loc["all", "n_atoms"] == 14 and rows.loc["a.tif", "n_atoms"] == 7
+    # Seven candidates of 0.9 each on 36 nm², which are three quarters of the atoms.
+    assert rows["density_per_nm2"].to_numpy() == pytest.approx(7 * 0.9 / 0.75 / 36)
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "partly failed" and record["model"]["model_id"] == "stub-1"
+    assert [i["atoms"] for i in record["images"]] == [7, 7, None]
+    assert set(record["outputs"]) >= {"atoms.csv", "dispersion.csv", "run.json", "a.tif atoms.png"}
+    assert "figures/dispersion.svg" in summary["files"]
+
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count('<section class="image"') == 2 and page.count("<img") == 5
+    assert "14" in page and "bad.tif" in page and "model stub-1" in page
+    assert 'src="http' not in page and "<script" not in page
+    for name in summary["files"]:
+        assert (out / name).stat().st_size > 0
+
+
+def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_path, monkeypatch):
+    out, figures = tmp_path / "out", tmp_path / "out" / "figures"
+    figures.mkdir(parents=True)
+    own = [figures / "my own atoms.png", figures / "dispersion.svg", out / "cluster_atoms.csv"]
+    outside = tmp_path / "precious.csv"
+    for path in (*own, outside):
+        path.touch()
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    find_atoms_in_images([write_image(tmp_path / "a.tif")], out)
+    assert all(path.exists() for path in own)
+    assert (figures / "a.tif atoms.png").exists()
+    record = json.loads((out / "run.json").read_text())
+    record["outputs"] += ["../precious.csv", "cluster_atoms.csv", 3]
+    (out / "run.json").write_text(json.dumps(record))
+    find_atoms_in_images([write_image(tmp_path / "b.tif")], out)
+    assert {f.name for f in figures.glob("*.png")} == {"b.tif atoms.png", "my own atoms.png"}
+    assert not own[2].exists() and outside.exists() and (out / "atoms.csv").exists()
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"outputs": ["dispersion.svg"], "model": null}'])
+def test_the_record_of_something_else_costs_no_file(finder, tmp_path, record):
+    figures = tmp_path / "out" / "figures"
+    figures.mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text(record)
+    (figures / "dispersion.svg").touch()
+    find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
+    assert (figures / "dispersion.svg").exists()
+
+
+def test_groups_by_another_distance(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    run = find_atoms_in_images([image], tmp_path / "o", AtomRequest(group_distance_nm=0.2))
+    assert (run.table["group_size"] == 1).all()
+    assert run.dispersion["group_distance_nm"].tolist() == [0.2, 0.2]
+
+
+def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
+    empty = write_image(tmp_path / "empty.tif", sites=[])
+    run = find_atoms_in_images([empty], tmp_path / "out")
+    assert len(run.table) == 0 and not run.failed
+    assert run.dispersion["n_atoms"].tolist() == [0, 0]
+    assert run.dispersion["density_per_nm2"].tolist() == [0, 0]
+    assert (run.dispersion["density_high_per_nm2"] > 0).all()
+    assert list(read_table(tmp_path / "out" / "atoms.csv").columns) == list(COLUMNS)
+
+
+def test_an_image_without_contrast_is_warned_of_and_in_no_density(finder, tmp_path, monkeypatch):
+    find = atom_runs.find_atoms
+
+    def noting(micrograph, *args, **options):
+        flat = [i for i, frame in enumerate(micrograph.frames()) if not np.ptp(frame)]
+        return replace(find(micrograph, *args, **options), parameters={FLAT: flat})
+
+    monkeypatch.setattr(atom_runs, "find_atoms", noting)
+    image = write_image(tmp_path / "a.tif")
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
+    flat = tmp_path / "b.tif"
+    tifffile.imwrite(flat, np.full((120, 120), 1000, np.uint16), imagej=True, **known)
+    run = find_atoms_in_images([image, flat], tmp_path / "out")
+    assert [o.status for o in run.outcomes] == ["done", "done"]
+    assert run.outcomes[0].warnings == () and "no contrast" in run.outcomes[1].warnings[0]
+    rows = run.dispersion.set_index("image")
+    assert np.isnan(rows.loc["b.tif", "density_per_nm2"])
+    assert rows.loc["all", "support_nm2"] == pytest.approx(36)
+
+
+def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
+    frames = [tifffile.imread(write_image(tmp_path / "f.tif", SITES[k:])) for k in (0, 2)]
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack(frames), imagej=True, **known)
+    run = find_atoms_in_images([tmp_path / "stack.tif"], tmp_path / "out")
+    assert run.table.groupby("frame").size().tolist() == [7, 5]
+    assert run.dispersion["support_nm2"].tolist() == pytest.approx([72, 72])
+
+
+def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):
+    seen = []
+
+    def find(*args, found=atom_runs.find_atoms, **options):
+        analysis = found(*args, **options)
+        analysis.support[1] = False  # the second frame is vacuum
+        return analysis
+
+    def count(*args, counted=cluster_atoms.count_by_yardstick, **options):
+        seen.append(args[4])
+        return counted(*args, **options)
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    monkeypatch.setattr(cluster_atoms, "count_by_yardstick", count)
+    pixels = tifffile.imread(write_image(tmp_path / "f.tif"))
+    known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([pixels] * 2), imagej=True, **known)
+    table = pd.DataFrame({"image": ["stack.tif"], "cluster_id": [1], "diameter_nm": 0.6})
+    table["y_px"], table["x_px"], table["y_nm"], table["x_nm"] = 20.0, 22.0, 1.0, 1.1
+    clusters = write_clusters(conform_clusters(table), tmp_path / "clusters.csv")
+    run = find_atoms_in_images(
+        [tmp_path / "stack.tif"], tmp_path / "out", AtomRequest(clusters=str(clusters))
+    )
+    assert not run.failed and len(read_table(tmp_path / "out" / "cluster_atoms.csv")) == 1
+    assert seen[0].shape == (2, 120, 120) and seen[0][0].all() and not seen[0][1].any()
+
+
+def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    table = pd.DataFrame({"image": ["a.tif"] * 2, "cluster_id": [7, 8]})
+    table["y_px"], table["x_px"] = [20.0, 90.0], [22.0, 60.0]
+    for axis in "yx":
+        table[f"{axis}_nm"] = table[f"{axis}_px"] * PX_NM
+    table["diameter_nm"], table["label_predicted"], table["label"] = 0.6, "Pt19", "Pt19"
+    table["p_Pt19"] = table["confidence"] = 1.0
+    clusters = write_clusters(conform_clusters(table, ["Pt19"]), tmp_path / "clusters.csv")
+    out = tmp_path / "out"
+    result = atomicity("atoms", image, "--out", out, "--clusters", clusters)
+    assert result.exit_code == 0, result.stderr
+    atoms = conform(read_table(out / "atoms.csv"))
+    held = atoms.loc[atoms["cluster_id"] == 7, "atom_id"].tolist()
+    assert len(held) == 2 and atoms["cluster_id"].notna().sum() == 2
+    told = read_table(out / "cluster_atoms.csv")
+    assert list(told.columns) == list(cluster_atoms.COLUMNS)
+    assert told["label"].tolist() == ["Pt19", "Pt19"] and told["yardstick_reason"].all()
+    assert told["n_atoms_found"].tolist() == [2, 0]
+    assert str(told["atom_ids"].iloc[0]) == "|".join(map(str, held))
+    # What belongs to an earlier run does not stay behind.
+    find_atoms_in_images([image], out)
+    assert not (out / "cluster_atoms.csv").exists()
+    other = write_image(tmp_path / "other.tif")
+    run = find_atoms_in_images([other], out, AtomRequest(clusters=str(clusters)))
+    assert "has none in this image" in run.outcomes[0].warnings[0]
+
+
+def test_a_table_of_atoms_is_none_of_clusters(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    atoms = tmp_path / "out" / "atoms.csv"
+    result = atomicity("atoms", image, "--out", tmp_path / "other", "--clusters", atoms)
+    assert result.exit_code == 2
+    assert "atoms.csv: this is a table of atoms, not of clusters" in result.stderr
+    table = read_table(atoms).drop(columns="atom_id")
+    write_table(table, tmp_path / "bad.csv")  # without a single cluster_id
+    result = atomicity("atoms", image, "--out", tmp_path / "o", "--clusters", tmp_path / "bad.csv")
+    assert result.exit_code == 2 and "bad.csv: " in result.stderr and "cluster_id" in result.stderr
+
+
+@pytest.mark.parametrize("pixel_size_nm", [PX_NM * 1e4, 0.001])
+def test_of_a_pixel_size_that_can_hardly_be_there_is_a_warning(finder, tmp_path, pixel_size_nm):
+    image, out = write_image(tmp_path / "a.tif", sites=[]), tmp_path / "out"
+    result = atomicity("atoms", image, "--out", out, "--pixel-size-nm", pixel_size_nm)
+    assert "no atoms can be seen" in result.stderr and "--pixel-size-nm" in result.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert any("no atoms can be seen" in said for said in record["images"][0]["warnings"])
+    result = atomicity("atoms", image, "--out", out, "--pixel-size-nm", PX_NM)
+    assert "can be seen" not in result.stderr
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
+def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
+    analysis = AtomAnalysis(
+        Micrograph(np.zeros(shape, np.float32), PX_NM, name="strip"),
+        empty_table(), 0.5, np.ones(shape, bool), PX_NM, "stub-1",
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = overview(analysis, analysis.table)
+        write_figure(figure, tmp_path / "strip")
+    assert max(figure.get_size_inches()) < 30
+
+
+def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monkeypatch):
+    mask = np.ones((120, 120), bool)
+    mask[95:, :40] = False  # under the one at 100, 20
+
+    def find(*args, found=atom_runs.find_atoms, **options):
+        return replace(found(*args, **options), support=mask)
+
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
+    run = find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
+    assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
+
+
+def test_stopped_early_what_is_done_is_written(finder, tmp_path):
+    images = [write_image(tmp_path / f"{name}.tif") for name in "ab"]
+    seen = []
+
+    def stop():
+        return len(seen) > 0
+
+    run = find_atoms_in_images(
+        images, tmp_path / "out", stop=stop, on_outcome=lambda o, a: seen.append(o)
+    )
+    assert run.interrupted and [o.status for o in run.outcomes] == ["done", "not reached"]
+    assert len(read_table(tmp_path / "out" / "atoms.csv")) == 7
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_stopped_in_an_image_is_130(finder, tmp_path, monkeypatch):
+    def cancelled(*args, **kwargs):
+        raise Cancelled
+
+    monkeypatch.setattr(atom_runs, "find_atoms", cancelled)
+    image = write_image(tmp_path / "a.tif")
+    result = atomicity("atoms", image, "--out", tmp_path / "out")
+    assert result.exit_code == 130 and (tmp_path / "out" / "atoms.csv").is_file()
+
+
+def test_without_a_pixel_size_it_is_asked_for(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif", calibrated=False)
+    result = atomicity("atoms", image, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "--pixel-size-nm" in result.stderr
+    result = atomicity("atoms", image, "--out", tmp_path / "out", "--pixel-size-nm", PX_NM)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "atoms per nm² of support" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--precision", "1.5"),
+        ("--precision", "0.9", "--threshold", "0.5"),
+        ("--group-distance-nm", "0"),
+        ("--model", "none"),
+        ("--clusters", "none.csv"),
+        ("--device", "tpu"),
+    ],
+)
+def test_wrong_usage_is_2(finder, tmp_path, arguments):
+    image = write_image(tmp_path / "a.tif")
+    result = atomicity("atoms", image, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 2 and "Traceback" not in result.output
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_files_that_are_missing_and_impossible_distances_are_2(finder, tmp_path):
+    image, atoms = write_image(tmp_path / "a.tif"), tmp_path / "atoms.csv"
+    atoms.write_text("image,atom_id,y_nm,x_nm\na.tif,1,1,1\n")
+    clusters = tmp_path / "clusters.csv"
+    clusters.write_text("cluster_id,label\n1,Pt19\n")
+    pack, none, out = tmp_path / "p", tmp_path / "none.csv", ("--out", tmp_path / "out")
+    assert atomicity("pack", image, "--out", pack).exit_code == 0
+    for arguments, said in (
+        (("evaluate", none, atoms), "none.csv"),
+        (("evaluate", atoms, none), "none.csv"),
+        (("evaluate", atoms, atoms, "--tolerance-nm", "0"), "0.001"),
+        (("atoms", image, *out, "--group-distance-nm", "0"), "0.001"),
+        (("pack", none, *out), "none.csv"),
+        (("pack", image, *out, "--predictions", none), "none.csv"),
+        (("pack", image, *out, "--predictions", clusters), "lacks the columns image, y_px"),
+        (("consensus", none, *out), "none.csv"),
+        (("consensus", pack, *out, "--model-atoms", none), "none.csv"),
+        (("consensus", pack, *out, "--model-atoms", clusters), "lacks the columns image, y_nm"),
+        (("consensus", pack, *out, "--model-atoms", image), "tables can't be .tif"),
+    ):
+        result = atomicity(*arguments)
+        words = " ".join(result.stderr.replace("│", " ").split())
+        assert result.exit_code == 2 and said in words, arguments
+        assert "Traceback" not in result.output and not (tmp_path / "out").exists()
+
+
+def test_impossible_requests():
+    with pytest.raises(AtomicityError, match="precision"):
+        AtomRequest(precision=-0.1)
+
+
+# ---- evaluate
+def test_evaluate_tells_atoms_from_clusters(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    (tmp_path / "labels").mkdir()
+    rows = "".join(f"{i},{x},{y}\n" for i, (y, x) in enumerate(SITES[1:], 1))
+    (tmp_path / "labels" / "a_atoms_xy_px.csv").write_text(" ,X,Y\n" + rows)
+    for truth in (tmp_path / "labels", tmp_path / "labels" / "a_atoms_xy_px.csv"):
+        result = atomicity("evaluate", tmp_path / "out" / "atoms.csv", truth)
+        assert result.exit_code == 0, result.stderr
+        scores = json.loads(result.stdout)
+        assert scores["kind"] == "points" and scores["tolerance_nm"] == 0.15
+        assert scores["detection"]["recall"] == 1 and scores["detection"]["precision"] == 6 / 7
+    result = atomicity("evaluate", truth, truth)
+    assert result.exit_code == 1 and "pixel size" in result.stderr
+
+
+def test_evaluate_of_an_empty_file_and_of_a_folder_without_tables(tmp_path):
+    (tmp_path / "truth.csv").write_text("X,Y\n3,4\n")
+    (tmp_path / "none.csv").write_text("")
+    result = atomicity("evaluate", tmp_path / "none.csv", tmp_path / "truth.csv")
+    assert json.loads(result.stdout)["detection"]["recall"] == 0
+    (tmp_path / "folder").mkdir()
+    result = atomicity("evaluate", tmp_path / "truth.csv", tmp_path / "folder")
+    assert result.exit_code == 1 and "no .csv" in result.stderr
+
+
+# ---- packs and consensus
+def test_from_images_to_a_consensus_beside_a_model(finder, tmp_path):
+    images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
+    find_atoms_in_images(images, tmp_path / "out")
+    packs = []
+    for i, name in enumerate(("Ada", "Bo", "Cy")):
+        folder = tmp_path / name
+        result = atomicity("pack", *images, "--out", folder, "--annotator", name, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["zip"] == str(folder) + ".zip"
+        marks = pd.DataFrame(np.delete(SITES, i, axis=0) + 0.3 * i, columns=["Y", "X"])
+        for image in ("a.tif", "b.tif"):
+            marks.to_csv(folder / "tables" / f"{image}.csv", index=False)
+        packs.append(folder)
+    out = tmp_path / "agreed"
+    result = atomicity(
+        "consensus", *packs, "--out", out, "--model-atoms", tmp_path / "out" / "atoms.csv", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said == json.loads((out / "agreement.json").read_text())
+    assert said["sites_believed"] == 14 and len(read_table(out / "consensus.csv")) == 14
+    assert [p["f1"] for p in said["pairs"]] == pytest.approx([2 * 10 / 24] * 3)
+    assert said["model"]["against_consensus"]["f1"] == 1
+    assert said["model"]["one_more_expert"]["difference"] > 0
+    assert len(read_table(out / "marks.csv")) == 36
+    assert "14 atoms by consensus of 3 people" in result.stderr
+
+
+def test_packs_that_nobody_filled_in_or_filled_in_badly(tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    atomicity("pack", image, "--out", tmp_path / "p")
+    result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "filled in" in result.stderr
+    (tmp_path / "p" / "tables" / "a.tif.csv").write_text("X,Y\n1,900\n")
+    result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "tables/a.tif.csv, line 2: Y is 900" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pack_with_predictions_is_not_blind(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif")
+    find_atoms_in_images([image], tmp_path / "out")
+    atoms = tmp_path / "out" / "atoms.csv"
+    result = atomicity("pack", image, "--out", tmp_path / "p", "--predictions", atoms)
+    assert result.exit_code == 0
+    assert len((tmp_path / "p" / "tables" / "a.tif.csv").read_text().splitlines()) == 8
+    assert json.loads((tmp_path / "p" / "manifest.json").read_text())["blind"] is False
+
+
+# ---- train
+def test_train_passes_on_what_is_asked_and_refuses_the_rest(tmp_path, monkeypatch):
+    from napari_atomicity.atoms.card import AtomCard
+    from napari_atomicity.training import atoms as training
+
+    asked = []
+
+    def train_atoms(data, out, **options):
+        asked.append((data, out, options))
+        return AtomCard("m", sha256="0123456789", scores={"mine": {"f1": 0.75, "marked": 30}})
+
+    monkeypatch.setattr(training, "train_atoms", train_atoms)
+    model = tmp_path / "m.safetensors"
+    usual = ("train", "--kind", "atoms", "--out", model)
+    result = atomicity(*usual, "--data", tmp_path, "--seed", "3", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert asked[0][0] == tmp_path and asked[0][2]["recipe"].settings.seed == 3
+    assert json.loads(result.stdout)["model_id"] == "m-01234567"
+    assert "mine: F1 0.750 on images that were left out, 30 marked atoms" in result.stderr
+    assert atomicity(*usual).exit_code == 2
+    assert atomicity(*usual, "--data", tmp_path, "--epochs", "3").exit_code == 2
+
+
+def test_train_without_marked_images_is_2(tmp_path):
+    write_image(tmp_path / "a.tif")
+    result = atomicity("train", "--kind", "atoms", "--data", tmp_path, "--out", "m.safetensors")
+    assert result.exit_code == 2 and "Traceback" not in result.output

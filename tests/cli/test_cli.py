@@ -1,0 +1,275 @@
+"""The command line as a script sees it: status, standard output, standard error."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import napari_atomicity
+from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import display
+from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
+from napari_atomicity.io.provenance import Outcome
+from napari_atomicity.io.reference_ratios import parse_reference
+from napari_atomicity.io.tables import write_clusters
+from napari_atomicity.pipeline import runs
+from napari_atomicity.statistics.ratios import CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.reference import compare
+from support import synthetic_analysis
+
+
+def atomicity(*arguments):
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Let runs end as told: outcomes, interruption or an exception."""
+
+    def set_end(outcomes=(), interrupted=False, error=None):
+        def analyse_images(paths, out, request, progress, on_outcome):
+            asked.append((list(paths), out, request))
+            if error is not None:
+                raise error
+            for outcome in outcomes:
+                on_outcome(outcome, synthetic_analysis() if outcome.status == "done" else None)
+            table = synthetic_analysis().table
+            return runs.Run(
+                table,
+                class_ratios(table),
+                list(outcomes),
+                [Path(out) / "clusters.csv"],
+                interrupted,
+            )
+
+        asked = []
+        monkeypatch.setattr(runs, "analyse_images", analyse_images)
+        return asked
+
+    return set_end
+
+
+GOOD = Outcome(
+    "a.tif", "a.tif", "done", clusters=12, seconds={"x": 1.0}, warnings=("[bold]careful",)
+)
+BAD = Outcome("b.tif", "b.tif", "failed", "b.tif: the file is empty. Copy it again.")
+
+
+def test_done_is_0_and_says_nothing_on_standard_output(ends):
+    asked = ends([GOOD])
+    options = ("--no-umap", "--threshold", "7", "--symmetries")
+    result = atomicity("analyse", "a.tif", "--out", "o", *options)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "a.tif: 12 clusters (1.0 s)" in result.stderr and "[bold]careful" in result.stderr
+    paths, _, request = asked[0]
+    assert paths == [Path("a.tif")]
+    assert (request.umap, request.detection.threshold, request.pixel_size_nm) == (False, 7.0, None)
+    assert request.symmetries
+
+
+def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
+    asked = ends([GOOD])
+    analysis = synthetic_analysis()
+    table = analysis.table.assign(conditions_differ=True)
+    analyse_images = runs.analyse_images
+
+    def compared(*args, **kwargs):
+        known = parse_reference("Pt19:Pt70 = 1:3")
+        run = analyse_images(*args, **kwargs)
+        return dataclasses.replace(
+            run, ratios=class_ratios(table), comparison=compare(table, known)
+        )
+
+    monkeypatch.setattr(runs, "analyse_images", compared)
+    result = atomicity(
+        "analyse", "a.tif", "--out", "o", "--ratios", "em", "--reference", "r.csv", "--json"
+    )
+    assert result.exit_code == 0
+    request = asked[0][2]
+    assert (request.ratios, request.reference) == ("em", "r.csv")
+    assert f"\nnote: {CONDITIONS_DIFFER}\n" in result.stderr
+    summary = json.loads(result.stdout)["reference"]
+    assert f"R² {summary['r2']:.3f}, mean absolute error" in result.stderr
+    assert summary["table"][0]["reference"] == 0.25
+
+
+@pytest.mark.parametrize("kind", [ReadError, TableError])
+def test_a_reference_that_makes_no_sense_is_2(ends, kind):
+    ends(error=kind("the reference is empty", "r.csv"))
+    result = atomicity("analyse", "a.tif", "--out", "o", "--reference", "r.csv")
+    assert result.exit_code == 2
+    assert result.stderr == "atomicity: r.csv: the reference is empty.\n"
+
+
+def test_a_failed_image_is_1_and_named_once(ends):
+    ends([GOOD, BAD])
+    result = atomicity("analyse", "a.tif", "b.tif", "--out", "o", "--json")
+    assert result.exit_code == 1
+    assert "\nb.tif: the file is empty. Copy it again.\n" in result.stderr
+    assert "1 image could not be analysed" in result.stderr
+    summary = json.loads(result.stdout)
+    assert [i["status"] for i in summary["images"]] == ["done", "failed"]
+    assert summary["ratios"][0]["scope"] == "field.tif"
+
+
+def test_ctrl_c_is_130(ends):
+    ends([GOOD], interrupted=True)
+    result = atomicity("analyse", "a.tif", "--out", "o")
+    assert result.exit_code == 130 and "what was done until then is written" in result.stderr
+
+
+def test_ctrl_c_before_the_first_image_is_130(ends):
+    ends(error=KeyboardInterrupt())
+    result = atomicity("analyse", "a.tif", "--out", "o")
+    assert result.exit_code == 130 and result.stderr == "atomicity: stopped\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("analyse", "a.tif"),
+        ("analyse", "--out", "o"),
+        ("analyse", "a.tif", "--out", "o", "--pixel-size-nm", "-1"),
+        ("analyse", "a.tif", "--out", "o", "--pixel-size-nm", "wide"),
+        ("analyse", "a.tif", "--out", "o", "--device", "tpu"),
+        ("analyse", "a.tif", "--out", "o", "--ratios", "magic"),
+        ("analyse", "a.tif", "--out", "o", "--diameter-min-nm", "5"),
+        ("evaluate", "one.csv"),
+        ("nonsense",),
+        (),
+    ],
+)
+def test_wrong_usage_is_2(ends, arguments):
+    ends([GOOD])
+    result = atomicity(*arguments)
+    assert result.exit_code == 2 and "Traceback" not in result.output
+
+
+def test_a_model_that_can_not_be_used_is_2(ends):
+    ends(error=ModelError("there is no model x", advice="Choose one of default, raw"))
+    result = atomicity("analyse", "a.tif", "--out", "o", "--model", "x")
+    assert result.exit_code == 2
+    assert result.stderr == "atomicity: there is no model x. Choose one of default, raw.\n"
+
+
+def test_what_nobody_foresaw_is_one_line(ends, monkeypatch):
+    ends(error=ValueError("odd"))
+    result = atomicity("analyse", "a.tif", "--out", "o")
+    assert result.exit_code == 1 and "unexpected ValueError: odd" in result.stderr
+    monkeypatch.setenv("ATOMICITY_TRACEBACK", "1")
+    assert isinstance(atomicity("analyse", "a.tif", "--out", "o").exception, ValueError)
+
+
+def test_evaluate_prints_scores(tmp_path):
+    table = synthetic_analysis(20).table
+    truth = table[["image", "x_px", "y_px", "label", "diameter_nm"]].assign(image="field")
+    (tmp_path / "truth").mkdir()
+    truth.to_csv(tmp_path / "truth" / "truth.csv", index=False)
+    images = pd.DataFrame({"image": ["field"], "px_nm": [0.1], "sample": ["mix"]})
+    images.to_csv(tmp_path / "truth" / "images.csv", index=False)
+    predicted = write_clusters(table, tmp_path / "clusters.parquet")
+    result = atomicity("evaluate", predicted, tmp_path / "truth" / "truth.csv")
+    assert result.exit_code == 0
+    scores = json.loads(result.stdout)
+    assert scores["detection"]["recall"] == scores["classification"]["accuracy"] == 1
+    assert list(scores["ratios"]["table"]) == ["mix"]
+
+
+def test_evaluate_names_a_missing_file(tmp_path):
+    result = atomicity("evaluate", tmp_path / "none.csv", tmp_path / "truth.csv")
+    assert result.exit_code == 1 and result.stdout == ""
+    assert result.stderr == "atomicity: none.csv: there is no such file.\n"
+
+
+def test_the_demo_ends_by_itself_without_a_display(ends, monkeypatch, tmp_path):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform != "linux":
+        pytest.skip("only Linux can be without a display")
+    ends([GOOD])
+    shown = []
+
+    def show(analysis, screenshot, stay):
+        shown.append((stay, os.environ["DISPLAY"]))
+        screenshot.write_bytes(b"png")
+
+    monkeypatch.setattr(display, "why_no_window", lambda: None)
+    monkeypatch.setattr(cli, "_show", show)
+    result = atomicity("demo", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert [stay for stay, _ in shown] == [False]
+    assert "DISPLAY" not in os.environ
+
+
+def test_the_demo_stays_open_on_a_display_unless_told(ends, monkeypatch, tmp_path):
+    ends([GOOD])
+    stays = []
+    monkeypatch.setattr(display, "has_display", lambda: True)
+    monkeypatch.setattr(display, "why_no_window", lambda: None)
+    monkeypatch.setattr(
+        cli, "_show", lambda _, path, stay: (stays.append(stay), path.write_bytes(b"png"))
+    )
+    assert atomicity("demo", "--out", tmp_path).exit_code == 0
+    assert atomicity("demo", "--out", tmp_path, "--close").exit_code == 0
+    assert stays == [True, False]
+
+
+def test_missing_libraries_are_named_with_the_command(monkeypatch):
+    monkeypatch.setattr(display.shutil, "which", lambda name: None)
+    command = "apt-get install -y xvfb libegl1"
+    with pytest.raises(DependencyError, match=command), display.virtual_display():
+        pass
+
+
+def test_a_virtual_display_is_there_and_goes(monkeypatch):
+    if display.shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed")
+    monkeypatch.setenv("DISPLAY", ":12345")
+    with display.virtual_display() as name:
+        assert os.environ["DISPLAY"] == name
+        assert Path(f"/tmp/.X11-unix/X{name[1:]}").exists()
+    assert os.environ["DISPLAY"] == ":12345"
+    assert not Path(f"/tmp/.X11-unix/X{name[1:]}").exists()
+
+
+def test_a_display_that_is_gone_is_noticed(monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":12345")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
+    assert display.why_no_window()
+
+
+def test_help_shows_every_command_of_the_contract():
+    result = atomicity("--help")
+    assert result.exit_code == 0
+    for command in (
+        "analyse", "atoms", "consensus", "demo", "evaluate", "info", "models", "pack", "simulate",
+        "train",
+    ):  # fmt: skip
+        assert f"  {command}" in result.stdout
+
+
+def test_version_is_printed_alone():
+    result = atomicity("--version")
+    assert (result.exit_code, result.stdout) == (0, f"{napari_atomicity.__version__}\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -m napari_atomicity.cli --help | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_bad_parameters_keep_their_own_status():
+    @cli.guarded
+    def command():
+        raise typer.BadParameter("no")
+
+    with pytest.raises(typer.BadParameter):
+        command()

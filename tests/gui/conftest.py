@@ -1,0 +1,92 @@
+"""Fixtures of the window's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from brightness import PIXEL_NM, BrightnessClassifier, blobs
+from qtpy.QtCore import QSettings
+
+
+@pytest.fixture(scope="session")
+def qapp_cls():
+    """Every turn of the event loop is timed; `pytest_terminal_summary` lists those that block."""
+    from napari_atomicity.gui.controls.watchdog import Watched
+
+    return Watched
+
+
+@pytest.fixture(autouse=True, scope="session")
+def settled_collector():
+    """Before there is a viewer, whose leaks the collector is to find."""
+    from napari_atomicity.gui.controls.garbage_collection import settle_collector
+
+    settle_collector()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_passed_over(monkeypatch):
+    """Hundreds of viewers come and go in this process, and must be found by the collector."""
+    from napari_atomicity.gui.viewer import binding, projects
+
+    for module in (binding, projects):
+        monkeypatch.setattr(module, "pass_over_what_is_there", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def no_warm_up(monkeypatch):
+    """Nothing is compiled in the background."""
+    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(tmp_path):
+    """Forms start with their defaults, and nobody's settings change."""
+    kind, scope = QSettings.Format.IniFormat, QSettings.Scope.UserScope
+    before = Path(QSettings(kind, scope, "napari-atomicity", "window").fileName()).parents[1]
+    QSettings.setPath(kind, scope, str(tmp_path))
+    yield
+    QSettings.setPath(kind, scope, str(before))
+
+
+@pytest.fixture
+def model(monkeypatch):
+    """Every model that is asked for is the one that needs no weights."""
+    classifier = BrightnessClassifier()
+    monkeypatch.setattr(
+        "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
+    )
+    monkeypatch.setattr(
+        "napari_atomicity.models.classifier.available_models", lambda: [classifier.card]
+    )
+    monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
+    monkeypatch.setattr(
+        "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
+    )
+    monkeypatch.setattr("napari_atomicity.models.embedding.warm_up", lambda *a: None)
+    return classifier
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    """A real viewer, which must not leak."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def image_layer(viewer):
+    """A calibrated image in the viewer."""
+    return viewer.add_image(blobs(), name="field", scale=(PIXEL_NM, PIXEL_NM), units=("nm", "nm"))
+
+
+@pytest.fixture
+def settle(qtbot):
+    """Wait until no task of a viewer's session is under way and all is shown."""
+    from napari_atomicity.gui.viewer.binding import binding_of
+
+    def wait(viewer, timeout_ms: int = 20_000) -> None:
+        binding = binding_of(viewer)
+        qtbot.waitUntil(lambda: binding.settled, timeout=timeout_ms)
+
+    return wait

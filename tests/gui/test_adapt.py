@@ -1,0 +1,331 @@
+"""The dock Adapt, as a person uses it: press, look before and after, go back, save."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QWidget
+from synthetic import made_up
+
+from napari_atomicity import load
+from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
+from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.viewer.models import card_of, classifier_of
+from napari_atomicity.gui.workbench import show_analysis
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.files import read_model, user_folder
+from napari_atomicity.pipeline import fine_tuning as adaptation
+from napari_atomicity.pipeline.adaptation import shift_in_words
+from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.state.edits import with_predictions
+from napari_atomicity.state.window_state import State
+
+
+@pytest.fixture(autouse=True)
+def own_models(adaptable, tmp_path, monkeypatch):
+    """A folder of models of one's own, with one that can be adapted."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(adaptable[0].with_suffix(suffix), folder)
+    monkeypatch.setenv("ATOMICITY_MODELS", str(folder))
+
+
+@pytest.fixture(autouse=True)
+def quick(quick_adaptation):
+    pass
+
+
+@pytest.fixture(scope="module")
+def analysed(adaptable) -> Analysis:
+    """The image as the model sees it, without places in the map."""
+    model, image = adaptable
+    return analyse(load(image, name="field"), str(model), "cpu", umap=False)
+
+
+@pytest.fixture
+def dock(viewer):
+    widget = Adapt(viewer)
+    viewer.window.add_dock_widget(widget, name="Adapt", add_vertical_stretch=False)
+    widget.device.setCurrentText("CPU")
+    widget.models.setCurrentText("tiny")
+    return widget
+
+
+@pytest.fixture
+def errors(monkeypatch):
+    shown = []
+    for module in ("parts.tasks", "docks.adapt"):
+        monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
+    return shown
+
+
+@pytest.fixture
+def press(qtbot, settle):
+    """Click a button, and wait until all that follows is done."""
+
+    def click(dock: Adapt, button: QWidget) -> None:
+        assert button.isEnabled()
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+        settle(dock.binding.viewer, 60_000)
+        qtbot.waitUntil(lambda: not dock._waiting)
+
+    return click
+
+
+def ids(dock, image="field") -> set[str]:
+    return set(dock.session.table(image)["model_id"])
+
+
+def places(dock) -> np.ndarray:
+    return dock.session.table("field")[["umap_1", "umap_2"]].to_numpy()
+
+
+# ---- before there is anything
+def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
+    assert "Analyse an image first" in dock.hint.text()
+    assert not dock.button.isEnabled() and not dock.panel.isVisibleTo(dock)
+    dock.session.set_analysis(made_up(4, "few"))
+    QApplication.processEvents()
+    assert "4 clusters are too few" in dock.hint.text() and not dock.button.isEnabled()
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    dock.session.current = "field"
+    assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
+    assert dock.button.isEnabled()
+    dock.session.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
+    QApplication.processEvents()
+    assert "your 1 corrected label counts as certain" in dock.hint.text()
+    dock.session.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
+    QApplication.processEvents()
+    assert "your 1 corrected label" in dock.hint.text()
+    dock.images.setCurrentText("all images")
+    assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
+    assert LEAST_CLUSTERS == adaptation.LEAST_PSEUDO_LABELS
+
+
+# ---- what it does
+def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, press, settle):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    found = dock.result.found
+    assert found.accepted and dock.panel.isVisibleTo(dock)
+    old, new = analysed.table["model_id"].iloc[0], found.card.model_id
+    assert found.card.name == "tiny-adapted-1"
+    assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
+    assert dock.session.history[-1].description == "adapt field"
+    after = dock.session.table("field")
+    np.testing.assert_allclose(places(dock), found.after[0].embedding[:, :2], rtol=1e-6)
+
+    corrected = int(after["cluster_id"].iloc[3])
+    dock.session.relabel([("field", corrected)], "Pt19")
+    press(dock, dock.sides[BEFORE])
+    QApplication.processEvents()
+    assert ids(dock) == {old}
+    assert dock.sides[BEFORE].isChecked() and not dock.sides[AFTER].isChecked()
+    before = dock.session.table("field")
+    assert before["label_predicted"].tolist() == analysed.table["label_predicted"].tolist()
+    assert before["label_corrected"].iloc[3] == "Pt19"
+    np.testing.assert_allclose(places(dock), analysed.embedding[:, :2], rtol=1e-6)
+    assert not np.allclose(before["confidence"], after["confidence"])
+
+    press(dock, dock.sides[AFTER])
+    assert ids(dock) == {new}
+    dock.session.undo()
+    QApplication.processEvents()
+    assert ids(dock) == {old} and dock.sides[BEFORE].isChecked()
+    dock.session.redo()
+    QApplication.processEvents()
+    assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
+
+
+def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    result = dock.result
+    assert dock.verdict.text().startswith("Accepted: of the pseudo-labels left out")
+    assert dock.shift.text() == shift_in_words(result.found.shift)
+    for name, n in result.found.pseudo_labels.items():
+        assert f"{n} {name}" in dock.learnt.text()
+    assert "training remembered: " in dock.checks.text()
+    for which, side in ((BEFORE, result.found.before), (AFTER, result.found.after)):
+        bars = {b.label: b.value for b in dock.charts[which].bars}
+        assert list(bars) == ["Pt19", "Pt70"]
+        whole = side[0].table[~side[0].table["touches_border"]]
+        counts = whole["label"].value_counts()
+        assert bars["Pt19"] == pytest.approx(counts["Pt19"] / (counts["Pt19"] + counts["Pt70"]))
+        mean = side[0].table["confidence"].mean()
+        assert dock.confidences[which].text() == f"confidence {mean:.2f}"
+
+
+def test_what_came_of_it_is_in_sight_in_a_low_dock(
+    make_napari_viewer, analysed, press, settle, qtbot
+):
+    viewer = make_napari_viewer(show=True)
+    dock = Adapt(viewer)
+    dock.setFixedHeight(250)
+    viewer.window.add_dock_widget(dock, name="Adapt", add_vertical_stretch=False)
+    dock.models.setCurrentText("tiny")
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    assert dock.scroll_bar.value() == 0
+    press(dock, dock.button)
+    qtbot.waitUntil(lambda: dock.scroll_bar.value() == dock.panel.y() > 0)
+
+
+def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(
+    dock, viewer, analysed, press, settle
+):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    rng = np.random.default_rng(0)
+    for i in analysed.table["cluster_id"]:
+        dock.session.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
+    generation = dock.session.generation("field")
+    press(dock, dock.button)
+    assert dock.verdict.text().startswith("Rolled back, the model stays what it was: of the")
+    assert f"{len(analysed.table)} of them corrected by a person" in dock.learnt.text()
+    assert dock.session.generation("field") == generation
+    assert not dock.save_button.isVisibleTo(dock)
+    assert not any(side.isVisibleTo(dock) for side in dock.sides)
+    assert dock.charts[BEFORE].isVisibleTo(dock) and not dock.charts[AFTER].isVisibleTo(dock)
+
+
+def test_all_images_are_changed_but_not_those_that_went_meanwhile(
+    dock, viewer, analysed, press, settle, qtbot
+):
+    for name in ("field", "other", "gone"):
+        micrograph = replace(analysed.micrograph, name=name)
+        table = analysed.table.assign(image=name)
+        show_analysis(viewer, replace(analysed, micrograph=micrograph, table=table))
+    settle(viewer)
+    dock.images.setCurrentText("all images")
+    qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+    viewer.layers.remove("gone")
+    settle(viewer, 60_000)
+    new = dock.result.found.card.model_id
+    qtbot.waitUntil(lambda: ids(dock, "field") == ids(dock, "other") == {new})
+    assert "gone" not in dock.session.images
+    press(dock, dock.sides[BEFORE])
+    assert new not in ids(dock, "field") | ids(dock, "other")
+
+
+def test_cancel_stops_it_and_nothing_changes(
+    dock, viewer, analysed, settle, qtbot, monkeypatch, errors
+):
+    endless = partial(adaptation.AdaptSettings, steps=10**6)
+    monkeypatch.setattr(adaptation, "AdaptSettings", endless)
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    generation = dock.session.generation("field")
+    qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.session.status.total == 10**6, timeout=60_000)
+    assert not dock.button.isEnabled()
+    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert dock.session.status.state is State.STOPPED
+    assert dock.result is None and dock.session.generation("field") == generation
+    assert dock.button.isEnabled() and not errors
+
+
+def test_a_model_that_cannot_be_adapted_is_said_in_words(
+    dock, viewer, analysed, press, settle, errors, tiny_model
+):
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(tiny_model.with_suffix(suffix), user_folder())
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    assert "no patches of its training to replay" in errors[-1]
+    assert dock.session.status.state is State.FAILED and not dock.panel.isVisibleTo(dock)
+
+
+def test_clusters_that_come_later_are_shown_to_the_adapted_model(
+    dock, viewer, analysed, press, settle
+):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    layer = dock.binding.points_layer("field")
+    layer.add(np.array([[300.0, 300.0]]))
+    settle(viewer)
+    row = dock.session.table("field").iloc[-1]
+    assert row["model_id"] == dock.result.found.card.model_id and row["label_predicted"]
+    assert classifier_of(dock.session.analysis("field")).card.name == "tiny-adapted-1"
+    assert card_of(dock.session.table()) is dock.result.classifier.card  # ratios can be adjusted
+
+
+# ---- keeping it
+def name_given(monkeypatch, name, wanted=True) -> list[str]:
+    offered = []
+
+    def get_text(*arguments):
+        offered.append(arguments[-1])
+        return name or offered[-1], wanted
+
+    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.QInputDialog.getText", get_text)
+    return offered
+
+
+@pytest.mark.parametrize("name", ["", "my session"])
+def test_the_adapted_model_is_saved_and_listed_by_other_docks(
+    dock, viewer, analysed, press, settle, monkeypatch, name, tmp_path
+):
+    other = Classify(viewer)
+    viewer.window.add_dock_widget(other, name="Classify", add_vertical_stretch=False)
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    offered = name_given(monkeypatch, name)
+    press(dock, dock.save_button)
+    assert offered == ["tiny-adapted-1"]
+    wanted = name or "tiny-adapted-1"
+    card, _ = read_model(user_folder() / f"{wanted}.safetensors")
+    assert card.name == wanted and ids(dock) == {card.model_id}
+    assert other.models.findData(wanted) >= 0
+    assert f"Saved as {wanted}" in dock.saved.text()
+    assert dock.sides[AFTER].isChecked()
+    other.models.setCurrentText(wanted)
+    before = dock.session.table("field")
+    press(dock, other.button)
+    after = dock.session.table("field")
+    assert after["label_predicted"].tolist() == before["label_predicted"].tolist()
+    assert ids(dock) == {card.model_id}
+
+
+def test_a_free_name_is_offered():
+    assert free_name("default") == "pt-dual-adapted-1"
+    (user_folder() / "tiny-adapted-1.safetensors").touch()
+    assert free_name("tiny") == free_name("tiny-adapted-1") == "tiny-adapted-2"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("tiny", "there is a model 'tiny' already"), ("raw", "already"), ("a/b", "can't be the name")],
+)
+def test_names_that_cannot_be_are_refused(
+    dock, viewer, analysed, press, settle, monkeypatch, errors, name, words
+):
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    files = sorted(user_folder().iterdir())
+    name_given(monkeypatch, name)
+    press(dock, dock.save_button)
+    assert words in errors[-1]
+    name_given(monkeypatch, "fine", wanted=False)
+    press(dock, dock.save_button)
+    assert sorted(user_folder().iterdir()) == files
+
+
+# ---- what it needs of the session
+def test_the_scale_comes_with_a_new_classification(analysed):
+    bare = replace(analysed, scale=None)
+    assert with_predictions(bare, analysed).scale is analysed.scale

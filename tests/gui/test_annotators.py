@@ -1,0 +1,372 @@
+"""The Annotators dock: people as the ground truth, clicked as a person clicks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from bench import write_image
+from marked import PLACES, as_marks, described, filled, found_atoms, three
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.gui.docks.annotators import text as words
+from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
+from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
+from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.project import Project
+from napari_atomicity.state.window_state import State
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Three images that were read."""
+    for seed, name in enumerate(("a.tif", "b.tif", "c.tif")):
+        write_image(tmp_path / name, seed)
+    with Project(tmp_path / "p.atomicity") as made:
+        made.add_paths([tmp_path / f"{name}.tif" for name in "abc"])
+        yield described(made)
+
+
+@pytest.fixture
+def opened(viewer, project, settle, qtbot):
+    """A window with the project and its dock."""
+
+    def open_() -> Annotators:
+        session = binding_of(viewer).session
+        session.annotator = "Ada"
+        session.open_project(project, project.load_all())
+        session.current = "a.tif"
+        dock = shown(Annotators(viewer), qtbot)
+        click(dock.packs_part.button)
+        settle(viewer)
+        return dock
+
+    yield open_
+    settle(viewer)
+
+
+def shown(dock: Annotators, qtbot) -> Annotators:
+    qtbot.addWidget(dock)
+    dock.resize(420, 1000)
+    dock.show()
+    return dock
+
+
+def click(widget) -> None:
+    QTest.mouseClick(widget, LEFT)
+
+
+def click_box(box) -> None:
+    QTest.mouseClick(box, LEFT, pos=QPoint(8, box.height() // 2))
+
+
+def click_row(view, row: int) -> None:
+    view.scrollTo(view.model().index(row, 0))
+    place = view.visualRect(view.model().index(row, 0)).center()
+    QTest.mouseClick(view.viewport(), LEFT, pos=place)
+
+
+def finds(dock, image: str = "a.tif", places=PLACES[:4]) -> None:
+    """The model finds atoms in an image."""
+    session = dock.session
+    session.atoms.set_analysis(
+        found_atoms(session.micrograph(image).path, places, confidence=(0.9,))
+    )
+
+
+def said() -> str:
+    return notification_manager.records[-1].message
+
+
+# ---- who has looked
+def test_each_image_says_who_has_marked_what(opened, project):
+    three(project).note_looked(["b.tif"], "Ada")
+    dock = opened()
+    looked = dock.looked
+    assert looked.lines.headers == ["Image", "Ada", "Bo", "Cleo"]
+    assert looked.lines.lines == [
+        ("a.tif", "5", "5 (1 ?)", "4"),
+        ("b.tif", "no atoms", "–", "–"),
+        ("c.tif", "–", "–", "–"),
+    ]
+    assert looked.words.text().startswith("Ada: 5 marks in 2 images; Bo: 5 marks in 1 image")
+    click_row(looked.view, 2)
+    assert dock.session.current == "c.tif"
+
+
+def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
+    opened, project, settle, viewer
+):
+    project.take_in_marks("b.tif", "Bo", as_marks(PLACES), "1")
+    dock = opened()
+    click(dock.button)
+    settle(viewer)
+    assert dock.compared is not None and not dock.results.isHidden()
+    assert not dock.looked.done_button.isEnabled()
+    assert "Tick Blind" in dock.looked.done_button.toolTip()
+    click_box(dock.looked.who.blind)
+    assert dock.session.blind and dock.results.isHidden() and dock.disputes.isHidden()
+    settle(viewer)
+    assert dock.looked.lines.lines == [] and "Bo" not in dock.looked.words.text()
+    assert not dock.button.isEnabled() and dock.hint.text() == BLIND
+    click(dock.looked.done_button)
+    settle(viewer)
+    assert dock.looked.lines.lines[0] == ("a.tif", "no atoms")
+    assert dock.looked.done_button.text() == NOT_DONE
+    click(dock.looked.done_button)
+    settle(viewer)
+    assert dock.looked.lines.lines == [] and dock.looked.done_button.text() == DONE
+    click(dock.looked.done_button)
+    settle(viewer)
+    dock.session.current = "b.tif"
+    assert dock.looked.done_button.isEnabled()
+    dock.session.atoms.add("b.tif", [Mark(12.0, 13.0), Mark(40.0, 50.0, uncertain=True)])
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.lines[1] == ("b.tif", "2 (1 ?)")
+    click_box(dock.looked.who.blind)
+    settle(viewer)
+    assert dock.looked.lines.headers == ["Image", "Ada", "Bo"]
+
+
+def settle_soon(dock, settle, viewer) -> None:
+    """What follows soon has a moment."""
+    QTest.qWait(450)
+    settle(viewer)
+
+
+def test_the_switch_for_marking_is_that_of_the_image(opened):
+    dock = opened()
+    click(dock.looked.mark_button)
+    assert dock.binding.atoms.marking
+    dock.binding.atoms.marking = False
+    assert not dock.looked.mark_button.isChecked()
+
+
+def test_without_a_project_the_dock_says_what_to_do(viewer, qtbot):
+    dock = shown(Annotators(viewer), qtbot)
+    assert "Open a folder or a project" in dock.looked.words.text()
+    for button in (
+        dock.button, dock.packs.export_button, dock.packs.import_button, dock.looked.done_button,
+    ):  # fmt: skip
+        assert not button.isEnabled()
+
+
+# ---- packs
+def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer):
+    project.note_looked(["b.tif"], "Bo")
+    dock = opened()
+    finds(dock)
+    out = tmp_path / "out" / "pack"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(out), ""))
+    packs = dock.packs
+    packs.which.setCurrentIndex(packs.which.findData("nobody"))
+    click_box(packs.proposals)
+    QTest.keyClicks(packs.annotator, "Cleo")
+    click(packs.export_button)
+    settle(viewer)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [image["name"] for image in manifest["images"]] == ["a.tif", "c.tif"]
+    assert manifest["annotator"] == "Cleo" and not manifest["blind"]
+    assert (out / "tables" / "a.tif.csv").read_text().count("\n") == 5
+    assert "2 images in" in packs.result.text() and "pack.zip" in packs.result.text()
+    click(packs.export_button)
+    settle(viewer)
+    assert dock.session.status.state is State.FAILED and "something already" in said()
+    notification_manager.records.clear()
+
+
+def test_packs_come_in_once_and_what_does_not_is_told(
+    opened, tmp_path, monkeypatch, settle, viewer
+):
+    ada = filled(tmp_path, "Ada", a="20,10\n60,30,1", b="none")
+    bad = filled(tmp_path, "Bo", a="999,10")
+    dock = opened()
+    chosen = [str(pack / "manifest.json") for pack in (ada, bad)]
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (chosen, ""))
+    click(dock.packs.import_button)
+    settle(viewer)
+    assert dock.packs.result.text().splitlines()[:2] == [
+        "Came in: 2 marks of Ada in 2 images.", "Not taken in:",
+    ]  # fmt: skip
+    assert "999" in dock.packs.result.text()
+    assert dock.looked.lines.lines[:2] == [("a.tif", "2 (1 ?)"), ("b.tif", "no atoms")]
+    # An atom that is marked now gets a number that no mark of the pack has.
+    (new,) = dock.session.atoms.add("a.tif", [Mark(5.0, 5.0)])
+    assert new == 3
+    click(dock.packs.import_button)
+    settle(viewer)
+    assert "2 tables were known already; nothing was added." in dock.packs.result.text()
+
+
+def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle, viewer):
+    copy = project.copy(tmp_path / "copy.atomicity")
+    with Project(copy) as theirs:
+        theirs.take_in_marks("c.tif", "Bo", as_marks(PLACES[:2]), "1")
+    dock = opened()
+    assert dock.looked.lines.lines == []
+    dock.session.merge(copy)
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.lines[2] == ("c.tif", "2")
+
+
+# ---- the comparison
+def test_people_are_compared_with_each_other_and_with_the_model(
+    opened, project, settle, viewer, tmp_path, monkeypatch
+):
+    three(project)
+    dock = opened()
+    finds(dock)
+    click(dock.button)
+    settle(viewer)
+    results = dock.results
+    assert [line[:3] for line in results.raters.lines] == [
+        ("Ada", "1", "5"), ("Bo", "1", "5 (1 ?)"), ("Cleo", "1", "4"),
+    ]  # fmt: skip
+    assert results.f1.headers == ["F1", "Model", "Ada", "Bo", "Cleo"]
+    f1 = {line[0]: line[1:] for line in results.f1.lines}
+    assert f1["Model"][1].startswith("0.89 (") and f1["Ada"][0] == f1["Model"][1]
+    assert f1["Ada"][1] == "·" and f1["Ada"][2].startswith("1.00")
+    assert [line[0] for line in results.effect.lines] == ["Ada", "Bo", "Cleo", "consensus"]
+    assert results.effect.lines[0][1:] == ("5", "0.026", "4.542")
+    assert "α" in results.agreement.text() and "one more of these people" in results.expert.text()
+    assert "Absence" in results.notes.text()
+    out = tmp_path / "figures"
+    out.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(out))
+    click(dock.export_button)
+    settle(viewer)
+    agreement = json.loads((out / "agreement.json").read_text())
+    assert agreement["annotators"] == ["Ada", "Bo", "Cleo"] and "model" in agreement
+    assert len(pd.read_csv(out / "consensus.csv")) == 6
+    assert str(out) in dock.result.text()
+    project.note_looked(["b.tif"], "Ada")
+    dock.session.annotator = "Bo"
+    settle_soon(dock, settle, viewer)
+    assert dock.hint.text() == "Marks have changed since: compare again."
+
+
+def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
+    three(project)
+    three(project, "b.tif")
+    dock = opened()
+    finds(dock)
+    click(dock.button)
+    settle(viewer)
+    disputes = dock.disputes
+    n = len(disputes.lines.lines)
+    disputes.why.setCurrentIndex(disputes.why.findData("against"))
+    assert 0 < len(disputes.lines.lines) < n
+    disputes.why.setCurrentIndex(0)
+    table = disputes.shown
+    # One in this image that is an atom of the model too.
+    row = int(np.flatnonzero((table["image"] == "a.tif") & (table["y_px"] == 60))[0])
+    click_row(disputes.view, row)
+    atoms = dock.session.atoms
+    (key,) = atoms.selection
+    assert atoms.table("a.tif").set_index("atom_id").loc[key[1], "x_px"] == 60
+    np.testing.assert_allclose(compat.camera(viewer).center[-2:], [6.0, 6.0])
+    # One in another image, where there is none.
+    row = int(np.flatnonzero((table["image"] == "b.tif") & (table["y_px"] == 90))[0])
+    click_row(disputes.view, row)
+    settle(viewer)
+    assert dock.session.current == "b.tif" and not atoms.selection
+    np.testing.assert_allclose(compat.camera(viewer).center[-2:], [9.0, 12.0])
+
+
+def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settle, viewer, qtbot):
+    three(project)
+    three(project, "b.tif")
+    dock = opened()
+    finds(dock, places=[*PLACES[:2], (5.0, 150.0)])
+    before = dock.session.atoms.table("a.tif")
+    click(dock.button)
+    settle(viewer)
+    with qtbot.waitSignal(dock.disputes.took):
+        click(dock.disputes.take_button)
+    assert "in 2 images" in said()
+    session = dock.session
+    table = session.atoms.table("a.tif")
+    places = {tuple(p) for p in table[["y_px", "x_px"]].to_numpy().tolist()}
+    assert set(PLACES) <= places and (5.0, 150.0) not in places
+    assert set(table["origin"]) == {"person"}
+    assert session.annotator == "Ada"
+    log = project.marks()
+    assert set(log.loc[~log["blind"], "annotator"]) == {"consensus"}
+    assert len(project.annotations()[0]) == 28, "the opinions are as they were"
+    steps = [step.description for step in session.history[-2:]]
+    assert steps == ["take the consensus in a.tif", "take the consensus in b.tif"]
+    session.undo()
+    session.undo()
+    pd.testing.assert_frame_equal(session.atoms.table("a.tif"), before)
+
+
+def test_one_person_alone_is_no_consensus(opened, project, settle, viewer):
+    project.take_in_marks("a.tif", "Ada", as_marks(PLACES), "1")
+    dock = opened()
+    finds(dock)
+    click(dock.button)
+    settle(viewer)
+    assert not dock.disputes.take_button.isEnabled()
+    assert "takes two people" in dock.results.expert.text()
+    assert "against the person: F1 0.89" in dock.results.agreement.text()
+
+
+def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, qtbot):
+    three(project)
+    session = binding_of(viewer).session
+    with Project(project.path) as second:
+        session.open_project(second, second.load_all())
+        dock = shown(Annotators(viewer), qtbot)
+        settle(viewer)
+        click(dock.button)
+        settle(viewer)
+        assert dock.compared is not None
+        assert not dock.disputes.take_button.isEnabled()
+        assert not dock.packs.import_button.isEnabled()
+        session.close_project()
+
+
+# ---- words
+@pytest.mark.parametrize(
+    ("low", "high", "begins"),
+    [
+        (-0.2, -0.01, "No: the model is further"),
+        (0.01, 0.2, "Yes, and more"),
+        (-0.1, 0.1, "Yes, as far as can be told"),
+    ],
+)
+def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins):
+    expert = {
+        "difference": (low + high) / 2, "difference_low": low, "difference_high": high,
+        "persons": [{"annotator": "Ada", "images": 3, "f1": 0.8, "f1_model": 0.7}],
+    }  # fmt: skip
+    text = words.expert_in_words({"one_more_expert": expert})
+    ends = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
+    assert text.startswith(begins) and ends in text
+    assert "against all but Ada: Ada 0.80, model 0.70" in text
+
+
+def test_what_is_not_known_is_said_so():
+    assert "has not looked" in words.expert_in_words(None)
+    assert words.with_interval(float("nan"), 0, 1) == "–"
+    assert words.with_interval(0.5, 0.4, float("nan")) == "0.50"
+    assert words.with_interval(0.05, -0.11, 0.2) == "0.05 (−0.11 to 0.20)"
+    unknown = dict.fromkeys(("difference", "difference_low", "difference_high"), float("nan"))
+    told = words.expert_in_words({"one_more_expert": {**unknown, "persons": []}})
+    assert "not known" in told
+
+
+def test_names_that_look_like_markup_are_text(opened, project, settle, viewer):
+    project.take_in_marks("a.tif", "<b>Bo</b>", as_marks(PLACES), "1")
+    dock = opened()
+    assert dock.looked.words.textFormat() == Qt.TextFormat.PlainText
+    assert "<b>Bo</b>" in dock.looked.words.text()

@@ -1,0 +1,898 @@
+"""The dock Atoms by clicks: find, threshold, figures, clusters, marking by hand, out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from napari.layers import Image
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyleOptionSlider
+from synthetic import made_up
+
+from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
+from napari_atomicity.atoms.injection import AddedAtoms
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.atoms.table import conform
+from napari_atomicity.core.cluster_table import conform as conform_clusters
+from napari_atomicity.core.errors import AtomicityError, Cancelled
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.gui import tasks
+from napari_atomicity.gui.docks.atoms import batch as batch_module
+from napari_atomicity.gui.docks.atoms import found as found_module
+from napari_atomicity.gui.docks.atoms import jobs
+from napari_atomicity.gui.docks.atoms.column_chart import Column, ColumnChart
+from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
+from napari_atomicity.gui.docks.atoms.found import MOST_SIZES, size_columns
+from napari_atomicity.gui.docks.atoms.pixel_size import NO_PROPOSAL
+from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
+    NO_ATOMS,
+    NO_CLUSTERS,
+    STOPPED,
+    lines_of,
+    verdict,
+)
+from napari_atomicity.io.tables import read_table
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.project import Project
+
+PIXEL_NM = 0.05
+SIZE_PX = 200
+SIGMA_PX = 1.5
+LEFT = Qt.MouseButton.LeftButton
+PLAIN = Qt.KeyboardModifier.NoModifier
+# A lattice of lone atoms 0.8 nm apart, in the upper two thirds of the image.
+LONE = np.stack(np.meshgrid(np.arange(12, 125, 16), np.arange(12, 190, 16), indexing="ij"), -1)
+LONE = LONE.reshape(-1, 2).astype(float)
+CLUSTER = np.array([165.0, 100.0])
+INSIDE = CLUSTER + np.array([[-4, 0], [4, 0], [0, 4], [0, -4], [0.5, 0.5]])
+N_INSIDE = 20
+
+
+def picture(lone=LONE, seed: int = 0) -> np.ndarray:
+    """Lone atoms of one height, and a cluster as bright as `N_INSIDE` of them."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE_PX, :SIZE_PX]
+    image = 100 + rng.normal(0, 1, (SIZE_PX, SIZE_PX))
+    for points, height in ((lone, 30.0), (INSIDE, 30.0 * N_INSIDE / len(INSIDE))):
+        for cy, cx in points:
+            r2 = (y - cy) ** 2 + (x - cx) ** 2
+            image += height * np.exp(-r2 / (2 * SIGMA_PX**2))
+    return image.astype(np.float32)
+
+
+def atoms_of(micrograph: Micrograph, lone=LONE) -> AtomAnalysis:
+    """What `find_atoms` would give: the atoms, and noise of low probability."""
+    rng = np.random.default_rng(1)
+    noise = rng.uniform(5, SIZE_PX - 5, (30, 2))
+    points = np.vstack([lone, INSIDE, noise])
+    certain = np.linspace(0.6, 0.98, len(lone) + len(INSIDE))
+    size = micrograph.calibrated()
+    table = pd.DataFrame(
+        {
+            "image": micrograph.name,
+            "atom_id": np.arange(1, len(points) + 1),
+            "y_px": points[:, 0],
+            "x_px": points[:, 1],
+            "y_nm": points[:, 0] * size,
+            "x_nm": points[:, 1] * size,
+            "confidence": np.concatenate([certain, np.linspace(0.02, 0.2, len(noise))]),
+            "intensity": rng.normal(1.0, 0.05, len(points)).clip(0.5),
+            "sigma_nm": SIGMA_PX * size,
+            "origin": "model",
+            "model_id": "stub",
+        }
+    )
+    support = np.ones(micrograph.shape_px, bool)
+    support[:, 190:] = False
+    return AtomAnalysis(micrograph, with_neighbours(conform(table)), 0.5, support, size, "stub")
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    """A `find_atoms` that is instant; says what it was asked, and fails for images "bad…"."""
+
+    class Finder:
+        def __init__(self):
+            self.asked = []
+            self.lone = LONE
+
+        def __call__(self, micrograph, model, device, precision=None, progress=None, stop=None):
+            self.asked.append((micrograph.name, model, device, precision))
+            if micrograph.name.startswith("bad"):
+                raise AtomicityError("this image holds no atoms")
+            if stop():
+                raise Cancelled
+            found = atoms_of(micrograph, self.lone)
+            if precision is None:
+                return found
+            return found.with_threshold(found.threshold_at_precision(precision))
+
+    stub = Finder()
+    monkeypatch.setattr(jobs, "find_atoms", stub)
+    monkeypatch.setattr("napari_atomicity.gui.tasks.cap_torch_threads", lambda: None)
+    return stub
+
+
+def show_image(viewer, name: str = "field", lone=LONE, **options) -> Image:
+    placed = {"scale": (PIXEL_NM, PIXEL_NM), "units": ("nm", "nm")} | options
+    return viewer.add_image(picture(lone), name=name, **placed)
+
+
+@pytest.fixture
+def layer(viewer, tmp_path):
+    """Of a file, so that a project can keep it."""
+    path = tmp_path / "field.tif"
+    tifffile.imwrite(path, picture())
+    return show_image(viewer, metadata={"atomicity": {"path": str(path)}})
+
+
+@pytest.fixture
+def dock(viewer, layer, finder, qtbot, settle):
+    dock = Atoms(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(400, 900)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)
+    return dock
+
+
+@pytest.fixture
+def settled(viewer, qtbot, settle):
+    """Wait until nothing runs, and docks have looked."""
+
+    def wait():
+        qtbot.wait(1)
+        settle(viewer)
+        qtbot.wait(1)
+        settle(viewer)
+
+    return wait
+
+
+@pytest.fixture
+def found(dock, settled):
+    """The dock once the atoms are found."""
+    click(dock.button)
+    settled()
+    return dock
+
+
+@pytest.fixture
+def session(dock):
+    return dock.session
+
+
+@pytest.fixture
+def book(session):
+    return session.atoms
+
+
+def click(button) -> None:
+    assert button.isEnabled()
+    QTest.mouseClick(button, LEFT)
+
+
+def clusters_of(name: str = "field") -> Analysis:
+    """One cluster where the picture has one, and one at the border."""
+    base = made_up(2, name)
+    places = np.array([CLUSTER, [3.0, 100.0]])
+    table = base.table.assign(
+        y_px=places[:, 0], x_px=places[:, 1], y_nm=places[:, 0] * PIXEL_NM,
+        x_nm=places[:, 1] * PIXEL_NM, diameter_nm=0.9, label="Pt19", label_predicted="Pt19",
+        touches_border=[False, True], eccentricity=0.0,
+    )  # fmt: skip
+    turn = np.linspace(0, 2 * np.pi, 24)
+    circle = 9 * np.column_stack([np.sin(turn), np.cos(turn)])
+    return replace(
+        base,
+        micrograph=Micrograph(picture(), PIXEL_NM, name),
+        table=conform_clusters(table, ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]),
+        outlines=[place + circle for place in places],
+        patches={},
+        class_maps={},
+    )
+
+
+# ---- find
+def test_one_click_finds_the_atoms_and_says_what_they_are_worth(dock, book, finder, settled):
+    assert not dock.threshold.isVisible() and not dock.found.isVisible()
+    click(dock.button)
+    settled()
+    assert finder.asked == [("field", "default", "auto", None)]
+    n = len(LONE) + len(INSIDE)
+    assert len(book.table("field")) == n
+    words = dock.threshold.words.text()
+    expected = book.of("field").analysis.expected
+    assert f"{n} atoms" in words and f"F1 {expected['f1']:.2f}" in words
+    assert dock.threshold.slider.value() == 500
+    chart = dock.threshold.histogram
+    assert chart.line == 0.5 and sum(c.value for c in chart.columns) == n + 30
+    assert sum(c.value for c in chart.columns if not c.faint) == n
+    assert not dock.result.isVisible()
+
+
+def test_the_figures_are_of_the_support(found):
+    inside = found.session.atoms.table("field")
+    on = int((inside["x_px"] < 189.5).sum())
+    assert found.found.found.density_per_nm2 == pytest.approx(on / (190 * 200 * PIXEL_NM**2))
+    assert "0.80 nm (median)" in found.found.words.text()
+    bars = {bar.label: bar for bar in found.found.kinds.bars}
+    assert bars["isolated"].text.startswith(f"{len(LONE)} (")
+    assert bars["multimer"].value == pytest.approx(len(INSIDE) / len(inside))
+    assert [c.value for c in found.found.sizes.columns] == [len(LONE), 0, 0, 0, 1]
+
+
+def test_an_image_in_which_nothing_is_found_says_so(dock, finder, monkeypatch, settled):
+    monkeypatch.setattr(jobs, "find_atoms", lambda m, *a, **k: atoms_of(m).with_threshold(1.0))
+    click(dock.button)
+    settled()
+    assert dock.result.isVisible() and dock.result.text() == NOTHING_FOUND
+    assert dock.threshold.isVisible() and not dock.found.kinds.isVisible()
+
+
+def test_an_image_without_contrast_says_that_nothing_is_known(dock, monkeypatch, settled):
+    def flat(micrograph, *args, **options):
+        return replace(atoms_of(micrograph).with_threshold(1.0), parameters={FLAT: [0]})
+
+    monkeypatch.setattr(jobs, "find_atoms", flat)
+    click(dock.button)
+    settled()
+    assert dock.result.isVisible() and "no contrast" in dock.result.text()
+
+
+def test_cancel_and_images_that_go_leave_nothing(dock, viewer, layer, book, monkeypatch, settled):
+    def endless(micrograph, *_, stop, **__):
+        while not stop():
+            pass
+        raise Cancelled
+
+    monkeypatch.setattr(jobs, "find_atoms", endless)
+    click(dock.button)
+    QTest.qWait(1)
+    click(dock.task_bar.cancel_button)
+    settled()
+    assert book.of("field") is None and dock.button.isEnabled()
+    click(dock.button)
+    viewer.layers.remove(layer)
+    settled()
+    assert book.images == []
+
+
+def test_another_pixel_size_meanwhile_makes_a_result_stale(dock, layer, book, monkeypatch, settled):
+    hold = []
+
+    def slow(micrograph, *_, stop, **__):
+        while not hold:
+            pass
+        return atoms_of(micrograph)
+
+    monkeypatch.setattr(jobs, "find_atoms", slow)
+    click(dock.button)
+    layer.scale = (0.04, 0.04)
+    hold.append(1)
+    settled()
+    assert book.of("field") is None
+
+
+def test_what_a_person_set_in_the_settings_is_asked_for(dock, finder, book, settled):
+    dock.precise.setChecked(True)
+    dock.threshold.precision.setValue(0.9)
+    click(dock.button)
+    settled()
+    assert finder.asked[0][3] == pytest.approx(0.9)
+    assert book.of("field").analysis.expected["precision"] >= 0.9
+
+
+# ---- an image without a pixel size
+def test_the_width_of_the_spots_proposes_a_pixel_size(viewer, dock, settled):
+    show_image(viewer, "plain", scale=(1, 1), units=("pixel", "pixel"))
+    settled()
+    assert dock.image_form.images.currentText() == "plain"
+    assert not dock.button.isEnabled()
+    proposal = dock.pixel_size.proposal
+    # FWHM of 3.5 pixels, and 0.15 nm of an atom
+    assert proposal.value_nm == pytest.approx(0.15 / (2.355 * SIGMA_PX), rel=0.15)
+    assert "width of its spots" in dock.pixel_size.words.text()
+    click(dock.pixel_size.use_button)
+    assert dock.image_form.pixel_size.value() == pytest.approx(proposal.value_nm, abs=1e-4)
+    click(dock.button)
+    settled()
+    assert dock.session.atoms.of("plain").pixel_size_nm == pytest.approx(
+        proposal.value_nm, abs=1e-4
+    )
+    assert not dock.pixel_size.isVisible()
+
+
+def test_without_spots_nothing_is_proposed(viewer, dock, settled):
+    flat = np.random.default_rng(0).normal(0, 1, (64, 64)).astype(np.float32)
+    viewer.add_image(flat, name="flat")
+    settled()
+    assert dock.pixel_size.words.text() == NO_PROPOSAL
+    assert not dock.pixel_size.use_button.isVisible()
+
+
+# ---- the threshold
+def handle(slider) -> QPoint:
+    option = QStyleOptionSlider()
+    slider.initStyleOption(option)
+    part = QStyle.SubControl.SC_SliderHandle
+    box = slider.style().subControlRect(QStyle.ComplexControl.CC_Slider, option, part, slider)
+    return box.center()
+
+
+def test_dragging_the_slider_counts_anew_and_is_one_step(found, session, book, finder, settled):
+    slider, steps = found.threshold.slider, len(session.history)
+    start = handle(slider)
+    QTest.mousePress(slider, LEFT, PLAIN, start)
+    for dx in (20, 40, 60):
+        QTest.mouseMove(slider, start + QPoint(dx, 0))
+        QTest.qWait(1)
+    assert slider.value() > 520
+    QTest.mouseRelease(slider, LEFT, PLAIN, start + QPoint(60, 0))
+    settled()
+    threshold = slider.value() / 1000
+    assert book.of("field").threshold == threshold
+    table = book.table("field")
+    assert len(table) < len(LONE) + len(INSIDE) and table["confidence"].min() >= threshold
+    assert f"<b>{len(table)} atoms</b>" in found.threshold.words.text()
+    assert found.threshold.histogram.line == threshold
+    assert len(session.history) == steps + 1 and len(finder.asked) == 1
+    session.undo()
+    settled()
+    assert slider.value() == 500
+
+
+def test_keys_move_the_slider_and_a_pause_ends_the_step(found, session, book, settled):
+    slider, steps = found.threshold.slider, len(session.history)
+    for _ in range(3):
+        QTest.keyClick(slider, Qt.Key.Key_Right)
+    found.threshold._let_go()
+    assert book.of("field").threshold == pytest.approx(0.53)
+    QTest.keyClick(slider, Qt.Key.Key_Left)
+    settled()
+    assert book.of("field").threshold == pytest.approx(0.52)
+    assert len(session.history) == steps + 2
+
+
+def test_the_buttons_go_to_an_operating_point(found, session, book, settled):
+    analysis = book.of("field").analysis
+    found.threshold.precision.setValue(0.95)
+    assert found.threshold.precision_button.text() == "Precision at least 0.95"
+    click(found.threshold.precision_button)
+    settled()
+    strict = book.of("field").threshold
+    assert strict == analysis.threshold_at_precision(0.95)
+    assert analysis.expected_at(strict)["precision"] >= 0.95
+    click(found.threshold.best_button)
+    settled()
+    best = book.of("field").threshold
+    tried = [analysis.expected_at(t)["f1"] for t in np.linspace(0.02, 0.98, 49)]
+    assert analysis.expected_at(best)["f1"] >= max(tried) - 1e-9
+    session.undo()
+    assert book.of("field").threshold == strict
+
+
+def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled):
+    said = []
+    monkeypatch.setattr("napari_atomicity.gui.viewer.binding.show_error", said.append)
+
+    def refuse(*_):
+        raise AtomicityError("the project is open in another window")
+
+    monkeypatch.setattr(book, "set_threshold", refuse)
+    QTest.keyClick(found.threshold.slider, Qt.Key.Key_PageUp)
+    settled()
+    assert len(said) == 1 and found.threshold.slider.value() == 500
+
+
+# ---- groups, colours, species
+def test_the_linking_distance_is_an_edit(found, session, book, settled):
+    found.found.distance.setValue(0.85)
+    settled()
+    assert book.of("field").group_distance_nm == 0.85
+    sizes = [c.label for c in found.found.sizes.columns]
+    assert sizes[-1] == f"{MOST_SIZES}+"
+    session.undo()
+    settled()
+    assert found.found.distance.value() == 0.3
+
+
+def test_a_click_on_a_size_selects_its_atoms(found, book):
+    chart = found.found.sizes
+    box = chart._box(4)
+    QTest.mouseClick(chart, LEFT, PLAIN, box.center().toPoint())
+    table = book.table("field")
+    assert book.selection == {("field", i) for i in table.loc[table["group_size"] == 5, "atom_id"]}
+    assert len(book.selection) == len(INSIDE)
+    QTest.mouseClick(chart, LEFT, PLAIN, chart._box(1).center().toPoint())  # there is none
+    assert len(book.selection) == len(INSIDE)
+
+
+def test_many_large_groups_stand_in_the_last_column():
+    sizes = pd.DataFrame({"size": [1, 3, 12, 40], "groups": [9, 2, 1, 2]})
+    columns = size_columns(sizes)
+    assert len(columns) == MOST_SIZES and columns[-1].label == "12+"
+    assert [c.value for c in columns if c.value] == [9, 2, 3]
+    assert size_columns(sizes.iloc[:0]) == []
+
+
+def test_colours_follow_the_viewer_and_lead_it(found):
+    view, combo = found.binding.atoms, found.found.colouring
+    combo.setCurrentIndex(combo.findData("group"))
+    assert view.colour_by == "group"
+    assert "isolated" in found.found.legend.text() and "dimer" not in found.found.legend.text()
+    view.colour_by = "confidence"
+    assert combo.currentData() == "confidence"
+
+
+def test_species_are_told_apart_once_asked(found, session, book, settled):
+    analysis = book.of("field").analysis
+    heavy = np.arange(len(analysis.candidates)) % 2 == 0
+    mixed = analysis.candidates.assign(
+        intensity=analysis.candidates["intensity"] * np.where(heavy, 5.0, 1.0)
+    )
+    book.set_analysis(replace(analysis, candidates=mixed))
+    settled()
+    steps = len(session.history)
+    click(found.found.species_button)
+    settled()
+    assert "2 species" in found.found.species_words.text()
+    table = book.table("field")
+    bright = table["intensity"] > 2.5
+    assert set(table.loc[bright, "species"]) == {"2"} and set(table.loc[~bright, "species"]) == {
+        "1"
+    }
+    assert found.binding.atoms.colour_by == "species" and len(session.history) == steps + 1
+    session.undo()
+    settled()
+    assert not found.found.species_words.isVisible()
+
+
+# ---- what is missed
+def added_atoms(faintest: float) -> AddedAtoms:
+    """Lone atoms of all heights, of which those above one are found, at a score of 2."""
+    height = np.geomspace(0.1, 2.5, 120)
+    score = np.where(height > faintest, 2.0, np.nan)
+    one = np.ones(len(LONE))
+    return AddedAtoms(
+        30.0, 0.075, height, score, np.where(height > faintest, height, np.nan), np.ones(20), 20,
+        100.0, 1, 2 * one, one, -3.9, 0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def adding(monkeypatch):
+    """An `add_atoms` that is instant, and a model of that name."""
+    asked = []
+    result = [added_atoms(0.4)]
+
+    def add(analysis, model, clusters=None, seed=0, progress=None, stop=None):
+        asked.append((analysis, model, clusters))
+        return result[0]
+
+    monkeypatch.setattr(jobs, "add_atoms", add)
+    monkeypatch.setattr(jobs, "_model_of", lambda analysis: "the model")
+    return asked, result
+
+
+def test_how_many_are_missed_is_told_once_asked(found, session, book, adding, settled):
+    asked, _ = adding
+    steps = len(session.history)
+    assert not found.found.missed_words.isVisible()
+    click(found.found.missed_button)
+    settled()
+    words = found.found.missed_words
+    assert words.isVisible() and "of atoms like these" in words.text().lower()
+    share = float(re.search(r"(\d+) %", words.text()).group(1))
+    assert share > 80 and "lower bound" not in words.text()
+    assert asked[0][1] == "the model" and asked[0][2] is None
+    assert len(session.history) == steps + 1
+    # The slider needs no more atoms to be added.
+    book.set_threshold("field", 0.95)
+    settled()
+    assert float(re.search(r"(\d+) %", words.text()).group(1)) < share and len(asked) == 1
+    book.end_sliding()
+    session.undo()
+    session.undo()
+    settled()
+    assert not words.isVisible() and book.of("field").added is None
+
+
+def test_what_is_missed_is_kept_in_the_project_file(
+    found, session, book, adding, settled, tmp_path
+):
+    path = tmp_path / "p.atomicity"
+    session.keep_in(Project(path))
+    settled()
+    click(found.found.missed_button)
+    settled()
+    census = book.of("field").census
+    session.close_project()
+    settled()
+    with Project(path) as project:
+        kept = project.load("field").atoms
+    assert kept.census == census
+
+
+def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
+    found, book, adding, settled, monkeypatch
+):
+    asked, result = adding
+    result[0] = None
+    said = []
+    monkeypatch.setattr(found_module, "show_info", said.append)
+    steps = len(book._session.history)
+    click(found.found.missed_button)
+    settled()
+    assert asked and "nothing can be told" in said[0]
+    assert not found.found.missed_words.isVisible()
+    assert len(book._session.history) == steps
+
+
+def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
+    said = []
+    monkeypatch.setattr(tasks, "show_error", said.append)
+    click(found.found.missed_button)
+    settled()
+    assert len(said) == 1 and "stub" in said[0] and "not here" in said[0]
+    assert not found.found.missed_words.isVisible()
+
+
+def test_atoms_are_put_into_the_image_itself(found, session, book, settled):
+    # The very network: another than the one that found the atoms would not do.
+    book.set_analysis(find_atoms(session.micrograph("field"), "default", "cpu"))
+    settled()
+    click(found.found.missed_button)
+    settled()
+    added = book.of("field").added
+    # The lone atoms stand 30 above their surroundings, and whoever looks for them finds the tall.
+    clear = added.height * added.usual > 20
+    assert clear.sum() > 5 and np.isfinite(added.score[clear]).mean() > 0.9
+    assert "of atoms like these" in found.found.missed_words.text().lower()
+
+
+# ---- clusters
+@pytest.fixture
+def counted(found, session, settled):
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    settled()
+    return found
+
+
+def test_clusters_are_counted_by_what_all_lone_atoms_would_be(
+    found, session, book, adding, settled
+):
+    asked, _ = adding
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    settled()
+    first = found.clusters.rows.set_index("cluster_id").loc[1, "n_yardstick"]
+    assert len(asked) == 1 and asked[0][2].any() and not asked[0][2].all()
+    # Marking doesn't put atoms in anew; a mean atom that is half as bright gives twice as many.
+    book.remove([("field", 1)])
+    settled()
+    assert len(asked) == 1
+    book.set_added("field", replace(added_atoms(0.4), usual=15.0))
+    settled()
+    second = found.clusters.rows.set_index("cluster_id").loc[1, "n_yardstick"]
+    assert second == pytest.approx(2 * first, rel=0.01) and len(asked) == 1
+
+
+def test_the_counting_can_be_stopped_and_begun_again(found, session, book, adding, settled):
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    tasks.cancel(session)
+    settled()
+    assert found.clusters.words.text() == STOPPED and found.clusters.rows is None
+    found.clusters_part.button.click()
+    found.clusters_part.button.click()
+    settled()
+    assert found.clusters.rows is not None and found.clusters.words.text().startswith("1 of 2")
+
+
+def test_marks_do_not_begin_the_counting_anew(found, session, book, adding, settled, monkeypatch):
+    asked, _ = adding
+    session.set_analysis(clusters_of())
+    settled()
+    found.clusters_part.button.click()
+    for i in (1, 2, 3):  # while atoms are still being added
+        book.remove([("field", i)])
+        found.clusters.update_now()
+    settled()
+    assert len(asked) == 1
+    assert found.clusters.rows.set_index("cluster_id").loc[1, "yardstick_reason"] == ""
+
+
+def test_another_support_is_asked_anew_what_is_missed(found, book, adding, settled):
+    click(found.found.missed_button)
+    settled()
+    assert book.of("field").added is not None
+    book.set_support("field", [], [np.array([[0, 0], [0, 50], [50, 50], [50, 0]])])
+    settled()
+    assert book.of("field").added is None and not found.found.missed_words.isVisible()
+
+
+def test_of_a_stack_only_the_share_is_told(found, book, adding, settled):
+    _, result = adding
+    result[0] = replace(result[0], frames=3)
+    click(found.found.missed_button)
+    settled()
+    assert "first frame" in found.found.missed_words.text()
+    assert "nm²" not in found.found.missed_words.text()
+
+
+def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):
+    rows = counted.clusters.rows.set_index("cluster_id")
+    assert rows.loc[1, "n_yardstick"] == pytest.approx(N_INSIDE, rel=0.15)
+    low, high = rows.loc[1, ["n_yardstick_low", "n_yardstick_high"]]
+    assert low < N_INSIDE < high
+    assert rows.loc[2, "yardstick_reason"] == "cut by the border"
+    lines = counted.clusters.model.lines
+    assert lines[0][0] == "1" and lines[0][2] == "Pt19" and lines[0][3] == str(len(INSIDE))
+    assert lines[1][1] == "–" and lines[1][4] == "cut by the border"
+    assert counted.clusters.words.text().startswith("1 of 2 clusters counted; the label of 1 of 1")
+    session.relabel([("field", 1)], "Pt70")
+    settled()
+    line = counted.clusters.model.lines[0]
+    assert line[2] == "Pt70" and line[4].startswith("rather Pt19")
+
+
+def test_a_count_that_fits_no_class_is_no_vote_for_the_nearest():
+    rows = pd.DataFrame(
+        {
+            "cluster_id": [1, 2, 3],
+            "label": ["Pt41", "unknown", "Pt41"],
+            "n_yardstick": [4.0, 4.0, 38.0],
+            "n_yardstick_low": [1.0, 1.0, 30.0],
+            "n_yardstick_high": [9.0, 9.0, 47.0],
+            "n_atoms_found": [0, 0, 5],
+            "yardstick_reason": "",
+            "yardstick_set": ["Pt19", "Pt19", "Pt30|Pt41"],
+        }
+    )
+    assert [line[4] for line in lines_of(rows)] == ["no class fits", "", ""]
+    assert verdict(rows) == "3 of 3 clusters counted; the label of 1 of 2 lies in the interval."
+
+
+def test_too_few_lone_atoms_are_said(found, session, finder, settled):
+    finder.lone = LONE[:6]
+    click(found.button)
+    session.set_analysis(clusters_of())
+    found.clusters_part.button.click()
+    settled()
+    assert "No cluster can be counted" in found.clusters.words.text()
+    assert "lone atoms; 10 are needed" in found.clusters.words.text()
+
+
+def test_without_clusters_or_atoms_it_says_what_to_do(dock, session, settled):
+    dock.clusters_part.button.click()
+    settled()
+    assert dock.clusters.words.text() == NO_ATOMS
+    click(dock.button)
+    settled()
+    assert dock.clusters.words.text() == NO_CLUSTERS and not dock.clusters.table.isVisible()
+
+
+def test_clusters_and_their_atoms_are_selected_together(counted, session, book):
+    inside = {("field", i) for i in range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1)}
+    view = counted.clusters.table
+    QTest.mouseClick(
+        view.viewport(), LEFT, PLAIN, view.visualRect(counted.clusters.model.index(0, 0)).center()
+    )
+    assert session.selection == {("field", 1)} and book.selection == inside
+    # one atom of it stays the only one
+    one = next(iter(inside))
+    book.select([one])
+    assert book.selection == {one} and session.selection == {("field", 1)}
+    # a lone atom changes no cluster
+    book.select([("field", 1)])
+    assert session.selection == {("field", 1)}
+    session.select([])
+    assert book.selection == {("field", 1)}
+    book.select([one])
+    assert session.selection == {("field", 1)}
+    assert [i.row() for i in view.selectionModel().selectedRows()] == [0]
+    # while atoms are marked by hand, Delete must not reach those around
+    counted.binding.atoms.marking = True
+    book.select([])
+    session.select([])
+    session.select([("field", 1)])
+    assert not book.selection
+    counted.binding.atoms.marking = False
+    counted.clusters.together.setChecked(False)
+    session.select([])
+    session.select([("field", 1)])
+    assert not book.selection
+
+
+# ---- by hand
+def test_the_switches_are_those_of_the_viewer(found):
+    view, part = found.binding.atoms, found.marking
+    click(part.button)
+    assert view.marking
+    part.loupe.click()
+    assert view.loupe
+    part.support.click()
+    assert view.show_support and part.add_button.isVisible()
+    for button, adds in ((part.take_button, False), (part.add_button, True)):
+        click(button)
+        layer = view.support_layer("field")
+        assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
+        assert found.binding.viewer.layers.selection.active is layer
+    view.marking = view.loupe = view.show_support = False
+    assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())
+    assert not part.add_button.isVisible()
+
+
+def test_an_image_can_be_marked_before_anything_is_found(dock, book, settled):
+    click(dock.marking.button)
+    assert dock.binding.atoms.marking and dock.session.current == "field"
+    book.add("field", [Mark(50.0, 50.0), Mark(80.0, 50.0)])
+    settled()
+    assert not dock.threshold.isVisible() and "2 marked by hand" in dock.found.words.text()
+    dock.binding.atoms.marking = False
+
+
+def test_marks_count_at_once(found, book, settled):
+    before = len(book.table("field"))
+    book.add("field", [Mark(150.0, 20.0)])
+    settled()
+    assert f"<b>{before + 1} atoms</b>" in found.threshold.words.text()
+    assert "1 marked by hand" in found.found.words.text()
+
+
+def test_who_has_gone_through_an_image_is_kept(found, session, tmp_path, settled):
+    assert not found.marking.done_button.isEnabled()
+    project = Project(tmp_path / "p.atomicity")
+    session.keep_in(project)
+    settled()
+    assert "not yet" in found.marking.done_words.text()
+    click(found.marking.done_button)
+    _, looked = project.annotations()
+    assert looked.to_numpy().tolist() == [["field", session.annotator]]
+    assert found.marking.done_words.text() == f"{session.annotator} has gone through this image."
+    click(found.marking.done_button)
+    settled()
+    assert not len(project.annotations()[1])
+    assert found.marking.done_words.text().endswith("has not yet said so.")
+    click(found.marking.done_button)
+    session.annotator = "Ben"
+    settled()
+    assert found.marking.done_words.text() == "Ben has not yet said so."
+    session.close_project()
+
+
+def test_blind_nothing_of_the_model_is_shown(found, session, tmp_path, settled):
+    session.keep_in(Project(tmp_path / "p.atomicity"))
+    settled()
+    assert found.marking.hint.text().startswith("Who labels")
+    session.set_blind(True)
+    settled()
+    assert not found.threshold.isVisible() and not found.button.isEnabled()
+    assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
+    session.set_blind(False)
+    settled()
+    assert found.threshold.isVisible()
+    session.close_project()
+
+
+# ---- all images
+def test_all_images_are_one_step_and_a_bad_one_is_named(
+    dock, viewer, session, book, finder, monkeypatch, settled
+):
+    said = []
+    monkeypatch.setattr(batch_module, "show_info", said.append)
+    for name in ("second", "bad one"):
+        session.add_image(Micrograph(picture(), PIXEL_NM, name))
+    click(dock.button)
+    settled()
+    assert dock.all_button.text() == "All images (2)"
+    steps = len(session.history)
+    click(dock.all_button)
+    settled()
+    assert sorted(name for name, *_ in finder.asked) == ["bad one", "field", "second"]
+    assert book.images == ["field", "second"]
+    assert len(said) == 1 and "2 images" in said[0] and "bad one: this image holds" in said[0]
+    assert len(session.history) == steps + 1
+    session.undo()
+    assert book.images == ["field"]
+
+
+def test_all_again_is_asked_first(found, session, book, finder, monkeypatch, settled):
+    session.add_image(Micrograph(picture(), PIXEL_NM, "second"))
+    settled()
+    click(found.all_button)
+    settled()
+    assert len(finder.asked) == 2
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: answers.pop(0))
+    steps = len(session.history)
+    click(found.all_button)
+    settled()
+    assert len(finder.asked) == 2
+    click(found.all_button)
+    settled()
+    assert len(finder.asked) == 4 and len(session.history) == steps + 1
+
+
+# ---- out
+def test_the_table_goes_into_a_file_and_to_the_clipboard(
+    counted, session, tmp_path, monkeypatch, settled
+):
+    path = tmp_path / "atoms.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), "CSV (*.csv)"))
+    counted.export_atoms()
+    settled()
+    written = read_table(path)
+    table = session.atoms.table("field")
+    assert written["atom_id"].tolist() == table["atom_id"].tolist()
+    held = written.loc[written["cluster_id"].notna(), "atom_id"]
+    assert held.tolist() == list(range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1))
+    click(counted.copy_button)
+    settled()
+    lines = QApplication.clipboard().text().splitlines()
+    assert (
+        lines[0].split("\t")[:3] == ["image", "frame", "atom_id"] and len(lines) == len(table) + 1
+    )
+    path = tmp_path / "cluster_atoms.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), "CSV (*.csv)"))
+    counted.export_clusters()
+    settled()
+    rows = read_table(path)
+    assert rows["cluster_id"].tolist() == [1, 2]
+    assert rows["atom_ids"][0] == "|".join(map(str, held))
+
+
+# ---- the life of a dock
+def test_a_hidden_dock_does_nothing_until_it_is_shown(found, book, monkeypatch, settled):
+    done = []
+    show = found.threshold.show_atoms
+    monkeypatch.setattr(found.threshold, "show_atoms", lambda a: done.append(1) or show(a))
+    found.hide()
+    book.set_threshold("field", 0.9)
+    settled()
+    assert not done
+    found.show()
+    settled()
+    assert done and found.threshold.slider.value() == 900
+
+
+def test_columns_can_be_read_without_seeing_them(qtbot):
+    chart = ColumnChart()
+    qtbot.addWidget(chart)
+    chart.show_columns([Column(3, "#56b4e9", "1"), Column(0, "#56b4e9", "2")])
+    assert chart.accessibleDescription() == "1: 3"
+    chart.resize(200, 80)
+    assert chart.index_at(chart._box(0).center()) == 0
+    assert chart.index_at(chart._box(1).center()) == -1
+
+
+def test_scrolling_the_dock_moves_no_threshold(found, book):
+    slider = found.threshold.slider
+    place = QPointF(slider.rect().center())
+    turn = QWheelEvent(
+        place, slider.mapToGlobal(place), QPoint(0, 0), QPoint(0, 120),
+        Qt.MouseButton.NoButton, PLAIN, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(slider, turn)
+    assert slider.value() == 500 and not turn.isAccepted()
+
+
+def test_another_pixel_size_afterwards_asks_for_the_atoms_anew(found, layer, book, settled):
+    assert not book.outdated("field")
+    layer.scale = tuple(1.5 * s for s in layer.scale)
+    settled()
+    assert book.outdated("field")
+    assert "pixel size has changed" in found.result.text() and found.result.isVisible()

@@ -1,0 +1,502 @@
+"""Browse: a folder is opened, worked through, left and found again as it was."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from brightness import PIXEL_NM, blobs
+from mouse import LEFT
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from synthetic import made_up
+
+from napari_atomicity import load
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.embedding import Embedding
+from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.workbench import open_workbench
+from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.project import Project
+
+
+def write(path, seed=0, flip=False):
+    pixels = blobs(seed)[:: -1 if flip else 1].astype(np.uint16)
+    per_nm = 1 / PIXEL_NM
+    tifffile.imwrite(
+        path, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"}
+    )
+
+
+@pytest.fixture
+def morning(tmp_path):
+    """Three images and a file that is none."""
+    folder = tmp_path / "morning"
+    folder.mkdir()
+    for i, name in enumerate(("a.tif", "b.tif", "c.tif")):
+        write(folder / name, i, flip=i == 1)
+    (folder / "broken.tif").write_bytes(b"II*\x00rubbish")
+    return folder
+
+
+@pytest.fixture
+def browse(viewer, model):
+    dock = Browse(viewer)
+    viewer.window.add_dock_widget(dock, name="Browse", area="left")
+    yield dock
+    dock.projects.leave()
+
+
+@pytest.fixture
+def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
+    """The folder, opened by the button."""
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(morning))
+    qtbot.mouseClick(browse.open_button, LEFT)
+    qtbot.waitUntil(lambda: browse.session.project is not None, timeout=10_000)
+    settle(viewer)
+    return browse
+
+
+def row_words(dock) -> dict[str, str]:
+    return {row.name: row.words for row in dock.model.rows}
+
+
+def click_row(dock, row: int) -> None:
+    place = dock.list.visualRect(dock.model.index(row)).center()
+    QTest.mouseClick(dock.list.viewport(), LEFT, Qt.KeyboardModifier.NoModifier, place)
+
+
+def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
+    session = opened.session
+    assert session.images == ["a.tif", "b.tif", "broken.tif", "c.tif"]
+    assert (morning / "morning.atomicity").is_file()
+    words = row_words(opened)
+    assert (words["a.tif"], words["c.tif"]) == ("new", "new")
+    assert "can't be read" in words["broken.tif"]
+    rows = {row.name: row for row in opened.model.rows}
+    assert rows["a.tif"].size == "240 × 320 px, 0.0500 nm/px"
+    assert rows["a.tif"].thumbnail is not None
+    # The first one is looked at, calibrated.
+    assert session.current == "a.tif"
+    layer = binding_of(viewer).source_layer("a.tif")
+    np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
+    np.testing.assert_allclose(layer.scale, PIXEL_NM)
+
+
+def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
+    order = []
+    opened.session.analysis_changed.connect(order.append)
+    click_row(opened, 3)
+    settle(viewer)
+    assert opened.session.current == "c.tif"
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert list(dict.fromkeys(order)) == ["c.tif", "a.tif", "b.tif"]
+    words = row_words(opened)
+    assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
+    assert "can't be read" in words["broken.tif"]
+    assert opened.model.rows[0].shares
+    assert len(binding_of(viewer).points_layer("c.tif").data) == 12
+    assert opened.session.history == ()  # nobody wants to undo that sixty times
+    (run,) = opened.session.project.runs()
+    assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
+    assert run["detection"]["threshold"] > 0
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, model):
+    """Other processes, whose work is done in this one; where they were asked for."""
+    from napari_atomicity.pipeline import batch
+    from napari_atomicity.pipeline import dask_workers as cluster
+    from napari_atomicity.pipeline.runs import analyse_one
+
+    asked = []
+
+    @contextmanager
+    def workers(model, **where):
+        asked.append(where)
+        if where["scheduler"] == "tcp://nobody:1":
+            raise AtomicityError("no scheduler answers at tcp://nobody:1")
+        yield model
+
+    def analyse_on(workers, items, request, stop):
+        for item in items:
+            outcome, analysis, _ = analyse_one(item, model, request, stop=stop)
+            yield item, outcome, analysis
+
+    monkeypatch.setattr(cluster, "Workers", workers)
+    monkeypatch.setattr(cluster.SentModel, "of", lambda *_: "a model")
+    monkeypatch.setattr(batch, "analyse_on", analyse_on)
+    return asked
+
+
+def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settle, elsewhere):
+    opened.place.setText("2")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    (asked,) = elsewhere
+    assert (asked["workers"], asked["scheduler"], asked["most"]) == (2, None, 4)
+    words = row_words(opened)
+    assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
+    assert "can't be read" in words["broken.tif"]
+    table = opened.session.table()
+    assert np.isfinite(table["umap_1"]).all()  # placed here, afterwards
+    # As it would have been here, to the last bit.
+    here = analyse(load(opened.session.micrograph("a.tif").path, name="a.tif"), umap=False).table
+    there = table[table["image"] == "a.tif"].reset_index(drop=True)
+    columns = [c for c in here.columns if not c.startswith("umap")]
+    pd.testing.assert_frame_equal(there[columns], here[columns])
+    # They are in the project, and their pixels are read from their files.
+    assert len(opened.session.project.load("c.tif").analysis.table) == 12
+
+
+@pytest.mark.parametrize("place", ["", "2"])
+def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere, place):
+    opened.symmetries.setChecked(True)
+    opened.place.setText(place)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    session = opened.session
+    assert all(session.analysis(image).symmetries for image in ("a.tif", "b.tif", "c.tif"))
+    assert len(elsewhere) == bool(place)
+    assert session.project.runs()[0]["symmetries"]
+
+
+def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.docks.browse.batch.show_error", shown.append)
+    opened.place.setText("tcp://nobody:1")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    assert "no scheduler answers" in shown[0]
+    assert opened.session.table().empty
+    assert opened.analyse_button.isEnabled()
+
+
+def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.docks.browse.dock.show_error", shown.append)
+    opened.place.setText("100000")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert "100000 processes" in shown[0]
+    assert not opened.batch.running
+
+
+def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, elsewhere):
+    session = opened.session
+    session.add_image(session.micrograph("b.tif").with_pixel_size(0.06))  # as typing it does
+    opened.place.setText("2")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert session.analysis("b.tif").micrograph.pixel_size_nm == 0.06
+    assert session.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
+
+
+def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
+    seen = []
+
+    def stop_at_first(image):
+        seen.append(image)
+        QTimer.singleShot(0, opened.task_bar.cancel_button.click)
+
+    opened.session.analysis_changed.connect(stop_at_first)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert len(set(seen)) <= 2
+    assert opened.analyse_button.isEnabled()
+
+
+def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, settle):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    before = list(viewer.layers)
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, Qt.Key.Key_PageDown)
+    settle(viewer)
+    assert opened.session.current == "b.tif"
+    assert list(viewer.layers) == before
+    assert viewer.layers[0].name == "b.tif"
+    assert "b.tif clusters" in viewer.layers
+    np.testing.assert_array_equal(viewer.layers["b.tif"].data, blobs(1)[::-1].astype(np.uint16))
+    points = binding_of(viewer).points_layer("b.tif")
+    table = opened.session.table("b.tif")
+    np.testing.assert_allclose(points.data, table[["y_px", "x_px"]])
+    QTest.keyClick(canvas, Qt.Key.Key_PageUp)
+    settle(viewer)
+    assert opened.session.current == "a.tif"
+    assert not opened.previous_button.isEnabled()
+    # An image that can't be read stays in the list, with the reason, and nothing breaks.
+    click_row(opened, 2)
+    settle(viewer)
+    click_row(opened, 0)
+    settle(viewer)
+    assert viewer.layers[0].name == "a.tif"
+
+
+def test_undo_goes_to_the_image_that_it_is_about(opened, viewer, qtbot, settle):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    session = opened.session
+    session.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
+    click_row(opened, 1)
+    settle(viewer)
+    binding_of(viewer).undo()
+    settle(viewer)
+    assert session.current == "a.tif"
+    assert (session.table()["label_corrected"] == "").all()
+    assert "label 2 clusters Pt70" in viewer.status
+
+
+def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_napari_viewer):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    click_row(opened, 1)
+    settle(viewer)
+    session, binding = opened.session, binding_of(viewer)
+    session.relabel([("b.tif", 3)], "Pt55")
+    session.select([("b.tif", 3), ("c.tif", 1)])
+    camera = compat.camera(viewer)
+    camera.center, camera.zoom = (0.0, 4.0, 5.0), 31.0
+    binding.hidden = frozenset(["Pt19"])
+    binding.class_map_layer("b.tif", "raw").visible = False
+    embedding = Embedding(viewer)
+    viewer.window.add_dock_widget(embedding, name="Embedding")
+    embedding.colour_combo.setCurrentText("confidence")
+    embedding.scatter.view = (1.0, 2.0, 3.0, 4.0)
+    table = session.table()
+    opened.projects.leave()
+    settle(viewer)
+    assert session.images == []
+    assert list(viewer.layers) == []
+
+    again = make_napari_viewer()
+    dock = Browse(again)
+    again.window.add_dock_widget(dock, name="Browse")
+    scatter = Embedding(again)
+    again.window.add_dock_widget(scatter, name="Embedding")
+    dock.open(str(morning / "morning.atomicity"))
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    settle(again)
+    after = dock.session
+    assert after.current == "b.tif"
+    assert after.table()["label_corrected"].tolist() == table["label_corrected"].tolist()
+    assert after.selection == {("b.tif", 3), ("c.tif", 1)}
+    camera = compat.camera(again)
+    np.testing.assert_allclose(camera.center[-2:], (4.0, 5.0), atol=1e-6)
+    assert camera.zoom == pytest.approx(31.0)
+    assert binding_of(again).hidden == {"Pt19"}
+    assert not binding_of(again).class_map_layer("b.tif", "raw").visible
+    assert row_words(dock)["b.tif"] == "12 clusters, reviewed 1"
+    assert scatter.colour_combo.currentText() == "confidence"
+    assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
+    dock.projects.leave()
+    settle(again)
+
+
+def test_a_second_window_says_that_it_is_one(
+    opened, morning, viewer, qtbot, settle, make_napari_viewer
+):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    second = make_napari_viewer()
+    dock = Browse(second)
+    second.window.add_dock_widget(dock, name="Browse")
+    dock.open(str(morning))
+    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    settle(second)
+    assert dock.session.read_only
+    assert "open in another window" in dock.notes.text()
+    assert not dock.analyse_button.isEnabled()
+    points = binding_of(second).points_layer("a.tif")
+    points.selected_data = {0}
+    points.remove_selected()
+    assert len(points.data) == 12  # it is still there, and the person was told
+    with pytest.raises(AtomicityError, match="another window"):
+        dock.session.relabel([("a.tif", 1)], "Pt19")
+    dock.projects.leave()
+    settle(second)
+
+
+def test_images_are_dropped_into_a_project(opened, tmp_path, viewer, qtbot, settle):
+    more = tmp_path / "afternoon"
+    more.mkdir()
+    write(more / "a.tif", 7)
+    write(more / "z.tif", 8)
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(more))])
+    how = (Qt.DropAction.CopyAction, mime, LEFT, Qt.KeyboardModifier.NoModifier)
+    enter = QDragEnterEvent(QPoint(5, 5), *how)
+    QApplication.sendEvent(opened, enter)
+    assert enter.isAccepted()
+    QApplication.sendEvent(opened, QDropEvent(QPointF(5, 5), *how))
+    qtbot.waitUntil(lambda: len(opened.session.images) == 6, timeout=10_000)
+    settle(viewer)
+    assert opened.session.images[-2:] == ["a.tif [1]", "z.tif"]
+    assert row_words(opened)["a.tif [1]"] == "new"
+
+
+def test_a_folder_given_to_napari_opens_the_workbench(
+    make_napari_viewer, morning, model, qtbot, settle
+):
+    viewer = make_napari_viewer()
+    viewer.open(str(morning), plugin="napari-atomicity")
+    session = binding_of(viewer).session
+    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    settle(viewer)
+    assert viewer.window._qt_window.findChild(Browse) is not None
+    assert viewer.layers[0].name == "a.tif"
+    binding_of(viewer).projects.leave()
+    settle(viewer)
+
+
+def test_what_was_done_without_a_project_is_not_lost(
+    browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
+):
+    from napari_atomicity.gui.docks.analyse import Analyse
+
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    viewer.open(str(morning / "a.tif"))
+    settle(viewer)
+    qtbot.mouseClick(analyse.button, LEFT)
+    settle(viewer)
+    session = browse.session
+    (image,) = session.images
+    session.relabel([(image, 2)], "Pt41")
+    assert "memory only" in browse.title.text()
+    asked = []
+
+    def question(*args):
+        asked.append(args)
+        return QMessageBox.StandardButton.Save
+
+    kept = tmp_path / "kept.atomicity"
+    monkeypatch.setattr(QMessageBox, "question", question)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: len(session.images) == 4, timeout=10_000)
+    settle(viewer)
+    assert len(asked) == 1
+    with Project(kept) as project:
+        assert project.labels() == {image: {2: "Pt41"}}
+
+
+def test_moved_images_are_found_again(
+    opened, morning, tmp_path, viewer, qtbot, settle, monkeypatch
+):
+    opened.projects.leave()
+    settle(viewer)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    (morning / "b.tif").rename(archive / "b-old.tif")
+    opened.open(str(morning / "morning.atomicity"))
+    qtbot.waitUntil(lambda: opened.session.project is not None, timeout=10_000)
+    settle(viewer)
+    assert "Not where they were: b.tif" in opened.notes.text()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
+    opened.actions_by_name["moved"].trigger()
+    qtbot.waitUntil(lambda: not opened.notes.text(), timeout=10_000)
+    settle(viewer)
+    click_row(opened, 1)
+    settle(viewer)
+    assert viewer.layers[0].name == "b.tif"
+
+
+def test_it_fits_a_small_screen(opened, viewer):
+    assert opened.minimumSizeHint().width() <= 320
+    assert opened.minimumSizeHint().height() <= 400
+    for widget in (opened.list, opened.previous_button, opened.next_button, opened.more_button):
+        assert widget.accessibleName()
+        assert widget.toolTip() or widget is opened.list
+
+
+def test_the_workbench_has_browse(make_napari_viewer, model):
+    viewer = make_napari_viewer()
+    open_workbench(viewer)
+    assert viewer.window._qt_window.findChild(Browse) is not None
+
+
+def test_a_person_who_closes_the_window_is_asked_first(
+    browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
+):
+    session, projects = browse.session, browse.projects
+    assert projects.may_close()
+    viewer.open(str(morning / "a.tif"))
+    image = binding_of(viewer).ensure_image(viewer.layers[0])
+    session.set_analysis(made_up(6, image))
+    assert projects.may_close()  # that can be had again
+    session.relabel([(image, 2)], "Pt41")
+    buttons = QMessageBox.StandardButton
+    answers = iter([buttons.Cancel, buttons.Discard, buttons.Save])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
+    kept = tmp_path / "kept.atomicity"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
+    assert [projects.may_close() for _ in range(3)] == [False, True, True]
+    settle(viewer)
+    assert projects.may_close()
+    assert session.project.labels() == {image: {2: "Pt41"}}
+
+
+def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbot, settle):
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "a.tif", 5)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert opened.batch.running
+    opened.projects.leave()
+    opened.open(str(other))
+    qtbot.waitUntil(lambda: opened.session.images == ["a.tif"], timeout=10_000)
+    settle(viewer)
+    assert opened.session.analysis("a.tif") is None
+    assert not opened.batch.running
+    assert opened.session.project.load("a.tif").analysis is None
+
+
+def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
+    from napari_atomicity.gui.viewer import projects as module
+
+    models = tmp_path / "deep" / "models"
+    models.mkdir(parents=True)
+    monkeypatch.setattr(module, "user_folder", lambda: models)
+    project = opened.session.project
+    names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
+    for name in names:
+        project.add_model(name, b"weights", "{}")
+    assert module.bring_models(project) == ["good-1"]
+    assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
+
+
+def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    (opened.session.project.path.parent / "broken.tif").unlink()
+    session = opened.session
+    session.remove_image("broken.tif")
+    settle(viewer)
+    buttons = QMessageBox.StandardButton
+    answers = iter([buttons.No, buttons.Yes])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
+    qtbot.waitUntil(lambda: opened.analyse_button.text() == "Analyse all again")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert not opened.batch.running
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert len(session.history) == 1
+    assert session.history[0].images == ("a.tif", "b.tif", "c.tif")

@@ -1,0 +1,392 @@
+"""The Table dock: sorting, filtering, selecting with mouse and keys, and out of it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from mouse import move
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QAction, QKeySequence
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.core.cluster_table import ADDED, UNKNOWN, columns
+from napari_atomicity.gui.docks import table as cluster_table
+from napari_atomicity.gui.docks.table import EMPTY, Table, paste
+from napari_atomicity.gui.panels import table_files
+from napari_atomicity.gui.table.model import USUAL, in_a_cell, meaning, meanings, sorted_rows
+from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.io.tables import read_table
+
+LEFT = Qt.MouseButton.LeftButton
+PLAIN = Qt.KeyboardModifier.NoModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+CTRL = Qt.KeyboardModifier.ControlModifier
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    session.set_analysis(made_up(30, "one"))
+    session.set_analysis(made_up(25, "two", seed=1))
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot, settle):
+    dock = Table(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(700, 400)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)  # layers of the image too: no test leaves some half made
+    return dock
+
+
+def keys_shown(dock) -> list:
+    return [dock.model.rows.key_of(int(row)) for row in dock.model.order]
+
+
+def place(dock, position: int) -> QPoint:
+    """Where a row is in the viewport, brought into view."""
+    index = dock.model.index(position, 0)
+    dock.view.scrollTo(index)
+    return dock.view.visualRect(index).center()
+
+
+def click(dock, position: int, modifiers=PLAIN) -> None:
+    QTest.mouseClick(dock.view.viewport(), LEFT, modifiers, place(dock, position))
+
+
+def click_header(dock, name: str) -> None:
+    header = dock.view.horizontalHeader()
+    x = header.sectionViewportPosition(dock.model.columns.index(name)) + 12
+    QTest.mouseClick(header.viewport(), LEFT, PLAIN, QPoint(x, header.height() // 2))
+
+
+def column(dock, name: str) -> list[str]:
+    at = dock.model.columns.index(name)
+    return [dock.model.data(dock.model.index(i, at)) for i in range(dock.model.rowCount())]
+
+
+def write_filter(dock, line: str) -> None:
+    dock.filter_line.clear()
+    QTest.keyClicks(dock.filter_line, line)
+    QTest.keyClick(dock.filter_line, Qt.Key.Key_Return)
+
+
+# ---- words, without Qt
+def test_every_column_has_a_meaning_with_its_unit():
+    for name in [*columns(CLASSES), *ADDED]:
+        assert meaning(name), name
+    assert meaning("y_nm") == "centre in nm"
+    assert meaning("diameter_nm").endswith("in nm")
+    assert "counts times nm²" in meaning("integrated_intensity")
+    assert meaning("p_Pt41") == "calibrated probability of Pt41"
+    assert meaning("my_own") == ""
+    assert "column" not in meanings()
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_sorting_is_stable_and_puts_what_is_not_known_last(descending):
+    table = made_up(6).table.assign(confidence=[0.5, np.nan, 0.1, 0.5, np.nan, 0.9])
+    order = sorted_rows(table, "confidence", descending, CLASSES).tolist()
+    assert order == ([5, 0, 3, 2, 1, 4] if descending else [2, 0, 3, 5, 1, 4])
+
+
+def test_text_is_sorted_as_people_do():
+    table = made_up(5).table.assign(
+        image=["f10", "f2", "", "F1", "g"], label=["Pt70", UNKNOWN, "Pt19", "", "Pt30"]
+    )
+    assert sorted_rows(table, "image", False, CLASSES).tolist() == [3, 1, 0, 4, 2]
+    assert sorted_rows(table, "label", False, CLASSES).tolist() == [2, 4, 0, 1, 3]
+    assert sorted_rows(table, "label", True, CLASSES).tolist() == [1, 0, 4, 2, 3]
+
+
+def test_values_as_a_person_reads_them():
+    assert in_a_cell(0.12345, "confidence") == "0.123"
+    assert in_a_cell(np.float64(12.345), "n_atoms") == "12.3"
+    assert in_a_cell(1.234567e6, "integrated_intensity") == "1.235e+06"
+    assert in_a_cell(np.nan, "confidence") == ""
+    assert in_a_cell(np.bool_(True), "touches_border") == "yes"
+    assert in_a_cell(7, "cluster_id") == "7" and in_a_cell("Pt19", "label") == "Pt19"
+
+
+def test_nothing_on_the_clipboard_is_a_formula():
+    lines = paste(pd.DataFrame({"image": ["=1+1", "a"], "x_nm": [-1.5, np.nan]})).splitlines()
+    assert lines == ["image\tx_nm", "'=1+1\t-1.5", "a\t"]
+
+
+# ---- the dock
+def test_every_cluster_has_a_row(dock, session):
+    assert keys_shown(dock) == [
+        (image, int(i)) for image in session.images for i in session.table(image)["cluster_id"]
+    ]
+    assert dock.note.text() == "55 clusters"
+    header = dock.view.horizontalHeader()
+    shown = [c for i, c in enumerate(dock.model.columns) if not header.isSectionHidden(i)]
+    assert set(shown) == set(USUAL) & set(session.table().columns)
+    at = dock.model.columns.index("diameter_nm")
+    words = dock.model.headerData(at, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
+    assert words == "diameter_nm: equivalent circular diameter of the outline, in nm"
+
+
+def test_a_header_sorts_up_down_and_not_at_all(dock):
+    before = keys_shown(dock)
+    click_header(dock, "confidence")
+    values = [float(v) for v in column(dock, "confidence")]
+    assert values == sorted(values)
+    click_header(dock, "confidence")
+    values = [float(v) for v in column(dock, "confidence")]
+    assert values == sorted(values, reverse=True)
+    click_header(dock, "confidence")
+    assert keys_shown(dock) == before
+    click_header(dock, "label")
+    assert column(dock, "label") == sorted(column(dock, "label"))
+
+
+def test_a_filter_shows_what_it_says(dock, session):
+    write_filter(dock, "confidence < 0.75 and label = pt41")
+    table = session.table()
+    expected = table[(table["confidence"] < 0.75) & (table["label"] == "Pt41")]
+    assert 0 < len(expected) < 11
+    assert keys_shown(dock) == list(zip(expected["image"], expected["cluster_id"], strict=True))
+    assert dock.note.text() == f"{len(expected)} of 55 clusters"
+    write_filter(dock, "two")
+    assert {key[0] for key in keys_shown(dock)} == {"two"}
+
+
+def test_a_filter_that_says_nothing_changes_nothing_and_says_why(dock, qtbot):
+    write_filter(dock, "two")
+    QTest.keyClicks(dock.filter_line, " confidense < 1")
+    qtbot.waitUntil(dock.error.isVisible)  # without Return: what is typed is tried
+    assert "Perhaps confidence" in dock.error.text()
+    assert len(keys_shown(dock)) == 25
+    write_filter(dock, "")
+    assert not dock.error.isVisible() and len(keys_shown(dock)) == 55
+
+
+def test_clicks_select_rows_everywhere(dock, session):
+    keys = keys_shown(dock)
+    click(dock, 3)
+    assert session.selection == {keys[3]}
+    click(dock, 6, SHIFT)
+    assert session.selection == set(keys[3:7])
+    click(dock, 40, CTRL)
+    click(dock, 4, CTRL)
+    assert session.selection == {keys[3], keys[5], keys[6], keys[40]}
+    QTest.keyClick(dock.view, Qt.Key.Key_A, CTRL)
+    assert session.selection == set(keys)
+    QTest.keyClick(dock.view, Qt.Key.Key_Escape)
+    assert not session.selection
+
+
+def test_a_drag_selects_a_range(dock, session):
+    port = dock.view.viewport()
+    start, end = place(dock, 2), place(dock, 5)
+    QTest.mousePress(port, LEFT, PLAIN, start)
+    move(port, end)
+    QTest.mouseRelease(port, LEFT, PLAIN, end)
+    assert session.selection == set(keys_shown(dock)[2:6])
+
+
+def test_a_drag_out_of_the_view_goes_on_below(dock, session):
+    port, start = dock.view.viewport(), place(dock, 3)
+    QTest.mousePress(port, LEFT, PLAIN, start)
+    for step in range(20):
+        move(port, QPoint(start.x(), port.height() + 50 + step))
+    QTest.mouseRelease(port, LEFT, PLAIN, start)
+    assert session.selection == set(keys_shown(dock)[3:])
+    bar = dock.view.verticalScrollBar()
+    assert bar.value() == bar.maximum() > 0
+
+
+def test_arrows_move_the_selection(dock, session):
+    keys = keys_shown(dock)
+    click(dock, 3)
+    QTest.keyClick(dock.view, Qt.Key.Key_Down)
+    assert session.selection == {keys[4]}
+    QTest.keyClick(dock.view, Qt.Key.Key_Down, SHIFT)
+    QTest.keyClick(dock.view, Qt.Key.Key_Down, SHIFT)
+    assert session.selection == set(keys[4:7])
+
+
+def test_what_a_filter_hides_stays_selected_when_one_is_added(dock, session):
+    session.select([("one", 1), ("two", 1)])
+    write_filter(dock, "two")
+    assert dock.note.text().endswith("1 selected, 1 selected ones not shown here")
+    click(dock, 3, CTRL)
+    assert session.selection == {("one", 1), ("two", 1), keys_shown(dock)[3]}
+    click(dock, 2)
+    assert session.selection == {keys_shown(dock)[2]}
+
+
+def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, session):
+    def colour(position: int) -> str:
+        box = dock.view.visualRect(dock.model.index(position, 0))
+        image = dock.view.viewport().grab().toImage()
+        return image.pixelColor(
+            (box.bottomRight() - QPoint(2, 2)) * image.devicePixelRatio()
+        ).name()
+
+    ground = colour(1)
+    session.select([keys_shown(dock)[1]])
+    assert colour(1) != ground and colour(2) == ground
+    session.select([("two", 24)])
+    assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
+
+
+def test_double_click_and_enter_go_to_the_image(dock, session):
+    asked = []
+    session.focus_requested.connect(asked.append)
+    keys = keys_shown(dock)
+    click(dock, 7)
+    QTest.mouseDClick(dock.view.viewport(), LEFT, PLAIN, place(dock, 7))
+    assert asked == [keys[7]] and session.selection == {keys[7]}
+    QTest.keyClick(dock.view, Qt.Key.Key_Return)
+    assert asked == [keys[7], keys[7]]
+
+
+def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, session, qtbot):
+    click_header(dock, "label")
+    keys = keys_shown(dock)
+    session.relabel([keys[0]], "Pt70")
+    qtbot.waitUntil(lambda: column(dock, "label")[0] == "Pt70*")
+    assert keys_shown(dock) == keys and dock.sort_again_button.isVisible()
+    dock.sort_again_button.click()
+    assert keys_shown(dock).index(keys[0]) >= 44 - 1
+    assert not dock.sort_again_button.isVisible()
+    session.remove([keys[5]])
+    qtbot.waitUntil(lambda: keys[5] not in keys_shown(dock))
+    session.undo()
+    qtbot.waitUntil(lambda: keys[5] in keys_shown(dock))
+    assert keys_shown(dock).index(keys[5]) == 4
+
+
+def test_a_new_image_comes_with_its_columns(dock, session, qtbot):
+    analysis = made_up(5, "three", seed=2)
+    table = analysis.table.assign(n_atoms=[1.0, 2.0, 3.0, 4.0, np.nan])
+    session.set_analysis(replace(analysis, table=table))
+    qtbot.waitUntil(lambda: len(keys_shown(dock)) == 60)
+    at = dock.model.columns.index("n_atoms")
+    assert not dock.view.horizontalHeader().isSectionHidden(at)
+    assert column(dock, "n_atoms")[-3:] == ["3.0", "4.0", ""]
+    assert column(dock, "n_atoms")[0] == ""
+
+
+def test_columns_are_chosen_and_remembered(dock, viewer, qtbot):
+    dock.columns_menu.aboutToShow.emit()
+    actions = {a.text(): a for a in dock.columns_menu.actions()}
+    assert actions["image"].isChecked() and not actions["p_Pt41"].isChecked()
+    assert "probability" in actions["p_Pt41"].toolTip()
+    actions["p_Pt41"].trigger()
+    actions["image"].trigger()
+    header = dock.view.horizontalHeader()
+    assert not header.isSectionHidden(dock.model.columns.index("p_Pt41"))
+    assert header.isSectionHidden(dock.model.columns.index("image"))
+    again = Table(viewer)
+    qtbot.addWidget(again)
+    again.show()
+    assert "image" not in again.shown().columns and "p_Pt41" in again.shown().columns
+    dock.columns_menu.aboutToShow.emit()
+    {a.text(): a for a in dock.columns_menu.actions()}["The usual ones"].trigger()
+    assert "image" in dock.shown().columns and "p_Pt41" not in dock.shown().columns
+
+
+def test_what_is_selected_is_copied_as_it_is_shown(dock, session):
+    click_header(dock, "confidence")
+    keys = keys_shown(dock)
+    session.select([keys[4], keys[2]])
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
+    assert list(zip(read["image"], read["cluster_id"], strict=True)) == [keys[2], keys[4]]
+    assert list(read.columns) == list(dock.shown().columns)
+    row = session.table(keys[2][0]).set_index("cluster_id").loc[keys[2][1]]
+    assert read["confidence"][0] == pytest.approx(row["confidence"], abs=1e-12)
+    session.select([])
+    dock.copy_button.click()
+    assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
+def test_copying_is_no_shortcut_of_the_window(dock, session, qtbot):
+    taken = []
+    action = QAction("copy", dock)
+    action.setShortcut(QKeySequence("Ctrl+C"))
+    action.triggered.connect(lambda _: taken.append(1))
+    dock.addAction(action)
+    dock.activateWindow()
+    dock.view.setFocus()
+    qtbot.waitUntil(dock.view.hasFocus)
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    assert not taken and QApplication.clipboard().text().startswith("image\t")
+
+
+def test_many_rows_are_copied_in_a_worker(dock, monkeypatch, settle, viewer):
+    monkeypatch.setattr(cluster_table, "_COPIED_AT_ONCE", 10)
+    QApplication.clipboard().setText("before")
+    dock.copy_button.click()
+    assert QApplication.clipboard().text() == "before"
+    settle(viewer)
+    assert len(QApplication.clipboard().text().splitlines()) == 56
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx", "parquet"])
+def test_what_is_shown_is_exported(dock, monkeypatch, tmp_path, settle, viewer, suffix):
+    path = tmp_path / f"part.{suffix}"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(path), ""))
+    said = []
+    monkeypatch.setattr(table_files, "show_info", said.append)
+    write_filter(dock, "label = Pt30")
+    click_header(dock, "diameter_nm")
+    dock.export_button.click()
+    settle(viewer)
+    assert said == [f"Written: {path}"]
+    pd.testing.assert_frame_equal(
+        read_table(path), dock.shown(), check_dtype=False, check_column_type=False
+    )
+    assert len(read_table(path)) == 11
+
+
+def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, session, monkeypatch, qtbot):
+    done = []
+    refresh = dock.model.refresh
+    monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
+    dock.hide()
+    session.relabel([("one", 1)], "Pt70")
+    session.select([("one", 2)])
+    qtbot.wait(60)
+    assert not done
+    dock.show()
+    assert len(done) == 1 and column(dock, "label")[0] == "Pt70*"
+    assert np.flatnonzero(dock.view.selected_positions()).tolist() == [1]
+
+
+def test_another_project_starts_afresh_with_the_same_wishes(dock, session, qtbot):
+    click_header(dock, "confidence")
+    write_filter(dock, "two")
+    keys = keys_shown(dock)
+    session.project_changed.emit()
+    qtbot.waitUntil(lambda: keys_shown(dock) == keys)
+    assert not dock.sort_again_button.isVisible()
+
+
+def test_without_clusters_it_says_what_to_do(viewer, qtbot):
+    dock = Table(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    assert dock.message.text() == EMPTY and dock.message.isVisible()
+    assert not dock.export_button.isEnabled() and not dock.copy_button.isEnabled()
+    session = session_of(viewer)
+    session.set_analysis(made_up(12))
+    qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
+    assert dock.view.isVisible() and dock.export_button.isEnabled()
+    assert dock.view.columnWidth(dock.model.columns.index("image")) > 40
+
+
+def test_it_fits_a_narrow_dock(dock):
+    assert dock.minimumSizeHint().width() <= 400 and dock.minimumSizeHint().height() <= 300

@@ -1,0 +1,462 @@
+"""The Dispersion dock, used with a real mouse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_atomicity.atoms import dispersion as module
+from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.injection import AddedAtoms
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.atoms.table import conform
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.gui.docks.dispersion import dock as docks
+from napari_atomicity.gui.docks.dispersion.dock import Dispersion
+from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
+from napari_atomicity.gui.tasks import running
+from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.io.tables import read_table
+from napari_atomicity.reporting.plot_base import per_cent
+from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
+from napari_atomicity.statistics.dispersion import Dispersion as Found
+
+LEFT = Qt.MouseButton.LeftButton
+PLAIN = Qt.KeyboardModifier.NoModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+PX = 0.1
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion.DRAWS", 10)
+    monkeypatch.setattr(docks, "DEBOUNCE_MS", 0)
+
+
+def found_in(name: str, n: int = 30, seed: int = 0, support: bool = True) -> AtomAnalysis:
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 79, (n, 2))
+    points[1:2] = points[:1] + 2  # 0.28 nm: a dimer
+    table = pd.DataFrame(
+        {
+            "image": name,
+            "frame": 0,
+            "atom_id": np.arange(1, n + 1),
+            "y_px": points[:, 0],
+            "x_px": points[:, 1],
+            "y_nm": points[:, 0] * PX,
+            "x_nm": points[:, 1] * PX,
+            "confidence": np.linspace(0.95, 0.55, n),
+            "origin": "model",
+        }
+    )
+    micrograph = Micrograph(np.zeros((80, 80), np.float32), pixel_size_nm=PX, name=name)
+    mask = np.full((80, 80), support)
+    return AtomAnalysis(micrograph, conform(table), 0.5, mask, PX, "m")
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    for seed, name in enumerate(["one", "two"]):
+        found = found_in(name, 30 + 10 * seed, seed)
+        session.add_image(found.micrograph)
+        session.atoms.set_analysis(found)
+    session.current = "one"
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot, settled):
+    dock = Dispersion(viewer)
+    qtbot.addWidget(dock)
+    dock.form.simulations.setValue(19)
+    dock.resize(400, 900)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settled(dock)
+    return dock
+
+
+@pytest.fixture
+def settled(qtbot):
+    """Wait until a dock shows all there is."""
+
+    def wait(dock: Dispersion) -> Dispersion:
+        def rests() -> bool:
+            waits = dock._timer.isActive() or dock._mark_timer.isActive()
+            return not (waits or running(dock.session, dock._task))
+
+        qtbot.waitUntil(rests)
+        dock.view.draw_now()
+        return dock
+
+    return wait
+
+
+@pytest.fixture
+def show(dock, settled):
+    """Choose a plot and wait until it is drawn."""
+
+    def choose(name: str) -> pd.DataFrame:
+        dock.plot_combo.setCurrentIndex(dock.plot_combo.findData(name))
+        settled(dock)
+        return dock.view.data
+
+    return choose
+
+
+def click(dock: Dispersion, row: int, modifiers=PLAIN) -> None:
+    left, right, top, bottom = dock.view.boxes[row]
+    place = QPoint(round((left + right) / 2), round((top + bottom) / 2))
+    QTest.mouseClick(dock.view, LEFT, modifiers, place)
+
+
+def keys(table: pd.DataFrame) -> set:
+    return set(zip(table["image"], table["atom_id"].tolist(), strict=True))
+
+
+def value(dock: Dispersion, name: str) -> str:
+    (line,) = [f for f in dock.model.figures if f.name == name]
+    return line.value
+
+
+# ---- figures
+def test_the_figures_are_those_of_the_image_looked_at(dock, session, settled):
+    assert value(dock, "Atoms, counted") == "30" and value(dock, "Support") == "64 nm²"
+    expected = found_in("one").candidates["confidence"].sum()
+    assert value(dock, "Atoms, expected") == f"{expected:.3g}"
+    assert value(dock, "Density") == f"{expected / 64:.3g} /nm²"
+    session.current = "two"
+    assert not dock.body.isEnabled(), "what is of another image is greyed"
+    settled(dock)
+    assert dock.body.isEnabled() and value(dock, "Atoms, counted") == "40"
+
+
+def test_all_images_are_pooled(dock, session, settled):
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "70" and value(dock, "Support") == "128 nm²"
+    session.add_image(replace(found_in("three").micrograph))
+    settled(dock)
+    assert "1 of 3 images left out" in dock.note.text()
+
+
+def test_each_line_says_what_it_is_and_has_a_source(dock):
+    model = dock.model
+    for row in range(model.rowCount()):
+        tip = model.data(model.index(row, 0), Qt.ItemDataRole.ToolTipRole)
+        assert len(tip) > 60
+    said = " ".join(f.meaning for f in model.figures)
+    for source in ("Hanisch", "Clark and Evans", "Myllymäki", "Fay and Feuer", "Illian"):
+        assert source in said
+    density = model.figures[0]
+    low, high = (float(x) for x in density.interval.split(" – "))
+    assert low < float(density.value.split()[0]) < high
+
+
+def test_the_verdict_in_words():
+    assert verdict(0.8, 0.01, 0.95) == "closer together, p = 0.01"
+    assert verdict(1.2, 0.01, 0.95) == "more regular, p = 0.01"
+    assert verdict(1.2, 0.01, 0.995) == "as chance, p = 0.01"
+    assert verdict(np.nan, np.nan, 0.95) == ""
+
+
+def test_it_follows_threshold_marks_support_and_undo(viewer, dock, session, settled):
+    session.atoms.set_threshold("one", 0.8)
+    settled(dock)
+    fewer = int((found_in("one").candidates["confidence"] >= 0.8).sum())
+    assert value(dock, "Atoms, counted") == str(fewer)
+    session.atoms.add("one", [Mark(40.0, 40.0)])
+    settled(dock)
+    assert value(dock, "Atoms, counted") == str(fewer + 1)
+    half = np.array([[-0.5, -0.5], [-0.5, 79.5], [39.5, 79.5], [39.5, -0.5]])
+    session.atoms.set_support("one", [], [half])
+    settled(dock)
+    assert value(dock, "Support") == "32 nm²"
+    session.undo()
+    settled(dock)
+    assert value(dock, "Support") == "64 nm²"
+
+
+def test_the_other_image_is_not_found_again(dock, session, settled, monkeypatch):
+    asked = []
+    real = module.spread_of
+
+    def noted(atoms, *args, **options):
+        asked.append(atoms.image)
+        return real(atoms, *args, **options)
+
+    monkeypatch.setattr(module, "spread_of", noted)
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert asked == ["two"], "the first is known"
+    session.atoms.remove([("two", 3)])
+    settled(dock)
+    assert asked == ["two", "two"]
+
+
+def test_settings_are_used(dock, settled):
+    dock.settings_part.button.click()
+    assert dock.form.linking.text() == "0.3 nm"
+    wide = dock.model.figures[0].interval
+    dock.form.level.setValue(50)
+    dock.form.largest.setValue(1.0)
+    settled(dock)
+    assert dock.model.figures[0].interval != wide
+    found = dock.found.dispersion
+    assert found.level == 0.5
+    assert found.curves["g"]["r_nm"].iloc[-1] == pytest.approx(1.0)
+    assert len(found.randomness.simulated_mean_nm) == 19
+
+
+# ---- plots
+def test_a_bar_of_the_histogram_selects_its_atoms_and_shows_what_is_selected(dock, session, show):
+    data, table = show("nearest_neighbours"), session.atoms.table("one")
+    distance = table["nearest_neighbour_nm"]
+    fullest, other = (int(i) for i in data["count"].sort_values(ascending=False).index[:2])
+
+    def inside(row: int) -> set:
+        bar = data.loc[row]
+        return keys(
+            table[(distance >= bar["distance_from_nm"]) & (distance < bar["distance_to_nm"])]
+        )
+
+    click(dock, fullest)
+    assert session.atoms.selection == inside(fullest)
+    assert len(session.atoms.selection) == data["count"][fullest] > 1
+    click(dock, other, SHIFT)
+    assert session.atoms.selection == inside(fullest) | inside(other)
+    dock._mark()
+    assert dock.view.share[fullest] == dock.view.share[other] == 1
+    assert (dock.view.share > 0).sum() == 2
+    assert "selected atoms marked" in dock.hint.text()
+
+
+def test_quadrats_and_groups_select_their_atoms(dock, session, show):
+    data, table = show("quadrats"), session.atoms.table("one")
+    row = int(data["count"].idxmax())
+    click(dock, row)
+    box = data.loc[row]
+    inside = table["y_nm"].between(box["y_from_nm"], box["y_to_nm"], inclusive="left")
+    inside &= table["x_nm"].between(box["x_from_nm"], box["x_to_nm"], inclusive="left")
+    assert session.atoms.selection == keys(table[inside])
+    assert len(session.atoms.selection) == box["count"] > 1
+    data = show("groups")
+    pairs = int(data.index[data["size"] == 2][0])
+    click(dock, pairs)
+    assert session.atoms.selection == keys(table[table["group_size"] == 2])
+
+
+def test_selected_elsewhere_is_marked_and_a_curve_takes_nothing_away(dock, session, show, settled):
+    show("nearest_neighbours")
+    session.atoms.select([("one", 1), ("two", 1)])
+    settled(dock)
+    assert dock.hint.text() == "1 of 2 selected atoms marked."
+    assert (dock.view.share > 0).sum() == 1
+    show("pair_correlation")
+    click(dock, 20)
+    assert len(session.atoms.selection) == 2
+    show("ripley_l")
+    assert dock.view.data["observed"].notna().all() and dock.view.data["low"].notna().all()
+
+
+def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
+    for scope in ("current", "all"):
+        dock.scope_combo.setCurrentIndex(dock.scope_combo.findData(scope))
+        settled(dock)
+        for name in DISPERSION_PLOTS:
+            data = show(name)
+            assert len(data) or (name, scope) == ("quadrats", "all")
+            assert dock.view._canvas is not None
+    show("quadrats")
+    assert "Quadrats are of one image" in dock.view.accessibleDescription()
+
+
+def test_what_is_missed_stands_below_the_density(dock, session, settled):
+    names = [figure.name for figure in figures(dock.found.dispersion)]
+    assert "Density, all atoms" not in names
+    height = np.geomspace(0.1, 2.5, 120)
+    seen = np.where(height > 0.5, height, np.nan)
+    session.atoms.set_added(
+        "one",
+        AddedAtoms(
+            30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
+            1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
+        ),
+    )  # fmt: skip
+    settled(dock)
+    shown = {line[0]: line[1:] for line in dock.model.lines}
+    census = session.atoms.of("one").census
+    assert shown["Found of them"][0] == per_cent(census.share)
+    assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
+        census.density_per_nm2, rel=0.01
+    )
+    assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
+    session.undo()
+    settled(dock)
+    assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
+
+
+# ---- out
+def test_rows_are_copied_and_written_as_the_command_line_writes_them(
+    dock, settled, settle, viewer, tmp_path, monkeypatch
+):
+    QTest.mouseClick(dock.copy_button, LEFT)
+    header, line = QApplication.clipboard().text().splitlines()
+    assert header.split("\t")[:2] == ["image", "n_atoms"] and line.split("\t")[:2] == ["one", "30"]
+    path = tmp_path / "dispersion.csv"
+    monkeypatch.setattr(docks, "ask_for_table", lambda *a: path)
+    monkeypatch.setattr(docks, "show_info", lambda words: None)
+    QTest.mouseClick(dock.export_button, LEFT)
+    settle(viewer)
+    rows = read_table(path).set_index("image")
+    assert list(rows.index) == ["one", "two", "all"]
+    assert rows.loc["all", "n_atoms"] == 70
+    assert list(rows.columns) == header.split("\t")[1:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])
+def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
+    show("groups")
+    path = tmp_path / f"groups{suffix}"
+    saved = "napari_atomicity.gui.scatter.save"
+    monkeypatch.setattr(f"{saved}.QFileDialog.getSaveFileName", lambda *a: (str(path), ""))
+    monkeypatch.setattr(f"{saved}.show_info", lambda words: None)
+    QTest.mouseClick(dock.save_button, LEFT)
+    assert path.stat().st_size > 50
+
+
+# ---- while it works
+def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, session, qtbot, settled):
+    dock.form.simulations.setValue(9999)
+    dock.update_now()
+    assert dock.waiting.isVisible() and not dock.body.isEnabled()
+    before = dock.model.figures
+    qtbot.waitUntil(lambda: dock.waiting.bar.value() > 0)
+    QTest.mouseClick(dock.waiting.cancel_button, LEFT)
+    settled(dock)
+    assert not dock.waiting.isVisible() and dock.update_button.isVisible()
+    assert dock.model.figures == before and not dock.body.isEnabled()
+    click(dock, int(dock.view.data["count"].idxmax()))
+    assert session.atoms.selection == frozenset(), "a plot of yesterday selects nothing"
+    dock.form.simulations.setValue(19)
+    QTest.mouseClick(dock.update_button, LEFT)
+    settled(dock)
+    assert dock.body.isEnabled() and not dock.update_button.isVisible()
+
+
+def test_a_newer_question_ends_the_older_one(dock, session, settled):
+    dock.form.simulations.setValue(9999)
+    dock.update_now()
+    (older,) = running(session, dock._task)
+    dock.form.simulations.setValue(19)
+    session.atoms.set_threshold("one", 0.9)
+    settled(dock)
+    assert older.cancelled and not dock.waiting.isVisible()
+    n = int((found_in("one").candidates["confidence"] >= 0.9).sum())
+    assert value(dock, "Atoms, counted") == str(n)
+
+
+def test_while_hidden_it_rests(dock, session, settled):
+    dock.hide()
+    session.atoms.set_threshold("one", 0.9)
+    assert not dock._timer.isActive() and not running(session, dock._task)
+    dock.show()
+    settled(dock)
+    assert value(dock, "Atoms, counted") != "30"
+
+
+# ---- hardly anything
+def test_without_atoms_it_says_what_to_do(viewer, qtbot, settled):
+    dock = Dispersion(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    settled(dock)
+    assert dock.message.text() == docks.NO_ATOMS and not dock.body.isVisible()
+    session = session_of(viewer)
+    pixels = np.zeros((16, 16), np.float32)
+    session.current = session.add_image(Micrograph(pixels, name="bare"))
+    settled(dock)
+    assert "large a pixel of bare is" in dock.message.text()
+    session.current = session.add_image(Micrograph(pixels, pixel_size_nm=PX, name="calibrated"))
+    settled(dock)
+    assert dock.message.text() == docks.NO_ATOMS
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_hardly_any_atoms_have_a_density_and_dashes(dock, session, settled, show, n):
+    few = found_in("one")
+    session.atoms.set_analysis(replace(few, candidates=few.candidates.iloc[:n]))
+    settled(dock)
+    assert value(dock, "Atoms, counted") == str(n)
+    assert dock.model.figures[0].interval.count("–") == 1
+    assert (value(dock, "Clark–Evans R") == "–") == (n < 2)
+    assert (value(dock, "Isolated atoms") == "–") == (n == 0)
+    for name in DISPERSION_PLOTS:
+        show(name)
+
+
+def test_without_support_it_says_so_and_a_drawn_one_helps(dock, session, settled):
+    session.atoms.set_analysis(found_in("one", support=False))
+    settled(dock)
+    assert "one: no support was found" in dock.message.text() and not dock.body.isVisible()
+    corner = np.array([[-0.5, -0.5], [-0.5, 39.5], [39.5, 39.5], [39.5, -0.5]])
+    session.atoms.set_support("one", [corner], [])
+    settled(dock)
+    assert value(dock, "Support") == "16 nm²" and not dock.message.isVisible()
+    (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
+    assert counted.interval == f"{30 - int(counted.value)} off the support"
+
+
+def test_images_linked_at_different_distances_are_refused_in_words(dock, session, settled):
+    session.atoms.set_group_distance("two", 0.5)
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert "different distances" in dock.message.text()
+    assert dock.form.linking.text() == "0.3 nm, 0.5 nm"
+
+
+def test_atoms_marked_by_hand_alone(dock, session, settled):
+    rng = np.random.default_rng(0)
+    pixels = (100 + 10 * rng.standard_normal((60, 60))).astype(np.float32)
+    name = session.add_image(Micrograph(pixels, pixel_size_nm=PX, name="by hand"))
+    session.atoms.add(name, [Mark(10.0, 10.0), Mark(30.0, 50.0)])
+    session.current = name
+    settled(dock)
+    assert value(dock, "Atoms, expected") == "2" and value(dock, "Support") == "36 nm²"
+
+
+def test_figures_of_random_atoms(dock):
+    assert isinstance(dock.found.dispersion, Found)
+    lines = {f.name: f for f in figures(dock.found.dispersion)}
+    assert {"Isolated atoms", "In dimers", "In multimers", "In clusters"} <= lines.keys()
+    assert lines["Isolated atoms"].value.endswith("%")
+    random = "Of random atoms of this density"
+    assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
+
+
+def test_a_worker_may_find_something_while_images_go(dock, session, settled):
+    class Meanwhile(str):
+        """A name that something is found beside, as soon as it is looked up."""
+
+        def __hash__(self) -> int:
+            dock._known.setdefault("late", dock._known["one"])
+            return super().__hash__()
+
+        __eq__ = str.__eq__
+
+    assert list(dock._known) == ["one"]
+    gone = Meanwhile("gone")
+    dock._known[gone] = dock._known["one"]
+    del dock._known["late"]
+    session.remove_image("two")
+    settled(dock)
+    assert list(dock._known) == ["one", "late"]

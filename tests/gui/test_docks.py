@@ -1,0 +1,432 @@
+"""What a person does with the docks Analyse, Detect and Classify."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_atomicity.core.errors import ModelError
+from napari_atomicity.core.progress import check
+from napari_atomicity.gui import tasks
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.docks.ratios.table import summary
+from napari_atomicity.gui.viewer import calibration, compat
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.state.window_state import State
+
+
+@pytest.fixture
+def dock(viewer):
+    """Docks a widget."""
+
+    def add(kind):
+        widget = kind(viewer)
+        viewer.window.add_dock_widget(widget, name=kind.__name__, add_vertical_stretch=False)
+        return widget
+
+    return add
+
+
+@pytest.fixture
+def analysed(viewer, image_layer, model, dock, qtbot, settle):
+    """The image after one press of the button."""
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    return binding_of(viewer)
+
+
+@pytest.fixture
+def errors(monkeypatch):
+    """What napari was asked to show as an error."""
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", shown.append)
+    return shown
+
+
+def press(viewer, *keys: str) -> None:
+    """Press keys in the canvas, as napari sees them."""
+    handler = viewer.window._qt_viewer.canvas._key_map_handler
+    for key in keys:
+        handler.press_key(key)
+
+
+def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtbot, settle):
+    classify = dock(Classify)
+    for wanted in (True, False):
+        classify.symmetries.setChecked(wanted)
+        qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+        settle(viewer)
+        assert analysed.session.analysis("field").symmetries == wanted
+    analysed.undo()
+    assert analysed.session.analysis("field").symmetries
+
+
+def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+):
+    monkeypatch.setattr("napari_atomicity.gui.viewer.jobs.classifier_of", lambda _: model)
+    analyse = dock(Analyse)
+    analyse.symmetries.setChecked(True)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    session = binding_of(viewer).session
+    assert session.analysis("field").symmetries
+    model.averaged.clear()
+    session.explained_class = "Pt55"
+    settle(viewer)
+    assert model.averaged == [True]
+
+
+def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
+    analysed, viewer, dock, qtbot, settle
+):
+    session, classify = analysed.session, dock(Classify)
+    known, box = session.analysis("field"), classify.symmetries
+    averaged = {**known.parameters, "symmetries": True}
+    for name, parameters in (("averaged", averaged), ("only found", {})):
+        micrograph = replace(known.micrograph, name=name)
+        table = known.table.assign(image=name)
+        session.add_image(micrograph)
+        session.set_analysis(
+            replace(known, micrograph=micrograph, table=table, parameters=parameters)
+        )
+    # an image whose clusters are not classified says nothing
+    for image, checked in (
+        ("averaged", True),
+        ("field", False),
+        ("only found", False),
+        ("averaged", True),
+        ("only found", True),
+        ("averaged", True),
+    ):
+        session.current = image
+        assert box.isChecked() == checked
+    box.setChecked(False)
+    session.relabel([("averaged", 1)], "Pt19")
+    QApplication.processEvents()
+    assert not box.isChecked()  # the network has said nothing new
+    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert not session.analysis("averaged").symmetries
+    session.undo()
+    QApplication.processEvents()
+    assert session.analysis("averaged").symmetries and box.isChecked()
+
+
+def test_one_press_of_the_button_does_everything(analysed, viewer):
+    session = analysed.session
+    table = session.table("field")
+    assert len(table) == N_CLUSTERS
+    assert set(table["label"]) <= set(CLASSES)
+    assert table["umap_1"].notna().all()
+    assert session.status.state is State.DONE
+    assert {"field clusters", "field outlines", "field class map raw", "field class map LCN"} < {
+        layer.name for layer in viewer.layers
+    }
+    assert analysed.label_mode.on
+    assert compat.text_overlay(viewer).visible
+    assert len(session.selection) == 1  # for Explain
+
+
+def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
+    session, layer = analysed.session, analysed.points_layer("field")
+    for index, key in ((0, "5"), (1, "1"), (2, "0")):
+        layer.selected_data = {index}
+        press(viewer, key)
+    table = session.table("field")
+    assert table["label_corrected"].tolist()[:3] == ["Pt70", "Pt19", "unknown"]
+    assert layer.features["label"].tolist()[:3] == ["Pt70", "Pt19", "unknown"]
+    press(viewer, "Control-Z")
+    assert session.table("field")["label_corrected"].tolist()[:3] == ["Pt70", "Pt19", ""]
+    press(viewer, "Control-Shift-Z")
+    assert session.table("field")["label_corrected"].tolist()[2] == "unknown"
+    layer.selected_data = {0, 1, 2}
+    press(viewer, "U")
+    assert not session.table("field")["label_corrected"].any()
+
+
+def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, viewer, dock):
+    session, layer = analysed.session, analysed.points_layer("field")
+    classify = dock(Classify)
+    assert "A aggregate" in compat.text_overlay(viewer).text
+    layer.selected_data = {1}
+    press(viewer, "A")
+    assert session.table("field")["label_corrected"].tolist().count("aggregate") == 1
+    assert set(layer.selected_data) == {1}
+    QApplication.processEvents()
+    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
+    assert (row.text(1), row.text(3)) == ("1", "A")
+    assert str(layer.symbol[1]) == "clobber"
+    session.select([("field", 3)])
+    classify.labels.activated.emit(classify.labels.findData("aggregate"))
+    QApplication.processEvents()
+    row = next(r for r in classify._rows() if r.text(0) == "aggregate")
+    assert row.text(1) == "2"
+    assert "not counted: 2 aggregates" in summary(session.table("field"))
+    press(viewer, "Control-A")
+    assert len(layer.selected_data) == N_CLUSTERS
+
+
+def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
+    classify, session = dock(Classify), analysed.session
+    assert not classify.conditions.isVisibleTo(classify)
+    now = session.analysis("field")
+    session.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
+    QApplication.processEvents()
+    assert classify.conditions.isVisibleTo(classify)
+    assert "adapt" in classify.conditions.text()
+
+
+def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
+    layer = analysed.points_layer("field")
+    layer.selected_data = {3}
+    press(viewer, "1")
+    assert len(layer.data) == N_CLUSTERS
+    press(viewer, "Delete")
+    assert len(layer.data) == N_CLUSTERS - 1
+    assert len(analysed.session.table("field")) == N_CLUSTERS - 1
+
+
+def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
+    classify = dock(Classify)
+    classify.label_mode.setChecked(False)
+    layer = analysed.points_layer("field")
+    assert layer.keymap == {}
+    assert layer.mode == "pan_zoom"
+    assert not compat.text_overlay(viewer).visible
+    layer.selected_data = {0}
+    press(viewer, "1")
+    assert len(layer.data) == N_CLUSTERS - 1
+    assert len(analysed.session.table("field")) == N_CLUSTERS - 1
+
+
+def test_a_key_without_a_selection_changes_nothing(analysed, viewer):
+    before = analysed.session.history
+    analysed.session.select(())
+    press(viewer, "3", "Delete", "U")
+    assert analysed.session.history == before
+    assert "Select" in viewer.status
+
+
+def test_next_goes_from_the_least_certain_to_the_next(analysed, viewer):
+    order = analysed.session.table("field").sort_values("confidence", kind="stable")
+    ids = order["cluster_id"].tolist()
+    analysed.session.select(())
+    for expected in ids[:3]:
+        press(viewer, "N")
+        assert analysed.session.selection == {("field", expected)}
+
+
+def test_the_legend_counts_selects_and_hides(analysed, dock):
+    classify = dock(Classify)
+    table = analysed.session.table("field")
+    rows = {
+        classify.legend.topLevelItem(i).text(0): classify.legend.topLevelItem(i)
+        for i in range(classify.legend.topLevelItemCount())
+    }
+    assert {name: int(rows[name].text(1)) for name in CLASSES} == {
+        name: int((table["label"] == name).sum()) for name in CLASSES
+    }
+    classify.legend.itemClicked.emit(rows["Pt70"], 0)
+    ids = table.loc[table["label"] == "Pt70", "cluster_id"]
+    assert analysed.session.selection == {("field", i) for i in ids}
+    rows["Pt70"].setCheckState(0, Qt.CheckState.Unchecked)
+    assert analysed.hidden == {"Pt70"}
+    assert (analysed.points_layer("field").shown == (table["label"] != "Pt70")).all()
+
+
+def test_label_by_menu_and_undo_by_button(analysed, dock, qtbot):
+    classify = dock(Classify)
+    analysed.session.select([("field", 4)])
+    classify.labels.activated.emit(classify.labels.findData("Pt30"))
+    row = analysed.session.table("field").set_index("cluster_id").loc[4]
+    assert row["label_corrected"] == "Pt30"
+    assert "label 1 cluster Pt30" in classify.undo_button.toolTip()
+    qtbot.mouseClick(classify.undo_button, Qt.MouseButton.LeftButton)
+    row = analysed.session.table("field").set_index("cluster_id").loc[4]
+    assert row["label_corrected"] == ""
+    assert classify.redo_button.isEnabled()
+
+
+def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, settle):
+    classify = dock(Classify)
+    analysed.session.relabel([("field", 1)], "unknown")
+    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    table = analysed.session.table("field").set_index("cluster_id")
+    assert table.loc[1, "label"] == "unknown"
+    assert analysed.session.history[-1].description == "classify field"
+
+
+def test_detect_finds_and_classify_waits_for_it(viewer, image_layer, model, dock, qtbot, settle):
+    detect, classify = dock(Detect), dock(Classify)
+    assert not classify.button.isEnabled()
+    qtbot.mouseClick(detect.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    binding = binding_of(viewer)
+    assert len(binding.points_layer("field").data) == N_CLUSTERS
+    assert f"{N_CLUSTERS} clusters" in detect.result.text()
+    detect.outlines.setChecked(False)
+    assert not binding.outlines_layer("field").visible
+    qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert (binding.session.table("field")["label"] != "").all()
+
+
+def test_without_calibration_it_asks(viewer, model, dock, qtbot, settle):
+    layer = viewer.add_image(blobs(), name="bare")
+    analyse = dock(Analyse)
+    assert not analyse.button.isEnabled()
+    assert "how large a pixel is" in analyse.image_form.hint.text()
+    analyse.image_form.pixel_size.setValue(PIXEL_NM)
+    assert analyse.button.isEnabled()
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert calibration.pixel_size_nm(layer) == pytest.approx(PIXEL_NM)
+    points = binding_of(viewer).points_layer("bare")
+    np.testing.assert_allclose(points.scale, [PIXEL_NM, PIXEL_NM])
+    assert points.units == layer.units
+    assert analyse.image_form.hint.text() == ""
+
+
+@pytest.mark.parametrize(
+    ("scale", "units", "expected"),
+    [
+        (0.05, ("nm", "nm"), 0.05),
+        (0.5, ("angstrom", "angstrom"), 0.05),
+        (5e-5, ("um", "um"), 0.05),
+        (5e-11, ("m", "m"), 0.05),
+        (0.05, None, None),
+        (1.0, None, None),
+    ],
+)
+def test_units_of_layers(viewer, scale, units, expected):
+    layer = viewer.add_image(np.zeros((4, 4)), scale=(scale, scale), units=units)
+    assert calibration.pixel_size_nm(layer) == (None if expected is None else pytest.approx(0.05))
+    assert calibration.suggested_nm(layer) == (0.05 if units is None and scale != 1 else None)
+
+
+def test_a_scale_without_unit_is_asked_about(viewer, dock, model):
+    viewer.add_image(blobs(), name="bare", scale=(0.05, 0.05))
+    analyse = dock(Analyse)
+    assert analyse.image_form.pixel_size.value() == pytest.approx(0.05)
+    assert "Is this in nm?" in analyse.image_form.hint.text()
+
+
+def test_cancel_midway_changes_nothing(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+):
+    at_work = threading.Event()
+
+    def endless(patches, progress=None, stop=None, **_):
+        at_work.set()
+        while True:
+            check(stop)
+
+    monkeypatch.setattr(model, "predict", endless)
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(at_work.is_set)
+    assert not analyse.button.isEnabled()
+    analyse.task_bar.cancel_button.click()
+    settle(viewer)
+    session = binding_of(viewer).session
+    assert session.status.state is State.STOPPED
+    assert session.analysis("field") is None
+    assert analyse.button.isEnabled()
+    assert [layer.name for layer in viewer.layers] == ["field"]
+
+
+def test_an_error_is_said_in_words(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
+):
+    def fails(patches, progress=None, stop=None, **_):
+        raise ModelError("the model lacks its weights", advice="Install the package again")
+
+    monkeypatch.setattr(model, "predict", fails)
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert errors == ["the model lacks its weights. Install the package again."]
+    assert binding_of(viewer).session.status.state is State.FAILED
+    assert analyse.button.isEnabled()
+
+
+def test_a_bug_is_said_to_be_one(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
+):
+    monkeypatch.setattr(model, "predict", lambda *a, **k: 1 / 0)
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert len(errors) == 1
+    assert "ZeroDivisionError" in errors[0]
+    assert "report" in errors[0]
+
+
+def test_an_image_that_goes_away_while_it_is_analysed(
+    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+):
+    at_work = threading.Event()
+
+    def endless(patches, progress=None, stop=None, **_):
+        at_work.set()
+        while True:
+            check(stop)
+
+    monkeypatch.setattr(model, "predict", endless)
+    analyse = dock(Analyse)
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(at_work.is_set)
+    viewer.layers.remove(image_layer)
+    settle(viewer)
+    assert len(viewer.layers) == 0
+    assert analyse.image_form.images.count() == 0
+    assert not analyse.button.isEnabled()
+
+
+def test_closing_the_viewer_ends_what_runs(make_napari_viewer, model, qtbot, monkeypatch):
+    at_work, ended = threading.Event(), threading.Event()
+
+    def endless(patches, progress=None, stop=None, **_):
+        at_work.set()
+        try:
+            while True:
+                check(stop)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(model, "predict", endless)
+    viewer = make_napari_viewer()
+    viewer.add_image(blobs(), name="field", scale=(PIXEL_NM, PIXEL_NM), units=("nm", "nm"))
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(at_work.is_set)
+    viewer.close()
+    qtbot.waitUntil(ended.is_set)
+
+
+def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
+    session = binding_of(viewer).session
+    release, got = threading.Event(), []
+
+    def wait_for(value, progress=None, stop=None):
+        release.wait(10)
+        return value
+
+    tasks.start(session, wait_for, "old", message="old", on_result=got.append)
+    tasks.start(session, wait_for, "new", message="new", on_result=got.append)
+    release.set()
+    settle(viewer)
+    qtbot.waitUntil(lambda: not tasks._alive)
+    assert got == ["new"]

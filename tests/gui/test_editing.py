@@ -1,0 +1,210 @@
+"""What a person does to clusters in the image: added, split, merged, excluded, undone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from brightness import PIXEL_NM
+from mouse import LEFT, move, on_canvas
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.review.editing import Editing
+from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.statistics.ratios import class_ratios, counted
+
+
+def twins(seed: int = 0) -> np.ndarray:
+    """Eight blobs; the first is two that touch, the second two halves with a gap of noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:240, :320]
+    image = 100 + rng.normal(0, 1, y.shape)
+    places = [(40 + 80 * (i // 4), 40 + 80 * (i % 4)) for i in range(8)]
+    places[0:1] = [(40, 35), (40, 45)]
+    for i, (cy, cx) in enumerate(places):
+        image += 60 * (1 + i / 8) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 5.0**2))
+    return image.astype(np.float32)
+
+
+@pytest.fixture
+def shown(make_napari_viewer, model, qtbot, settle):
+    """An analysed image, shown, with label mode on, as after one press of Analyse."""
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1000, 700)
+    layer = viewer.add_image(twins(), name="field", scale=(PIXEL_NM,) * 2, units=("nm", "nm"))
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    analyse.detection.split.setChecked(False)
+    qtbot.mouseClick(analyse.button, LEFT)
+    settle(viewer)
+    binding = binding_of(viewer)
+    canvas = viewer.window._qt_viewer.canvas.native
+    qtbot.waitUntil(lambda: compat.canvas_size(viewer) == (canvas.height(), canvas.width()))
+    viewer.reset_view()
+    assert layer.name in binding.session.images
+    return viewer
+
+
+def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoModifier) -> int:
+    """Click the cluster nearest to a place, as a person does; its id."""
+    binding = binding_of(viewer)
+    table = binding.session.table("field")
+    row = int(np.argmin(np.hypot(table["y_px"] - y, table["x_px"] - x)))
+    canvas = viewer.window._qt_viewer.canvas.native
+    place = on_canvas(viewer, binding.points_layer("field"), row)
+    QTest.mouseClick(canvas, LEFT, modifiers, place)
+    return int(table["cluster_id"].iloc[row])
+
+
+def press(viewer, key, modifiers=Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, key, modifiers)
+
+
+def near(table, y, x, within=9):
+    return table[np.hypot(table["y_px"] - y, table["x_px"] - x) < within]
+
+
+def test_split_by_a_click_and_a_key_and_back(shown, settle):
+    session = binding_of(shown).session
+    before = session.table("field")
+    assert len(near(before, 40, 40)) == 1
+    one = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    after = session.table("field")
+    assert one not in set(after["cluster_id"])
+    two = near(after, 40, 40, 14).sort_values("x_px")
+    np.testing.assert_allclose(two["x_px"], [35, 45], atol=2.5)
+    assert (two["label_predicted"] != "").all()  # the model has looked at them
+    assert session.selection == {("field", i) for i in two["cluster_id"]}
+    assert len(binding_of(shown).points_layer("field").data) == len(before) + 1
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    assert session.table("field").equals(before)
+    keys = Qt.KeyboardModifier
+    press(shown, Qt.Key.Key_Z, keys.ControlModifier | keys.ShiftModifier)
+    settle(shown)
+    assert session.table("field").equals(after)
+
+
+def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
+    session = binding_of(shown).session
+    whole = near(session.table("field"), 40, 40).iloc[0]
+    click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    assert len(session.selection) == 2  # what came of it is selected
+    press(shown, Qt.Key.Key_M)
+    settle(shown)
+    (merged,) = near(session.table("field"), 40, 40).to_dict("records")
+    assert merged["integrated_intensity"] == pytest.approx(whole["integrated_intensity"], rel=0.05)
+    assert merged["label_predicted"] != ""
+
+
+def test_a_missed_cluster_is_added_by_a_click(shown, settle):
+    binding = binding_of(shown)
+    session = binding.session
+    lost = click_cluster(shown, 120, 120)
+    press(shown, Qt.Key.Key_Delete)
+    assert lost not in set(session.table("field")["cluster_id"])
+    n = len(session.table("field"))
+    press(shown, Qt.Key.Key_P)
+    layer = binding.points_layer("field")
+    assert layer.mode == "add"
+    world = layer.data_to_world((120, 120))
+    camera, size = compat.camera(shown), compat.canvas_size(shown)
+    y, x = (np.asarray(world) - camera.center[-2:]) * camera.zoom + np.array(size) / 2
+    from qtpy.QtCore import QPoint
+
+    canvas = shown.window._qt_viewer.canvas.native
+    QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(round(x), round(y)))
+    settle(shown)
+    table = session.table("field")
+    assert len(table) == n + 1
+    (added,) = near(table, 120, 120).to_dict("records")
+    assert added["diameter_nm"] > 0.3
+    assert added["label_predicted"] != ""
+    press(shown, Qt.Key.Key_P)
+    assert layer.mode == "select"
+
+
+def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
+    binding = binding_of(shown)
+    session = binding.session
+    before = class_ratios(session.table("field"), scope="all")["count"].sum()
+    buttons = Editing(binding)
+    qtbot.addWidget(buttons)
+    qtbot.mouseClick(buttons.buttons["exclude"], LEFT)
+    layer = shown.layers["field regions"]
+    assert shown.layers.selection.active is layer
+    layer.add_polygons(np.array([[0, 0], [0, 319], [70, 319], [70, 0]]))
+    qtbot.waitUntil(lambda: len(session.regions("field")) == 1)
+    table = session.table("field")
+    away = table["y_px"] < 70
+    assert table["excluded"].tolist() == away.tolist()
+    assert away.sum() >= 4
+    gone = (away & counted(table.drop(columns="excluded"))).sum()
+    assert gone > 0
+    assert class_ratios(table, scope="all")["count"].sum() == before - gone
+    points = binding.points_layer("field")
+    assert (points.border_color[away.to_numpy(), 3] < 0.5).all()
+    assert (points.border_color[~away.to_numpy(), 3] > 0.9).all()
+    # Moved and undone like anything else.
+    qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
+    qtbot.mouseClick(buttons.buttons["undo"], LEFT)
+    assert session.regions("field") == ()
+    assert len(layer.data) == 0
+    assert not session.table("field")["excluded"].any()
+    qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
+    qtbot.mouseClick(buttons.buttons["redo"], LEFT)
+    assert len(layer.data) == 1
+    assert session.table("field")["excluded"].tolist() == away.tolist()
+    layer.selected_data = {0}
+    layer.remove_selected()
+    qtbot.waitUntil(lambda: session.regions("field") == ())
+
+
+def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
+    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", said.append)
+    session = binding_of(shown).session
+    before = session.table("field")
+    click_cluster(shown, 40, 120)
+    press(shown, Qt.Key.Key_M)
+    assert "two or more" in said[-1]
+    click_cluster(shown, 120, 280, Qt.KeyboardModifier.ShiftModifier)
+    press(shown, Qt.Key.Key_M)
+    settle(shown)
+    assert "too far" in said[-1]
+    assert session.table("field").equals(before)
+
+
+def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, qtbot):
+    binding = binding_of(shown)
+    points, canvas = binding.points_layer("field"), shown.window._qt_viewer.canvas.native
+    press(shown, Qt.Key.Key_E)
+    layer = shown.layers.selection.active
+    assert layer is shown.layers["field regions"]
+    first, second = (on_canvas(shown, points, i) for i in (0, 1))
+    corners = [first, first + QPoint(0, 60), second + QPoint(0, 60), second]
+    QTest.mousePress(canvas, LEFT, pos=corners[0])
+    for a, b in pairwise(corners):
+        for step in range(1, 6):
+            QTest.qWait(20)  # napari takes no more of them than a screen shows
+            move(canvas, a + (b - a) * (step / 5))
+    QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
+    qtbot.waitUntil(lambda: len(binding.session.regions("field")) == 1)
+    assert shown.layers.selection.active is points
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert binding.session.regions("field") == ()
+    # Asked for by mistake: E or Esc leads back.
+    for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
+        press(shown, Qt.Key.Key_E)
+        assert shown.layers.selection.active is layer
+        press(shown, key)
+        assert shown.layers.selection.active is points

@@ -1,0 +1,577 @@
+"""The Explain dock: the right pictures of the right cluster, in register; class averages."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.core.cluster_table import conform
+from napari_atomicity.core.errors import ModelError
+from napari_atomicity.core.palette import colour_of
+from napari_atomicity.gui.controls.patch_view import (
+    PatchView,
+    Tile,
+    compose,
+    enlarge,
+    grey,
+    scale_bar_nm,
+)
+from napari_atomicity.gui.docks.explain import averages as averages_page
+from napari_atomicity.gui.docks.explain import dock as docks
+from napari_atomicity.gui.docks.explain.averages import IN_NM
+from napari_atomicity.gui.docks.explain.dock import (
+    NOT_CLASSIFIED,
+    NOTHING_SELECTED,
+    Explain,
+    facts,
+    novelty_in_words,
+    ordered,
+)
+from napari_atomicity.gui.docks.explain.profiles import Line, ProfileChart
+from napari_atomicity.gui.docks.explain.profiles import in_words as tile_in_words
+from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
+from napari_atomicity.gui.viewer.binding import session_of
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    session.set_analysis(made_up(40))
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot):
+    dock = Explain(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(300, 640)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    return dock
+
+
+class Model:
+    """Class maps that tell their class, and by their sign whether they are averaged."""
+
+    def class_maps(self, patches, label, *, symmetries=False):
+        n = len(patches["raw"])
+        value = (-1.0 if symmetries else 1.0) * (1 + CLASSES.index(label))
+        return {c: np.full((n, 14, 14), value, np.float32) for c in patches}
+
+
+def said(dock) -> str:
+    """Every word that a person reads in the dock."""
+    return "\n".join(w.text() for w in dock.findChildren(QLabel) if w.isVisible())
+
+
+# ---- pictures
+@pytest.mark.parametrize("cell", [(0, 0), (3, 7), (13, 13), (13, 0)])
+def test_a_class_map_lies_where_it_belongs_to_half_a_pixel(cell):
+    coarse = np.zeros((14, 14))
+    coarse[cell] = 1
+    fine = enlarge(coarse, 56)
+    where = np.array(np.nonzero(fine == fine.max())).mean(axis=1)
+    inside = [0 < c < 13 for c in cell]
+    # The middle of a cell of 4 pixels lies between its 2nd and 3rd. At the edge the brightest
+    # part goes on to the edge, so there only the inner axes can be compared.
+    expected = 4 * np.array(cell) + 1.5
+    assert where[inside] == pytest.approx(expected[inside], abs=1e-6)
+    weights = fine / fine.sum()
+    mean = np.array([(weights * g).sum() for g in np.mgrid[:56, :56]])
+    assert mean == pytest.approx(expected, abs=1.0)
+
+
+def test_patch_and_map_are_painted_in_register():
+    patch = np.zeros((56, 56))
+    patch[20:24, 40:44] = 1  # one cell of the map
+    coarse = np.zeros((14, 14))
+    coarse[5, 10] = 1
+
+    def centre(weights):
+        return np.array([(weights * g).sum() / weights.sum() for g in np.indices(weights.shape)])
+
+    plain = compose(patch)[..., 0].astype(float)
+    explained = compose(np.zeros((56, 56)), coarse)[..., 0].astype(float)
+    assert plain.shape == explained.shape == (280, 280)
+    assert centre(explained) == pytest.approx(centre(plain), abs=0.5)
+
+
+def test_a_map_speaks_against_nothing_and_may_be_missing():
+    patch = np.random.default_rng(0).normal(size=(56, 56))
+    dark = compose(patch, np.full((14, 14), np.nan))
+    assert (dark == compose(patch, np.full((14, 14), -1.0))).all()
+    bright = compose(patch, np.ones((14, 14)))
+    assert bright.mean() > dark.mean() + 50
+    half = compose(patch, np.ones((14, 14)), top=2.0)
+    assert dark.mean() < half.mean() < bright.mean()
+
+
+def test_grey_survives_flat_and_broken_patches():
+    assert grey(np.full((4, 4), np.nan)).tolist() == np.zeros((4, 4)).tolist()
+    assert np.isfinite(grey(np.full((4, 4), 7.0))).all()
+    patch = np.arange(16.0).reshape(4, 4)
+    patch[0, 0] = np.inf
+    stretched = grey(patch)
+    assert stretched.min() >= 0 and stretched.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("field_of_view_nm", "length_nm"), [(2.8, 1.0), (4.5, 2.0), (0.5, 0.2), (0.0, 0.0)]
+)
+def test_scale_bars_are_round_and_fit(field_of_view_nm, length_nm):
+    assert scale_bar_nm(field_of_view_nm) == length_nm
+
+
+def test_the_scale_bar_is_as_long_as_it_says(qtbot):
+    view = PatchView()
+    qtbot.addWidget(view)
+    view.show_tiles([Tile("raw", np.zeros((56, 56)))], 2.8)
+    view.resize(280, view.heightForWidth(280))
+    picture = view.grab().toImage()
+    box = view._boxes()[0]
+    y = round(box.bottom() - 0.05 * box.width())
+    white = [x for x in range(picture.width()) if picture.pixelColor(x, y).lightness() > 200]
+    assert len(white) == pytest.approx(box.width() / 2.8, abs=2)
+
+
+def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
+    view = PatchView()
+    qtbot.addWidget(view)
+    view.show_tiles([Tile(str(i), np.zeros((8, 8))) for i in range(4)], 2.8)
+    view.resize(280, view.heightForWidth(280))
+    assert len({box.top() for box in view._boxes()}) == 2
+    wide = 1200
+    view.resize(wide, view.heightForWidth(wide))
+    assert len({box.top() for box in view._boxes()}) == 1
+    # In a low dock also where they get smaller, but not where they would be illegible.
+    view.height_limit = 150
+    for width, rows in ((420, 1), (200, 2)):
+        view.resize(width, view.heightForWidth(width))
+        assert len({box.top() for box in view._boxes()}) == rows
+    for box in view._boxes():
+        assert view.rect().toRectF().contains(box)
+
+
+# ---- words
+def test_novelty_is_said_in_words():
+    assert novelty_in_words(1.01) == "unlike anything learnt"
+    assert novelty_in_words(0.3) == "like what was learnt"
+    assert novelty_in_words(np.nan) == ""
+
+
+def test_facts_of_a_cluster_that_was_only_detected():
+    table = made_up(5).table.assign(
+        confidence=np.nan, prediction_set="", ood_score=np.nan, touches_border=True
+    )
+    assert [name for name, *_ in facts(table.iloc[0])] == ["Diameter", "Note"]
+
+
+def test_facts_tell_the_count_and_who_says_otherwise():
+    told = made_up(5).table.assign(
+        n_atoms=44.1, n_atoms_low=38.7, n_atoms_high=50.2,
+        label_diameter="Pt30", label_mixture="", label_network="Pt41",
+    )  # fmt: skip
+    found = {name: words for name, words, _ in facts(told.iloc[2])}
+    assert found["Count"] == "44 atoms (39–50)"
+    assert found["But"] == "the diameter says Pt30"
+    assert "But" not in {name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])}
+
+
+def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, session):
+    analysis = session.analysis("field")
+    table = analysis.table.assign(label_network="Pt55")
+    table.loc[1, ["label_predicted", "label"]] = "aggregate"
+    session.set_analysis(replace(analysis, table=table))
+    for cluster_id in (1, 2):
+        session.select([("field", cluster_id)])
+        assert dock.patches.tiles[1].title == "raw · Pt55"
+
+
+def test_selected_clusters_come_in_a_stable_order():
+    keys = frozenset({("b", 2), ("a", 9), ("b", 1), ("a", 1)})
+    assert ordered(keys, ["a", "b"], "b") == [("b", 1), ("b", 2), ("a", 1), ("a", 9)]
+
+
+# ---- the dock
+def test_a_selected_cluster_is_explained(dock, session):
+    assert NOTHING_SELECTED in said(dock)
+    session.select([("field", 13)])
+    words, row = said(dock), session.table("field").iloc[12]
+    assert "Pt41" in words and "predicted" in words
+    assert f"{row['diameter_nm']:.2f} nm" in words
+    assert f"{100 * row['confidence']:.0f} %" in words
+    assert novelty_in_words(row["ood_score"]) in words
+    assert [bar.label for bar in dock.bars.bars] == CLASSES
+    assert [bar.value for bar in dock.bars.bars] == pytest.approx(
+        row[[f"p_{c}" for c in CLASSES]].tolist()
+    )
+    strong = [bar.label for bar in dock.bars.bars if bar.strong]
+    assert strong == ["Pt41"]
+    assert {b.label for b in dock.bars.bars if b.marked} == set(row["prediction_set"].split("|"))
+
+    analysis = session.analysis("field")
+    titles = [tile.title for tile in dock.patches.tiles]
+    assert titles == ["raw", "raw · Pt41", "LCN", "LCN · Pt41"]
+    for tile, channel in zip(dock.patches.tiles, ["raw", "raw", "LCN", "LCN"], strict=True):
+        assert tile.patch is not None and (tile.patch == analysis.patches[channel][12]).all()
+        if tile.class_map is not None:
+            assert (tile.class_map == analysis.class_maps[channel][12]).all()
+    assert len({t.top for t in dock.patches.tiles if t.class_map is not None}) == 1
+
+    session.select([])
+    assert NOTHING_SELECTED in said(dock) and "Pt41" not in said(dock)
+
+
+def test_everything_fits_a_narrow_dock(dock, session):
+    session.select([("field", 13)])
+    dock.resize(300, 600)
+    dock.grab()
+    for widget in (dock.patches, dock.bars, dock.class_combo, dock.focus_button):
+        assert widget.isVisible()
+        right = widget.mapTo(dock, widget.rect().topRight()).x()
+        assert right <= 300, widget
+
+
+def test_the_pictures_are_painted(dock, session, qtbot):
+    session.select([("field", 5)])
+    qtbot.waitUntil(lambda: dock.patches.height() > 200)
+    picture = dock.patches.grab().toImage()
+    raw, explained = dock.patches._boxes()[:2]
+    middle = [picture.pixelColor(b.center().toPoint()) for b in (raw, explained)]
+    assert middle[0].lightness() > 180 and middle[0].hsvSaturation() < 10
+    assert middle[1].hsvSaturation() > 40
+
+
+def test_the_arrows_walk_through_the_image_and_round(dock, session):
+    QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 1)}
+    assert "1 of 40" in said(dock)
+    QTest.mouseClick(dock.previous_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 40)}
+    QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert session.selection == {("field", 1)}
+
+
+def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, session):
+    chosen = {("field", i) for i in (7, 3, 30)}
+    session.select(chosen)
+    assert "1 of 3 selected" in said(dock)
+    seen = []
+    for _ in range(3):
+        seen.append(dock._shown)
+        QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
+    assert seen == [("field", 3), ("field", 7), ("field", 30)]
+    assert session.selection == chosen
+
+
+def test_a_correction_is_said_and_undone(dock, session):
+    session.select([("field", 1)])
+    session.relabel([("field", 1)], "Pt70")
+    assert "Pt70" in dock.title.text() and "the model says Pt19" in dock.title.text()
+    assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
+    assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
+    session.undo()
+    assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()
+
+
+def test_a_cluster_that_goes_away_is_no_longer_shown(dock, session):
+    session.select([("field", 1)])
+    session.remove_clusters("field", [1])
+    assert NOTHING_SELECTED in said(dock)
+
+
+def test_a_cluster_that_is_not_classified_says_so(dock, session):
+    analysis = session.analysis("field")
+    session.set_analysis(
+        replace(analysis, patches={}, class_maps={}, embedding=np.empty((0, 0), np.float32))
+    )
+    session.select([("field", 2)])
+    assert NOT_CLASSIFIED in said(dock)
+    assert not dock.class_combo.isVisible()
+
+
+def test_show_in_image_asks_for_it(dock, session):
+    asked = []
+    session.focus_requested.connect(asked.append)
+    session.select([("field", 4)])
+    QTest.mouseClick(dock.focus_button, Qt.MouseButton.LeftButton)
+    assert asked == [("field", 4)]
+
+
+# ---- maps of another class
+def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
+    monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
+    session.select([("field", 1)])
+    dock.class_combo.setCurrentText("Pt55")
+    dock.class_combo.activated.emit(dock.class_combo.currentIndex())
+    assert session.explained_class == "Pt55"
+    assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"], "not the maps of another class"
+    settle(viewer)
+    titles = [t.title for t in dock.patches.tiles]
+    assert titles == ["raw", "raw · Pt55", "LCN", "LCN · Pt55"]
+    assert (dock.patches.tiles[1].class_map == 4).all()
+
+    session.select([("field", 2)])
+    session.select([("field", 3)])  # before the maps of the other have come
+    settle(viewer)
+    assert dock._chosen_for[0] == ("field", 3)
+    assert len(dock.patches.tiles) == 4
+
+    session.explained_class = None  # by another dock
+    assert dock.class_combo.currentText() == docks.PREDICTED
+    assert dock.patches.tiles[1].title == "raw · Pt41"
+
+
+def test_the_maps_of_a_chosen_class_are_averaged_as_the_others_are(monkeypatch):
+    monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
+    for averaged, value in ((False, 4), (True, -4)):
+        analysis = replace(made_up(5), parameters={"symmetries": averaged})
+        assert (docks.class_maps_of(analysis, 1, "Pt55")["raw"] == value).all()
+
+
+def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, monkeypatch):
+    def gone(analysis):
+        raise ModelError("the model is not at hand", advice="Classify again")
+
+    monkeypatch.setattr(docks, "classifier_of", gone)
+    session.select([("field", 1)])
+    before = len(notification_manager.records)
+    session.explained_class = "Pt55"
+    settle(viewer)
+    session.relabel([("field", 9)], "Pt19")
+    settle(viewer)
+    said_now = [r.message for r in notification_manager.records[before:]]
+    assert said_now and all("Classify again" in words for words in said_now)
+    assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"]
+
+
+# ---- life
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
+    signals = [
+        session.analysis_changed,
+        session.selection_changed,
+        session.current_changed,
+        session.explained_class_changed,
+    ]
+    before = [len(s) for s in signals]
+    dock = Explain(viewer)
+    viewer.window.add_dock_widget(dock, name="Explain")
+    session.select([("field", 1)])
+    assert [len(s) for s in signals] == [n + 1 for n in before]
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(dock)
+    del dock
+
+    def let_go():
+        gc.collect()
+        return gone() is None
+
+    qtbot.waitUntil(let_go)
+    assert [len(s) for s in signals] == before
+
+
+def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, session, qtbot):
+    dock = Explain(viewer)
+    before = len(session.selection_changed)
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    assert len(session.selection_changed) == before - 1
+    session.select([("field", 1)])
+
+
+# ---- class averages
+@pytest.fixture
+def averaged(qtbot, viewer, settle):
+    """Wait until the averages of a dock are those of what is there."""
+
+    def wait(dock):
+        qtbot.waitUntil(lambda: dock.averages.settled, timeout=20_000)
+        settle(viewer)
+
+    return wait
+
+
+@pytest.fixture
+def averages(dock, averaged):
+    dock.pages.setCurrentIndex(1)
+    page = dock.averages
+    averaged(dock)
+    assert page.averages is not None
+    return page
+
+
+def test_class_averages_follow_the_image(averages, session, dock, averaged):
+    assert averages.averages.labels == CLASSES
+    assert "40 clusters averaged" in averages.note.text()
+    rows = averages.grid.cells()
+    assert [[a.label for a in row] for row in rows] == [CLASSES] * 4
+    assert [(row[0].quantity, row[0].channel) for row in rows] == [
+        ("patch", "raw"), ("patch", "LCN"), ("class map", "raw"), ("class map", "LCN")
+    ]  # fmt: skip
+    # The made-up maps: raw in the middle, LCN along the outline.
+    for label in CLASSES:
+        assert averages.averages.get(label, "raw").balance.value > 0.3
+        assert averages.averages.get(label, "LCN").balance.value < -0.3
+    session.set_analysis(made_up(10, name="other"))
+    session.current = "other"
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 2
+    averages.scope_combo.setCurrentText(ALL_IMAGES)
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 10
+
+
+def test_class_averages_follow_labels(averages, session, dock, averaged):
+    session.relabel([("field", 1)], "Pt70")  # was Pt19
+    averaged(dock)
+    out = averages.averages
+    assert out.get("Pt19", "raw").clusters == 7
+    assert out.get("Pt70", "raw", "patch").clusters == 9
+    assert out.get("Pt70", "raw").clusters == 8, "the map is still of Pt19"
+    assert "1 corrected" in averages.note.text()
+    session.undo()
+    averaged(dock)
+    assert averages.averages.get("Pt19", "raw").clusters == 8
+
+
+def test_class_averages_in_nm_and_to_their_own_maximum(averages, dock, averaged):
+    assert averages.averages.unit == "radius"
+    together = [chart.top for chart in averages.charts]
+    assert len(set(together)) == 1, "channels can be compared"
+    averages.own_scale.setChecked(True)
+    for chart in averages.charts:
+        assert chart.top == 1
+        assert [np.nanmax(line.mean) for line in chart.lines] == pytest.approx([1] * 5)
+    averages.unit_combo.setCurrentText(IN_NM)
+    averaged(dock)
+    assert averages.averages.unit == "nm"
+    assert averages.charts[0].lines[0].r[-1] == pytest.approx(1.4, abs=0.05)
+
+
+def test_class_averages_are_computed_only_when_they_are_seen(dock, session, averaged):
+    averaged(dock)
+    assert dock.averages.averages is None
+    dock.pages.setCurrentIndex(1)
+    averaged(dock)
+    first = dock.averages.averages
+    assert first is not None
+    dock.pages.setCurrentIndex(0)
+    session.relabel([("field", 1)], "Pt70")
+    averaged(dock)
+    assert dock.averages.averages is first
+    dock.pages.setCurrentIndex(1)
+    averaged(dock)
+    assert dock.averages.averages is not first
+
+
+@pytest.mark.parametrize("width", [300, 360, 900])
+def test_class_averages_fit_and_are_painted(dock, averages, width):
+    dock.resize(width, 700)
+    picture = averages.grid.grab().toImage()
+    ratio = picture.devicePixelRatio()
+    boxes = averages.grid.boxes()
+    for row in boxes:
+        for box in row:
+            assert averages.grid.rect().toRectF().contains(box)
+            assert box.width() > 35
+    colour = picture.pixelColor((boxes[2][0].center() * ratio).toPoint())
+    assert colour.hsvSaturation() > 40 and colour.lightness() > 100
+    patch = picture.pixelColor((boxes[0][4].center() * ratio).toPoint())
+    assert patch.hsvSaturation() < 10 and patch.lightness() > 150
+    for chart in averages.charts:
+        assert chart.mapTo(dock, chart.rect().topRight()).x() <= width
+
+
+def test_a_profile_is_painted_at_its_height(qtbot):
+    chart = ProfileChart()
+    qtbot.addWidget(chart)
+    r = np.linspace(0, 1.75, 36)
+    heights = {"Pt19": 0.75, "Pt70": 0.25}
+    lines = [
+        Line(name, colour_of(name, CLASSES), "disc", r, np.full(36, y), np.zeros(36))
+        for name, y in heights.items()
+    ]
+    chart.show_lines("raw", lines, "radius", 1.0)
+    chart.resize(240, 180)
+    image = chart.grab().toImage()
+    found = {}
+    for name in heights:
+        wanted = QColor(colour_of(name, CLASSES))
+        where = [
+            y
+            for y in range(image.height())
+            for x in range(image.width())
+            if image.pixelColor(x, y).rgb() == wanted.rgb()
+        ]
+        found[name] = np.median(where)
+    axis = image.height()  # the scale begins above the words below
+    assert found["Pt19"] < found["Pt70"] < axis
+    # From 0.25 to 0.75 is half of the scale, which is most of the height.
+    assert 0.25 * axis < found["Pt70"] - found["Pt19"] < 0.5 * axis
+
+
+def test_a_tile_says_what_it_shows(averages):
+    out = averages.averages
+    words = tile_in_words(out.get("Pt41", "LCN"))
+    assert "Pt41" in words and "8 clusters" in words
+    assert f"{out.get('Pt41', 'LCN').balance.value:+.2f}" in words
+    assert "outline" not in tile_in_words(out.get("Pt41", "LCN", "patch"))
+
+
+def test_why_there_are_no_class_averages(dock, session, averaged):
+    dock.pages.setCurrentIndex(1)
+    page = dock.averages
+    analysis = session.analysis("field")
+
+    def said_when(analysis):
+        session.set_analysis(analysis)
+        averaged(dock)
+        assert not page.grid.isVisible() and not page.save_button.isVisible()
+        return page.note.text()
+
+    assert said_when(replace(analysis, patches={}, class_maps={})) == averages_page.NO_PATCHES
+    none = conform(analysis.table.drop(columns=[f"p_{c}" for c in CLASSES]), [])
+    assert said_when(replace(analysis, table=none)) == averages_page.NOT_CLASSIFIED
+    cut = replace(analysis, table=analysis.table.assign(touches_border=True))
+    assert "40 cut by the border" in said_when(cut)
+    session.remove_clusters("field", range(1, 41))
+    averaged(dock)
+    assert page.note.text() == averages_page.NO_CLUSTERS
+    session.go_to(1)
+    averaged(dock)
+    assert page.grid.isVisible() and page.save_button.isVisible()
+
+
+def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatch):
+    def ask(name, kind):
+        monkeypatch.setattr(
+            averages_page.QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / name), kind)
+        )
+
+    ask("picture", "SVG drawing (*.svg)")
+    averages.export_picture()
+    averaged(dock)
+    assert "<svg" in (tmp_path / "picture.svg").read_text()
+    ask("profiles.csv", "")
+    averages.export_profiles()
+    profiles = pd.read_csv(tmp_path / "profiles.csv")
+    assert set(profiles["class"]) == set(CLASSES)
+    ask("balance.csv", "")
+    averages.export_balances()
+    found = pd.read_csv(tmp_path / "balance.csv").set_index(["class", "channel", "quantity"])
+    b = averages.averages.get("Pt55", "LCN").balance
+    assert found.loc[("Pt55", "LCN", "class map"), "high"] == pytest.approx(b.high)
+    ask("", "")
+    averages.export_profiles()  # cancelled
+    assert len(list(tmp_path.glob("*.*"))) == 3

@@ -1,0 +1,150 @@
+"""Which image the forms take, how large its pixels are, and what is remembered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from brightness import PIXEL_NM, blobs
+from qtpy.QtCore import Qt
+
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.gui.controls.settings import settings
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.panels.forms import DetectionForm, DeviceCombo
+from napari_atomicity.gui.viewer import calibration
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.micrographs import size_in_file_nm, why_not
+
+
+@pytest.fixture
+def analyse(viewer, model, qtbot):
+    dock = Analyse(viewer)
+    qtbot.addWidget(dock)
+    return dock
+
+
+def write_tiff(path, image, pixel_nm):
+    tifffile.imwrite(
+        path,
+        image.astype(np.float32),
+        imagej=True,
+        resolution=(1 / pixel_nm, 1 / pixel_nm),
+        metadata={"unit": "nm"},
+    )
+    return str(path)
+
+
+# ---- the pixel size of the file
+def test_a_tiff_that_napari_opened_is_analysed_with_one_click(
+    viewer, analyse, qtbot, settle, tmp_path
+):
+    (layer,) = viewer.open(write_tiff(tmp_path / "own.tif", blobs(), PIXEL_NM), plugin="napari")
+    assert calibration.pixel_size_nm(layer) is None
+    qtbot.waitUntil(analyse.button.isEnabled)
+    assert analyse.image_form.pixel_size.value() == pytest.approx(PIXEL_NM)
+    assert "the file gives" in analyse.image_form.hint.text()
+    qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert calibration.pixel_size_nm(layer) == pytest.approx(PIXEL_NM)
+    assert not analyse.image_form.hint.text()
+    assert len(binding_of(viewer).session.table(layer.name))
+
+
+def test_a_file_is_believed_only_if_it_holds_that_image(tmp_path):
+    path = write_tiff(tmp_path / "own.tif", blobs(), PIXEL_NM)
+    assert size_in_file_nm(path, blobs().shape) == pytest.approx(PIXEL_NM)
+    assert size_in_file_nm(path, (100, 100)) is None
+    assert size_in_file_nm(str(tmp_path / "gone.tif"), blobs().shape) is None
+
+
+# ---- which image
+def test_a_new_image_is_the_one_that_is_analysed(viewer, image_layer, analyse):
+    assert analyse.image_form.images.layer is image_layer
+    second = viewer.add_image(blobs(1), name="second")
+    assert analyse.image_form.images.layer is second
+    viewer.layers.selection.active = image_layer
+    assert analyse.image_form.images.layer is image_layer
+    analyse.image_form.images.setCurrentIndex(1)
+    assert viewer.layers.selection.active is second
+
+
+def test_what_was_typed_survives_other_layers(viewer, analyse):
+    bare = viewer.add_image(blobs(), name="bare")
+    analyse.image_form.pixel_size.setValue(PIXEL_NM)
+    viewer.add_points(np.zeros((1, 2)))
+    assert analyse.image_form.images.layer is bare
+    assert analyse.image_form.pixel_size.value() == pytest.approx(PIXEL_NM)
+    assert analyse.button.isEnabled()
+    assert calibration.pixel_size_nm(bare) is None
+
+
+def test_layers_that_are_no_micrographs_are_refused_with_a_reason(viewer, analyse):
+    square = np.zeros((16, 16), np.float32)
+    refused = [
+        (viewer.add_image(np.zeros((16, 16, 3)), rgb=True, name="photo"), "colour"),
+        (viewer.add_image([square, square[::2, ::2]], multiscale=True, name="p"), "resolutions"),
+        (viewer.add_labels(square.astype(int), name="mask"), "Labels"),
+        (viewer.add_image(np.zeros((2, 2, 16, 16)), name="4d"), "dimensions"),
+    ]
+    for layer, word in refused:
+        assert word in why_not(layer)
+        viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
+    assert analyse.image_form.images.count() == 0
+    assert refused[-1][0].name in analyse.image_form.hint.text()
+    with pytest.raises(AtomicityError):
+        analyse.image_form.take()
+    assert why_not(viewer.add_image(square, name="good")) == ""
+
+
+# ---- a line on a known distance
+def test_a_line_of_known_length_gives_the_pixel_size(viewer, analyse, qtbot):
+    layer = viewer.add_image(blobs(), name="bare")
+    form = analyse.image_form
+    assert not form.ruler.isHidden()
+    qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+    line = viewer.layers["bare ruler"]
+    assert viewer.layers.selection.active is line
+    assert line.mode == "add_line"
+    line.add_lines(np.array([[10.0, 10.0], [40.0, 50.0]]))
+    form.ruler.length.setValue(2.0)
+    form.ruler.length.editingFinished.emit()
+    assert form.pixel_size.value() == pytest.approx(2.0 / 50.0)
+    assert line not in viewer.layers
+    assert form.images.layer is layer
+    assert analyse.button.isEnabled()
+
+
+def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):
+    assert analyse.image_form.ruler.isHidden()
+
+
+# ---- what is remembered
+def test_settings_are_remembered_and_nonsense_is_passed_over(qtbot):
+    form, device = DetectionForm(), DeviceCombo()
+    for widget in (form, device):
+        qtbot.addWidget(widget)
+    form.threshold.setValue(4.5)
+    form.split.setChecked(False)
+    device.setCurrentIndex(device.findData("cpu"))
+    settings().setValue("detection/diameter_min", "large")
+    settings().setValue("detection/diameter_max", 1e9)
+    again, same_device = DetectionForm(), DeviceCombo()
+    for widget in (again, same_device):
+        qtbot.addWidget(widget)
+    usual = type(form.settings())()
+    assert again.threshold.value() == 4.5
+    assert not again.split.isChecked()
+    assert same_device.device == "cpu"
+    assert again.diameter_min.value() == usual.diameter_min_nm
+    assert again.diameter_max.value() == usual.diameter_max_nm
+
+
+def test_the_button_comes_before_the_settings(viewer, model, qtbot):
+    dock = Detect(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(340, 260)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    assert dock.rect().contains(dock.button.mapTo(dock, dock.button.rect().bottomRight()))

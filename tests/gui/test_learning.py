@@ -1,0 +1,128 @@
+"""From corrections to a model in one click: kept in the project, brought along, shared."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from mouse import LEFT
+from qtpy.QtWidgets import QFileDialog
+
+from napari_atomicity import analyse
+from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, Adapt
+from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.review.learning import Learning
+from napari_atomicity.gui.docks.train import Train
+from napari_atomicity.models.files import read_model, user_folder
+
+
+@pytest.fixture
+def folder(adaptable, tmp_path, monkeypatch, quick_adaptation):
+    """A folder with the same image under two names, and a model that can be adapted."""
+    model, image = adaptable
+    models, where = tmp_path / "models", tmp_path / "morning"
+    models.mkdir()
+    where.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(model.with_suffix(suffix), models)
+    for name in ("a.tif", "b.tif"):
+        shutil.copy(image, where / name)
+    monkeypatch.setenv("ATOMICITY_MODELS", str(models))
+    return where
+
+
+@pytest.fixture
+def bench(viewer, folder, qtbot, settle):
+    """The folder as a project, both images analysed."""
+    browse = Browse(viewer)
+    viewer.window.add_dock_widget(browse, name="Browse")
+    browse.open(str(folder))
+    session = browse.session
+    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    settle(viewer)
+    for name in session.images:
+        found = analyse(session.micrograph(name), "tiny", "cpu", umap=False)
+        session.set_analysis(found, undoable=False)
+    settle(viewer)
+    yield browse
+    browse.projects.leave()
+
+
+def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settle, monkeypatch):
+    session = bench.session
+    learning = Learning(bench.binding)
+    qtbot.addWidget(learning)
+    assert not learning.adapt_button.isEnabled()
+    table = session.table()
+    keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
+    said = dict(zip(keys[:4], table["label_predicted"], strict=False))
+    session.relabel_each(said)
+    qtbot.waitUntil(lambda: "said what 4 clusters are" in learning.words.text())
+    adapt = Adapt(viewer)
+    viewer.window.add_dock_widget(adapt, name="Adapt (Atomicity)", add_vertical_stretch=False)
+    adapt.device.setCurrentText("CPU")
+    adapt.models.setCurrentText("tiny")
+    qtbot.waitUntil(lambda: learning.adapt_button.isEnabled())
+    qtbot.mouseClick(learning.adapt_button, LEFT)
+    settle(viewer, 60_000)
+    qtbot.waitUntil(lambda: adapt.result is not None and not adapt._waiting, timeout=60_000)
+    assert adapt.result.found.accepted
+    new = adapt.result.found.card.model_id
+    assert set(session.table()["model_id"]) == {new}
+    # Both images are one step; before and after at one click; labels stay.
+    assert session.history[-1].images == ("a.tif", "b.tif")
+    qtbot.waitUntil(lambda: adapt.sides[BEFORE].isEnabled() and adapt.sides[AFTER].isChecked())
+    session.undo()
+    assert new not in set(session.table()["model_id"])
+    session.redo()
+    assert session.table()["label_corrected"].tolist()[:4] == list(said.values())
+
+    # The model is named, kept in the project, and comes along with it.
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.adapt.QInputDialog.getText", lambda *a: ("morning-1", True)
+    )
+    qtbot.waitUntil(adapt.save_button.isEnabled)
+    qtbot.mouseClick(adapt.save_button, LEFT)
+    settle(viewer, 60_000)
+    qtbot.waitUntil(lambda: "morning-1" in session.project.models(), timeout=20_000)
+    shared = folder.parent / "for-a-friend.safetensors"
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.browse.dock.QInputDialog.getItem",
+        lambda *a: ("morning-1", True),
+    )
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(shared), ""))
+    bench.actions_by_name["model"].trigger()
+    settle(viewer)
+    assert read_model(shared)[0].name == "morning-1"
+    path = session.project.path
+    bench.projects.leave()
+    settle(viewer)
+    for suffix in (".safetensors", ".json"):
+        (user_folder() / f"morning-1{suffix}").unlink()
+    bench.open(str(path))
+    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    settle(viewer)
+    assert "morning-1" in bench.notes.text()
+    assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
+        session.table()["model_id"]
+    )
+
+
+def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "napari_atomicity.training.train",
+        lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
+    )
+    monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)
+    session = bench.session
+    session.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
+    learning = Learning(bench.binding)
+    qtbot.addWidget(learning)
+    train = Train(viewer)
+    viewer.window.add_dock_widget(train, name="Train (Atomicity)", add_vertical_stretch=False)
+    qtbot.waitUntil(lambda: learning.train_button.isEnabled())
+    qtbot.mouseClick(learning.train_button, LEFT)
+    qtbot.waitUntil(lambda: bool(asked), timeout=20_000)
+    settle(viewer)
+    assert [m.name for m, _ in asked[0].source.images] == ["a.tif", "b.tif"]

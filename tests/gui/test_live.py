@@ -1,0 +1,282 @@
+"""The Live dock: files come, and are seen with what the model says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from brightness import PIXEL_NM, blobs
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_atomicity.gui.docks.live.dock import RESULTS, Live
+from napari_atomicity.gui.docks.live.history import MOST, History
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.pipeline import watch
+from napari_atomicity.pipeline.control_chart import Whereabouts
+from napari_atomicity.pipeline.watch import Watch
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+def write(path: Path, seed: int = 0) -> Path:
+    """As a microscope does: complete in one go, here."""
+    pixels = blobs(seed).astype(np.float32)
+    size = (1 / PIXEL_NM,) * 2
+    tifffile.imwrite(path, pixels, imagej=True, resolution=size, metadata={"unit": "nm"})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, model):
+    """Files settle at once, and the model is the one without weights."""
+    monkeypatch.setattr(watch, "load_classifier", lambda *_: model)
+    monkeypatch.setattr(watch, "model_hash", lambda card: "0" * 64)
+    made = Watch.__init__
+
+    def init(self, *args, **options):
+        made(self, *args, settle_s=0.02, patience_s=0.2, polling=True, poll_s=0.02, **options)
+
+    monkeypatch.setattr(Watch, "__init__", init)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "session"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def dock(viewer, qtbot, folder):
+    dock = Live(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(400, 1000)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    dock.folder.setText(str(folder))
+    yield dock
+    if dock.watching is not None:
+        dock.watching.stop()
+        dock.watching.wait()
+
+
+def press(dock):
+    QTest.mouseClick(dock.button, LEFT)
+
+
+def stop(dock, qtbot):
+    press(dock)
+    qtbot.waitUntil(lambda: dock.watching is None, timeout=60_000)
+
+
+def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot, settle):
+    session = binding_of(viewer).session
+    write(folder / "before.tif")
+    press(dock)
+    assert dock.button.text() == "Stop watching"
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    qtbot.waitUntil(lambda: session.analysis("before.tif") is not None, timeout=20_000)
+    write(folder / "later.tif", seed=1)
+    qtbot.waitUntil(lambda: session.analysis("later.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert session.current == "later.tif"
+    assert len(viewer.layers["later.tif clusters"].data) == 12
+    assert "later.tif: 12 clusters" in dock.state.text()
+    assert session.project.path.parent == folder
+    stop(dock, qtbot)
+    assert "2 images analysed" in dock.state.text()
+    assert (folder / RESULTS / "live.csv").is_file()
+    assert (folder / RESULTS / "ratios.csv").is_file()
+    # What was found is kept with the project: opened again, it is there.
+    assert session.project.load("later.tif").analysis is not None
+
+
+def test_a_folder_may_be_empty_at_first(dock, viewer, folder, qtbot, settle):
+    session = binding_of(viewer).session
+    press(dock)
+    qtbot.waitUntil(lambda: "Waiting" in dock.state.text())
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        write(folder / name, seed)
+    qtbot.waitUntil(lambda: session.analysis("b.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert session.images == ["a.tif", "b.tif"]
+    assert session.analysis("a.tif") is not None
+
+
+def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
+    write(folder / "one.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    stop(dock, qtbot)
+    write(folder / "two.tif", seed=2)
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 2, timeout=20_000)
+    assert [row["image"] for row in dock.history.rows] == ["one.tif", "two.tif"]
+    assert dock.history.values("images") == [1, 2]
+
+
+def test_what_can_not_be_read_is_said(dock, folder, qtbot):
+    (folder / "broken.dm4").write_bytes(b"nothing like an image" * 50)
+    write(folder / "good.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
+    assert "1 file could not be analysed" in dock.failures.text()
+    assert "broken.dm4" in dock.failures.text()
+
+
+def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):
+    # A model whose limit everything exceeds, then one that everything suits.
+    said = [("the conditions are not those of the model's training",), ()]
+    real = watch.conditions_of
+
+    def conditions(*args):
+        found = real(*args)
+        return type(found)(**{**found.__dict__, "alarms": said.pop(0)})
+
+    monkeypatch.setattr(watch, "conditions_of", conditions)
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: dock.alarm.isVisible(), timeout=20_000)
+    assert "a.tif" in dock.alarm.text() and "Adapt" in dock.alarm.text()
+    assert dock.history.alarms == ["the conditions are not those of the model's training"]
+    write(folder / "b.tif", seed=1)
+    qtbot.waitUntil(lambda: not dock.alarm.isVisible(), timeout=20_000)
+
+
+def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot, monkeypatch):
+    real = watch.conditions_of
+    rng = np.random.default_rng(0)
+
+    def conditions(analysis, *more):
+        place = rng.normal(0, 0.3, 12)
+        place[0] += 6.0 if analysis.micrograph.name > "m" else 0.0
+        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+
+    monkeypatch.setattr(watch, "conditions_of", conditions)
+    dock.reference.setValue(6)
+    for seed, name in enumerate("abcdefgh"):
+        write(folder / f"{name}.tif", seed)
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 8, timeout=20_000)
+    assert "Reference" not in dock.state.text() and not dock.accept_button.isVisible()
+    assert dock.history.values("reference_images")[:6] == [1, 2, 3, 4, 5, 6]
+    for seed, name in enumerate("uvwx", 10):
+        write(folder / f"{name}.tif", seed)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 12, timeout=20_000)
+    qtbot.waitUntil(dock.accept_button.isVisible)
+    assert "session's first images" in dock.alarm.text() and "accept it" in dock.alarm.text()
+    assert dock.history.change()[-1] > 1
+    assert "change of the session now" in dock.strip.accessibleDescription()
+    QTest.mouseClick(dock.accept_button, LEFT)
+    assert not dock.alarm.isVisible() and not dock.accept_button.isVisible()
+    write(folder / "y.tif", 20)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 13, timeout=20_000)
+    assert not dock.alarm.isVisible()
+    # those since the change, and this one
+    assert 3 <= dock.history.values("reference_images")[-1] <= 5
+
+
+def test_accepting_leaves_the_other_alarms_and_ends_with_the_session(dock, folder, qtbot):
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    dock._show_alarms("a.tif", [watch.SESSION_CHANGED, "the conditions are not the model's"])
+    dock.accept_button.show()
+    QTest.mouseClick(dock.accept_button, LEFT)
+    assert dock.alarm.isVisible() and "not the model's" in dock.alarm.text()
+    assert "session's first images" not in dock.alarm.text()
+    dock.accept_button.show()
+    stop(dock, qtbot)
+    assert not dock.accept_button.isVisible()
+
+
+def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
+    dock.reference.setValue(dock.reference.minimum())
+    assert dock.reference.text() == "none: no such alarm"
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    assert "Reference" not in dock.state.text()
+    assert dock.history.values("reference_images") == [0]
+
+
+def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    assert " of 10 images" in dock.state.text()
+
+
+def test_a_folder_that_is_not_there(dock, folder, qtbot, monkeypatch):
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.docks.live.dock.show_error", shown.append)
+    dock.folder.setText(str(folder / "nowhere"))
+    press(dock)
+    qtbot.waitUntil(lambda: dock.watching is None, timeout=60_000)
+    assert "no such folder" in shown[0] and "nowhere" in shown[0]
+    assert dock.button.text() == "Watch" and dock.button.isEnabled()
+    assert not (folder / "nowhere").exists()
+
+
+def test_what_is_looked_at_stays_if_one_asks_for_it(dock, viewer, folder, qtbot, settle):
+    session = binding_of(viewer).session
+    write(folder / "a.tif")
+    box = QPoint(8, dock.show_images.height() // 2)
+    QTest.mouseClick(dock.show_images, LEFT, pos=box)
+    assert not dock.show_images.isChecked()
+    press(dock)
+    qtbot.waitUntil(lambda: session.analysis("a.tif") is not None, timeout=20_000)
+    settle(viewer)
+    first = session.current
+    write(folder / "b.tif", seed=1)
+    qtbot.waitUntil(lambda: session.analysis("b.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert session.current == first
+
+
+def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):
+    dock = Live(viewer)
+    dock.folder.setText(str(folder))
+    dock.toggle()
+    watching = dock.watching
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: watching.stopping, timeout=20_000)
+    watching.wait()
+
+
+def test_nothing_is_taken_into_a_project_that_is_only_read(
+    dock, viewer, folder, qtbot, monkeypatch, settle
+):
+    monkeypatch.setattr(type(dock.images), "why_not", "the open project can only be read")
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    assert dock.session.analysis("a.tif") is None
+    qtbot.waitUntil(lambda: dock.left_out.isVisible())
+    assert "1 image not put into the window: the open project can only be read" in (
+        dock.left_out.text()
+    )
+    stop(dock, qtbot)
+    settle(viewer)  # the image itself may still be on its way to the canvas
+
+
+def test_a_long_history_is_thinned():
+    history = History()
+    for i in range(3 * MOST):
+        history.add({"images": i + 1, "fraction_Pt19": 0.5, "drift": 1.0, "drift_limit": 2.0})
+    assert len(history.rows) <= MOST
+    assert history.classes == ("Pt19",)
+    assert history.values("images")[-1] == 3 * MOST
+    assert history.drift()[-1] == 0.5
+
+
+def test_a_card_without_a_limit_has_no_drift():
+    history = History()
+    history.add({"drift": 1.0, "drift_limit": float("nan"), "alarm": float("nan")})
+    assert np.isnan(history.drift()[0])
+    assert history.alarms == [""]

@@ -1,0 +1,347 @@
+"""The Movie dock and the layer of tracks, used with a real mouse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from films import CLASSES, PIXEL_NM, film
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_atomicity.gui.docks.movie import dock as module
+from napari_atomicity.gui.docks.movie.curves import counts_over_time, curves_of
+from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Movie
+from napari_atomicity.gui.tasks import running
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layer_data import layer_data
+from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking import text as words
+from napari_atomicity.tracking.files import FILES
+from napari_atomicity.tracking.tracks import is_tracked
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture(scope="module")
+def analysed():
+    analysis, _, _ = film(n_frames=10, n_clusters=10, seed=4, change=0.05, merges=0)
+    table = analysis.table.assign(image="movie")
+    counted = np.array([19.0, 30.0, 41.0])[table["state"].to_numpy()]
+    table = table.assign(n_atoms=counted).drop(columns=["truth_id", "state", "merged"])
+    return replace(analysis, table=table)
+
+
+@pytest.fixture
+def stack(viewer, analysed, settle):
+    """A stack in the viewer, analysed."""
+    binding = binding_of(viewer)
+    data, options, _ = layer_data(analysed.micrograph)
+    layer = viewer.add_image(data, **options)
+    assert binding.ensure_image(layer) == "movie"
+    binding.session.set_analysis(analysed)
+    settle(viewer)
+    return binding
+
+
+@pytest.fixture
+def dock(viewer, stack, qtbot, settle):
+    dock = Movie(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(400, 1000)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)
+    return dock
+
+
+@pytest.fixture
+def tracked(dock, viewer, settle, qtbot):
+    """The dock once Track has been pressed."""
+    QTest.mouseClick(dock.button, LEFT)
+    settle(viewer)
+    qtbot.waitUntil(lambda: dock.found is not None)
+    settle(viewer)
+    return dock
+
+
+def click(widget, place: QPointF) -> None:
+    QTest.mouseClick(
+        widget, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(round(place.x()), round(place.y()))
+    )
+
+
+def one_of(dock, track: int) -> tuple[str, int]:
+    table = dock.session.table("movie")
+    return "movie", int(table.loc[table["track_id"] == track, "cluster_id"].iloc[0])
+
+
+def test_it_says_what_to_do(viewer, qtbot, settle):
+    dock = Movie(viewer)
+    qtbot.addWidget(dock)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    assert "Open a stack" in dock.message.text()
+    assert not dock.button.isEnabled()
+    binding = binding_of(viewer)
+    noise = np.random.default_rng(0).random((3, 32, 32))
+    one = viewer.add_image(noise[0], scale=(0.1, 0.1), units=("nm", "nm"), name="one")
+    binding.ensure_image(one)
+    qtbot.waitUntil(lambda: "single image" in dock.message.text())
+    many = viewer.add_image(noise, scale=(1, 0.1, 0.1), units=("pixel", "nm", "nm"), name="many")
+    binding.ensure_image(many)
+    qtbot.waitUntil(lambda: dock.message.text() == NOT_ANALYSED)
+    settle(viewer)
+    assert not dock.button.isEnabled()
+    assert not dock.body.isVisible()
+
+
+def test_one_click_from_clusters_to_tracks(tracked, viewer, analysed):
+    dock = tracked
+    assert is_tracked(dock.session.analysis("movie"))
+    expected = track_clusters(analysed)
+    assert dock.session.table("movie")["track_id"].equals(expected.table["track_id"])
+    assert dock.message.isHidden()
+    assert dock.body.isVisible()
+    assert "10 frames (5 s)" in dock.summary.text()
+    assert "per s" in dock.summary.text()
+    assert dock.events.rowCount() == len(dock.found.events) > 0
+    assert dock.dwells.rowCount() == len(dock.found.dwell_rates) > 0
+    assert dock.plot.title == "Clusters of each label"
+    layer = viewer.layers["movie tracks"]
+    assert layer.data.shape[1] == 4
+    assert len(layer.data) == (expected.table["track_id"] >= 0).sum()
+    np.testing.assert_allclose(layer.scale, [1, PIXEL_NM, PIXEL_NM])
+    assert not running(dock.session)
+
+
+def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
+    assert "movie tracks" in viewer.layers
+    tracked.binding.undo()
+    settle(viewer)
+    qtbot.waitUntil(lambda: tracked.message.text() == NOT_TRACKED)
+    assert "movie tracks" not in viewer.layers
+    assert not tracked.body.isVisible()
+    tracked.binding.redo()
+    settle(viewer)
+    qtbot.waitUntil(lambda: "movie tracks" in viewer.layers)
+    qtbot.waitUntil(lambda: tracked.found is not None)
+
+
+def test_selection_goes_both_ways(tracked, viewer, qtbot, settle):
+    dock = tracked
+    key = one_of(dock, 3)
+    dock.session.select({key})
+    qtbot.waitUntil(lambda: len(dock.plot.curves) == 1)
+    curve = dock.plot.curves[0]
+    assert curve.track_id == 3
+    assert dock.events.faint == {
+        i for i, t in enumerate(dock.found.events["tracks"]) if "3" not in t.split("|")
+    }
+    # a click on a point of the plot selects that cluster and goes to its frame
+    dock.grab()
+    click(dock.plot, dock.plot.place(int(curve.frames[6]), float(curve.raw[6])))
+    assert dock.session.selection == {("movie", int(curve.cluster_ids[6]))}
+    settle(viewer)
+    assert viewer.dims.current_step[0] == curve.frames[6]
+    # and beside all points goes to the frame
+    low, high = dock.plot.limits()
+    click(dock.plot, dock.plot.place(2, low + 0.97 * (high - low)))
+    assert viewer.dims.current_step[0] == 2
+
+
+def test_whole_tracks_are_selected_and_labelled_with_one_step(tracked, viewer, qtbot, settle):
+    dock = tracked
+    dock.session.select({one_of(dock, 2)})
+    qtbot.waitUntil(dock.whole_button.isEnabled)
+    QTest.mouseClick(dock.whole_button, LEFT)
+    table = dock.session.table("movie")
+    ids = set(table.loc[table["track_id"] == 2, "cluster_id"])
+    assert {i for _, i in dock.session.selection} == ids
+    assert len(ids) > 5
+    dock.session.relabel(dock.session.selection, "Pt41")
+    settle(viewer)
+    qtbot.waitUntil(
+        lambda: set(
+            dock.found.table.loc[dock.found.table["track_id"] == 2, "label_smoothed"]
+        ) == {"Pt41"}
+    )  # fmt: skip
+    settle(viewer)
+    layer = viewer.layers["movie tracks"]
+    mine = layer.features[layer.features["track_id"] == 2]["atomicity"]
+    assert len(set(mine)) == 1
+
+
+def test_an_event_is_gone_to(tracked, viewer, settle):
+    dock = tracked
+    row = len(dock.found.events) - 1
+    event = dock.found.events.iloc[row]
+    index = dock.events.index(row, 0)
+    dock.event_table.scrollTo(index)
+    click(dock.event_table.viewport(), QPointF(dock.event_table.visualRect(index).center()))
+    assert dock.session.selection == {("movie", int(event["cluster_id"]))}
+    settle(viewer)
+    table = dock.session.table("movie").set_index("cluster_id")
+    assert viewer.dims.current_step[0] == table.loc[event["cluster_id"], "frame"]
+
+
+def test_events_follow_edits(tracked, viewer, qtbot, settle):
+    dock = tracked
+    lines = list(dock.events.lines)
+    table = dock.session.table("movie")
+    track = table["track_id"].value_counts().index[0]
+    gone = table.loc[(table["track_id"] == track) & (table["frame"] >= 4), "cluster_id"]
+    dock.session.remove(("movie", i) for i in gone)
+    settle(viewer)
+    qtbot.waitUntil(lambda: dock.events.lines != lines)
+    losses = dock.found.events[dock.found.events["event"] == "loss"]
+    assert str(track) in set(losses["tracks"])
+    layer = viewer.layers["movie tracks"]
+    assert len(layer.data) == (dock.session.table("movie")["track_id"] >= 0).sum()
+
+
+def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, viewer):
+    dock = tracked
+    steps = len(dock.session.history)
+    QTest.mouseClick(dock.settings_part.button, LEFT)
+    assert "0.5 s" in dock.form.frame_time.specialValueText()
+    dock.form.frame_time.setValue(2.0)
+    qtbot.waitUntil(lambda: dock.found.frame_time_s == 2.0)
+    assert "(20 s)" in dock.summary.text()
+    dock.form.rate.setValue(0.01)
+    qtbot.waitUntil(lambda: not dock.found.change.estimated)
+    assert "taken to change" in dock.summary.text()
+    assert len(dock.session.history) == steps
+    settle(viewer)
+
+
+def test_a_result_of_yesterday_is_dropped(dock, viewer, settle, monkeypatch):
+    """Clusters were deleted while the worker was at work."""
+    real = module.track_clusters
+    table = dock.session.table("movie")
+    said = []
+    monkeypatch.setattr(module, "show_info", said.append)
+
+    def slow(analysis, settings, progress=None, stop=None):
+        while len(dock.session.table("movie")) == len(table) and not stop():
+            pass
+        return real(analysis, settings)
+
+    monkeypatch.setattr(module, "track_clusters", slow)
+    QTest.mouseClick(dock.button, LEFT)
+    dock.session.remove([("movie", int(table["cluster_id"].iloc[0]))])
+    settle(viewer)
+    assert not is_tracked(dock.session.analysis("movie"))
+    assert "press Track again" in said[0]
+
+
+def test_tracking_can_be_cancelled(dock, viewer, settle, monkeypatch, qtbot):
+    def forever(analysis, settings, progress=None, stop=None):
+        progress(1, 9, "Linking")
+        while not stop():
+            pass
+        return analysis
+
+    monkeypatch.setattr(module, "track_clusters", forever)
+    QTest.mouseClick(dock.button, LEFT)
+    assert not dock.button.isEnabled()
+    qtbot.waitUntil(dock.task_bar.cancel_button.isVisible)
+    QTest.mouseClick(dock.task_bar.cancel_button, LEFT)
+    settle(viewer)
+    assert dock.button.isEnabled()
+    assert not is_tracked(dock.session.analysis("movie"))
+
+
+def test_tables_are_saved(tracked, tmp_path, monkeypatch, settle, viewer):
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path))
+    QTest.mouseClick(tracked.save_button, LEFT)
+    settle(viewer)
+    assert all((tmp_path / name).is_file() for name in FILES)
+    assert len(pd.read_csv(tmp_path / "tracks.csv")) == len(tracked.found.table)
+
+
+def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch):
+    monkeypatch.setattr(
+        "napari_atomicity.tracking.averaging.estimate_drift",
+        lambda m, **_: __import__("napari_atomicity.tracking.drift", fromlist=["x"]).no_drift(10),
+    )
+    QTest.mouseClick(dock.averaging_part.button, LEFT)
+    dock.n_averaged.setValue(5)
+    QTest.mouseClick(dock.average_button, LEFT)
+    settle(viewer)
+    assert viewer.layers["movie mean of 5"].data.shape[0] == 2
+    assert dock.session.current == "movie mean of 5"
+    assert dock.session.micrograph("movie mean of 5").pixel_size_nm == pytest.approx(PIXEL_NM)
+
+
+def test_tracks_are_coloured_by_number_or_atomicity(tracked, viewer, settle):
+    layer = viewer.layers["movie tracks"]
+    assert layer.color_by == "atomicity"
+    tracked.colour_combo.setCurrentIndex(1)
+    settle(viewer)
+    assert layer.color_by == "track"
+    assert layer.features.groupby("track_id")["track"].nunique().max() == 1
+
+
+def test_layers_go_with_the_image(tracked, viewer, settle):
+    viewer.layers.remove(viewer.layers["movie"])
+    settle(viewer)
+    assert not [x for x in viewer.layers if x.name.startswith("movie")]
+    assert tracked.found is None
+
+
+def test_layers_for_the_next_image_of_a_project_have_no_tracks(tracked, viewer):
+    tracked.binding.layers_of("movie").clear()
+    assert "movie tracks" not in viewer.layers
+    assert "movie clusters" in viewer.layers
+    assert is_tracked(tracked.session.analysis("movie"))
+
+
+def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer, settle, qtbot):
+    viewer.layers.remove(viewer.layers["movie tracks"])
+    dock = tracked
+    dock.session.relabel([one_of(dock, 0)], "Pt41")
+    settle(viewer)
+    assert "movie tracks" not in viewer.layers
+    dock.form.search_range.setValue(0.02)
+    QTest.mouseClick(dock.button, LEFT)
+    settle(viewer)
+    qtbot.waitUntil(lambda: "movie tracks" in viewer.layers)
+
+
+# ---- words and curves
+@pytest.fixture(scope="module")
+def found(analysed):
+    return movie_of(track_clusters(analysed))
+
+
+def test_curves_hold_what_is_known(found):
+    (curve,) = curves_of(found, [1, 999])
+    rows = found.table[found.table["track_id"] == 1]
+    assert curve.frames.tolist() == rows["frame"].tolist()
+    assert curve.raw.tolist() == rows["n_atoms"].tolist()
+    assert set(curve.smoothed) <= {19.0, 30.0, 41.0}
+    assert "track 1, frame 0, 0 s" in curve.words[0]
+
+
+def test_counts_add_up_to_the_tracks_that_are_there(found):
+    counts = counts_over_time(found, CLASSES)
+    there = np.zeros(found.drift.n_frames, int)
+    for track in found.tracks:
+        there[track.frames] += 1
+    assert sum(counts.values()).tolist() == there.tolist()
+
+
+def test_rates_in_words(found, analysed):
+    assert "per s (" in words.rate_in_words(found) or "less than" in words.rate_in_words(found)
+    still = replace(found, change=replace(found.change, low=0.0))
+    assert "less than" in words.rate_in_words(still)
+    per_frame = movie_of(
+        track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
+        MovieSettings(rate=0.1),
+    )
+    assert words.rate_in_words(per_frame).endswith("0.1 times per frame.")
+    assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))

@@ -1,0 +1,506 @@
+"""The Ratios dock: counts at once, and files that say the same."""
+
+from __future__ import annotations
+
+import gc
+import io
+import math
+import weakref
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.gui.controls.bars import Bar, BarChart
+from napari_atomicity.gui.docks.ratios import dock as docks
+from napari_atomicity.gui.docks.ratios.dock import Ratios
+from napari_atomicity.gui.docks.ratios.parity import ParityPlot
+from napari_atomicity.gui.docks.ratios.table import parity_points, summary
+from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
+from napari_atomicity.gui.panels.table_files import with_suffix
+from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.io.clipboard import html_table, latex_table
+from napari_atomicity.io.files import write_json
+from napari_atomicity.io.reference_ratios import parse_reference
+from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.statistics.ratios import COLUMNS, CONDITIONS_DIFFER, class_ratios
+from napari_atomicity.statistics.reference import compare
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    session.set_analysis(made_up(40))
+    session.set_analysis(made_up(15, "second", seed=1))
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot):
+    dock = Ratios(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    return dock
+
+
+def counts(dock) -> dict[str, int]:
+    """What a person reads in the table."""
+    model = dock.view.model()
+    return {
+        model.index(row, 0).data(): int(model.index(row, 1).data())
+        for row in range(model.rowCount())
+    }
+
+
+def test_this_image_and_all_images(dock, session):
+    assert counts(dock) == dict.fromkeys(CLASSES, 8)
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    assert counts(dock) == dict.fromkeys(CLASSES, 11)
+    dock.scope_combo.setCurrentText(THIS_IMAGE)
+    session.current = "second"
+    assert counts(dock) == dict.fromkeys(CLASSES, 3)
+
+
+def test_the_bars_show_what_the_statistics_say(dock, session):
+    expected = class_ratios(session.table("field"), CLASSES, scope="field")
+    for bar, (_, row) in zip(dock.chart.bars, expected.iterrows(), strict=True):
+        assert bar.label == row["class"]
+        assert (bar.value, bar.low, bar.high) == pytest.approx(
+            (row["fraction"], row["fraction_low"], row["fraction_high"])
+        )
+        assert bar.low < bar.value < bar.high
+
+
+def test_corrections_count_at_once_and_undo_counts_back(dock, session, qtbot):
+    session.relabel([("field", 1), ("field", 6)], "Pt70")
+    session.relabel([("field", 11)], "unknown")
+    qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
+    assert counts(dock)["Pt19"] == 5 and counts(dock)["unknown"] == 1
+    assert "39 clusters counted" in dock.note.text() and "1 unknown" in dock.note.text()
+    for _ in range(2):
+        session.undo()
+    qtbot.waitUntil(lambda: counts(dock) == dict.fromkeys(CLASSES, 8))
+
+
+def test_a_burst_of_changes_is_counted_once(dock, session, qtbot, monkeypatch):
+    calls = []
+    monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
+    for i in range(1, 9):
+        session.relabel([("field", i)], "Pt30")
+    qtbot.waitUntil(lambda: counts(dock)["Pt30"] > 8)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("limit", "value"), [("WORKER_FROM_ROWS", 10), ("WORKER_FROM_IMAGES", 1)])
+def test_many_clusters_are_counted_in_a_worker(
+    dock, session, settle, viewer, monkeypatch, limit, value
+):
+    monkeypatch.setattr(docks, limit, value)
+    started = []
+    monkeypatch.setattr(docks, "start", _noting(docks.start, started))
+    session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    settle(viewer)
+    assert started and counts(dock)["Pt70"] == 9
+
+
+def _noting(function, calls):
+    def noted(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    return noted
+
+
+def choose(button, text):
+    """Open the menu of a button and take an entry, as a person does."""
+    menu = button.menu()
+    menu.popup(button.mapToGlobal(button.rect().bottomLeft()))
+    action = next(a for a in menu.actions() if a.text() == text)
+    QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
+
+
+def test_a_copy_pastes_as_the_table(dock, session):
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    choose(dock.copy_button, "Table (Word, Excel)")
+    mime = QApplication.clipboard().mimeData()
+    pasted = pd.read_csv(io.StringIO(mime.text()), sep="\t")
+    expected = class_ratios(session.table(), CLASSES, scope="all")
+    assert list(pasted.columns) == COLUMNS
+    pd.testing.assert_frame_equal(pasted.fillna({"note": ""}), expected, check_dtype=False)
+    assert mime.hasHtml() and html_table(expected) in mime.html()
+
+
+def test_a_copy_pastes_into_latex(dock, session):
+    choose(dock.copy_button, "LaTeX")
+    expected = class_ratios(session.table("field"), CLASSES, scope="field")
+    assert QApplication.clipboard().text() == latex_table(expected)
+    assert expected["count"].tolist() == [8] * 5
+
+
+def test_a_pasted_name_is_no_formula(dock, session, qtbot):
+    session.set_analysis(made_up(5, "=1+1"))
+    session.current = "=1+1"
+    dock.update_now()
+    qtbot.waitUntil(lambda: len(dock.shown()) == 5)
+    choose(dock.copy_button, "Table (Word, Excel)")
+    mime = QApplication.clipboard().mimeData()
+    assert mime.text().splitlines()[1].startswith("'=1+1\t")
+    assert ">=1+1<" not in mime.html()
+
+
+@pytest.fixture
+def to_file(tmp_path, monkeypatch):
+    """The name that the dialog will give."""
+
+    def name(file):
+        path = tmp_path / file
+        monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+        return path
+
+    return name
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
+def test_exports_read_back_the_same(dock, session, to_file, settle, viewer, suffix):
+    session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    path = to_file(f"ratios{suffix}")
+    choose(dock.export_button, "Ratios…")
+    settle(viewer)
+    pd.testing.assert_frame_equal(
+        read_table(path), class_ratios(session.table(), CLASSES), check_dtype=False
+    )
+    path = to_file(f"clusters{suffix}")
+    choose(dock.export_button, "Clusters…")
+    settle(viewer)
+    read = read_clusters(path)
+    assert len(read) == 55
+    assert read.loc[0, ["label", "label_predicted", "label_corrected"]].tolist() == [
+        "Pt70",
+        "Pt19",
+        "Pt70",
+    ]
+    assert notification_manager.records[-1].message == f"Written: {path}"
+
+
+def test_ratios_are_exported_as_latex(dock, session, to_file, settle, viewer):
+    path = to_file("ratios.tex")
+    dock.export_ratios()
+    settle(viewer)
+    assert path.read_text() == latex_table(class_ratios(session.table(), CLASSES))
+
+
+def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, settle, viewer):
+    (tmp_path / "a file").touch()
+    to_file("a file/ratios.csv")
+    dock.export_ratios()
+    settle(viewer)
+    assert "ratios.csv" in notification_manager.records[-1].message
+    assert "could not be written" in notification_manager.records[-1].message
+
+
+def test_a_hidden_dock_counts_when_it_is_shown(dock, session, qtbot, monkeypatch):
+    calls = []
+    monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
+    dock.hide()
+    session.relabel([("field", 1)], "Pt70")
+    qtbot.wait(60)
+    assert not calls
+    dock.show()
+    qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 9)
+
+
+def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
+    monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: ("", ""))
+    monkeypatch.setattr(docks, "write_in_worker", lambda *a: pytest.fail("written"))
+    dock.export_ratios()
+    dock.export_clusters()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "filter_", "expected"),
+    [
+        ("a", "Excel workbook (*.xlsx)", "a.xlsx"),
+        ("a.csv", "Excel workbook (*.xlsx)", "a.csv"),
+        ("run 1.5 nm", "Parquet (*.parquet)", "run 1.5 nm.parquet"),
+        ("a", "", "a.csv"),
+        ("a", "LaTeX (*.tex)", "a.tex"),
+        ("a.tex", "CSV (*.csv)", "a.tex"),
+    ],
+)
+def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected):
+    assert with_suffix(tmp_path / chosen, filter_) == tmp_path / expected
+
+
+def test_an_image_may_be_called_all(dock, session, qtbot):
+    session.set_analysis(made_up(5, "all", seed=2))
+    dock.update_now()
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    assert sum(counts(dock).values()) == 60
+    assert len(dock.shown()) == 5
+    dock.scope_combo.setCurrentText(THIS_IMAGE)
+    session.current = "all"
+    assert len(dock.shown()) == 5
+
+
+def test_before_there_is_anything(viewer, qtbot):
+    dock = Ratios(viewer)
+    qtbot.addWidget(dock)
+    assert dock.note.text() == "No clusters yet."
+    assert not dock.copy_button.isEnabled() and not dock.export_button.isEnabled()
+
+
+def test_what_was_not_counted_is_said():
+    table = made_up(5).table
+    table["touches_border"] = [True, True, False, False, False]
+    table["label"] = ["Pt19", "Pt19", "unknown", "", "Pt30"]
+    words = summary(table)
+    assert words.startswith("1 cluster counted")
+    assert "2 cut by the border, 1 unknown, 1 without a label" in words
+
+
+def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):
+    chart = BarChart(axis=True)
+    qtbot.addWidget(chart)
+    chart.bars = [Bar("Pt19", 0.25, "25.0 %", "#56b4e9", "disc", 0.2, 0.35)]
+    assert "Pt19 25.0 %" in chart.accessibleDescription()
+    assert chart.limit == 0.4
+    chart.resize(300, chart.sizeHint().height())
+    picture = chart.grab().toImage()
+    y = round(2 + chart._row_height() / 2 - 3)
+    blue = [x for x in range(300) if picture.pixelColor(x, y).name() == "#56b4e9"]
+    right = max(blue)
+    chart.bars = [replace(chart.bars[0], value=0.125)]
+    picture = chart.grab().toImage()
+    shorter = max(x for x in range(300) if picture.pixelColor(x, y).name() == "#56b4e9")
+    left = min(x for x in blue if x > 40)
+    assert (shorter - left) / (right - left) == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
+    signals = [session.analysis_changed, session.current_changed, session.images_changed]
+    before = [len(s) for s in signals]
+    dock = Ratios(viewer)
+    viewer.window.add_dock_widget(dock, name="Ratios")
+    assert [len(s) for s in signals] == [n + 1 for n in before]
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(dock)
+    del dock
+
+    def let_go():
+        gc.collect()
+        return gone() is None
+
+    qtbot.waitUntil(let_go)
+    assert [len(s) for s in signals] == before
+
+
+# ---- adjusted ratios
+@pytest.fixture
+def card(monkeypatch, tmp_path, session):
+    """A model at hand that classified the clusters; it knows its confusion, not its calibration."""
+    n = len(CLASSES)
+    confusion = tuple(tuple(80 if i == j else 5 * (j > i) for j in range(n)) for i in range(n))
+    card = ModelCard("made-up", tuple(CLASSES), confusion=confusion, sha256="0" * 64)
+    monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path))
+    (tmp_path / "made-up.safetensors").touch()
+    write_json(tmp_path / "made-up.json", card.to_dict())
+    for name in ("field", "second"):
+        analysis = session.analysis(name)
+        table = analysis.table.assign(model_id=card.model_id)
+        session.set_analysis(replace(analysis, table=table))
+    return card
+
+
+def choose_method(dock, name):
+    dock.method_combo.setCurrentIndex(dock.method_combo.findData(name))
+
+
+def test_adjusted_ratios_are_those_of_the_statistics(card, dock, session, settle, viewer, qtbot):
+    choose_method(dock, "confusion")
+    qtbot.waitUntil(lambda: "confusion" in "".join(dock.ratios["method"]))
+    expected = class_ratios(
+        session.table(), CLASSES, method="confusion", card=card, images=session.images
+    )
+    pd.testing.assert_frame_equal(dock.ratios, expected)
+    assert [b.value for b in dock.chart.bars] == list(expected["fraction"][:5])
+    session.relabel([("field", 1), ("field", 6)], "Pt70")
+    qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
+    choose_method(dock, "counted")
+    qtbot.waitUntil(lambda: dock.chart.bars[4].value == 0.25)
+
+
+def test_a_late_result_of_another_method_is_dropped(card, dock, settle, viewer):
+    choose_method(dock, "confusion")
+    dock.update_now()
+    choose_method(dock, "counted")
+    dock.update_now()
+    settle(viewer)
+    assert dock.ratios["method"].str.startswith("counted").all()
+
+
+def test_a_method_that_can_not_be_used_says_why(card, dock):
+    items = dock.method_combo.model()
+    assert [items.item(i).isEnabled() for i in range(3)] == [True, True, False]
+    assert "holds no replicates of its calibration" in items.item(2).toolTip()
+    assert dock.warning.isHidden()
+    choose_method(dock, "em")  # as it may have been before another model classified
+    dock.update_now()
+    assert "holds no replicates of its calibration" in dock.warning.text()
+    assert not dock.chart.bars and len(dock.ratios) == 0
+    choose_method(dock, "counted")
+    dock.update_now()
+    assert len(dock.chart.bars) == 5 and dock.warning.isHidden()
+
+
+def test_without_the_card_there_is_only_counting(dock):
+    items = dock.method_combo.model()
+    assert [items.item(i).isEnabled() for i in range(3)] == [True, False, False]
+    assert "the card of the model is not at hand" in items.item(1).toolTip()
+
+
+def test_conditions_that_differ_are_seen(dock, session, qtbot):
+    analysis = session.analysis("field")
+    session.set_analysis(replace(analysis, table=analysis.table.assign(conditions_differ=True)))
+    qtbot.waitUntil(lambda: not dock.warning.isHidden())
+    assert dock.warning.text() == f"C{CONDITIONS_DIFFER[1:]}."
+    session.current = "second"
+    assert dock.warning.isHidden()
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    assert not dock.warning.isHidden()
+
+
+# ---- references
+def type_reference(dock, line):
+    dock.reference_line.setFocus()
+    dock.reference_line.selectAll()
+    QTest.keyClicks(dock.reference_line, line) if line else dock.reference_line.clear()
+    QTest.keyClick(dock.reference_line, Qt.Key.Key_Return)
+
+
+def test_a_typed_reference_marks_bars_and_is_judged(dock, session):
+    assert dock.parity.isHidden() and dock.verdict.isHidden()
+    type_reference(dock, "Pt19:Pt70 = 3:1")
+    assert [b.reference for b in dock.chart.bars] == [0.75, 0, 0, 0, 0.25]
+    expected = compare(session.table("field"), parse_reference("Pt19:Pt70 = 3:1"))
+    assert dock.comparison.r2 == pytest.approx(expected.r2)
+    assert f"R² {expected.r2:.3f}; mean absolute error" in dock.verdict.text()
+    assert f"{expected.covered.sum()} of 5 in their intervals" in dock.verdict.text()
+    assert [p.reference for p in dock.parity.points] == [0.75, 0, 0, 0, 0.25]
+    assert not dock.parity.isHidden()
+    session.current = "second"
+    assert set(dock.comparison.pairs["scope"]) == {"second"}
+    type_reference(dock, "")
+    assert dock.comparison is None and dock.parity.isHidden() and dock.verdict.isHidden()
+    assert all(math.isnan(b.reference) for b in dock.chart.bars)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Pt19:Pt70", "Write it like Pt19:Pt41:Pt70 = 1:1:1"),
+        ("Pt19:Pt20 = 1:1", "The reference names Pt20, which can't be found"),
+        ("Pt19:Pt30 = 0.5:0.1", "sum to 0.6, not to 1"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_told(dock, line, words):
+    type_reference(dock, line)
+    assert words in dock.verdict.text() and dock.comparison is None
+    assert all(math.isnan(b.reference) for b in dock.chart.bars)
+
+
+def test_equal_references_have_no_r2(dock):
+    type_reference(dock, "Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1")
+    assert dock.verdict.text() == (
+        "No R² (all reference fractions are equal); mean absolute error 0.0 %; "
+        "5 of 5 in their intervals."
+    )
+
+
+@pytest.fixture
+def load(dock, tmp_path, monkeypatch):
+    def load_text(text):
+        path = tmp_path / "known.csv"
+        path.write_text(text)
+        monkeypatch.setattr(docks.QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
+        dock.load_button.click()
+
+    return load_text
+
+
+def test_a_loaded_reference_pools_what_its_patterns_say(dock, session, load, settle, viewer):
+    load("scope,class,fraction\n*d,Pt19,1\n*d,Pt30,1\nmissing,Pt70,1\nsecond,Pt41,1\n")
+    settle(viewer)
+    assert dock.reference_line.text() == "known.csv"
+    pairs = dock.comparison.pairs
+    assert list(dict.fromkeys(pairs["scope"])) == ["*d", "second"]
+    assert list(pairs["count"]) == [11] * 5 + [3] * 5
+    assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
+    assert len(dock.parity.points) == 10
+    session.relabel([("field", 1)], "Pt70")
+    dock.update_now()
+    settle(viewer)
+    assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
+    type_reference(dock, "Pt19 = 1")
+    assert set(dock.comparison.pairs["scope"]) == {"field"}
+
+
+def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
+    load("scope,class,fraction\nmissing,Pt70,1\n")
+    settle(viewer)
+    assert dock.verdict.text().startswith("The reference speaks of missing, and no image")
+    load("class,fraction\nPt7,1\n")
+    settle(viewer)
+    assert "names Pt7, which can't be found" in dock.verdict.text()
+    load("class,share\nPt70,1\n")
+    assert "known.csv: the reference lacks" in notification_manager.records[-1].message
+
+
+def test_the_mark_of_a_reference_is_to_scale(qtbot):
+    chart = BarChart(axis=True)
+    qtbot.addWidget(chart)
+    bar = Bar("Pt19", 0.25, "25.0 %", "#56b4e9", "disc", 0.2, 0.35, reference=0.4)
+    chart.bars = [bar]
+    chart.resize(300, chart.sizeHint().height())
+    assert chart.limit == 0.4
+    marked = chart.grab().toImage()
+    chart.bars = [replace(bar, reference=math.nan)]
+    plain = chart.grab().toImage()
+    # Above the bar there is nothing but the mark, at the right end of the scale.
+    y = round(2 + 0.2 * chart._row_height())
+    differs = [x for x in range(300) if marked.pixelColor(x, y) != plain.pixelColor(x, y)]
+    bar_end = max(
+        x
+        for x in range(300)
+        if plain.pixelColor(x, round(2 + chart._row_height() / 2 - 3)).name() == "#56b4e9"
+    )
+    assert 0 < max(differs) - min(differs) < 8
+    assert min(differs) > bar_end + 20
+    chart.bars = [replace(bar, reference=0.5)]
+    assert chart.limit == 0.6
+
+
+def test_the_parity_plot_names_the_point_at_the_mouse(qtbot):
+    plot = ParityPlot()
+    qtbot.addWidget(plot)
+    points = parity_points(
+        compare(made_up(20).table, parse_reference("Pt19:Pt70 = 3:1")).pairs, CLASSES
+    )
+    plot.points = points
+    plot.resize(220, 180)
+    assert plot.limit == 0.8
+    box = plot._box()
+    for point in (points[0], points[4]):
+        assert plot._at(plot._place(point, point.found, box)) == point
+    assert plot._at(box.topLeft()) is None
+    assert "Pt19 in all: 20.0 %, reference 75.0 %" in plot.accessibleDescription()
+    picture = plot.grab().toImage()
+    middle = plot._place(points[0], points[0].found, box).toPoint()
+    assert picture.pixelColor(middle).name() == points[0].colour

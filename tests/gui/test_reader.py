@@ -1,0 +1,83 @@
+"""napari's reader, without a viewer."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_atomicity.core.errors import ReadError
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.gui.reader import get_reader
+from napari_atomicity.gui.viewer.layer_data import METADATA_KEY, layer_data
+
+
+@pytest.fixture
+def tif(tmp_path):
+    path = tmp_path / "field.tif"
+    tifffile.imwrite(
+        path,
+        np.arange(30, dtype=np.uint16).reshape(5, 6),
+        imagej=True,
+        resolution=(25, 25),
+        metadata={"unit": "nm"},
+    )
+    return path
+
+
+def test_a_calibrated_image(tif):
+    from napari.layers import Layer
+
+    read = get_reader(str(tif))
+    assert read is not None
+    [(data, options, kind)] = read(str(tif))
+    layer = Layer.create(data, options, kind)
+    assert layer.name == "field.tif"
+    assert tuple(layer.scale) == pytest.approx((0.04, 0.04))
+    assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
+    assert layer.axis_labels == ("y", "x")
+    source = layer.metadata[METADATA_KEY]
+    assert source["path"] == str(tif)
+    assert source["pixel_size_nm"] == pytest.approx(0.04)
+    assert source["calibration"].startswith("ImageJ")
+    assert len(source["sha256"]) == 64
+
+
+def test_a_stack_has_frames_in_pixels():
+    from napari.layers import Layer
+
+    layer = Layer.create(*layer_data(Micrograph(np.ones((3, 5, 6)), 0.04)))
+    assert tuple(layer.scale) == pytest.approx((1, 0.04, 0.04))
+    assert [str(unit) for unit in layer.units] == ["pixel", "nanometer", "nanometer"]
+
+
+def test_an_uncalibrated_image_stays_in_pixels():
+    from napari.layers import Layer
+
+    layer = Layer.create(*layer_data(Micrograph(np.ones((5, 6)))))
+    assert tuple(layer.scale) == (1, 1)
+    assert [str(unit) for unit in layer.units] == ["pixel", "pixel"]
+    assert layer.metadata[METADATA_KEY]["pixel_size_nm"] is None
+
+
+def test_several_files_are_several_layers(tif):
+    other = tif.parent / "sub" / "field.tif"
+    other.parent.mkdir()
+    other.write_bytes(tif.read_bytes())
+    paths = [str(tif), str(other)]
+    layers = get_reader(paths)(paths)
+    assert [options["name"] for _, options, _ in layers] == ["field.tif", "sub/field.tif"]
+
+
+def test_other_files_and_folders_are_left_to_others(tmp_path):
+    assert get_reader(str(tmp_path / "a.csv")) is None
+    assert get_reader([str(tmp_path / "a.tif"), str(tmp_path / "a.csv")]) is None
+    assert get_reader([]) is None
+    folder = tmp_path / "a.tif"
+    folder.mkdir()
+    assert get_reader(str(folder)) is None
+
+
+def test_an_error_says_what_is_wrong(tmp_path):
+    path = tmp_path / "a.dm4"
+    path.touch()
+    with pytest.raises(ReadError, match="empty"):
+        get_reader(str(path))(str(path))

@@ -1,0 +1,257 @@
+"""The Report dock: one click writes a folder, and remembers how."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+
+import pandas as pd
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.gui.controls.settings import settings
+from napari_atomicity.gui.docks import report as docks
+from napari_atomicity.gui.docks.report import NOTHING, Report, written_in_words
+from napari_atomicity.gui.docks.review import dock as review
+from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.io.clipboard import latex_table
+from napari_atomicity.io.tables import read_clusters
+from napari_atomicity.state import export as exports
+from napari_atomicity.state.window_state import State
+from napari_atomicity.statistics.ratios import class_ratios
+
+
+@pytest.fixture
+def session(viewer):
+    session = session_of(viewer)
+    session.set_analysis(made_up(40))
+    session.set_analysis(made_up(15, "second", seed=1))
+    return session
+
+
+@pytest.fixture
+def dock(viewer, session, qtbot):
+    dock = Report(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(400, 500)
+    dock.show()
+    return dock
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder that the dialog will give."""
+    asked = []
+
+    def give(_, title, before):
+        asked.append(before)
+        return str(tmp_path / "out")
+
+    monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", give)
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out", asked
+
+
+def click(button):
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_one_click_writes_everything(dock, session, folder, settle, viewer, monkeypatch):
+    out, _ = folder
+    session.relabel([("field", 1)], "Pt70")
+    click(dock.button)
+    assert not dock.button.isEnabled(), "not twice at a time"
+    settle(viewer)
+    assert session.status.state is State.DONE
+    names = {p.name for p in out.iterdir()}
+    assert names >= {"report.html", "run.json", "clusters.xlsx", "ratios.tex", "figures"}
+    table = read_clusters(out / "clusters.csv")
+    pd.testing.assert_frame_equal(table, session.table(), check_dtype=False)
+    assert table.loc[0, "label_corrected"] == "Pt70"
+    assert "report.html and" in dock.result.text() and str(out) in dock.result.text()
+    opened = []
+    monkeypatch.setattr(
+        docks.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile())
+    )
+    click(dock.open_button)
+    click(dock.folder_button)
+    assert opened == [str(out / "report.html"), str(out)]
+
+
+def test_choices_are_followed_and_remembered(dock, session, folder, settle, viewer, qtbot):
+    out, asked = folder
+    dock.settings.expand(animate=False)
+    for box in (dock.figures, dock.excel, dock.latex):
+        QTest.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(8, box.height() // 2))
+    QTest.keyClicks(dock.title, "Sample <7>")
+    QTest.keyClicks(dock.reference, "Pt19:Pt70 = 3:1")
+    click(dock.button)
+    settle(viewer)
+    assert {p.name for p in out.iterdir()} == {
+        *("clusters.csv", "clusters.parquet", "ratios.csv", "ratios.parquet"),
+        *("reference.json", "report.html", "run.json"),
+    }
+    html = (out / "report.html").read_text()
+    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Beside the reference" in html
+    again = Report(viewer)
+    qtbot.addWidget(again)
+    assert [b.isChecked() for b in (again.figures, again.excel, again.latex, again.page)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    assert again.title.text() == again.reference.text() == ""
+    assert settings().value(docks.FOLDER) == str(out) and asked == [""]
+    click(dock.button)
+    settle(viewer)
+    assert asked == ["", str(out)]
+
+
+def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
+    dock.page.setChecked(False)
+    dock.figures.setChecked(False)
+    click(dock.button)
+    settle(viewer)
+    assert not (folder[0] / "report.html").exists()
+    assert not dock.open_button.isEnabled() and dock.folder_button.isEnabled()
+    assert dock.result.text().startswith("Written: 8 files in")
+
+
+def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
+    monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
+    monkeypatch.setattr(docks, "start", lambda *a, **k: pytest.fail("started"))
+    click(dock.button)
+
+
+def test_a_reference_that_makes_no_sense_is_told(
+    dock, session, monkeypatch, folder, settle, viewer
+):
+    QTest.keyClicks(dock.reference, "Pt19:Pt70")
+    click(dock.button)
+    assert "Write it like" in notification_manager.records[-1].message
+    dock.reference.clear()
+    QTest.keyClicks(dock.reference, "Pt7:Pt70 = 1:1")
+    click(dock.button)
+    settle(viewer)
+    assert "names Pt7" in notification_manager.records[-1].message
+    assert session.status.state is State.FAILED and not list(folder[0].iterdir())
+
+
+def test_a_loaded_reference_is_used_until_another_is_typed(
+    dock, tmp_path, monkeypatch, folder, settle, viewer, qtbot
+):
+    path = tmp_path / "known.csv"
+    path.write_text("scope,class,fraction\nfield,Pt19,1\n")
+    monkeypatch.setattr(docks.QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
+    dock.settings.expand(animate=False)
+    qtbot.waitUntil(lambda: dock.load_button.height() > 10)
+    click(dock.load_button)
+    assert dock.reference.text() == "known.csv"
+    dock.figures.setChecked(False)
+    click(dock.button)
+    settle(viewer)
+    found = json.loads((folder[0] / "reference.json").read_text())
+    assert {row["scope"] for row in found["table"]} == {"field"}
+    dock.reference.clear()
+    QTest.keyClicks(dock.reference, "Pt19 = 1")
+    assert set(dock.choices().reference["scope"]) == {"all"}
+    path.write_text("class,share\nPt19,1\n")
+    click(dock.load_button)
+    assert "known.csv: the reference lacks" in notification_manager.records[-1].message
+
+
+def test_a_table_goes_into_a_file(dock, session, tmp_path, monkeypatch, settle, viewer):
+    for text, name in (("Clusters…", "c.csv"), ("Ratios…", "r.tex")):
+        path = tmp_path / name
+        monkeypatch.setattr(
+            docks.QFileDialog, "getSaveFileName", lambda *a, path=path: (str(path), "")
+        )
+        menu = dock.table_button.menu()
+        menu.popup(dock.table_button.mapToGlobal(dock.table_button.rect().bottomLeft()))
+        action = next(a for a in menu.actions() if a.text() == text)
+        QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
+        settle(viewer)
+    read = read_clusters(tmp_path / "c.csv")
+    pd.testing.assert_frame_equal(read, session.table(), check_dtype=False)
+    assert (tmp_path / "r.tex").read_text() == latex_table(class_ratios(session.table(), CLASSES))
+
+
+def test_it_says_what_there_is(viewer, qtbot):
+    dock = Report(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    assert dock.words.text() == NOTHING and not dock.button.isEnabled()
+    session = session_of(viewer)
+    session.set_analysis(made_up(5))
+    qtbot.waitUntil(lambda: dock.words.text() == "1 image, 5 clusters.")
+    assert dock.button.isEnabled()
+    session.relabel([("field", 1)], "Pt70")
+    session.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
+    words = "1 image, 5 clusters, 1 with a person's label; 1 image not analysed yet."
+    qtbot.waitUntil(lambda: dock.words.text() == words)
+
+
+def test_a_hidden_dock_looks_when_it_is_shown(dock, session, qtbot, monkeypatch):
+    qtbot.waitUntil(lambda: dock.words.text() == "2 images, 55 clusters.")
+    qtbot.wait(100)  # until what was set off before is done
+    calls = []
+    said = docks.summary
+    monkeypatch.setattr(docks, "summary", lambda s: calls.append(1) or said(s))
+    dock.hide()
+    session.relabel([("field", 1)], "Pt70")
+    qtbot.wait(80)
+    assert not calls
+    dock.show()
+    qtbot.waitUntil(lambda: "1 with a person's label" in dock.words.text())
+
+
+def test_it_can_be_stopped(dock, session, folder, settle, viewer, monkeypatch):
+    def never_ends(taken, out, choices, progress, stop):
+        while not stop():
+            progress(0, 1, "Drawing")
+        from napari_atomicity.core.errors import Cancelled
+
+        raise Cancelled
+
+    monkeypatch.setattr(docks, "write_all", never_ends)
+    click(dock.button)
+    click(dock.task_bar.cancel_button)
+    settle(viewer)
+    assert session.status.state is State.STOPPED
+    assert dock.result.isHidden() and dock.button.isEnabled()
+
+
+def test_it_fits_a_narrow_dock(dock):
+    assert dock.minimumSizeHint().width() <= 400 and dock.minimumSizeHint().height() <= 300
+    for widget in (dock.button, dock.open_button, dock.table_button, dock.reference, dock.excel):
+        assert widget.toolTip()
+
+
+def test_what_was_written_is_said_in_words(tmp_path):
+    files = [tmp_path / "report.html", tmp_path / "run.json"]
+    assert written_in_words(files) == f"Written: report.html and 1 other file in {tmp_path}"
+
+
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
+    signals = [session.analysis_changed, session.images_changed, session.status_changed]
+    before = [len(s) for s in signals]
+    dock = Report(viewer)
+    viewer.window.add_dock_widget(dock, name="Report")
+    assert all(len(s) > n for s, n in zip(signals, before, strict=True))
+    gone = weakref.ref(dock)
+    viewer.window.remove_dock_widget(dock)
+    del dock
+
+    def let_go():
+        gc.collect()
+        return gone() is None
+
+    qtbot.waitUntil(let_go)
+    assert [len(s) for s in signals] == before
+
+
+def test_the_sample_of_the_review_is_found():
+    assert exports.SAMPLE_SETTING == review.SAMPLE_SETTING

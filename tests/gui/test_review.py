@@ -1,0 +1,611 @@
+"""The Review dock, through keys, clicks and menus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from bench import analysed, write_image
+from mouse import LEFT
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+from synthetic import CLASSES, made_up
+
+from napari_atomicity.gui.controls import shortcuts
+from napari_atomicity.gui.controls.help import Help
+from napari_atomicity.gui.controls.line_table import Lines
+from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review, duration_in_words
+from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.project import Project
+from napari_atomicity.state.edits import SetAnalysis
+from napari_atomicity.state.review_queue import ORDERS
+from napari_atomicity.state.window_state import Session
+
+KEY = Qt.Key
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+@pytest.fixture
+def shown(make_napari_viewer):
+    """A window with two images of a dozen clusters each, one below the other."""
+    viewer = make_napari_viewer(show=True)
+    binding = binding_of(viewer)
+    for i, name in enumerate(("one", "two")):
+        analysis = made_up(12, name, seed=i, size_px=96)
+        layer = viewer.add_image(
+            analysis.micrograph.data, name=name, scale=(0.05, 0.05), units=("nm", "nm")
+        )
+        binding.ensure_image(layer)
+        binding.session.set_analysis(analysis)
+    return viewer
+
+
+@pytest.fixture
+def session(shown):
+    return binding_of(shown).session
+
+
+@pytest.fixture
+def dock(shown):
+    dock = Review(shown)
+    shown.window.add_dock_widget(dock, name="Review")
+    return dock
+
+
+@pytest.fixture
+def press(shown):
+    """Real keys, as the canvas gets them."""
+    canvas = shown.window._qt_viewer.canvas.native
+
+    def keys(*names, modifiers=Qt.KeyboardModifier.NoModifier):
+        for key in names:
+            QTest.keyClick(canvas, key, modifiers)
+
+    return keys
+
+
+def choose(dock, order, **fields):
+    dock.order.setCurrentIndex(dock.order.findData(order))
+    for name, value in fields.items():
+        getattr(dock, name).setValue(value)
+
+
+def start(dock, order="confidence", **fields):
+    choose(dock, order, **fields)
+    QTest.mouseClick(dock.button, LEFT)
+    return dock.review
+
+
+def corrected(session, key):
+    table = session.table(key[0]).set_index("cluster_id")
+    return table["label_corrected"].get(key[1])
+
+
+# ---- keys
+def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, settle):
+    settle(shown)
+    review = start(dock)
+    n = len(session.table())
+    for active in ("one", "one outlines", "one clusters", "two", "two class map raw", None):
+        keys = [review.queue.key(review.position + i) for i in range(4)]
+        if active is None:
+            shown.layers.selection.clear()
+        else:
+            shown.layers.selection.active = shown.layers[active]
+        modes = {x.name: getattr(x, "mode", None) for x in shown.layers}
+        press(KEY.Key_3)
+        assert corrected(session, keys[0]) == CLASSES[2]
+        press(KEY.Key_0, KEY.Key_A)
+        assert [corrected(session, k) for k in keys[1:3]] == ["unknown", "aggregate"]
+        # napari's own meaning of these keys: to delete, to add, to select all
+        assert len(session.table()) == n
+        assert {x.name: getattr(x, "mode", None) for x in shown.layers} == modes
+        press(KEY.Key_X)
+        n -= 1
+        assert corrected(session, keys[3]) is None and len(session.table()) == n
+        if review.finished:
+            break
+        # The cluster that is shown now is chosen, in its image, in the middle of the view.
+        image, cluster_id = review.key
+        assert session.selection == {review.key} and session.current == image
+        row = session.table(image).set_index("cluster_id").loc[cluster_id]
+        np.testing.assert_allclose(
+            compat.camera(shown).center[-2:], [row["y_nm"], row["x_nm"]], atol=0.1
+        )
+    assert review.finished and active is None
+
+
+@pytest.mark.parametrize("many", [5000, 0])
+def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press, monkeypatch, many):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(5)]
+    predicted = {(r.image, r.cluster_id): r.label_predicted for r in session.table().itertuples()}
+    press(KEY.Key_Return, KEY.Key_Space)
+    assert [corrected(session, k) for k in keys[:2]] == [predicted[k] for k in keys[:2]]
+    press(KEY.Key_N)
+    assert review.key == keys[3] and corrected(session, keys[2]) == ""
+    press(KEY.Key_Right)
+    assert review.key == keys[4]
+    press(KEY.Key_P, KEY.Key_Left)
+    assert review.key == keys[2]
+    press(KEY.Key_P, KEY.Key_U)
+    assert review.key == keys[1] and corrected(session, keys[1]) == ""
+    monkeypatch.setattr(
+        "napari_atomicity.state.window_state._MANY", many
+    )  # with 0 each step takes turns
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == keys[1] and corrected(session, keys[1]) == predicted[keys[1]]
+    press(KEY.Key_Z, KEY.Key_Z, modifiers=CTRL)
+    assert review.key == keys[0] and session.history[-1].description == "analyse"
+    press(KEY.Key_Z, modifiers=CTRL | SHIFT)
+    assert corrected(session, keys[0]) == predicted[keys[0]]
+    assert review.key == keys[0] and session.selection == {keys[0]}
+    press(KEY.Key_Escape)
+    assert dock.review is None
+    assert not compat.text_overlay(shown).visible
+    assert shown.keymap == {} and all(layer.keymap == {} for layer in shown.layers)
+
+
+def test_keys_of_others_come_back_and_label_mode_goes_on(shown, session, dock, press):
+    heard = []
+    shown.bind_key("N", lambda _: heard.append("N"))
+    binding_of(shown).label_mode.on = True
+    start(dock)
+    assert "Review" in compat.text_overlay(shown).text
+    shown.layers.selection.active = shown.layers["one"]
+    press(KEY.Key_N)
+    assert heard == []
+    press(KEY.Key_Escape)
+    assert "Label mode" in compat.text_overlay(shown).text
+    assert binding_of(shown).points_layer("one").mode == "select"
+    shown.layers.selection.active = shown.layers["one"]
+    press(KEY.Key_N)
+    assert heard == ["N"]
+
+
+def test_where_a_person_draws_keys_are_those_of_drawing(shown, session, dock, press):
+    start(dock)
+    shapes = shown.add_shapes(name="regions")
+    other = shown.add_points(name="others")
+    for layer in (shapes, other):
+        assert layer.keymap == {}
+    late = shown.add_image(np.zeros((4, 4)), name="late")
+    shown.layers.selection.active = late
+    key = dock.review.key
+    press(KEY.Key_1)
+    assert corrected(session, key) == CLASSES[0]
+
+
+def test_a_key_is_for_others_if_others_are_selected(shown, session, dock, press):
+    review = start(dock)
+    shown_key, others = review.key, [review.queue.key(i) for i in (4, 5)]
+    session.select(others)
+    press(KEY.Key_2)
+    assert [corrected(session, k) for k in others] == [CLASSES[1]] * 2
+    assert corrected(session, shown_key) == "" and session.selection == {shown_key}
+    session.select(others)
+    press(KEY.Key_X)
+    assert all(corrected(session, k) is None for k in others)
+    assert (review.n_done, review.n) == (2, 24)
+
+
+def test_the_overlay_says_what_keys_do(shown, session, dock, press):
+    review = start(dock)
+    text = compat.text_overlay(shown).text
+    assert "0 of 24" in text and "1 Pt19" in text and "Esc" in text
+    assert f"{review.key[0]}, cluster {review.key[1]}" in text
+    press(KEY.Key_1)
+    assert "1 of 24" in compat.text_overlay(shown).text
+
+
+def test_keys_reach_the_review_from_the_dock_too(shown, session, dock, qtbot):
+    review = start(dock)
+    key = review.key
+    QTest.keyClick(dock.button.parentWidget(), KEY.Key_5)
+    assert corrected(session, key) == CLASSES[4]
+    dock.parent().setFloating(True)
+    qtbot.waitUntil(lambda: dock.window() is not shown.window._qt_window)
+    key = review.key
+    QTest.keyClick(dock.button.parentWidget(), KEY.Key_4)
+    assert corrected(session, key) == CLASSES[3]
+    dock.parent().setFloating(False)
+
+
+# ---- the dock
+def test_the_dock_says_how_far_one_is(shown, session, dock, press, qtbot):
+    assert dock.button.text() == START
+    assert not dock.bar.isVisible()
+    start(dock)
+    assert dock.button.text() == END and not dock.form.isVisible()
+    press(*[KEY.Key_Return] * 4, KEY.Key_N)
+    qtbot.waitUntil(lambda: dock.bar.text() == "Reviewed 4 of 24")
+    assert "1 skipped" in dock.pace.text() and "left" in dock.pace.text()
+    image, cluster_id = dock.review.key
+    assert dock.answers.shown.text().startswith(f"{image}, cluster {cluster_id}: Pt")
+    assert "nothing of the others" in dock.words.text() and not dock.chart.isVisible()
+    QTest.mouseClick(dock.button, LEFT)
+    assert dock.review is None and dock.form.isVisible()
+
+
+def test_answers_by_the_mouse(shown, session, dock, qtbot):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(3)]
+    QTest.mouseClick(dock.answers.buttons["label 2"], LEFT)
+    QTest.mouseClick(dock.answers.buttons["agree"], LEFT)
+    QTest.mouseClick(dock.answers.buttons["remove"], LEFT)
+    assert corrected(session, keys[0]) == CLASSES[1]
+    assert corrected(session, keys[1]) != "" and corrected(session, keys[2]) is None
+    QTest.mouseClick(dock.answers.buttons["back"], LEFT)
+    assert review.key == keys[1]
+    qtbot.waitUntil(lambda: dock.answers.buttons["unlabel"].isEnabled())
+    QTest.mouseClick(dock.answers.buttons["unlabel"], LEFT)
+    assert corrected(session, keys[1]) == ""
+
+
+def test_every_order_can_be_reviewed(dock, press):
+    for order in ORDERS:
+        if order != "disagreement":
+            assert len(start(dock, order).queue) == 24
+            press(KEY.Key_Escape)
+
+
+def test_what_cannot_be_reviewed_is_said(shown, session, dock):
+    assert start(dock, "disagreement") is None
+    assert "single estimators" in dock.hint.text()
+    session.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
+    assert start(dock) is None
+    assert "have been reviewed" in dock.hint.text()
+    dock.again.setChecked(True)
+    assert len(start(dock).queue) == 24
+
+
+def test_one_label_of_one_image(shown, session, dock):
+    choose(dock, "class")
+    assert dock.label.isVisible() and not dock.seed.isVisible()
+    dock.label.setCurrentIndex(dock.label.findData("Pt30"))
+    dock.scope.setCurrentIndex(1)
+    session.current = "one"
+    review = start(dock, "class")
+    assert set(review.queue.images) == {"one"}
+    labels = session.table("one").set_index("cluster_id")["label"]
+    assert set(labels[review.queue.ids]) == {"Pt30"}
+
+
+def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, dock, press, qtbot):
+    choose(dock, "sample", number=16)
+    assert dock.number.isVisible() and dock.seed.isVisible() and not dock.again.isVisible()
+    review = start(dock, "sample")
+    assert len(review.queue) == 16
+    qtbot.waitUntil(lambda: "seed 0" in dock.pace.text())
+    press(*[KEY.Key_Return] * 7, KEY.Key_X)
+    qtbot.waitUntil(dock.chart.isVisible)
+    found = review.accuracy()
+    assert (found.overall.n, found.overall.right) == (8, 7)
+    bars = {b.label: b for b in dock.chart.bars}
+    assert set(bars) == {*CLASSES, "all"}
+    assert bars["all"].value == found.overall.value
+    assert bars["all"].low < found.overall.value < bars["all"].high
+    assert "7 of 8 answers" in dock.words.text()
+    assert "1 was no cluster" in dock.words.text()
+    press(KEY.Key_N)
+    qtbot.waitUntil(lambda: "hard ones" in dock.words.text())
+    press(KEY.Key_Escape)
+    assert dock.button.text() == GO_ON and not dock.number.isVisible()
+    again = start(dock, "sample")
+    assert again.queue is review.queue
+    assert again.accuracy().overall == found.overall
+    QTest.mouseClick(dock.draw_button, LEFT)
+    assert dock.review is None and dock.number.isVisible() and dock.button.text() == START
+    other = start(dock, "sample", number=5)
+    assert len(other.queue) == 5 and other.queue.request.seed == 1
+    # Of a sample of which nothing is left nothing can be reviewed.
+    press(KEY.Key_Escape)
+    for name in ("one", "two"):
+        session.do(SetAnalysis(name, session.analysis(name), made_up(0, name, size_px=96)))
+    assert start(dock, "sample") is None
+    assert "Draw another" in dock.hint.text()
+
+
+def test_without_images_the_dock_says_what_to_do(viewer):
+    dock = Review(viewer)
+    viewer.window.add_dock_widget(dock, name="Review")
+    assert "Analyse an image first" in dock.hint.text()
+    assert not dock.button.isEnabled()
+
+
+def test_settings_are_remembered_and_images_are_not(shown, dock):
+    choose(dock, "ood")
+    dock.by_image.setChecked(True)
+    again = Review(shown)
+    shown.window.add_dock_widget(again, name="Review again")
+    assert again.order.currentData() == "ood" and again.by_image.isChecked()
+
+
+def test_a_dock_that_is_closed_hears_nothing(shown, session, dock, press, qtbot):
+    start(dock)
+    shown.window.remove_dock_widget(dock)
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    key = binding_of(shown).label_mode.review.key
+    press(KEY.Key_1, KEY.Key_Escape)
+    assert corrected(session, key) == CLASSES[0]
+
+
+def test_durations():
+    assert [duration_in_words(s) for s in (40, 100, 3900)] == ["40 s", "2 min", "1 h 5 min"]
+
+
+# ---- history
+@pytest.fixture
+def unfolded(dock):
+    """The dock with its folded parts open."""
+    for part in dock.parts:
+        QTest.mouseClick(part.button, LEFT)
+    return dock
+
+
+@pytest.mark.parametrize("many", [5000, 0])
+def test_a_click_in_the_history_goes_there(
+    shown, session, unfolded, press, qtbot, monkeypatch, many
+):
+    history = unfolded.history
+    review = start(unfolded)
+    keys = [review.queue.key(i) for i in range(4)]
+    press(KEY.Key_1, KEY.Key_2, KEY.Key_X)
+    qtbot.waitUntil(lambda: history.model.rowCount() == 6)
+    monkeypatch.setattr(
+        "napari_atomicity.state.window_state._MANY", many
+    )  # with 0 each step takes turns
+    words = [history.model.index(i).data() for i in range(6)]
+    assert words[-3].startswith("label 1 cluster Pt19") and keys[2][0] in words[-1]
+    place = history.view.visualRect(history.model.index(3)).center()
+    QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
+    qtbot.waitUntil(lambda: history.model.n_done == 3)
+    assert [corrected(session, k) for k in keys[:3]] == ["Pt19", "", ""]
+    assert history.model.rowCount() == 6  # what was undone stays, in grey
+    grey = history.model.index(5).data(Qt.ItemDataRole.ForegroundRole)
+    assert grey is not None
+    assert history.model.index(3).data(Qt.ItemDataRole.ForegroundRole) is None
+    assert "Undone" in history.model.index(5).data(Qt.ItemDataRole.ToolTipRole)
+    place = history.view.visualRect(history.model.index(5)).center()
+    QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
+    qtbot.waitUntil(lambda: len(session.history) == 5)
+    assert corrected(session, keys[2]) is None
+    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 5000)
+    # Number keys are not eaten by the list.
+    key = review.key
+    QTest.keyClick(history.view, KEY.Key_4)
+    assert corrected(session, key) == CLASSES[3]
+    qtbot.waitUntil(lambda: history.model.rowCount() == 7)
+
+
+def test_a_long_way_back_is_gone_step_by_step(shown, session, unfolded, qtbot):
+    history = unfolded.history
+    for i in range(60):
+        session.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
+    qtbot.waitUntil(lambda: history.model.rowCount() == 63)
+    with qtbot.waitSignal(history.gone, timeout=30_000):
+        history.view.clicked.emit(history.model.index(2))
+        assert len(session.history) > 55  # the window had its turn in between
+    assert len(session.history) == 2 and len(session.undone) == 60
+    assert (session.table()["label_corrected"] == "").all()
+    with qtbot.waitSignal(history.gone, timeout=30_000):
+        history.view.clicked.emit(history.model.index(62))
+        session.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
+    assert session.history[-1].description == "label 1 cluster Pt19"
+
+
+def test_another_history_after_an_undo(shown, session, unfolded, qtbot):
+    model = unfolded.history.model
+    for label in ("Pt19", "Pt30", "Pt41"):
+        session.relabel([("one", 1)], label)
+    qtbot.waitUntil(lambda: model.rowCount() == 6)
+    session.undo()
+    session.undo()
+    session.relabel([("one", 2)], "Pt70")
+    qtbot.waitUntil(lambda: model.rowCount() == 5)
+    assert [model.index(i).data() for i in (3, 4)] == [
+        "label 1 cluster Pt19 · one", "label 1 cluster Pt70 · one",
+    ]  # fmt: skip
+
+
+# ---- help
+def test_all_shortcuts_in_a_window(shown, dock, press, qtbot):
+    main = shown.window._qt_window
+    start(dock)
+    press(KEY.Key_F1)
+    window = main.findChild(Help)
+    assert window.isVisible()
+    text = " ".join(label.text() for label in window.findChildren(type(dock.hint)))
+    for place, keys in shortcuts.places().items():
+        assert place in text
+        for shortcut in keys:
+            assert shortcut.what in text or shortcut.action == "label"
+    QTest.mouseClick(dock.help_button, LEFT)
+    assert main.findChildren(Help) == [window]
+    with qtbot.waitSignal(window.destroyed):
+        window.close()
+
+
+def test_shortcuts_of_a_place_do_not_clash():
+    assert {"Label mode", "Review"} <= set(shortcuts.places())
+    for place, found in shortcuts.places().items():
+        keys = Counter(key for s in found for key in s.keys)
+        assert max(keys.values()) == 1, place
+        assert all(s.what and s.action for s in found)
+    assert shortcuts.key_in_words("Control-Shift-Z") == "Ctrl+Shift+Z"
+
+
+# ---- several people
+@pytest.fixture
+def project(tmp_path):
+    """A project of two images, analysed."""
+    with Project(tmp_path / "p.atomicity") as made:
+        for seed, name in enumerate(("a.tif", "b.tif")):
+            write_image(tmp_path / name, seed)
+        made.add_paths([tmp_path / "a.tif", tmp_path / "b.tif"])
+        for name in ("a.tif", "b.tif"):
+            found = analysed(tmp_path / name)
+            made.describe(found.micrograph)
+            made.keep(name, None, found, None, "nobody", by_person=False)
+        made.flush()
+        yield made
+
+
+@pytest.fixture
+def bench(make_napari_viewer, project, settle):
+    """A window with the project, and its Review dock with all parts open."""
+    viewer = make_napari_viewer(show=True)
+    session = binding_of(viewer).session
+    session.annotator = "Ada"
+    session.open_project(project, project.load_all())
+    session.current = "a.tif"
+    dock = Review(viewer)
+    viewer.window.add_dock_widget(dock, name="Review")
+    for part in dock.parts:
+        QTest.mouseClick(part.button, LEFT)
+    settle(viewer)
+    yield dock
+    binding_of(viewer).label_mode.review = None
+    settle(viewer)
+
+
+def lines(model: Lines) -> dict[str, tuple[str, ...]]:
+    return {line[0]: line[1:] for line in model.lines}
+
+
+def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
+    review = start(bench, "sample", number=10)
+    removed = review.key
+    review.not_a_cluster()
+    review.agree()
+    bench.binding.label_mode.review = None
+    session = Session()
+    session.open_project(project, project.load_all())
+    noted = project.setting("review/sample")
+    assert len(noted["ids"]) == 10
+    # As after reopening: nothing is remembered but what is in the file.
+    bench.binding.label_mode.kept.clear()
+    bench._noted = (None, None)
+    again = start(bench, "sample")
+    assert again.queue.ids.tolist() == review.queue.ids.tolist()
+    assert again.removed_keys == {removed}
+    assert (again.n_done, again.accuracy().overall.right) == (2, 1)
+
+
+def test_the_name_is_remembered(bench):
+    bench.who.name.setText("  Grace ")
+    bench.who.name.editingFinished.emit()
+    assert bench.session.annotator == "Grace"
+    bench.session.annotator = ""
+    again = Review(bench.binding.viewer)
+    bench.binding.viewer.window.add_dock_widget(again, name="Review again")
+    assert again.who.name.text() == bench.session.annotator == "Grace"
+    bench.session.relabel([("a.tif", 1)], "Pt19")
+    assert bench.session.history[-1].annotator == "Grace"
+
+
+def test_blind_a_second_person_sees_nothing(bench, qtbot):
+    session = bench.session
+    session.relabel([("a.tif", 1)], "Pt70")
+    qtbot.mouseClick(bench.who.blind, LEFT)
+    assert session.blind and bench.who.words.isVisible()
+    assert (session.table()["label_corrected"] == "").all()
+    assert "Leave blind mode" in bench.annotators.words.text()
+    assert start(bench) is None and "hidden" in bench.hint.text()
+    review = start(bench, "random")
+    assert "Pt" not in bench.answers.shown.text()
+    assert not bench.answers.buttons["agree"].isEnabled()
+    key = review.key
+    QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
+    assert corrected(session, key) == session.classes()[1]
+    bench.who.blind.click()
+    assert not session.blind and bench.review is None
+    assert corrected(session, ("a.tif", 1)) == "Pt70"
+
+
+def test_without_a_project_nobody_can_be_blind(shown, dock):
+    assert not dock.who.blind.isEnabled()
+    assert "project" in dock.who.blind.toolTip()
+
+
+def test_two_people_are_merged_compared_and_settled(
+    bench, project, tmp_path, monkeypatch, qtbot, settle
+):
+    session, panel, viewer = bench.session, bench.annotators, bench.binding.viewer
+    copy = project.copy(tmp_path / "bo.atomicity")
+    session.relabel_each({("a.tif", i): "Pt19" if i < 7 else "Pt30" for i in range(1, 11)})
+    other, theirs = Session(), Project(copy)
+    other.open_project(theirs, theirs.load_all())
+    other.annotator = "Bo"
+    said = {("a.tif", i): "Pt19" if i < 5 else "Pt30" for i in range(1, 10)}
+    other.relabel_each(said)
+    other.remove([("a.tif", 10)])
+    theirs.close()
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(copy), ""))
+    qtbot.mouseClick(panel.merge_button, LEFT)
+    qtbot.waitUntil(lambda: len(panel.disagreements.lines) == 3)
+    settle(viewer)
+    assert "Ada: 10 clusters; Bo: 10 clusters" in panel.words.text()
+    assert "10 in common" in panel.words.text()
+    found = lines(panel.figures)
+    assert found["all"][0] == "70 % of 10"
+    assert found["Pt19"][0] == "80 % of 10" and found["Pt19"][1].startswith("0.62 (")
+    assert lines(panel.confusion)["Pt19"] == ("4", "2", "·")
+    headers = panel.disagreements.headers
+    assert headers == ["Cluster", "Ada", "Bo", "Machine", "Settled"]
+    first = panel.disagreements.lines[0]
+    assert first[:3] == ("a.tif 5", "Pt19", "Pt30") and first[4] == ""
+
+    # A click goes there.
+    view = panel.disagreement_view
+    place = view.visualRect(panel.disagreements.index(1, 0)).center()
+    QTest.mouseClick(view.viewport(), LEFT, pos=place)
+    assert session.selection == {("a.tif", 6)}
+    # The chosen one as Bo says.
+    panel.settle_as.setCurrentIndex(panel.settle_as.findText("as Bo says"))
+    panel.settle_as.activated.emit(panel.settle_as.currentIndex())
+    assert corrected(session, ("a.tif", 6)) == "Pt30"
+    qtbot.waitUntil(lambda: panel.disagreements.lines[1][4] == "Pt30")
+    # The rest one by one, by keys; who said what stands in the image.
+    QTest.mouseClick(panel.settle_button, LEFT)
+    assert len(bench.review.queue) == 2
+    text = compat.text_overlay(viewer).text
+    assert "Ada: Pt19   Bo: Pt30" in text
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, KEY.Key_1)
+    QTest.keyClick(canvas, KEY.Key_X)
+    qtbot.waitUntil(lambda: "3 settled" in panel.where.text())
+    assert [line[4] for line in panel.disagreements.lines] == ["Pt19", "Pt30", "not a cluster"]
+    assert corrected(session, ("a.tif", 5)) == "Pt19"
+    assert corrected(session, ("a.tif", 10)) is None
+    # What Ada and Bo had said is as it was.
+    assert lines(panel.figures) == found
+    assert session.annotator == "Ada"
+    assert not panel.settle_button.isEnabled()
+
+
+def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("napari_atomicity.gui.docks.review.agreement.show_error", said.append)
+    path = tmp_path / "x.atomicity"
+    path.write_bytes(b"no")
+    bench.annotators.merge_from(path)
+    assert said and "no project" in said[0]
+
+
+def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napari_viewer, settle):
+    viewer = make_napari_viewer()
+    session = binding_of(viewer).session
+    with Project(project.path) as second:
+        session.open_project(second, second.load_all())
+        dock = Review(viewer)
+        viewer.window.add_dock_widget(dock, name="Review")
+        assert not dock.button.isEnabled()
+        assert "another window" in dock.hint.text()
+        settle(viewer)
+        session.close_project()

@@ -1,0 +1,269 @@
+"""The dock Train, as a person uses it: choose, press, watch, stop, continue, use the model."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QApplication
+from synthetic import made_up
+
+from napari_atomicity.core.cluster_table import corrected
+from napari_atomicity.core.progress import check
+from napari_atomicity.gui.controls.learning_curve import LearningCurve
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.train import Train, free_path, summary
+from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.models.files import read_model, user_folder
+from napari_atomicity.state.window_state import State
+from support import write_size_selected
+
+HISTORY = [
+    {"epoch": 1, "loss": 1.0, "held_out_loss": 0.9, "accuracy": 0.5, "off_by_one": 0.4},
+    {"epoch": 2, "loss": 0.6, "held_out_loss": 0.5, "accuracy": 0.8, "off_by_one": 0.2},
+    {"epoch": 3, "loss": 0.4, "held_out_loss": 0.7, "accuracy": 0.7, "off_by_one": 0.2},
+]
+
+
+@pytest.fixture(autouse=True)
+def own_models(tmp_path, monkeypatch):
+    """A folder of models of one's own, and no map, whose compilation takes seconds."""
+    monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(
+        "napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy()
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, library):
+    return write_size_selected(tmp_path_factory.mktemp("size-selected"), library, images=2)
+
+
+@pytest.fixture
+def dock(viewer):
+    widget = Train(viewer)
+    viewer.window.add_dock_widget(widget, name="Train", add_vertical_stretch=False)
+    return widget
+
+
+@pytest.fixture
+def errors(monkeypatch):
+    shown = []
+    for module in ("parts.tasks", "docks.train"):
+        monkeypatch.setattr(f"napari_atomicity.gui.{module}.show_error", shown.append)
+    return shown
+
+
+def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.train.QFileDialog.getExistingDirectory",
+        lambda *a: str(folder),
+    )
+    qtbot.mouseClick(dock.folder_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "image" in dock.found.text() and dock.button.isEnabled())
+
+
+def press(dock, qtbot) -> None:
+    qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
+
+
+def quick(dock) -> None:
+    dock.epochs.setValue(2)
+    dock.start.setCurrentText("scratch")
+    dock.device.setCurrentText("CPU")
+
+
+def test_a_folder_becomes_a_model_that_other_docks_can_ask(
+    dock, viewer, folder, qtbot, monkeypatch, settle
+):
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse", add_vertical_stretch=False)
+    assert not dock.button.isEnabled()
+    choose_folder(dock, folder, qtbot, monkeypatch)
+    assert dock.found.text() == "Pt19: 2 images, Pt70: 2 images"
+    quick(dock)
+    press(dock, qtbot)
+    assert not dock.button.isEnabled()
+    settle(viewer, 60_000)
+    card, _ = read_model(user_folder() / "trained-1.safetensors")
+    assert card.classes == ("Pt19", "Pt70")
+    assert len(dock.curve.history) == 2 and dock.curve.isVisibleTo(dock)
+    assert "clusters of other images right" in dock.result.text()
+    assert f"{card.data['left_out']['border']} border" in dock.result.text()
+    assert analyse.models.findData("trained-1") >= 0
+    assert analyse.models.model == "default"  # what was chosen stays
+    assert dock.start.findText("trained-1") >= 0
+    assert dock.button.isEnabled() and dock.button.text() == "Train"
+
+
+def test_a_training_that_is_cancelled_can_be_continued(
+    dock, viewer, folder, qtbot, monkeypatch, settle
+):
+    choose_folder(dock, folder, qtbot, monkeypatch)
+    quick(dock)
+    dock.epochs.setValue(50)
+    dock.patience.setValue(0)
+    press(dock, qtbot)
+    qtbot.waitUntil(lambda: len(dock.curve.history) >= 2, timeout=60_000)
+    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert dock.session.status.state is State.STOPPED
+    assert not free_path().with_name("trained-1.safetensors").exists()
+    qtbot.waitUntil(lambda: dock.button.text() == "Continue")
+    done = len(dock.curve.history)
+    seen = []
+    dock.learnt.connect(lambda history: seen.append(len(history)))
+    press(dock, qtbot)
+    qtbot.waitUntil(lambda: len(seen) > 0, timeout=60_000)
+    assert seen[0] in (done + 1, done + 2)  # an epoch may have ended while it was being stopped
+    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+
+
+def test_a_folder_without_classes_is_refused_in_words(dock, tmp_path, qtbot, errors, settle):
+    (tmp_path / "empty").mkdir()
+    dock.folder.setText(str(tmp_path / "empty"))
+    dock.folder.editingFinished.emit()
+    qtbot.waitUntil(lambda: "folder per class is needed" in dock.found.text())
+    assert "empty" in errors[-1] and not dock.button.isEnabled()
+
+
+def test_simulated_classes_are_asked_for_as_they_are_set(
+    dock, qtbot, monkeypatch, viewer, settle, errors
+):
+    asked = []
+    monkeypatch.setattr(
+        "napari_atomicity.training.train",
+        lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
+    )
+    dock.source.setCurrentText("Simulated classes")
+    assert dock.button.isEnabled()
+    dock.classes.clear()
+    assert not dock.button.isEnabled()
+    qtbot.keyClicks(dock.classes, "Ag13,Ag55")
+    dock.fields.setValue(50)
+    dock.isomers.setValue(12)
+    dock.channels.setCurrentText("raw")
+    press(dock, qtbot)
+    qtbot.waitUntil(lambda: bool(asked))
+    (request,) = asked
+    assert request.source.classes == ("Ag13", "Ag55")
+    assert (request.source.fields, request.source.isomers) == (50, 12)
+    assert request.channels == ("raw",) and request.start == "default"
+    assert request.out == user_folder() / "trained-1.safetensors"
+    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert not errors
+
+
+def _wait(stop) -> None:
+    while True:
+        check(stop)
+        threading.Event().wait(0.01)
+
+
+def test_corrected_labels_of_the_session_are_counted_and_given(
+    dock, viewer, qtbot, monkeypatch, settle
+):
+    asked = []
+    monkeypatch.setattr(
+        "napari_atomicity.training.train",
+        lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
+    )
+    session = binding_of(viewer).session
+    dock.source.setCurrentText("Corrected labels")
+    assert "No cluster has a corrected class" in dock.counted.text()
+    assert not dock.button.isEnabled()
+    session.set_analysis(made_up(12, "a"))
+    session.set_analysis(made_up(12, "b", seed=1))
+    session.relabel([("a", 1), ("b", 2)], "Pt19")
+    session.relabel([("a", 3)], "unknown")
+    QApplication.processEvents()
+    assert "2 corrected clusters in 2 images: 2 Pt19" in dock.counted.text()
+    press(dock, qtbot)
+    qtbot.waitUntil(lambda: bool(asked))
+    pairs = asked[0].source.images
+    assert [m.name for m, _ in pairs] == ["a", "b"]
+    assert sum(len(corrected(t)) for _, t in pairs) == 2
+    qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("", "needs a file"), ("pt-dual", "name of a shipped model")]
+)
+def test_a_name_that_cannot_be_is_refused(dock, qtbot, errors, name, words):
+    dock.source.setCurrentText("Simulated classes")
+    dock.out.setText(name)
+    press(dock, qtbot)
+    assert words in errors[-1]
+    assert dock.session.status.state is not State.RUNNING
+
+
+def test_a_model_elsewhere_is_not_listed_and_the_dock_says_so(dock, tmp_path):
+    assert not dock.note.isVisibleTo(dock)
+    dock.out.setText(str(tmp_path / "elsewhere.safetensors"))
+    assert dock.note.isVisibleTo(dock) and str(user_folder()) in dock.note.text()
+
+
+def test_a_free_name_is_offered(dock):
+    user_folder().mkdir(parents=True)
+    (user_folder() / "trained-1.safetensors").touch()
+    assert free_path().name == "trained-2.safetensors"
+
+
+def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):
+    card, _ = read_model(tiny_model)
+    card = replace(
+        card,
+        data={"left_out": {"border": 3, "touching": 0}},
+        training={"history": HISTORY, "epoch_kept": 2},
+        scores={
+            "held_out": {
+                "accuracy": 0.9,
+                "clusters": 40,
+                "off_by_one": 0.1,
+                "error_atoms": 5.1,
+                "recall": {"Pt19": 1.0, "Pt70": 0.8},
+            },
+            "scale": {"images": 8, "off": 2},
+        },
+    )
+    words = summary(card)
+    assert "90.0 % of 40 clusters" in words and "Pt19 100 %, Pt70 80 %" in words
+    assert "3 epochs; kept is number 2" in words
+    assert "Left out: 3 border." in words and "In 2 of 8 images that" in words
+
+
+# ---- the curve
+@pytest.mark.parametrize("ground", ["#262930", "#f0f0f0"])
+def test_the_curve_is_seen_on_dark_and_on_light(qtbot, ground):
+    curve = LearningCurve()
+    qtbot.addWidget(curve)
+    palette = QPalette()
+    palette.setColor(QPalette.ColorRole.Window, QColor(ground))
+    ink = "#ffffff" if ground < "#8" else "#000000"
+    palette.setColor(QPalette.ColorRole.WindowText, QColor(ink))
+    curve.setPalette(palette)
+    curve.setAutoFillBackground(True)
+    curve.resize(300, curve.sizeHint().height())
+
+    def contrast(colour: str) -> int:
+        """Pixels that are of a colour."""
+        picture = curve.grab().toImage()
+        wanted = np.array(QColor(colour).getRgb()[:3])
+        pixels = [
+            picture.pixelColor(x, y).getRgb()[:3]
+            for x in range(0, picture.width())
+            for y in range(0, picture.height())
+        ]
+        return int((np.abs(np.array(pixels) - wanted).max(axis=1) < 40).sum())
+
+    assert contrast("#56b4e9") == 0
+    curve.show_history(HISTORY, 10)
+    assert contrast("#56b4e9") > 100 and contrast("#e69f00") > 30
+    assert "epoch 3 of 10" in curve.accessibleDescription()

@@ -1,0 +1,246 @@
+"""Devices that go away, that have no memory, and that compute with short numbers."""
+
+import logging
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from napari_atomicity.core import devices
+from napari_atomicity.detection import device_patches
+from napari_atomicity.models import classifier as classifiers
+from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.pipeline.analysis import classify_clusters
+from support import synthetic_analysis
+
+LOST = RuntimeError("CUDA error: unspecified launch failure\nmore words")
+
+
+@pytest.fixture
+def patches():
+    rng = np.random.default_rng(3)
+    return {c: rng.normal(5, 5, (200, 32, 32)).astype(np.float32) for c in ("raw", "LCN")}
+
+
+@pytest.fixture
+def own(tiny_model):
+    """A classifier that no other test has."""
+    forget = classifiers._load.cache_clear
+    forget()
+    yield load_classifier(tiny_model, "cpu")
+    forget()
+
+
+@pytest.fixture
+def nothing_lost(monkeypatch):
+    monkeypatch.setattr(devices, "_lost", set())
+
+
+class Gone:
+    """Stands for a GPU: named so, computed by the processor."""
+
+    type = "cuda"
+
+    def __str__(self):
+        return "cuda"
+
+
+def test_short_numbers_give_the_same_labels(own, patches):
+    whole = own.predict(patches)
+    own.half = torch.float16
+    short = own.predict(patches)
+    np.testing.assert_array_equal(
+        short.probabilities.argmax(axis=1), whole.probabilities.argmax(axis=1)
+    )
+    assert np.abs(short.probabilities - whole.probabilities).max() < 0.01
+    assert short.embedding.dtype == np.float32
+    assert not np.array_equal(short.embedding, whole.embedding), "nothing was computed in short"
+    np.testing.assert_allclose(short.class_maps["raw"], whole.class_maps["raw"], atol=2e-2)
+
+
+def test_close_calls_are_those_of_float32(own, patches, monkeypatch):
+    whole = own.predict(patches)
+    own.half = torch.float16
+    monkeypatch.setattr(classifiers, "_CLOSE", 1.1)  # all of them
+    np.testing.assert_allclose(own.predict(patches).probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, nothing_lost):
+    whole = own.predict(patches)
+    calls = 0
+    forward = own._forward
+
+    def failing(batch, rows, of_class, symmetries):
+        nonlocal calls
+        calls += 1
+        if own.device.type == "cuda" and calls > 2:
+            raise LOST
+        return forward(batch, rows, of_class, symmetries)
+
+    monkeypatch.setattr(own, "_forward", failing)
+    monkeypatch.setattr(own, "_on_device", lambda x: torch.from_numpy(np.ascontiguousarray(x)))
+    monkeypatch.setattr(own, "_computed", computed_on_cpu(own))
+    monkeypatch.setattr(classifiers, "wait_for", lambda device: None)
+    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
+    monkeypatch.setattr(own, "device", Gone())
+    monkeypatch.setattr(own, "batch_size", 50)
+    with caplog.at_level(logging.WARNING):
+        result = own.predict(patches)
+    np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
+    np.testing.assert_allclose(result.class_maps["LCN"], whole.class_maps["LCN"], atol=1e-6)
+    assert own.device.type == "cpu"
+    assert "can't be used any more" in caplog.text and "launch failure" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert "cuda" not in devices.devices()
+    assert devices.choose_device("auto").type == "cpu"
+
+
+def computed_on_cpu(own):
+    computed = own._computed
+
+    def compute(batch, of_class, half, symmetries):
+        was, own.device = own.device, torch.device("cpu")
+        try:
+            return computed(batch, of_class, half, symmetries)
+        finally:
+            own.device = was
+
+    return compute
+
+
+def test_other_errors_are_not_taken_for_a_loss():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert devices.is_loss(LOST, gpu)
+    assert not devices.is_loss(LOST, cpu)
+    assert not devices.is_loss(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), gpu)
+    assert not devices.is_loss(torch.OutOfMemoryError("CUDA error: out of memory"), gpu)
+
+
+class Lost(torch.Tensor):
+    """A tensor on a GPU that is gone: whatever is asked of it fails."""
+
+    @property
+    def device(self):
+        return Gone()
+
+    def __getitem__(self, rows):
+        raise LOST
+
+    def cpu(self):
+        raise LOST
+
+
+def test_what_lay_on_the_lost_device_is_made_again(
+    own, tiny_model, monkeypatch, nothing_lost, caplog
+):
+    analysis = synthetic_analysis(6)
+    whole = classify_clusters(analysis, own)
+    cut_on = []
+    real = device_patches.patches_for_device
+
+    def cut(device, *rest):
+        cut_on.append(device.type)
+        found = real(torch.device("cpu"), *rest)
+        if device.type == "cpu":
+            return found
+        return {c: torch.from_numpy(x).as_subclass(Lost) for c, x in found.items()}
+
+    monkeypatch.setattr(device_patches, "patches_for_device", cut)
+    monkeypatch.setattr(classifiers, "give_back", lambda device: None)
+    monkeypatch.setattr(own, "device", Gone())
+    again = classify_clusters(analysis, own)
+    assert cut_on == ["cuda", "cpu"]
+    assert own.device.type == "cpu" and again.parameters["device"] == "cpu"
+    assert isinstance(again.patches["raw"], np.ndarray)
+    np.testing.assert_array_equal(again.table["label"], whole.table["label"])
+    np.testing.assert_allclose(again.embedding, whole.embedding, atol=1e-5)
+
+
+def test_memory_is_given_back_after_the_patches_are_gone(own, monkeypatch):
+    alive, at_the_end = [], []
+    real = device_patches.patches_for_device
+
+    def cut(device, *rest):
+        found = {c: torch.from_numpy(x) for c, x in real(device, *rest).items()}
+        alive.extend(weakref.ref(x) for x in found.values())
+        return found
+
+    monkeypatch.setattr(device_patches, "patches_for_device", cut)
+    monkeypatch.setattr(
+        devices, "give_back", lambda device: at_the_end.extend(x() is None for x in alive)
+    )
+    classify_clusters(synthetic_analysis(6), own)
+    assert at_the_end == [True, True]
+
+
+def test_memory_is_told_from_loss():
+    gpu = torch.device("cuda")
+    for words in ("CUDA error: out of memory", "cuFFT error: CUFFT_ALLOC_FAILED",
+                  "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"):  # fmt: skip
+        assert devices.lacks_memory(RuntimeError(words))
+        assert not devices.is_loss(RuntimeError(words), gpu)
+    assert not devices.lacks_memory(LOST)
+
+
+def test_what_overflows_in_short_numbers_is_computed_again(own, patches, monkeypatch):
+    own.half = torch.float16
+    computed = own._computed
+
+    def overflowing(batch, of_class, half, symmetries):
+        probabilities, embedding, maps = computed(batch, of_class, half, symmetries)
+        if half is not None:
+            embedding[3] = float("inf")
+        return probabilities, embedding, maps
+
+    monkeypatch.setattr(own, "_computed", overflowing)
+    assert np.isfinite(own.predict(patches).embedding).all()
+
+
+def test_out_of_memory_asks_for_halves_of_what_there_is(own, patches, monkeypatch):
+    own.batch_size = 4096
+    seen = []
+    forward = own._forward
+
+    def small_device(patches, rows, of_class, symmetries):
+        seen.append(rows.stop - rows.start)
+        if seen[-1] > 60:
+            raise torch.OutOfMemoryError("no memory")
+        return forward(patches, rows, of_class, symmetries)
+
+    monkeypatch.setattr(own, "_forward", small_device)
+    assert len(own.predict(patches).probabilities) == 200
+    assert seen[:3] == [200, 100, 50]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_changes_no_bit(own, patches, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = own.predict(patches)
+        torch.set_num_threads(threads)
+        found = own.predict(patches)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(found.embedding, expected.embedding)
+    for channel, maps in expected.class_maps.items():
+        np.testing.assert_array_equal(found.class_maps[channel], maps)
+
+
+def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(
+    tiny_model, monkeypatch, nothing_lost, own
+):
+    real = classifiers._load
+
+    def load(path, modified, device):
+        if device == "cuda":
+            raise LOST
+        return real(path, modified, device)
+
+    monkeypatch.setattr(classifiers, "_load", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    assert load_classifier(tiny_model).device.type == "cpu"

@@ -1,0 +1,297 @@
+"""Adaptation: pseudo-labels, what it mends, what it must refuse, what it must not forget."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional
+
+from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.errors import Cancelled, ModelError
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.scale_reference import ScaleReference
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.models.classifier import Classifier
+from napari_atomicity.models.estimators import Measured
+from napari_atomicity.models.intensity_scale import fit_image
+from napari_atomicity.models.network import AtomicityNet
+from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
+from napari_atomicity.pipeline.fine_tuning import AdaptSettings, adapt, pseudo_labels
+
+SIZES = np.array([19, 41, 70])
+CLASSES = tuple(f"Pt{n}" for n in SIZES)
+DIAMETERS = 0.31 * SIZES ** (1 / 3)
+REFERENCE = ScaleReference(
+    tuple(np.log(SIZES)), tuple(np.log(DIAMETERS)), (((0.003, 0.0), (0.0, 0.006)),) * 3
+)
+QUICK = AdaptSettings(steps=40, batch_size=32, learning_rate=4e-3)
+Y, X = np.mgrid[:32, :32] - 15.5
+
+
+def patches_of(label, seed, height=1.0):
+    """Blobs whose height and width go with the class; ``height`` is what other conditions do."""
+    rng = np.random.default_rng(seed)
+    width = (3.5 + 0.9 * label)[:, None, None]
+    raw = (10 + 8 * label)[:, None, None] * height * np.exp(-(Y**2 + X**2) / (2 * width**2))
+    return {"raw": (raw + rng.normal(0, 1.0, raw.shape)).astype(np.float32)}
+
+
+def measured_table(label, seed, name):
+    rng = np.random.default_rng(seed)
+    n = len(label)
+    table = pd.DataFrame(
+        {
+            "image": name,
+            "cluster_id": np.arange(1, n + 1),
+            "y_px": rng.uniform(0, 500, n),
+            "x_px": rng.uniform(0, 500, n),
+            "integrated_intensity": 7.0 * SIZES[label] * np.exp(rng.normal(0, 0.05, n)),
+            "diameter_nm": DIAMETERS[label] * np.exp(rng.normal(0, 0.07, n)),
+            "eccentricity": 0.3,
+        }
+    )
+    return tables.conform(table, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network that has really learnt bright from dim, with what it was taught to replay."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        "made", CLASSES, PatchSettings(size_px=32, channels=("raw",)), REFERENCE, width=4,
+        ood_limit=1e6, sha256="0" * 64,
+    )  # fmt: skip
+    network = AtomicityNet(("raw",), 3, width=4)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    rng = np.random.default_rng(0)
+    for step in range(120):
+        label = rng.integers(3, size=48)
+        batch = {c: torch.from_numpy(p) for c, p in patches_of(label, step).items()}
+        loss = functional.cross_entropy(network(batch).logits, torch.from_numpy(label))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    label = np.repeat([0, 1, 2], 40)
+    tensors = {f"network.{k}": v.detach().numpy() for k, v in network.state_dict().items()}
+    with torch.no_grad():
+        shown = {c: torch.from_numpy(p) for c, p in patches_of(label, 999).items()}
+        embedding = network.eval()(shown).embedding.numpy()
+    tensors |= {
+        "reference.embedding": embedding,
+        "reference.label": label,
+        "reference.map": np.random.default_rng(0).uniform(0, 10, (120, 2)).astype(np.float32),
+        "ood.mean": np.stack([embedding[label == i].mean(axis=0) for i in range(3)]),
+        "ood.whitening": np.eye(embedding.shape[1], dtype=np.float32),
+        "replay.raw": patches_of(label, 999)["raw"].astype(np.float16),
+        "replay.label": label,
+    }
+    return card, tensors
+
+
+def image(seed, height, n=90, name="here.tif"):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(3, size=n)
+    table = measured_table(label, seed, name)
+    micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name=name)
+    analysis = Analysis(
+        micrograph, table, [], patches_of(label, seed, height), scale=fit_image(table, REFERENCE)
+    )
+    return label, analysis
+
+
+def accuracy(analysis, label):
+    p = analysis.table[[f"p_{c}" for c in CLASSES]].to_numpy()
+    return (p.argmax(axis=1) == label).mean()
+
+
+def test_a_shift_is_mended_and_nothing_forgotten(model):
+    label, analysis = image(3, height=0.5)
+    result = adapt([analysis], *model, QUICK)
+    assert result.accepted, result.reasons
+    assert accuracy(result.before[0], label) < 0.75
+    assert accuracy(result.after[0], label) > 0.93
+    first, last = result.checks["training remembered"]
+    assert last >= first - 0.01
+    assert result.shift.found
+    assert set(result.pseudo_labels) == set(CLASSES)
+    assert result.card.data["adaptation"]["from"] == model[0].model_id
+
+
+def test_what_was_learnt_from_is_not_called_unknown(model):
+    """A second network that calls everything unknown, as one may under other conditions."""
+    card, tensors = model
+    known = Measured(measured_table(np.zeros(1, int), 0, "a"), card, None, np.full((1, 3), 1 / 3))
+    label, analysis = image(3, height=0.5)
+    size = tensors["ood.mean"].shape[1]
+    beside = {"outside.centre": np.zeros(size), "outside.axes": np.zeros((size, COMPONENTS))}
+    known = replace(known, scale=analysis.scale)
+    there = placed(np.zeros((1, size), np.float32), tensors)
+    n = features(known, there, tensors | beside).shape[1]
+    beside |= {
+        "outside.mean": np.zeros(n),
+        "outside.deviation": np.ones(n),
+        "outside.hidden.weight": np.zeros((2, n)),
+        "outside.hidden.bias": np.zeros(2),
+        "outside.output.weight": np.zeros((3, 2)),
+        "outside.output.bias": np.array([0.0, 4.0, -4.0]),
+    }
+    result = adapt([analysis], card, tensors | beside, QUICK)
+    assert result.accepted, result.reasons
+    assert (result.before[0].table["label"] == "unknown").all()
+    assert (result.after[0].table["label"] == "unknown").mean() < 0.05
+    assert accuracy(result.after[0], label) > 0.93
+
+
+def test_averaged_images_are_judged_as_people_will_see_them(model, monkeypatch):
+    seen = []  # rows, and whether they were averaged
+
+    class Noted(Classifier):
+        def predict(self, patches, *args, symmetries=False):
+            seen.append((len(patches["raw"]), symmetries))
+            return super().predict(patches, *args, symmetries=symmetries)
+
+    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.Classifier", Noted)
+    label, averaged = image(3, height=0.5)
+    averaged = replace(averaged, parameters={"symmetries": True})
+    other, plain = image(4, height=0.5, n=70, name="plain.tif")
+    result = adapt([averaged, plain], *model, QUICK)
+    assert result.accepted, result.reasons
+    # 120 patches of the training are replayed, in one view
+    assert set(seen) == {(90, True), (70, False), (120, False)}
+    p = [a.table[[f"p_{c}" for c in CLASSES]].to_numpy() for a in result.before]
+    share = np.bincount(np.concatenate(p).argmax(axis=1)).max() / 160
+    assert result.checks["largest share of a class"][0] == pytest.approx(share)
+    assert accuracy(result.after[0], label) > 0.93 < accuracy(result.after[1], other)
+
+
+def test_the_same_seed_gives_the_same_model(model):
+    _, analysis = image(3, height=0.5)
+    short = replace(QUICK, steps=10)
+    one, two = (adapt([analysis], *model, short).tensors for _ in range(2))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name])
+
+
+def test_what_contradicts_itself_is_rolled_back(model):
+    """Corrections at random can't be met; the model stays, and says why."""
+    _, analysis = image(4, height=1.0)
+    given = np.random.default_rng(0).choice(np.array(CLASSES, object), 90)
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    result = adapt([replace(analysis, table=table)], *model, QUICK)
+    assert not result.accepted
+    assert result.reasons
+    assert result.tensors is model[1] and result.card is model[0]
+    assert result.corrections == 90
+    assert result.after is result.before
+
+
+def test_too_little_to_learn_from_is_said(model):
+    _, analysis = image(5, height=0.5, n=6)
+    result = adapt([analysis], *model, QUICK)
+    assert not result.accepted
+    assert "at least 10" in result.reasons[0]
+
+
+def test_an_image_whose_scale_jumps_teaches_nothing(model, monkeypatch):
+    """Another reference that puts the scale a class off must not make its own pseudo-labels."""
+    _, analysis = image(3, height=0.5)
+    wrong = replace(REFERENCE, log_intensity=tuple(np.log(SIZES) - 0.6))
+    monkeypatch.setattr("napari_atomicity.pipeline.fine_tuning.refined", lambda *_: wrong)
+    result = adapt([analysis], *model, QUICK)
+    assert not result.accepted
+    assert sum(result.pseudo_labels.values()) == 0
+
+
+def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
+    """One correction of a class is learnt from, but none is left out."""
+    label, analysis = image(3, height=1.0)
+    given = np.full(90, "unknown", object)
+    given[[np.flatnonzero(label == i)[0] for i in range(3)]] = CLASSES
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    few = replace(analysis, table=table)
+    many = [replace(few, micrograph=replace(few.micrograph, name=f"{i}.tif")) for i in range(4)]
+    result = adapt(many, *model, replace(QUICK, held_out=0.0))
+    assert result.corrections == 12
+    assert np.isfinite(result.checks["corrections left out"][1])
+
+
+def test_a_model_without_replay_is_refused(model):
+    card, tensors = model
+    _, analysis = image(5, height=0.5)
+    bare = {k: v for k, v in tensors.items() if not k.startswith("replay.")}
+    with pytest.raises(ModelError, match="replay"):
+        adapt([analysis], card, bare, QUICK)
+
+
+def test_it_can_be_stopped(model):
+    _, analysis = image(5, height=0.5)
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) > 4
+
+    with pytest.raises(Cancelled):
+        adapt([analysis], *model, QUICK, stop=stop)
+
+
+# ---- pseudo-labels
+
+
+def known_of(label, seed, change=None):
+    table = measured_table(label, seed, "a")
+    if change is not None:
+        table = change(table)
+    p = np.full((len(table), 3), 1 / 3)
+    return Measured(table, ModelCard("m", CLASSES, scale=REFERENCE), fit_image(table, REFERENCE), p)
+
+
+def test_pseudo_labels_are_right_and_most_are_there():
+    label = np.random.default_rng(0).integers(3, size=150)
+    found = pseudo_labels(known_of(label, 1))
+    named = found >= 0
+    assert named.mean() > 0.6
+    assert (found[named] == label[named]).mean() > 0.97
+
+
+def test_more_certainty_gives_fewer_pseudo_labels():
+    label = np.random.default_rng(0).integers(3, size=150)
+    noise = np.exp(np.random.default_rng(3).normal(0, 0.12, 150))
+    known = known_of(
+        label, 1, lambda t: t.assign(integrated_intensity=noise * t["integrated_intensity"])
+    )
+    few, many = (pseudo_labels(known, posterior) >= 0 for posterior in (0.999, 0.9))
+    assert few.sum() < many.sum()
+    assert not (few & ~many).any()
+
+
+def test_touching_and_cut_clusters_teach_nothing():
+    label = np.random.default_rng(0).integers(3, size=100)
+    known = known_of(label, 1, lambda t: t.assign(touches_neighbour=np.arange(100) < 50))
+    found = pseudo_labels(known)
+    assert (found[:50] == -1).all() and (found[50:] >= 0).any()
+
+
+def test_blur_of_the_whole_image_moves_the_diameter_ranges_along():
+    label = np.random.default_rng(0).integers(3, size=150)
+    known = known_of(label, 1, lambda t: t.assign(diameter_nm=1.08 * t["diameter_nm"]))
+    found = pseudo_labels(known)
+    assert (found[found >= 0] == label[found >= 0]).mean() > 0.97
+
+
+def test_an_image_of_doubtful_scale_gives_labels_by_diameter_alone():
+    known = known_of(np.full(14, 1), 2)
+    rival = replace(
+        known.scale,
+        weight=np.array([0.55, 0.45]),
+        shift=np.stack([known.scale.shift[0], known.scale.shift[0] + [0.5, 0.0]]),
+        shares=np.repeat(known.scale.shares[:1], 2, axis=0),
+        spread=np.repeat(known.scale.spread[:1], 2, axis=0),
+    )
+    sure = pseudo_labels(known) >= 0
+    unsure = pseudo_labels(replace(known, scale=rival)) >= 0
+    assert unsure.sum() < sure.sum()

@@ -1,0 +1,108 @@
+"""The pipeline end to end, on the bundled example and on bad days."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import napari_atomicity
+from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.errors import CalibrationError, Cancelled
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.pipeline.analysis import (
+    analyse,
+    classify_clusters,
+    detect_clusters,
+    embed_clusters,
+)
+from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.training.data import match
+
+
+@pytest.fixture(scope="module")
+def example():
+    return napari_atomicity.load(example_path())
+
+
+@pytest.fixture(scope="module")
+def analysed(example):
+    return analyse(example, device="cpu", umap=False)
+
+
+def test_the_example_is_told_as_it_is(example, analysed):
+    truth = pd.read_csv(example_truth_path())
+    rows, truths = match(analysed.table, truth, example.calibrated())
+    assert len(rows) >= 0.98 * len(truth)
+    right = analysed.table["label"].to_numpy()[rows] == truth["label"].to_numpy()[truths]
+    assert right.mean() >= 0.85
+    tables.validate(analysed.table)
+
+
+def test_every_array_has_a_row_per_cluster(analysed):
+    n = len(analysed.table)
+    assert len(analysed.outlines) == n
+    assert analysed.embedding.shape[0] == n
+    assert {c: len(m) for c, m in analysed.class_maps.items()} == {"raw": n, "LCN": n}
+    assert {c: len(p) for c, p in analysed.patches.items()} == {"raw": n, "LCN": n}
+    assert set(analysed.seconds) >= {"detect", "scale", "patches", "network", "labels"}
+    assert analysed.parameters["model"]["model_id"] == analysed.table["model_id"].iloc[0]
+
+
+def test_ratios_of_the_example(analysed):
+    ratios = analysed.ratios()
+    whole = ratios[ratios["scope"] == "all"].set_index("class")
+    assert whole["fraction"].sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_gain_and_black_level_do_not_matter(example, analysed):
+    changed = Micrograph(example.data * 37 + 12_345, example.pixel_size_nm, example.name)
+    again = analyse(changed, device="cpu", umap=False).table
+    assert len(again) == len(analysed.table)
+    assert (again["label"] == analysed.table["label"]).mean() > 0.97
+
+
+def test_corrections_survive_a_new_classification(analysed):
+    table = analysed.table.copy()
+    table.loc[0, "label_corrected"] = "Pt70"
+    from dataclasses import replace
+
+    corrected = replace(analysed, table=tables.settle_labels(table))
+    again = classify_clusters(corrected, device="cpu").table
+    assert again.loc[0, "label"] == again.loc[0, "label_corrected"] == "Pt70"
+    assert again["label_predicted"].equals(analysed.table["label_predicted"])
+
+
+def test_the_average_over_symmetries_is_kept_until_told_otherwise(example, analysed):
+    assert not analysed.symmetries
+    averaged = classify_clusters(analysed, device="cpu", symmetries=True)
+    assert averaged.symmetries and not np.array_equal(averaged.embedding, analysed.embedding)
+    again = classify_clusters(averaged, device="cpu")
+    assert again.symmetries
+    np.testing.assert_array_equal(again.embedding, averaged.embedding)
+    back = classify_clusters(averaged, device="cpu", symmetries=False)
+    np.testing.assert_array_equal(back.embedding, analysed.embedding)
+
+
+def test_umap_fills_its_columns(analysed):
+    table = embed_clusters(analysed).table
+    assert np.isfinite(table[["umap_1", "umap_2"]]).all().all()
+
+
+def test_an_image_without_clusters_is_no_error(tiny_model):
+    empty = analyse(Micrograph(np.ones((64, 64)), 0.05, "empty"), str(tiny_model), "cpu")
+    assert len(empty.table) == 0
+    assert empty.embedding.shape == (0, 32)
+    assert (empty.ratios()["count"] == 0).all()
+
+
+def test_without_calibration_it_asks():
+    with pytest.raises(CalibrationError, match="pixel size"):
+        analyse(Micrograph(np.ones((64, 64))))
+
+
+def test_progress_is_told_and_stop_is_heeded(example):
+    told = []
+    detect_clusters(example, progress=lambda *a: told.append(a))
+    assert told[-1][0] == told[-1][1] == 1
+    calls = iter([False, True])
+    with pytest.raises(Cancelled):
+        detect_clusters(example, stop=lambda: next(calls, True))

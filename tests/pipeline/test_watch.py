@@ -1,0 +1,407 @@
+"""A watched folder: what comes is analysed, once, whatever happens to files and to us."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from napari_atomicity.cli import app as cli
+from napari_atomicity.core.errors import AtomicityError, ReadError
+from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.pipeline import runs
+from napari_atomicity.pipeline import watch as module
+from napari_atomicity.pipeline.batch import run_batch
+from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, Whereabouts
+from napari_atomicity.pipeline.live import read_log
+from napari_atomicity.pipeline.part_store import Store
+from napari_atomicity.pipeline.runs import Request
+from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.tracking.files import FILES as MOVIE_FILES
+from pipeline.conftest import write_film, write_image
+from support import synthetic_analysis
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nothing is drawn."""
+    monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(Store, "draw", lambda *_: None)
+
+
+@pytest.fixture
+def watch(images, tmp_path, tiny_model):
+    """A session over the folder of images, its results, and what it took."""
+
+    def go(on_result=None, until_idle_s=0.0, stop=None, pixel_size_nm=None, **options):
+        took = []
+
+        def tell(live):
+            took.append(live)
+            if on_result is not None:
+                on_result(live)
+
+        request = Request(str(tiny_model), "cpu", pixel_size_nm, umap=False)
+        options = {"settle_s": 0.02, "patience_s": 0.2, **options}
+        session = go.session = Watch(images, tmp_path / "out", request, **options)
+        return session.run(tell, stop, until_idle_s), took
+
+    return go
+
+
+@pytest.fixture
+def moved(images, monkeypatch):
+    """Adds images whose clusters are where their name says: "at 4 b.tif" is far from "at 0 …"."""
+    for path in images.iterdir():
+        path.unlink()
+    real = module.conditions_of
+    rng = np.random.default_rng(0)
+
+    def conditions(analysis, *more):
+        place = rng.normal(0, 0.3, 12)
+        place[0] += float(analysis.micrograph.name.split()[1])
+        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+
+    monkeypatch.setattr(module, "conditions_of", conditions)
+
+    def add(at, letters):
+        for letter in letters:
+            number = ord(letter)
+            path = write_image(images / f"at {at} {letter}.tif", seed=number)
+            os.utime(path, (1000 + number, 1000 + number))
+
+    return add
+
+
+def names(took):
+    return sorted(live.outcome.image for live in took)
+
+
+def test_what_is_there_becomes_tables_log_and_record(watch, images, tmp_path):
+    shutil.move(images / "0.tif", write_image(images / "sub" / "0.tif"))
+    run, took = watch()
+    out = tmp_path / "out"
+    assert names(took) == ["1.tif", "2.tif", "3.tif", "4.tif", "sub/0.tif"]
+    assert all(live.analysis is not None and live.latency_s > 0 for live in took)
+    table = read_clusters(out / "clusters.csv")
+    assert sorted(set(table["image"])) == names(took)
+    log = read_log(out / "live.csv")
+    assert len(log) == 5 and log["images"].tolist() == [1, 2, 3, 4, 5]
+    assert log["clusters"].sum() == len(table) == len(run.table)
+    last = took[-1].ratios.set_index("class")["fraction"]
+    assert log["fraction_Pt19"].iloc[-1] == pytest.approx(last["Pt19"])
+    ratios = read_table(out / "ratios.csv")
+    assert list(ratios["scope"].unique()) == [*names(took), "all"]
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done" and "live.csv" in record["outputs"]
+    assert read_table(out / "failures.csv").empty
+
+
+def test_results_are_those_of_a_batch(watch, images, tmp_path, tiny_model, address):
+    watch()
+    request = Request(str(tiny_model), "cpu", umap=False)
+    run_batch([images], tmp_path / "batch", request, scheduler=address)
+    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "batch" / name).read_bytes()
+    # and a batch takes over what was watched
+    again = run_batch([images], tmp_path / "out", request, scheduler=address)
+    assert again.reused == 5
+
+
+def test_a_restart_goes_on_and_takes_what_came_meanwhile(watch, images, tmp_path):
+    watch()
+    write_image(images / "new.tif", seed=21)
+    write_image(images / "1.tif", seed=22)
+    (images / "2.tif").unlink()
+    (images / "3.tif").rename(images / "three.tif")
+    said = []
+    run, took = watch(notice=said.append)
+    assert said == ["going on: 5 images of earlier sessions"]
+    assert names(took) == ["1.tif", "new.tif", "three.tif"]
+    assert {live.outcome.image: live.analysis is None for live in took}["three.tif"]
+    assert run.analysed == 2
+    # what was analysed and moved away still counts; a renamed image is one
+    images_now = set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])
+    assert images_now == {"0.tif", "1.tif", "2.tif", "4.tif", "new.tif", "three.tif"}
+    assert set(pd.read_parquet(tmp_path / "out" / "clusters")["image"]) == images_now
+    assert len(read_log(tmp_path / "out" / "live.csv")) == 7
+
+
+def test_files_that_come_meanwhile_queue_without_loss(watch, images, tmp_path):
+    def more(live):
+        if live.outcome.image == "0.tif":
+            for i in range(10, 20):
+                write_image(images / f"{i}.tif", seed=i)
+
+    run, took = watch(on_result=more, until_idle_s=0.5)
+    assert len(took) == len(set(names(took))) == 15 and run.waiting == 0
+    assert max(live.waiting for live in took) >= 5
+
+
+def test_a_bad_file_is_a_row_and_tried_again_by_every_session(watch, images, tmp_path):
+    (images / "bad.tif").write_text("no image")
+    run, took = watch()
+    failures = read_table(tmp_path / "out" / "failures.csv")
+    assert list(failures["image"]) == ["bad.tif"] == [o.image for o in run.failed]
+    assert "can't be read as TIFF" in failures["error"][0]
+    _, took = watch()
+    assert names(took) == ["bad.tif"]
+    assert list(read_table(tmp_path / "out" / "failures.csv")["image"]) == ["bad.tif"]
+    write_image(images / "bad.tif", seed=8)
+    run, took = watch()
+    assert names(took) == ["bad.tif"] and not run.failed
+    assert read_table(tmp_path / "out" / "failures.csv").empty
+
+
+def test_what_failed_for_want_of_a_setting_is_done_once_it_is_given(watch, images):
+    for path in images.iterdir():
+        path.unlink()
+    pixels = synthetic_analysis(3).micrograph.data.astype(np.uint16)
+    tifffile.imwrite(images / "a.tif", pixels)
+    assert [o.image for o in watch()[0].failed] == ["a.tif"]
+    run, _ = watch(pixel_size_nm=0.1)
+    assert run.analysed == 1 and not run.failed
+
+
+def test_a_file_that_goes_bad_does_not_count_any_more(watch, images, tmp_path):
+    watch()
+    (images / "1.tif").write_text("no image")
+    run, _ = watch()
+    assert [o.image for o in run.failed] == ["1.tif"]
+    assert "1.tif" not in set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])
+    assert "1.tif" not in set(pd.read_parquet(tmp_path / "out" / "clusters")["image"])
+
+
+def test_a_file_that_is_written_slowly_is_taken_when_it_is_whole(watch, images):
+    whole = write_image(images.parent / "slow.tif", seed=30).read_bytes()
+    parts = [whole[: len(whole) * i // 4] for i in range(1, 5)]
+
+    def next_part(live=None):
+        if parts:
+            (images / "slow.tif").write_bytes(parts.pop(0))
+
+    next_part()
+    run, took = watch(on_result=next_part, until_idle_s=1.0, patience_s=30.0)
+    assert names(took).count("slow.tif") == 1 and not run.failed
+    clusters = next(live for live in took if live.outcome.image == "slow.tif").outcome
+    assert clusters.status == "done"
+
+
+def test_other_settings_begin_anew(watch, tmp_path):
+    watch()
+    _, took = watch(pixel_size_nm=0.11)
+    assert len(took) == 5
+    assert len(list((tmp_path / "out" / "clusters").glob("*.parquet"))) == 5
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_new_files_are_found_with_and_without_the_system(watch, images, polling):
+    def one_more(live):
+        if live.outcome.image == "4.tif":
+            write_image(images / "5.tif", seed=5)
+
+    _, took = watch(on_result=one_more, until_idle_s=1.0, polling=polling, poll_s=0.05)
+    assert "5.tif" in names(took)
+
+
+@pytest.mark.parametrize("how", ["stop", "ctrl-c"])
+def test_a_session_that_is_stopped_has_written_what_was_done(watch, tmp_path, how):
+    seen = []
+
+    def tell(live):
+        seen.append(live)
+        if how == "ctrl-c":
+            raise KeyboardInterrupt
+
+    run, _ = watch(on_result=tell, stop=lambda: bool(seen), until_idle_s=None)
+    assert run.waiting == 4 and run.interrupted and len(run.outcomes) == 1
+    assert len(set(read_clusters(tmp_path / "out" / "clusters.csv")["image"])) == 1
+    assert len(watch()[1]) == 4
+
+
+@pytest.mark.parametrize("when", ["warming up", "at once", "other settings", "in the first"])
+def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, monkeypatch, when):
+    watch()
+    out = tmp_path / "out"
+    names = ("clusters.csv", "ratios.csv", "run.json", "clusters")
+
+    def now():
+        return {path: path.stat().st_mtime_ns for n in names for path in [out / n]}
+
+    before, parts = now(), sorted((out / "clusters").glob("*.parquet"))
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    if when == "warming up":
+        monkeypatch.setattr(module, "_warm_up", end)
+    if when == "in the first":
+        monkeypatch.setattr(module, "analyse_one", end)
+    other = {"pixel_size_nm": 0.11} if when in ("other settings", "in the first") else {}
+    run, took = watch(stop=None if when == "in the first" else lambda: True, **other)
+    assert run.interrupted and took == [] and now() == before
+    assert sorted((out / "clusters").glob("*.parquet")) == parts and len(parts) == 5
+    assert run.waiting == (5 if when == "in the first" else 0)
+    monkeypatch.undo()
+    assert watch()[1] == []
+
+
+def test_what_was_in_hand_when_it_was_stopped_still_waits(watch, images, monkeypatch):
+    watch()
+    write_image(images / "new.tif", seed=21)
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "analyse_one", end)
+    run, _ = watch()
+    assert (run.waiting, run.interrupted, len(run.outcomes)) == (1, True, 5)
+
+
+def test_a_process_that_is_killed_goes_on(watch, images, tmp_path, tiny_model):
+    for i in range(5, 40):
+        write_image(images / f"{i}.tif", seed=i)
+    arguments = [
+        sys.executable, "-m", "napari_atomicity.cli", "watch", str(images),
+        "--out", str(tmp_path / "out"), "--model", str(tiny_model), "--device", "cpu",
+    ]  # fmt: skip
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    log, until = tmp_path / "out" / "live.csv", time.monotonic() + 60
+    while time.monotonic() < until and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    run, took = watch()
+    assert 0 < len(took) <= 38 and len(run.outcomes) == 40 and not run.failed
+    assert read_clusters(tmp_path / "out" / "clusters.csv")["image"].nunique() == 40
+
+
+def test_a_change_of_the_session_is_an_alarm_until_it_is_accepted(watch, moved, tmp_path):
+    moved(0, "abcdefgh")
+    moved(6, "ijk")
+    _, took = watch(reference_images=6)
+    assert [live.alarm for live in took[:8]] == [""] * 8
+    first = next(i for i, live in enumerate(took) if live.alarm)
+    assert took[first].alarm == SESSION_CHANGED and 8 <= first <= 9
+    assert SESSION_CHANGED in took[-1].conditions.alarms and not took[-1].alarm  # said once
+    log = read_log(tmp_path / "out" / "live.csv")
+    assert log["session_change"].isna().tolist() == [True] * 5 + [False] * 6
+    assert log["session_change"].iloc[-1] > 1 and log["session_drift"].iloc[-1] > 20
+    assert log["reference_images"].tolist()[:8] == list(range(1, 9))
+
+    # a restart knows the reference, and rings still
+    moved(6, "l")
+    _, took = watch(reference_images=6)
+    assert took[0].alarm == SESSION_CHANGED
+
+    def accept(live):
+        if live.outcome.image == "at 6 m.tif":
+            watch.session.accept()
+
+    moved(6, "mnopqr")
+    _, took = watch(on_result=accept, reference_images=6)
+    after = [SESSION_CHANGED in live.conditions.alarms for live in took]
+    assert after == [True] + [False] * 5
+    # what was accepted is the reference of later sessions
+    moved(6, "s")
+    moved(0, "tuv")
+    _, took = watch(reference_images=6)
+    rings = [SESSION_CHANGED in live.conditions.alarms for live in took]
+    assert not rings[0] and rings[-1]
+
+
+def test_what_is_accepted_as_the_session_ends_is_accepted(watch, moved):
+    moved(0, "abcdefgh")
+    moved(6, "ijk")
+    accepted = []
+
+    def accept(live):
+        if SESSION_CHANGED in live.conditions.alarms:
+            watch.session.accept()
+            accepted.append(live)
+
+    # stopped before the next image is looked at
+    watch(on_result=accept, reference_images=6, stop=lambda: bool(accepted))
+    assert len(accepted) == 1
+    moved(6, "lmno")
+    _, took = watch(reference_images=6)
+    assert not any(SESSION_CHANGED in live.conditions.alarms for live in took)
+
+
+def test_a_session_may_begin_with_a_reference_of_its_own_or_none(watch, moved):
+    moved(0, "abcdef")
+    watch(reference_images=4)
+    moved(6, "ghi")
+    _, took = watch(reference_images=4, new_reference=True)
+    assert [live.row["reference_images"] for live in took] == [1, 2, 3]
+    moved(0, "jkl")
+    _, took = watch(reference_images=0)
+    assert not any(live.conditions.alarms for live in took)
+    with pytest.raises(ValueError, match="at least 4 images"):
+        watch(reference_images=2)
+
+
+def test_what_makes_no_sense_is_refused(images, tmp_path, tiny_model):
+    request = Request(str(tiny_model), "cpu", umap=False)
+    with pytest.raises(ReadError, match="there is no such folder"):
+        Watch(tmp_path / "gone", tmp_path / "out", request)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtomicityError, match="can't be written to"):
+        Watch(images, tmp_path / "file", request)
+    session = Watch(images, tmp_path / "out", request)
+    with (
+        Store(tmp_path / "out").locked(),
+        pytest.raises(AtomicityError, match="another run is writing to this folder"),
+    ):
+        session.run(until_idle_s=0)
+
+
+def test_the_command_tells_and_ends_as_the_others_do(images, tmp_path, tiny_model):
+    def atomicity(*more):
+        arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
+        return CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu", *more]])
+
+    good = atomicity("--once", "--json")
+    assert good.exit_code == 0 and json.loads(good.stdout)["analysed"] == 5
+    assert "0.tif: " in good.stderr and "so far, in %: Pt19" in good.stderr
+    (images / "bad.tif").write_text("no image")
+    os.utime(images / "bad.tif", (100, 100))
+    bad = atomicity("--until-idle", "0.1")
+    assert bad.exit_code == 1 and "5 images, 0 of them now" in bad.stderr
+    assert atomicity("--once", "--model", "nobody").exit_code == 2
+    assert atomicity("--once", "--reference-images", "3").exit_code == 2
+    assert CliRunner().invoke(cli.app, ["watch", "nowhere", "--out", "o"]).exit_code == 2
+
+
+def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_model, monkeypatch):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_warm_up", end)
+    arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
+    early = CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu"]])
+    assert "0 images, 0 of them now; ended before there was anything to write" in early.stderr
+    assert "results in" not in early.stderr and not (tmp_path / "out" / "clusters.csv").exists()
+
+
+def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny_model):
+    for path in images.iterdir():
+        path.unlink()
+    write_film(images / "film.tif")
+    watch()
+    serial = tmp_path / "serial"
+    runs.analyse_images([images], serial, Request(str(tiny_model), "cpu", umap=False))
+    for name in ("clusters.csv", *MOVIE_FILES):
+        assert (tmp_path / "out" / name).read_bytes() == (serial / name).read_bytes()
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert set(MOVIE_FILES) < {Path(name).name for name in record["outputs"]}

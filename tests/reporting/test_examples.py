@@ -1,0 +1,74 @@
+"""Which clusters are worth showing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, gathered, seen
+from napari_atomicity.state.edits import bare_rows, insert_rows
+from support import CLASSES, synthetic_analysis
+
+
+def with_columns(analysis, **columns):
+    return replace(analysis, table=analysis.table.assign(**columns))
+
+
+def ids(found, label, kind):
+    return [e.cluster_id for e in found if (e.label, e.kind) == (label, kind)]
+
+
+@pytest.fixture
+def analysis():
+    """Twelve clusters of Pt19, the surest first."""
+    return with_columns(synthetic_analysis(12), label="Pt19", confidence=np.linspace(0.99, 0.4, 12))
+
+
+def test_the_surest_and_the_least_sure_of_each_label(analysis):
+    found = gathered([], analysis, CLASSES)
+    assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [12, 11]
+    assert len(found) == 2 * MOST
+    assert all(e.strip.startswith("data:image/jpeg") and len(e.names) == 4 for e in found)
+
+
+def test_sure_ones_stand_alone_and_none_is_cut(analysis):
+    touching, cut = np.arange(12) == 0, np.arange(12) == 11
+    found = gathered(
+        [], with_columns(analysis, touches_neighbour=touching, touches_border=cut), CLASSES
+    )
+    assert ids(found, "Pt19", SURE) == [2, 3] and ids(found, "Pt19", DOUBTFUL) == [11, 10]
+
+
+def test_no_cluster_is_shown_twice(analysis):
+    few = with_columns(analysis, label=np.where(np.arange(12) < 3, "Pt19", ""))
+    found = gathered([], few, CLASSES)
+    assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [3]
+
+
+def test_what_is_no_class_is_ranked_by_how_far_it_is(analysis):
+    far = np.arange(12.0)
+    found = gathered([], with_columns(analysis, label="unknown", ood_score=far), CLASSES)
+    assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MOST
+
+
+def test_the_order_of_the_images_does_not_matter():
+    images = [synthetic_analysis(30, f"{i}.tif", seed=i) for i in range(4)]
+    one: list = []
+    other: list = []
+    for image in images:
+        one = gathered(one, image, CLASSES)
+    for image in reversed(images):
+        other = gathered(other, image, CLASSES)
+    assert {(e.image, e.cluster_id, e.kind) for e in one} == {
+        (e.image, e.cluster_id, e.kind) for e in other
+    }
+    assert len({e.image for e in one}) > 1 and all(e.strip for e in one)
+
+
+def test_clusters_without_patches_are_passed_over(analysis):
+    added = bare_rows(analysis.table.iloc[:1].assign(cluster_id=99), analysis.outlines[:1])
+    added.table["label"] = added.table["label_corrected"] = "Pt70"
+    more = insert_rows(analysis, added)
+    assert seen(more).tolist() == [True] * 12 + [False]
+    assert {e.label for e in gathered([], more, CLASSES)} == {"Pt19"}
+    assert gathered([], replace(analysis, patches={}, class_maps={}), CLASSES) == []

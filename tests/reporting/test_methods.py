@@ -1,0 +1,199 @@
+"""The methods paragraph: what the record says, and nothing that it does not."""
+
+from dataclasses import asdict, replace
+
+import pandas as pd
+import pytest
+
+from napari_atomicity import __version__
+from napari_atomicity.core.model_card import Combination, ModelCard
+from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.detection import DetectionSettings
+from napari_atomicity.io.provenance import Outcome, run_record
+from napari_atomicity.io.reference_ratios import parse_reference
+from napari_atomicity.reporting.methods import CITATIONS, methods, not_counted
+from napari_atomicity.statistics.corrected_accuracy import on_corrected
+from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.reference import compare
+from napari_atomicity.tracking import MovieSettings
+from support import CLASSES, synthetic_analysis
+
+
+def record(*settings, failed=0, **more):
+    done = [
+        Outcome(
+            f"{i}.tif", "x", "done", pixel_size_nm=0.03 + 0.01 * i,
+            parameters={"detection": asdict(s)} if s else {},
+        )
+        for i, s in enumerate(settings)
+    ]  # fmt: skip
+    bad = [Outcome(f"bad{i}", "x", "failed", "no") for i in range(failed)]
+    given = {"model": None, "device": None, **more}
+    return run_record([*done, *bad], started="a", finished="b", parameters={}, **given)
+
+
+def told(known, table, **options):
+    of_all = class_ratios(table, scope="all", n_bootstrap=20)
+    found = methods(known, table, of_all, **options)
+    return " ".join(found.paragraphs), found
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return synthetic_analysis(30).table
+
+
+def test_settings_are_told_as_used(table):
+    usual, other = DetectionSettings(), DetectionSettings(threshold=4.5, split_touching=False)
+    text, _ = told(record(usual, usual, other, failed=2), table)
+    assert "3 images with 30 clusters were analysed with napari-atomicity" in text
+    assert "an edge of 0.03 to 0.05 nm" in text and "2 further images could not be" in text
+    assert "for diameters of 0.6 to 3.2 nm, at a threshold of 6 times the local noise" in text
+    assert "parted where the saddle lies below 0.9 of the lower summit" in text
+    assert "(in 2 of 3 images)" in text
+    assert "In 1 image otherwise: for diameters of 0.6 to 3.2 nm, at a threshold of 4.5" in text
+    assert "touching clusters not parted" in text
+    text, _ = told(record(replace(usual, diameter_max_nm=2.5)), table)
+    assert "1 image with 30 clusters was analysed" in text and "0.6 to 2.5 nm" in text
+    assert "otherwise" not in text and "further" not in text
+
+
+def test_the_average_over_symmetries_is_told(table):
+    known = record(*[DetectionSettings()] * 4, failed=1)
+    words = "averaged over the eight symmetries of the square"
+    of_each = [image["parameters"] for image in known["images"]]
+    for own in of_each[:3]:  # in the fourth, clusters were found but not classified
+        own["model"] = {"model_id": "m"}
+    of_each[0]["symmetries"] = False
+    assert words not in told(known, table)[0]
+    of_each[1]["symmetries"] = of_each[2]["symmetries"] = True
+    assert f"{words} (in 2 of 3 images)." in told(known, table)[0]
+    of_each[0]["symmetries"] = True
+    assert f"{words}." in told(known, table)[0]
+
+
+def test_stacks_are_told_as_they_were_followed(table):
+    known = record(None, None, None)
+    for image, range_nm in zip(known["images"], (1.0, 1.5), strict=False):
+        settings = MovieSettings(search_range_nm=range_nm)
+        image["parameters"] = {"movie": {"settings": settings.to_dict()}}
+    text, found = told(known, table)
+    assert "In 2 stacks the drift of the stage was removed" in text
+    assert "within 1 to 1.5 nm from frame to frame and missed in at most 2." in text
+    assert "with a rate found by expectation–maximisation" in text
+    assert {CITATIONS["trackpy"], CITATIONS["hmm"]} <= set(found.references)
+    fixed = MovieSettings(rate=0.1).to_dict()
+    known["images"][0]["parameters"] = {"movie": {"settings": fixed}}
+    assert "expectation" not in told(known, table)[0]
+
+
+def test_what_is_not_known_is_not_told(table):
+    text, found = told(record(None), table.assign(model_id=""))
+    for words in (
+        "stack",
+        "Markov",
+        "Laplacian",
+        "classified by",
+        "UMAP",
+        "Grad-CAM",
+        "label given",
+        "Against",
+    ):
+        assert words not in text
+    assert "None" not in text and "nan" not in text
+    assert not any("UMAP" in r or "Grad-CAM" in r for r in found.references)
+
+
+def test_references_are_numbered_as_they_are_met(table):
+    placed = table.assign(umap_1=0.0, umap_2=0.0)
+    text, found = told(record(DetectionSettings()), placed)
+    numbers = [text.index(f"[{i + 1}]") for i in range(len(found.references))]
+    assert numbers == sorted(numbers) and f"[{len(found.references) + 1}]" not in text
+    of_stacks = {CITATIONS["trackpy"], CITATIONS["hmm"]}
+    assert set(found.references) == set(CITATIONS.values()) - of_stacks
+    assert __version__ in found.references[0] and "2026-02014" not in text
+    assert found.references[1].endswith("doi:10.1038/s41524-026-02014-z")
+
+
+def test_the_card_is_told(table):
+    card = ModelCard(
+        "m",
+        CLASSES,
+        PatchSettings(2.4, 48, 0.6, ("raw", "LCN")),
+        combination=Combination(1, 1, (), 0),
+        sha256="ab" * 32,
+        scores={"held_out": {"clusters": 12, "accuracy": 0.75}},
+        intended_use="Platinum on carbon.",
+        limits="No gold",
+    )
+    text, _ = told(record(None, model=card.provenance(), device="cpu"), table, card=card)
+    for words in (
+        f"SHA-256 of the weights {'ab' * 32}",
+        "into Pt19, Pt30, Pt41, Pt55, Pt70.",
+        "patches of 2.4 nm (48 × 48 pixels), channels raw and LCN",
+        "Gaussian windows of 0.6 nm",
+        "pooled with those of a mixture model",
+        "hold the true class in 95 % of the cases",
+        "On 12 clusters of images that it was not trained on, its accuracy is 0.750.",
+        "Intended use: Platinum on carbon. Limits: No gold.",
+        "The network ran on: cpu.",
+    ):
+        assert words in text
+    alone = replace(card, patches=PatchSettings(channels=("raw",)), combination=None, scores={})
+    text, _ = told(record(None), table, card=alone)
+    assert "channel raw." in text and "local contrast" not in text
+    assert "mixture model" not in text and "accuracy" not in text
+
+
+def test_every_cluster_that_does_not_count_has_one_reason(table):
+    table = table.copy()
+    table["excluded"] = False
+    table.loc[0, ["excluded", "touches_border"]] = True
+    table.loc[1, "touches_border"] = True
+    table.loc[1, "label"] = "unknown"
+    table.loc[2:4, "label"] = "unknown"
+    table.loc[5, "label"] = "aggregate"
+    table.loc[6, "label"] = ""
+    expected = {
+        "in regions that a person has excluded": 1,
+        "cut by the border": 1,
+        "labelled unknown": 3,
+        "labelled aggregate": 1,
+        "without a label": 1,
+    }
+    assert not_counted(table) == expected
+    text, _ = told(record(None), table)
+    assert "Class ratios are those of 23 clusters; not counted were 1 cluster in regions" in text
+    assert "1 cluster labelled aggregate and 1 cluster without a label." in text
+
+
+def test_people_are_counted_and_not_named(table):
+    table = table.copy()
+    table.loc[:2, ["label", "label_corrected"]] = "Pt70"
+    table.loc[2, "label_predicted"] = ""
+    log = pd.DataFrame(
+        [
+            ("Ann", "a", 1, "label"),
+            ("Bob", "a", 2, "label"),
+            ("consensus", "a", 3, "label"),
+            ("Ann", "a", 7, "remove"),
+            ("Ann", "a", 8, "remove"),
+            ("Ann", "a", 8, "add"),
+        ],
+        columns=["annotator", "image", "cluster_id", "what"],
+    )
+    text, _ = told(record(None), table, corrections=log, corrected=on_corrected(table, CLASSES))
+    assert "3 clusters have a label given by 2 people (6 entries in the log)" in text
+    assert "The model had no label for 1 of them. 1 cluster was taken out by hand." in text
+    assert "Ann" not in text and "Bob" not in text
+    text, _ = told(record(None), table)
+    assert "3 clusters have a label given by a person, which counts instead" in text
+
+
+def test_a_reference_is_told_with_its_figures(table):
+    found = compare(table, parse_reference("Pt19:Pt41 = 1:2"), n_bootstrap=20)
+    text, _ = told(record(None), table, comparison=found)
+    assert f"Against 5 reference fractions, R² = {found.r2:.3f} and the mean absolute" in text
+    equal = compare(table, parse_reference("Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1"), n_bootstrap=20)
+    text, _ = told(record(None), table, comparison=equal)
+    assert "R² is not defined (all reference fractions are equal)" in text

@@ -1,0 +1,271 @@
+"""Several people's marks in a project: in from packs, merged, and back as atoms."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from bench import write_image
+from marked import PLACES, as_marks, atoms_at, described, filled, found_atoms, three
+
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.io.images import load
+from napari_atomicity.project import Project
+from napari_atomicity.state.annotators import (
+    annotations_in,
+    compare,
+    consensus_edit,
+    measured_sites,
+    pack_images,
+    take_in_packs,
+    write_comparison,
+)
+from napari_atomicity.state.window_state import Session
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Three images of 120 × 160 pixels of 0.1 nm, none of which was read yet."""
+    for seed, name in enumerate(("a.tif", "b.tif", "c.tif")):
+        write_image(tmp_path / name, seed)
+    with Project(tmp_path / "p.atomicity") as made:
+        made.add_paths([tmp_path / f"{name}.tif" for name in "abc"])
+        yield made
+
+
+# ---- packs
+def test_packs_come_in_by_content_and_twice_add_nothing(project, tmp_path):
+    one = filled(tmp_path, "Ada", a="20,10\n60,30,1", b="none")
+    other = filled(tmp_path, "Bo", a="21,10")
+    came = take_in_packs(project, [one, other])
+    assert came.came.to_numpy().tolist() == [
+        ["a.tif", "Ada", 2, True, False], ["b.tif", "Ada", 0, True, False],
+        ["a.tif", "Bo", 1, True, False],
+    ]  # fmt: skip
+    assert not len(came.refused) and came.n_new == 3
+    before = project.marks()
+    again = take_in_packs(project, [one, other])
+    assert again.n_new == 0 and len(again.came) == 3 and not len(again.refused)
+    pd.testing.assert_frame_equal(project.marks(), before)
+    said = annotations_in(described(project))
+    assert sorted(said.counts.to_numpy().tolist()) == [
+        ["a.tif", "Ada", 2, 1], ["a.tif", "Bo", 1, 0], ["b.tif", "Ada", 0, 0],
+    ]  # fmt: skip
+    assert said.marks[["y_px", "x_nm"]].to_numpy().tolist() == [[10, 2.0], [30, 6.0], [10, 2.1]]
+
+
+def test_a_renamed_image_is_the_same_one_and_another_of_that_name_is_not(project, tmp_path):
+    pack = filled(tmp_path, "Ada", a="20,10", b="1,1", c="2,2")
+    (tmp_path / "a.tif").rename(tmp_path / "moved.tif")
+    (tmp_path / "b.tif").unlink()
+    write_image(tmp_path / "c.tif", 9)
+    with Project(tmp_path / "q.atomicity") as other:
+        other.add_paths([tmp_path / "moved.tif", tmp_path / "c.tif"])
+        described(other)
+        found = take_in_packs(other, [pack])
+        assert found.came[["image", "by_name"]].to_numpy().tolist() == [["moved.tif", False]]
+        assert found.refused.to_numpy().tolist() == [
+            ["b.tif by Ada", "this project has no such image"],
+            ["c.tif by Ada", "the image of that name has another content here"],
+        ]
+    # One that was never read and can't be: by its name.
+    assert take_in_packs(project, [pack]).came["by_name"].tolist() == [True, True]
+
+
+def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
+    project.take_in_marks("a.tif", "Ada", as_marks([(5, 5)]), "elsewhere")
+    found = take_in_packs(project, [filled(tmp_path, "Ada", a="20,10\n3,3", b="7,7")])
+    assert found.came["image"].tolist() == ["b.tif"]
+    assert "something else of it here: 1 marks, 2 in the pack" in found.refused["why"][0]
+    assert len(project.annotations()[0]) == 2
+
+
+def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):
+    take_in_packs(described(project), [filled(tmp_path, "Ada", a="20,10\n60,30,1")])
+    session = Session()
+    session.open_project(project, project.load_all())
+    session.annotator = "Ada"
+    session.set_blind(True)
+    table = session.atoms.table("a.tif")
+    assert table["x_px"].tolist() == [20, 60] and table["uncertain"].tolist() == [False, True]
+    session.atoms.remove([("a.tif", int(table["atom_id"].iloc[0]))])
+    session.atoms.add("a.tif", [Mark(80.0, 70.0)])
+    assert annotations_in(project).marks["x_px"].tolist() == [60, 70]
+    session.annotator = "Bo"
+    session.set_blind(True)
+    assert len(session.atoms.table()) == 0, "others see nothing of it"
+
+
+def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):
+    bad = filled(tmp_path, "Bo", a="999,10")
+    empty = filled(tmp_path, "Cleo")
+    found = take_in_packs(project, [bad, empty, filled(tmp_path, "Ada", a="20,10")])
+    assert found.came["annotator"].tolist() == ["Ada"]
+    why = dict(found.refused.to_numpy().tolist())
+    assert "999" in why["Bo"] and "filled in" in why["Cleo"]
+
+
+def test_the_pixel_size_is_the_projects(project, tmp_path):
+    described(project).set_pixel_size("a.tif", 0.2)
+    take_in_packs(project, [filled(tmp_path, "Ada", a="20,10")])
+    said = annotations_in(project)
+    assert said.marks[["y_nm", "x_nm"]].to_numpy().tolist() == [[2.0, 4.0]]
+    assert said.looked["area_nm2"].tolist() == [pytest.approx(120 * 160 * 0.04)]
+
+
+def test_a_pack_of_a_project_has_its_sizes_and_what_the_model_found(project, tmp_path):
+    described(project).set_pixel_size("b.tif", 0.3)
+    images = project.images()[:2]
+    atoms = atoms_at([(10, 20)]).assign(image="b.tif")
+    archive = pack_images(images, tmp_path / "out", "Ada", atoms, 0.1)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert archive.exists() and not manifest["blind"] and manifest["tolerance_nm"] == 0.1
+    assert [i["pixel_size_nm"] for i in manifest["images"]] == pytest.approx([0.1, 0.3])
+    assert (tmp_path / "out/tables/b.tif.csv").read_text() == "X,Y,uncertain\n20.00,10.00,\n"
+    # Who began from that is told so, also when the project is opened again.
+    with (tmp_path / "out/tables/b.tif.csv").open("a") as table:
+        table.write("done\n")
+    assert len(take_in_packs(project, [tmp_path / "out"]).came) == 1
+    found = compare(annotations_in(project), {})
+    assert any(note.startswith("Ada began from what a model") for note in found.notes)
+
+
+# ---- the comparison
+def test_people_and_the_model_are_compared_where_all_have_looked(project):
+    three(project).note_looked(["b.tif"], "Ada")
+    found = compare(annotations_in(project), {"a.tif": atoms_at([*PLACES[:4], (5, 150)])})
+    assert found.consensus.annotators == ("Ada", "Bo", "Cleo")
+    assert len(found.consensus.sites) == 6
+    f1 = found.consensus.pairs.set_index(["a", "b"])["f1"]
+    assert f1["Ada", "Bo"] == 1.0 and f1["Ada", "Cleo"] == pytest.approx(6 / 9)
+    matched = {(p["a"], p["b"]): p["f1"] for p in found.beside["pairs"]}
+    assert matched["model", "Ada"] == pytest.approx(0.8)
+    disputes = found.disputes.set_index(["y_px", "x_px"])
+    assert set(disputes["image"]) == {"a.tif"}
+    assert disputes.loc[(60, 60), "people"] and not disputes.loc[(60, 60), "against"]
+    assert disputes.loc[(90, 120), "against"] and disputes.loc[(90, 120), "model"] is False
+    alone = disputes.loc[(5, 150)]
+    assert alone["against"] and not alone["people"] and alone["posterior"] == 0
+    assert (alone["n_marked"], alone["n_looked"]) == (0, 3)
+    assert (20, 20) not in disputes.index, "all agree on that one"
+    certainty = (found.disputes["posterior"] - 0.5).abs()
+    assert certainty.is_monotonic_increasing
+
+
+def test_of_one_person_what_he_or_she_marked_is_believed(project):
+    marks = as_marks(PLACES[:3]).assign(uncertain=[False, True, False])
+    described(project).take_in_marks("a.tif", "Ada", marks, "1")
+    found = compare(annotations_in(project), {"a.tif": atoms_at(PLACES[1:4])})
+    assert found.consensus.sites["posterior"].tolist() == [1, 0.5, 1]
+    disputes = found.disputes.set_index(["y_px", "x_px"])
+    assert disputes.loc[PLACES[0], "against"] and disputes.loc[PLACES[3], "against"]
+    assert disputes.loc[PLACES[1], "undecided"] and not disputes.loc[PLACES[1], "against"]
+    assert PLACES[2] not in disputes.index and not disputes["people"].any()
+    assert any("One person" in note for note in found.notes)
+
+
+def test_an_image_that_the_model_has_not_seen_says_nothing_of_it(project):
+    found = compare(annotations_in(three(project)), {})
+    assert found.beside is None
+    assert all(m is None for m in found.disputes["model"]) and not found.disputes["against"].any()
+
+
+def test_images_without_a_size_are_left_out_and_named(project):
+    three(project)
+    with project._writing() as db:
+        db.execute("UPDATE images SET pixel_size_nm = NULL WHERE name != 'a.tif'")
+    project.note_looked(["b.tif"], "Bo")
+    found = compare(annotations_in(project), {})
+    assert any("b.tif" in note and "size" in note for note in found.notes)
+    with pytest.raises(AtomicityError, match="nobody has gone through"):
+        compare(annotations_in(Project(project.path.with_name("empty.atomicity"))), {})
+
+
+def test_frames_of_a_stack_are_fields_of_their_own(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 99, (3, 40, 50)).astype(np.uint16)
+    calibration = {"resolution": (10, 10), "metadata": {"unit": "nm", "axes": "TYX"}}
+    tifffile.imwrite(tmp_path / "s.tif", pixels, imagej=True, **calibration)
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add(load(tmp_path / "s.tif"))
+        marks = as_marks([(10, 10), (10, 10)]).assign(frame=[0, 2])
+        project.take_in_marks("s.tif", "Ada", marks, "1")
+        project.take_in_marks("s.tif", "Bo", marks.iloc[:1], "2")
+        found = compare(annotations_in(project), {"s.tif": atoms_at([(10, 10)], frame=2)})
+        assert len(found.consensus.sites) == 2, "one site in each frame"
+        assert found.disputes[["image", "frame"]].to_numpy().tolist() == [
+            ["s.tif", 2],
+            ["s.tif", 0],
+        ]
+        micrographs = {"s.tif": project.load("s.tif").micrograph}
+        taken = measured_sites(found, micrographs)["s.tif"]
+        assert {frame: [m.frame for m in marks] for frame, marks in taken.items()} == {
+            0: [0],
+            2: [2],
+        }
+        write_comparison(found, tmp_path / "out")
+        sites = pd.read_csv(tmp_path / "out" / "consensus.csv")
+        assert sites["image"].tolist() == ["s.tif frame 0", "s.tif frame 2"]
+
+
+def test_the_files_are_those_of_the_command(project, tmp_path):
+    from typer.testing import CliRunner
+
+    from napari_atomicity.cli.app import app
+
+    packs = [
+        filled(tmp_path, who, a="\n".join(f"{x},{y}" for y, x in places), b="none")
+        for who, places in (("Ada", PLACES), ("Bo", PLACES[:4]), ("Cleo", PLACES[1:]))
+    ]
+    take_in_packs(project, packs)
+    write_comparison(compare(annotations_in(described(project)), {}), tmp_path / "window")
+    out = str(tmp_path / "command")
+    assert CliRunner().invoke(app, ["consensus", *map(str, packs), "--out", out]).exit_code == 0
+    one, other = (
+        json.loads((tmp_path / where / "agreement.json").read_text())
+        for where in ("window", "command")
+    )
+    assert one == other
+    sites = [pd.read_csv(tmp_path / where / "consensus.csv") for where in ("window", "command")]
+    pd.testing.assert_frame_equal(*sites)
+
+
+# ---- back into the session
+def test_the_consensus_becomes_the_atoms_of_the_image_and_nothing_else(project):
+    three(project)
+    session = Session()
+    session.open_project(project, project.load_all())
+    session.atoms.set_analysis(found_atoms(session.micrograph("a.tif").path))
+    compared = compare(annotations_in(project), {})
+    sites = measured_sites(compared, {"a.tif": session.micrograph("a.tif")})["a.tif"]
+    edit = consensus_edit(session.atoms, "a.tif", sites)
+    before = session.atoms.table("a.tif")
+    session.do(edit)
+    table = session.atoms.table("a.tif")
+    believed = compared.consensus.sites.query("posterior >= 0.25")
+    np.testing.assert_allclose(np.sort(table["y_px"]), np.sort(believed["y_px"]), atol=1e-9)
+    assert set(table["origin"]) == {"person"}
+    unsure = believed.loc[believed["posterior"] <= 0.75, ["y_px", "x_px"]].to_numpy()
+    assert table.loc[table["uncertain"], ["y_px", "x_px"]].to_numpy().tolist() == unsure.tolist()
+    assert consensus_edit(session.atoms, "a.tif", sites) is None, "it is there already"
+    session.undo()
+    pd.testing.assert_frame_equal(session.atoms.table("a.tif"), before)
+
+
+def test_an_atom_of_the_model_that_people_confirm_keeps_its_number(project):
+    described(project)
+    session = Session()
+    session.open_project(project, project.load_all())
+    session.atoms.set_analysis(found_atoms(session.micrograph("a.tif").path))
+    first, last = (session.atoms.of("a.tif").analysis.candidates.iloc[i] for i in (0, 4))
+    marks = [Mark(row["y_px"] + 0.5, row["x_px"]) for row in (first, last)]
+    session.do(consensus_edit(session.atoms, "a.tif", {0: [*marks, Mark(100.0, 20.0)]}))
+    table = session.atoms.table("a.tif")
+    assert table["atom_id"].tolist() == [1, 5, 6]
+    # In frames that nobody has looked at nothing changes; where all say "none", all go.
+    assert consensus_edit(session.atoms, "a.tif", {}) is None
+    session.do(consensus_edit(session.atoms, "a.tif", {0: []}))
+    assert len(session.atoms.table("a.tif")) == 0

@@ -1,0 +1,493 @@
+"""Which clusters are reviewed, in which order, and what follows from the answers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
+from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.state.review_queue import (
+    ORDERS,
+    Queue,
+    Request,
+    accuracy,
+    allocate,
+    build,
+    queue_of,
+    strata_of,
+)
+from napari_atomicity.state.reviewing import Reviewing
+from napari_atomicity.state.window_state import Session
+from napari_atomicity.statistics.agreement import taken_out
+from napari_atomicity.statistics.stratified_accuracy import stratified_share
+from support import synthetic_analysis
+
+CLASSES = ["Pt19", "Pt30", "Pt41"]
+
+
+def made_up(n: int = 300, seed: int = 0, images: int = 3) -> pd.DataFrame:
+    """A table of n clusters in some images, one in twelve of them unknown."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([2, 1, 0.5], n)
+    label = np.array(CLASSES, object)[p.argmax(axis=1)]
+    confidence = p.max(axis=1)
+    label[::12], confidence[::12] = UNKNOWN, 0.0
+    estimator = np.where(rng.random(n) < 0.8, label, "Pt19")
+    image = np.array([f"f{i}" for i in range(images)], object)[np.arange(n) * images // n]
+    return conform(
+        pd.DataFrame(
+            {
+                "image": image,
+                "cluster_id": np.arange(1, n + 1),
+                "y_px": 1.0,
+                "x_px": 1.0,
+                "label": label,
+                "label_predicted": label,
+                "confidence": confidence,
+                **{f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)},
+                "ood_score": rng.uniform(0, 2, n),
+                "label_network": label,
+                "label_mixture": estimator,
+                "disagreement": np.where(estimator == label, 0.0, 1 / 3),
+                "model_id": "m",
+            }
+        ),
+        CLASSES,
+    )
+
+
+def rows_of(table: pd.DataFrame, queue: Queue) -> pd.DataFrame:
+    return table.set_index(["image", "cluster_id"]).loc[list(zip(queue.images, queue.ids))]  # noqa: B905
+
+
+# ---- orders
+def test_the_least_certain_come_first_and_unknown_ones_before():
+    table = made_up()
+    found = rows_of(table, build(table, Request("confidence")))
+    unknown = (found["label"] == UNKNOWN).to_numpy()
+    assert unknown[: unknown.sum()].all()
+    assert found["confidence"][~unknown].is_monotonic_increasing
+    largest = found[unknown][[f"p_{c}" for c in CLASSES]].max(axis=1)
+    assert largest.is_monotonic_increasing
+    assert len(found) == len(table)
+
+
+def test_what_was_never_predicted_comes_before_all():
+    table = made_up(20)
+    table.loc[7, ["label_predicted", "label"]] = ""
+    table.loc[7, "confidence"] = np.nan
+    assert build(table, Request("confidence")).ids[0] == 8
+
+
+def test_only_those_come_of_which_estimators_disagree():
+    table = made_up()
+    table.loc[5, "disagreement"] = 2 / 3
+    found = rows_of(table, build(table, Request("disagreement")))
+    assert 0 < len(found) < len(table)
+    assert found.index[0][1] == 6
+    assert (found["disagreement"] > 0).all()
+    with pytest.raises(AtomicityError, match="single estimators"):
+        build(table.drop(columns=["disagreement"]), Request("disagreement"))
+    table["disagreement"], table["label_mixture"] = 0.0, ""
+    with pytest.raises(AtomicityError, match="no cluster left"):
+        build(table, Request("disagreement"))
+
+
+def test_class_by_class_or_one():
+    table = made_up()
+    found = rows_of(table, build(table, Request("class")))
+    assert list(dict.fromkeys(found["label"])) == [*CLASSES, UNKNOWN]
+    for label in CLASSES:
+        assert found.loc[found["label"] == label, "confidence"].is_monotonic_increasing
+    one = rows_of(table, build(table, Request("class", label="Pt30")))
+    assert set(one["label"]) == {"Pt30"}
+    assert len(one) == (table["label"] == "Pt30").sum()
+
+
+def test_least_like_the_training_first_and_what_has_no_score_last():
+    table = made_up()
+    table.loc[3, "ood_score"] = np.nan
+    found = rows_of(table, build(table, Request("ood")))["ood_score"]
+    assert np.isnan(found.iloc[-1])
+    assert found.iloc[:-1].is_monotonic_decreasing
+
+
+def test_random_order_is_that_of_its_seed():
+    table = made_up()
+    a, b, c = (build(table, Request("random", seed=s)) for s in (1, 1, 2))
+    assert a.ids.tolist() == b.ids.tolist() != c.ids.tolist()
+    assert sorted(a.ids) == sorted(table["cluster_id"])
+
+
+def test_scope_and_those_already_reviewed():
+    table = made_up()
+    table.loc[:9, "label_corrected"] = "Pt19"
+    assert len(build(table, Request("random"))) == len(table) - 10
+    assert len(build(table, Request("random", again=True))) == len(table)
+    queue = build(table, Request("confidence", images=("f1",)))
+    assert set(queue.images) == {"f1"}
+    excluded = table.assign(excluded=table["cluster_id"] > 250)
+    for order in ("confidence", "sample", "random"):
+        assert max(build(excluded, Request(order, n=0)).ids) == 250
+    by_image = build(table, Request("random", by_image=True))
+    assert list(dict.fromkeys(by_image.images)) == ["f0", "f1", "f2"]
+    assert pd.Series(by_image.images).is_monotonic_increasing
+    table["label_corrected"] = "Pt19"
+    with pytest.raises(AtomicityError, match="have been reviewed"):
+        build(table, Request("confidence"))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_says_why_there_is_nothing(order):
+    with pytest.raises(AtomicityError, match="no clusters yet"):
+        build(made_up(6).iloc[:0], Request(order))
+    assert ORDERS[order].what
+
+
+def test_without_predictions_one_reviews_at_random():
+    table = made_up(20).assign(label_predicted="", label="", confidence=np.nan)
+    assert len(build(table, Request("random"))) == 20
+    for order in ("confidence", "sample"):
+        with pytest.raises(AtomicityError, match="predicted"):
+            build(table, Request(order))
+
+
+# ---- the sample
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=20), st.integers(1, 500))
+def test_a_sample_is_allotted_fairly(sizes, n):
+    number = allocate(sizes, n)
+    size = np.array(sizes)
+    assert (number <= size).all()
+    assert (number >= 1).all()
+    assert number.sum() == min(max(n, len(sizes)), size.sum())
+    if n >= 3 * len(sizes):
+        assert (number >= np.minimum(size, 3)).all()
+    # Nobody who has more clusters gets fewer answers.
+    order = np.argsort(size, kind="stable")
+    assert (np.diff(number[order]) >= -1).all()
+
+
+def test_strata_are_labels_and_terciles():
+    table = made_up(600)
+    strata, index = strata_of(table)
+    assert sum(s.size for s in strata) == len(table)
+    for i, stratum in enumerate(strata):
+        rows = table[index == i]
+        assert set(rows["label_predicted"]) == {stratum.label}
+        assert len(rows) == stratum.size
+    levels = [table.loc[index == i, "confidence"] for i, s in enumerate(strata)
+              if s.label == "Pt19"]  # fmt: skip
+    assert len(levels) == 3
+    assert levels[0].max() <= levels[1].min() and levels[1].max() <= levels[2].min()
+    assert [s.level for s in strata if s.label == UNKNOWN] == [""]
+
+
+def test_a_sample_is_drawn_from_all_and_its_beginning_is_fair():
+    table = made_up(900)
+    table["label_corrected"] = np.where(np.arange(900) < 300, "Pt19", "")
+    queue = build(table, Request("sample", n=100, seed=4), time="2026-01-01T00:00:00+00:00")
+    assert len(queue) == len(set(zip(queue.images, queue.ids, strict=True))) == 100
+    assert queue.population == 900
+    whole = np.bincount(queue.stratum, minlength=len(queue.strata))
+    half = np.bincount(queue.stratum[:50], minlength=len(queue.strata))
+    assert (np.abs(half - whole / 2) <= 1.01).all()
+    # All means all.
+    assert len(build(table, Request("sample", n=0))) == 900
+    # The same when it is read again.
+    again = Queue.from_json(json.loads(json.dumps(queue.to_json())))
+    assert again.request == queue.request and again.strata == queue.strata
+    for name in ("images", "ids", "stratum"):
+        assert getattr(again, name).tolist() == getattr(queue, name).tolist()
+    assert (again.models, again.time) == (("m",), queue.time)
+
+
+@pytest.mark.parametrize("damage", ["ids", "stratum", "request"])
+def test_a_damaged_sample_is_refused(damage):
+    values = build(made_up(), Request("sample", n=20)).to_json()
+    values[damage] = {"ids": [1], "stratum": [99] * 20, "request": {"order": "none"}}[damage]
+    with pytest.raises(AtomicityError, match="Draw a new one"):
+        Queue.from_json(values)
+
+
+# ---- the estimate
+sampled = st.integers(1, 60).flatmap(
+    lambda size: st.integers(0, size).flatmap(
+        lambda n: st.integers(0, n).map(lambda right: (size, n, right))
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(sampled, min_size=1, max_size=8))
+def test_an_estimate_lies_in_its_interval_and_that_in_what_is_possible(strata):
+    size, n, right = (np.array(v) for v in zip(*strata, strict=True))
+    share = stratified_share(size, n, right)
+    if not n.any():
+        assert np.isnan(share.value) and (share.low, share.high) == (0, 1)
+        return
+    assert 0 <= share.low <= share.value <= share.high <= 1
+    if (n == size).all():
+        assert share.low == share.high == pytest.approx(right.sum() / size.sum())
+    else:
+        assert share.high > share.low
+    # The other way round is the mirror image.
+    mirrored = stratified_share(size, n, n - right)
+    assert mirrored.value == pytest.approx(1 - share.value)
+    assert mirrored.low == pytest.approx(1 - share.high, abs=1e-9)
+    # Where every stratum has its answers, the estimate is the weighted mean.
+    if n.all():
+        assert share.value == pytest.approx((size * right / n).sum() / size.sum())
+
+
+def test_more_answers_say_more_and_a_census_all():
+    widths = [
+        s.high - s.low
+        for s in (stratified_share([500, 500], [k, k], [k, k]) for k in (5, 20, 100, 400, 500))
+    ]
+    assert all(a > b for a, b in itertools.pairwise(widths))
+    assert widths[0] > 0.2 and widths[-1] == 0
+    # Of one stratum it is Wilson's, nearly, where the sample is a small part of all.
+    share = stratified_share([10**6], [100], [90])
+    assert (share.low, share.high) == pytest.approx((0.826, 0.945), abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares", "n"),
+    [
+        ([300] * 9, [0.7, 0.9, 0.99] * 3, 150),
+        ([300] * 9, [0.97, 0.99, 1.0] * 3, 150),
+        ([60, 60, 60, 900, 900, 900], [0.2, 0.5, 0.9, 0.9, 0.95, 0.99], 200),
+        ([40] * 12, [0.6, 0.9, 1.0] * 4, 200),
+        ([200, 200, 200], [0.4, 0.5, 0.6], 30),
+    ],
+)
+def test_intervals_cover_the_truth(sizes, shares, n):
+    rng = np.random.default_rng(0)
+    size = np.array(sizes)
+    right = np.round(size * np.array(shares)).astype(int)
+    truth, number = right.sum() / size.sum(), allocate(sizes, n)
+    found = [
+        stratified_share(size, number, rng.hypergeometric(right, size - right, number))
+        for _ in range(600)
+    ]
+    covered = np.mean([s.low <= truth <= s.high for s in found])
+    assert covered >= 0.93  # 95 %, and what 600 trials scatter
+    # And it is unbiased.
+    values = np.array([s.value for s in found])
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(values))
+
+
+def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
+    table = made_up(3000)
+    rng = np.random.default_rng(5)
+    truth = table["label_predicted"].to_numpy(object).copy()
+    wrong = rng.random(len(table)) < 0.3 * (1 - table["confidence"])
+    truth[wrong] = AGGREGATE
+    said = pd.Series(truth, index=pd.MultiIndex.from_frame(table[["image", "cluster_id"]]))
+    queue = build(table, Request("sample", n=1000, seed=3))
+    keys = list(zip(queue.images, queue.ids, strict=True))
+    predicted = rows_of(table, queue)["label_predicted"].to_numpy(object)
+    answers = said.loc[keys].to_numpy(object)
+    none = np.zeros(len(queue), bool)
+    found = accuracy(queue, predicted, answers, none)
+    exact = (truth == table["label_predicted"]).to_numpy()
+    assert found.overall.low <= exact.mean() <= found.overall.high
+    assert found.overall.n == 1000
+    assert set(found.by_class) == {*CLASSES, UNKNOWN}
+    for label, share in found.by_class.items():
+        of_label = (table["label_predicted"] == label).to_numpy()
+        assert share.n == (predicted == label).sum()
+        assert abs(share.value - exact[of_label].mean()) < 0.06
+        assert share.high - share.low < 0.2
+
+    # What is no cluster was wrong, and belongs to the label that it had.
+    removed = none.copy()
+    removed[np.flatnonzero(predicted == "Pt19")[:20]] = True
+    fewer = accuracy(queue, np.where(removed, "", predicted), np.where(removed, "", answers),
+                     removed)  # fmt: skip
+    assert fewer.false_detections == 20
+    assert fewer.by_class["Pt19"].n == found.by_class["Pt19"].n
+    assert fewer.by_class["Pt19"].value < found.by_class["Pt19"].value
+    assert fewer.by_class["Pt30"] == found.by_class["Pt30"]
+    # Half of the answers say the same, less surely.
+    half = accuracy(queue, predicted, np.where(np.arange(1000) < 500, answers, ""), none)
+    assert half.overall.n == 500
+    assert half.overall.high - half.overall.low > found.overall.high - found.overall.low
+    assert abs(half.overall.value - found.overall.value) < 0.05
+
+
+def test_of_ordered_queues_nothing_follows():
+    queue = build(made_up(), Request("confidence"))
+    n = len(queue)
+    empty = np.full(n, "", object)
+    assert accuracy(queue, empty, empty, np.zeros(n, bool)) is None
+
+
+# ---- going through it
+@pytest.fixture
+def session():
+    session = Session()
+    for name in ("a", "b"):
+        session.set_analysis(synthetic_analysis(8, name, seed=len(name) + ord(name)))
+    return session
+
+
+def start(session, order="confidence", **options) -> Reviewing:
+    reviewing = Reviewing(session, build(session.table(), Request(order, **options)))
+    reviewing.show()
+    return reviewing
+
+
+def label_of(session, key) -> str:
+    table = session.table(key[0]).set_index("cluster_id")
+    return str(table["label_corrected"][key[1]])
+
+
+def test_an_answer_is_an_edit_and_the_next_one_comes(session):
+    reviewing = start(session)
+    asked = []
+    session.focus_requested.connect(asked.append)
+    keys = [reviewing.queue.key(i) for i in range(4)]
+    assert reviewing.key == keys[0] and session.selection == {keys[0]}
+    reviewing.answer("Pt70")
+    assert label_of(session, keys[0]) == "Pt70"
+    assert reviewing.key == keys[1] and session.selection == {keys[1]} and asked == [keys[1]]
+    assert reviewing.agree()
+    assert label_of(session, keys[1]) == session.table(keys[1][0]).set_index("cluster_id")[
+        "label_predicted"
+    ].loc[keys[1][1]]  # fmt: skip
+    reviewing.not_a_cluster()
+    assert keys[2][1] not in set(session.table(keys[2][0])["cluster_id"])
+    assert (reviewing.n_done, reviewing.n) == (3, 16)
+    assert reviewing.key == keys[3]
+
+
+def test_skipped_ones_come_again_after_the_last(session):
+    reviewing = start(session, images=("a",))
+    first = reviewing.key
+    assert reviewing.next()
+    assert reviewing.n_skipped == 1
+    for _ in range(7):
+        reviewing.answer("Pt19")
+    assert reviewing.key == first and not reviewing.finished
+    assert not reviewing.next()
+    reviewing.answer("Pt19")
+    assert reviewing.finished and reviewing.n_skipped == 0
+
+
+def test_back_goes_the_way_one_came(session):
+    reviewing = start(session)
+    keys = [reviewing.queue.key(i) for i in range(3)]
+    reviewing.answer("Pt19")
+    reviewing.not_a_cluster()
+    assert reviewing.back() and reviewing.key == keys[0]  # the second one is gone
+    assert not reviewing.back()
+    reviewing.answer("Pt30")
+    assert reviewing.key == keys[2]
+    assert label_of(session, keys[0]) == "Pt30"
+
+
+def test_undo_goes_to_the_cluster_concerned(session):
+    reviewing = start(session)
+    keys = [reviewing.queue.key(i) for i in range(3)]
+    reviewing.answer("Pt19")
+    reviewing.not_a_cluster()
+    for expected in (keys[1], keys[0]):
+        with reviewing.following_changes():
+            session.undo()
+        assert reviewing.key == expected and session.selection == {expected}
+    assert reviewing.n_done == 0 and not reviewing.removed.any()
+    with reviewing.following_changes():
+        session.redo()
+    assert reviewing.key == keys[0] and reviewing.n_done == 1
+
+
+def test_take_back(session):
+    reviewing = start(session)
+    first = reviewing.key
+    assert not reviewing.take_back()
+    reviewing.answer("Pt19")
+    reviewing.back()
+    assert reviewing.take_back()
+    assert reviewing.key == first and label_of(session, first) == "" and reviewing.n_done == 0
+
+
+def test_a_second_round_counts_only_its_own_answers(session):
+    session.relabel([("a", i) for i in range(1, 9)], "Pt19")
+    reviewing = start(session, images=("a",), again=True)
+    assert (reviewing.n_done, reviewing.n) == (0, 8)
+    reviewing.answer("Pt19")
+    assert reviewing.n_done == 1
+
+
+def test_what_others_do_counts_too(session):
+    reviewing = start(session, images=("a",))
+    session.relabel([reviewing.queue.key(5)], "Pt19")
+    session.remove([reviewing.queue.key(6)])
+    assert reviewing.n_done == 2
+    # A click on another cluster of the queue goes there.
+    session.select([reviewing.queue.key(3)])
+    assert reviewing.position == 3
+    # A new detection without a cluster does not say that it was none.
+    now = session.analysis("a")
+    keep = now.table[now.table["cluster_id"] != reviewing.queue.key(4)[1]]
+    index = keep.index.to_numpy()
+    session.set_analysis(
+        replace(
+            now, table=keep.reset_index(drop=True), outlines=[now.outlines[i] for i in index],
+            patches={}, class_maps={}, embedding=np.empty((0, 0)),
+        )
+    )  # fmt: skip
+    assert (reviewing.n_done, reviewing.n) == (2, 7)
+    reviewing.close()
+    session.relabel([reviewing.queue.key(0)], "Pt19")
+    assert reviewing.n_done == 2
+
+
+def test_the_estimate_follows_the_answers_and_goes_on_another_time(session):
+    reviewing = start(session, "sample", n=0)
+    for i in range(6):
+        reviewing.not_a_cluster() if i == 2 else reviewing.agree()
+    found = reviewing.accuracy()
+    assert (found.overall.n, found.overall.right, found.false_detections) == (6, 5, 1)
+    assert not reviewing.predicted_anew
+    again = Reviewing(session, Queue.from_json(reviewing.queue.to_json()), reviewing.removed_keys)
+    assert again.accuracy().overall == found.overall
+    assert again.position == reviewing.position
+    model = session.analysis("a")
+    session.set_analysis(replace(model, table=model.table.assign(model_id="other")))
+    assert reviewing.predicted_anew
+
+
+def test_answers_in_another_name(session):
+    session.annotator = "Ada"
+    reviewing = Reviewing(session, queue_of([("b", 2), ("a", 1)]), annotator="consensus")
+    reviewing.answer("Pt19")
+    assert session.history[-1].annotator == "consensus"
+    assert session.annotator == "Ada"
+
+
+def test_taken_out_is_what_was_removed_last():
+    log = pd.DataFrame(
+        [("a", 1, "remove"), ("a", 2, "remove"), ("a", 2, "add"), ("b", 1, "label")],
+        columns=["image", "cluster_id", "what"],
+    )
+    assert taken_out(log) == {("a", 1)}
+
+
+def test_undo_and_redo_pass_over_nothing(session):
+    reviewing = start(session)
+    reviewing.answer("Pt19")
+    for act in (session.undo, session.redo):
+        with reviewing.following_changes():
+            act()
+    assert reviewing.n_skipped == 0

@@ -1,0 +1,433 @@
+"""Edits can be undone, whatever their order, and a cluster's number is its own for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from napari_atomicity.core import cluster_table as tables
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.state.edits import bare_rows, only, unclassified
+from napari_atomicity.state.window_state import Session
+
+CLASSES = ("Pt19", "Pt30", "Pt41")
+MICROGRAPH = Micrograph(np.zeros((100, 100)), 0.05, "field")
+
+
+def measured(places, first_id: int = 1) -> pd.DataFrame:
+    """A table of clusters at some places, (N, 2) in pixels, without predictions."""
+    places = np.asarray(places, float).reshape(-1, 2)
+    rows = pd.DataFrame({"y_px": places[:, 0], "x_px": places[:, 1]})
+    return tables.conform(
+        rows.assign(
+            image="field",
+            cluster_id=np.arange(first_id, first_id + len(rows)),
+            y_nm=0.05 * rows["y_px"],
+            x_nm=0.05 * rows["x_px"],
+            diameter_nm=1.0,
+        )
+    )
+
+
+def square(places) -> list[np.ndarray]:
+    return [np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) + p for p in np.reshape(places, (-1, 2))]
+
+
+def classified(places, seed: int = 0) -> Analysis:
+    """An analysis in which every array tells its rows apart."""
+    rng = np.random.default_rng(seed)
+    table = measured(places)
+    n = len(table)
+    p = rng.dirichlet(np.ones(len(CLASSES)), n)
+    table = tables.conform(table, CLASSES)
+    table[tables.probability_columns(CLASSES)] = p
+    table["label_predicted"] = np.array(CLASSES, object)[p.argmax(axis=1)]
+    table["confidence"] = p.max(axis=1)
+    return Analysis(
+        MICROGRAPH,
+        tables.conform(tables.settle_labels(table), CLASSES),
+        square(places),
+        patches={c: rng.random((n, 4, 4), np.float32) for c in ("raw", "LCN")},
+        embedding=rng.random((n, 3), np.float32),
+        class_maps={c: rng.random((n, 2, 2), np.float32) for c in ("raw", "LCN")},
+        field_of_view_nm=2.8,
+    )
+
+
+def grid(n: int) -> np.ndarray:
+    return np.array([[10 + 20 * (i // 5), 10 + 20 * (i % 5)] for i in range(n)], float)
+
+
+def assert_same(a: Analysis, b: Analysis) -> None:
+    pd.testing.assert_frame_equal(a.table, b.table)
+    np.testing.assert_array_equal(a.embedding, b.embedding)
+    for name in ("patches", "class_maps"):
+        for channel, values in getattr(a, name).items():
+            np.testing.assert_array_equal(values, getattr(b, name)[channel])
+    for one, other in zip(a.outlines, b.outlines, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def session():
+    session = Session()
+    session.set_analysis(classified(grid(6)))
+    return session
+
+
+def test_a_correction_counts_and_the_prediction_stays(session):
+    predicted = session.table("field")["label_predicted"].tolist()
+    session.relabel([("field", 2)], "unknown")
+    table = session.table("field").set_index("cluster_id")
+    assert table.loc[2, ["label", "label_corrected"]].tolist() == ["unknown", "unknown"]
+    assert table["label_predicted"].tolist() == predicted
+    session.relabel([("field", 2)], "")
+    assert session.table("field").set_index("cluster_id").loc[2, "label"] == predicted[1]
+
+
+def test_history_says_what_would_be_undone(session):
+    session.relabel([("field", 1), ("field", 2)], "Pt41")
+    session.remove_clusters("field", [3])
+    assert [e.description for e in session.history] == [
+        "analyse",
+        "label 2 clusters Pt41",
+        "delete 1 cluster",
+    ]
+    session.undo()
+    assert session.undone[-1].description == "delete 1 cluster"
+    session.relabel([("field", 1)], "Pt19")
+    assert not session.can_redo
+
+
+def test_a_cluster_added_by_hand_waits_for_the_model(session):
+    (new,) = session.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    analysis = session.analysis("field")
+    assert new == 7
+    assert unclassified(analysis) == [7]
+    assert np.isnan(analysis.embedding[-1]).all()
+    assert analysis.class_maps["raw"].shape == (7, 2, 2)
+
+
+def test_what_the_model_says_later_survives_undo_and_redo(session):
+    (new,) = session.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    part = only(session.analysis("field"), [new])
+    table = part.table.assign(
+        label_predicted="Pt41", confidence=1.0, p_Pt19=0.0, p_Pt30=0.0, p_Pt41=1.0
+    )
+    result = Analysis(
+        MICROGRAPH,
+        tables.settle_labels(table),
+        part.outlines,
+        {c: np.ones((1, 4, 4), np.float32) for c in ("raw", "LCN")},
+        np.ones((1, 3), np.float32),
+        {c: np.ones((1, 2, 2), np.float32) for c in ("raw", "LCN")},
+    )
+    session.fill(result)
+    known = session.analysis("field")
+    assert known.table.set_index("cluster_id").loc[new, "label"] == "Pt41"
+    assert len(session.history) == 2
+    session.undo()
+    session.redo()
+    assert_same(session.analysis("field"), known)
+
+
+def test_a_late_result_does_not_touch_what_has_moved_or_gone(session):
+    late = session.analysis("field")
+    moved = session.table("field").iloc[[1]].assign(y_px=99.0)
+    session.move_clusters("field", moved, square([[99, 30]]))
+    session.remove_clusters("field", [5])
+    session.relabel([("field", 3)], "unknown")
+    session.predict(late)
+    table = session.table("field").set_index("cluster_id")
+    assert 5 not in table.index
+    assert table.loc[2, "label_predicted"] == ""
+    assert table.loc[3, "label"] == "unknown"
+    assert table.loc[3, "label_predicted"] != ""
+
+
+def test_analysing_again_keeps_numbers_and_corrections(session):
+    session.relabel([("field", 2)], "unknown")
+    places = grid(6)
+    again = np.vstack([[[90, 90]], places[::-1] + 0.5])
+    session.set_analysis(classified(again, seed=1))
+    table = session.table("field").set_index("cluster_id")
+    assert table.index.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(table.loc[1:6, ["y_px", "x_px"]], places + 0.5)
+    assert table.loc[7, "y_px"] == 90
+    assert table.loc[2, "label"] == "unknown"
+
+
+def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(session):
+    placed = session.analysis("field")
+    table = placed.table.assign(umap_1=np.arange(6.0), umap_2=1.0)
+    placed = Analysis(MICROGRAPH, table, placed.outlines)
+    session.remove_clusters("field", [1])
+    session.place(placed)
+    assert session.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_selection_forgets_what_is_gone(session):
+    session.select([("field", 1), ("field", 2)])
+    session.remove_clusters("field", [1])
+    assert session.selection == {("field", 2)}
+
+
+def test_tables_of_all_images_are_one(session):
+    other = Micrograph(np.zeros((50, 50)), 0.05, "other")
+    result = classified(grid(2))
+    session.set_analysis(Analysis(other, result.table.assign(image="other"), result.outlines))
+    assert session.table()["image"].value_counts().to_dict() == {"field": 6, "other": 2}
+    session.remove_image("other")
+    assert session.table()["image"].unique().tolist() == ["field"]
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["label", "delete", "add", "move", "undo", "redo", "analyse"]),
+        st.integers(0, 9),
+        st.sampled_from(["Pt19", "Pt41", "unknown", ""]),
+    ),
+    max_size=12,
+)
+
+
+def act(session: Session, action: str, number: int, label: str) -> None:
+    ids = session.table("field")["cluster_id"].tolist()
+    chosen = ids[number % len(ids)] if ids else 0
+    place = [[5.0 + 9 * number, 93.0]]
+    if action == "label":
+        session.relabel([("field", i) for i in (chosen, number)], label)
+    elif action == "delete":
+        session.remove_clusters("field", [chosen, number])
+    elif action == "add":
+        session.add_clusters("field", measured(place), square(place))
+    elif action == "move" and ids:
+        session.move_clusters("field", measured(place, first_id=chosen), square(place))
+    elif action == "undo" and len(session.history) > 1:
+        session.undo()
+    elif action == "redo":
+        session.redo()
+    elif action == "analyse":
+        session.set_analysis(classified(grid(1 + number), seed=number))
+
+
+@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(ACTIONS)
+def test_any_sequence_of_edits_undone_gives_what_was_there(actions):
+    session = Session()
+    session.set_analysis(classified(grid(4)))
+    original = session.analysis("field")
+    at: dict[int, set[int]] = {}
+    for action, number, label in actions:
+        before = set(session.table("field")["cluster_id"])
+        act(session, action, number, label)
+        after = set(session.table("field")["cluster_id"])
+        if action == "add":
+            new = after - before
+            assert len(new) == 1
+            assert not new & set().union(*at.values(), before)
+        at[len(at)] = after | before
+        tables.validate(session.table("field"))
+        now = session.analysis("field")
+        assert len(now.outlines) == len(now.embedding) == len(now.table)
+        assert all(len(v) == len(now.table) for v in now.class_maps.values())
+    while len(session.history) > 1:
+        session.undo()
+    assert_same(session.analysis("field"), original)
+
+
+def test_rows_without_arrays_fit_anywhere():
+    rows = bare_rows(measured([[1, 2]]), square([[1, 2]]))
+    assert rows.embedding.shape == (0, 0)
+    assert rows.table.columns.tolist() == list(tables.columns())
+
+
+class Turns:
+    """The turns that a window gives a long step, by hand."""
+
+    def __init__(self, session: Session) -> None:
+        self.asked: list = []
+        session.in_turns = self.asked.append
+
+    def take(self, n: int) -> bool:
+        """So many turns of no length: in each, one part is done."""
+        more = True
+        for _ in range(n):
+            more = self.asked[-1](1e-9)
+        return more
+
+
+def images_of(n: int) -> Session:
+    session = Session()
+    for i in range(n):
+        found = classified(grid(4), seed=i)
+        micrograph = Micrograph(np.zeros((100, 100)), 0.05, f"field {i}")
+        table = found.table.assign(image=micrograph.name)
+        session.set_analysis(replace(found, micrograph=micrograph, table=table))
+    return session
+
+
+def everywhere(session: Session) -> list[tuple[str, int]]:
+    return list(session.table()[["image", "cluster_id"]].itertuples(index=False, name=None))
+
+
+def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
+    session = images_of(12)
+    before = session.table()
+    turns, heard = Turns(session), []
+    session.analysis_changed.connect(heard.append)
+    session.relabel(everywhere(session), "Pt41")
+    assert session.busy and not heard
+    turns.take(5)
+    pd.testing.assert_frame_equal(session.table(), before)
+    while turns.take(1):
+        pass
+    assert (session.table()["label"] == "Pt41").all() and len(heard) == 12
+    assert session.history[-1].description == "label 48 clusters Pt41" and not session.busy
+    session.undo()
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
+def test_what_is_done_meanwhile_waits_for_the_long_step():
+    session = images_of(12)
+    turns = Turns(session)
+    session.relabel(everywhere(session), "Pt41")
+    turns.take(3)
+    session.relabel([("field 2", 1)], "Pt19")
+    assert [s.description for s in session.history[-2:]] == [
+        "label 48 clusters Pt41", "label 1 cluster Pt19",
+    ]  # fmt: skip
+    assert not turns.take(1)  # nothing is left to do
+    labels = session.table().set_index(["image", "cluster_id"])["label"]
+    assert labels["field 2", 1] == "Pt19" and (labels == "Pt41").sum() == 47
+
+
+def test_going_far_back_is_one_long_step():
+    session = images_of(12)
+    n = len(session.history)
+    before = session.table()
+    session.relabel(everywhere(session), "Pt41")
+    session.remove(everywhere(session)[::3])
+    turns = Turns(session)
+    session.go_to(n)
+    assert session.busy
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+    assert len(session.undone) == 2
+
+
+def test_who_hears_of_a_long_step_may_take_another():
+    session = images_of(12)
+    turns = Turns(session)
+
+    def once(image: str) -> None:
+        session.analysis_changed.disconnect(once)
+        session.relabel([(image, 2)], "Pt30")
+
+    session.analysis_changed.connect(once)
+    session.relabel(everywhere(session), "Pt41")
+    while turns.take(1):
+        pass
+    assert [s.description for s in session.history[-2:]] == [
+        "label 48 clusters Pt41", "label 1 cluster Pt30",
+    ]  # fmt: skip
+
+
+def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
+    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    large = {c: np.random.default_rng(0).random((20, 330, 330), np.float32) for c in ("raw", "LCN")}
+    analysis = replace(analysis, patches=large)
+    session.set_analysis(analysis)
+    session.remove_clusters("field", [3, 7])
+    left = session.analysis("field").patches
+    kept = np.delete(np.arange(20), [2, 6])
+    for channel, whole in large.items():
+        assert left[channel].shape == (18, 330, 330)
+        for row, was in enumerate(kept):
+            assert np.shares_memory(left[channel][row], whole[was])
+            np.testing.assert_array_equal(left[channel][row], whole[was])
+    session.undo()
+    assert all(session.analysis("field").patches[c] is large[c] for c in large)
+    session.redo()
+    again = session.analysis("field").patches["raw"]
+    assert np.shares_memory(again[2], large["raw"][3])
+
+
+def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
+    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    large = np.random.default_rng(0).random((20, 330, 330), np.float32)
+    session.set_analysis(replace(analysis, patches={"raw": large}))
+    (new,) = session.add_clusters("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
+    assert new == 21
+    patches = session.analysis("field").patches["raw"]
+    assert np.isnan(patches[20]).all()
+    assert all(np.shares_memory(patches[i], large[i]) for i in range(20))
+
+
+def test_steps_that_change_many_clusters_take_turns(monkeypatch):
+    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before, turns = session.table(), Turns(session)
+    session.relabel([("field", i) for i in range(1, 16)], "Pt41")
+    assert session.busy
+    pd.testing.assert_frame_equal(session.table(), before)
+    session.annotator = "Bob"  # what is under way is still by whoever began it
+    assert session.history[-1].annotator != "Bob"
+    assert (session.table()["label_corrected"] == "Pt41").sum() == 15
+    session.undo()
+    assert session.busy
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
+def test_a_step_that_changes_few_of_many_clusters_is_done_when_the_call_returns(monkeypatch):
+    monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before = session.table()
+    Turns(session)
+    session.remove_clusters("field", [3])
+    assert not session.busy and 3 not in set(session.table("field")["cluster_id"])
+    session.relabel([("field", 5)], "Pt41")
+    assert session.table("field").set_index("cluster_id")["label"][5] == "Pt41"
+    session.go_to(1)
+    assert not session.busy
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
+def test_many_steps_of_one_image_are_taken_back_in_turns():
+    session = Session()
+    session.set_analysis(classified(grid(20)))
+    before, turns = session.table(), Turns(session)
+    for i in range(1, 11):
+        session.relabel([("field", i)], "Pt41")
+    session.go_to(1)
+    assert session.busy
+    while turns.take(1):
+        pass
+    pd.testing.assert_frame_equal(session.table(), before)
+
+
+def test_a_result_may_take_turns_with_all_that_is_compared():
+    session = Session()
+    session.set_analysis(classified(grid(6)))
+    session.relabel([("field", 2)], "Pt41")
+    before, turns = session.table(), Turns(session)
+    session.set_analysis(classified(grid(6), seed=1), soon=True)
+    pd.testing.assert_frame_equal(session.table(), before)
+    while turns.take(1):
+        pass
+    now = session.table().set_index("cluster_id")
+    assert now["label_corrected"].tolist() == ["", "Pt41", "", "", "", ""]
+    assert not np.allclose(now["p_Pt19"], before["p_Pt19"])

@@ -1,0 +1,101 @@
+"""Drift that was put in comes out, and what shows nothing does no harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from films import film, stack
+from scipy import ndimage
+
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.tracking.drift import drift_of_clusters, estimate_drift
+
+
+def test_clusters_tell_the_drift():
+    analysis, _, courses = film(drift_nm=(0.1, -0.2), drift_scatter_nm=0.2)
+    found = estimate_drift(analysis.micrograph, analysis.table, "clusters")
+    assert set(found.source) == {"clusters"}
+    assert (found.shift_nm[0] == 0).all()
+    off = found.shift_nm - courses.drift_nm
+    # clusters that all wander one way are a drift to whoever sees nothing else
+    wander = (courses.places_nm - courses.places_nm[0]).mean(axis=1)
+    assert np.abs(off).max() < 0.12 + np.abs(wander).max()
+    assert np.sqrt((np.diff(off, axis=0) ** 2).mean()) < 0.04
+
+
+def test_a_jump_of_the_stage_is_found():
+    rng = np.random.default_rng(0)
+    places = rng.uniform(0, 30, (25, 2))
+    jump = np.array([3.1, -2.4])
+    found = drift_of_clusters(np.r_[places, places, places + jump], np.repeat([0, 1, 2], 25), 3)
+    np.testing.assert_allclose(found.shift_nm, [[0, 0], [0, 0], jump], atol=1e-9)
+
+
+def test_frames_without_clusters_are_between_their_neighbours():
+    analysis, _, courses = film(drift_nm=(0.2, 0.1), drift_scatter_nm=0.0)
+    table = analysis.table[~analysis.table["frame"].isin([0, 10, 11, 23])]
+    found = estimate_drift(analysis.micrograph, table, "clusters")
+    assert found.source[[0, 10, 11, 23]].tolist() == ["assumed"] * 4
+    assert np.isnan(found.error_nm[[0, 10, 11, 23]]).all()
+    between = found.shift_nm[9] + (found.shift_nm[12] - found.shift_nm[9]) / 3
+    np.testing.assert_allclose(found.shift_nm[10], between, atol=1e-9)
+    assert np.abs(found.shift_nm[12] - found.shift_nm[9] - courses.drift_nm[3]).max() < 0.06
+
+
+def test_without_any_contrast_there_is_no_drift():
+    found = estimate_drift(stack(5))
+    assert (found.shift_nm == 0).all()
+    assert set(found.source) == {"assumed"}
+    flat = Micrograph(np.ones((4, 32, 32), np.float32), 0.1)
+    assert (estimate_drift(flat).shift_nm == 0).all()
+
+
+@pytest.fixture(scope="module")
+def grain():
+    """A support that drifts by fractions of a pixel, with noise; one frame is blank."""
+    rng = np.random.default_rng(4)
+    wide = ndimage.gaussian_filter(rng.normal(size=(160, 160)), 2.0)
+    shift_px = np.array([[0, 0], [0.5, 1.2], [1.75, 2.0], [2.5, 3.4], [3.2, 4.1]])
+    frames = np.stack(
+        [ndimage.shift(wide, s, order=3)[16:144, 16:144] / wide.std() for s in shift_px]
+    )
+    frames = frames + rng.normal(0, 1.0, frames.shape)
+    frames[2] = 7.0
+    return Micrograph(frames.astype(np.float32), 0.05, "grain"), shift_px * 0.05
+
+
+def test_images_tell_the_drift_to_fractions_of_a_pixel(grain):
+    micrograph, true_nm = grain
+    found = estimate_drift(micrograph)
+    seen = [0, 1, 3, 4]
+    np.testing.assert_allclose(found.shift_nm[seen], true_nm[seen], atol=0.25 * 0.05)
+    assert found.source.tolist() == ["image", "image", "assumed", "image", "image"]
+
+
+def test_pixels_that_are_no_numbers_are_passed_over(grain):
+    micrograph, true_nm = grain
+    data = micrograph.data.copy()
+    data[1, :20] = np.nan
+    found = estimate_drift(Micrograph(data, 0.05, "grain"))
+    np.testing.assert_allclose(found.shift_nm[1], true_nm[1], atol=0.4 * 0.05)
+
+
+def test_drift_is_taken_off_and_told():
+    found = drift_of_clusters(
+        np.array([[1.0, 1], [4, 4], [8, 2], [3, 9], [1.5, 2], [4.5, 5], [8.5, 3], [3.5, 10]]),
+        np.repeat([0, 1], 4),
+        2,
+    )
+    np.testing.assert_allclose(found.removed([[1.5, 2.0]], [1]), [[1, 1]], atol=1e-9)
+    table = found.table("a.tif", 0.25)
+    assert table["time_s"].tolist() == [0.0, 0.25]
+    assert table["step_nm"].tolist() == pytest.approx([0, np.hypot(0.5, 1)])
+
+
+def test_methods(grain):
+    micrograph, _ = grain
+    assert (estimate_drift(micrograph, method="none").shift_nm == 0).all()
+    analysis, _, courses = film()
+    found = estimate_drift(analysis.micrograph, analysis.table, "image")  # which is noise
+    assert set(found.source) == {"assumed"}
+    assert len(courses.drift_nm) == found.n_frames

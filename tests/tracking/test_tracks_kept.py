@@ -1,0 +1,195 @@
+"""Tracks in a session and a project: edited, undone, kept; and written by the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from films import film
+
+from napari_atomicity.io.tables import read_clusters, write_clusters
+from napari_atomicity.project import Project
+from napari_atomicity.state.edits import with_predictions
+from napari_atomicity.state.export import Choices, export
+from napari_atomicity.state.window_state import Session
+from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking.files import FILES, movie_tables, write_movies
+from napari_atomicity.tracking.tracks import MOVIE, is_tracked
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    """A short movie in a file of its own, analysed and not tracked."""
+    import tifffile
+
+    from napari_atomicity.io.images import load
+
+    analysis, _, _ = film(n_frames=6, n_clusters=8, seed=2)
+    path = tmp_path_factory.mktemp("films") / "movie.tif"
+    tifffile.imwrite(
+        path,
+        analysis.micrograph.data.astype(np.uint16),
+        imagej=True,
+        resolution=(5, 5),
+        metadata={"unit": "nm", "finterval": 0.25, "axes": "TYX"},
+    )
+    micrograph = load(path)
+    table = analysis.table.assign(image=micrograph.name, model_id="made-0").drop(
+        columns=["truth_id", "state", "merged"]
+    )
+    parameters = {"model": {"model_id": "made-0"}}
+    return replace(analysis, micrograph=micrograph, table=table, parameters=parameters)
+
+
+@pytest.fixture
+def session(analysed):
+    session = Session()
+    session.set_analysis(analysed)
+    return session
+
+
+def tracks(session) -> list[int]:
+    return session.table("movie.tif")["track_id"].tolist()
+
+
+def test_the_file_says_how_long_a_frame_takes(analysed):
+    assert analysed.micrograph.metadata["frame_time_s"] == 0.25
+    assert movie_of(track_clusters(analysed)).unit == "1/s"
+
+
+def test_tracks_are_undone_and_done_again(session, analysed):
+    before = session.table("movie.tif")
+    session.set_tracks(track_clusters(analysed))
+    first = tracks(session)
+    assert is_tracked(session.analysis("movie.tif"))
+    assert session.history[-1].description == "track"
+    session.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    assert set(tracks(session)) == {-1}
+    session.undo()
+    assert tracks(session) == first
+    session.undo()
+    pd.testing.assert_frame_equal(session.table("movie.tif"), before)
+    assert MOVIE not in session.analysis("movie.tif").parameters
+    session.redo()
+    assert tracks(session) == first
+
+
+def test_clusters_take_their_track_along(session, analysed):
+    session.set_tracks(track_clusters(analysed))
+    table = session.table("movie.tif")
+    one = table[table["track_id"] == 0].iloc[2]
+    key = ("movie.tif", int(one["cluster_id"]))
+    session.relabel([key], "Pt41")
+    session.remove([key])
+    assert 0 in tracks(session)
+    session.undo()
+    pd.testing.assert_series_equal(
+        session.table("movie.tif")["track_id"], table["track_id"], check_names=False
+    )
+    moved = table[table["cluster_id"] == key[1]].assign(y_px=one["y_px"] + 1)
+    session.move_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    now = session.table("movie.tif").set_index("cluster_id")
+    assert now.loc[key[1], "track_id"] == 0
+    (new,) = session.add_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    now = session.table("movie.tif").set_index("cluster_id")
+    assert now["track_id"].dtype == "int64"
+    assert now.loc[new, "track_id"] == -1
+
+
+def test_another_model_says_nothing_of_tracks(session, analysed):
+    session.set_tracks(track_clusters(analysed))
+    before = tracks(session)
+    # a result of before the tracks, as of a worker that was still at work
+    session.predict(analysed)
+    assert tracks(session) == before
+    assert is_tracked(session.analysis("movie.tif"))
+    other = track_clusters(analysed, MovieSettings(min_frames=7))
+    after = with_predictions(session.analysis("movie.tif"), other)
+    assert after.table["track_id"].tolist() == before
+    assert after.parameters[MOVIE]["settings"]["min_frames"] == 2
+    untracked = with_predictions(analysed, other)
+    assert "track_id" not in untracked.table.columns
+
+
+def test_found_anew_nothing_is_linked(session, analysed):
+    session.set_tracks(track_clusters(analysed))
+    session.set_analysis(analysed)
+    assert not is_tracked(session.analysis("movie.tif"))
+    session.undo()
+    assert is_tracked(session.analysis("movie.tif"))
+
+
+def test_images_beside_a_tracked_stack_are_in_no_track(session, analysed):
+    one = replace(analysed.micrograph, name="other")
+    session.set_analysis(
+        replace(analysed, micrograph=one, table=analysed.table.assign(image="other"))
+    )
+    session.set_tracks(track_clusters(analysed))
+    every = session.table()
+    assert every["track_id"].dtype == "int64"
+    assert set(every.loc[every["image"] == "other", "track_id"]) == {-1}
+    assert every.loc[every["image"] == "movie.tif", "track_id"].tolist() == tracks(session)
+
+
+def test_a_project_keeps_tracks(tmp_path, analysed):
+    project = Project(tmp_path / "p.atomicity")
+    session = Session()
+    session.open_project(project, project.load_all())
+    session.set_analysis(analysed)
+    session.set_tracks(track_clusters(analysed))
+    table = session.table("movie.tif")
+    first = int(table["cluster_id"].iloc[0])
+    session.remove([("movie.tif", first)])
+    session.undo()
+    kept = session.analysis("movie.tif").parameters[MOVIE]
+    session.close_project()
+
+    again = Project(tmp_path / "p.atomicity")
+    found = again.load("movie.tif").analysis
+    pd.testing.assert_series_equal(found.table["track_id"], table["track_id"])
+    assert found.parameters[MOVIE] == kept
+    # nobody's corrections: linking says nothing of any cluster
+    assert set(again.corrections()["what"]) <= {"remove", "add", "label"}
+    session.open_project(again, again.load_all())
+    session.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    session.undo()
+    session.set_analysis(analysed)  # the same clusters, not linked
+    session.close_project()
+    last = Project(tmp_path / "p.atomicity")
+    assert "track_id" not in last.load("movie.tif").analysis.table.columns
+    last.close()
+
+
+def test_tables_hold_tracks(tmp_path, analysed):
+    table = track_clusters(analysed).table
+    for name in ("clusters.csv", "clusters.parquet"):
+        write_clusters(table, tmp_path / name)
+        read = read_clusters(tmp_path / name)
+        assert read["track_id"].dtype == "int64"
+        assert read["track_id"].tolist() == table["track_id"].tolist()
+
+
+def test_files_of_movies_come_and_go(tmp_path, analysed):
+    movie = movie_of(track_clusters(analysed))
+    written = write_movies([movie, replace(movie, image="other.tif")], tmp_path)
+    assert [p.name for p in written] == list(FILES)
+    tracks = pd.read_csv(tmp_path / "tracks.csv")
+    assert len(tracks) == 2 * len(movie.table)
+    summary = json.loads((tmp_path / "movies.json").read_text())
+    assert set(summary) == {"movie.tif", "other.tif"}
+    assert summary["movie.tif"]["rate"]["unit"] == "1/s"
+    assert write_movies([], tmp_path) == []
+    assert not any((tmp_path / name).exists() for name in FILES)
+    assert movie_tables([]) == {}
+
+
+def test_an_export_holds_the_tables_of_movies(tmp_path, analysed):
+    choices = Choices(excel=False, latex=False, figures=False, report=False)
+    files = export([track_clusters(analysed)], tmp_path, choices)
+    assert set(FILES) <= {path.name for path in files}
+    files = export([analysed], tmp_path, choices)
+    assert not set(FILES) & {path.name for path in files}
+    assert not (tmp_path / "tracks.csv").exists()
