@@ -28,12 +28,12 @@ from measuring import machine, options, timed, write
 from napari_atomicity.io.inputs import named_inputs
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.batch import run_batch
-from napari_atomicity.pipeline.runs import Request, analyse_one
+from napari_atomicity.pipeline.runs import RunRequest, analyse_one
 from napari_atomicity.simulation.fields import draw_recipe, write_recipe
 
 SIZE_PX, PIXEL_NM = 384, 0.05
 ORIENTATIONS = 8
-REQUEST = Request(device="cpu", umap=False)
+REQUEST = RunRequest(device="cpu", umap=False)
 
 
 def write_fields(folder: Path, n: int, seed: int = 0) -> list[Path]:

@@ -154,8 +154,8 @@ def onnx_runtime() -> Runner:
     )  # fmt: skip
     one = onnxruntime.SessionOptions()
     one.intra_op_num_threads = one.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(file.getvalue(), one, ["CPUExecutionProvider"])
-    return lambda *x: session.run(None, {n: t.numpy() for n, t in zip(names, x, strict=True)})
+    state = onnxruntime.InferenceSession(file.getvalue(), one, ["CPUExecutionProvider"])
+    return lambda *x: state.run(None, {n: t.numpy() for n, t in zip(names, x, strict=True)})
 
 
 def openvino() -> Runner:

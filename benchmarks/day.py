@@ -112,7 +112,7 @@ class Day:
         self.viewer.window._qt_window.resize(1366, 768)
         open_workbench(self.viewer)
         self.binding = binding_of(self.viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.canvas = self.viewer.window._qt_viewer.canvas.native
 
     def dock(self, kind: type) -> object:
@@ -121,7 +121,7 @@ class Day:
         return show_dock(self.viewer, kind)
 
     def settle(self) -> None:
-        settle(self.app, self.session)
+        settle(self.app, self.state)
 
     def measure(self, name: str, action: Callable[[], object], times: int = 1) -> None:
         """One action in the queue of the window, several times, and all that follows from it."""
@@ -143,13 +143,13 @@ class Day:
         """The same clusters as another model sees them."""
         rng = np.random.default_rng(5)
         out = []
-        for name in self.session.images:
-            analysis = self.session.analysis(name)
+        for name in self.state.images:
+            analysis = self.state.analysis(name)
             table = analysis.table.copy()
             table["confidence"] = np.clip(table["confidence"] + 0.05, 0, 1)
             table[["umap_1", "umap_2"]] += rng.normal(0, 0.3, (len(table), 2))
             table["model_id"] = "adapted"
-            model = {"model_id": "adapted", "classes": self.session.classes()}
+            model = {"model_id": "adapted", "classes": self.state.classes()}
             out.append(
                 replace(
                     analysis,
@@ -169,7 +169,7 @@ class Day:
         from napari_atomicity.gui.docks.review.dock import Review
         from napari_atomicity.gui.docks.table import Table
 
-        session, binding = self.session, self.binding
+        state, binding = self.state, self.binding
         control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
         self.dock(Browse)
         self.measure("open the folder", lambda: binding.projects.open(self.path))
@@ -189,13 +189,13 @@ class Day:
         self.measure("redo by key", self.key(Qt.Key.Key_Z, control | shift))
         self.measure("end the review", self.key(Qt.Key.Key_Escape))
         self.measure("select half (as a lasso does)", self._select_half)
-        self.measure("label these", lambda: session.relabel(session.selection, "Pt41"))
+        self.measure("label these", lambda: state.relabel(state.selection, "Pt41"))
         self.measure("undo that", binding.undo)
-        self.measure("select one", lambda: session.select([(session.images[0], 3)]))
+        self.measure("select one", lambda: state.select([(state.images[0], 3)]))
         results = self.adapted()
         group = object()
         for i, result in enumerate(results):
-            act = lambda r=result: session.predict(r, "adapt", group=group)  # noqa: E731
+            act = lambda r=result: state.predict(r, "adapt", group=group)  # noqa: E731
             if i == 0:
                 self.measure("adaptation, one image", act)
             else:
@@ -208,15 +208,15 @@ class Day:
         self.measure("open it again", lambda: binding.projects.open(self.path))
 
     def _renew(self) -> None:
-        name = self.session.current
-        now = self.session.analysis(name)
+        name = self.state.current
+        now = self.state.analysis(name)
         fresh = made_up(PER_IMAGE, SIZE_PX, name, seed=991)
-        self.session.set_analysis(replace(fresh, micrograph=now.micrograph), soon=True)
+        self.state.set_analysis(replace(fresh, micrograph=now.micrograph), soon=True)
 
     def _select_half(self) -> None:
-        table = self.session.table()
+        table = self.state.table()
         half = table[table["umap_1"] > table["umap_1"].median()]
-        self.session.select(zip(half["image"], half["cluster_id"].tolist(), strict=True))
+        self.state.select(zip(half["image"], half["cluster_id"].tolist(), strict=True))
 
     def _export(self) -> None:
 
@@ -225,9 +225,9 @@ class Day:
         from napari_atomicity.state.export import Choices, snapshot
 
         start(
-            self.session,
+            self.state,
             write_all,
-            snapshot(self.session),
+            snapshot(self.state),
             self.folder / "report",
             Choices(),
             message="Writing the report",

@@ -41,7 +41,7 @@ from qtpy.QtWidgets import (
 )
 
 from measuring import machine, options, write
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 from window import made_up
 
 SIDE_PX = 72
@@ -50,20 +50,20 @@ PER_IMAGE = 250
 JUMPS = 200
 
 
-def session_of(n: int) -> Session:
+def state_of(n: int) -> WindowState:
     """A session of images of 250 clusters each."""
-    session = Session()
+    state = WindowState()
     for k in range(n // PER_IMAGE):
-        session.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
-    return session
+        state.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
+    return state
 
 
-def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
+def gallery(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """The view of the dock, and whether its last frame lacks something."""
     from napari_atomicity.gui.gallery.model import GalleryModel
     from napari_atomicity.gui.gallery.view import GalleryView
 
-    model = GalleryModel(session)
+    model = GalleryModel(state)
     model.refresh()
     view = GalleryView(model)
     view.resize(WINDOW)
@@ -71,7 +71,7 @@ def gallery(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     return view, view.waiting
 
 
-def icon_list(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
+def icon_list(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """A list widget that is given everything first."""
     from napari_atomicity.gui.gallery.pictures import compose_many, picture
     from napari_atomicity.gui.viewer.point_style import texts
@@ -83,8 +83,8 @@ def icon_list(session: Session) -> tuple[QAbstractScrollArea, Callable[[], bool]
     view.setIconSize(QSize(SIDE_PX, SIDE_PX))
     view.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
     view.resize(WINDOW)
-    for image in session.images:
-        analysis = session.analysis(image)
+    for image in state.images:
+        analysis = state.analysis(image)
         pixels = compose_many(analysis.patches["raw"])
         for patch, words in zip(pixels, texts(analysis.table), strict=True):
             view.addItem(QListWidgetItem(QIcon(picture(patch, SIDE_PX, 1.0)), str(words)))
@@ -115,9 +115,9 @@ def frames(
 def run(way: str, n: int) -> dict[str, Any]:
     """The figures of one way."""
     app = QApplication([])
-    session = session_of(n)
+    state = state_of(n)
     before, start = mebibytes(), time.perf_counter()
-    view, unfinished = WAYS[way](session)
+    view, unfinished = WAYS[way](state)
     view.show()
     while not view.windowHandle().isExposed():
         app.processEvents()

@@ -31,7 +31,7 @@ from measuring import machine, options, write
 from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import conclude
+from napari_atomicity.models.label_assignment import assign_labels
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 
 LEAVES = (nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.Linear)
@@ -225,7 +225,7 @@ def whole_field(device: str, size: int, clusters: int, repeats: int) -> dict[str
             where, lambda: fit_image(found.table, reference), repeats
         )
         table["conclusion_by_cpu_s"], _ = timed(
-            where, lambda: conclude(found.table, classifier, prediction, scale), repeats
+            where, lambda: assign_labels(found.table, classifier, prediction, scale), repeats
         )
     if device == "cuda":
         table["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9

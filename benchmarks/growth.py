@@ -22,7 +22,7 @@ from measuring import machine, options, timed, write
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.runs import Request, analyse_images
+from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 
 STAGES = ("detect", "patches", "network")
 
@@ -58,7 +58,7 @@ def many(folder: Path, n: int) -> dict[str, Any]:
     files.mkdir()
     for i in range(n):
         np.save(files / f"{i:04d}.npy", field(512, 15, seed=i % 20).data)
-    request = Request(pixel_size_nm=0.036, umap=False, device="cpu")
+    request = RunRequest(pixel_size_nm=0.036, umap=False, device="cpu")
     wall, cpu, run = timed(lambda: analyse_images([files], folder / f"out-{n}", request))
     return {"images": n, "clusters": len(run.table), "cpu_s": cpu, "wall_s": wall}
 

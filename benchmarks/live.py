@@ -26,9 +26,9 @@ import torch
 
 from measuring import machine, options, write
 from napari_atomicity import load
-from napari_atomicity.pipeline.dask_workers import cores_at_hand
-from napari_atomicity.pipeline.runs import Request
-from napari_atomicity.pipeline.watch import Live, Watch
+from napari_atomicity.pipeline.dask_workers import available_cores
+from napari_atomicity.pipeline.runs import RunRequest
+from napari_atomicity.pipeline.watch import LiveUpdate, Watch
 from napari_atomicity.simulation.examples import example_path
 
 PIECES = 4
@@ -57,8 +57,8 @@ def contents(n: int, size: int, seed: int = 0) -> list[bytes]:
     return found
 
 
-def session(
-    files: list[bytes], folder: Path, pause_s: float, request: Request, **how: Any
+def state(
+    files: list[bytes], folder: Path, pause_s: float, request: RunRequest, **how: Any
 ) -> dict[str, Any]:
     """Latencies in seconds, and what part of them is the analysis."""
     incoming = folder / "in"
@@ -86,7 +86,7 @@ def session(
             taken.wait(60)
         finished.set()
 
-    def on_result(live: Live) -> None:
+    def on_result(live: LiveUpdate) -> None:
         latency.append(time.perf_counter() - ended_at[-1])
         assert live.row is not None
         analysis.append(live.row["analysis_s"])
@@ -109,12 +109,12 @@ def session(
 
 
 def main() -> None:
-    given = options(__doc__, files=24, size=1024, threads=cores_at_hand(), pause=0.7)
+    given = options(__doc__, files=24, size=1024, threads=available_cores(), pause=0.7)
     torch.set_num_threads(given.threads)
     about = machine()
     files = contents(given.files, given.size)
-    plain, mapped = Request(umap=False), Request(umap=True)
-    cases: dict[str, tuple[Request, dict[str, Any]]] = {
+    plain, mapped = RunRequest(umap=False), RunRequest(umap=True)
+    cases: dict[str, tuple[RunRequest, dict[str, Any]]] = {
         "told by the system": (plain, {"polling": False}),
         "looks every 0.5 s": (plain, {"polling": True, "poll_s": 0.5}),
         "looks every 1 s": (plain, {"polling": True, "poll_s": 1.0}),
@@ -123,7 +123,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="atomicity-live-"))
     try:
         found = {
-            name: session(files, folder / str(i), given.pause, request, **how)
+            name: state(files, folder / str(i), given.pause, request, **how)
             for i, (name, (request, how)) in enumerate(cases.items())
         }
     finally:

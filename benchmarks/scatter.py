@@ -171,17 +171,17 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
 
     from napari_atomicity.core.micrograph import Micrograph
     from napari_atomicity.gui.docks.embedding import Embedding
-    from napari_atomicity.gui.viewer.binding import session_of
+    from napari_atomicity.gui.viewer.binding import state_of
     from napari_atomicity.models.analysis import Analysis
     from window import made_up
 
     viewer = napari.Viewer(show=False, show_welcome_screen=False)
-    session = session_of(viewer)
+    state = state_of(viewer)
     images = max(1, n // 500)
     for i in range(images):
         made = made_up(n // images, 64, f"image {i}", seed=i)
         small = Micrograph(np.zeros((64, 64), np.float32), 0.036, f"image {i}")
-        session.set_analysis(Analysis(small, made.table, made.outlines, embedding=made.embedding))
+        state.set_analysis(Analysis(small, made.table, made.outlines, embedding=made.embedding))
     dock = Embedding(viewer)
     dock.resize(WIDTH, HEIGHT)
     dock.show()
@@ -191,13 +191,13 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     keys = [(f"image {i % images}", i // images + 1) for i in range(n // 10)]
     relabelled, selected = [], []
     for _ in range(repeats):
-        session.relabel(some, CLASSES[next(flips) % 2])
+        state.relabel(some, CLASSES[next(flips) % 2])
         relabelled.append(best_ms(dock.update_now, 1))
-        session.select(keys if next(flips) % 2 else [])
+        state.select(keys if next(flips) % 2 else [])
         selected.append(best_ms(dock.update_now, 1))
-        session.select(keys)
+        state.select(keys)
         selected.append(best_ms(dock.update_now, 1))
-        session.select([])
+        state.select([])
     dock.close()
     viewer.close()
     return min(relabelled), max(selected)

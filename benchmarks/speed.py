@@ -38,7 +38,7 @@ from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import conclude
+from napari_atomicity.models.label_assignment import assign_labels
 from napari_atomicity.pipeline.analysis import analyse, classify_clusters, detect_clusters
 
 
@@ -179,7 +179,7 @@ def stages(
         kept["prediction"] = classifier.predict(kept["patches"])
 
     def concluded() -> None:
-        validate(conclude(detection.table, classifier, kept["prediction"], kept["scale"]))
+        validate(assign_labels(detection.table, classifier, kept["prediction"], kept["scale"]))
 
     def written() -> None:
         write_clusters(analysis.table, folder / "clusters.csv")

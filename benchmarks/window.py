@@ -118,7 +118,7 @@ def made_up(n: int, size_px: int, name: str = "field", seed: int = 0) -> Analysi
     )
 
 
-def settle(app: Timed, session: object) -> None:
+def settle(app: Timed, state: object) -> None:
     """Let the window work until no task runs and nothing is left in the queue."""
     from napari_atomicity.gui import tasks
 
@@ -126,19 +126,19 @@ def settle(app: Timed, session: object) -> None:
     while quiet < 8:
         start = time.perf_counter()
         app.processEvents()
-        idle = not tasks.running(session) and time.perf_counter() - start < 0.003
+        idle = not tasks.running(state) and time.perf_counter() - start < 0.003
         quiet = quiet + 1 if idle else 0
         time.sleep(0.008)
 
 
-def measure(app: Timed, session: object, action: Callable[[], object]) -> Turns:
+def measure(app: Timed, state: object, action: Callable[[], object]) -> Turns:
     """One action in the queue of the window, and all that follows from it."""
-    settle(app, session)
+    settle(app, state)
     app.handled.clear()
     app.painted.clear()
     start = time.perf_counter()
     QTimer.singleShot(0, action)
-    settle(app, session)
+    settle(app, state)
     done = 1e3 * (time.perf_counter() - start) - 8 * 8  # the quiet at the end is not its doing
     turn, cpu = (max(column) for column in zip(*app.handled, strict=True))
     return Turns(turn, cpu, max(app.painted, default=0.0), max(done, turn))
@@ -150,16 +150,16 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
     from napari_atomicity.gui.viewer.binding import binding_of
 
     binding = binding_of(viewer)
-    session = binding.session
+    state = binding.state
     canvas = viewer.window._qt_viewer.canvas.native
-    ids = session.table("field")["cluster_id"].tolist()
+    ids = state.table("field")["cluster_id"].tolist()
     rng = np.random.default_rng(1)
     control = Qt.KeyboardModifier.ControlModifier
     results = [made_up(n, size_px), made_up(n, size_px)]
 
     def select(count: int) -> Callable[[], object]:
         def act() -> None:
-            session.select(("field", int(i)) for i in rng.choice(ids, count, replace=False))
+            state.select(("field", int(i)) for i in rng.choice(ids, count, replace=False))
 
         return act
 
@@ -176,13 +176,13 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
 
     def renewed() -> None:
         result = results[rng.integers(2)]
-        session.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
+        state.set_analysis(replace(result, outlines=list(result.outlines)), soon=True)
 
     def placed() -> None:
-        now = session.analysis("field")
+        now = state.analysis("field")
         table = now.table.copy()
         table[["umap_1", "umap_2"]] = rng.normal(5, 2, (n, 2))
-        session.place(replace(now, table=table))
+        state.place(replace(now, table=table))
 
     return {
         "select one": select(1),
@@ -194,7 +194,7 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "move the view": camera,
         "class map on or off": maps,
         "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
-        "delete one by hand": lambda: session.remove_clusters("field", [ids[3]]),
+        "delete one by hand": lambda: state.remove_clusters("field", [ids[3]]),
         "undo the deletion": lambda: binding.undo(),
         "places in the map": placed,
         "analyse again": renewed,
@@ -226,7 +226,7 @@ def main() -> None:
         viewer.window._qt_window.resize(1600, 1000)
         open_workbench(viewer)
         binding = binding_of(viewer)
-        settle(app, binding.session)
+        settle(app, binding.state)
         found: dict[str, list[Turns]] = {}
 
         def note(name: str, turns: Turns, found: dict = found) -> None:
@@ -236,27 +236,27 @@ def main() -> None:
 
         data, layer_options, _ = layer_data(analysis.micrograph)
         layer = viewer.add_image(data.astype(np.uint16), **layer_options)
-        settle(app, binding.session)
+        settle(app, binding.state)
 
         def take(binding: Binding = binding, layer: object = layer) -> None:
             binding.ensure_image(layer)
 
         def show(binding: Binding = binding, analysis: Analysis = analysis) -> None:
-            binding.session.set_analysis(analysis, soon=True)  # as the dock Analyse does
+            binding.state.set_analysis(analysis, soon=True)  # as the dock Analyse does
             then(binding)
 
         def then(binding: Binding) -> None:
-            if binding.session.busy:
+            if binding.state.busy:
                 QTimer.singleShot(0, lambda: then(binding))
             else:
                 binding.label_mode.on = True
 
-        note("take the image", measure(app, binding.session, take))
-        note("first result", measure(app, binding.session, show))
+        note("take the image", measure(app, binding.state, take))
+        note("first result", measure(app, binding.state, show))
         viewer.window._qt_viewer.canvas.native.setFocus()
         for _ in range(options.repeats):
             for name, action in actions(viewer, size_px, n).items():
-                note(name, measure(app, binding.session, action))
+                note(name, measure(app, binding.state, action))
         for name, runs in found.items():
             best = [min(getattr(r, f) for r in runs) for f in ("turn", "cpu", "painting", "done")]
             print(f"{n:8d}  {name:<20} {best[0]:8.1f} {best[1]:8.1f} {best[2]:9.1f} {best[3]:8.1f}")

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.core.cluster_table import OUTSIDE, probability_columns
+from napari_atomicity.core.cluster_table import NON_CLASS_LABELS, probability_columns
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
@@ -177,7 +177,7 @@ def beside(data: pd.DataFrame, classes: list[str]) -> dict[str, float]:
     right = (data["combination"] == data["truth"]).to_numpy()
     return {
         "ece": expected_calibration_error(data["confidence"].to_numpy(), right),
-        "outside": data["label"].isin(OUTSIDE).mean(),
+        "outside": data["label"].isin(NON_CLASS_LABELS).mean(),
         "as labelled": (data["label"] == data["truth"]).mean(),
         "sets": np.mean(
             [t in s.split("|") for t, s in zip(data["truth"], data["set"], strict=True)]

@@ -33,13 +33,13 @@ from napari_atomicity.atoms.network import AtomNet
 from napari_atomicity.atoms.pixel_size import propose_pixel_size
 from napari_atomicity.statistics.matching import match, match_boxes
 from napari_atomicity.training import atoms as training
-from napari_atomicity.training.atoms import Judged, LabelledImage
+from napari_atomicity.training.atoms import FoldScores, LabelledImage
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE_NM = 0.15
 FWHM_NM = (0.13, 0.16, 0.2, 0.24, 0.28, 0.33)
 CONTRAST_NM = (0.5, 0.8, 1.5)
-LEAST_RESPONSE = 1.0
+MIN_RESPONSE = 1.0
 DISTANCE_NM = 0.15
 BOOTSTRAPS = 2000
 SETS = ("Pt/NC", "Re bipyridine", "Pt porphyrin")
@@ -90,7 +90,7 @@ def counted(
 # ---- the Laplacian of Gaussian, tuned
 
 
-def best_cut(judged: Sequence[Judged]) -> tuple[float, float]:
+def best_cut(judged: Sequence[FoldScores]) -> tuple[float, float]:
     """Largest F1 over images with one threshold, and that threshold."""
     score = np.concatenate([j.score for j in judged])
     right = np.concatenate([j.right for j in judged])
@@ -105,10 +105,10 @@ def log_found(
     images: Sequence[LabelledImage], fold: np.ndarray, contrasts: Sequence[float]
 ) -> list[np.ndarray]:
     """Positions (nm) by scale space; scale, surroundings and threshold of the other folds."""
-    judged: dict[tuple[float, float], list[Judged]] = {}
+    judged: dict[tuple[float, float], list[FoldScores]] = {}
     for fwhm in FWHM_NM:
         for contrast in contrasts:
-            settings = CandidateSettings((fwhm,), contrast, LEAST_RESPONSE, DISTANCE_NM, np.inf)
+            settings = CandidateSettings((fwhm,), contrast, MIN_RESPONSE, DISTANCE_NM, np.inf)
             judged[fwhm, contrast] = [
                 training.judge(
                     i, *find_candidates(i.pixels, i.pixel_size_nm, settings), TOLERANCE_NM
@@ -129,12 +129,12 @@ def log_found(
 # ---- the networks
 
 
-def per_image_best(judged: Sequence[Judged]) -> list[np.ndarray]:
+def per_image_best(judged: Sequence[FoldScores]) -> list[np.ndarray]:
     """What the best threshold of each image, chosen by its own marks, would report."""
     return [j.points_nm[j.score >= best_cut([j])[1]] for j in judged]
 
 
-def one_threshold(judged: Sequence[Judged], fold: np.ndarray) -> list[np.ndarray]:
+def one_threshold(judged: Sequence[FoldScores], fold: np.ndarray) -> list[np.ndarray]:
     """What one threshold, the best for the other folds of the set, reports."""
     found = []
     for j, left_out in zip(judged, fold, strict=True):
@@ -144,7 +144,7 @@ def one_threshold(judged: Sequence[Judged], fold: np.ndarray) -> list[np.ndarray
 
 
 def at_points(
-    judged: Sequence[Judged], calibration: Sequence[operating.Calibration]
+    judged: Sequence[FoldScores], calibration: Sequence[operating.Calibration]
 ) -> list[np.ndarray]:
     """What is reported of each image at the operating point that its calibration gives."""
     return [
@@ -294,7 +294,7 @@ def contrast_table(images: Sequence[LabelledImage], chosen: Sequence[np.ndarray]
     return rows
 
 
-def reliability_table(judged: Sequence[Judged], calibration: Sequence) -> list[str]:
+def reliability_table(judged: Sequence[FoldScores], calibration: Sequence) -> list[str]:
     """Probability said, and share that was marked."""
     p = np.concatenate([c(j.score) for j, c in zip(judged, calibration, strict=True)])
     right = np.concatenate([j.right for j in judged])
@@ -444,7 +444,7 @@ def main() -> None:
 
 def page_end(
     images: Sequence[LabelledImage],
-    judged: Sequence[Judged],
+    judged: Sequence[FoldScores],
     calibration: Sequence,
     chosen: Sequence[np.ndarray],
     moved: dict,

@@ -27,15 +27,20 @@ from napari_atomicity import __version__
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
-from napari_atomicity.atoms.injection import add_atoms
+from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.statistics import dispersion as dispersion_module
 from napari_atomicity.statistics import point_patterns as patterns
-from napari_atomicity.statistics.dispersion import Dispersion, Estimate, dispersion, pooled
-from napari_atomicity.statistics.point_patterns import Window
+from napari_atomicity.statistics.dispersion import (
+    DispersionStatistics,
+    Estimate,
+    dispersion,
+    pooled,
+)
+from napari_atomicity.statistics.point_patterns import ObservationWindow
 from napari_atomicity.statistics.ratios import wilson_interval
 from napari_atomicity.statistics.scores import match_nearest
 
@@ -44,11 +49,11 @@ SEED = 20
 PIXEL_NM = 0.1
 
 
-def support() -> Window:
+def support() -> ObservationWindow:
     """15 × 15 nm with a vacuum corner and a hole."""
     y, x = np.mgrid[:150, :150]
     mask = (y + 0.7 * x > 45) & (np.hypot(y - 95, x - 100) > 14)
-    return Window(mask, PIXEL_NM)
+    return ObservationWindow(mask, PIXEL_NM)
 
 
 WINDOW = support()
@@ -151,7 +156,7 @@ def density_of_pools(pools: int) -> str:
     return table(["images", "no difference", "30 %", "50 %", "80 %"], rows)
 
 
-def of_points(points: np.ndarray, **options: object) -> Dispersion:
+def of_points(points: np.ndarray, **options: object) -> DispersionStatistics:
     return dispersion(points, WINDOW.mask, PIXEL_NM, simulations=0, **options)  # type: ignore[arg-type]
 
 
@@ -347,7 +352,7 @@ class Shown:
         """(M,) whether a candidate is an atom, one to one within 0.15 nm."""
         return match_nearest(self.candidates_nm, self.true_nm, 0.15) >= 0
 
-    def dispersion(self, p: np.ndarray, threshold: float, recall: float) -> Dispersion:
+    def dispersion(self, p: np.ndarray, threshold: float, recall: float) -> DispersionStatistics:
         return dispersion(
             self.candidates_nm[p >= threshold], self.analysis.support, self.analysis.pixel_size_nm,
             candidates_nm=self.candidates_nm, candidate_probabilities=p, candidate_recall=recall,
@@ -359,7 +364,7 @@ def shown(settings: AtomFieldSettings, model: AtomModel, seeds: Iterable[int]) -
     found = []
     for seed in seeds:
         field = simulate_atoms(settings, seed)
-        area = Window(field.support, settings.pixel_size_nm).area_nm2
+        area = ObservationWindow(field.support, settings.pixel_size_nm).area_nm2
         found.append(
             Shown(
                 find_atoms(field.micrograph, model), field.lone_nm, area, field.intensity_per_atom
@@ -416,7 +421,7 @@ def of_images(number: int, name: str) -> str:
 
 
 def _missed(analysis: AtomAnalysis, model: AtomModel) -> Completeness | None:
-    added = add_atoms(analysis, model)
+    added = inject_atoms(analysis, model)
     return None if added is None else completeness(added, analysis.threshold)
 
 

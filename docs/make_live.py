@@ -35,7 +35,7 @@ from napari_atomicity.pipeline.control_chart import (
     LIMIT,
     WEIGHT,
     Chart,
-    Whereabouts,
+    FeatureSummary,
     images_per_false_alarm,
 )
 from napari_atomicity.pipeline.live import conditions_of
@@ -211,13 +211,13 @@ class Watched:
         return 1 / high, 1 / low if low > 0 else np.inf
 
 
-def first_ring(chart: Chart, images: Sequence[Whereabouts | None]) -> float:
+def first_ring(chart: Chart, images: Sequence[FeatureSummary | None]) -> float:
     """Number of the image that rings; infinite if none does."""
     return next((float(i) for i, image in enumerate(images) if chart.add(image).rings), np.inf)
 
 
-def wheres(images: Sequence[dict[str, Any]]) -> list[Whereabouts | None]:
-    return [None if x["where"] is None else Whereabouts.from_dict(x["where"]) for x in images]
+def wheres(images: Sequence[dict[str, Any]]) -> list[FeatureSummary | None]:
+    return [None if x["where"] is None else FeatureSummary.from_dict(x["where"]) for x in images]
 
 
 def watched(sessions: Sequence[dict[str, Any]], first: int, weight: float) -> Watched:

@@ -245,7 +245,7 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def share_in_words(hits: int, n: int) -> str:
+def format_share(hits: int, n: int) -> str:
     low, high = wilson_interval(np.array([hits / n]), np.array([n]))
     return f"{percent(hits / n, 0)} ({100 * float(low[0]):.0f}–{100 * float(high[0]):.0f})"
 
@@ -284,7 +284,7 @@ def smoothing(found: dict[str, Any]) -> str:
             [
                 name, percent(mean(rows, "before")), percent(mean(rows, "after")),
                 f"{mean(rows, 'said'):.3f}", f"{true:g}", f"{mean(rows, 'change'):.4f}",
-                share_in_words(covered, len(rows)),
+                format_share(covered, len(rows)),
             ]
         )  # fmt: skip
     header = [

@@ -116,7 +116,7 @@ class Day:
         """The key for the cluster that a review shows."""
         studio = self.studio
         image, cluster_id = studio.binding.label_mode.review.key
-        table = studio.session.table(image).set_index("cluster_id")
+        table = studio.state.table(image).set_index("cluster_id")
         label = self.true_label(image, table.loc[cluster_id])
         classes = studio.classes()
         if mistaken and label in classes:
@@ -141,17 +141,16 @@ class Day:
         self._open(self.folder, set(self.truth["image"]))
         dock = studio.front(Browse)
         studio.click(dock.analyse_button)
-        analysed = studio.session.analysis
+        analysed = studio.state.analysis
         studio.wait_until(
             lambda: (
-                all(analysed(i) is not None for i in studio.session.images)
-                and not dock.batch.running
+                all(analysed(i) is not None for i in studio.state.images) and not dock.batch.running
             ),
             "all images are analysed",
         )
         studio.canvas.setFocus()
         studio.press(KEY.Key_PageDown)
-        check(studio.session.current == studio.session.images[1], "PageDown goes on")
+        check(studio.state.current == studio.state.images[1], "PageDown goes on")
         studio.press(KEY.Key_PageUp)
 
     def _open(self, folder: Path, images: set[str]) -> None:
@@ -160,7 +159,7 @@ class Day:
         dock = studio.front(Browse)
         with studio.answering("getExistingDirectory", str(folder)):
             studio.click(dock.open_button)
-        studio.wait_until(lambda: set(studio.session.images) == images, "the folder is open")
+        studio.wait_until(lambda: set(studio.state.images) == images, "the folder is open")
 
     def _is_named(self, name: str) -> None:
         """Somebody sits down and says who it is."""
@@ -241,11 +240,11 @@ class Day:
         for _ in range(ANSWERED):
             self.answer()
         check(review.n_done == ANSWERED, f"{ANSWERED} answers are counted")
-        n = len(studio.session.history)
+        n = len(studio.state.history)
         studio.press(KEY.Key_Z, CTRL)
-        check(len(studio.session.history) == n - 1, "Ctrl+Z undoes")
+        check(len(studio.state.history) == n - 1, "Ctrl+Z undoes")
         studio.press(KEY.Key_Z, CTRL | SHIFT)
-        check(len(studio.session.history) == n, "Ctrl+Shift+Z does it again")
+        check(len(studio.state.history) == n, "Ctrl+Shift+Z does it again")
         studio.press(KEY.Key_N)
         studio.arrange()
         studio.front(Review)
@@ -266,8 +265,8 @@ class Day:
     # ---- by hand
     def by_hand(self) -> None:
         """Add, delete, split, merge, exclude."""
-        studio, session = self.studio, self.studio.session
-        session.current = session.images[CONTAMINATED]
+        studio, state = self.studio, self.studio.state
+        state.current = state.images[CONTAMINATED]
         studio.settle()
         studio.arrange()
         studio.viewer.reset_view(margin=0.02)
@@ -277,7 +276,7 @@ class Day:
         n = len(studio.table())
         row = typical(studio.table(), studio.classes()[3])
         studio.click_at(row["y_nm"], row["x_nm"])
-        check(session.selection == {(session.current, row["cluster_id"])}, "a click selects")
+        check(state.selection == {(state.current, row["cluster_id"])}, "a click selects")
         studio.press(KEY.Key_Delete)
         check(len(studio.table()) == n - 1, "Delete deletes")
         studio.press(KEY.Key_P)
@@ -291,7 +290,7 @@ class Day:
         pair = touching(studio.table())
         studio.click_at(*pair[0])
         studio.click_at(*pair[1], SHIFT)
-        check(len(session.selection) == 2, "Shift and a click select a second one")
+        check(len(state.selection) == 2, "Shift and a click select a second one")
         studio.press(KEY.Key_M)
         studio.wait_until(lambda: len(studio.table()) == n - 1, "M merges two")
         studio.press(KEY.Key_S)
@@ -302,10 +301,10 @@ class Day:
         places = [QPointF(p) for p in self._around_dirt()]
         studio.drag_along(studio.canvas, places)
         studio.let_go(studio.canvas, places[-1])
-        studio.wait_until(lambda: len(session.regions(session.current)) == 1, "E excludes a region")
+        studio.wait_until(lambda: len(state.regions(state.current)) == 1, "E excludes a region")
         studio.select()
         studio.show_class_maps()
-        points = studio.binding.points_layer(session.current)
+        points = studio.binding.points_layer(state.current)
         check(studio.viewer.layers.selection.active is points, "keys are those of the clusters")
         with studio.alone(Classify, IMAGE_PX):
             studio.viewer.reset_view(margin=0.02)
@@ -316,13 +315,13 @@ class Day:
 
     def _around_dirt(self) -> list[QPoint]:
         """A path in the canvas around the cluster on the brightest part of the support."""
-        frame = next(self.studio.session.micrograph(self.studio.session.current).frames())
+        frame = next(self.studio.state.micrograph(self.studio.state.current).frames())
         step = 16
         rows, columns = (n // step for n in frame.shape)
         blocks = frame[: rows * step, : columns * step].reshape(rows, step, columns, step)
         # Of many places at once: a cluster is small.
         level = median_filter(np.median(blocks, axis=(1, 3)), 11, mode="nearest")
-        size = self.studio.session.micrograph(self.studio.session.current).pixel_size_nm
+        size = self.studio.state.micrograph(self.studio.state.current).pixel_size_nm
         place = self.studio.table()[["y_nm", "x_nm"]].to_numpy()
         edge = np.array(frame.shape) * size
         place = place[((place > 5) & (place < edge - 5)).all(axis=1)]
@@ -337,13 +336,13 @@ class Day:
         """Tiles by label; some are selected."""
         studio = self.studio
         with studio.alone(Gallery, (1366, 900)) as dock:
-            studio.session.select([])
+            studio.state.select([])
             studio.settle()
             tiles = [dock.view.visualRect(dock.model.index(i)).center() for i in (2, 3, 4)]
             for tile, held in zip(tiles, (Qt.KeyboardModifier.NoModifier, CTRL, CTRL), strict=True):
                 QTest.mouseClick(dock.view.viewport(), LEFT, held, tile)
             studio.settle()
-            check(len(studio.session.selection) == 3, "Ctrl and clicks select tiles")
+            check(len(studio.state.selection) == 3, "Ctrl and clicks select tiles")
             studio.both("gallery", lambda: studio.part(dock), LARGE_LIMIT_BYTES)
 
     def table(self) -> None:
@@ -352,7 +351,7 @@ class Day:
         with studio.alone(Table, (1366, 560)) as dock:
             dock.filter_line.setText("confidence < 0.8 and diameter_nm > 1.2")
             studio.press(KEY.Key_Return, on=dock.filter_line)
-            check(0 < dock.model.rowCount() < len(studio.session.table()), "a line filters rows")
+            check(0 < dock.model.rowCount() < len(studio.state.table()), "a line filters rows")
             studio.both("table", lambda: studio.part(dock))
             dock.findChild(QLineEdit).clear()
             studio.settle()
@@ -369,7 +368,7 @@ class Day:
             places = around(dock, studio.classes()[-1])
             studio.drag_along(native, places)
             studio.let_go(native, places[-1])
-            check(len(studio.session.selection) > 5, "the lasso selects")
+            check(len(studio.state.selection) > 5, "the lasso selects")
             studio.viewer.reset_view(margin=0.02)
             studio.settle()
 
@@ -427,18 +426,18 @@ class Day:
         """A copy for Ben, who judges blind; merged, and compared."""
         studio = self.studio
         browse = studio.front(Browse)
-        mine = studio.session.project.path
+        mine = studio.state.project.path
         copy = self.folder.parent / f"for-{SECOND}.atomicity"
         with studio.answering("getSaveFileName", str(copy)):
             browse.actions_by_name["copy"].trigger()
             studio.settle()
         check(copy.exists(), "a copy is saved")
         browse.open(str(copy))
-        studio.wait_until(lambda: studio.session.project.path == copy, "the copy is open")
+        studio.wait_until(lambda: studio.state.project.path == copy, "the copy is open")
         self._is_named(SECOND)
         dock = studio.front(Review)
         studio.click(dock.who.blind)
-        check(studio.session.blind, "Blind is on")
+        check(studio.state.blind, "Blind is on")
         studio.choose(dock.order, "sample")
         studio.click(dock.button)
         studio.arrange()
@@ -449,7 +448,7 @@ class Day:
             self.answer(mistaken=rng.random() < MISTAKES)
         studio.press(KEY.Key_Escape)
         browse.open(str(mine))
-        studio.wait_until(lambda: studio.session.project.path == mine, "mine is open again")
+        studio.wait_until(lambda: studio.state.project.path == mine, "mine is open again")
         self._is_named(FIRST)
         part = dock.parts[1]
         with studio.alone(Review, HIGH_PX):
@@ -500,18 +499,18 @@ class Day:
 
     def reopen(self) -> None:
         """Closed and opened again, everything is there."""
-        studio, session = self.studio, self.studio.session
-        path, current = session.project.path, session.current
-        table = session.table()
+        studio, state = self.studio, self.studio.state
+        path, current = state.project.path, state.current
+        table = state.table()
         browse = studio.front(Browse)
         browse.actions_by_name["close"].trigger()
         studio.settle()
-        check(session.project is None and not session.images, "the project is closed")
+        check(state.project is None and not state.images, "the project is closed")
         browse.open(str(path))
-        studio.wait_until(lambda: session.project is not None, "the project is open")
-        again = session.table()
+        studio.wait_until(lambda: state.project is not None, "the project is open")
+        again = state.table()
         check(again["label"].tolist() == table["label"].tolist(), "all labels are there")
-        check(session.current == current, "the image that was looked at is back")
+        check(state.current == current, "the image that was looked at is back")
 
     # ---- single atoms, in one image
     def unknown_size(self) -> None:
@@ -526,7 +525,7 @@ class Day:
 
     def atoms(self) -> None:
         """One button, and what was found."""
-        studio, found = self.studio, self.studio.session.atoms
+        studio, found = self.studio, self.studio.state.atoms
         self._is_named(FIRST)
         folder = self.folder.parent / "platinum"
         folder.mkdir()
@@ -534,7 +533,7 @@ class Day:
         self._open(folder, {atom_example_path().name})
         with studio.alone(Atoms) as dock:
             studio.click(dock.button)
-            image = studio.session.current
+            image = studio.state.current
             studio.wait_until(lambda: len(found.table(image)) > 0, "atoms are found")
             studio.wait_until(lambda: dock.found.found is not None, "they are described")
             studio.click(dock.found.missed_button)
@@ -546,7 +545,7 @@ class Day:
     def near(self) -> None:
         """The image from near; its rings tell of the groups."""
         studio = self.studio
-        table = studio.session.atoms.table(studio.session.current)
+        table = studio.state.atoms.table(studio.state.current)
         with studio.alone(Atoms, IMAGE_PX) as dock:
             studio.choose(dock.found.colouring, "group")
             groups = table[table["group_size"] > 1]
@@ -556,8 +555,8 @@ class Day:
 
     def marking(self) -> None:
         """An atom that was missed is marked, one is doubted; loupe and support are shown."""
-        studio, book = self.studio, self.studio.session.atoms
-        image = studio.session.current
+        studio, book = self.studio, self.studio.state.atoms
+        image = studio.state.current
         n = len(book.table(image))
         missed, doubted = missed_atom(book.table(image)), doubtful_atom(book.table(image))
         with studio.alone(Atoms, IMAGE_PX) as dock:
@@ -587,9 +586,9 @@ class Day:
 
     def clusters(self) -> None:
         """Clusters counted by the lone atoms; one of them is clicked."""
-        studio, session = self.studio, self.studio.session
+        studio, state = self.studio, self.studio.state
         studio.click(studio.front(Analyse).button)
-        studio.wait_until(lambda: session.analysis(session.current) is not None, "it is analysed")
+        studio.wait_until(lambda: state.analysis(state.current) is not None, "it is analysed")
         with studio.alone(Atoms, IMAGE_PX, 480) as dock:
             part, lines = dock.clusters_part, dock.clusters
             part.button.click()
@@ -599,8 +598,8 @@ class Day:
             place = lines.table.visualRect(lines.model.index(row, 0)).center()
             QTest.mouseClick(lines.table.viewport(), LEFT, pos=place)
             studio.settle()
-            check(len(session.selection) == 1, "a click selects the cluster")
-            check(len(session.atoms.selection) > 0, "and the atoms in it")
+            check(len(state.selection) == 1, "a click selects the cluster")
+            check(len(state.atoms.selection) > 0, "and the atoms in it")
             studio.show_class_maps()
             compat.text_overlay(studio.viewer).visible = False
             studio.viewer.reset_view(margin=0.02)
@@ -621,7 +620,7 @@ class Day:
             studio.wait_until(lambda: len(dock.view.boxes) > 0, "the histogram is drawn")
             bar = dock.view.boxes[int(dock.view.data["count"].idxmax())].reshape(2, 2).mean(axis=1)
             QTest.mouseClick(dock.view, LEFT, pos=QPoint(*bar.round().astype(int)))
-            check(len(studio.session.atoms.selection) > 0, "a bar selects its atoms")
+            check(len(studio.state.atoms.selection) > 0, "a bar selects its atoms")
             studio.both("dispersion", lambda: trimmed(studio.part(dock)))
 
     # ---- single atoms, and people
@@ -634,7 +633,7 @@ class Day:
         self._open(folder, set(truth))
         atoms = studio.front(Atoms)
         studio.click(atoms.all_button)
-        found = studio.session.atoms
+        found = studio.state.atoms
         studio.wait_until(lambda: set(found.images) == set(truth), "atoms are found in all images")
         dock = studio.front(Annotators)
         dock.packs_part.button.click()
@@ -671,7 +670,7 @@ class Day:
             shutil.copy(recorded / name, incoming / name)
             studio.wait_until(lambda n=n: len(dock.history.rows) == n, f"{name} is analysed")
         studio.wait_until(
-            lambda: studio.session.analysis(images[-1]) is not None, "the last one is shown"
+            lambda: studio.state.analysis(images[-1]) is not None, "the last one is shown"
         )
         with studio.alone(Live) as dock:
             studio.both("live", lambda: trimmed(studio.part(dock)))
@@ -687,8 +686,8 @@ class Day:
         analyse = studio.front(Analyse)
         studio.wait_until(analyse.button.isEnabled, "the movie can be analysed")
         studio.click(analyse.button)
-        image = studio.session.images[0]
-        studio.wait_until(lambda: studio.session.analysis(image) is not None, "it is analysed")
+        image = studio.state.images[0]
+        studio.wait_until(lambda: studio.state.analysis(image) is not None, "it is analysed")
         studio.binding.label_mode.on = False
         dock = studio.front(Movie)
         studio.click(dock.button)
@@ -821,7 +820,7 @@ def touching(table: pd.DataFrame) -> list[tuple[float, float]]:
 
 def around(dock: Embedding, label: str) -> list[QPointF]:
     """A nearly closed path on the canvas of the map around the clusters of a label."""
-    table = dock.session.table()
+    table = dock.state.table()
     xy = table.loc[table["label"] == label, ["umap_1", "umap_2"]].dropna().to_numpy()
     centre = np.median(xy, axis=0)
     reach = np.quantile(np.abs(xy - centre), 0.8, axis=0) + 0.5

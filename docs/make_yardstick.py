@@ -26,9 +26,9 @@ from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import local_contrast
 from napari_atomicity.atoms.completeness import Completeness, completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
-from napari_atomicity.atoms.injection import add_atoms
+from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.regions import integrate, mask_of_clusters
-from napari_atomicity.atoms.single_atom_calibration import count_by_yardstick
+from napari_atomicity.atoms.single_atom_calibration import count_atoms_by_intensity
 from napari_atomicity.atoms.species import find_species
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
@@ -142,7 +142,7 @@ def by_network(model: AtomModel) -> Judge:
     ) -> tuple[np.ndarray, np.ndarray, Completeness | None]:
         analysis = find_atoms(micrograph, model)
         mask = mask_of_clusters(clusters, micrograph.data.shape, analysis.pixel_size_nm)
-        added = add_atoms(analysis, model, mask)
+        added = inject_atoms(analysis, model, mask)
         census = None if added is None else completeness(added, analysis.threshold)
         found = analysis.candidates
         return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), census
@@ -159,7 +159,7 @@ def counted(known: Known, judge: Judge) -> pd.DataFrame:
     at, p, census = judge(known.micrograph, found.table)
     atoms = pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": p})
     every, sure = (
-        count_by_yardstick(
+        count_atoms_by_intensity(
             found.table,
             atoms[p > least],
             known.micrograph,

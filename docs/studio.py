@@ -53,7 +53,7 @@ class Studio:
         self.main.resize(*SCREEN_PX)
         open_workbench(self.viewer)
         self.binding: Binding = binding_of(self.viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.settle()
 
     # ---- time
@@ -172,10 +172,10 @@ class Studio:
     # ---- what there is
     def table(self) -> pd.DataFrame:
         """Of the image that is looked at."""
-        return self.session.table(self.session.current)
+        return self.state.table(self.state.current)
 
     def classes(self) -> list[str]:
-        return self.session.classes()
+        return self.state.classes()
 
     # ---- what a person does
     def click(self, widget: QWidget) -> None:
@@ -207,8 +207,8 @@ class Studio:
         self.press(Qt.Key(Qt.Key.Key_0.value + number))
 
     def select(self, *cluster_ids: int) -> None:
-        image = self.session.current
-        self.session.select((image, int(i)) for i in cluster_ids)
+        image = self.state.current
+        self.state.select((image, int(i)) for i in cluster_ids)
         self.settle()
 
     def look_at(self, y_nm: float, x_nm: float, width_nm: float) -> None:
@@ -248,7 +248,7 @@ class Studio:
     def show_class_maps(self, *channels: str) -> None:
         """Have the layers of these channels visible, and no others."""
         for channel in ("raw", "LCN"):
-            layer = self.binding.class_map_layer(self.session.current, channel)
+            layer = self.binding.class_map_layer(self.state.current, channel)
             if layer is not None:
                 layer.visible = channel in channels
         self.settle()

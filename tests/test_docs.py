@@ -14,7 +14,7 @@ import pytest
 import typer
 from PIL import Image
 
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 from napari_atomicity.core.cluster_table import columns
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
@@ -28,8 +28,8 @@ from napari_atomicity.reporting.plots import PLOTS
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 IMAGES = sorted((ROOT / "docs" / "images").glob("*.png"))
-LARGEST_IMAGE_BYTES = 400_000
-LARGEST_IMAGES_BYTES = 7_000_000
+MAX_IMAGE_BYTES = 400_000
+MAX_IMAGES_BYTES = 7_000_000
 KNOWN = {"analysis": Analysis, "micrograph": Micrograph, "project": Project}
 """What the variables of the examples are."""
 
@@ -82,9 +82,9 @@ def test_links_lead_somewhere(page):
 def test_every_picture_is_shown_and_small():
     shown = {(p.parent / link).resolve() for p in PAGES for link in links(p)}
     assert set(IMAGES) == {path for path in shown if path.suffix == ".png"}
-    too_large = [p.name for p in IMAGES if p.stat().st_size > LARGEST_IMAGE_BYTES]
+    too_large = [p.name for p in IMAGES if p.stat().st_size > MAX_IMAGE_BYTES]
     assert too_large == []
-    assert sum(p.stat().st_size for p in IMAGES) < LARGEST_IMAGES_BYTES
+    assert sum(p.stat().st_size for p in IMAGES) < MAX_IMAGES_BYTES
     for path in IMAGES:
         with Image.open(path) as image:
             assert min(image.size) > 100

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from dask_jobqueue import SLURMCluster
 
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 
 LOOK_S = 30
 PATIENCE_S = 24 * 3600

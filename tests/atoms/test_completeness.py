@@ -19,7 +19,7 @@ from napari_atomicity.atoms import completeness as complete
 from napari_atomicity.atoms import injection as adding
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.completeness import Completeness, completeness, with_completeness
-from napari_atomicity.atoms.injection import AddedAtoms, add_atoms
+from napari_atomicity.atoms.injection import InjectedAtoms, inject_atoms
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.pipeline import atom_runs
@@ -93,7 +93,7 @@ def test_how_many_atoms_there_are_and_how_bright_whether_they_are_found_or_not(i
     points = scattered(200, (SIDE, SIDE), 12, 3)
     analysis, heights = image(points, mean)
 
-    said = completeness(add_atoms(analysis, MODEL, seed=2), analysis.threshold)
+    said = completeness(inject_atoms(analysis, MODEL, seed=2), analysis.threshold)
 
     density = len(points) / (SIDE * PX) ** 2
     found = (heights > 0.6).mean()
@@ -111,7 +111,7 @@ def test_the_brightest_of_many_faint_atoms_do_not_pass_for_all(image):
     points = scattered(200, (SIDE, SIDE), 12, 3)
     analysis, heights = image(points, 0.45)
 
-    said = completeness(add_atoms(analysis, MODEL), analysis.threshold)
+    said = completeness(inject_atoms(analysis, MODEL), analysis.threshold)
 
     of_found = analysis.table["amplitude"].mean()
     assert of_found > 1.4 * heights.mean()
@@ -121,7 +121,7 @@ def test_the_brightest_of_many_faint_atoms_do_not_pass_for_all(image):
 
 def test_a_higher_threshold_finds_less_of_the_same_atoms(image):
     analysis, _ = image(scattered(150, (SIDE, SIDE), 12, 3), 0.8)
-    added = add_atoms(analysis, MODEL)
+    added = inject_atoms(analysis, MODEL)
 
     low, high = completeness(added, 0.3), completeness(added, 0.9)
 
@@ -136,7 +136,7 @@ def test_where_atoms_cover_each_other_less_is_found(image):
     analysis, _ = image(points, 2.0, apart_px=7)
     apart, _ = image(scattered(100, (SIDE, SIDE), 14, 1), 2.0, apart_px=7)
 
-    added, other = add_atoms(analysis, MODEL), add_atoms(apart, MODEL)
+    added, other = inject_atoms(analysis, MODEL), inject_atoms(apart, MODEL)
 
     assert added.crowd_gain / len(added.crowd_height) < 0.7
     assert other.crowd_gain / len(other.crowd_height) > 0.85
@@ -147,7 +147,7 @@ def test_of_few_atoms_nothing_is_said(image):
     analysis, _ = image(scattered(4, (SIDE, SIDE), 30, 0), 1.0)
     few = replace(analysis, candidates=analysis.candidates.iloc[:4])
 
-    assert add_atoms(few, MODEL) is None
+    assert inject_atoms(few, MODEL) is None
 
 
 def test_nothing_is_added_where_clusters_are(image, monkeypatch):
@@ -162,7 +162,7 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
         lambda i, points, *rest: places.append(points) or put(i, points, *rest),
     )
 
-    added = add_atoms(analysis, MODEL, clusters=clusters)
+    added = inject_atoms(analysis, MODEL, clusters=clusters)
 
     assert len(places) == 5
     assert np.concatenate(places)[:, 1].max() < 150
@@ -209,11 +209,11 @@ numbers = arrays(float, st.integers(0, 5), elements=st.one_of(st.floats(-20, 20)
 
 @given(height=numbers, score=numbers, crowd=numbers)
 def test_added_atoms_are_kept_in_a_file(height, score, crowd):
-    added = AddedAtoms(
+    added = InjectedAtoms(
         300.0, 0.08, height, score, score, crowd, 3, 200.0, 1, score, height, -3.9, -0.5
     )
 
-    again = AddedAtoms.from_dict(json.loads(json.dumps(added.to_dict(), allow_nan=False)))
+    again = InjectedAtoms.from_dict(json.loads(json.dumps(added.to_dict(), allow_nan=False)))
 
     for name, value in vars(added).items():
         np.testing.assert_allclose(getattr(again, name), value, atol=1e-4)
@@ -264,7 +264,7 @@ def test_the_density_of_all_images_is_there_if_it_is_known_of_all():
 
 def test_of_a_stack_no_density_is_told(image):
     analysis, _ = image(scattered(100, (SIDE, SIDE), 14, 1), 1.0)
-    added = add_atoms(analysis, MODEL)
+    added = inject_atoms(analysis, MODEL)
 
     one, three = (completeness(replace(added, frames=n), 0.5) for n in (1, 3))
 
@@ -280,9 +280,9 @@ def test_a_small_field_takes_more_rounds_and_a_tiny_one_says_nothing(image, monk
     def part(px):
         support = np.zeros_like(full)
         support[:px, :px] = True
-        return add_atoms(replace(analysis, support=support), MODEL)
+        return inject_atoms(replace(analysis, support=support), MODEL)
 
-    monkeypatch.setattr(adding, "LEAST_ATOMS", 1)
+    monkeypatch.setattr(adding, "MIN_ATOMS", 1)
     small = part(130)
     assert len(small.height) >= adding.FEW
     assert part(40) is None

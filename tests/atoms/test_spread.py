@@ -10,7 +10,7 @@ import pytest
 
 from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
-from napari_atomicity.atoms.dispersion import SpreadSettings, spread_of, spread_of_all
+from napari_atomicity.atoms.dispersion import DispersionSettings, spread_of, spread_of_all
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
@@ -18,7 +18,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.statistics.dispersion import dispersion
 
 PX = 0.1
-SETTINGS = SpreadSettings(simulations=5)
+SETTINGS = DispersionSettings(simulations=5)
 MASK = np.ones((80, 80), bool)
 MASK[:20] = False
 
@@ -115,7 +115,7 @@ def test_the_same_frame_over_and_over_tells_no_more():
                        for i in range(10)])
         ),
     )  # fmt: skip
-    settings = SpreadSettings(simulations=199)
+    settings = DispersionSettings(simulations=199)
     one = spread_of(single, settings).dispersion
     ten = spread_of(replace(single, analysis=many), settings).dispersion
     assert one is not None and ten is not None
@@ -136,12 +136,12 @@ def _width(curve: pd.DataFrame) -> float:
 def test_random_patterns_of_images_are_not_the_same_ones():
     """Of eight images with as many atoms, the pooled envelope is √8 times as narrow."""
     images = {name: atoms_of(name, n=40, seed=i) for i, name in enumerate("abcdefgh")}
-    found = spread_of_all(images, SpreadSettings(simulations=99))
+    found = spread_of_all(images, DispersionSettings(simulations=99))
     of_one = np.mean([_width(s.dispersion.curves["L"]) for s in found.of.values()])
     assert _width(found.dispersion.curves["L"]) < 0.5 * of_one
     simulated = [s.dispersion.randomness.simulated_mean_nm.std() for s in found.of.values()]
     assert found.dispersion.randomness.simulated_mean_nm.std() < 0.5 * np.mean(simulated)
-    again = spread_of(images["c"], SpreadSettings(simulations=99)).dispersion
+    again = spread_of(images["c"], DispersionSettings(simulations=99)).dispersion
     assert again.row() == found.of["c"].dispersion.row()
 
 

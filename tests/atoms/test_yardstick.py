@@ -17,12 +17,12 @@ from napari_atomicity.atoms.regions import (
     mask_of_clusters,
 )
 from napari_atomicity.atoms.single_atom_calibration import (
-    LEAST_ATOMS,
+    MIN_ATOMS,
     TAILS,
-    Yardstick,
+    SingleAtomCalibration,
     _count,
-    count_by_yardstick,
-    find_yardstick,
+    calibrate_single_atoms,
+    count_atoms_by_intensity,
 )
 from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
@@ -112,7 +112,7 @@ def test_the_yardstick_is_the_mean_of_the_lone_atoms(noise):
     at = on_a_grid(90)
     intensity = rng.gamma(8, 1 / 8, len(at))  # skewed: mean 1, median 0.96
     image = spots(at, intensity) + rng.normal(0, noise, SHAPE)
-    found = find_yardstick(image, PIXEL_NM, at, np.ones(len(at)))
+    found = calibrate_single_atoms(image, PIXEL_NM, at, np.ones(len(at)))
     assert found.reason == ""
     assert found.n_atoms == len(at)
     assert found.sigma_nm == pytest.approx(SIGMA_NM, rel=0.1)
@@ -133,7 +133,7 @@ def test_all_candidates_have_a_say_so_that_the_sure_ones_do_not_lengthen_the_yar
         atom = 0.6 * np.exp(-((seen - 1) ** 2) / 2 / (0.35**2 + 0.25**2)) / 0.43
         other = 0.4 * np.exp(-((seen - 0.25) ** 2) / 2 / (0.15**2 + 0.25**2)) / 0.29
         p = atom / (atom + other)
-        yardstick = find_yardstick(image, PIXEL_NM, at, p).intensity / TAILS
+        yardstick = calibrate_single_atoms(image, PIXEL_NM, at, p).intensity / TAILS
         found.append(yardstick / intensity[real].mean())
         sure.append(intensity[p > 0.8].mean() / intensity[real].mean())
     assert np.mean(found) == pytest.approx(1, abs=0.05)
@@ -145,30 +145,30 @@ def test_only_atoms_that_are_alone_count():
     pairs = at[:30] + np.array([0, 6])
     image = spots(at, np.ones(60)) + spots(pairs, np.full(30, 5.0))
     every = np.concatenate([at, pairs])
-    found = find_yardstick(image, PIXEL_NM, every, np.ones(len(every)))
+    found = calibrate_single_atoms(image, PIXEL_NM, every, np.ones(len(every)))
     assert found.n_atoms == 30
     assert found.intensity == pytest.approx(TAILS, rel=0.02)
 
 
-@pytest.mark.parametrize("n", [0, 1, LEAST_ATOMS - 1])
+@pytest.mark.parametrize("n", [0, 1, MIN_ATOMS - 1])
 def test_with_too_few_lone_atoms_there_is_none(n):
     at = on_a_grid(n)
-    found = find_yardstick(spots(at, np.ones(n)), PIXEL_NM, at, np.ones(n))
+    found = calibrate_single_atoms(spots(at, np.ones(n)), PIXEL_NM, at, np.ones(n))
     assert np.isnan(found.intensity)
     assert f"only {n} lone atoms" in found.reason
 
 
 def test_an_image_without_contrast_has_none():
     at = on_a_grid(40)
-    assert find_yardstick(np.full(SHAPE, 7.0), PIXEL_NM, at, np.ones(40)).reason
-    dark = find_yardstick(-spots(at, np.ones(40)), PIXEL_NM, at, np.ones(40))
+    assert calibrate_single_atoms(np.full(SHAPE, 7.0), PIXEL_NM, at, np.ones(40)).reason
+    dark = calibrate_single_atoms(-spots(at, np.ones(40)), PIXEL_NM, at, np.ones(40))
     assert "not brighter" in dark.reason
 
 
 def test_atoms_that_drown_in_noise_are_no_yardstick():
     at = on_a_grid(40)
     image = spots(at, np.full(40, 0.3)) + np.random.default_rng(0).normal(0, 60, SHAPE)
-    found = find_yardstick(image, PIXEL_NM, at, np.ones(40))
+    found = calibrate_single_atoms(image, PIXEL_NM, at, np.ones(40))
     assert np.isnan(found.intensity)
     assert "40 lone atoms are too faint" in found.reason or "not brighter" in found.reason
 
@@ -176,7 +176,7 @@ def test_atoms_that_drown_in_noise_are_no_yardstick():
 def test_a_detector_that_is_sure_of_hardly_any_atom_gives_none():
     at = on_a_grid(100)
     p = np.where(np.arange(100) < 8, 0.9, 0.3)
-    found = find_yardstick(spots(at, np.ones(100)), PIXEL_NM, at, p)
+    found = calibrate_single_atoms(spots(at, np.ones(100)), PIXEL_NM, at, p)
     assert "only 21 % of the lone atoms stand out" in found.reason
 
 
@@ -213,7 +213,9 @@ def with_a_cluster(n: int, noise: float = 0.0) -> tuple[Micrograph, pd.DataFrame
 @pytest.mark.parametrize("n", [7, 30, 120])
 def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n):
     micrograph, clusters, atoms = with_a_cluster(n, noise=5.0)
-    out = count_by_yardstick(clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt120")).iloc[0]
+    out = count_atoms_by_intensity(
+        clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt120")
+    ).iloc[0]
     assert out["n_yardstick"] * TAILS == pytest.approx(n, rel=0.06)  # these spots have no tails
     assert out["n_yardstick_low"] < n < out["n_yardstick_high"]
     assert out["label_yardstick"] == f"Pt{n}"
@@ -224,14 +226,14 @@ def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n):
 def test_gain_and_black_level_do_not_change_a_count():
     micrograph, clusters, atoms = with_a_cluster(30)
     other = Micrograph(micrograph.data * 40 + 1e4, PIXEL_NM)
-    one, two = (count_by_yardstick(clusters, atoms, m) for m in (micrograph, other))
+    one, two = (count_atoms_by_intensity(clusters, atoms, m) for m in (micrograph, other))
     assert two["n_yardstick"][0] == pytest.approx(one["n_yardstick"][0], rel=1e-3)
 
 
 def test_a_wider_level_gives_a_wider_interval():
     micrograph, clusters, atoms = with_a_cluster(30, noise=10.0)
-    wide = count_by_yardstick(clusters, atoms, micrograph, level=0.99).iloc[0]
-    narrow = count_by_yardstick(clusters, atoms, micrograph, level=0.5).iloc[0]
+    wide = count_atoms_by_intensity(clusters, atoms, micrograph, level=0.99).iloc[0]
+    narrow = count_atoms_by_intensity(clusters, atoms, micrograph, level=0.5).iloc[0]
     assert wide["n_yardstick_low"] < narrow["n_yardstick_low"]
     assert narrow["n_yardstick_high"] < wide["n_yardstick_high"]
 
@@ -242,10 +244,10 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     clusters["touches_border"] = [True, False, False]
     clusters["touches_neighbour"] = [False, True, False]
     clusters["frame"] = [0, 0, 0]
-    out = count_by_yardstick(clusters, atoms, micrograph)
+    out = count_atoms_by_intensity(clusters, atoms, micrograph)
     assert out["n_yardstick"].notna().tolist() == [False, False, True]
     assert out["yardstick_reason"].tolist() == ["cut by the border", "touches another cluster", ""]
-    few = count_by_yardstick(clusters, atoms.iloc[:4], micrograph)
+    few = count_atoms_by_intensity(clusters, atoms.iloc[:4], micrograph)
     assert few["n_yardstick"].isna().all()
     assert few["yardstick_reason"].str.contains("only 4 lone atoms").all()
     assert (few["label_yardstick"] == "").all()
@@ -258,12 +260,12 @@ def census(intensity: float, error: float) -> Completeness:
 
 def test_the_mean_atom_of_all_counts_where_it_is_known():
     micrograph, clusters, atoms = with_a_cluster(30)
-    own = find_yardstick(
+    own = calibrate_single_atoms(
         micrograph.data, PIXEL_NM, atoms[["y_px", "x_px"]].to_numpy(), atoms["confidence"]
     )
 
     half, same, vague = (
-        count_by_yardstick(clusters, atoms, micrograph, census=census(*what)).iloc[0]
+        count_atoms_by_intensity(clusters, atoms, micrograph, census=census(*what)).iloc[0]
         for what in ((own.intensity / TAILS / 2, 0.02), (own.intensity / TAILS, 0.02),
                      (own.intensity / TAILS, 0.2))
     )  # fmt: skip
@@ -277,7 +279,7 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
 def test_atoms_that_are_too_faint_are_no_yardstick():
     micrograph, clusters, atoms = with_a_cluster(30)
 
-    out = count_by_yardstick(clusters, atoms, micrograph, census=census(17.0, 0.4)).iloc[0]
+    out = count_atoms_by_intensity(clusters, atoms, micrograph, census=census(17.0, 0.4)).iloc[0]
 
     assert np.isnan(out["n_yardstick"])
     assert "too faint: ± 40 %" in out["yardstick_reason"]
@@ -303,15 +305,15 @@ def test_frames_are_counted_each_by_its_own_atoms():
     stack = Micrograph(np.stack([micrograph.data, 3 * micrograph.data]), PIXEL_NM)
     both = pd.concat([clusters, clusters.assign(frame=1)], ignore_index=True)
     of_both = pd.concat([atoms, atoms.assign(frame=1)], ignore_index=True)
-    out = count_by_yardstick(both, of_both, stack, support=np.ones(stack.shape, bool))
+    out = count_atoms_by_intensity(both, of_both, stack, support=np.ones(stack.shape, bool))
     assert out["n_yardstick"][1] == pytest.approx(out["n_yardstick"][0], rel=1e-3)
 
 
 def test_no_clusters_and_wrong_outlines():
     micrograph, clusters, atoms = with_a_cluster(7)
-    assert count_by_yardstick(tables.empty(), atoms, micrograph).empty
+    assert count_atoms_by_intensity(tables.empty(), atoms, micrograph).empty
     with pytest.raises(ValueError, match="0 outlines for 1 clusters"):
-        count_by_yardstick(clusters, atoms, micrograph, [])
+        count_atoms_by_intensity(clusters, atoms, micrograph, [])
 
 
 def test_simulated_clusters_are_counted_without_bias_and_with_the_coverage():
@@ -327,7 +329,7 @@ def test_simulated_clusters_are_counted_without_bias_and_with_the_coverage():
         truth, lone = field.truth[of_cluster], field.truth[~of_cluster]
         clusters = cluster_table(truth[["y_px", "x_px"]].to_numpy(), 1.3).assign(image="atoms.tif")
         atoms = atom_table(lone[["y_px", "x_px"]].to_numpy())
-        out = count_by_yardstick(clusters, atoms, field.micrograph)
+        out = count_atoms_by_intensity(clusters, atoms, field.micrograph)
         n = truth["n"].to_numpy()
         ratio.append((out["n_yardstick"] / n).mean())
         covered += list((out["n_yardstick_low"] <= n) & (n <= out["n_yardstick_high"]))
@@ -338,7 +340,7 @@ def test_simulated_clusters_are_counted_without_bias_and_with_the_coverage():
 def test_the_upper_end_of_next_to_nothing_is_of_the_size_of_its_error():
     region = np.zeros((60, 60), bool)
     region[25:35, 25:35] = True
-    stick = Yardstick(1.0, 0.05, 0.35, 0.09, 50.0, (0.5, 1.0, 2.0))
+    stick = SingleAtomCalibration(1.0, 0.05, 0.35, 0.09, 50.0, (0.5, 1.0, 2.0))
     counts = [_count(x, Region.of(region), stick, 0.05, 0.95) for x in np.geomspace(1e-3, 100, 40)]
     n, low, high = np.array(counts).T
     assert (low <= n).all() and (n < high).all()

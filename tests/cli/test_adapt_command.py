@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_atomicity import load
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import ModelError, ReadError, TableError
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.classifier import load_classifier
@@ -240,12 +240,12 @@ def shift(p_value, **figures):
         (shift(0.005, sharpness_per_nm=(0.5, 1.0, 3.0)), "sharpness 0.5 per nm, below 1–3."),
     ],
 )
-def test_the_shift_in_words(known, words):
-    assert adapting.shift_in_words(known).endswith(words) or known is None
-    assert words in adapting.shift_in_words(known)
+def format_test_the_shift(known, words):
+    assert adapting.format_shift(known).endswith(words) or known is None
+    assert words in adapting.format_shift(known)
 
 
-def test_the_outcome_in_words():
+def format_test_the_outcome():
     nothing = float("nan")
     checks = {
         "kept": (0.5, 0.75),
@@ -255,14 +255,14 @@ def test_the_outcome_in_words():
     found = Adaptation(
         False, ("too little", "too late"), None, {}, None, {"Pt19": 3, "Pt70": 4}, 2, checks, (), ()
     )
-    assert adapting.verdict_in_words(found) == (
+    assert adapting.format_verdict(found) == (
         "Rolled back, the model stays what it was: too little; too late."
     )
-    assert adapting.verdict_in_words(replace(found, accepted=True)).startswith("Accepted: too l")
-    assert adapting.learnt_in_words(found) == (
+    assert adapting.format_verdict(replace(found, accepted=True)).startswith("Accepted: too l")
+    assert adapting.format_learnt(found) == (
         "Learnt from 7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
     )
-    assert adapting.checks_in_words(found) == [
+    assert adapting.format_checks(found) == [
         "kept: 50.0 % → 75.0 %",
         "surprise (-ln p): 0.91 → 0.40",
     ]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from napari_atomicity.atoms import cluster_atoms
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
 from napari_atomicity.atoms.table import COLUMNS, conform, empty_table
-from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
@@ -92,8 +92,8 @@ def finder(monkeypatch):
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
     monkeypatch.setattr(atom_runs, "dispersion_chart", lambda found: None)
-    settings = partial(atom_runs.SpreadSettings, simulations=3)
-    monkeypatch.setattr(atom_runs, "SpreadSettings", settings)
+    settings = partial(atom_runs.DispersionSettings, simulations=3)
+    monkeypatch.setattr(atom_runs, "DispersionSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
@@ -221,12 +221,12 @@ def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, mo
         analysis.support[1] = False  # the second frame is vacuum
         return analysis
 
-    def count(*args, counted=cluster_atoms.count_by_yardstick, **options):
+    def count(*args, counted=cluster_atoms.count_atoms_by_intensity, **options):
         seen.append(args[4])
         return counted(*args, **options)
 
     monkeypatch.setattr(atom_runs, "find_atoms", find)
-    monkeypatch.setattr(cluster_atoms, "count_by_yardstick", count)
+    monkeypatch.setattr(cluster_atoms, "count_atoms_by_intensity", count)
     pixels = tifffile.imread(write_image(tmp_path / "f.tif"))
     known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([pixels] * 2), imagej=True, **known)

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 import napari_atomicity
-from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import commands as cli
 from napari_atomicity.cli import display
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome

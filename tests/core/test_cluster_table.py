@@ -142,10 +142,10 @@ def test_tracks_that_are_no_numbers_are_refused(bad):
         tables.conform(synthetic_analysis(3).table.assign(track_id=bad))
 
 
-def test_counts_and_other_opinions_in_words():
+def format_test_counts_and_other_opinions():
     table = synthetic_analysis(3).table.assign(**ADDED, label=["Pt41", "Pt19", "unknown"])
-    counts, others = tables.in_words(table)
+    counts, others = tables.format_rows(table)
     assert counts == ["43 atoms (38–49)", "1 atom", ""]
     assert others == ["the mixture says Pt30, the network Pt55", "", ""]
-    assert tables.in_words(table.assign(label="aggregate"))[1] == ["", "", ""]
-    assert tables.in_words(synthetic_analysis(2).table) == (["", ""], ["", ""])
+    assert tables.format_rows(table.assign(label="aggregate"))[1] == ["", "", ""]
+    assert tables.format_rows(synthetic_analysis(2).table) == (["", ""], ["", ""])

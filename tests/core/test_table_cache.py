@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.core.cluster_table import settle_labels
-from napari_atomicity.core.table_cache import Catalogue, columns_of
+from napari_atomicity.core.table_cache import TableCache, columns_of
 from napari_atomicity.io.tables import concatenate
 from support import synthetic_analysis
 
@@ -24,7 +24,7 @@ changes = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(changes)
 def test_it_is_what_joining_all_tables_gives(changes):
-    catalogue, parts = Catalogue(), {}
+    catalogue, parts = TableCache(), {}
     handed_out = []
     for image, what, i in changes:
         table = parts.get(image)
@@ -60,12 +60,12 @@ def test_many_at_once_are_the_same_as_one_by_one():
         name: synthetic_analysis(n, seed=n).table for name, n in (("a", 3), ("b", 0), ("c", 5))
     }
     parts = {name: table.assign(image=name) for name, table in parts.items()}
-    one_by_one = Catalogue()
+    one_by_one = TableCache()
     for name, table in parts.items():
         one_by_one.set(name, table)
-    at_once = Catalogue.of({name: columns_of(table) for name, table in parts.items()})
+    at_once = TableCache.of({name: columns_of(table) for name, table in parts.items()})
     pd.testing.assert_frame_equal(at_once.table(parts), one_by_one.table(parts))
     for catalogue in (at_once, one_by_one):
         catalogue.set("c", None)
     pd.testing.assert_frame_equal(at_once.table(["a", "b"]), one_by_one.table(["a", "b"]))
-    assert Catalogue.of({}).table([]).empty
+    assert TableCache.of({}).table([]).empty

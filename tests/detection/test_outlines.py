@@ -7,14 +7,14 @@ from scipy import ndimage
 from napari_atomicity.detection import outlines
 from napari_atomicity.detection.clusters import DetectionSettings, find_seeds, prepare
 from napari_atomicity.detection.frame import whole
-from napari_atomicity.detection.outlines import Regions, grow_regions, measure_regions
+from napari_atomicity.detection.outlines import Basins, grow_regions, measure_regions
 
 PIXEL_NM = 0.05
 
 
 def regions_of(basins, smooth, flat=None):
     flat = smooth if flat is None else flat
-    return Regions(
+    return Basins(
         basins.astype(np.int32), flat.astype(np.float32), smooth.astype(np.float32),
         whole(basins.shape), basins.shape, PIXEL_NM,
     )  # fmt: skip

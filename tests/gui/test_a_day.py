@@ -57,7 +57,7 @@ def across_the_widest_gap(values: np.ndarray) -> float:
 def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
     viewer = window
     canvas = viewer.window._qt_viewer.canvas.native
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
 
     # File ▸ Open Sample, and one press of the button.
     (layer,) = viewer.open_sample(PLUGIN, "example")
@@ -66,7 +66,7 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
     assert analyse.button.isEnabled()
     qtbot.mouseClick(analyse.button, LEFT)
     settle(viewer, timeout_ms=120_000)
-    table = session.table(image)
+    table = state.table(image)
     assert len(table) > 30
     assert (table["label"] != "").all()
     assert table["umap_1"].notna().all()
@@ -76,22 +76,22 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
     # Three labels by a click and a key each; the last one taken back.
     qtbot.waitUntil(lambda: compat.canvas_size(viewer) == (canvas.height(), canvas.width()))
     viewer.reset_view()
-    classes = session.classes()
+    classes = state.classes()
     given = {}
     for row in alone(table)[:3]:
         cluster = int(table["cluster_id"].iloc[row])
         place = on_canvas(viewer, points, row)
         qtbot.mouseMove(canvas, place)
         qtbot.mouseClick(canvas, LEFT, pos=place)
-        qtbot.waitUntil(lambda c=cluster: session.selection == {(image, c)})
+        qtbot.waitUntil(lambda c=cluster: state.selection == {(image, c)})
         label = next(name for name in classes if name != table["label"].iloc[row])
         QTest.keyClick(canvas, Qt.Key(Qt.Key.Key_1.value + classes.index(label)))
         given[cluster] = label
-    corrected = session.table(image).set_index("cluster_id")["label_corrected"]
+    corrected = state.table(image).set_index("cluster_id")["label_corrected"]
     assert corrected[corrected != ""].to_dict() == given
     QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     given.popitem()
-    corrected = session.table(image).set_index("cluster_id")["label_corrected"]
+    corrected = state.table(image).set_index("cluster_id")["label_corrected"]
     assert corrected[corrected != ""].to_dict() == given
     shown = points.features.set_index("cluster_id")["label"]
     assert all(shown[cluster] == label for cluster, label in given.items())
@@ -100,20 +100,20 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
     embedding = dock(viewer, Embedding)
     qtbot.waitUntil(lambda: len(embedding.scatter.positions) == len(table))
     embedding.scatter.fit()
-    x = session.table(image)["umap_1"].to_numpy()
-    y = session.table(image)["umap_2"].to_numpy()
+    x = state.table(image)["umap_1"].to_numpy()
+    y = state.table(image)["umap_2"].to_numpy()
     edge, margin = across_the_widest_gap(x), 0.3
     left, bottom, top = x.min() - margin, y.min() - margin, y.max() + margin
     qtbot.mouseClick(embedding.lasso_button, LEFT)
     drag(embedding.scatter, [(left, bottom), (edge, bottom), (edge, top), (left, top)])
-    inside = set(session.table(image).loc[x < edge, "cluster_id"])
+    inside = set(state.table(image).loc[x < edge, "cluster_id"])
     assert 0 < len(inside) < len(table)
-    assert session.selection == {(image, cluster) for cluster in inside}
+    assert state.selection == {(image, cluster) for cluster in inside}
     ids = points.features["cluster_id"].to_numpy()
     assert set(ids[list(points.selected_data)]) == inside
 
     # Out into files, and back.
-    now, ratios = session.table(), dock(viewer, Ratios)
+    now, ratios = state.table(), dock(viewer, Ratios)
     expected = class_ratios(now, classes, images=[image])
     qtbot.waitUntil(lambda: ratios.ratios.equals(expected))
     actions = ratios.export_button.menu().actions()

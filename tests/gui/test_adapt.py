@@ -13,17 +13,17 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, LEAST_CLUSTERS, Adapt, free_name
+from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.pipeline import fine_tuning as adaptation
-from napari_atomicity.pipeline.adaptation import shift_in_words
+from napari_atomicity.pipeline.adaptation import format_shift
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.state.edits import with_predictions
-from napari_atomicity.state.window_state import State
+from napari_atomicity.state.window_state import TaskState
 
 
 @pytest.fixture(autouse=True)
@@ -79,34 +79,34 @@ def press(qtbot, settle):
 
 
 def ids(dock, image="field") -> set[str]:
-    return set(dock.session.table(image)["model_id"])
+    return set(dock.state.table(image)["model_id"])
 
 
 def places(dock) -> np.ndarray:
-    return dock.session.table("field")[["umap_1", "umap_2"]].to_numpy()
+    return dock.state.table("field")[["umap_1", "umap_2"]].to_numpy()
 
 
 # ---- before there is anything
 def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert "Analyse an image first" in dock.hint.text()
     assert not dock.button.isEnabled() and not dock.panel.isVisibleTo(dock)
-    dock.session.set_analysis(made_up(4, "few"))
+    dock.state.set_analysis(made_up(4, "few"))
     QApplication.processEvents()
     assert "4 clusters are too few" in dock.hint.text() and not dock.button.isEnabled()
     show_analysis(viewer, analysed)
     settle(viewer)
-    dock.session.current = "field"
+    dock.state.current = "field"
     assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
     assert dock.button.isEnabled()
-    dock.session.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
+    dock.state.relabel([("field", int(analysed.table["cluster_id"][0]))], "Pt70")
     QApplication.processEvents()
     assert "your 1 corrected label counts as certain" in dock.hint.text()
-    dock.session.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
+    dock.state.relabel([("field", int(analysed.table["cluster_id"][1]))], "unknown")
     QApplication.processEvents()
     assert "your 1 corrected label" in dock.hint.text()
     dock.images.setCurrentText("all images")
     assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
-    assert LEAST_CLUSTERS == adaptation.LEAST_PSEUDO_LABELS
+    assert MIN_CLUSTERS == adaptation.MIN_PSEUDO_LABELS
 
 
 # ---- what it does
@@ -119,17 +119,17 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
     old, new = analysed.table["model_id"].iloc[0], found.card.model_id
     assert found.card.name == "tiny-adapted-1"
     assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
-    assert dock.session.history[-1].description == "adapt field"
-    after = dock.session.table("field")
+    assert dock.state.history[-1].description == "adapt field"
+    after = dock.state.table("field")
     np.testing.assert_allclose(places(dock), found.after[0].embedding[:, :2], rtol=1e-6)
 
     corrected = int(after["cluster_id"].iloc[3])
-    dock.session.relabel([("field", corrected)], "Pt19")
+    dock.state.relabel([("field", corrected)], "Pt19")
     press(dock, dock.sides[BEFORE])
     QApplication.processEvents()
     assert ids(dock) == {old}
     assert dock.sides[BEFORE].isChecked() and not dock.sides[AFTER].isChecked()
-    before = dock.session.table("field")
+    before = dock.state.table("field")
     assert before["label_predicted"].tolist() == analysed.table["label_predicted"].tolist()
     assert before["label_corrected"].iloc[3] == "Pt19"
     np.testing.assert_allclose(places(dock), analysed.embedding[:, :2], rtol=1e-6)
@@ -137,10 +137,10 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
 
     press(dock, dock.sides[AFTER])
     assert ids(dock) == {new}
-    dock.session.undo()
+    dock.state.undo()
     QApplication.processEvents()
     assert ids(dock) == {old} and dock.sides[BEFORE].isChecked()
-    dock.session.redo()
+    dock.state.redo()
     QApplication.processEvents()
     assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
 
@@ -151,7 +151,7 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
     press(dock, dock.button)
     result = dock.result
     assert dock.verdict.text().startswith("Accepted: of the pseudo-labels left out")
-    assert dock.shift.text() == shift_in_words(result.found.shift)
+    assert dock.shift.text() == format_shift(result.found.shift)
     for name, n in result.found.pseudo_labels.items():
         assert f"{n} {name}" in dock.learnt.text()
     assert "training remembered: " in dock.checks.text()
@@ -187,12 +187,12 @@ def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(
     settle(viewer)
     rng = np.random.default_rng(0)
     for i in analysed.table["cluster_id"]:
-        dock.session.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
-    generation = dock.session.generation("field")
+        dock.state.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
+    generation = dock.state.generation("field")
     press(dock, dock.button)
     assert dock.verdict.text().startswith("Rolled back, the model stays what it was: of the")
     assert f"{len(analysed.table)} of them corrected by a person" in dock.learnt.text()
-    assert dock.session.generation("field") == generation
+    assert dock.state.generation("field") == generation
     assert not dock.save_button.isVisibleTo(dock)
     assert not any(side.isVisibleTo(dock) for side in dock.sides)
     assert dock.charts[BEFORE].isVisibleTo(dock) and not dock.charts[AFTER].isVisibleTo(dock)
@@ -212,7 +212,7 @@ def test_all_images_are_changed_but_not_those_that_went_meanwhile(
     settle(viewer, 60_000)
     new = dock.result.found.card.model_id
     qtbot.waitUntil(lambda: ids(dock, "field") == ids(dock, "other") == {new})
-    assert "gone" not in dock.session.images
+    assert "gone" not in dock.state.images
     press(dock, dock.sides[BEFORE])
     assert new not in ids(dock, "field") | ids(dock, "other")
 
@@ -224,18 +224,18 @@ def test_cancel_stops_it_and_nothing_changes(
     monkeypatch.setattr(adaptation, "AdaptSettings", endless)
     show_analysis(viewer, analysed)
     settle(viewer)
-    generation = dock.session.generation("field")
+    generation = dock.state.generation("field")
     qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.status.total == 10**6, timeout=60_000)
+    qtbot.waitUntil(lambda: dock.state.status.total == 10**6, timeout=60_000)
     assert not dock.button.isEnabled()
     qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    assert dock.session.status.state is State.STOPPED
-    assert dock.result is None and dock.session.generation("field") == generation
+    assert dock.state.status.state is TaskState.STOPPED
+    assert dock.result is None and dock.state.generation("field") == generation
     assert dock.button.isEnabled() and not errors
 
 
-def test_a_model_that_cannot_be_adapted_is_said_in_words(
+def format_test_a_model_that_cannot_be_adapted_is_said(
     dock, viewer, analysed, press, settle, errors, tiny_model
 ):
     for suffix in (".safetensors", ".json"):
@@ -244,7 +244,7 @@ def test_a_model_that_cannot_be_adapted_is_said_in_words(
     settle(viewer)
     press(dock, dock.button)
     assert "no patches of its training to replay" in errors[-1]
-    assert dock.session.status.state is State.FAILED and not dock.panel.isVisibleTo(dock)
+    assert dock.state.status.state is TaskState.FAILED and not dock.panel.isVisibleTo(dock)
 
 
 def test_clusters_that_come_later_are_shown_to_the_adapted_model(
@@ -256,10 +256,10 @@ def test_clusters_that_come_later_are_shown_to_the_adapted_model(
     layer = dock.binding.points_layer("field")
     layer.add(np.array([[300.0, 300.0]]))
     settle(viewer)
-    row = dock.session.table("field").iloc[-1]
+    row = dock.state.table("field").iloc[-1]
     assert row["model_id"] == dock.result.found.card.model_id and row["label_predicted"]
-    assert classifier_of(dock.session.analysis("field")).card.name == "tiny-adapted-1"
-    assert card_of(dock.session.table()) is dock.result.classifier.card  # ratios can be adjusted
+    assert classifier_of(dock.state.analysis("field")).card.name == "tiny-adapted-1"
+    assert card_of(dock.state.table()) is dock.result.classifier.card  # ratios can be adjusted
 
 
 # ---- keeping it
@@ -293,9 +293,9 @@ def test_the_adapted_model_is_saved_and_listed_by_other_docks(
     assert f"Saved as {wanted}" in dock.saved.text()
     assert dock.sides[AFTER].isChecked()
     other.models.setCurrentText(wanted)
-    before = dock.session.table("field")
+    before = dock.state.table("field")
     press(dock, other.button)
-    after = dock.session.table("field")
+    after = dock.state.table("field")
     assert after["label_predicted"].tolist() == before["label_predicted"].tolist()
     assert ids(dock) == {card.model_id}
 

@@ -21,7 +21,7 @@ from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
-from napari_atomicity.state.window_state import State
+from napari_atomicity.state.window_state import TaskState
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -41,10 +41,10 @@ def opened(viewer, project, settle, qtbot):
     """A window with the project and its dock."""
 
     def open_() -> Annotators:
-        session = binding_of(viewer).session
-        session.annotator = "Ada"
-        session.open_project(project, project.load_all())
-        session.current = "a.tif"
+        state = binding_of(viewer).state
+        state.annotator = "Ada"
+        state.open_project(project, project.load_all())
+        state.current = "a.tif"
         dock = shown(Annotators(viewer), qtbot)
         click(dock.packs_part.button)
         settle(viewer)
@@ -77,10 +77,8 @@ def click_row(view, row: int) -> None:
 
 def finds(dock, image: str = "a.tif", places=PLACES[:4]) -> None:
     """The model finds atoms in an image."""
-    session = dock.session
-    session.atoms.set_analysis(
-        found_atoms(session.micrograph(image).path, places, confidence=(0.9,))
-    )
+    state = dock.state
+    state.atoms.set_analysis(found_atoms(state.micrograph(image).path, places, confidence=(0.9,)))
 
 
 def said() -> str:
@@ -89,7 +87,7 @@ def said() -> str:
 
 # ---- who has looked
 def test_each_image_says_who_has_marked_what(opened, project):
-    three(project).note_looked(["b.tif"], "Ada")
+    three(project).mark_as_viewed(["b.tif"], "Ada")
     dock = opened()
     looked = dock.looked
     assert looked.lines.headers == ["Image", "Ada", "Bo", "Cleo"]
@@ -100,7 +98,7 @@ def test_each_image_says_who_has_marked_what(opened, project):
     ]
     assert looked.words.text().startswith("Ada: 5 marks in 2 images; Bo: 5 marks in 1 image")
     click_row(looked.view, 2)
-    assert dock.session.current == "c.tif"
+    assert dock.state.current == "c.tif"
 
 
 def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
@@ -114,7 +112,7 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     assert not dock.looked.done_button.isEnabled()
     assert "Tick Blind" in dock.looked.done_button.toolTip()
     click_box(dock.looked.who.blind)
-    assert dock.session.blind and dock.results.isHidden() and dock.disputes.isHidden()
+    assert dock.state.blind and dock.results.isHidden() and dock.disputes.isHidden()
     settle(viewer)
     assert dock.looked.lines.lines == [] and "Bo" not in dock.looked.words.text()
     assert not dock.button.isEnabled() and dock.hint.text() == BLIND
@@ -127,9 +125,9 @@ def test_blind_one_sees_only_ones_own_and_says_when_an_image_is_done(
     assert dock.looked.lines.lines == [] and dock.looked.done_button.text() == DONE
     click(dock.looked.done_button)
     settle(viewer)
-    dock.session.current = "b.tif"
+    dock.state.current = "b.tif"
     assert dock.looked.done_button.isEnabled()
-    dock.session.atoms.add("b.tif", [Mark(12.0, 13.0), Mark(40.0, 50.0, uncertain=True)])
+    dock.state.atoms.add("b.tif", [Mark(12.0, 13.0), Mark(40.0, 50.0, uncertain=True)])
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[1] == ("b.tif", "2 (1 ?)")
     click_box(dock.looked.who.blind)
@@ -162,7 +160,7 @@ def test_without_a_project_the_dock_says_what_to_do(viewer, qtbot):
 
 # ---- packs
 def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer):
-    project.note_looked(["b.tif"], "Bo")
+    project.mark_as_viewed(["b.tif"], "Bo")
     dock = opened()
     finds(dock)
     out = tmp_path / "out" / "pack"
@@ -180,7 +178,7 @@ def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer)
     assert "2 images in" in packs.result.text() and "pack.zip" in packs.result.text()
     click(packs.export_button)
     settle(viewer)
-    assert dock.session.status.state is State.FAILED and "something already" in said()
+    assert dock.state.status.state is TaskState.FAILED and "something already" in said()
     notification_manager.records.clear()
 
 
@@ -200,7 +198,7 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     assert "999" in dock.packs.result.text()
     assert dock.looked.lines.lines[:2] == [("a.tif", "2 (1 ?)"), ("b.tif", "no atoms")]
     # An atom that is marked now gets a number that no mark of the pack has.
-    (new,) = dock.session.atoms.add("a.tif", [Mark(5.0, 5.0)])
+    (new,) = dock.state.atoms.add("a.tif", [Mark(5.0, 5.0)])
     assert new == 3
     click(dock.packs.import_button)
     settle(viewer)
@@ -213,7 +211,7 @@ def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle,
         theirs.take_in_marks("c.tif", "Bo", as_marks(PLACES[:2]), "1")
     dock = opened()
     assert dock.looked.lines.lines == []
-    dock.session.merge(copy)
+    dock.state.merge(copy)
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[2] == ("c.tif", "2")
 
@@ -248,8 +246,8 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert agreement["annotators"] == ["Ada", "Bo", "Cleo"] and "model" in agreement
     assert len(pd.read_csv(out / "consensus.csv")) == 6
     assert str(out) in dock.result.text()
-    project.note_looked(["b.tif"], "Ada")
-    dock.session.annotator = "Bo"
+    project.mark_as_viewed(["b.tif"], "Ada")
+    dock.state.annotator = "Bo"
     settle_soon(dock, settle, viewer)
     assert dock.hint.text() == "Marks have changed since: compare again."
 
@@ -270,7 +268,7 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     # One in this image that is an atom of the model too.
     row = int(np.flatnonzero((table["image"] == "a.tif") & (table["y_px"] == 60))[0])
     click_row(disputes.view, row)
-    atoms = dock.session.atoms
+    atoms = dock.state.atoms
     (key,) = atoms.selection
     assert atoms.table("a.tif").set_index("atom_id").loc[key[1], "x_px"] == 60
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [6.0, 6.0])
@@ -278,7 +276,7 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     row = int(np.flatnonzero((table["image"] == "b.tif") & (table["y_px"] == 90))[0])
     click_row(disputes.view, row)
     settle(viewer)
-    assert dock.session.current == "b.tif" and not atoms.selection
+    assert dock.state.current == "b.tif" and not atoms.selection
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [9.0, 12.0])
 
 
@@ -287,26 +285,26 @@ def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settl
     three(project, "b.tif")
     dock = opened()
     finds(dock, places=[*PLACES[:2], (5.0, 150.0)])
-    before = dock.session.atoms.table("a.tif")
+    before = dock.state.atoms.table("a.tif")
     click(dock.button)
     settle(viewer)
     with qtbot.waitSignal(dock.disputes.took):
         click(dock.disputes.take_button)
     assert "in 2 images" in said()
-    session = dock.session
-    table = session.atoms.table("a.tif")
+    state = dock.state
+    table = state.atoms.table("a.tif")
     places = {tuple(p) for p in table[["y_px", "x_px"]].to_numpy().tolist()}
     assert set(PLACES) <= places and (5.0, 150.0) not in places
     assert set(table["origin"]) == {"person"}
-    assert session.annotator == "Ada"
+    assert state.annotator == "Ada"
     log = project.marks()
     assert set(log.loc[~log["blind"], "annotator"]) == {"consensus"}
     assert len(project.annotations()[0]) == 28, "the opinions are as they were"
-    steps = [step.description for step in session.history[-2:]]
+    steps = [step.description for step in state.history[-2:]]
     assert steps == ["take the consensus in a.tif", "take the consensus in b.tif"]
-    session.undo()
-    session.undo()
-    pd.testing.assert_frame_equal(session.atoms.table("a.tif"), before)
+    state.undo()
+    state.undo()
+    pd.testing.assert_frame_equal(state.atoms.table("a.tif"), before)
 
 
 def test_one_person_alone_is_no_consensus(opened, project, settle, viewer):
@@ -322,9 +320,9 @@ def test_one_person_alone_is_no_consensus(opened, project, settle, viewer):
 
 def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, qtbot):
     three(project)
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     with Project(project.path) as second:
-        session.open_project(second, second.load_all())
+        state.open_project(second, second.load_all())
         dock = shown(Annotators(viewer), qtbot)
         settle(viewer)
         click(dock.button)
@@ -332,7 +330,7 @@ def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, 
         assert dock.compared is not None
         assert not dock.disputes.take_button.isEnabled()
         assert not dock.packs.import_button.isEnabled()
-        session.close_project()
+        state.close_project()
 
 
 # ---- words
@@ -349,19 +347,19 @@ def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins)
         "difference": (low + high) / 2, "difference_low": low, "difference_high": high,
         "persons": [{"annotator": "Ada", "images": 3, "f1": 0.8, "f1_model": 0.7}],
     }  # fmt: skip
-    text = words.expert_in_words({"one_more_expert": expert})
+    text = words.format_expert({"one_more_expert": expert})
     ends = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
     assert text.startswith(begins) and ends in text
     assert "against all but Ada: Ada 0.80, model 0.70" in text
 
 
 def test_what_is_not_known_is_said_so():
-    assert "has not looked" in words.expert_in_words(None)
+    assert "has not looked" in words.format_expert(None)
     assert words.with_interval(float("nan"), 0, 1) == "–"
     assert words.with_interval(0.5, 0.4, float("nan")) == "0.50"
     assert words.with_interval(0.05, -0.11, 0.2) == "0.05 (−0.11 to 0.20)"
     unknown = dict.fromkeys(("difference", "difference_low", "difference_high"), float("nan"))
-    told = words.expert_in_words({"one_more_expert": {**unknown, "persons": []}})
+    told = words.format_expert({"one_more_expert": {**unknown, "persons": []}})
     assert "not known" in told
 
 

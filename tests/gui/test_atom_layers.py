@@ -23,9 +23,9 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.atom_style import GROUP
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
-from napari_atomicity.state.review_queue import Request, build
+from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.statistics.point_patterns import Window
+from napari_atomicity.statistics.point_patterns import ObservationWindow
 
 KEY = Qt.Key
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -93,7 +93,7 @@ def binding(viewer):
 
 @pytest.fixture
 def analysed(binding):
-    binding.session.atoms.set_analysis(found(spots()))
+    binding.state.atoms.set_analysis(found(spots()))
     return binding
 
 
@@ -158,18 +158,18 @@ def precision_px(viewer) -> float:
 
 
 def table(binding, image="field") -> pd.DataFrame:
-    return binding.session.atoms.table(image).set_index("atom_id")
+    return binding.state.atoms.table(image).set_index("atom_id")
 
 
 def consistent(binding, image="field") -> bool:
     """The points are the table, row by row, and so is the selection."""
-    layer, rows = binding.atoms.points_layer(image), binding.session.atoms.table(image)
+    layer, rows = binding.atoms.points_layer(image), binding.state.atoms.table(image)
     np.testing.assert_allclose(layer.data[:, -2:], rows[["y_px", "x_px"]])
     ids = layer.features["atom_id"].tolist()
     assert ids == rows["atom_id"].tolist()
     assert len(layer.size) == len(layer.symbol) == len(layer.border_color) == len(rows)
     chosen = {(image, ids[i]) for i in layer.selected_data}
-    assert chosen == {k for k in binding.session.atoms.selection if k[0] == image}
+    assert chosen == {k for k in binding.state.atoms.selection if k[0] == image}
     return True
 
 
@@ -187,7 +187,7 @@ def test_atoms_are_rings_in_register_with_the_image(analysed, viewer):
 
 
 def test_the_threshold_takes_and_gives_at_once(analysed):
-    atoms = analysed.session.atoms
+    atoms = analysed.state.atoms
     atoms.set_threshold("field", 0.1)
     assert consistent(analysed) and len(table(analysed)) == 5
     atoms.set_threshold("field", 0.75)
@@ -195,7 +195,7 @@ def test_the_threshold_takes_and_gives_at_once(analysed):
 
 
 def test_marks_and_doubts_look_different(analysed):
-    atoms, layer = analysed.session.atoms, analysed.atoms.points_layer("field")
+    atoms, layer = analysed.state.atoms, analysed.atoms.points_layer("field")
     atoms.confirm([("field", 2)])
     atoms.set_uncertain([("field", 3)])
     looks = [str(s) for s in layer.symbol]
@@ -215,7 +215,7 @@ def test_the_colour_tells_what_is_asked_for(analysed):
     assert heard == [GROUP]
     # the first two lie 0.31 nm from each other
     assert len(np.unique(layer.border_color, axis=0)) == 1
-    analysed.session.atoms.set_group_distance("field", 0.35)
+    analysed.state.atoms.set_group_distance("field", 0.35)
     same = (layer.border_color[:, None] == layer.border_color[None]).all(axis=2)
     assert same[0, 1] and same[2, 3] and not same[0, 2]
     assert [name for name, _ in view.legend("field")] == ["isolated", "dimer"]
@@ -224,7 +224,7 @@ def test_the_colour_tells_what_is_asked_for(analysed):
 
 
 def test_selection_goes_both_ways(analysed, viewer):
-    layer, atoms = analysed.atoms.points_layer("field"), analysed.session.atoms
+    layer, atoms = analysed.atoms.points_layer("field"), analysed.state.atoms
     heard = []
     atoms.selection_changed.connect(heard.append)
     layer.selected_data = {1}
@@ -240,14 +240,14 @@ def test_selection_goes_both_ways(analysed, viewer):
 
 
 def test_an_atom_is_brought_into_view(analysed, viewer):
-    analysed.session.atoms.request_focus(("field", 3))
+    analysed.state.atoms.request_focus(("field", 3))
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], PLACES[2] * PIXEL_NM)
 
 
 def test_atoms_of_a_stack_lie_on_their_frames(viewer):
     pixels = np.stack([spots(), spots()])
     binding = add_image(viewer, pixels)
-    binding.session.atoms.set_analysis(found(pixels, frames=[0, 1, 1, 0, 0]))
+    binding.state.atoms.set_analysis(found(pixels, frames=[0, 1, 1, 0, 0]))
     layer = viewer.layers["field atoms"]
     assert layer.data[:, 0].tolist() == [0, 1, 1, 0]
     viewer.dims.set_current_step(0, 1)
@@ -264,7 +264,7 @@ def test_ten_thousand_atoms_are_drawn(viewer):
     places = rng.uniform(0, 1000, (10_000, 2))
     pixels = rng.normal(size=(1000, 1000)).astype(np.float32)
     binding = add_image(viewer, pixels)
-    atoms = binding.session.atoms
+    atoms = binding.state.atoms
     atoms.set_analysis(found(pixels, places=places, confidence=rng.uniform(size=10_000)))
     assert consistent(binding) and 4000 < len(table(binding)) < 6000
     atoms.set_threshold("field", 0.0)
@@ -292,7 +292,7 @@ def test_points_of_naparis_own_tool_are_marks(analysed, viewer):
     row = table(analysed).loc[6]
     np.testing.assert_allclose([row["y_px"], row["x_px"]], [80, 80], atol=precision_px(viewer))
     assert row["origin"] == PERSON and np.isnan(row["confidence"])
-    assert consistent(analysed) and analysed.session.atoms.selection == {("field", 6)}
+    assert consistent(analysed) and analysed.state.atoms.selection == {("field", 6)}
     layer.mode = "select"
     drag(viewer, (80, 80), (84, 83))
     row = table(analysed).loc[6]
@@ -311,11 +311,11 @@ def marking(analysed):
 
 
 def test_a_click_adds_the_spot_that_was_meant(marking, viewer, press):
-    atoms = marking.session.atoms
+    atoms = marking.state.atoms
     layer = marking.atoms.points_layer("field")
     atoms.remove([("field", 3)])
     click(viewer, 52.3, 61.5)  # beside the third spot, which nobody sees now
-    assert marking.session.atoms.selection == {("field", 3)}
+    assert marking.state.atoms.selection == {("field", 3)}
     # the candidate is the same atom: it keeps its number and place
     np.testing.assert_allclose(table(marking).loc[3, ["y_px", "x_px"]].astype(float), PLACES[2])
     click(viewer, 80, 80)
@@ -338,7 +338,7 @@ def test_by_hand_alone_it_snaps_to_the_spot_and_with_alt_it_does_not(binding, vi
     click(viewer, *there, ALT)
     row = table(binding).loc[2]
     np.testing.assert_allclose([row["y_px"], row["x_px"]], there, atol=precision_px(viewer))
-    assert binding.session.undo().description == "add 1 atom"
+    assert binding.state.undo().description == "add 1 atom"
 
 
 def test_what_lies_beside_the_image_is_no_atom(marking, viewer):
@@ -348,7 +348,7 @@ def test_what_lies_beside_the_image_is_no_atom(marking, viewer):
 
 
 def test_a_place_where_the_model_sees_something_hidden_is_one_atom_in_every_way(marking, viewer):
-    atoms, layer = marking.session.atoms, marking.atoms.points_layer("field")
+    atoms, layer = marking.state.atoms, marking.atoms.points_layer("field")
     atoms.remove([("field", 3)])
     click(viewer, *(PLACES[2] + 1), ALT)
     assert atoms.selection == {("field", 3)}
@@ -364,14 +364,14 @@ def test_a_place_where_the_model_sees_something_hidden_is_one_atom_in_every_way(
 
 
 def test_no_atom_leaves_the_image(marking, viewer, press):
-    shape = np.array(marking.session.micrograph("field").shape_px)
+    shape = np.array(marking.state.micrograph("field").shape_px)
     drag(viewer, PLACES[3], (-6, 30))
     row = table(marking).loc[4]
     assert -0.5 < row["y_px"] < 0 and row["x_px"] == pytest.approx(30, abs=1)
     press(KEY.Key_Up, KEY.Key_Up)
     assert table(marking).loc[4, "y_px"] == row["y_px"] and "no image" in viewer.status
     marking.atoms._marking.move({("field", 4): tuple(shape + 50.0)})
-    window = Window(np.ones(shape, bool), PIXEL_NM)
+    window = ObservationWindow(np.ones(shape, bool), PIXEL_NM)
     assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
     marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
     assert len(table(marking)) == 5 and consistent(marking)
@@ -379,7 +379,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
 
 def test_a_drag_moves_an_atom_and_not_the_view(marking, viewer, press):
     before, centre = table(marking), drawn_centre(viewer)
-    marking.session.atoms.set_uncertain([("field", 4)])
+    marking.state.atoms.set_uncertain([("field", 4)])
     drag(viewer, PLACES[3], PLACES[3] + (6, 9))
     row = table(marking).loc[4]
     np.testing.assert_allclose(
@@ -387,7 +387,7 @@ def test_a_drag_moves_an_atom_and_not_the_view(marking, viewer, press):
     )
     assert row["origin"] == PERSON and row["uncertain"]
     assert drawn_centre(viewer) == centre and compat.camera(viewer).mouse_pan
-    assert consistent(marking) and marking.session.atoms.selection == {("field", 4)}
+    assert consistent(marking) and marking.state.atoms.selection == {("field", 4)}
     press(KEY.Key_Z, KEY.Key_Z, modifiers=CTRL)
     pd.testing.assert_frame_equal(table(marking), before)
     drag(viewer, (85, 20), (60, 60))  # where there is no atom it moves the view, and adds none
@@ -395,7 +395,7 @@ def test_a_drag_moves_an_atom_and_not_the_view(marking, viewer, press):
 
 
 def test_keys_do_the_rest(marking, viewer, press):
-    atoms = marking.session.atoms
+    atoms = marking.state.atoms
     press(KEY.Key_Tab)
     assert atoms.selection == {("field", 3)}  # 0.55: the least certain of what counts
     press(KEY.Key_C)
@@ -431,7 +431,7 @@ def test_naparis_keys_do_nothing_meanwhile_and_come_back(marking, viewer, press)
     layer.selected_data = {0}
     press(KEY.Key_1, KEY.Key_2, KEY.Key_3, KEY.Key_A, KEY.Key_P)
     assert layer.mode == "pan_zoom" and len(table(marking)) == 4
-    assert marking.session.atoms.selection == {("field", 1)}
+    assert marking.state.atoms.selection == {("field", 1)}
     press(KEY.Key_Escape)
     assert not marking.atoms.marking
     press(KEY.Key_2)
@@ -446,7 +446,7 @@ def test_the_image_says_that_it_is_on(marking, viewer, press):
     press(KEY.Key_U)
     assert "1 uncertain" in overlay.text
     # what is said of clusters does not get in between
-    marking.session.set_analysis(made_up(4, "field", size_px=96))
+    marking.state.set_analysis(made_up(4, "field", size_px=96))
     assert overlay.visible and overlay.text.startswith("Marking")
     heard = []
     marking.atoms.marking_changed.connect(heard.append)
@@ -469,9 +469,9 @@ def test_two_quick_clicks_are_no_wish_to_go_nearer(marking, viewer, canvas):
 
 
 def test_a_review_and_marking_end_each_other(marking, viewer):
-    session = marking.session
-    session.set_analysis(made_up(4, "field", size_px=96))
-    marking.label_mode.review = Reviewing(session, build(session.table(), Request("confidence")))
+    state = marking.state
+    state.set_analysis(made_up(4, "field", size_px=96))
+    marking.label_mode.review = Reviewing(state, build(state.table(), ReviewRequest("confidence")))
     assert not marking.atoms.marking
     assert compat.text_overlay(viewer).text.startswith("Review")
     marking.atoms.marking = True
@@ -507,14 +507,14 @@ def test_without_a_pixel_size_it_is_said(viewer):
 def test_a_click_means_clusters_where_their_layer_is_in_front(analysed, viewer):
     clusters = made_up(4, "field", size_px=96)
     clusters.table.loc[0, ["y_px", "x_px"]] = PLACES[2]
-    analysed.session.set_analysis(clusters)
+    analysed.state.set_analysis(clusters)
     viewer.layers.selection.active = viewer.layers["field clusters"]
     click(viewer, *PLACES[2])
-    assert analysed.session.selection == {("field", 1)} and not analysed.session.atoms.selection
+    assert analysed.state.selection == {("field", 1)} and not analysed.state.atoms.selection
     viewer.layers.selection.active = viewer.layers["field atoms"]
     click(viewer, *PLACES[2])
-    assert analysed.session.atoms.selection == {("field", 3)}
-    analysed.session.undo()  # the clusters go, the atoms do not
+    assert analysed.state.atoms.selection == {("field", 3)}
+    analysed.state.undo()  # the clusters go, the atoms do not
     assert consistent(analysed)
 
 
@@ -568,7 +568,7 @@ SQUARE = [(30, 40), (30, 80), (70, 80), (70, 40)]
 
 
 def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
-    view, atoms = analysed.atoms, analysed.session.atoms
+    view, atoms = analysed.atoms, analysed.state.atoms
     assert view.support_layer("field") is None
     view.show_support = True
     vacuum = viewer.layers["field vacuum"]
@@ -630,14 +630,14 @@ def project(tmp_path):
 @pytest.fixture
 def opened(viewer, project, settle):
     binding = binding_of(viewer)
-    session = binding.session
-    session.annotator = "Ada"
-    session.open_project(project, project.load_all())
+    state = binding.state
+    state.annotator = "Ada"
+    state.open_project(project, project.load_all())
     flipped = np.column_stack([95 - PLACES[:, 0], PLACES[:, 1]])
     for name, places in (("a.tif", PLACES), ("b.tif", flipped)):
-        pixels = session.micrograph(name).data
-        session.atoms.set_analysis(found(pixels, name, places=places))
-    session.current = "a.tif"
+        pixels = state.micrograph(name).data
+        state.atoms.set_analysis(found(pixels, name, places=places))
+    state.current = "a.tif"
     settle(viewer)
     yield binding
     binding.atoms.marking = binding.atoms.loupe = False
@@ -645,7 +645,7 @@ def opened(viewer, project, settle):
 
 
 def go(binding, image, settle) -> None:
-    binding.session.current = image
+    binding.state.current = image
     settle(binding.viewer)
 
 
@@ -672,25 +672,25 @@ def test_marking_goes_on_in_the_next_image_and_undo_goes_back(opened, viewer, se
     go(opened, "b.tif", settle)
     press(KEY.Key_Z, modifiers=CTRL)
     settle(viewer)
-    assert opened.session.current == "c.tif" and not len(table(opened, "c.tif"))
+    assert opened.state.current == "c.tif" and not len(table(opened, "c.tif"))
     press(KEY.Key_Z, modifiers=CTRL)
     settle(viewer)
-    assert opened.session.current == "a.tif"
+    assert opened.state.current == "a.tif"
     assert len(table(opened, "a.tif")) == 4 and consistent(opened, "a.tif")
     assert opened.atoms.marking
 
 
 def test_an_atom_of_another_image_is_gone_to(opened, viewer, settle):
-    opened.session.atoms.request_focus(("b.tif", 3))
+    opened.state.atoms.request_focus(("b.tif", 3))
     settle(viewer)
-    assert opened.session.current == "b.tif"
+    assert opened.state.current == "b.tif"
     np.testing.assert_allclose(
         compat.camera(viewer).center[-2:], np.array([95 - 50.4, 60.2]) * PIXEL_NM
     )
 
 
 def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settle, press):
-    opened.session.set_blind(True)
+    opened.state.set_blind(True)
     settle(viewer)
     assert not len(opened.atoms.points_layer("a.tif").data)
     opened.atoms.marking = True
@@ -700,7 +700,7 @@ def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settl
     np.testing.assert_allclose([row["y_px"], row["x_px"]], PLACES[2], atol=0.1)
     press(KEY.Key_Tab)
     assert len(table(opened, "a.tif")) == 1 and consistent(opened, "a.tif")
-    opened.session.set_blind(False)
+    opened.state.set_blind(False)
     settle(viewer)
     assert table(opened, "a.tif").index.tolist() == [1, 2, 3, 4]
     assert consistent(opened, "a.tif")
@@ -709,7 +709,7 @@ def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settl
 def test_a_project_that_is_closed_takes_its_layers_along(opened, viewer, settle):
     opened.atoms.marking = True
     opened.atoms.show_support = True
-    opened.session.close_project()
+    opened.state.close_project()
     settle(viewer)
     assert not len(viewer.layers) and not opened.atoms.marking
 
@@ -722,8 +722,8 @@ def test_where_nothing_may_be_changed_marking_is_refused(
     project.flush()
     with Project(project.path) as second:
         assert second.read_only
-        binding.session.open_project(second, second.load_all())
-        binding.session.current = "a.tif"
+        binding.state.open_project(second, second.load_all())
+        binding.state.current = "a.tif"
         settle(other)
         binding.atoms.marking = True
         assert not binding.atoms.marking
@@ -731,5 +731,5 @@ def test_where_nothing_may_be_changed_marking_is_refused(
         layer.selected_data = {0}
         layer.remove_selected()
         assert consistent(binding, "a.tif") and len(layer.data) == 4
-        binding.session.close_project()
+        binding.state.close_project()
         settle(other)

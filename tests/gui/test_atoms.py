@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from synthetic import made_up
 
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
-from napari_atomicity.atoms.injection import AddedAtoms
+from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.cluster_table import conform as conform_clusters
@@ -29,7 +29,7 @@ from napari_atomicity.gui.docks.atoms import found as found_module
 from napari_atomicity.gui.docks.atoms import jobs
 from napari_atomicity.gui.docks.atoms.column_chart import Column, ColumnChart
 from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
-from napari_atomicity.gui.docks.atoms.found import MOST_SIZES, size_columns
+from napari_atomicity.gui.docks.atoms.found import MAX_SIZES, size_columns
 from napari_atomicity.gui.docks.atoms.pixel_size import NO_PROPOSAL
 from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
     NO_ATOMS,
@@ -166,13 +166,13 @@ def found(dock, settled):
 
 
 @pytest.fixture
-def session(dock):
-    return dock.session
+def state(dock):
+    return dock.state
 
 
 @pytest.fixture
-def book(session):
-    return session.atoms
+def book(state):
+    return state.atoms
 
 
 def click(button) -> None:
@@ -220,7 +220,7 @@ def test_one_click_finds_the_atoms_and_says_what_they_are_worth(dock, book, find
 
 
 def test_the_figures_are_of_the_support(found):
-    inside = found.session.atoms.table("field")
+    inside = found.state.atoms.table("field")
     on = int((inside["x_px"] < 189.5).sum())
     assert found.found.found.density_per_nm2 == pytest.approx(on / (190 * 200 * PIXEL_NM**2))
     assert "0.80 nm (median)" in found.found.words.text()
@@ -305,9 +305,7 @@ def test_the_width_of_the_spots_proposes_a_pixel_size(viewer, dock, settled):
     assert dock.image_form.pixel_size.value() == pytest.approx(proposal.value_nm, abs=1e-4)
     click(dock.button)
     settled()
-    assert dock.session.atoms.of("plain").pixel_size_nm == pytest.approx(
-        proposal.value_nm, abs=1e-4
-    )
+    assert dock.state.atoms.of("plain").pixel_size_nm == pytest.approx(proposal.value_nm, abs=1e-4)
     assert not dock.pixel_size.isVisible()
 
 
@@ -328,8 +326,8 @@ def handle(slider) -> QPoint:
     return box.center()
 
 
-def test_dragging_the_slider_counts_anew_and_is_one_step(found, session, book, finder, settled):
-    slider, steps = found.threshold.slider, len(session.history)
+def test_dragging_the_slider_counts_anew_and_is_one_step(found, state, book, finder, settled):
+    slider, steps = found.threshold.slider, len(state.history)
     start = handle(slider)
     QTest.mousePress(slider, LEFT, PLAIN, start)
     for dx in (20, 40, 60):
@@ -344,14 +342,14 @@ def test_dragging_the_slider_counts_anew_and_is_one_step(found, session, book, f
     assert len(table) < len(LONE) + len(INSIDE) and table["confidence"].min() >= threshold
     assert f"<b>{len(table)} atoms</b>" in found.threshold.words.text()
     assert found.threshold.histogram.line == threshold
-    assert len(session.history) == steps + 1 and len(finder.asked) == 1
-    session.undo()
+    assert len(state.history) == steps + 1 and len(finder.asked) == 1
+    state.undo()
     settled()
     assert slider.value() == 500
 
 
-def test_keys_move_the_slider_and_a_pause_ends_the_step(found, session, book, settled):
-    slider, steps = found.threshold.slider, len(session.history)
+def test_keys_move_the_slider_and_a_pause_ends_the_step(found, state, book, settled):
+    slider, steps = found.threshold.slider, len(state.history)
     for _ in range(3):
         QTest.keyClick(slider, Qt.Key.Key_Right)
     found.threshold._let_go()
@@ -359,10 +357,10 @@ def test_keys_move_the_slider_and_a_pause_ends_the_step(found, session, book, se
     QTest.keyClick(slider, Qt.Key.Key_Left)
     settled()
     assert book.of("field").threshold == pytest.approx(0.52)
-    assert len(session.history) == steps + 2
+    assert len(state.history) == steps + 2
 
 
-def test_the_buttons_go_to_an_operating_point(found, session, book, settled):
+def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     analysis = book.of("field").analysis
     found.threshold.precision.setValue(0.95)
     assert found.threshold.precision_button.text() == "Precision at least 0.95"
@@ -376,7 +374,7 @@ def test_the_buttons_go_to_an_operating_point(found, session, book, settled):
     best = book.of("field").threshold
     tried = [analysis.expected_at(t)["f1"] for t in np.linspace(0.02, 0.98, 49)]
     assert analysis.expected_at(best)["f1"] >= max(tried) - 1e-9
-    session.undo()
+    state.undo()
     assert book.of("field").threshold == strict
 
 
@@ -394,13 +392,13 @@ def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch
 
 
 # ---- groups, colours, species
-def test_the_linking_distance_is_an_edit(found, session, book, settled):
+def test_the_linking_distance_is_an_edit(found, state, book, settled):
     found.found.distance.setValue(0.85)
     settled()
     assert book.of("field").group_distance_nm == 0.85
     sizes = [c.label for c in found.found.sizes.columns]
-    assert sizes[-1] == f"{MOST_SIZES}+"
-    session.undo()
+    assert sizes[-1] == f"{MAX_SIZES}+"
+    state.undo()
     settled()
     assert found.found.distance.value() == 0.3
 
@@ -419,7 +417,7 @@ def test_a_click_on_a_size_selects_its_atoms(found, book):
 def test_many_large_groups_stand_in_the_last_column():
     sizes = pd.DataFrame({"size": [1, 3, 12, 40], "groups": [9, 2, 1, 2]})
     columns = size_columns(sizes)
-    assert len(columns) == MOST_SIZES and columns[-1].label == "12+"
+    assert len(columns) == MAX_SIZES and columns[-1].label == "12+"
     assert [c.value for c in columns if c.value] == [9, 2, 3]
     assert size_columns(sizes.iloc[:0]) == []
 
@@ -433,7 +431,7 @@ def test_colours_follow_the_viewer_and_lead_it(found):
     assert combo.currentData() == "confidence"
 
 
-def test_species_are_told_apart_once_asked(found, session, book, settled):
+def test_species_are_told_apart_once_asked(found, state, book, settled):
     analysis = book.of("field").analysis
     heavy = np.arange(len(analysis.candidates)) % 2 == 0
     mixed = analysis.candidates.assign(
@@ -441,7 +439,7 @@ def test_species_are_told_apart_once_asked(found, session, book, settled):
     )
     book.set_analysis(replace(analysis, candidates=mixed))
     settled()
-    steps = len(session.history)
+    steps = len(state.history)
     click(found.found.species_button)
     settled()
     assert "2 species" in found.found.species_words.text()
@@ -450,19 +448,19 @@ def test_species_are_told_apart_once_asked(found, session, book, settled):
     assert set(table.loc[bright, "species"]) == {"2"} and set(table.loc[~bright, "species"]) == {
         "1"
     }
-    assert found.binding.atoms.colour_by == "species" and len(session.history) == steps + 1
-    session.undo()
+    assert found.binding.atoms.colour_by == "species" and len(state.history) == steps + 1
+    state.undo()
     settled()
     assert not found.found.species_words.isVisible()
 
 
 # ---- what is missed
-def added_atoms(faintest: float) -> AddedAtoms:
+def added_atoms(faintest: float) -> InjectedAtoms:
     """Lone atoms of all heights, of which those above one are found, at a score of 2."""
     height = np.geomspace(0.1, 2.5, 120)
     score = np.where(height > faintest, 2.0, np.nan)
     one = np.ones(len(LONE))
-    return AddedAtoms(
+    return InjectedAtoms(
         30.0, 0.075, height, score, np.where(height > faintest, height, np.nan), np.ones(20), 20,
         100.0, 1, 2 * one, one, -3.9, 0.0,
     )  # fmt: skip
@@ -470,7 +468,7 @@ def added_atoms(faintest: float) -> AddedAtoms:
 
 @pytest.fixture
 def adding(monkeypatch):
-    """An `add_atoms` that is instant, and a model of that name."""
+    """An `inject_atoms` that is instant, and a model of that name."""
     asked = []
     result = [added_atoms(0.4)]
 
@@ -478,14 +476,14 @@ def adding(monkeypatch):
         asked.append((analysis, model, clusters))
         return result[0]
 
-    monkeypatch.setattr(jobs, "add_atoms", add)
+    monkeypatch.setattr(jobs, "inject_atoms", add)
     monkeypatch.setattr(jobs, "_model_of", lambda analysis: "the model")
     return asked, result
 
 
-def test_how_many_are_missed_is_told_once_asked(found, session, book, adding, settled):
+def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, settled):
     asked, _ = adding
-    steps = len(session.history)
+    steps = len(state.history)
     assert not found.found.missed_words.isVisible()
     click(found.found.missed_button)
     settled()
@@ -494,28 +492,26 @@ def test_how_many_are_missed_is_told_once_asked(found, session, book, adding, se
     share = float(re.search(r"(\d+) %", words.text()).group(1))
     assert share > 80 and "lower bound" not in words.text()
     assert asked[0][1] == "the model" and asked[0][2] is None
-    assert len(session.history) == steps + 1
+    assert len(state.history) == steps + 1
     # The slider needs no more atoms to be added.
     book.set_threshold("field", 0.95)
     settled()
     assert float(re.search(r"(\d+) %", words.text()).group(1)) < share and len(asked) == 1
     book.end_sliding()
-    session.undo()
-    session.undo()
+    state.undo()
+    state.undo()
     settled()
     assert not words.isVisible() and book.of("field").added is None
 
 
-def test_what_is_missed_is_kept_in_the_project_file(
-    found, session, book, adding, settled, tmp_path
-):
+def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, settled, tmp_path):
     path = tmp_path / "p.atomicity"
-    session.keep_in(Project(path))
+    state.keep_in(Project(path))
     settled()
     click(found.found.missed_button)
     settled()
     census = book.of("field").census
-    session.close_project()
+    state.close_project()
     settled()
     with Project(path) as project:
         kept = project.load("field").atoms
@@ -546,9 +542,9 @@ def test_without_the_model_nothing_can_be_added(found, settled, monkeypatch):
     assert not found.found.missed_words.isVisible()
 
 
-def test_atoms_are_put_into_the_image_itself(found, session, book, settled):
+def test_atoms_are_put_into_the_image_itself(found, state, book, settled):
     # The very network: another than the one that found the atoms would not do.
-    book.set_analysis(find_atoms(session.micrograph("field"), "default", "cpu"))
+    book.set_analysis(find_atoms(state.micrograph("field"), "default", "cpu"))
     settled()
     click(found.found.missed_button)
     settled()
@@ -561,19 +557,17 @@ def test_atoms_are_put_into_the_image_itself(found, session, book, settled):
 
 # ---- clusters
 @pytest.fixture
-def counted(found, session, settled):
-    session.set_analysis(clusters_of())
+def counted(found, state, settled):
+    state.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     settled()
     return found
 
 
-def test_clusters_are_counted_by_what_all_lone_atoms_would_be(
-    found, session, book, adding, settled
-):
+def test_clusters_are_counted_by_what_all_lone_atoms_would_be(found, state, book, adding, settled):
     asked, _ = adding
-    session.set_analysis(clusters_of())
+    state.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     settled()
@@ -589,11 +583,11 @@ def test_clusters_are_counted_by_what_all_lone_atoms_would_be(
     assert second == pytest.approx(2 * first, rel=0.01) and len(asked) == 1
 
 
-def test_the_counting_can_be_stopped_and_begun_again(found, session, book, adding, settled):
-    session.set_analysis(clusters_of())
+def test_the_counting_can_be_stopped_and_begun_again(found, state, book, adding, settled):
+    state.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
-    tasks.cancel(session)
+    tasks.cancel(state)
     settled()
     assert found.clusters.words.text() == STOPPED and found.clusters.rows is None
     found.clusters_part.button.click()
@@ -602,9 +596,9 @@ def test_the_counting_can_be_stopped_and_begun_again(found, session, book, addin
     assert found.clusters.rows is not None and found.clusters.words.text().startswith("1 of 2")
 
 
-def test_marks_do_not_begin_the_counting_anew(found, session, book, adding, settled, monkeypatch):
+def test_marks_do_not_begin_the_counting_anew(found, state, book, adding, settled, monkeypatch):
     asked, _ = adding
-    session.set_analysis(clusters_of())
+    state.set_analysis(clusters_of())
     settled()
     found.clusters_part.button.click()
     for i in (1, 2, 3):  # while atoms are still being added
@@ -633,7 +627,7 @@ def test_of_a_stack_only_the_share_is_told(found, book, adding, settled):
     assert "nm²" not in found.found.missed_words.text()
 
 
-def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):
+def test_clusters_are_counted_by_the_lone_atoms(counted, state, settled):
     rows = counted.clusters.rows.set_index("cluster_id")
     assert rows.loc[1, "n_yardstick"] == pytest.approx(N_INSIDE, rel=0.15)
     low, high = rows.loc[1, ["n_yardstick_low", "n_yardstick_high"]]
@@ -643,7 +637,7 @@ def test_clusters_are_counted_by_the_lone_atoms(counted, session, settled):
     assert lines[0][0] == "1" and lines[0][2] == "Pt19" and lines[0][3] == str(len(INSIDE))
     assert lines[1][1] == "–" and lines[1][4] == "cut by the border"
     assert counted.clusters.words.text().startswith("1 of 2 clusters counted; the label of 1 of 1")
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     settled()
     line = counted.clusters.model.lines[0]
     assert line[2] == "Pt70" and line[4].startswith("rather Pt19")
@@ -666,17 +660,17 @@ def test_a_count_that_fits_no_class_is_no_vote_for_the_nearest():
     assert verdict(rows) == "3 of 3 clusters counted; the label of 1 of 2 lies in the interval."
 
 
-def test_too_few_lone_atoms_are_said(found, session, finder, settled):
+def test_too_few_lone_atoms_are_said(found, state, finder, settled):
     finder.lone = LONE[:6]
     click(found.button)
-    session.set_analysis(clusters_of())
+    state.set_analysis(clusters_of())
     found.clusters_part.button.click()
     settled()
     assert "No cluster can be counted" in found.clusters.words.text()
     assert "lone atoms; 10 are needed" in found.clusters.words.text()
 
 
-def test_without_clusters_or_atoms_it_says_what_to_do(dock, session, settled):
+def test_without_clusters_or_atoms_it_says_what_to_do(dock, state, settled):
     dock.clusters_part.button.click()
     settled()
     assert dock.clusters.words.text() == NO_ATOMS
@@ -685,35 +679,35 @@ def test_without_clusters_or_atoms_it_says_what_to_do(dock, session, settled):
     assert dock.clusters.words.text() == NO_CLUSTERS and not dock.clusters.table.isVisible()
 
 
-def test_clusters_and_their_atoms_are_selected_together(counted, session, book):
+def test_clusters_and_their_atoms_are_selected_together(counted, state, book):
     inside = {("field", i) for i in range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1)}
     view = counted.clusters.table
     QTest.mouseClick(
         view.viewport(), LEFT, PLAIN, view.visualRect(counted.clusters.model.index(0, 0)).center()
     )
-    assert session.selection == {("field", 1)} and book.selection == inside
+    assert state.selection == {("field", 1)} and book.selection == inside
     # one atom of it stays the only one
     one = next(iter(inside))
     book.select([one])
-    assert book.selection == {one} and session.selection == {("field", 1)}
+    assert book.selection == {one} and state.selection == {("field", 1)}
     # a lone atom changes no cluster
     book.select([("field", 1)])
-    assert session.selection == {("field", 1)}
-    session.select([])
+    assert state.selection == {("field", 1)}
+    state.select([])
     assert book.selection == {("field", 1)}
     book.select([one])
-    assert session.selection == {("field", 1)}
+    assert state.selection == {("field", 1)}
     assert [i.row() for i in view.selectionModel().selectedRows()] == [0]
     # while atoms are marked by hand, Delete must not reach those around
     counted.binding.atoms.marking = True
     book.select([])
-    session.select([])
-    session.select([("field", 1)])
+    state.select([])
+    state.select([("field", 1)])
     assert not book.selection
     counted.binding.atoms.marking = False
     counted.clusters.together.setChecked(False)
-    session.select([])
-    session.select([("field", 1)])
+    state.select([])
+    state.select([("field", 1)])
     assert not book.selection
 
 
@@ -738,7 +732,7 @@ def test_the_switches_are_those_of_the_viewer(found):
 
 def test_an_image_can_be_marked_before_anything_is_found(dock, book, settled):
     click(dock.marking.button)
-    assert dock.binding.atoms.marking and dock.session.current == "field"
+    assert dock.binding.atoms.marking and dock.state.current == "field"
     book.add("field", [Mark(50.0, 50.0), Mark(80.0, 50.0)])
     settled()
     assert not dock.threshold.isVisible() and "2 marked by hand" in dock.found.words.text()
@@ -753,90 +747,90 @@ def test_marks_count_at_once(found, book, settled):
     assert "1 marked by hand" in found.found.words.text()
 
 
-def test_who_has_gone_through_an_image_is_kept(found, session, tmp_path, settled):
+def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     assert not found.marking.done_button.isEnabled()
     project = Project(tmp_path / "p.atomicity")
-    session.keep_in(project)
+    state.keep_in(project)
     settled()
     assert "not yet" in found.marking.done_words.text()
     click(found.marking.done_button)
     _, looked = project.annotations()
-    assert looked.to_numpy().tolist() == [["field", session.annotator]]
-    assert found.marking.done_words.text() == f"{session.annotator} has gone through this image."
+    assert looked.to_numpy().tolist() == [["field", state.annotator]]
+    assert found.marking.done_words.text() == f"{state.annotator} has gone through this image."
     click(found.marking.done_button)
     settled()
     assert not len(project.annotations()[1])
     assert found.marking.done_words.text().endswith("has not yet said so.")
     click(found.marking.done_button)
-    session.annotator = "Ben"
+    state.annotator = "Ben"
     settled()
     assert found.marking.done_words.text() == "Ben has not yet said so."
-    session.close_project()
+    state.close_project()
 
 
-def test_blind_nothing_of_the_model_is_shown(found, session, tmp_path, settled):
-    session.keep_in(Project(tmp_path / "p.atomicity"))
+def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
+    state.keep_in(Project(tmp_path / "p.atomicity"))
     settled()
     assert found.marking.hint.text().startswith("Who labels")
-    session.set_blind(True)
+    state.set_blind(True)
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
-    session.set_blind(False)
+    state.set_blind(False)
     settled()
     assert found.threshold.isVisible()
-    session.close_project()
+    state.close_project()
 
 
 # ---- all images
 def test_all_images_are_one_step_and_a_bad_one_is_named(
-    dock, viewer, session, book, finder, monkeypatch, settled
+    dock, viewer, state, book, finder, monkeypatch, settled
 ):
     said = []
     monkeypatch.setattr(batch_module, "show_info", said.append)
     for name in ("second", "bad one"):
-        session.add_image(Micrograph(picture(), PIXEL_NM, name))
+        state.add_image(Micrograph(picture(), PIXEL_NM, name))
     click(dock.button)
     settled()
     assert dock.all_button.text() == "All images (2)"
-    steps = len(session.history)
+    steps = len(state.history)
     click(dock.all_button)
     settled()
     assert sorted(name for name, *_ in finder.asked) == ["bad one", "field", "second"]
     assert book.images == ["field", "second"]
     assert len(said) == 1 and "2 images" in said[0] and "bad one: this image holds" in said[0]
-    assert len(session.history) == steps + 1
-    session.undo()
+    assert len(state.history) == steps + 1
+    state.undo()
     assert book.images == ["field"]
 
 
-def test_all_again_is_asked_first(found, session, book, finder, monkeypatch, settled):
-    session.add_image(Micrograph(picture(), PIXEL_NM, "second"))
+def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settled):
+    state.add_image(Micrograph(picture(), PIXEL_NM, "second"))
     settled()
     click(found.all_button)
     settled()
     assert len(finder.asked) == 2
     answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
     monkeypatch.setattr(QMessageBox, "question", lambda *a: answers.pop(0))
-    steps = len(session.history)
+    steps = len(state.history)
     click(found.all_button)
     settled()
     assert len(finder.asked) == 2
     click(found.all_button)
     settled()
-    assert len(finder.asked) == 4 and len(session.history) == steps + 1
+    assert len(finder.asked) == 4 and len(state.history) == steps + 1
 
 
 # ---- out
 def test_the_table_goes_into_a_file_and_to_the_clipboard(
-    counted, session, tmp_path, monkeypatch, settled
+    counted, state, tmp_path, monkeypatch, settled
 ):
     path = tmp_path / "atoms.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), "CSV (*.csv)"))
     counted.export_atoms()
     settled()
     written = read_table(path)
-    table = session.atoms.table("field")
+    table = state.atoms.table("field")
     assert written["atom_id"].tolist() == table["atom_id"].tolist()
     held = written.loc[written["cluster_id"].notna(), "atom_id"]
     assert held.tolist() == list(range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1))

@@ -12,7 +12,7 @@ from brightness import N_CLUSTERS, PIXEL_NM, blobs
 from napari_atomicity import analyse
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
-from napari_atomicity.gui.viewer.binding import binding_of, session_of
+from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.state.edits import unclassified
 
 
@@ -20,14 +20,14 @@ from napari_atomicity.state.edits import unclassified
 def analysed(viewer, image_layer, model, settle):
     binding = binding_of(viewer)
     name = binding.ensure_image(image_layer)
-    binding.session.set_analysis(analyse(binding.session.micrograph(name)))
+    binding.state.set_analysis(analyse(binding.state.micrograph(name)))
     settle(viewer)
     return binding
 
 
 def consistent(binding, image="field"):
     """The points are the table, row by row."""
-    layer, table = binding.points_layer(image), binding.session.table(image)
+    layer, table = binding.points_layer(image), binding.state.table(image)
     np.testing.assert_allclose(layer.data[:, -2:], table[["y_px", "x_px"]])
     assert layer.features["cluster_id"].tolist() == table["cluster_id"].tolist()
     assert layer.features["label"].tolist() == table["label"].tolist()
@@ -36,7 +36,7 @@ def consistent(binding, image="field"):
 
 
 def test_one_session_per_viewer(viewer):
-    assert session_of(viewer) is session_of(viewer)
+    assert state_of(viewer) is state_of(viewer)
 
 
 def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qtbot):
@@ -65,43 +65,43 @@ def test_deleting_points_is_an_edit(analysed):
     gone = set(layer.features["cluster_id"].iloc[[1, 3]])
     layer.selected_data = {1, 3}
     layer.remove_selected()
-    assert not gone & set(analysed.session.table("field")["cluster_id"])
+    assert not gone & set(analysed.state.table("field")["cluster_id"])
     assert consistent(analysed)
-    analysed.session.undo()
-    assert gone < set(analysed.session.table("field")["cluster_id"])
+    analysed.state.undo()
+    assert gone < set(analysed.state.table("field")["cluster_id"])
     assert consistent(analysed)
 
 
 def test_an_added_point_is_measured_and_classified(analysed, viewer, settle):
     layer = analysed.points_layer("field")
-    before = set(analysed.session.table("field")["cluster_id"])
+    before = set(analysed.state.table("field")["cluster_id"])
     layer.selected_data = {0}
     layer.add([80.0, 80.0])
     settle(viewer)
-    table = analysed.session.table("field")
+    table = analysed.state.table("field")
     new = table[~table["cluster_id"].isin(before)]
     assert len(new) == 1
     assert new["cluster_id"].item() > max(before)
     np.testing.assert_allclose(new[["y_px", "x_px"]], [[80, 80]])
     assert new["label_predicted"].item() != ""
-    assert not unclassified(analysed.session.analysis("field"))
-    assert analysed.session.selection == {("field", new["cluster_id"].item())}
+    assert not unclassified(analysed.state.analysis("field"))
+    assert analysed.state.selection == {("field", new["cluster_id"].item())}
     assert consistent(analysed)
-    analysed.session.undo()
-    assert set(analysed.session.table("field")["cluster_id"]) == before
-    analysed.session.redo()
-    assert not unclassified(analysed.session.analysis("field"))
+    analysed.state.undo()
+    assert set(analysed.state.table("field")["cluster_id"]) == before
+    analysed.state.redo()
+    assert not unclassified(analysed.state.analysis("field"))
     assert consistent(analysed)
 
 
 def test_a_moved_point_is_measured_again(analysed, viewer, settle):
     layer = analysed.points_layer("field")
-    before = analysed.session.table("field")
+    before = analysed.state.table("field")
     layer.selected_data = {2}
     layer._set_drag_start({2}, layer.data[2])
     layer._move({2}, layer.data[2] + 3)
     settle(viewer)
-    after = analysed.session.table("field")
+    after = analysed.state.table("field")
     np.testing.assert_allclose(
         after[["y_px", "x_px"]].iloc[2], before[["y_px", "x_px"]].iloc[2] + 3
     )
@@ -109,21 +109,21 @@ def test_a_moved_point_is_measured_again(analysed, viewer, settle):
     assert after["y_nm"].iloc[2] == pytest.approx(after["y_px"].iloc[2] * PIXEL_NM)
     assert after["label_predicted"].iloc[2] != ""
     assert consistent(analysed)
-    analysed.session.undo()
+    analysed.state.undo()
     np.testing.assert_allclose(
-        analysed.session.table("field")[["y_px", "x_px"]], before[["y_px", "x_px"]]
+        analysed.state.table("field")[["y_px", "x_px"]], before[["y_px", "x_px"]]
     )
     assert consistent(analysed)
 
 
 def test_selection_goes_both_ways_without_echo(analysed):
-    layer, session = analysed.points_layer("field"), analysed.session
+    layer, state = analysed.points_layer("field"), analysed.state
     heard = []
-    session.selection_changed.connect(heard.append)
+    state.selection_changed.connect(heard.append)
     layer.selected_data = {4}
-    ids = session.table("field")["cluster_id"]
-    assert session.selection == {("field", ids[4])}
-    session.select({("field", ids[7])})
+    ids = state.table("field")["cluster_id"]
+    assert state.selection == {("field", ids[4])}
+    state.select({("field", ids[7])})
     assert set(layer.selected_data) == {7}
     assert len(heard) == 2
 
@@ -133,13 +133,13 @@ def test_hidden_labels_are_not_drawn_and_stay_hidden(analysed):
     label = layer.features["label"].iloc[0]
     analysed.hidden = frozenset({label})
     assert (layer.shown == (layer.features["label"] != label)).all()
-    analysed.session.relabel([("field", 2)], "unknown")
+    analysed.state.relabel([("field", 2)], "unknown")
     assert (layer.shown == (layer.features["label"] != label)).all()
 
 
 def test_corrections_show(analysed):
     layer = analysed.points_layer("field")
-    analysed.session.relabel([("field", 1)], "Pt70")
+    analysed.state.relabel([("field", 1)], "Pt70")
     np.testing.assert_allclose(layer.border_color[0], [1, 1, 1, 1])
     assert layer.face_color[0, 3] > 0
 
@@ -151,14 +151,14 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
         layer = analysed.texts_layer("field")
         return [] if layer is None or not len(layer.data) else layer.text.values.tolist()
 
-    layer, table = analysed.points_layer("field"), analysed.session.table("field")
+    layer, table = analysed.points_layer("field"), analysed.state.table("field")
     compat.camera(viewer).zoom = 100
     compat.camera(viewer).center = (0, 40 * PIXEL_NM, 40 * PIXEL_NM)
     near = (np.abs(layer.data - 40) <= [4 / PIXEL_NM, 3 / PIXEL_NM]).all(axis=1)
     assert 0 < near.sum() < N_CLUSTERS
     wanted = [f"{r.label} {r.confidence:.2f}" for r in table[near].itertuples()]
     qtbot.waitUntil(lambda: texts() == wanted)
-    analysed.session.relabel([("field", table["cluster_id"][near].iloc[0])], "Pt70")
+    analysed.state.relabel([("field", table["cluster_id"][near].iloc[0])], "Pt70")
     qtbot.waitUntil(lambda: texts() == ["Pt70*", *wanted[1:]])
     layer.visible = False
     qtbot.waitUntil(lambda: texts() == [])
@@ -171,13 +171,13 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
 def test_a_removed_image_takes_its_layers_along(analysed, viewer, image_layer, qtbot):
     viewer.layers.remove(image_layer)
     qtbot.waitUntil(lambda: not len(viewer.layers), timeout=20_000)
-    assert analysed.session.images == []
-    assert analysed.session.history == ()
+    assert analysed.state.images == []
+    assert analysed.state.history == ()
 
 
 def test_a_class_map_of_another_class(analysed, viewer, settle):
     before = viewer.layers["field class map LCN"].data
-    analysed.session.explained_class = "Pt70"
+    analysed.state.explained_class = "Pt70"
     settle(viewer)
     assert viewer.layers["field class map LCN"].data is not before
     names = [layer.name for layer in viewer.layers if "class map" in layer.name]
@@ -189,9 +189,9 @@ def test_calibrating_later_moves_all_layers(viewer, model, settle):
 
     layer = viewer.add_image(blobs(), name="bare")
     binding = binding_of(viewer)
-    assert binding.session.micrograph(binding.ensure_image(layer)).pixel_size_nm is None
+    assert binding.state.micrograph(binding.ensure_image(layer)).pixel_size_nm is None
     calibration.calibrate(layer, PIXEL_NM)
-    assert binding.session.micrograph("bare").pixel_size_nm == PIXEL_NM
+    assert binding.state.micrograph("bare").pixel_size_nm == PIXEL_NM
 
 
 def test_a_stack_keeps_its_frames(viewer, model, settle):
@@ -200,7 +200,7 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
         stack, name="film", scale=(1, PIXEL_NM, PIXEL_NM), units=("pixel", "nm", "nm")
     )
     binding = binding_of(viewer)
-    binding.session.set_analysis(analyse(binding.session.micrograph(binding.ensure_image(layer))))
+    binding.state.set_analysis(analyse(binding.state.micrograph(binding.ensure_image(layer))))
     settle(viewer)
     points = binding.points_layer("film")
     assert set(points.data[:, 0]) == {0, 1}
@@ -218,19 +218,19 @@ def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image
     beside = viewer.add_image(blobs(2), name="beside", translate=(0, 1000), **options)
     for layer in (second, beside):
         name = analysed.ensure_image(layer)
-        analysed.session.set_analysis(analyse(analysed.session.micrograph(name)))
+        analysed.state.set_analysis(analyse(analysed.state.micrograph(name)))
         settle(viewer)
     assert not image_layer.visible and not points.visible
     assert second.visible and beside.visible
     viewer.layers.selection.active = points
-    assert analysed.session.current == "field"
+    assert analysed.state.current == "field"
     assert image_layer.visible and points.visible
     assert analysed.class_map_layer("field", "LCN").visible
     assert not analysed.outlines_layer("field").visible
     assert not second.visible and not analysed.points_layer("second").visible
     assert beside.visible
     viewer.layers.remove(image_layer)
-    assert analysed.session.current == "second"
+    assert analysed.state.current == "second"
     assert second.visible
 
 
@@ -239,7 +239,7 @@ def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):
     viewer.layers.select_all()
     viewer.layers.remove_selected()
     qtbot.waitUntil(lambda: not len(viewer.layers))
-    assert analysed.session.images == []
+    assert analysed.state.images == []
 
 
 def _endless(at_work):
@@ -267,10 +267,10 @@ def test_a_measurement_that_is_cancelled_leaves_no_trace(
         layer._set_drag_start({2}, layer.data[2])
         layer._move({2}, layer.data[2] + 3)
     qtbot.waitUntil(at_work.is_set)
-    tasks.cancel(analysed.session)
+    tasks.cancel(analysed.state)
     settle(viewer)
     assert consistent(analysed)
-    assert len(analysed.session.table("field")) == N_CLUSTERS
+    assert len(analysed.state.table("field")) == N_CLUSTERS
 
 
 def test_cancel_leaves_alone_what_is_drawn_in_silence(analysed, viewer, qtbot, settle):
@@ -281,30 +281,30 @@ def test_cancel_leaves_alone_what_is_drawn_in_silence(analysed, viewer, qtbot, s
         release.wait(10)
         return "drawn"
 
-    tasks.start(analysed.session, drawing, on_result=done.append, key="silent")
+    tasks.start(analysed.state, drawing, on_result=done.append, key="silent")
     qtbot.waitUntil(at_work.is_set)
-    tasks.cancel(analysed.session)
+    tasks.cancel(analysed.state)
     release.set()
     settle(viewer)
     assert done == ["drawn"]
 
 
 def test_a_cluster_that_was_deleted_does_not_come_back_measured(analysed):
-    session = analysed.session
-    table = session.table("field")
+    state = analysed.state
+    table = state.table("field")
     late = table.iloc[[0, 1]].copy()
-    outlines = session.analysis("field").outlines[:2]
-    session.remove_clusters("field", [int(table["cluster_id"][0])])
-    left = session.table("field")["cluster_id"].tolist()
-    session.move_clusters("field", late, outlines)
-    assert session.table("field")["cluster_id"].tolist() == left
-    session.undo()
-    session.undo()
-    assert session.table("field")["cluster_id"].tolist() == table["cluster_id"].tolist()
+    outlines = state.analysis("field").outlines[:2]
+    state.remove_clusters("field", [int(table["cluster_id"][0])])
+    left = state.table("field")["cluster_id"].tolist()
+    state.move_clusters("field", late, outlines)
+    assert state.table("field")["cluster_id"].tolist() == left
+    state.undo()
+    state.undo()
+    assert state.table("field")["cluster_id"].tolist() == table["cluster_id"].tolist()
 
 
 def test_a_result_of_another_pixel_size_is_not_taken(analysed, image_layer):
-    stale = analysed.session.analysis("field")
+    stale = analysed.state.analysis("field")
     assert analysed.accepts(stale)
     image_layer.scale = (2 * PIXEL_NM, 2 * PIXEL_NM)
     assert not analysed.accepts(stale)
@@ -322,15 +322,15 @@ def written(layer):
 
 
 def test_a_layer_written_in_part_is_as_one_written_anew(analysed, viewer):
-    session, layer = analysed.session, analysed.points_layer("field")
-    ids = session.table("field")["cluster_id"].tolist()
-    session.relabel([("field", i) for i in ids[::3]], "Pt70")
-    session.remove_clusters("field", ids[2:4])
-    session.select([("field", ids[0]), ("field", ids[-1])])
-    session.undo()
+    state, layer = analysed.state, analysed.points_layer("field")
+    ids = state.table("field")["cluster_id"].tolist()
+    state.relabel([("field", i) for i in ids[::3]], "Pt70")
+    state.remove_clusters("field", ids[2:4])
+    state.select([("field", ids[0]), ("field", ids[-1])])
+    state.undo()
     analysed.hidden = frozenset({"Pt70"})
-    session.relabel([("field", ids[1])], "Pt19")
-    session.remove_clusters("field", [ids[5]])
+    state.relabel([("field", ids[1])], "Pt19")
+    state.remove_clusters("field", [ids[5]])
     assert analysed.points_layer("field") is layer
     found = written(layer)
     viewer.layers.remove(layer)
@@ -342,17 +342,17 @@ def test_a_layer_written_in_part_is_as_one_written_anew(analysed, viewer):
 
 
 def test_a_change_of_the_points_is_drawn_once(analysed):
-    session, layer = analysed.session, analysed.points_layer("field")
-    ids = session.table("field")["cluster_id"].tolist()
+    state, layer = analysed.state, analysed.points_layer("field")
+    ids = state.table("field")["cluster_id"].tolist()
     drawn = []
     # All that makes napari draw the points again.
     for emitter in (layer.events.set_data, layer.events.symbol, layer.events.border_width):
         emitter.connect(lambda event: drawn.append(event.type))
     for emitter in (layer.events.face_color, layer.events.border_color, layer.events.highlight):
         emitter.connect(lambda event: drawn.append(event.type))
-    session.relabel([("field", ids[0])], "Pt70")
+    state.relabel([("field", ids[0])], "Pt70")
     assert drawn == ["set_data"]
-    session.select([("field", i) for i in ids[:5]])
+    state.select([("field", i) for i in ids[:5]])
     assert drawn == ["set_data"] * 2
     analysed.refresh("field")
     assert drawn == ["set_data"] * 2
@@ -365,18 +365,18 @@ def seen_outlines(binding):
 
 
 def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, settle):
-    session = analysed.session
-    ids = session.table("field")["cluster_id"].tolist()
+    state = analysed.state
+    ids = state.table("field")["cluster_id"].tolist()
     strokes = analysed.outlines_layer("field").data
     seen, n = seen_outlines(analysed)
     assert seen == n
-    session.remove_clusters("field", [ids[3]])
+    state.remove_clusters("field", [ids[3]])
     settle(viewer)
     assert seen_outlines(analysed)[0] < n
-    session.undo()
+    state.undo()
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
-    label = session.table("field")["label"].iloc[0]
+    label = state.table("field")["label"].iloc[0]
     analysed.hidden = frozenset({label})
     settle(viewer)
     assert 0 < seen_outlines(analysed)[0] < n
@@ -384,8 +384,8 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
     assert analysed.outlines_layer("field").data is strokes
-    again = analyse(session.micrograph("field"))
-    session.set_analysis(again)
+    again = analyse(state.micrograph("field"))
+    state.set_analysis(again)
     settle(viewer)
     assert analysed.outlines_layer("field").data is strokes
 
@@ -397,26 +397,26 @@ def drawn_corners(viewer, layer) -> np.ndarray:
 
 
 def test_other_outlines_are_drawn_whatever_their_colours(analysed, viewer, settle):
-    session, layer = analysed.session, analysed.outlines_layer("field")
+    state, layer = analysed.state, analysed.outlines_layer("field")
     before, strokes, colours = drawn_corners(viewer, layer), layer.data, layer.edge_color.copy()
-    now = session.analysis("field")
-    session.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
+    now = state.analysis("field")
+    state.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
     settle(viewer)
     np.testing.assert_allclose(layer.data[:, 0], strokes[:, 0] + 0.5)
     np.testing.assert_array_equal(layer.edge_color, colours)
     moved = drawn_corners(viewer, layer)[:, :2] - before[:, :2]
     np.testing.assert_allclose(moved, 0.5, atol=1e-3)
-    session.set_analysis(replace(now, outlines=[o[:2] for o in now.outlines]))  # no strokes
+    state.set_analysis(replace(now, outlines=[o[:2] for o in now.outlines]))  # no strokes
     settle(viewer)
     assert len(drawn_corners(viewer, layer)) < len(before)
 
 
 def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
-    session, layer = analysed.session, analysed.outlines_layer("field")
-    table = session.table("field")
+    state, layer = analysed.state, analysed.outlines_layer("field")
+    table = state.table("field")
     label = "Pt70" if table["label"].iloc[0] != "Pt70" else "Pt19"
-    session.remove_clusters("field", [table["cluster_id"].iloc[1]])
-    session.relabel([("field", table["cluster_id"].iloc[0])], label)
+    state.remove_clusters("field", [table["cluster_id"].iloc[1]])
+    state.relabel([("field", table["cluster_id"].iloc[0])], label)
     settle(viewer)
     of_others = table["label"] == label
     corner = table.loc[of_others, ["y_px", "x_px"]].to_numpy()[0]
@@ -426,36 +426,36 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
 
 def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
     monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
-    session, layer = analysed.session, analysed.points_layer("field")
-    ids = session.table("field")["cluster_id"].tolist()
+    state, layer = analysed.state, analysed.points_layer("field")
+    ids = state.table("field")["cluster_id"].tolist()
     chosen = {("field", i) for i in ids[4:9]}
-    session.select(chosen)
-    session.remove_clusters("field", [ids[0]])
+    state.select(chosen)
+    state.remove_clusters("field", [ids[0]])
     layer.selected_data.add(1)  # as napari does, before it knows of the others
-    assert session.selection == chosen
+    assert state.selection == chosen
     settle(viewer)
     assert layer.selected_data == {3, 4, 5, 6, 7}
 
 
 def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle, monkeypatch):
     monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
-    session = analysed.session
-    ids = session.table("field")["cluster_id"].tolist()
-    session.select([("field", i) for i in ids[4:9]])
-    session.remove_clusters("field", [ids[0]])
+    state = analysed.state
+    ids = state.table("field")["cluster_id"].tolist()
+    state.select([("field", i) for i in ids[4:9]])
+    state.remove_clusters("field", [ids[0]])
     viewer.layers.remove("field")
     settle(viewer)
-    assert "field" not in session.images
+    assert "field" not in state.images
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
     monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
-    session, layer = analysed.session, analysed.points_layer("field")
-    ids = session.table("field")["cluster_id"].tolist()
-    session.select([("field", i) for i in ids[4:9]])
+    state, layer = analysed.state, analysed.points_layer("field")
+    ids = state.table("field")["cluster_id"].tolist()
+    state.select([("field", i) for i in ids[4:9]])
     assert layer.selected_data == {4, 5, 6, 7, 8}
-    session.remove_clusters("field", [ids[0]])
-    assert session.selection == {("field", i) for i in ids[4:9]}
+    state.remove_clusters("field", [ids[0]])
+    assert state.selection == {("field", i) for i in ids[4:9]}
     assert not analysed.settled
     settle(viewer)
     assert layer.selected_data == {3, 4, 5, 6, 7}

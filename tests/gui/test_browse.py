@@ -59,7 +59,7 @@ def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
     """The folder, opened by the button."""
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(morning))
     qtbot.mouseClick(browse.open_button, LEFT)
-    qtbot.waitUntil(lambda: browse.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
     settle(viewer)
     return browse
 
@@ -74,8 +74,8 @@ def click_row(dock, row: int) -> None:
 
 
 def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
-    session = opened.session
-    assert session.images == ["a.tif", "b.tif", "broken.tif", "c.tif"]
+    state = opened.state
+    assert state.images == ["a.tif", "b.tif", "broken.tif", "c.tif"]
     assert (morning / "morning.atomicity").is_file()
     words = row_words(opened)
     assert (words["a.tif"], words["c.tif"]) == ("new", "new")
@@ -84,7 +84,7 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     assert rows["a.tif"].size == "240 × 320 px, 0.0500 nm/px"
     assert rows["a.tif"].thumbnail is not None
     # The first one is looked at, calibrated.
-    assert session.current == "a.tif"
+    assert state.current == "a.tif"
     layer = binding_of(viewer).source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
@@ -92,10 +92,10 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
 
 def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
     order = []
-    opened.session.analysis_changed.connect(order.append)
+    opened.state.analysis_changed.connect(order.append)
     click_row(opened, 3)
     settle(viewer)
-    assert opened.session.current == "c.tif"
+    assert opened.state.current == "c.tif"
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
@@ -105,8 +105,8 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     assert "can't be read" in words["broken.tif"]
     assert opened.model.rows[0].shares
     assert len(binding_of(viewer).points_layer("c.tif").data) == 12
-    assert opened.session.history == ()  # nobody wants to undo that sixty times
-    (run,) = opened.session.project.runs()
+    assert opened.state.history == ()  # nobody wants to undo that sixty times
+    (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
 
@@ -148,15 +148,15 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     words = row_words(opened)
     assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
     assert "can't be read" in words["broken.tif"]
-    table = opened.session.table()
+    table = opened.state.table()
     assert np.isfinite(table["umap_1"]).all()  # placed here, afterwards
     # As it would have been here, to the last bit.
-    here = analyse(load(opened.session.micrograph("a.tif").path, name="a.tif"), umap=False).table
+    here = analyse(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
     there = table[table["image"] == "a.tif"].reset_index(drop=True)
     columns = [c for c in here.columns if not c.startswith("umap")]
     pd.testing.assert_frame_equal(there[columns], here[columns])
     # They are in the project, and their pixels are read from their files.
-    assert len(opened.session.project.load("c.tif").analysis.table) == 12
+    assert len(opened.state.project.load("c.tif").analysis.table) == 12
 
 
 @pytest.mark.parametrize("place", ["", "2"])
@@ -166,10 +166,10 @@ def test_analyse_all_averages_if_asked(opened, viewer, qtbot, settle, elsewhere,
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    session = opened.session
-    assert all(session.analysis(image).symmetries for image in ("a.tif", "b.tif", "c.tif"))
+    state = opened.state
+    assert all(state.analysis(image).symmetries for image in ("a.tif", "b.tif", "c.tif"))
     assert len(elsewhere) == bool(place)
-    assert session.project.runs()[0]["symmetries"]
+    assert state.project.runs()[0]["symmetries"]
 
 
 def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeypatch):
@@ -179,7 +179,7 @@ def test_a_scheduler_that_is_not_there_is_said(opened, qtbot, elsewhere, monkeyp
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     assert "no scheduler answers" in shown[0]
-    assert opened.session.table().empty
+    assert opened.state.table().empty
     assert opened.analyse_button.isEnabled()
 
 
@@ -193,14 +193,14 @@ def test_an_impossible_number_of_processes_is_refused(opened, qtbot, monkeypatch
 
 
 def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, elsewhere):
-    session = opened.session
-    session.add_image(session.micrograph("b.tif").with_pixel_size(0.06))  # as typing it does
+    state = opened.state
+    state.add_image(state.micrograph("b.tif").with_pixel_size(0.06))  # as typing it does
     opened.place.setText("2")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    assert session.analysis("b.tif").micrograph.pixel_size_nm == 0.06
-    assert session.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
+    assert state.analysis("b.tif").micrograph.pixel_size_nm == 0.06
+    assert state.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
 
 
 def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
@@ -210,7 +210,7 @@ def test_analyse_all_can_be_cancelled(opened, viewer, qtbot, settle):
         seen.append(image)
         QTimer.singleShot(0, opened.task_bar.cancel_button.click)
 
-    opened.session.analysis_changed.connect(stop_at_first)
+    opened.state.analysis_changed.connect(stop_at_first)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
@@ -226,17 +226,17 @@ def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, se
     canvas = viewer.window._qt_viewer.canvas.native
     QTest.keyClick(canvas, Qt.Key.Key_PageDown)
     settle(viewer)
-    assert opened.session.current == "b.tif"
+    assert opened.state.current == "b.tif"
     assert list(viewer.layers) == before
     assert viewer.layers[0].name == "b.tif"
     assert "b.tif clusters" in viewer.layers
     np.testing.assert_array_equal(viewer.layers["b.tif"].data, blobs(1)[::-1].astype(np.uint16))
     points = binding_of(viewer).points_layer("b.tif")
-    table = opened.session.table("b.tif")
+    table = opened.state.table("b.tif")
     np.testing.assert_allclose(points.data, table[["y_px", "x_px"]])
     QTest.keyClick(canvas, Qt.Key.Key_PageUp)
     settle(viewer)
-    assert opened.session.current == "a.tif"
+    assert opened.state.current == "a.tif"
     assert not opened.previous_button.isEnabled()
     # An image that can't be read stays in the list, with the reason, and nothing breaks.
     click_row(opened, 2)
@@ -250,14 +250,14 @@ def test_undo_goes_to_the_image_that_it_is_about(opened, viewer, qtbot, settle):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    session = opened.session
-    session.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
+    state = opened.state
+    state.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
     click_row(opened, 1)
     settle(viewer)
     binding_of(viewer).undo()
     settle(viewer)
-    assert session.current == "a.tif"
-    assert (session.table()["label_corrected"] == "").all()
+    assert state.current == "a.tif"
+    assert (state.table()["label_corrected"] == "").all()
     assert "label 2 clusters Pt70" in viewer.status
 
 
@@ -266,9 +266,9 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     click_row(opened, 1)
     settle(viewer)
-    session, binding = opened.session, binding_of(viewer)
-    session.relabel([("b.tif", 3)], "Pt55")
-    session.select([("b.tif", 3), ("c.tif", 1)])
+    state, binding = opened.state, binding_of(viewer)
+    state.relabel([("b.tif", 3)], "Pt55")
+    state.select([("b.tif", 3), ("c.tif", 1)])
     camera = compat.camera(viewer)
     camera.center, camera.zoom = (0.0, 4.0, 5.0), 31.0
     binding.hidden = frozenset(["Pt19"])
@@ -277,10 +277,10 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     viewer.window.add_dock_widget(embedding, name="Embedding")
     embedding.colour_combo.setCurrentText("confidence")
     embedding.scatter.view = (1.0, 2.0, 3.0, 4.0)
-    table = session.table()
+    table = state.table()
     opened.projects.leave()
     settle(viewer)
-    assert session.images == []
+    assert state.images == []
     assert list(viewer.layers) == []
 
     again = make_napari_viewer()
@@ -289,9 +289,9 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     scatter = Embedding(again)
     again.window.add_dock_widget(scatter, name="Embedding")
     dock.open(str(morning / "morning.atomicity"))
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(again)
-    after = dock.session
+    after = dock.state
     assert after.current == "b.tif"
     assert after.table()["label_corrected"].tolist() == table["label_corrected"].tolist()
     assert after.selection == {("b.tif", 3), ("c.tif", 1)}
@@ -317,9 +317,9 @@ def test_a_second_window_says_that_it_is_one(
     dock = Browse(second)
     second.window.add_dock_widget(dock, name="Browse")
     dock.open(str(morning))
-    qtbot.waitUntil(lambda: dock.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(second)
-    assert dock.session.read_only
+    assert dock.state.read_only
     assert "open in another window" in dock.notes.text()
     assert not dock.analyse_button.isEnabled()
     points = binding_of(second).points_layer("a.tif")
@@ -327,7 +327,7 @@ def test_a_second_window_says_that_it_is_one(
     points.remove_selected()
     assert len(points.data) == 12  # it is still there, and the person was told
     with pytest.raises(AtomicityError, match="another window"):
-        dock.session.relabel([("a.tif", 1)], "Pt19")
+        dock.state.relabel([("a.tif", 1)], "Pt19")
     dock.projects.leave()
     settle(second)
 
@@ -344,9 +344,9 @@ def test_images_are_dropped_into_a_project(opened, tmp_path, viewer, qtbot, sett
     QApplication.sendEvent(opened, enter)
     assert enter.isAccepted()
     QApplication.sendEvent(opened, QDropEvent(QPointF(5, 5), *how))
-    qtbot.waitUntil(lambda: len(opened.session.images) == 6, timeout=10_000)
+    qtbot.waitUntil(lambda: len(opened.state.images) == 6, timeout=10_000)
     settle(viewer)
-    assert opened.session.images[-2:] == ["a.tif [1]", "z.tif"]
+    assert opened.state.images[-2:] == ["a.tif [1]", "z.tif"]
     assert row_words(opened)["a.tif [1]"] == "new"
 
 
@@ -355,8 +355,8 @@ def test_a_folder_given_to_napari_opens_the_workbench(
 ):
     viewer = make_napari_viewer()
     viewer.open(str(morning), plugin="napari-atomicity")
-    session = binding_of(viewer).session
-    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    state = binding_of(viewer).state
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
     assert viewer.window._qt_window.findChild(Browse) is not None
     assert viewer.layers[0].name == "a.tif"
@@ -375,9 +375,9 @@ def test_what_was_done_without_a_project_is_not_lost(
     settle(viewer)
     qtbot.mouseClick(analyse.button, LEFT)
     settle(viewer)
-    session = browse.session
-    (image,) = session.images
-    session.relabel([(image, 2)], "Pt41")
+    state = browse.state
+    (image,) = state.images
+    state.relabel([(image, 2)], "Pt41")
     assert "memory only" in browse.title.text()
     asked = []
 
@@ -389,7 +389,7 @@ def test_what_was_done_without_a_project_is_not_lost(
     monkeypatch.setattr(QMessageBox, "question", question)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
     browse.open(str(morning))
-    qtbot.waitUntil(lambda: len(session.images) == 4, timeout=10_000)
+    qtbot.waitUntil(lambda: len(state.images) == 4, timeout=10_000)
     settle(viewer)
     assert len(asked) == 1
     with Project(kept) as project:
@@ -405,7 +405,7 @@ def test_moved_images_are_found_again(
     archive.mkdir()
     (morning / "b.tif").rename(archive / "b-old.tif")
     opened.open(str(morning / "morning.atomicity"))
-    qtbot.waitUntil(lambda: opened.session.project is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
     settle(viewer)
     assert "Not where they were: b.tif" in opened.notes.text()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
@@ -434,13 +434,13 @@ def test_the_workbench_has_browse(make_napari_viewer, model):
 def test_a_person_who_closes_the_window_is_asked_first(
     browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
 ):
-    session, projects = browse.session, browse.projects
+    state, projects = browse.state, browse.projects
     assert projects.may_close()
     viewer.open(str(morning / "a.tif"))
     image = binding_of(viewer).ensure_image(viewer.layers[0])
-    session.set_analysis(made_up(6, image))
+    state.set_analysis(made_up(6, image))
     assert projects.may_close()  # that can be had again
-    session.relabel([(image, 2)], "Pt41")
+    state.relabel([(image, 2)], "Pt41")
     buttons = QMessageBox.StandardButton
     answers = iter([buttons.Cancel, buttons.Discard, buttons.Save])
     monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
@@ -449,7 +449,7 @@ def test_a_person_who_closes_the_window_is_asked_first(
     assert [projects.may_close() for _ in range(3)] == [False, True, True]
     settle(viewer)
     assert projects.may_close()
-    assert session.project.labels() == {image: {2: "Pt41"}}
+    assert state.project.labels() == {image: {2: "Pt41"}}
 
 
 def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbot, settle):
@@ -460,11 +460,11 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
     assert opened.batch.running
     opened.projects.leave()
     opened.open(str(other))
-    qtbot.waitUntil(lambda: opened.session.images == ["a.tif"], timeout=10_000)
+    qtbot.waitUntil(lambda: opened.state.images == ["a.tif"], timeout=10_000)
     settle(viewer)
-    assert opened.session.analysis("a.tif") is None
+    assert opened.state.analysis("a.tif") is None
     assert not opened.batch.running
-    assert opened.session.project.load("a.tif").analysis is None
+    assert opened.state.project.load("a.tif").analysis is None
 
 
 def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
@@ -473,7 +473,7 @@ def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypa
     models = tmp_path / "deep" / "models"
     models.mkdir(parents=True)
     monkeypatch.setattr(module, "user_folder", lambda: models)
-    project = opened.session.project
+    project = opened.state.project
     names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
     for name in names:
         project.add_model(name, b"weights", "{}")
@@ -484,9 +484,9 @@ def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypa
 def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
-    (opened.session.project.path.parent / "broken.tif").unlink()
-    session = opened.session
-    session.remove_image("broken.tif")
+    (opened.state.project.path.parent / "broken.tif").unlink()
+    state = opened.state
+    state.remove_image("broken.tif")
     settle(viewer)
     buttons = QMessageBox.StandardButton
     answers = iter([buttons.No, buttons.Yes])
@@ -498,5 +498,5 @@ def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, se
     qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    assert len(session.history) == 1
-    assert session.history[0].images == ("a.tif", "b.tif", "c.tif")
+    assert len(state.history) == 1
+    assert state.history[0].images == ("a.tif", "b.tif", "c.tif")

@@ -20,7 +20,7 @@ from napari_atomicity.gui.docks import table as cluster_table
 from napari_atomicity.gui.docks.table import EMPTY, Table, paste
 from napari_atomicity.gui.panels import table_files
 from napari_atomicity.gui.table.model import USUAL, in_a_cell, meaning, meanings, sorted_rows
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
 
 LEFT = Qt.MouseButton.LeftButton
@@ -30,15 +30,15 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(made_up(30, "one"))
-    session.set_analysis(made_up(25, "two", seed=1))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(made_up(30, "one"))
+    state.set_analysis(made_up(25, "two", seed=1))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot, settle):
+def dock(viewer, state, qtbot, settle):
     dock = Table(viewer)
     qtbot.addWidget(dock)
     dock.resize(700, 400)
@@ -123,14 +123,14 @@ def test_nothing_on_the_clipboard_is_a_formula():
 
 
 # ---- the dock
-def test_every_cluster_has_a_row(dock, session):
+def test_every_cluster_has_a_row(dock, state):
     assert keys_shown(dock) == [
-        (image, int(i)) for image in session.images for i in session.table(image)["cluster_id"]
+        (image, int(i)) for image in state.images for i in state.table(image)["cluster_id"]
     ]
     assert dock.note.text() == "55 clusters"
     header = dock.view.horizontalHeader()
     shown = [c for i, c in enumerate(dock.model.columns) if not header.isSectionHidden(i)]
-    assert set(shown) == set(USUAL) & set(session.table().columns)
+    assert set(shown) == set(USUAL) & set(state.table().columns)
     at = dock.model.columns.index("diameter_nm")
     words = dock.model.headerData(at, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole)
     assert words == "diameter_nm: equivalent circular diameter of the outline, in nm"
@@ -150,9 +150,9 @@ def test_a_header_sorts_up_down_and_not_at_all(dock):
     assert column(dock, "label") == sorted(column(dock, "label"))
 
 
-def test_a_filter_shows_what_it_says(dock, session):
+def test_a_filter_shows_what_it_says(dock, state):
     write_filter(dock, "confidence < 0.75 and label = pt41")
-    table = session.table()
+    table = state.table()
     expected = table[(table["confidence"] < 0.75) & (table["label"] == "Pt41")]
     assert 0 < len(expected) < 11
     assert keys_shown(dock) == list(zip(expected["image"], expected["cluster_id"], strict=True))
@@ -171,62 +171,62 @@ def test_a_filter_that_says_nothing_changes_nothing_and_says_why(dock, qtbot):
     assert not dock.error.isVisible() and len(keys_shown(dock)) == 55
 
 
-def test_clicks_select_rows_everywhere(dock, session):
+def test_clicks_select_rows_everywhere(dock, state):
     keys = keys_shown(dock)
     click(dock, 3)
-    assert session.selection == {keys[3]}
+    assert state.selection == {keys[3]}
     click(dock, 6, SHIFT)
-    assert session.selection == set(keys[3:7])
+    assert state.selection == set(keys[3:7])
     click(dock, 40, CTRL)
     click(dock, 4, CTRL)
-    assert session.selection == {keys[3], keys[5], keys[6], keys[40]}
+    assert state.selection == {keys[3], keys[5], keys[6], keys[40]}
     QTest.keyClick(dock.view, Qt.Key.Key_A, CTRL)
-    assert session.selection == set(keys)
+    assert state.selection == set(keys)
     QTest.keyClick(dock.view, Qt.Key.Key_Escape)
-    assert not session.selection
+    assert not state.selection
 
 
-def test_a_drag_selects_a_range(dock, session):
+def test_a_drag_selects_a_range(dock, state):
     port = dock.view.viewport()
     start, end = place(dock, 2), place(dock, 5)
     QTest.mousePress(port, LEFT, PLAIN, start)
     move(port, end)
     QTest.mouseRelease(port, LEFT, PLAIN, end)
-    assert session.selection == set(keys_shown(dock)[2:6])
+    assert state.selection == set(keys_shown(dock)[2:6])
 
 
-def test_a_drag_out_of_the_view_goes_on_below(dock, session):
+def test_a_drag_out_of_the_view_goes_on_below(dock, state):
     port, start = dock.view.viewport(), place(dock, 3)
     QTest.mousePress(port, LEFT, PLAIN, start)
     for step in range(20):
         move(port, QPoint(start.x(), port.height() + 50 + step))
     QTest.mouseRelease(port, LEFT, PLAIN, start)
-    assert session.selection == set(keys_shown(dock)[3:])
+    assert state.selection == set(keys_shown(dock)[3:])
     bar = dock.view.verticalScrollBar()
     assert bar.value() == bar.maximum() > 0
 
 
-def test_arrows_move_the_selection(dock, session):
+def test_arrows_move_the_selection(dock, state):
     keys = keys_shown(dock)
     click(dock, 3)
     QTest.keyClick(dock.view, Qt.Key.Key_Down)
-    assert session.selection == {keys[4]}
+    assert state.selection == {keys[4]}
     QTest.keyClick(dock.view, Qt.Key.Key_Down, SHIFT)
     QTest.keyClick(dock.view, Qt.Key.Key_Down, SHIFT)
-    assert session.selection == set(keys[4:7])
+    assert state.selection == set(keys[4:7])
 
 
-def test_what_a_filter_hides_stays_selected_when_one_is_added(dock, session):
-    session.select([("one", 1), ("two", 1)])
+def test_what_a_filter_hides_stays_selected_when_one_is_added(dock, state):
+    state.select([("one", 1), ("two", 1)])
     write_filter(dock, "two")
     assert dock.note.text().endswith("1 selected, 1 selected ones not shown here")
     click(dock, 3, CTRL)
-    assert session.selection == {("one", 1), ("two", 1), keys_shown(dock)[3]}
+    assert state.selection == {("one", 1), ("two", 1), keys_shown(dock)[3]}
     click(dock, 2)
-    assert session.selection == {keys_shown(dock)[2]}
+    assert state.selection == {keys_shown(dock)[2]}
 
 
-def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, session):
+def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state):
     def colour(position: int) -> str:
         box = dock.view.visualRect(dock.model.index(position, 0))
         image = dock.view.viewport().grab().toImage()
@@ -235,43 +235,43 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, sessi
         ).name()
 
     ground = colour(1)
-    session.select([keys_shown(dock)[1]])
+    state.select([keys_shown(dock)[1]])
     assert colour(1) != ground and colour(2) == ground
-    session.select([("two", 24)])
+    state.select([("two", 24)])
     assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
 
 
-def test_double_click_and_enter_go_to_the_image(dock, session):
+def test_double_click_and_enter_go_to_the_image(dock, state):
     asked = []
-    session.focus_requested.connect(asked.append)
+    state.focus_requested.connect(asked.append)
     keys = keys_shown(dock)
     click(dock, 7)
     QTest.mouseDClick(dock.view.viewport(), LEFT, PLAIN, place(dock, 7))
-    assert asked == [keys[7]] and session.selection == {keys[7]}
+    assert asked == [keys[7]] and state.selection == {keys[7]}
     QTest.keyClick(dock.view, Qt.Key.Key_Return)
     assert asked == [keys[7], keys[7]]
 
 
-def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, session, qtbot):
+def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, state, qtbot):
     click_header(dock, "label")
     keys = keys_shown(dock)
-    session.relabel([keys[0]], "Pt70")
+    state.relabel([keys[0]], "Pt70")
     qtbot.waitUntil(lambda: column(dock, "label")[0] == "Pt70*")
     assert keys_shown(dock) == keys and dock.sort_again_button.isVisible()
     dock.sort_again_button.click()
     assert keys_shown(dock).index(keys[0]) >= 44 - 1
     assert not dock.sort_again_button.isVisible()
-    session.remove([keys[5]])
+    state.remove([keys[5]])
     qtbot.waitUntil(lambda: keys[5] not in keys_shown(dock))
-    session.undo()
+    state.undo()
     qtbot.waitUntil(lambda: keys[5] in keys_shown(dock))
     assert keys_shown(dock).index(keys[5]) == 4
 
 
-def test_a_new_image_comes_with_its_columns(dock, session, qtbot):
+def test_a_new_image_comes_with_its_columns(dock, state, qtbot):
     analysis = made_up(5, "three", seed=2)
     table = analysis.table.assign(n_atoms=[1.0, 2.0, 3.0, 4.0, np.nan])
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 60)
     at = dock.model.columns.index("n_atoms")
     assert not dock.view.horizontalHeader().isSectionHidden(at)
@@ -298,22 +298,22 @@ def test_columns_are_chosen_and_remembered(dock, viewer, qtbot):
     assert "image" in dock.shown().columns and "p_Pt41" not in dock.shown().columns
 
 
-def test_what_is_selected_is_copied_as_it_is_shown(dock, session):
+def test_what_is_selected_is_copied_as_it_is_shown(dock, state):
     click_header(dock, "confidence")
     keys = keys_shown(dock)
-    session.select([keys[4], keys[2]])
+    state.select([keys[4], keys[2]])
     QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
     read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
     assert list(zip(read["image"], read["cluster_id"], strict=True)) == [keys[2], keys[4]]
     assert list(read.columns) == list(dock.shown().columns)
-    row = session.table(keys[2][0]).set_index("cluster_id").loc[keys[2][1]]
+    row = state.table(keys[2][0]).set_index("cluster_id").loc[keys[2][1]]
     assert read["confidence"][0] == pytest.approx(row["confidence"], abs=1e-12)
-    session.select([])
+    state.select([])
     dock.copy_button.click()
     assert len(QApplication.clipboard().text().splitlines()) == 56
 
 
-def test_copying_is_no_shortcut_of_the_window(dock, session, qtbot):
+def test_copying_is_no_shortcut_of_the_window(dock, state, qtbot):
     taken = []
     action = QAction("copy", dock)
     action.setShortcut(QKeySequence("Ctrl+C"))
@@ -352,13 +352,13 @@ def test_what_is_shown_is_exported(dock, monkeypatch, tmp_path, settle, viewer, 
     assert len(read_table(path)) == 11
 
 
-def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, session, monkeypatch, qtbot):
+def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, qtbot):
     done = []
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     dock.hide()
-    session.relabel([("one", 1)], "Pt70")
-    session.select([("one", 2)])
+    state.relabel([("one", 1)], "Pt70")
+    state.select([("one", 2)])
     qtbot.wait(60)
     assert not done
     dock.show()
@@ -366,11 +366,11 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, session, monkeypatch
     assert np.flatnonzero(dock.view.selected_positions()).tolist() == [1]
 
 
-def test_another_project_starts_afresh_with_the_same_wishes(dock, session, qtbot):
+def test_another_project_starts_afresh_with_the_same_wishes(dock, state, qtbot):
     click_header(dock, "confidence")
     write_filter(dock, "two")
     keys = keys_shown(dock)
-    session.project_changed.emit()
+    state.project_changed.emit()
     qtbot.waitUntil(lambda: keys_shown(dock) == keys)
     assert not dock.sort_again_button.isVisible()
 
@@ -381,8 +381,8 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     dock.show()
     assert dock.message.text() == EMPTY and dock.message.isVisible()
     assert not dock.export_button.isEnabled() and not dock.copy_button.isEnabled()
-    session = session_of(viewer)
-    session.set_analysis(made_up(12))
+    state = state_of(viewer)
+    state.set_analysis(made_up(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and dock.export_button.isEnabled()
     assert dock.view.columnWidth(dock.model.columns.index("image")) > 40

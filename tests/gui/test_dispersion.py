@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import AtomAnalysis
-from napari_atomicity.atoms.injection import AddedAtoms
+from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
@@ -21,11 +21,11 @@ from napari_atomicity.gui.docks.dispersion import dock as docks
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
 from napari_atomicity.gui.tasks import running
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.reporting.plot_base import per_cent
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
-from napari_atomicity.statistics.dispersion import Dispersion as Found
+from napari_atomicity.statistics.dispersion import DispersionStatistics as Found
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -63,18 +63,18 @@ def found_in(name: str, n: int = 30, seed: int = 0, support: bool = True) -> Ato
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
+def state(viewer):
+    state = state_of(viewer)
     for seed, name in enumerate(["one", "two"]):
         found = found_in(name, 30 + 10 * seed, seed)
-        session.add_image(found.micrograph)
-        session.atoms.set_analysis(found)
-    session.current = "one"
-    return session
+        state.add_image(found.micrograph)
+        state.atoms.set_analysis(found)
+    state.current = "one"
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot, settled):
+def dock(viewer, state, qtbot, settled):
     dock = Dispersion(viewer)
     qtbot.addWidget(dock)
     dock.form.simulations.setValue(19)
@@ -92,7 +92,7 @@ def settled(qtbot):
     def wait(dock: Dispersion) -> Dispersion:
         def rests() -> bool:
             waits = dock._timer.isActive() or dock._mark_timer.isActive()
-            return not (waits or running(dock.session, dock._task))
+            return not (waits or running(dock.state, dock._task))
 
         qtbot.waitUntil(rests)
         dock.view.draw_now()
@@ -129,22 +129,22 @@ def value(dock: Dispersion, name: str) -> str:
 
 
 # ---- figures
-def test_the_figures_are_those_of_the_image_looked_at(dock, session, settled):
+def test_the_figures_are_those_of_the_image_looked_at(dock, state, settled):
     assert value(dock, "Atoms, counted") == "30" and value(dock, "Support") == "64 nm²"
     expected = found_in("one").candidates["confidence"].sum()
     assert value(dock, "Atoms, expected") == f"{expected:.3g}"
     assert value(dock, "Density") == f"{expected / 64:.3g} /nm²"
-    session.current = "two"
+    state.current = "two"
     assert not dock.body.isEnabled(), "what is of another image is greyed"
     settled(dock)
     assert dock.body.isEnabled() and value(dock, "Atoms, counted") == "40"
 
 
-def test_all_images_are_pooled(dock, session, settled):
+def test_all_images_are_pooled(dock, state, settled):
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert value(dock, "Atoms, counted") == "70" and value(dock, "Support") == "128 nm²"
-    session.add_image(replace(found_in("three").micrograph))
+    state.add_image(replace(found_in("three").micrograph))
     settled(dock)
     assert "1 of 3 images left out" in dock.note.text()
 
@@ -162,31 +162,31 @@ def test_each_line_says_what_it_is_and_has_a_source(dock):
     assert low < float(density.value.split()[0]) < high
 
 
-def test_the_verdict_in_words():
+def format_test_the_verdict():
     assert verdict(0.8, 0.01, 0.95) == "closer together, p = 0.01"
     assert verdict(1.2, 0.01, 0.95) == "more regular, p = 0.01"
     assert verdict(1.2, 0.01, 0.995) == "as chance, p = 0.01"
     assert verdict(np.nan, np.nan, 0.95) == ""
 
 
-def test_it_follows_threshold_marks_support_and_undo(viewer, dock, session, settled):
-    session.atoms.set_threshold("one", 0.8)
+def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settled):
+    state.atoms.set_threshold("one", 0.8)
     settled(dock)
     fewer = int((found_in("one").candidates["confidence"] >= 0.8).sum())
     assert value(dock, "Atoms, counted") == str(fewer)
-    session.atoms.add("one", [Mark(40.0, 40.0)])
+    state.atoms.add("one", [Mark(40.0, 40.0)])
     settled(dock)
     assert value(dock, "Atoms, counted") == str(fewer + 1)
     half = np.array([[-0.5, -0.5], [-0.5, 79.5], [39.5, 79.5], [39.5, -0.5]])
-    session.atoms.set_support("one", [], [half])
+    state.atoms.set_support("one", [], [half])
     settled(dock)
     assert value(dock, "Support") == "32 nm²"
-    session.undo()
+    state.undo()
     settled(dock)
     assert value(dock, "Support") == "64 nm²"
 
 
-def test_the_other_image_is_not_found_again(dock, session, settled, monkeypatch):
+def test_the_other_image_is_not_found_again(dock, state, settled, monkeypatch):
     asked = []
     real = module.spread_of
 
@@ -198,7 +198,7 @@ def test_the_other_image_is_not_found_again(dock, session, settled, monkeypatch)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert asked == ["two"], "the first is known"
-    session.atoms.remove([("two", 3)])
+    state.atoms.remove([("two", 3)])
     settled(dock)
     assert asked == ["two", "two"]
 
@@ -218,8 +218,8 @@ def test_settings_are_used(dock, settled):
 
 
 # ---- plots
-def test_a_bar_of_the_histogram_selects_its_atoms_and_shows_what_is_selected(dock, session, show):
-    data, table = show("nearest_neighbours"), session.atoms.table("one")
+def test_a_bar_of_the_histogram_selects_its_atoms_and_shows_what_is_selected(dock, state, show):
+    data, table = show("nearest_neighbours"), state.atoms.table("one")
     distance = table["nearest_neighbour_nm"]
     fullest, other = (int(i) for i in data["count"].sort_values(ascending=False).index[:2])
 
@@ -230,40 +230,40 @@ def test_a_bar_of_the_histogram_selects_its_atoms_and_shows_what_is_selected(doc
         )
 
     click(dock, fullest)
-    assert session.atoms.selection == inside(fullest)
-    assert len(session.atoms.selection) == data["count"][fullest] > 1
+    assert state.atoms.selection == inside(fullest)
+    assert len(state.atoms.selection) == data["count"][fullest] > 1
     click(dock, other, SHIFT)
-    assert session.atoms.selection == inside(fullest) | inside(other)
+    assert state.atoms.selection == inside(fullest) | inside(other)
     dock._mark()
     assert dock.view.share[fullest] == dock.view.share[other] == 1
     assert (dock.view.share > 0).sum() == 2
     assert "selected atoms marked" in dock.hint.text()
 
 
-def test_quadrats_and_groups_select_their_atoms(dock, session, show):
-    data, table = show("quadrats"), session.atoms.table("one")
+def test_quadrats_and_groups_select_their_atoms(dock, state, show):
+    data, table = show("quadrats"), state.atoms.table("one")
     row = int(data["count"].idxmax())
     click(dock, row)
     box = data.loc[row]
     inside = table["y_nm"].between(box["y_from_nm"], box["y_to_nm"], inclusive="left")
     inside &= table["x_nm"].between(box["x_from_nm"], box["x_to_nm"], inclusive="left")
-    assert session.atoms.selection == keys(table[inside])
-    assert len(session.atoms.selection) == box["count"] > 1
+    assert state.atoms.selection == keys(table[inside])
+    assert len(state.atoms.selection) == box["count"] > 1
     data = show("groups")
     pairs = int(data.index[data["size"] == 2][0])
     click(dock, pairs)
-    assert session.atoms.selection == keys(table[table["group_size"] == 2])
+    assert state.atoms.selection == keys(table[table["group_size"] == 2])
 
 
-def test_selected_elsewhere_is_marked_and_a_curve_takes_nothing_away(dock, session, show, settled):
+def test_selected_elsewhere_is_marked_and_a_curve_takes_nothing_away(dock, state, show, settled):
     show("nearest_neighbours")
-    session.atoms.select([("one", 1), ("two", 1)])
+    state.atoms.select([("one", 1), ("two", 1)])
     settled(dock)
     assert dock.hint.text() == "1 of 2 selected atoms marked."
     assert (dock.view.share > 0).sum() == 1
     show("pair_correlation")
     click(dock, 20)
-    assert len(session.atoms.selection) == 2
+    assert len(state.atoms.selection) == 2
     show("ripley_l")
     assert dock.view.data["observed"].notna().all() and dock.view.data["low"].notna().all()
 
@@ -280,27 +280,27 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
     assert "Quadrats are of one image" in dock.view.accessibleDescription()
 
 
-def test_what_is_missed_stands_below_the_density(dock, session, settled):
+def test_what_is_missed_stands_below_the_density(dock, state, settled):
     names = [figure.name for figure in figures(dock.found.dispersion)]
     assert "Density, all atoms" not in names
     height = np.geomspace(0.1, 2.5, 120)
     seen = np.where(height > 0.5, height, np.nan)
-    session.atoms.set_added(
+    state.atoms.set_added(
         "one",
-        AddedAtoms(
+        InjectedAtoms(
             30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
             1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
         ),
     )  # fmt: skip
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
-    census = session.atoms.of("one").census
+    census = state.atoms.of("one").census
     assert shown["Found of them"][0] == per_cent(census.share)
     assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
         census.density_per_nm2, rel=0.01
     )
     assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
-    session.undo()
+    state.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
 
@@ -313,7 +313,7 @@ def test_rows_are_copied_and_written_as_the_command_line_writes_them(
     header, line = QApplication.clipboard().text().splitlines()
     assert header.split("\t")[:2] == ["image", "n_atoms"] and line.split("\t")[:2] == ["one", "30"]
     path = tmp_path / "dispersion.csv"
-    monkeypatch.setattr(docks, "ask_for_table", lambda *a: path)
+    monkeypatch.setattr(docks, "choose_table_path", lambda *a: path)
     monkeypatch.setattr(docks, "show_info", lambda words: None)
     QTest.mouseClick(dock.export_button, LEFT)
     settle(viewer)
@@ -335,7 +335,7 @@ def test_what_is_drawn_is_saved(dock, show, tmp_path, monkeypatch, suffix):
 
 
 # ---- while it works
-def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, session, qtbot, settled):
+def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, state, qtbot, settled):
     dock.form.simulations.setValue(9999)
     dock.update_now()
     assert dock.waiting.isVisible() and not dock.body.isEnabled()
@@ -346,29 +346,29 @@ def test_cancel_keeps_what_was_shown_greyed_and_update_goes_on(dock, session, qt
     assert not dock.waiting.isVisible() and dock.update_button.isVisible()
     assert dock.model.figures == before and not dock.body.isEnabled()
     click(dock, int(dock.view.data["count"].idxmax()))
-    assert session.atoms.selection == frozenset(), "a plot of yesterday selects nothing"
+    assert state.atoms.selection == frozenset(), "a plot of yesterday selects nothing"
     dock.form.simulations.setValue(19)
     QTest.mouseClick(dock.update_button, LEFT)
     settled(dock)
     assert dock.body.isEnabled() and not dock.update_button.isVisible()
 
 
-def test_a_newer_question_ends_the_older_one(dock, session, settled):
+def test_a_newer_question_ends_the_older_one(dock, state, settled):
     dock.form.simulations.setValue(9999)
     dock.update_now()
-    (older,) = running(session, dock._task)
+    (older,) = running(state, dock._task)
     dock.form.simulations.setValue(19)
-    session.atoms.set_threshold("one", 0.9)
+    state.atoms.set_threshold("one", 0.9)
     settled(dock)
     assert older.cancelled and not dock.waiting.isVisible()
     n = int((found_in("one").candidates["confidence"] >= 0.9).sum())
     assert value(dock, "Atoms, counted") == str(n)
 
 
-def test_while_hidden_it_rests(dock, session, settled):
+def test_while_hidden_it_rests(dock, state, settled):
     dock.hide()
-    session.atoms.set_threshold("one", 0.9)
-    assert not dock._timer.isActive() and not running(session, dock._task)
+    state.atoms.set_threshold("one", 0.9)
+    assert not dock._timer.isActive() and not running(state, dock._task)
     dock.show()
     settled(dock)
     assert value(dock, "Atoms, counted") != "30"
@@ -381,20 +381,20 @@ def test_without_atoms_it_says_what_to_do(viewer, qtbot, settled):
     dock.show()
     settled(dock)
     assert dock.message.text() == docks.NO_ATOMS and not dock.body.isVisible()
-    session = session_of(viewer)
+    state = state_of(viewer)
     pixels = np.zeros((16, 16), np.float32)
-    session.current = session.add_image(Micrograph(pixels, name="bare"))
+    state.current = state.add_image(Micrograph(pixels, name="bare"))
     settled(dock)
     assert "large a pixel of bare is" in dock.message.text()
-    session.current = session.add_image(Micrograph(pixels, pixel_size_nm=PX, name="calibrated"))
+    state.current = state.add_image(Micrograph(pixels, pixel_size_nm=PX, name="calibrated"))
     settled(dock)
     assert dock.message.text() == docks.NO_ATOMS
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_hardly_any_atoms_have_a_density_and_dashes(dock, session, settled, show, n):
+def test_hardly_any_atoms_have_a_density_and_dashes(dock, state, settled, show, n):
     few = found_in("one")
-    session.atoms.set_analysis(replace(few, candidates=few.candidates.iloc[:n]))
+    state.atoms.set_analysis(replace(few, candidates=few.candidates.iloc[:n]))
     settled(dock)
     assert value(dock, "Atoms, counted") == str(n)
     assert dock.model.figures[0].interval.count("–") == 1
@@ -404,32 +404,32 @@ def test_hardly_any_atoms_have_a_density_and_dashes(dock, session, settled, show
         show(name)
 
 
-def test_without_support_it_says_so_and_a_drawn_one_helps(dock, session, settled):
-    session.atoms.set_analysis(found_in("one", support=False))
+def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
+    state.atoms.set_analysis(found_in("one", support=False))
     settled(dock)
     assert "one: no support was found" in dock.message.text() and not dock.body.isVisible()
     corner = np.array([[-0.5, -0.5], [-0.5, 39.5], [39.5, 39.5], [39.5, -0.5]])
-    session.atoms.set_support("one", [corner], [])
+    state.atoms.set_support("one", [corner], [])
     settled(dock)
     assert value(dock, "Support") == "16 nm²" and not dock.message.isVisible()
     (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
     assert counted.interval == f"{30 - int(counted.value)} off the support"
 
 
-def test_images_linked_at_different_distances_are_refused_in_words(dock, session, settled):
-    session.atoms.set_group_distance("two", 0.5)
+def format_test_images_linked_at_different_distances_are_refused(dock, state, settled):
+    state.atoms.set_group_distance("two", 0.5)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert "different distances" in dock.message.text()
     assert dock.form.linking.text() == "0.3 nm, 0.5 nm"
 
 
-def test_atoms_marked_by_hand_alone(dock, session, settled):
+def test_atoms_marked_by_hand_alone(dock, state, settled):
     rng = np.random.default_rng(0)
     pixels = (100 + 10 * rng.standard_normal((60, 60))).astype(np.float32)
-    name = session.add_image(Micrograph(pixels, pixel_size_nm=PX, name="by hand"))
-    session.atoms.add(name, [Mark(10.0, 10.0), Mark(30.0, 50.0)])
-    session.current = name
+    name = state.add_image(Micrograph(pixels, pixel_size_nm=PX, name="by hand"))
+    state.atoms.add(name, [Mark(10.0, 10.0), Mark(30.0, 50.0)])
+    state.current = name
     settled(dock)
     assert value(dock, "Atoms, expected") == "2" and value(dock, "Support") == "36 nm²"
 
@@ -443,7 +443,7 @@ def test_figures_of_random_atoms(dock):
     assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
 
 
-def test_a_worker_may_find_something_while_images_go(dock, session, settled):
+def test_a_worker_may_find_something_while_images_go(dock, state, settled):
     class Meanwhile(str):
         """A name that something is found beside, as soon as it is looked up."""
 
@@ -457,6 +457,6 @@ def test_a_worker_may_find_something_while_images_go(dock, session, settled):
     gone = Meanwhile("gone")
     dock._known[gone] = dock._known["one"]
     del dock._known["late"]
-    session.remove_image("two")
+    state.remove_image("two")
     settled(dock)
     assert list(dock._known) == ["one", "late"]

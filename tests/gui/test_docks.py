@@ -20,7 +20,7 @@ from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.state.window_state import State
+from napari_atomicity.state.window_state import TaskState
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtb
         classify.symmetries.setChecked(wanted)
         qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
         settle(viewer)
-        assert analysed.session.analysis("field").symmetries == wanted
+        assert analysed.state.analysis("field").symmetries == wanted
     analysed.undo()
-    assert analysed.session.analysis("field").symmetries
+    assert analysed.state.analysis("field").symmetries
 
 
 def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
@@ -78,10 +78,10 @@ def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
     analyse.symmetries.setChecked(True)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    session = binding_of(viewer).session
-    assert session.analysis("field").symmetries
+    state = binding_of(viewer).state
+    assert state.analysis("field").symmetries
     model.averaged.clear()
-    session.explained_class = "Pt55"
+    state.explained_class = "Pt55"
     settle(viewer)
     assert model.averaged == [True]
 
@@ -89,14 +89,14 @@ def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
 def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
     analysed, viewer, dock, qtbot, settle
 ):
-    session, classify = analysed.session, dock(Classify)
-    known, box = session.analysis("field"), classify.symmetries
+    state, classify = analysed.state, dock(Classify)
+    known, box = state.analysis("field"), classify.symmetries
     averaged = {**known.parameters, "symmetries": True}
     for name, parameters in (("averaged", averaged), ("only found", {})):
         micrograph = replace(known.micrograph, name=name)
         table = known.table.assign(image=name)
-        session.add_image(micrograph)
-        session.set_analysis(
+        state.add_image(micrograph)
+        state.set_analysis(
             replace(known, micrograph=micrograph, table=table, parameters=parameters)
         )
     # an image whose clusters are not classified says nothing
@@ -108,79 +108,79 @@ def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
         ("only found", True),
         ("averaged", True),
     ):
-        session.current = image
+        state.current = image
         assert box.isChecked() == checked
     box.setChecked(False)
-    session.relabel([("averaged", 1)], "Pt19")
+    state.relabel([("averaged", 1)], "Pt19")
     QApplication.processEvents()
     assert not box.isChecked()  # the network has said nothing new
     qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    assert not session.analysis("averaged").symmetries
-    session.undo()
+    assert not state.analysis("averaged").symmetries
+    state.undo()
     QApplication.processEvents()
-    assert session.analysis("averaged").symmetries and box.isChecked()
+    assert state.analysis("averaged").symmetries and box.isChecked()
 
 
 def test_one_press_of_the_button_does_everything(analysed, viewer):
-    session = analysed.session
-    table = session.table("field")
+    state = analysed.state
+    table = state.table("field")
     assert len(table) == N_CLUSTERS
     assert set(table["label"]) <= set(CLASSES)
     assert table["umap_1"].notna().all()
-    assert session.status.state is State.DONE
+    assert state.status.state is TaskState.DONE
     assert {"field clusters", "field outlines", "field class map raw", "field class map LCN"} < {
         layer.name for layer in viewer.layers
     }
     assert analysed.label_mode.on
     assert compat.text_overlay(viewer).visible
-    assert len(session.selection) == 1  # for Explain
+    assert len(state.selection) == 1  # for Explain
 
 
 def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
-    session, layer = analysed.session, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.points_layer("field")
     for index, key in ((0, "5"), (1, "1"), (2, "0")):
         layer.selected_data = {index}
         press(viewer, key)
-    table = session.table("field")
+    table = state.table("field")
     assert table["label_corrected"].tolist()[:3] == ["Pt70", "Pt19", "unknown"]
     assert layer.features["label"].tolist()[:3] == ["Pt70", "Pt19", "unknown"]
     press(viewer, "Control-Z")
-    assert session.table("field")["label_corrected"].tolist()[:3] == ["Pt70", "Pt19", ""]
+    assert state.table("field")["label_corrected"].tolist()[:3] == ["Pt70", "Pt19", ""]
     press(viewer, "Control-Shift-Z")
-    assert session.table("field")["label_corrected"].tolist()[2] == "unknown"
+    assert state.table("field")["label_corrected"].tolist()[2] == "unknown"
     layer.selected_data = {0, 1, 2}
     press(viewer, "U")
-    assert not session.table("field")["label_corrected"].any()
+    assert not state.table("field")["label_corrected"].any()
 
 
 def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, viewer, dock):
-    session, layer = analysed.session, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.points_layer("field")
     classify = dock(Classify)
     assert "A aggregate" in compat.text_overlay(viewer).text
     layer.selected_data = {1}
     press(viewer, "A")
-    assert session.table("field")["label_corrected"].tolist().count("aggregate") == 1
+    assert state.table("field")["label_corrected"].tolist().count("aggregate") == 1
     assert set(layer.selected_data) == {1}
     QApplication.processEvents()
     row = next(r for r in classify._rows() if r.text(0) == "aggregate")
     assert (row.text(1), row.text(3)) == ("1", "A")
     assert str(layer.symbol[1]) == "clobber"
-    session.select([("field", 3)])
+    state.select([("field", 3)])
     classify.labels.activated.emit(classify.labels.findData("aggregate"))
     QApplication.processEvents()
     row = next(r for r in classify._rows() if r.text(0) == "aggregate")
     assert row.text(1) == "2"
-    assert "not counted: 2 aggregates" in summary(session.table("field"))
+    assert "not counted: 2 aggregates" in summary(state.table("field"))
     press(viewer, "Control-A")
     assert len(layer.selected_data) == N_CLUSTERS
 
 
 def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock):
-    classify, session = dock(Classify), analysed.session
+    classify, state = dock(Classify), analysed.state
     assert not classify.conditions.isVisibleTo(classify)
-    now = session.analysis("field")
-    session.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
+    now = state.analysis("field")
+    state.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
     QApplication.processEvents()
     assert classify.conditions.isVisibleTo(classify)
     assert "adapt" in classify.conditions.text()
@@ -193,7 +193,7 @@ def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
     assert len(layer.data) == N_CLUSTERS
     press(viewer, "Delete")
     assert len(layer.data) == N_CLUSTERS - 1
-    assert len(analysed.session.table("field")) == N_CLUSTERS - 1
+    assert len(analysed.state.table("field")) == N_CLUSTERS - 1
 
 
 def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
@@ -206,29 +206,29 @@ def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
     layer.selected_data = {0}
     press(viewer, "1")
     assert len(layer.data) == N_CLUSTERS - 1
-    assert len(analysed.session.table("field")) == N_CLUSTERS - 1
+    assert len(analysed.state.table("field")) == N_CLUSTERS - 1
 
 
 def test_a_key_without_a_selection_changes_nothing(analysed, viewer):
-    before = analysed.session.history
-    analysed.session.select(())
+    before = analysed.state.history
+    analysed.state.select(())
     press(viewer, "3", "Delete", "U")
-    assert analysed.session.history == before
+    assert analysed.state.history == before
     assert "Select" in viewer.status
 
 
 def test_next_goes_from_the_least_certain_to_the_next(analysed, viewer):
-    order = analysed.session.table("field").sort_values("confidence", kind="stable")
+    order = analysed.state.table("field").sort_values("confidence", kind="stable")
     ids = order["cluster_id"].tolist()
-    analysed.session.select(())
+    analysed.state.select(())
     for expected in ids[:3]:
         press(viewer, "N")
-        assert analysed.session.selection == {("field", expected)}
+        assert analysed.state.selection == {("field", expected)}
 
 
 def test_the_legend_counts_selects_and_hides(analysed, dock):
     classify = dock(Classify)
-    table = analysed.session.table("field")
+    table = analysed.state.table("field")
     rows = {
         classify.legend.topLevelItem(i).text(0): classify.legend.topLevelItem(i)
         for i in range(classify.legend.topLevelItemCount())
@@ -238,7 +238,7 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
     }
     classify.legend.itemClicked.emit(rows["Pt70"], 0)
     ids = table.loc[table["label"] == "Pt70", "cluster_id"]
-    assert analysed.session.selection == {("field", i) for i in ids}
+    assert analysed.state.selection == {("field", i) for i in ids}
     rows["Pt70"].setCheckState(0, Qt.CheckState.Unchecked)
     assert analysed.hidden == {"Pt70"}
     assert (analysed.points_layer("field").shown == (table["label"] != "Pt70")).all()
@@ -246,25 +246,25 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
 
 def test_label_by_menu_and_undo_by_button(analysed, dock, qtbot):
     classify = dock(Classify)
-    analysed.session.select([("field", 4)])
+    analysed.state.select([("field", 4)])
     classify.labels.activated.emit(classify.labels.findData("Pt30"))
-    row = analysed.session.table("field").set_index("cluster_id").loc[4]
+    row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == "Pt30"
     assert "label 1 cluster Pt30" in classify.undo_button.toolTip()
     qtbot.mouseClick(classify.undo_button, Qt.MouseButton.LeftButton)
-    row = analysed.session.table("field").set_index("cluster_id").loc[4]
+    row = analysed.state.table("field").set_index("cluster_id").loc[4]
     assert row["label_corrected"] == ""
     assert classify.redo_button.isEnabled()
 
 
 def test_classifying_again_keeps_corrections(analysed, viewer, dock, qtbot, settle):
     classify = dock(Classify)
-    analysed.session.relabel([("field", 1)], "unknown")
+    analysed.state.relabel([("field", 1)], "unknown")
     qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    table = analysed.session.table("field").set_index("cluster_id")
+    table = analysed.state.table("field").set_index("cluster_id")
     assert table.loc[1, "label"] == "unknown"
-    assert analysed.session.history[-1].description == "classify field"
+    assert analysed.state.history[-1].description == "classify field"
 
 
 def test_detect_finds_and_classify_waits_for_it(viewer, image_layer, model, dock, qtbot, settle):
@@ -279,7 +279,7 @@ def test_detect_finds_and_classify_waits_for_it(viewer, image_layer, model, dock
     assert not binding.outlines_layer("field").visible
     qtbot.mouseClick(classify.button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    assert (binding.session.table("field")["label"] != "").all()
+    assert (binding.state.table("field")["label"] != "").all()
 
 
 def test_without_calibration_it_asks(viewer, model, dock, qtbot, settle):
@@ -339,14 +339,14 @@ def test_cancel_midway_changes_nothing(
     assert not analyse.button.isEnabled()
     analyse.task_bar.cancel_button.click()
     settle(viewer)
-    session = binding_of(viewer).session
-    assert session.status.state is State.STOPPED
-    assert session.analysis("field") is None
+    state = binding_of(viewer).state
+    assert state.status.state is TaskState.STOPPED
+    assert state.analysis("field") is None
     assert analyse.button.isEnabled()
     assert [layer.name for layer in viewer.layers] == ["field"]
 
 
-def test_an_error_is_said_in_words(
+def format_test_an_error_is_said(
     viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
 ):
     def fails(patches, progress=None, stop=None, **_):
@@ -357,7 +357,7 @@ def test_an_error_is_said_in_words(
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert errors == ["the model lacks its weights. Install the package again."]
-    assert binding_of(viewer).session.status.state is State.FAILED
+    assert binding_of(viewer).state.status.state is TaskState.FAILED
     assert analyse.button.isEnabled()
 
 
@@ -417,15 +417,15 @@ def test_closing_the_viewer_ends_what_runs(make_napari_viewer, model, qtbot, mon
 
 
 def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     release, got = threading.Event(), []
 
     def wait_for(value, progress=None, stop=None):
         release.wait(10)
         return value
 
-    tasks.start(session, wait_for, "old", message="old", on_result=got.append)
-    tasks.start(session, wait_for, "new", message="new", on_result=got.append)
+    tasks.start(state, wait_for, "old", message="old", on_result=got.append)
+    tasks.start(state, wait_for, "new", message="new", on_result=got.append)
     release.set()
     settle(viewer)
     qtbot.waitUntil(lambda: not tasks._alive)

@@ -45,14 +45,14 @@ def shown(make_napari_viewer, model, qtbot, settle):
     canvas = viewer.window._qt_viewer.canvas.native
     qtbot.waitUntil(lambda: compat.canvas_size(viewer) == (canvas.height(), canvas.width()))
     viewer.reset_view()
-    assert layer.name in binding.session.images
+    assert layer.name in binding.state.images
     return viewer
 
 
 def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoModifier) -> int:
     """Click the cluster nearest to a place, as a person does; its id."""
     binding = binding_of(viewer)
-    table = binding.session.table("field")
+    table = binding.state.table("field")
     row = int(np.argmin(np.hypot(table["y_px"] - y, table["x_px"] - x)))
     canvas = viewer.window._qt_viewer.canvas.native
     place = on_canvas(viewer, binding.points_layer("field"), row)
@@ -69,49 +69,49 @@ def near(table, y, x, within=9):
 
 
 def test_split_by_a_click_and_a_key_and_back(shown, settle):
-    session = binding_of(shown).session
-    before = session.table("field")
+    state = binding_of(shown).state
+    before = state.table("field")
     assert len(near(before, 40, 40)) == 1
     one = click_cluster(shown, 40, 40)
     press(shown, Qt.Key.Key_S)
     settle(shown)
-    after = session.table("field")
+    after = state.table("field")
     assert one not in set(after["cluster_id"])
     two = near(after, 40, 40, 14).sort_values("x_px")
     np.testing.assert_allclose(two["x_px"], [35, 45], atol=2.5)
     assert (two["label_predicted"] != "").all()  # the model has looked at them
-    assert session.selection == {("field", i) for i in two["cluster_id"]}
+    assert state.selection == {("field", i) for i in two["cluster_id"]}
     assert len(binding_of(shown).points_layer("field").data) == len(before) + 1
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     settle(shown)
-    assert session.table("field").equals(before)
+    assert state.table("field").equals(before)
     keys = Qt.KeyboardModifier
     press(shown, Qt.Key.Key_Z, keys.ControlModifier | keys.ShiftModifier)
     settle(shown)
-    assert session.table("field").equals(after)
+    assert state.table("field").equals(after)
 
 
 def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
-    session = binding_of(shown).session
-    whole = near(session.table("field"), 40, 40).iloc[0]
+    state = binding_of(shown).state
+    whole = near(state.table("field"), 40, 40).iloc[0]
     click_cluster(shown, 40, 40)
     press(shown, Qt.Key.Key_S)
     settle(shown)
-    assert len(session.selection) == 2  # what came of it is selected
+    assert len(state.selection) == 2  # what came of it is selected
     press(shown, Qt.Key.Key_M)
     settle(shown)
-    (merged,) = near(session.table("field"), 40, 40).to_dict("records")
+    (merged,) = near(state.table("field"), 40, 40).to_dict("records")
     assert merged["integrated_intensity"] == pytest.approx(whole["integrated_intensity"], rel=0.05)
     assert merged["label_predicted"] != ""
 
 
 def test_a_missed_cluster_is_added_by_a_click(shown, settle):
     binding = binding_of(shown)
-    session = binding.session
+    state = binding.state
     lost = click_cluster(shown, 120, 120)
     press(shown, Qt.Key.Key_Delete)
-    assert lost not in set(session.table("field")["cluster_id"])
-    n = len(session.table("field"))
+    assert lost not in set(state.table("field")["cluster_id"])
+    n = len(state.table("field"))
     press(shown, Qt.Key.Key_P)
     layer = binding.points_layer("field")
     assert layer.mode == "add"
@@ -123,7 +123,7 @@ def test_a_missed_cluster_is_added_by_a_click(shown, settle):
     canvas = shown.window._qt_viewer.canvas.native
     QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(round(x), round(y)))
     settle(shown)
-    table = session.table("field")
+    table = state.table("field")
     assert len(table) == n + 1
     (added,) = near(table, 120, 120).to_dict("records")
     assert added["diameter_nm"] > 0.3
@@ -134,16 +134,16 @@ def test_a_missed_cluster_is_added_by_a_click(shown, settle):
 
 def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     binding = binding_of(shown)
-    session = binding.session
-    before = class_ratios(session.table("field"), scope="all")["count"].sum()
+    state = binding.state
+    before = class_ratios(state.table("field"), scope="all")["count"].sum()
     buttons = Editing(binding)
     qtbot.addWidget(buttons)
     qtbot.mouseClick(buttons.buttons["exclude"], LEFT)
     layer = shown.layers["field regions"]
     assert shown.layers.selection.active is layer
     layer.add_polygons(np.array([[0, 0], [0, 319], [70, 319], [70, 0]]))
-    qtbot.waitUntil(lambda: len(session.regions("field")) == 1)
-    table = session.table("field")
+    qtbot.waitUntil(lambda: len(state.regions("field")) == 1)
+    table = state.table("field")
     away = table["y_px"] < 70
     assert table["excluded"].tolist() == away.tolist()
     assert away.sum() >= 4
@@ -156,24 +156,24 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     # Moved and undone like anything else.
     qtbot.waitUntil(buttons.buttons["undo"].isEnabled)
     qtbot.mouseClick(buttons.buttons["undo"], LEFT)
-    assert session.regions("field") == ()
+    assert state.regions("field") == ()
     assert len(layer.data) == 0
-    assert not session.table("field")["excluded"].any()
+    assert not state.table("field")["excluded"].any()
     qtbot.waitUntil(buttons.buttons["redo"].isEnabled)
     qtbot.mouseClick(buttons.buttons["redo"], LEFT)
     assert len(layer.data) == 1
-    assert session.table("field")["excluded"].tolist() == away.tolist()
+    assert state.table("field")["excluded"].tolist() == away.tolist()
     layer.selected_data = {0}
     layer.remove_selected()
-    qtbot.waitUntil(lambda: session.regions("field") == ())
+    qtbot.waitUntil(lambda: state.regions("field") == ())
 
 
 def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch):
     said = []
     monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
     monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", said.append)
-    session = binding_of(shown).session
-    before = session.table("field")
+    state = binding_of(shown).state
+    before = state.table("field")
     click_cluster(shown, 40, 120)
     press(shown, Qt.Key.Key_M)
     assert "two or more" in said[-1]
@@ -181,7 +181,7 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, m
     press(shown, Qt.Key.Key_M)
     settle(shown)
     assert "too far" in said[-1]
-    assert session.table("field").equals(before)
+    assert state.table("field").equals(before)
 
 
 def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, qtbot):
@@ -198,10 +198,10 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
             QTest.qWait(20)  # napari takes no more of them than a screen shows
             move(canvas, a + (b - a) * (step / 5))
     QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
-    qtbot.waitUntil(lambda: len(binding.session.regions("field")) == 1)
+    qtbot.waitUntil(lambda: len(binding.state.regions("field")) == 1)
     assert shown.layers.selection.active is points
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert binding.session.regions("field") == ()
+    assert binding.state.regions("field") == ()
     # Asked for by mistake: E or Esc leads back.
     for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
         press(shown, Qt.Key.Key_E)

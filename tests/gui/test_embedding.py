@@ -22,7 +22,7 @@ from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks import embedding as docks
 from napari_atomicity.gui.docks.embedding import WARM_UP_VARIABLE, Embedding, without_place
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
-from napari_atomicity.gui.scatter.legend import MOST_LINES, Entry, Legend, Scale
+from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
     COLOURINGS,
     by_label,
@@ -32,9 +32,9 @@ from napari_atomicity.gui.scatter.looks import (
     named,
     typical_places,
 )
-from napari_atomicity.gui.scatter.motion import FRAME_MS, Pace
+from napari_atomicity.gui.scatter.motion import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.scatter.scatter import LASSO, PAN, RECTANGLE
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -55,14 +55,14 @@ def reference(monkeypatch):
 
 
 @pytest.fixture
-def session(viewer, reference):
-    session = session_of(viewer)
-    session.set_analysis(made_up(40))
-    return session
+def state(viewer, reference):
+    state = state_of(viewer)
+    state.set_analysis(made_up(40))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot, settle):
+def dock(viewer, state, qtbot, settle):
     dock = Embedding(viewer)
     qtbot.addWidget(dock)
     dock.resize(420, 480)
@@ -88,13 +88,13 @@ def _wheel(native, here: QPoint, angle: int) -> None:
     QApplication.sendEvent(native, event)
 
 
-def island(session, label: str, image: str = "field") -> set:
-    table = session.table(image)
+def island(state, label: str, image: str = "field") -> set:
+    table = state.table(image)
     return {(image, int(i)) for i in table.loc[table["label_predicted"] == label, "cluster_id"]}
 
 
-def box_around(session, label: str, margin: float = 0.4) -> list:
-    table = session.table()
+def box_around(state, label: str, margin: float = 0.4) -> list:
+    table = state.table()
     xy = table.loc[table["label_predicted"] == label, ["umap_1", "umap_2"]].to_numpy()
     (left, bottom), (right, top) = xy.min(axis=0) - margin, xy.max(axis=0) + margin
     return [(left, bottom), (right, bottom), (right, top), (left, top)]
@@ -120,46 +120,46 @@ def test_the_extent_of_one_point_and_of_none():
 
 # ---- selecting here
 @pytest.mark.parametrize("by_button", [False, True])
-def test_a_lasso_selects_what_lies_in_it(dock, session, by_button):
+def test_a_lasso_selects_what_lies_in_it(dock, state, by_button):
     dock.lasso_button.setChecked(by_button)
-    drag(dock.scatter, box_around(session, "Pt41"), PLAIN if by_button else SHIFT)
-    assert session.selection == island(session, "Pt41")
-    drag(dock.scatter, box_around(session, "Pt55"), SHIFT)
-    assert session.selection == island(session, "Pt41") | island(session, "Pt55")
-    drag(dock.scatter, box_around(session, "Pt41"), CTRL)
-    assert session.selection == island(session, "Pt55")
+    drag(dock.scatter, box_around(state, "Pt41"), PLAIN if by_button else SHIFT)
+    assert state.selection == island(state, "Pt41")
+    drag(dock.scatter, box_around(state, "Pt55"), SHIFT)
+    assert state.selection == island(state, "Pt41") | island(state, "Pt55")
+    drag(dock.scatter, box_around(state, "Pt41"), CTRL)
+    assert state.selection == island(state, "Pt55")
 
 
-def test_a_rectangle_selects_adds_and_takes_away(dock, session):
+def test_a_rectangle_selects_adds_and_takes_away(dock, state):
     QTest.mouseClick(dock.lasso_button, LEFT)
     assert dock.scatter.tool == LASSO
     QTest.mouseClick(dock.rectangle_button, LEFT)
     assert dock.scatter.tool == RECTANGLE and not dock.lasso_button.isChecked()
-    over = lambda label: box_around(session, label)[::2]  # noqa: E731 - opposite corners
+    over = lambda label: box_around(state, label)[::2]  # noqa: E731 - opposite corners
     drag(dock.scatter, over("Pt41"))
-    assert session.selection == island(session, "Pt41")
+    assert state.selection == island(state, "Pt41")
     drag(dock.scatter, over("Pt55")[::-1], SHIFT)
-    assert session.selection == island(session, "Pt41") | island(session, "Pt55")
+    assert state.selection == island(state, "Pt41") | island(state, "Pt55")
     drag(dock.scatter, over("Pt41"), CTRL)
-    assert session.selection == island(session, "Pt55")
+    assert state.selection == island(state, "Pt55")
     QTest.mouseClick(dock.rectangle_button, LEFT)
     assert dock.scatter.tool == PAN
 
 
-def test_a_plain_drag_moves_the_map_and_selects_nothing(dock, session):
-    session.select([("field", 1)])
+def test_a_plain_drag_moves_the_map_and_selects_nothing(dock, state):
+    state.select([("field", 1)])
     before = dock.scatter.to_canvas((0, 0))[0]
     start = dock.scatter.to_data((100, 100))[0]
     end = dock.scatter.to_data((160, 130))[0]
     drag(dock.scatter, [start, end])
     assert dock.scatter.to_canvas((0, 0))[0] == pytest.approx(before + np.array([60, 30]), abs=1.5)
-    assert session.selection == {("field", 1)}
+    assert state.selection == {("field", 1)}
     dock.fit_button.click()
     assert dock.scatter.to_canvas((0, 0))[0] == pytest.approx(before, abs=1e-3)
 
 
-def test_escape_gives_a_lasso_up(dock, session):
-    scatter, corners = dock.scatter, box_around(session, "Pt41")
+def test_escape_gives_a_lasso_up(dock, state):
+    scatter, corners = dock.scatter, box_around(state, "Pt41")
     QTest.mousePress(scatter.canvas.native, LEFT, SHIFT, at(scatter, corners[0]))
     for corner in corners[1:]:
         move(scatter.canvas.native, at(scatter, corner), SHIFT)
@@ -167,7 +167,7 @@ def test_escape_gives_a_lasso_up(dock, session):
     QTest.keyClick(scatter.canvas.native, Qt.Key.Key_Escape)
     assert not scatter._line.visible
     QTest.mouseRelease(scatter.canvas.native, LEFT, SHIFT, at(scatter, corners[-1]))
-    assert session.selection == frozenset()
+    assert state.selection == frozenset()
 
 
 def test_the_point_under_the_mouse_is_named(dock, monkeypatch):
@@ -189,36 +189,36 @@ def test_the_point_under_the_mouse_is_named(dock, monkeypatch):
     assert len(said) == 1 and "Pt30" in said[0] and "nm" in said[0] and "field" in said[0]
 
 
-def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, session, qtbot):
+def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, state, qtbot):
     words = dock._tip(6)
     assert "data:image/png;base64," in words and "Pt30" in words
     encoded = words.split("base64,")[1].split('"')[0]
     seen = QImage.fromData(QByteArray.fromBase64(encoded.encode()))
     middle, corner = seen.pixelColor(seen.width() // 2, seen.height() // 2), seen.pixelColor(2, 2)
     assert middle.lightness() > 150 > corner.lightness(), "the blob of the patch"
-    session.set_analysis(made_up(3, "<b>bold</b>"))
-    analysis = session.analysis("<b>bold</b>")
+    state.set_analysis(made_up(3, "<b>bold</b>"))
+    analysis = state.analysis("<b>bold</b>")
     analysis.patches["raw"][0] = np.nan
     dock.update_now()
     row = int(dock._rows.of([("<b>bold</b>", 1)])[0])
     assert "<img" not in dock._tip(row) and "&lt;b&gt;bold" in dock._tip(row)
 
 
-def test_clicks_select_add_take_away_and_clear(dock, session):
+def test_clicks_select_add_take_away_and_clear(dock, state):
     scatter = dock.scatter
     first, second = 0, 1  # of other classes, so far apart
     click = lambda row, how=PLAIN: QTest.mouseClick(  # noqa: E731
         scatter.canvas.native, LEFT, how, at(scatter, scatter.positions[row])
     )
     click(first)
-    nearest = session.selection
+    nearest = state.selection
     assert len(nearest) == 1
     click(second, SHIFT)
-    assert len(session.selection) == 2 and nearest < session.selection
+    assert len(state.selection) == 2 and nearest < state.selection
     click(first, CTRL)
-    assert session.selection.isdisjoint(nearest) and len(session.selection) == 1
+    assert state.selection.isdisjoint(nearest) and len(state.selection) == 1
     QTest.mouseClick(scatter.canvas.native, LEFT, PLAIN, QPoint(3, 3))
-    assert session.selection == frozenset()
+    assert state.selection == frozenset()
 
 
 def test_the_nearest_point_is_picked_also_after_zooming(dock):
@@ -240,54 +240,54 @@ def test_the_wheel_zooms_about_the_mouse(dock):
     assert scatter.to_data((90, 200))[0] == pytest.approx(here, abs=1e-4)
 
 
-def test_a_double_click_asks_to_see_the_cluster(dock, session):
+def test_a_double_click_asks_to_see_the_cluster(dock, state):
     asked = []
-    session.focus_requested.connect(asked.append)
+    state.focus_requested.connect(asked.append)
     row = 7
     place = at(dock.scatter, dock.scatter.positions[row])
     QTest.mouseDClick(dock.scatter.canvas.native, LEFT, PLAIN, place)
     assert len(asked) == 1
-    assert session.selection == {asked[0]}
+    assert state.selection == {asked[0]}
 
 
-def test_a_click_in_the_legend_selects_the_class(dock, session):
+def test_a_click_in_the_legend_selects_the_class(dock, state):
     dock.legend.clicked.emit("Pt30", PLAIN)
-    assert session.selection == island(session, "Pt30")
+    assert state.selection == island(state, "Pt30")
     dock.legend.clicked.emit("Pt19", SHIFT)
-    assert session.selection == island(session, "Pt30") | island(session, "Pt19")
+    assert state.selection == island(state, "Pt30") | island(state, "Pt19")
 
 
 # ---- selected elsewhere
-def test_what_is_selected_elsewhere_is_ringed_at_once_and_drawn_alone(dock, session, monkeypatch):
+def test_what_is_selected_elsewhere_is_ringed_at_once_and_drawn_alone(dock, state, monkeypatch):
     redrawn, heard = [], []
     monkeypatch.setattr(dock.scatter._points, "set_data", lambda *a, **k: redrawn.append(1))
-    session.selection_changed.connect(heard.append)
-    session.select([("field", 3), ("field", 40), ("no such image", 1)])
+    state.selection_changed.connect(heard.append)
+    state.select([("field", 3), ("field", 40), ("no such image", 1)])
     dock.update_now()
     assert dock.scatter.highlighted.tolist() == [2, 39]
     rings = dock.scatter._rings._data["a_position"][:, :2]
     assert rings == pytest.approx(dock.scatter.positions[[2, 39]])
     assert len(heard) == 1, "a selection must not echo"
     assert not redrawn, "the points need no new drawing for a selection"
-    session.select([])
+    state.select([])
     dock.update_now()
     assert dock.scatter.highlighted.size == 0 and not dock.scatter._rings.visible
 
 
-def test_clusters_of_several_images_are_told_apart(dock, session):
-    session.set_analysis(made_up(10, "second", seed=3))
-    session.select([("second", 1), ("field", 2)])
+def test_clusters_of_several_images_are_told_apart(dock, state):
+    state.set_analysis(made_up(10, "second", seed=3))
+    state.select([("second", 1), ("field", 2)])
     dock.update_now()
     assert dock.scatter.highlighted.tolist() == [1, 40]
     assert dock._keys_of(np.array([1, 40])) == {("field", 2), ("second", 1)}
 
 
 # ---- looks
-def test_points_are_drawn_in_the_colours_of_their_classes(dock, session, qtbot):
+def test_points_are_drawn_in_the_colours_of_their_classes(dock, state, qtbot):
     # Far apart, so that none covers another.
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
     table = analysis.table.assign(umap_1=np.arange(40) % 8 * 1.0, umap_2=np.arange(40) // 8 * 1.0)
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     dock.update_now()
     dock.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
     dock.scatter.fit()
@@ -296,15 +296,15 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, session, qtbot):
     palette = colours(CLASSES)
     for row in range(0, 40, 7):
         x, y = (dock.scatter.to_canvas(dock.scatter.positions[row])[0] * scale).astype(int)
-        label = session.table()["label"][row]
+        label = state.table()["label"][row]
         expected = 255 * np.array(to_rgb(palette[label]))
         assert picture[y, x, :3] == pytest.approx(expected, abs=25), label
 
 
-def test_a_correction_recolours_and_moves_nothing(dock, session, monkeypatch):
+def test_a_correction_recolours_and_moves_nothing(dock, state, monkeypatch):
     positions = dock.scatter.positions
     counts = {e.name: e.count for e in dock.legend.entries}
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions is positions
     data = dock.scatter._points._data
@@ -312,33 +312,33 @@ def test_a_correction_recolours_and_moves_nothing(dock, session, monkeypatch):
     assert data["a_edgewidth"][0] > data["a_edgewidth"][1], "a correction must look different"
     now = {e.name: e.count for e in dock.legend.entries}
     assert now["Pt70"] == counts["Pt70"] + 1 and now["Pt19"] == counts["Pt19"] - 1
-    session.undo()
+    state.undo()
     dock.update_now()
     assert {e.name: e.count for e in dock.legend.entries} == counts
 
 
 @pytest.mark.parametrize("name", list(COLOURINGS))
-def test_every_colouring_colours_every_point_even_without_values(dock, session, name):
+def test_every_colouring_colours_every_point_even_without_values(dock, state, name):
     dock.colour_combo.setCurrentText(name)
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
     table = analysis.table.assign(confidence=np.nan, diameter_nm=np.nan)
     for shown in (analysis.table, table, table.iloc[:0]):
         looks = COLOURINGS[name](shown, CLASSES)
         assert looks.face.shape == ((len(shown), 4) if len(shown) else looks.face.shape)
         assert np.isfinite(looks.face).all()
-    assert isinstance(dock.legend.scale, Scale) == (name in ("confidence", "diameter"))
+    assert isinstance(dock.legend.scale, ColourScale) == (name in ("confidence", "diameter"))
 
 
-def test_columns_of_the_table_are_offered_and_colour_the_points(dock, session):
-    analysis = session.analysis("field")
+def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
+    analysis = state.analysis("field")
     table = analysis.table.assign(
         label_network=analysis.table["label_predicted"].replace({"Pt19": "Pt30", "Pt70": ""}),
         session_name=np.where(np.arange(40) < 10, "morning", "evening"),
         conditions_differ=np.arange(40) < 4,
         excluded=np.arange(40) == 7,
     )
-    session.set_analysis(replace(analysis, table=table))
-    session.relabel([("field", 3), ("field", 4)], "Pt70")
+    state.set_analysis(replace(analysis, table=table))
+    state.relabel([("field", 3), ("field", 4)], "Pt70")
     dock.update_now()
 
     assert dock.colour_combo.currentText() == "label"
@@ -355,16 +355,16 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, session):
     assert colour["Pt41"] == colours(CLASSES)["Pt41"], "a column of labels has their colours"
     assert legend("domain") == {"conditions as in training": 36, "conditions differ": 4}
     dock.legend.clicked.emit("conditions differ", PLAIN)
-    assert session.selection == {("field", i) for i in range(1, 5)}
+    assert state.selection == {("field", i) for i in range(1, 5)}
     assert legend("corrected") == {"labelled by a person": 2, "predicted only": 38}
     dock.legend.clicked.emit("labelled by a person", PLAIN)
-    assert session.selection == {("field", 3), ("field", 4)}
+    assert state.selection == {("field", 3), ("field", 4)}
     assert legend("touches_border") == {"no": 40}
     assert legend("ood_score") == {} and dock.legend.scale.title == "ood score"
     dimmed = looks_of(table, "label", CLASSES).face[:, 3] < 1
     assert np.flatnonzero(dimmed).tolist() == [7], "excluded clusters are dimmed"
     # Where the columns go, the choice is the first again.
-    session.set_analysis(analysis)
+    state.set_analysis(analysis)
     dock.update_now()
     assert dock.colour_combo.findText("session_name") < 0
     assert dock.colour_combo.currentText() == "ood_score"
@@ -374,7 +374,7 @@ def test_a_legend_of_very_many_stays_small(qtbot):
     legend = Legend()
     qtbot.addWidget(legend)
     legend.show_entries([Entry(f"image_{i}.tif", "#112233", "square", 9) for i in range(300)])
-    assert legend.heightForWidth(400) <= np.ceil(MOST_LINES * legend._line())
+    assert legend.heightForWidth(400) <= np.ceil(MAX_LINES * legend._line())
     shown = len(legend._boxes(400))
     assert 5 < shown < 300 and legend._more(shown) == f"and {300 - shown} more"
     legend.resize(400, 100)
@@ -406,12 +406,12 @@ def test_the_reference_lies_behind_with_its_names(dock, reference):
     assert 0 < left < right < dock.scatter.canvas.size[0], "the whole map is shown"
 
 
-def test_the_plot_survives_a_dock_that_floats_and_returns(viewer, session, settle, qtbot):
+def test_the_plot_survives_a_dock_that_floats_and_returns(viewer, state, settle, qtbot):
     dock = Embedding(viewer)
     frame = viewer.window.add_dock_widget(dock, name="Embedding")
     viewer.window._qt_window.show()
     settle(viewer)
-    session.select([("field", 4)])
+    state.select([("field", 4)])
 
     def drawn() -> bool:
         picture = dock.scatter.canvas.render(alpha=False)[..., :3].astype(int)
@@ -454,14 +454,14 @@ def test_each_island_of_a_label_has_a_name_and_stragglers_have_none():
 
 # ---- places
 def test_clusters_without_a_place_are_left_out_then_placed(
-    dock, session, viewer, qtbot, settle, monkeypatch
+    dock, state, viewer, qtbot, settle, monkeypatch
 ):
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    session.set_analysis(replace(analysis, table=table))
-    edits = len(session.history)
-    session.select([("field", 1), ("field", 10)])
+    state.set_analysis(replace(analysis, table=table))
+    edits = len(state.history)
+    state.select([("field", 1), ("field", 10)])
     dock.update_now()
     assert dock.scatter.highlighted.tolist() == [9]
     assert dock.scatter._points._data.size == 35
@@ -471,27 +471,27 @@ def test_clusters_without_a_place_are_left_out_then_placed(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
     )
     QTest.mouseClick(dock.place_button, LEFT)
-    session.relabel([("field", 1)], "Pt70")  # while it is under way
+    state.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
-    assert without_place(session.analysis("field"), session.columns("field")) == 0
+    assert without_place(state.analysis("field"), state.columns("field")) == 0
     assert not dock.place_button.isVisible()
     assert dock.scatter.highlighted.tolist() == [0, 9]
-    assert session.table("field")["label"][0] == "Pt70"
-    assert len(session.history) == edits + 1, "placing is not the person's doing: no undo step"
+    assert state.table("field")["label"][0] == "Pt70"
+    assert len(state.history) == edits + 1, "placing is not the person's doing: no undo step"
 
 
 def test_what_has_no_place_yet_is_seen_about_where_it_lies(
-    dock, session, viewer, settle, monkeypatch
+    dock, state, viewer, settle, monkeypatch
 ):
     monkeypatch.setattr(
         "napari_atomicity.models.embedding.place_roughly",
         lambda embedding, model: np.full((len(embedding), 2), 7.0),
     )
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     dock.update_now()
     settle(viewer)
     dock.update_now()
@@ -500,23 +500,23 @@ def test_what_has_no_place_yet_is_seen_about_where_it_lies(
     assert "5 clusters shown about where they lie" in dock.message.text()
     assert dock.place_button.isVisible()
     # They are no places: neither in the table nor in what is saved.
-    assert np.isnan(session.table("field")["umap_1"][:5]).all()
+    assert np.isnan(state.table("field")["umap_1"][:5]).all()
 
 
-def adapted(session, image: str, shift: float = 3.0):
+def adapted(state, image: str, shift: float = 3.0):
     """The same clusters, as another model places and calls them."""
-    analysis = session.analysis(image)
+    analysis = state.analysis(image)
     table = analysis.table.assign(model_id="adapted", umap_1=analysis.table["umap_1"] + shift)
     return replace(analysis, table=table)
 
 
-def test_before_and_after_an_adaptation_the_points_wander(dock, session, qtbot):
-    session.set_analysis(made_up(10, "second", seed=3))
+def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
+    state.set_analysis(made_up(10, "second", seed=3))
     dock.update_now()
     assert not dock.before_button.isVisible()
     old = dock.scatter.positions.copy()
-    session.select([("field", 1)])
-    session.predict(adapted(session, "field"))
+    state.select([("field", 1)])
+    state.predict(adapted(state, "field"))
     dock.update_now()
     new = old.copy()
     new[:40, 0] += 3
@@ -535,7 +535,7 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, session, qtbot):
     rings = dock.scatter._rings._data["a_position"][:, :2]
     assert rings == pytest.approx(old[[0]]), "the selected ones wander along"
     # A correction meanwhile leaves them where they are.
-    session.relabel([("field", 2)], "Pt70")
+    state.relabel([("field", 2)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions == pytest.approx(old)
     QTest.mouseClick(dock.before_button, LEFT)
@@ -543,51 +543,51 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, session, qtbot):
     assert dock.scatter.positions == pytest.approx(new)
 
 
-def test_an_adaptation_that_is_undone_has_no_before(dock, session):
-    session.predict(adapted(session, "field"))
+def test_an_adaptation_that_is_undone_has_no_before(dock, state):
+    state.predict(adapted(state, "field"))
     dock.update_now()
     dock.before_button.setChecked(True)
-    session.undo()
+    state.undo()
     dock.update_now()
     assert not dock.before_button.isVisible() and not dock.before_button.isChecked()
-    session.redo()
+    state.redo()
     dock.update_now()
     assert dock.before_button.isVisible()
 
 
-def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(dock, session):
+def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(dock, state):
     dock.hide()
-    after = adapted(session, "field")
+    after = adapted(state, "field")
     unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
-    session.predict(replace(after, table=unplaced))
-    session.place(after)
-    assert np.isfinite(session.table()["umap_1"]).all()
+    state.predict(replace(after, table=unplaced))
+    state.place(after)
+    assert np.isfinite(state.table()["umap_1"]).all()
     dock.show()
     assert dock.before_button.isVisible()
 
 
-def test_one_cluster_at_another_place_is_no_adaptation(dock, session):
-    analysis = session.analysis("field")
+def test_one_cluster_at_another_place_is_no_adaptation(dock, state):
+    analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[3, ["umap_1", "umap_2"]] = 0.0
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     dock.update_now()
     assert not dock.before_button.isVisible()
 
 
 # ---- work
-def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, session, qtbot, monkeypatch):
+def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, state, qtbot, monkeypatch):
     built = []
     rebuild = dock._rebuild
     monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
     for i in range(5):
-        session.set_analysis(made_up(6, f"image {i}", seed=i))
+        state.set_analysis(made_up(6, f"image {i}", seed=i))
     assert not built
     qtbot.waitUntil(lambda: len(dock.scatter.positions) == 70)
     assert built == [1]
     dock.hide()
-    session.set_analysis(made_up(6, "one more"))
-    session.select([("field", 2)])
+    state.set_analysis(made_up(6, "one more"))
+    state.select([("field", 2)])
     qtbot.wait(60)
     assert built == [1] and dock.scatter.highlighted.size == 0
     dock.show()
@@ -595,8 +595,8 @@ def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, session, qt
     assert dock.scatter.highlighted.tolist() == [1]
 
 
-def test_a_selection_arrives_by_itself(dock, session, qtbot):
-    session.select([("field", 2)])
+def test_a_selection_arrives_by_itself(dock, state, qtbot):
+    state.select([("field", 2)])
     qtbot.waitUntil(lambda: dock.scatter.highlighted.tolist() == [1])
 
 
@@ -604,7 +604,7 @@ def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
     drawn = []
     parent = QWidget()
     qtbot.addWidget(parent)
-    pace = Pace(drawn.append, parent)
+    pace = FrameLimiter(drawn.append, parent)
     pace.begin(100_000)
     assert pace.wants_time
     pace.note(0.9 * FRAME_MS)
@@ -623,9 +623,9 @@ def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
     assert len(drawn) == 2 and not pace.wants_time, "a few are always all drawn"
 
 
-def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, session, qtbot):
+def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, state, qtbot):
     dock.scatter._pace._n, dock.scatter._pace._whole_ms = 40, 1e3
-    plot_motion = "napari_atomicity.gui.scatter.motion.LEAST_POINTS"
+    plot_motion = "napari_atomicity.gui.scatter.motion.MIN_POINTS"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot_motion, 10)
         _wheel(dock.scatter.canvas.native, QPoint(90, 200), 120)
@@ -638,7 +638,7 @@ def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, sessi
 
 # ---- out
 @pytest.mark.parametrize("colour", ["label", "confidence", "image"])
-def test_the_map_is_saved_as_it_is_coloured(dock, session, tmp_path, monkeypatch, colour):
+def test_the_map_is_saved_as_it_is_coloured(dock, state, tmp_path, monkeypatch, colour):
     dock.colour_combo.setCurrentText(colour)
     for kind, suffix in (
         ("Picture (*.png)", ".png"),
@@ -655,8 +655,8 @@ def test_the_map_is_saved_as_it_is_coloured(dock, session, tmp_path, monkeypatch
     svg = (tmp_path / "map.svg").read_text()
     assert {"label": "Pt41 (8)", "confidence": "Confidence", "image": "field (40)"}[colour] in svg
     data = pd.read_csv(tmp_path / "map.csv")
-    assert data["umap_1"].to_numpy() == pytest.approx(session.table()["umap_1"].to_numpy())
-    looks = looks_of(session.table(), colour, CLASSES)
+    assert data["umap_1"].to_numpy() == pytest.approx(state.table()["umap_1"].to_numpy())
+    looks = looks_of(state.table(), colour, CLASSES)
     assert data["colour"].tolist() == list(hex_colours(looks.face))
 
 
@@ -665,13 +665,13 @@ def test_nothing_to_show_is_said(viewer, qtbot, reference):
     qtbot.addWidget(dock)
     dock.show()
     assert "once they are classified" in dock.message.text()
-    session_of(viewer).set_analysis(made_up(3))
+    state_of(viewer).set_analysis(made_up(3))
     qtbot.waitUntil(lambda: dock.message.text() == "")
 
 
 # ---- in the viewer
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, settle, qtbot):
-    signals = [session.analysis_changed, session.selection_changed, session.images_changed]
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
+    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Embedding(viewer)
     settle(viewer)
@@ -687,7 +687,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, settle,
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
 
 
 def test_warming_up_waits_for_the_window_and_can_be_switched_off(
@@ -705,8 +705,8 @@ def test_warming_up_waits_for_the_window_and_can_be_switched_off(
     qtbot.addWidget(on)
     on.show()
     qtbot.waitUntil(lambda: warmed == [1])
-    assert session_of(viewer).status.message == "", "nobody asked for it, so not a word"
-    assert not tasks.running(session_of(viewer)), "the window need not wait for it"
+    assert state_of(viewer).status.message == "", "nobody asked for it, so not a word"
+    assert not tasks.running(state_of(viewer)), "the window need not wait for it"
 
 
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):
@@ -714,7 +714,7 @@ def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle)
     from napari_atomicity.gui.workbench import show_analysis
 
     binding = show_analysis(viewer, made_up(40))
-    session = binding.session
+    state = binding.state
     dock = Embedding(viewer)
     qtbot.addWidget(dock)
     dock.resize(420, 480)
@@ -722,12 +722,12 @@ def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle)
         dock.show()
     settle(viewer)
     points = binding_of(viewer).points_layer("field")
-    ids = session.table("field")["cluster_id"].to_numpy()
+    ids = state.table("field")["cluster_id"].to_numpy()
 
-    drag(dock.scatter, box_around(session, "Pt41"), SHIFT)
-    assert {("field", int(ids[i])) for i in points.selected_data} >= island(session, "Pt41")
+    drag(dock.scatter, box_around(state, "Pt41"), SHIFT)
+    assert {("field", int(ids[i])) for i in points.selected_data} >= island(state, "Pt41")
     dock.legend.clicked.emit("Pt55", PLAIN)
-    assert {("field", int(ids[i])) for i in points.selected_data} == island(session, "Pt55")
+    assert {("field", int(ids[i])) for i in points.selected_data} == island(state, "Pt55")
     points.selected_data = {3, 9}
     qtbot.waitUntil(lambda: dock.scatter.highlighted.tolist() == [3, 9])
-    assert session.selection == {("field", int(ids[3])), ("field", int(ids[9]))}
+    assert state.selection == {("field", int(ids[3])), ("field", int(ids[9]))}

@@ -20,8 +20,8 @@ from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.palette import colour_of
 from napari_atomicity.gui.controls.patch_view import (
+    PatchTile,
     PatchView,
-    Tile,
     compose,
     enlarge,
     grey,
@@ -35,24 +35,24 @@ from napari_atomicity.gui.docks.explain.dock import (
     NOTHING_SELECTED,
     Explain,
     facts,
-    novelty_in_words,
+    format_novelty,
     ordered,
 )
 from napari_atomicity.gui.docks.explain.profiles import Line, ProfileChart
-from napari_atomicity.gui.docks.explain.profiles import in_words as tile_in_words
+from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(made_up(40))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(made_up(40))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot):
+def dock(viewer, state, qtbot):
     dock = Explain(viewer)
     qtbot.addWidget(dock)
     dock.resize(300, 640)
@@ -136,7 +136,7 @@ def test_scale_bars_are_round_and_fit(field_of_view_nm, length_nm):
 def test_the_scale_bar_is_as_long_as_it_says(qtbot):
     view = PatchView()
     qtbot.addWidget(view)
-    view.show_tiles([Tile("raw", np.zeros((56, 56)))], 2.8)
+    view.show_tiles([PatchTile("raw", np.zeros((56, 56)))], 2.8)
     view.resize(280, view.heightForWidth(280))
     picture = view.grab().toImage()
     box = view._boxes()[0]
@@ -148,7 +148,7 @@ def test_the_scale_bar_is_as_long_as_it_says(qtbot):
 def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
     view = PatchView()
     qtbot.addWidget(view)
-    view.show_tiles([Tile(str(i), np.zeros((8, 8))) for i in range(4)], 2.8)
+    view.show_tiles([PatchTile(str(i), np.zeros((8, 8))) for i in range(4)], 2.8)
     view.resize(280, view.heightForWidth(280))
     assert len({box.top() for box in view._boxes()}) == 2
     wide = 1200
@@ -164,10 +164,10 @@ def test_tiles_stand_in_a_row_where_there_is_room(qtbot):
 
 
 # ---- words
-def test_novelty_is_said_in_words():
-    assert novelty_in_words(1.01) == "unlike anything learnt"
-    assert novelty_in_words(0.3) == "like what was learnt"
-    assert novelty_in_words(np.nan) == ""
+def format_test_novelty_is_said():
+    assert format_novelty(1.01) == "unlike anything learnt"
+    assert format_novelty(0.3) == "like what was learnt"
+    assert format_novelty(np.nan) == ""
 
 
 def test_facts_of_a_cluster_that_was_only_detected():
@@ -188,13 +188,13 @@ def test_facts_tell_the_count_and_who_says_otherwise():
     assert "But" not in {name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])}
 
 
-def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, session):
-    analysis = session.analysis("field")
+def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, state):
+    analysis = state.analysis("field")
     table = analysis.table.assign(label_network="Pt55")
     table.loc[1, ["label_predicted", "label"]] = "aggregate"
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     for cluster_id in (1, 2):
-        session.select([("field", cluster_id)])
+        state.select([("field", cluster_id)])
         assert dock.patches.tiles[1].title == "raw · Pt55"
 
 
@@ -204,14 +204,14 @@ def test_selected_clusters_come_in_a_stable_order():
 
 
 # ---- the dock
-def test_a_selected_cluster_is_explained(dock, session):
+def test_a_selected_cluster_is_explained(dock, state):
     assert NOTHING_SELECTED in said(dock)
-    session.select([("field", 13)])
-    words, row = said(dock), session.table("field").iloc[12]
+    state.select([("field", 13)])
+    words, row = said(dock), state.table("field").iloc[12]
     assert "Pt41" in words and "predicted" in words
     assert f"{row['diameter_nm']:.2f} nm" in words
     assert f"{100 * row['confidence']:.0f} %" in words
-    assert novelty_in_words(row["ood_score"]) in words
+    assert format_novelty(row["ood_score"]) in words
     assert [bar.label for bar in dock.bars.bars] == CLASSES
     assert [bar.value for bar in dock.bars.bars] == pytest.approx(
         row[[f"p_{c}" for c in CLASSES]].tolist()
@@ -220,7 +220,7 @@ def test_a_selected_cluster_is_explained(dock, session):
     assert strong == ["Pt41"]
     assert {b.label for b in dock.bars.bars if b.marked} == set(row["prediction_set"].split("|"))
 
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
     titles = [tile.title for tile in dock.patches.tiles]
     assert titles == ["raw", "raw · Pt41", "LCN", "LCN · Pt41"]
     for tile, channel in zip(dock.patches.tiles, ["raw", "raw", "LCN", "LCN"], strict=True):
@@ -229,12 +229,12 @@ def test_a_selected_cluster_is_explained(dock, session):
             assert (tile.class_map == analysis.class_maps[channel][12]).all()
     assert len({t.top for t in dock.patches.tiles if t.class_map is not None}) == 1
 
-    session.select([])
+    state.select([])
     assert NOTHING_SELECTED in said(dock) and "Pt41" not in said(dock)
 
 
-def test_everything_fits_a_narrow_dock(dock, session):
-    session.select([("field", 13)])
+def test_everything_fits_a_narrow_dock(dock, state):
+    state.select([("field", 13)])
     dock.resize(300, 600)
     dock.grab()
     for widget in (dock.patches, dock.bars, dock.class_combo, dock.focus_button):
@@ -243,8 +243,8 @@ def test_everything_fits_a_narrow_dock(dock, session):
         assert right <= 300, widget
 
 
-def test_the_pictures_are_painted(dock, session, qtbot):
-    session.select([("field", 5)])
+def test_the_pictures_are_painted(dock, state, qtbot):
+    state.select([("field", 5)])
     qtbot.waitUntil(lambda: dock.patches.height() > 200)
     picture = dock.patches.grab().toImage()
     raw, explained = dock.patches._boxes()[:2]
@@ -253,82 +253,82 @@ def test_the_pictures_are_painted(dock, session, qtbot):
     assert middle[1].hsvSaturation() > 40
 
 
-def test_the_arrows_walk_through_the_image_and_round(dock, session):
+def test_the_arrows_walk_through_the_image_and_round(dock, state):
     QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
-    assert session.selection == {("field", 1)}
+    assert state.selection == {("field", 1)}
     assert "1 of 40" in said(dock)
     QTest.mouseClick(dock.previous_button, Qt.MouseButton.LeftButton)
-    assert session.selection == {("field", 40)}
+    assert state.selection == {("field", 40)}
     QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
-    assert session.selection == {("field", 1)}
+    assert state.selection == {("field", 1)}
 
 
-def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, session):
+def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, state):
     chosen = {("field", i) for i in (7, 3, 30)}
-    session.select(chosen)
+    state.select(chosen)
     assert "1 of 3 selected" in said(dock)
     seen = []
     for _ in range(3):
         seen.append(dock._shown)
         QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
     assert seen == [("field", 3), ("field", 7), ("field", 30)]
-    assert session.selection == chosen
+    assert state.selection == chosen
 
 
-def test_a_correction_is_said_and_undone(dock, session):
-    session.select([("field", 1)])
-    session.relabel([("field", 1)], "Pt70")
+def test_a_correction_is_said_and_undone(dock, state):
+    state.select([("field", 1)])
+    state.relabel([("field", 1)], "Pt70")
     assert "Pt70" in dock.title.text() and "the model says Pt19" in dock.title.text()
     assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
     assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
-    session.undo()
+    state.undo()
     assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()
 
 
-def test_a_cluster_that_goes_away_is_no_longer_shown(dock, session):
-    session.select([("field", 1)])
-    session.remove_clusters("field", [1])
+def test_a_cluster_that_goes_away_is_no_longer_shown(dock, state):
+    state.select([("field", 1)])
+    state.remove_clusters("field", [1])
     assert NOTHING_SELECTED in said(dock)
 
 
-def test_a_cluster_that_is_not_classified_says_so(dock, session):
-    analysis = session.analysis("field")
-    session.set_analysis(
+def test_a_cluster_that_is_not_classified_says_so(dock, state):
+    analysis = state.analysis("field")
+    state.set_analysis(
         replace(analysis, patches={}, class_maps={}, embedding=np.empty((0, 0), np.float32))
     )
-    session.select([("field", 2)])
+    state.select([("field", 2)])
     assert NOT_CLASSIFIED in said(dock)
     assert not dock.class_combo.isVisible()
 
 
-def test_show_in_image_asks_for_it(dock, session):
+def test_show_in_image_asks_for_it(dock, state):
     asked = []
-    session.focus_requested.connect(asked.append)
-    session.select([("field", 4)])
+    state.focus_requested.connect(asked.append)
+    state.select([("field", 4)])
     QTest.mouseClick(dock.focus_button, Qt.MouseButton.LeftButton)
     assert asked == [("field", 4)]
 
 
 # ---- maps of another class
-def test_the_maps_of_a_chosen_class(dock, session, viewer, settle, monkeypatch):
+def test_the_maps_of_a_chosen_class(dock, state, viewer, settle, monkeypatch):
     monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
-    session.select([("field", 1)])
+    state.select([("field", 1)])
     dock.class_combo.setCurrentText("Pt55")
     dock.class_combo.activated.emit(dock.class_combo.currentIndex())
-    assert session.explained_class == "Pt55"
+    assert state.explained_class == "Pt55"
     assert [t.title for t in dock.patches.tiles] == ["raw", "LCN"], "not the maps of another class"
     settle(viewer)
     titles = [t.title for t in dock.patches.tiles]
     assert titles == ["raw", "raw · Pt55", "LCN", "LCN · Pt55"]
     assert (dock.patches.tiles[1].class_map == 4).all()
 
-    session.select([("field", 2)])
-    session.select([("field", 3)])  # before the maps of the other have come
+    state.select([("field", 2)])
+    state.select([("field", 3)])  # before the maps of the other have come
     settle(viewer)
     assert dock._chosen_for[0] == ("field", 3)
     assert len(dock.patches.tiles) == 4
 
-    session.explained_class = None  # by another dock
+    state.explained_class = None  # by another dock
     assert dock.class_combo.currentText() == docks.PREDICTED
     assert dock.patches.tiles[1].title == "raw · Pt41"
 
@@ -340,16 +340,16 @@ def test_the_maps_of_a_chosen_class_are_averaged_as_the_others_are(monkeypatch):
         assert (docks.class_maps_of(analysis, 1, "Pt55")["raw"] == value).all()
 
 
-def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, monkeypatch):
+def test_a_model_that_is_gone_is_reported_once(dock, state, viewer, settle, monkeypatch):
     def gone(analysis):
         raise ModelError("the model is not at hand", advice="Classify again")
 
     monkeypatch.setattr(docks, "classifier_of", gone)
-    session.select([("field", 1)])
+    state.select([("field", 1)])
     before = len(notification_manager.records)
-    session.explained_class = "Pt55"
+    state.explained_class = "Pt55"
     settle(viewer)
-    session.relabel([("field", 9)], "Pt19")
+    state.relabel([("field", 9)], "Pt19")
     settle(viewer)
     said_now = [r.message for r in notification_manager.records[before:]]
     assert said_now and all("Classify again" in words for words in said_now)
@@ -357,17 +357,17 @@ def test_a_model_that_is_gone_is_reported_once(dock, session, viewer, settle, mo
 
 
 # ---- life
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
     signals = [
-        session.analysis_changed,
-        session.selection_changed,
-        session.current_changed,
-        session.explained_class_changed,
+        state.analysis_changed,
+        state.selection_changed,
+        state.current_changed,
+        state.explained_class_changed,
     ]
     before = [len(s) for s in signals]
     dock = Explain(viewer)
     viewer.window.add_dock_widget(dock, name="Explain")
-    session.select([("field", 1)])
+    state.select([("field", 1)])
     assert [len(s) for s in signals] == [n + 1 for n in before]
     gone = weakref.ref(dock)
     viewer.window.remove_dock_widget(dock)
@@ -381,13 +381,13 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
     assert [len(s) for s in signals] == before
 
 
-def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, session, qtbot):
+def test_qt_may_delete_the_dock_while_python_still_holds_it(viewer, state, qtbot):
     dock = Explain(viewer)
-    before = len(session.selection_changed)
+    before = len(state.selection_changed)
     with qtbot.waitSignal(dock.destroyed):
         dock.deleteLater()
-    assert len(session.selection_changed) == before - 1
-    session.select([("field", 1)])
+    assert len(state.selection_changed) == before - 1
+    state.select([("field", 1)])
 
 
 # ---- class averages
@@ -411,7 +411,7 @@ def averages(dock, averaged):
     return page
 
 
-def test_class_averages_follow_the_image(averages, session, dock, averaged):
+def test_class_averages_follow_the_image(averages, state, dock, averaged):
     assert averages.averages.labels == CLASSES
     assert "40 clusters averaged" in averages.note.text()
     rows = averages.grid.cells()
@@ -423,8 +423,8 @@ def test_class_averages_follow_the_image(averages, session, dock, averaged):
     for label in CLASSES:
         assert averages.averages.get(label, "raw").balance.value > 0.3
         assert averages.averages.get(label, "LCN").balance.value < -0.3
-    session.set_analysis(made_up(10, name="other"))
-    session.current = "other"
+    state.set_analysis(made_up(10, name="other"))
+    state.current = "other"
     averaged(dock)
     assert averages.averages.get("Pt19", "raw").clusters == 2
     averages.scope_combo.setCurrentText(ALL_IMAGES)
@@ -432,15 +432,15 @@ def test_class_averages_follow_the_image(averages, session, dock, averaged):
     assert averages.averages.get("Pt19", "raw").clusters == 10
 
 
-def test_class_averages_follow_labels(averages, session, dock, averaged):
-    session.relabel([("field", 1)], "Pt70")  # was Pt19
+def test_class_averages_follow_labels(averages, state, dock, averaged):
+    state.relabel([("field", 1)], "Pt70")  # was Pt19
     averaged(dock)
     out = averages.averages
     assert out.get("Pt19", "raw").clusters == 7
     assert out.get("Pt70", "raw", "patch").clusters == 9
     assert out.get("Pt70", "raw").clusters == 8, "the map is still of Pt19"
     assert "1 corrected" in averages.note.text()
-    session.undo()
+    state.undo()
     averaged(dock)
     assert averages.averages.get("Pt19", "raw").clusters == 8
 
@@ -459,7 +459,7 @@ def test_class_averages_in_nm_and_to_their_own_maximum(averages, dock, averaged)
     assert averages.charts[0].lines[0].r[-1] == pytest.approx(1.4, abs=0.05)
 
 
-def test_class_averages_are_computed_only_when_they_are_seen(dock, session, averaged):
+def test_class_averages_are_computed_only_when_they_are_seen(dock, state, averaged):
     averaged(dock)
     assert dock.averages.averages is None
     dock.pages.setCurrentIndex(1)
@@ -467,7 +467,7 @@ def test_class_averages_are_computed_only_when_they_are_seen(dock, session, aver
     first = dock.averages.averages
     assert first is not None
     dock.pages.setCurrentIndex(0)
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     averaged(dock)
     assert dock.averages.averages is first
     dock.pages.setCurrentIndex(1)
@@ -523,19 +523,19 @@ def test_a_profile_is_painted_at_its_height(qtbot):
 
 def test_a_tile_says_what_it_shows(averages):
     out = averages.averages
-    words = tile_in_words(out.get("Pt41", "LCN"))
+    words = format_tile(out.get("Pt41", "LCN"))
     assert "Pt41" in words and "8 clusters" in words
     assert f"{out.get('Pt41', 'LCN').balance.value:+.2f}" in words
-    assert "outline" not in tile_in_words(out.get("Pt41", "LCN", "patch"))
+    assert "outline" not in format_tile(out.get("Pt41", "LCN", "patch"))
 
 
-def test_why_there_are_no_class_averages(dock, session, averaged):
+def test_why_there_are_no_class_averages(dock, state, averaged):
     dock.pages.setCurrentIndex(1)
     page = dock.averages
-    analysis = session.analysis("field")
+    analysis = state.analysis("field")
 
     def said_when(analysis):
-        session.set_analysis(analysis)
+        state.set_analysis(analysis)
         averaged(dock)
         assert not page.grid.isVisible() and not page.save_button.isVisible()
         return page.note.text()
@@ -545,10 +545,10 @@ def test_why_there_are_no_class_averages(dock, session, averaged):
     assert said_when(replace(analysis, table=none)) == averages_page.NOT_CLASSIFIED
     cut = replace(analysis, table=analysis.table.assign(touches_border=True))
     assert "40 cut by the border" in said_when(cut)
-    session.remove_clusters("field", range(1, 41))
+    state.remove_clusters("field", range(1, 41))
     averaged(dock)
     assert page.note.text() == averages_page.NO_CLUSTERS
-    session.go_to(1)
+    state.go_to(1)
     averaged(dock)
     assert page.grid.isVisible() and page.save_button.isVisible()
 

@@ -49,7 +49,7 @@ def test_a_tiff_that_napari_opened_is_analysed_with_one_click(
     settle(viewer)
     assert calibration.pixel_size_nm(layer) == pytest.approx(PIXEL_NM)
     assert not analyse.image_form.hint.text()
-    assert len(binding_of(viewer).session.table(layer.name))
+    assert len(binding_of(viewer).state.table(layer.name))
 
 
 def test_a_file_is_believed_only_if_it_holds_that_image(tmp_path):

@@ -17,30 +17,30 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours
-from napari_atomicity.gui.controls.cluster_rows import Rows, after_click, kept_order
+from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_click, kept_order
 from napari_atomicity.gui.controls.patch_view import compose, grey
 from napari_atomicity.gui.controls.shortcuts import GALLERY
 from napari_atomicity.gui.docks import gallery
 from napari_atomicity.gui.docks.gallery import EMPTY, NOTHING_FITS, Gallery
 from napari_atomicity.gui.gallery import model as gallery_model
-from napari_atomicity.gui.gallery.grid import Grid
+from napari_atomicity.gui.gallery.grid import GalleryGrid
 from napari_atomicity.gui.gallery.order import (
     GROUPINGS,
     SORTINGS,
     STATES,
     Arrangement,
-    Wish,
+    GalleryOrder,
     arrange,
     regrouped,
 )
 from napari_atomicity.gui.gallery.pictures import (
     OVERLAYS,
-    Store,
+    PictureCache,
     common_limits,
     compose_many,
     picture,
 )
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -49,15 +49,15 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(made_up(30, "one"))
-    session.set_analysis(made_up(25, "two", seed=1))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(made_up(30, "one"))
+    state.set_analysis(made_up(25, "two", seed=1))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot, settle):
+def dock(viewer, state, qtbot, settle):
     dock = Gallery(viewer)
     qtbot.addWidget(dock)
     dock.resize(460, 700)
@@ -87,13 +87,13 @@ def press(dock, key, modifiers=PLAIN) -> None:
     QTest.keyClick(dock.view, key, modifiers)
 
 
-def label_of(session, key) -> str:
-    table = session.table(key[0])
+def label_of(state, key) -> str:
+    table = state.table(key[0])
     return table.set_index("cluster_id")["label"][key[1]]
 
 
-def of_label(session, label: str) -> set:
-    table = session.table()
+def of_label(state, label: str) -> set:
+    table = state.table()
     found = table[table["label"] == label]
     return set(zip(found["image"], found["cluster_id"].tolist(), strict=True))
 
@@ -103,7 +103,7 @@ def a_table(**columns):
     return conform(made_up(10).table.assign(**columns), CLASSES)
 
 
-def in_order(table, wish: Wish, selected=None) -> list[int]:
+def in_order(table, wish: GalleryOrder, selected=None) -> list[int]:
     selected = np.zeros(len(table), bool) if selected is None else selected
     return arrange(table, CLASSES, wish, selected).order.tolist()
 
@@ -111,7 +111,7 @@ def in_order(table, wish: Wish, selected=None) -> list[int]:
 @pytest.mark.parametrize("descending", [False, True])
 def test_numbers_are_sorted_and_what_is_not_known_comes_last(descending):
     values = [0.5, np.nan, 0.1, 0.9, 0.5, np.nan, 0.2, 0.3, 0.4, 0.6]
-    wish = Wish("nothing", "confidence", descending)
+    wish = GalleryOrder("nothing", "confidence", descending)
     order = in_order(a_table(confidence=values), wish)
     known = [2, 6, 7, 8, 0, 4, 9, 3]
     assert order == ([3, 9, 0, 4, 8, 7, 6, 2] if descending else known) + [1, 5]
@@ -120,7 +120,7 @@ def test_numbers_are_sorted_and_what_is_not_known_comes_last(descending):
 def test_groups_by_label_go_in_the_order_of_the_classes():
     labels = ["Pt70", "", "Pt19", UNKNOWN, "Pt70", "Au9", AGGREGATE, "Pt19", "Pt19", ""]
     table = a_table(label=labels, label_predicted=labels)
-    found = arrange(table, CLASSES, Wish("label", "image"), np.zeros(10, bool))
+    found = arrange(table, CLASSES, GalleryOrder("label", "image"), np.zeros(10, bool))
     assert found.order.tolist() == [2, 7, 8, 0, 4, 3, 6, 5, 1, 9]
     counts = dict(zip(found.names, found.counts().tolist(), strict=True))
     assert counts == {"Pt19": 3, "Pt30": 0, "Pt41": 0, "Pt55": 0, "Pt70": 2, UNKNOWN: 1,
@@ -152,14 +152,14 @@ def test_a_table_without_added_columns_and_an_empty_one_can_be_shown_in_every_wa
         for group in GROUPINGS:
             for sort in SORTINGS:
                 for state in STATES:
-                    order = in_order(table, Wish(group, sort, state=state))
+                    order = in_order(table, GalleryOrder(group, sort, state=state))
                     assert len(set(order)) == len(order) <= len(table)
 
 
 def test_similar_ones_follow_the_selected_ones():
     place = np.arange(10.0)
     table = a_table(umap_1=place, umap_2=0 * place)
-    wish = Wish("nothing", "similarity")
+    wish = GalleryOrder("nothing", "similarity")
     assert in_order(table, wish, np.arange(10) == 7)[:3] == [7, 6, 8]
     assert in_order(table, wish, np.isin(np.arange(10), [2, 4]))[:3] == [3, 2, 4]
     # None selected: from neighbour to neighbour.
@@ -203,7 +203,7 @@ def test_groups_stay_by_name():
 
 
 def test_rows_know_what_the_machine_says_anew():
-    rows, table = Rows(), made_up(6).table
+    rows, table = SelectableRows(), made_up(6).table
     assert rows.take(table, []).tolist() == [-1] * 6
     assert rows.take(table.assign(label="Pt70", label_corrected="Pt70"), []).tolist() == [*range(6)]
     again = table.iloc[[1, 2, 5]].reset_index(drop=True)
@@ -226,7 +226,7 @@ def test_clicks_with_shift_and_control():
 
 # ---- geometry, without Qt
 def test_every_cell_is_found_where_it_lies():
-    grid = Grid(np.array([5, 0, 1, 7, 0]), 310, (100, 90), 20)
+    grid = GalleryGrid(np.array([5, 0, 1, 7, 0]), 310, (100, 90), 20)
     assert grid.columns == 3 and len(grid) == 13
     assert grid.height == 3 * 20 + (2 + 1 + 3) * 90
     x, y = grid.corners(np.arange(13))
@@ -238,7 +238,7 @@ def test_every_cell_is_found_where_it_lies():
 
 
 def test_only_rows_in_sight_are_visible():
-    grid = Grid(np.array([5, 7]), 300, (100, 90), 20)
+    grid = GalleryGrid(np.array([5, 7]), 300, (100, 90), 20)
     for top in range(-30, grid.height + 30, 7):
         for height in (1, 60, 200):
             first, past = grid.visible(top, top + height)
@@ -248,14 +248,14 @@ def test_only_rows_in_sight_are_visible():
 
 
 def test_a_rectangle_touches_cells():
-    grid = Grid(np.array([5, 7]), 300, (100, 90), 20)
+    grid = GalleryGrid(np.array([5, 7]), 300, (100, 90), 20)
     assert grid.within(110, 30, 190, 40).tolist() == [1]
     assert grid.within(110, 30, 210, 120).tolist() == [1, 2, 4]
     assert grid.within(0, 0, 5, grid.height).tolist() == [0, 3, 5, 8, 11]
 
 
 def test_up_and_down_through_sections():
-    grid = Grid(np.array([5, 0, 2, 4]), 300, (100, 90), 20)
+    grid = GalleryGrid(np.array([5, 0, 2, 4]), 300, (100, 90), 20)
     assert [grid.beside(p, 1) for p in (0, 1, 2, 4, 6, 10)] == [3, 4, 4, 6, 8, 10]
     assert [grid.beside(p, -1) for p in (0, 3, 6, 9, 8)] == [0, 0, 4, 6, 6]
     assert grid.beside(1, 3) == 8
@@ -287,7 +287,7 @@ def test_on_the_same_scale_more_atoms_are_brighter():
     assert common_limits([np.full((2, 4, 4), np.nan)]) == (0.0, 1.0)
 
 
-def test_the_dock_finds_the_common_scale_of_all_images(dock, session):
+def test_the_dock_finds_the_common_scale_of_all_images(dock, state):
     dock.overlay_combo.setCurrentIndex(dock.overlay_combo.findData("raw, same scale"))
     keys, image = keys_shown(dock), shot(dock)
 
@@ -298,7 +298,7 @@ def test_the_dock_finds_the_common_scale_of_all_images(dock, session):
     before = brightness(image, 0)
     # One image that is much brighter: against it the others are dark.
     bright = made_up(40, "bright", seed=5)
-    session.set_analysis(replace(bright, patches={k: 4 * v for k, v in bright.patches.items()}))
+    state.set_analysis(replace(bright, patches={k: 4 * v for k, v in bright.patches.items()}))
     dock.update_now()
     assert brightness(shot(dock), keys_shown(dock).index(keys[0])) < 0.6 * before
 
@@ -315,7 +315,7 @@ def test_patches_with_holes_and_flat_ones_have_pictures():
 
 def test_the_store_forgets_what_was_asked_for_longest_ago(qtbot):
     pixmap = picture(np.zeros((8, 8), np.uint8), 10, 1.0)
-    store = Store(limit_bytes=3 * 10 * 10 * 4)
+    store = PictureCache(limit_bytes=3 * 10 * 10 * 4)
     for name in "abc":
         store.put(name, pixmap)
     assert store.get("a") is not None
@@ -330,38 +330,38 @@ def test_a_picture_is_as_large_as_the_screen_wants_it(qtbot):
 
 
 # ---- the dock
-def test_every_cluster_has_a_tile_under_its_label(dock, session):
+def test_every_cluster_has_a_tile_under_its_label(dock, state):
     assert set(keys_shown(dock)) == {
-        (image, int(i)) for image in session.images for i in session.table(image)["cluster_id"]
+        (image, int(i)) for image in state.images for i in state.table(image)["cluster_id"]
     }
     names = dock.model.arrangement.names
     counts = dict(zip(names, dock.model.arrangement.counts().tolist(), strict=True))
     assert {k: v for k, v in counts.items() if v} == dict.fromkeys(CLASSES, 11)
-    first = [label_of(session, key) for key in keys_shown(dock)[:12]]
+    first = [label_of(state, key) for key in keys_shown(dock)[:12]]
     assert first == ["Pt19"] * 11 + ["Pt30"]
     assert dock.note.text() == "55 clusters" and not dock.sort_again_button.isVisible()
 
 
-def test_a_click_selects_control_adds_and_shift_extends(dock, session):
+def test_a_click_selects_control_adds_and_shift_extends(dock, state):
     keys = keys_shown(dock)
     click(dock, keys[3])
-    assert session.selection == {keys[3]}
+    assert state.selection == {keys[3]}
     click(dock, keys[6], SHIFT)
-    assert session.selection == set(keys[3:7])
+    assert state.selection == set(keys[3:7])
     click(dock, keys[8], CTRL)
     click(dock, keys[4], CTRL)
-    assert session.selection == {keys[3], keys[5], keys[6], keys[8]}
+    assert state.selection == {keys[3], keys[5], keys[6], keys[8]}
     click(dock, keys[9], SHIFT)
-    assert session.selection == set(keys[4:10])  # from the last one without Shift
+    assert state.selection == set(keys[4:10])  # from the last one without Shift
     press(dock, Qt.Key.Key_A, CTRL)
-    assert session.selection == set(keys)
+    assert state.selection == set(keys)
     press(dock, Qt.Key.Key_Escape)
-    assert not session.selection
+    assert not state.selection
 
 
-def test_a_band_selects_what_it_touches(dock, session):
+def test_a_band_selects_what_it_touches(dock, state):
     keys, view = keys_shown(dock), dock.view
-    session.select([keys[-1]])
+    state.select([keys[-1]])
     view.verticalScrollBar().setValue(0)
     boxes = [view.visualRect(dock.model.index(i)) for i in range(6)]
 
@@ -374,53 +374,53 @@ def test_a_band_selects_what_it_touches(dock, session):
 
     below = boxes[0].center() + QPoint(0, boxes[0].height())
     band(boxes[1].center(), boxes[2].center())
-    assert session.selection == set(keys[1:3])
+    assert state.selection == set(keys[1:3])
     band(below, boxes[1].center(), SHIFT)
     columns = view._grid.columns
     block = {keys[0], keys[1], keys[columns], keys[columns + 1]}
-    assert session.selection == set(keys[1:3]) | block
+    assert state.selection == set(keys[1:3]) | block
     band(boxes[0].center(), boxes[1].center() + QPoint(2, 2), CTRL)
-    assert session.selection == (set(keys[1:3]) | block) - {keys[0], keys[1]}
+    assert state.selection == (set(keys[1:3]) | block) - {keys[0], keys[1]}
 
 
-def test_a_click_on_a_header_selects_the_group(dock, session):
+def test_a_click_on_a_header_selects_the_group(dock, state):
     QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, dock.view.header_rect("Pt19").center())
-    assert session.selection == of_label(session, "Pt19")
+    assert state.selection == of_label(state, "Pt19")
     QTest.mouseClick(dock.view.viewport(), LEFT, CTRL, dock.view.header_rect("Pt30").center())
-    assert session.selection == of_label(session, "Pt19") | of_label(session, "Pt30")
+    assert state.selection == of_label(state, "Pt19") | of_label(state, "Pt30")
 
 
-def test_the_header_of_a_group_that_is_scrolled_away_stays_on_top(dock, session):
+def test_the_header_of_a_group_that_is_scrolled_away_stays_on_top(dock, state):
     dock.view.verticalScrollBar().setValue(40)
     QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, QPoint(50, 4))
-    assert session.selection == of_label(session, "Pt19")
+    assert state.selection == of_label(state, "Pt19")
 
 
-def test_arrows_move_and_enter_goes_to_the_image(dock, session, qtbot):
+def test_arrows_move_and_enter_goes_to_the_image(dock, state, qtbot):
     keys = keys_shown(dock)
     click(dock, keys[0])
     press(dock, Qt.Key.Key_Right)
-    assert session.selection == {keys[1]}
+    assert state.selection == {keys[1]}
     press(dock, Qt.Key.Key_Down)
-    assert session.selection == {keys[1 + dock.view._grid.columns]}
+    assert state.selection == {keys[1 + dock.view._grid.columns]}
     press(dock, Qt.Key.Key_Home)
     press(dock, Qt.Key.Key_Right, SHIFT)
-    assert session.selection == {keys[0], keys[1]}
+    assert state.selection == {keys[0], keys[1]}
     press(dock, Qt.Key.Key_End)
     seen = dock.view.visualRect(dock.model.index(len(keys) - 1))
     assert dock.view.viewport().rect().contains(seen)
     asked = []
-    session.focus_requested.connect(asked.append)
+    state.focus_requested.connect(asked.append)
     press(dock, Qt.Key.Key_Return)
     press(dock, Qt.Key.Key_Enter, Qt.KeyboardModifier.KeypadModifier)
     assert asked == [keys[-1], keys[-1]]
 
 
-def test_a_double_click_goes_to_the_image(dock, session):
+def test_a_double_click_goes_to_the_image(dock, state):
     asked, keys = [], keys_shown(dock)
-    session.focus_requested.connect(asked.append)
+    state.focus_requested.connect(asked.append)
     QTest.mouseDClick(dock.view.viewport(), LEFT, PLAIN, centre(dock, keys[20]))
-    assert asked == [keys[20]] and session.selection == {keys[20]}
+    assert asked == [keys[20]] and state.selection == {keys[20]}
 
 
 @pytest.mark.parametrize(
@@ -432,24 +432,24 @@ def test_a_double_click_goes_to_the_image(dock, session):
         (Qt.Key.Key_A, AGGREGATE),
     ],
 )
-def test_a_key_labels_the_selected_tiles(dock, session, key, label):
+def test_a_key_labels_the_selected_tiles(dock, state, key, label):
     keys = keys_shown(dock)
-    n_steps = len(session.history)
+    n_steps = len(state.history)
     click(dock, keys[12])
     click(dock, keys[30], CTRL)
     press(dock, key)
-    assert {label_of(session, k) for k in (keys[12], keys[30])} == {label}
-    assert len(session.history) == n_steps + 1
+    assert {label_of(state, k) for k in (keys[12], keys[30])} == {label}
+    assert len(state.history) == n_steps + 1
     press(dock, Qt.Key.Key_U)
-    table = session.table()
+    table = state.table()
     assert (table["label"] == table["label_predicted"]).all()
     press(dock, Qt.Key.Key_Z, CTRL)
-    assert label_of(session, keys[12]) == label
+    assert label_of(state, keys[12]) == label
     press(dock, Qt.Key.Key_Z, CTRL | SHIFT)
-    assert label_of(session, keys[12]) == "Pt30"
+    assert label_of(state, keys[12]) == "Pt30"
 
 
-def test_a_relabelled_tile_stays_until_it_is_sorted_again(dock, session):
+def test_a_relabelled_tile_stays_until_it_is_sorted_again(dock, state):
     dock.resize(460, 300)
     keys = keys_shown(dock)
     click(dock, keys[15])
@@ -458,7 +458,7 @@ def test_a_relabelled_tile_stays_until_it_is_sorted_again(dock, session):
     at = bar.value()
     press(dock, Qt.Key.Key_5)
     assert keys_shown(dock) == keys and bar.value() == at
-    assert session.selection == {keys[15]}
+    assert state.selection == {keys[15]}
     assert dock.sort_again_button.isVisible()
     assert dock.view.strays[dock.model.arrangement.names.index("Pt30")] == 1
     assert dock.model.texts(np.array([15])) == ["Pt70*"]
@@ -468,7 +468,7 @@ def test_a_relabelled_tile_stays_until_it_is_sorted_again(dock, session):
     assert not dock.sort_again_button.isVisible()
 
 
-def test_x_deletes_and_undo_brings_back_to_the_same_place(dock, session):
+def test_x_deletes_and_undo_brings_back_to_the_same_place(dock, state):
     keys = keys_shown(dock)
     click(dock, keys[7])
     click(dock, keys[40], CTRL)
@@ -481,14 +481,14 @@ def test_x_deletes_and_undo_brings_back_to_the_same_place(dock, session):
     assert keys[7] not in keys_shown(dock)
     # Arrows go on from there, and not from the beginning.
     press(dock, Qt.Key.Key_Right)
-    assert session.selection == {keys[9]}
+    assert state.selection == {keys[9]}
     dock.sort_combo.setCurrentIndex(dock.sort_combo.findData("diameter"))
     press(dock, Qt.Key.Key_Right)
     press(dock, Qt.Key.Key_Left)
-    assert session.selection == {keys[9]}
+    assert state.selection == {keys[9]}
 
 
-def test_a_band_drawn_out_of_the_view_scrolls_it(dock, session, qtbot):
+def test_a_band_drawn_out_of_the_view_scrolls_it(dock, state, qtbot):
     dock.resize(460, 300)
     port, keys = dock.view.viewport(), keys_shown(dock)
     start = centre(dock, keys[0])
@@ -500,33 +500,33 @@ def test_a_band_drawn_out_of_the_view_scrolls_it(dock, session, qtbot):
     bar = dock.view.verticalScrollBar()
     qtbot.waitUntil(lambda: bar.value() == bar.maximum())
     QTest.mouseRelease(port, LEFT, PLAIN, outside)
-    assert session.selection == set(keys)
+    assert state.selection == set(keys)
 
 
-def test_a_key_without_a_class_or_without_a_selection_changes_nothing(viewer, dock, session):
-    n = len(session.history)
+def test_a_key_without_a_class_or_without_a_selection_changes_nothing(viewer, dock, state):
+    n = len(state.history)
     press(dock, Qt.Key.Key_3)
     assert "Select" in viewer.status
     click(dock, keys_shown(dock)[0])
     press(dock, Qt.Key.Key_9)
     assert "no class 9" in viewer.status
-    assert len(session.history) == n
+    assert len(state.history) == n
 
 
-def test_what_may_not_be_edited_is_said(dock, session, monkeypatch):
+def test_what_may_not_be_edited_is_said(dock, state, monkeypatch):
     said = []
 
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
 
     monkeypatch.setattr(gallery, "show_error", said.append)
-    monkeypatch.setattr(session, "relabel", refuse)
+    monkeypatch.setattr(state, "relabel", refuse)
     click(dock, keys_shown(dock)[0])
     press(dock, Qt.Key.Key_3)
     assert said == ["the project is open in another window."]
 
 
-def test_keys_of_the_gallery_are_no_shortcuts_of_the_window(dock, session, qtbot):
+def test_keys_of_the_gallery_are_no_shortcuts_of_the_window(dock, state, qtbot):
     taken = []
     for keys in ("Ctrl+Z", "Ctrl+K"):
         action = QAction(keys, dock)
@@ -536,34 +536,34 @@ def test_keys_of_the_gallery_are_no_shortcuts_of_the_window(dock, session, qtbot
     dock.activateWindow()
     dock.view.setFocus()
     qtbot.waitUntil(dock.view.hasFocus)
-    n = len(session.history)
+    n = len(state.history)
     press(dock, Qt.Key.Key_K, CTRL)
     press(dock, Qt.Key.Key_Z, CTRL)
-    assert taken == ["Ctrl+K"] and len(session.history) == n - 1
+    assert taken == ["Ctrl+K"] and len(state.history) == n - 1
 
 
-def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, session):
+def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state):
     dock.resize(460, 300)
     keys = keys_shown(dock)
-    session.select([keys[50], keys[51]])
+    state.select([keys[50], keys[51]])
     selected = dock.model.rows.selected[dock.model.arrangement.order]
     assert np.flatnonzero(selected).tolist() == [50, 51]
     box = dock.view.visualRect(dock.model.index(50))
     assert dock.view.viewport().rect().contains(box)
     at = dock.view.verticalScrollBar().value()
-    session.select([keys[51]])  # in sight already
+    state.select([keys[51]])  # in sight already
     assert dock.view.verticalScrollBar().value() == at
     assert "1 selected" in dock.note.text()
 
 
-def test_a_filter_shows_some_and_keys_reach_only_these(dock, session):
+def test_a_filter_shows_some_and_keys_reach_only_these(dock, state):
     keys = keys_shown(dock)
-    session.select(keys[:20])
+    state.select(keys[:20])
     dock.label_combo.setCurrentIndex(dock.label_combo.findData("Pt30"))
-    assert set(keys_shown(dock)) == of_label(session, "Pt30")
+    assert set(keys_shown(dock)) == of_label(state, "Pt30")
     assert dock.note.text() == ("11 of 55 clusters, 9 selected, 11 selected ones not shown here")
     press(dock, Qt.Key.Key_4)
-    corrected = session.table()
+    corrected = state.table()
     corrected = corrected[corrected["label_corrected"] != ""]
     changed = set(zip(corrected["image"], corrected["cluster_id"].tolist(), strict=True))
     assert changed == set(keys[11:20])
@@ -574,7 +574,7 @@ def test_a_filter_shows_some_and_keys_reach_only_these(dock, session):
     # What is hidden stays selected when one more is added here.
     shown = keys_shown(dock)[0]
     click(dock, shown, CTRL)
-    assert session.selection == {*keys[:20], shown}
+    assert state.selection == {*keys[:20], shown}
     dock.state_combo.setCurrentIndex(dock.state_combo.findData("corrected"))
     assert not keys_shown(dock) and dock.message.text() == NOTHING_FITS
     assert dock.message.isVisible() and not dock.view.isVisible()
@@ -582,12 +582,12 @@ def test_a_filter_shows_some_and_keys_reach_only_these(dock, session):
     assert set(keys_shown(dock)) == changed
 
 
-def test_sorting_by_similarity_offers_itself_again_for_another_selection(dock, session):
+def test_sorting_by_similarity_offers_itself_again_for_another_selection(dock, state):
     dock.group_combo.setCurrentIndex(dock.group_combo.findData("nothing"))
-    session.select([("one", 3)])
+    state.select([("one", 3)])
     dock.sort_combo.setCurrentIndex(dock.sort_combo.findData("similarity"))
     assert keys_shown(dock)[0] == ("one", 3)
-    assert {label_of(session, key) for key in keys_shown(dock)[:9]} == {"Pt41"}
+    assert {label_of(state, key) for key in keys_shown(dock)[:9]} == {"Pt41"}
     assert not dock.sort_again_button.isVisible()
     before = keys_shown(dock)
     click(dock, before[40])
@@ -598,12 +598,12 @@ def test_sorting_by_similarity_offers_itself_again_for_another_selection(dock, s
     assert keys_shown(dock)[-1] == before[40]
 
 
-def test_a_new_image_comes_in_without_moving_what_is_looked_at(dock, session, qtbot):
+def test_a_new_image_comes_in_without_moving_what_is_looked_at(dock, state, qtbot):
     dock.resize(460, 300)
     keys = keys_shown(dock)
     click(dock, keys[30])
     y = dock.view.visualRect(dock.model.index(30)).top()
-    session.set_analysis(made_up(20, "three", seed=2))
+    state.set_analysis(made_up(20, "three", seed=2))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 75)
     now = keys_shown(dock)
     assert [k for k in now if k[0] != "three"] == keys
@@ -611,12 +611,12 @@ def test_a_new_image_comes_in_without_moving_what_is_looked_at(dock, session, qt
     assert not dock.sort_again_button.isVisible()  # each is where it belongs
 
 
-def test_what_the_model_says_anew_is_put_where_it_belongs(dock, session, qtbot):
-    analysis = session.analysis("one")
+def test_what_the_model_says_anew_is_put_where_it_belongs(dock, state, qtbot):
+    analysis = state.analysis("one")
     table = analysis.table.assign(
         label_predicted="Pt70", label="Pt70", confidence=0.5, model_id="other"
     )
-    session.set_analysis(replace(analysis, table=table))
+    state.set_analysis(replace(analysis, table=table))
     qtbot.waitUntil(lambda: not dock._timer.isActive())
     names = dock.model.arrangement.names
     assert dock.model.arrangement.counts()[names.index("Pt70")] == 30 + 5
@@ -632,7 +632,7 @@ def shot(dock):
     return dock.view.viewport().grab().toImage()
 
 
-def test_a_tile_shows_its_patch_in_a_frame_of_the_colour_of_its_class(dock, session):
+def test_a_tile_shows_its_patch_in_a_frame_of_the_colour_of_its_class(dock, state):
     key = keys_shown(dock)[0]
     image, palette = shot(dock), colours(CLASSES)
     box = dock.view.visualRect(dock.model.index(0))
@@ -648,7 +648,7 @@ def test_a_tile_shows_its_patch_in_a_frame_of_the_colour_of_its_class(dock, sess
     # brighter in the middle than at the rim of the patch
     middle = dock.view.visualRect(dock.model.index(0)).center() - QPoint(0, 8)
     assert image.pixelColor(middle * ratio).lightness() > 120
-    session.relabel([key], "Pt41")
+    state.relabel([key], "Pt41")
     dock.update_now()
     assert frame(shot(dock)) == palette["Pt41"]
 
@@ -668,20 +668,20 @@ def test_each_overlay_looks_otherwise(dock, overlay):
     assert colourful > 100 if "map" in overlay else colourful < 40
 
 
-def test_a_relabel_makes_no_picture_again(dock, session, monkeypatch):
+def test_a_relabel_makes_no_picture_again(dock, state, monkeypatch):
     shot(dock)
     made = []
     monkeypatch.setattr(
         gallery_model, "compose_many", lambda *a: made.append(a[:2]) or compose_many(*a)
     )
-    session.relabel(keys_shown(dock)[:5], "Pt70")
+    state.relabel(keys_shown(dock)[:5], "Pt70")
     dock.update_now()
     shot(dock)
     assert not made
     # Another result of one image does so for that image alone.
-    analysis = session.analysis("two")
+    analysis = state.analysis("two")
     patches = {k: v[:, ::-1].copy() for k, v in analysis.patches.items()}
-    session.set_analysis(replace(analysis, patches=patches))
+    state.set_analysis(replace(analysis, patches=patches))
     dock.update_now()
     shot(dock)
     seen = range(*dock.view._grid.visible(0, dock.view.viewport().height()))
@@ -700,13 +700,13 @@ def test_tiles_come_bit_by_bit_when_time_is_short(dock, monkeypatch):
     assert len(some) == 55 and done
 
 
-def test_clusters_without_patch_have_a_tile_too(dock, session, qtbot):
+def test_clusters_without_patch_have_a_tile_too(dock, state, qtbot):
     analysis = made_up(8, "holes", seed=3)
     raw = analysis.patches["raw"]
     raw[2] = np.nan
-    session.set_analysis(replace(analysis, patches={"raw": raw}, class_maps={}))
+    state.set_analysis(replace(analysis, patches={"raw": raw}, class_maps={}))
     bare = made_up(4, "bare", seed=4)
-    session.set_analysis(replace(bare, patches={}, class_maps={}, embedding=np.empty((0, 0))))
+    state.set_analysis(replace(bare, patches={}, class_maps={}, embedding=np.empty((0, 0))))
     dock.update_now()
     positions = np.arange(len(keys_shown(dock)))
     pixmaps, _ = dock.model.pixmaps(positions, 40, 1.0, lambda: False)
@@ -716,10 +716,10 @@ def test_clusters_without_patch_have_a_tile_too(dock, session, qtbot):
     shot(dock)  # a channel that an image lacks
 
 
-def test_excluded_ones_are_dimmed(dock, session):
+def test_excluded_ones_are_dimmed(dock, state):
     bright = shot(dock)
-    size = session.micrograph("one").shape_px
-    session.set_regions("one", [np.array([[-1, -1], [-1, size[1]], size, [size[0], -1]], float)])
+    size = state.micrograph("one").shape_px
+    state.set_regions("one", [np.array([[-1, -1], [-1, size[1]], size, [size[0], -1]], float)])
     dock.update_now()
     dark = shot(dock)
     dimmed = [i for i, key in enumerate(keys_shown(dock)[:10]) if key[0] == "one"]
@@ -751,9 +751,9 @@ def test_the_size_of_tiles_keeps_what_is_in_sight(dock):
     assert box.top() == y and box.width() >= 120
 
 
-def test_a_tooltip_says_more(dock, session):
+def test_a_tooltip_says_more(dock, state):
     key = keys_shown(dock)[0]
-    session.relabel([key], "Pt41")
+    state.relabel([key], "Pt41")
     dock.update_now()
     words = dock.model.data(dock.model.index(0), Qt.ItemDataRole.ToolTipRole)
     assert "Pt41" in words and "the model said Pt19" in words and key[0] in words
@@ -765,23 +765,23 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     qtbot.addWidget(dock)
     dock.show()
     assert dock.message.isVisible() and dock.message.text() == EMPTY
-    session = session_of(viewer)
-    session.set_analysis(made_up(12))
+    state = state_of(viewer)
+    state.set_analysis(made_up(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and not dock.message.isVisible()
-    session.remove_image("field")
+    state.remove_image("field")
     qtbot.waitUntil(lambda: not keys_shown(dock))
     assert dock.message.text() == EMPTY and dock.message.isVisible()
 
 
-def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, session, monkeypatch, qtbot):
+def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, qtbot):
     done = []
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     dock.hide()
     key = keys_shown(dock)[0]
-    session.relabel([key], "Pt70")
-    session.select([key])
+    state.relabel([key], "Pt70")
+    state.select([key])
     qtbot.wait(60)
     assert not done
     dock.show()
@@ -789,22 +789,22 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, session, monkeypatch
     assert dock.model.rows.selected.sum() == 1
 
 
-def test_many_changes_in_a_row_are_one_look(dock, session, monkeypatch, qtbot):
+def test_many_changes_in_a_row_are_one_look(dock, state, monkeypatch, qtbot):
     done = []
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     for i in range(10):
-        session.set_analysis(made_up(5, f"more {i}", seed=i))
+        state.set_analysis(made_up(5, f"more {i}", seed=i))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 105)
     assert len(done) == 1
 
 
-def test_another_project_starts_afresh(dock, session, qtbot):
+def test_another_project_starts_afresh(dock, state, qtbot):
     key = keys_shown(dock)[0]
-    session.relabel([key], "Pt70")
+    state.relabel([key], "Pt70")
     dock.update_now()
     assert dock.sort_again_button.isVisible()
-    session.project_changed.emit()
+    state.project_changed.emit()
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 55)
     assert not dock.sort_again_button.isVisible()
 
@@ -829,7 +829,7 @@ def test_no_key_means_two_things():
     assert len(keys) == len(set(keys))
 
 
-def test_a_closed_dock_is_let_go(viewer, session, qtbot):
+def test_a_closed_dock_is_let_go(viewer, state, qtbot):
     dock = Gallery(viewer)
     dock.show()
     reference = weakref.ref(dock)
@@ -837,5 +837,5 @@ def test_a_closed_dock_is_let_go(viewer, session, qtbot):
     dock.deleteLater()
     del dock
     qtbot.waitUntil(lambda: gc.collect() >= 0 and reference() is None)
-    session.select([("one", 1)])
-    session.relabel([("one", 1)], "Pt70")
+    state.select([("one", 1)])
+    state.relabel([("one", 1)], "Pt70")

@@ -37,26 +37,26 @@ def bench(viewer, folder, qtbot, settle):
     browse = Browse(viewer)
     viewer.window.add_dock_widget(browse, name="Browse")
     browse.open(str(folder))
-    session = browse.session
-    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    state = browse.state
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
-    for name in session.images:
-        found = analyse(session.micrograph(name), "tiny", "cpu", umap=False)
-        session.set_analysis(found, undoable=False)
+    for name in state.images:
+        found = analyse(state.micrograph(name), "tiny", "cpu", umap=False)
+        state.set_analysis(found, undoable=False)
     settle(viewer)
     yield browse
     browse.projects.leave()
 
 
 def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settle, monkeypatch):
-    session = bench.session
+    state = bench.state
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
     assert not learning.adapt_button.isEnabled()
-    table = session.table()
+    table = state.table()
     keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
-    session.relabel_each(said)
+    state.relabel_each(said)
     qtbot.waitUntil(lambda: "said what 4 clusters are" in learning.words.text())
     adapt = Adapt(viewer)
     viewer.window.add_dock_widget(adapt, name="Adapt (Atomicity)", add_vertical_stretch=False)
@@ -68,14 +68,14 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     qtbot.waitUntil(lambda: adapt.result is not None and not adapt._waiting, timeout=60_000)
     assert adapt.result.found.accepted
     new = adapt.result.found.card.model_id
-    assert set(session.table()["model_id"]) == {new}
+    assert set(state.table()["model_id"]) == {new}
     # Both images are one step; before and after at one click; labels stay.
-    assert session.history[-1].images == ("a.tif", "b.tif")
+    assert state.history[-1].images == ("a.tif", "b.tif")
     qtbot.waitUntil(lambda: adapt.sides[BEFORE].isEnabled() and adapt.sides[AFTER].isChecked())
-    session.undo()
-    assert new not in set(session.table()["model_id"])
-    session.redo()
-    assert session.table()["label_corrected"].tolist()[:4] == list(said.values())
+    state.undo()
+    assert new not in set(state.table()["model_id"])
+    state.redo()
+    assert state.table()["label_corrected"].tolist()[:4] == list(said.values())
 
     # The model is named, kept in the project, and comes along with it.
     monkeypatch.setattr(
@@ -84,7 +84,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     qtbot.waitUntil(adapt.save_button.isEnabled)
     qtbot.mouseClick(adapt.save_button, LEFT)
     settle(viewer, 60_000)
-    qtbot.waitUntil(lambda: "morning-1" in session.project.models(), timeout=20_000)
+    qtbot.waitUntil(lambda: "morning-1" in state.project.models(), timeout=20_000)
     shared = folder.parent / "for-a-friend.safetensors"
     monkeypatch.setattr(
         "napari_atomicity.gui.docks.browse.dock.QInputDialog.getItem",
@@ -94,17 +94,17 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     bench.actions_by_name["model"].trigger()
     settle(viewer)
     assert read_model(shared)[0].name == "morning-1"
-    path = session.project.path
+    path = state.project.path
     bench.projects.leave()
     settle(viewer)
     for suffix in (".safetensors", ".json"):
         (user_folder() / f"morning-1{suffix}").unlink()
     bench.open(str(path))
-    qtbot.waitUntil(lambda: session.project is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
     settle(viewer)
     assert "morning-1" in bench.notes.text()
     assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
-        session.table()["model_id"]
+        state.table()["model_id"]
     )
 
 
@@ -115,8 +115,8 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
     monkeypatch.setattr("napari_atomicity.gui.tasks.show_error", lambda words: None)
-    session = bench.session
-    session.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
+    state = bench.state
+    state.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
     train = Train(viewer)

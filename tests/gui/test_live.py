@@ -13,10 +13,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
-from napari_atomicity.gui.docks.live.history import MOST, History
+from napari_atomicity.gui.docks.live.history import MOST, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline import watch
-from napari_atomicity.pipeline.control_chart import Whereabouts
+from napari_atomicity.pipeline.control_chart import FeatureSummary
 from napari_atomicity.pipeline.watch import Watch
 
 LEFT = Qt.MouseButton.LeftButton
@@ -74,37 +74,37 @@ def stop(dock, qtbot):
 
 
 def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot, settle):
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     write(folder / "before.tif")
     press(dock)
     assert dock.button.text() == "Stop watching"
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
-    qtbot.waitUntil(lambda: session.analysis("before.tif") is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("before.tif") is not None, timeout=20_000)
     write(folder / "later.tif", seed=1)
-    qtbot.waitUntil(lambda: session.analysis("later.tif") is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("later.tif") is not None, timeout=20_000)
     settle(viewer)
-    assert session.current == "later.tif"
+    assert state.current == "later.tif"
     assert len(viewer.layers["later.tif clusters"].data) == 12
-    assert "later.tif: 12 clusters" in dock.state.text()
-    assert session.project.path.parent == folder
+    assert "later.tif: 12 clusters" in dock.status_label.text()
+    assert state.project.path.parent == folder
     stop(dock, qtbot)
-    assert "2 images analysed" in dock.state.text()
+    assert "2 images analysed" in dock.status_label.text()
     assert (folder / RESULTS / "live.csv").is_file()
     assert (folder / RESULTS / "ratios.csv").is_file()
     # What was found is kept with the project: opened again, it is there.
-    assert session.project.load("later.tif").analysis is not None
+    assert state.project.load("later.tif").analysis is not None
 
 
 def test_a_folder_may_be_empty_at_first(dock, viewer, folder, qtbot, settle):
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     press(dock)
-    qtbot.waitUntil(lambda: "Waiting" in dock.state.text())
+    qtbot.waitUntil(lambda: "Waiting" in dock.status_label.text())
     for seed, name in enumerate(("a.tif", "b.tif")):
         write(folder / name, seed)
-    qtbot.waitUntil(lambda: session.analysis("b.tif") is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("b.tif") is not None, timeout=20_000)
     settle(viewer)
-    assert session.images == ["a.tif", "b.tif"]
-    assert session.analysis("a.tif") is not None
+    assert state.images == ["a.tif", "b.tif"]
+    assert state.analysis("a.tif") is not None
 
 
 def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
@@ -155,7 +155,7 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
     def conditions(analysis, *more):
         place = rng.normal(0, 0.3, 12)
         place[0] += 6.0 if analysis.micrograph.name > "m" else 0.0
-        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+        return replace(real(analysis, *more), where=FeatureSummary(place, 0.1))
 
     monkeypatch.setattr(watch, "conditions_of", conditions)
     dock.reference.setValue(6)
@@ -163,7 +163,7 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
         write(folder / f"{name}.tif", seed)
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 8, timeout=20_000)
-    assert "Reference" not in dock.state.text() and not dock.accept_button.isVisible()
+    assert "Reference" not in dock.status_label.text() and not dock.accept_button.isVisible()
     assert dock.history.values("reference_images")[:6] == [1, 2, 3, 4, 5, 6]
     for seed, name in enumerate("uvwx", 10):
         write(folder / f"{name}.tif", seed)
@@ -201,7 +201,7 @@ def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
-    assert "Reference" not in dock.state.text()
+    assert "Reference" not in dock.status_label.text()
     assert dock.history.values("reference_images") == [0]
 
 
@@ -209,7 +209,7 @@ def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
-    assert " of 10 images" in dock.state.text()
+    assert " of 10 images" in dock.status_label.text()
 
 
 def test_a_folder_that_is_not_there(dock, folder, qtbot, monkeypatch):
@@ -224,19 +224,19 @@ def test_a_folder_that_is_not_there(dock, folder, qtbot, monkeypatch):
 
 
 def test_what_is_looked_at_stays_if_one_asks_for_it(dock, viewer, folder, qtbot, settle):
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     write(folder / "a.tif")
     box = QPoint(8, dock.show_images.height() // 2)
     QTest.mouseClick(dock.show_images, LEFT, pos=box)
     assert not dock.show_images.isChecked()
     press(dock)
-    qtbot.waitUntil(lambda: session.analysis("a.tif") is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("a.tif") is not None, timeout=20_000)
     settle(viewer)
-    first = session.current
+    first = state.current
     write(folder / "b.tif", seed=1)
-    qtbot.waitUntil(lambda: session.analysis("b.tif") is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("b.tif") is not None, timeout=20_000)
     settle(viewer)
-    assert session.current == first
+    assert state.current == first
 
 
 def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):
@@ -256,7 +256,7 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
-    assert dock.session.analysis("a.tif") is None
+    assert dock.status_label.analysis("a.tif") is None
     qtbot.waitUntil(lambda: dock.left_out.isVisible())
     assert "1 image not put into the window: the open project can only be read" in (
         dock.left_out.text()
@@ -266,7 +266,7 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
 
 
 def test_a_long_history_is_thinned():
-    history = History()
+    history = LiveHistory()
     for i in range(3 * MOST):
         history.add({"images": i + 1, "fraction_Pt19": 0.5, "drift": 1.0, "drift_limit": 2.0})
     assert len(history.rows) <= MOST
@@ -276,7 +276,7 @@ def test_a_long_history_is_thinned():
 
 
 def test_a_card_without_a_limit_has_no_drift():
-    history = History()
+    history = LiveHistory()
     history.add({"drift": 1.0, "drift_limit": float("nan"), "alarm": float("nan")})
     assert np.isnan(history.drift()[0])
     assert history.alarms == [""]

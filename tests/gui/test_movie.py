@@ -42,7 +42,7 @@ def stack(viewer, analysed, settle):
     data, options, _ = layer_data(analysed.micrograph)
     layer = viewer.add_image(data, **options)
     assert binding.ensure_image(layer) == "movie"
-    binding.session.set_analysis(analysed)
+    binding.state.set_analysis(analysed)
     settle(viewer)
     return binding
 
@@ -75,7 +75,7 @@ def click(widget, place: QPointF) -> None:
 
 
 def one_of(dock, track: int) -> tuple[str, int]:
-    table = dock.session.table("movie")
+    table = dock.state.table("movie")
     return "movie", int(table.loc[table["track_id"] == track, "cluster_id"].iloc[0])
 
 
@@ -101,9 +101,9 @@ def test_it_says_what_to_do(viewer, qtbot, settle):
 
 def test_one_click_from_clusters_to_tracks(tracked, viewer, analysed):
     dock = tracked
-    assert is_tracked(dock.session.analysis("movie"))
+    assert is_tracked(dock.state.analysis("movie"))
     expected = track_clusters(analysed)
-    assert dock.session.table("movie")["track_id"].equals(expected.table["track_id"])
+    assert dock.state.table("movie")["track_id"].equals(expected.table["track_id"])
     assert dock.message.isHidden()
     assert dock.body.isVisible()
     assert "10 frames (5 s)" in dock.summary.text()
@@ -115,7 +115,7 @@ def test_one_click_from_clusters_to_tracks(tracked, viewer, analysed):
     assert layer.data.shape[1] == 4
     assert len(layer.data) == (expected.table["track_id"] >= 0).sum()
     np.testing.assert_allclose(layer.scale, [1, PIXEL_NM, PIXEL_NM])
-    assert not running(dock.session)
+    assert not running(dock.state)
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
@@ -134,7 +134,7 @@ def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
 def test_selection_goes_both_ways(tracked, viewer, qtbot, settle):
     dock = tracked
     key = one_of(dock, 3)
-    dock.session.select({key})
+    dock.state.select({key})
     qtbot.waitUntil(lambda: len(dock.plot.curves) == 1)
     curve = dock.plot.curves[0]
     assert curve.track_id == 3
@@ -144,7 +144,7 @@ def test_selection_goes_both_ways(tracked, viewer, qtbot, settle):
     # a click on a point of the plot selects that cluster and goes to its frame
     dock.grab()
     click(dock.plot, dock.plot.place(int(curve.frames[6]), float(curve.raw[6])))
-    assert dock.session.selection == {("movie", int(curve.cluster_ids[6]))}
+    assert dock.state.selection == {("movie", int(curve.cluster_ids[6]))}
     settle(viewer)
     assert viewer.dims.current_step[0] == curve.frames[6]
     # and beside all points goes to the frame
@@ -155,14 +155,14 @@ def test_selection_goes_both_ways(tracked, viewer, qtbot, settle):
 
 def test_whole_tracks_are_selected_and_labelled_with_one_step(tracked, viewer, qtbot, settle):
     dock = tracked
-    dock.session.select({one_of(dock, 2)})
+    dock.state.select({one_of(dock, 2)})
     qtbot.waitUntil(dock.whole_button.isEnabled)
     QTest.mouseClick(dock.whole_button, LEFT)
-    table = dock.session.table("movie")
+    table = dock.state.table("movie")
     ids = set(table.loc[table["track_id"] == 2, "cluster_id"])
-    assert {i for _, i in dock.session.selection} == ids
+    assert {i for _, i in dock.state.selection} == ids
     assert len(ids) > 5
-    dock.session.relabel(dock.session.selection, "Pt41")
+    dock.state.relabel(dock.state.selection, "Pt41")
     settle(viewer)
     qtbot.waitUntil(
         lambda: set(
@@ -182,30 +182,30 @@ def test_an_event_is_gone_to(tracked, viewer, settle):
     index = dock.events.index(row, 0)
     dock.event_table.scrollTo(index)
     click(dock.event_table.viewport(), QPointF(dock.event_table.visualRect(index).center()))
-    assert dock.session.selection == {("movie", int(event["cluster_id"]))}
+    assert dock.state.selection == {("movie", int(event["cluster_id"]))}
     settle(viewer)
-    table = dock.session.table("movie").set_index("cluster_id")
+    table = dock.state.table("movie").set_index("cluster_id")
     assert viewer.dims.current_step[0] == table.loc[event["cluster_id"], "frame"]
 
 
 def test_events_follow_edits(tracked, viewer, qtbot, settle):
     dock = tracked
     lines = list(dock.events.lines)
-    table = dock.session.table("movie")
+    table = dock.state.table("movie")
     track = table["track_id"].value_counts().index[0]
     gone = table.loc[(table["track_id"] == track) & (table["frame"] >= 4), "cluster_id"]
-    dock.session.remove(("movie", i) for i in gone)
+    dock.state.remove(("movie", i) for i in gone)
     settle(viewer)
     qtbot.waitUntil(lambda: dock.events.lines != lines)
     losses = dock.found.events[dock.found.events["event"] == "loss"]
     assert str(track) in set(losses["tracks"])
     layer = viewer.layers["movie tracks"]
-    assert len(layer.data) == (dock.session.table("movie")["track_id"] >= 0).sum()
+    assert len(layer.data) == (dock.state.table("movie")["track_id"] >= 0).sum()
 
 
 def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, viewer):
     dock = tracked
-    steps = len(dock.session.history)
+    steps = len(dock.state.history)
     QTest.mouseClick(dock.settings_part.button, LEFT)
     assert "0.5 s" in dock.form.frame_time.specialValueText()
     dock.form.frame_time.setValue(2.0)
@@ -214,27 +214,27 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     dock.form.rate.setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
     assert "taken to change" in dock.summary.text()
-    assert len(dock.session.history) == steps
+    assert len(dock.state.history) == steps
     settle(viewer)
 
 
 def test_a_result_of_yesterday_is_dropped(dock, viewer, settle, monkeypatch):
     """Clusters were deleted while the worker was at work."""
     real = module.track_clusters
-    table = dock.session.table("movie")
+    table = dock.state.table("movie")
     said = []
     monkeypatch.setattr(module, "show_info", said.append)
 
     def slow(analysis, settings, progress=None, stop=None):
-        while len(dock.session.table("movie")) == len(table) and not stop():
+        while len(dock.state.table("movie")) == len(table) and not stop():
             pass
         return real(analysis, settings)
 
     monkeypatch.setattr(module, "track_clusters", slow)
     QTest.mouseClick(dock.button, LEFT)
-    dock.session.remove([("movie", int(table["cluster_id"].iloc[0]))])
+    dock.state.remove([("movie", int(table["cluster_id"].iloc[0]))])
     settle(viewer)
-    assert not is_tracked(dock.session.analysis("movie"))
+    assert not is_tracked(dock.state.analysis("movie"))
     assert "press Track again" in said[0]
 
 
@@ -252,7 +252,7 @@ def test_tracking_can_be_cancelled(dock, viewer, settle, monkeypatch, qtbot):
     QTest.mouseClick(dock.task_bar.cancel_button, LEFT)
     settle(viewer)
     assert dock.button.isEnabled()
-    assert not is_tracked(dock.session.analysis("movie"))
+    assert not is_tracked(dock.state.analysis("movie"))
 
 
 def test_tables_are_saved(tracked, tmp_path, monkeypatch, settle, viewer):
@@ -273,8 +273,8 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch)
     QTest.mouseClick(dock.average_button, LEFT)
     settle(viewer)
     assert viewer.layers["movie mean of 5"].data.shape[0] == 2
-    assert dock.session.current == "movie mean of 5"
-    assert dock.session.micrograph("movie mean of 5").pixel_size_nm == pytest.approx(PIXEL_NM)
+    assert dock.state.current == "movie mean of 5"
+    assert dock.state.micrograph("movie mean of 5").pixel_size_nm == pytest.approx(PIXEL_NM)
 
 
 def test_tracks_are_coloured_by_number_or_atomicity(tracked, viewer, settle):
@@ -297,13 +297,13 @@ def test_layers_for_the_next_image_of_a_project_have_no_tracks(tracked, viewer):
     tracked.binding.layers_of("movie").clear()
     assert "movie tracks" not in viewer.layers
     assert "movie clusters" in viewer.layers
-    assert is_tracked(tracked.session.analysis("movie"))
+    assert is_tracked(tracked.state.analysis("movie"))
 
 
 def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer, settle, qtbot):
     viewer.layers.remove(viewer.layers["movie tracks"])
     dock = tracked
-    dock.session.relabel([one_of(dock, 0)], "Pt41")
+    dock.state.relabel([one_of(dock, 0)], "Pt41")
     settle(viewer)
     assert "movie tracks" not in viewer.layers
     dock.form.search_range.setValue(0.02)
@@ -335,13 +335,13 @@ def test_counts_add_up_to_the_tracks_that_are_there(found):
     assert sum(counts.values()).tolist() == there.tolist()
 
 
-def test_rates_in_words(found, analysed):
-    assert "per s (" in words.rate_in_words(found) or "less than" in words.rate_in_words(found)
+def format_test_rates(found, analysed):
+    assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
-    assert "less than" in words.rate_in_words(still)
+    assert "less than" in words.format_rate(still)
     per_frame = movie_of(
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )
-    assert words.rate_in_words(per_frame).endswith("0.1 times per frame.")
+    assert words.format_rate(per_frame).endswith("0.1 times per frame.")
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))

@@ -18,8 +18,8 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.gui.docks import plots as docks
 from napari_atomicity.gui.docks.plots import Plots
 from napari_atomicity.gui.scatter.view import nearest, touched
-from napari_atomicity.gui.viewer.binding import session_of
-from napari_atomicity.reporting.plot_trust import LEAST_CORRECTED
+from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.reporting.plot_trust import MIN_CORRECTED
 from napari_atomicity.reporting.plots import PLOTS
 from napari_atomicity.statistics.ratios import class_ratios
 
@@ -43,15 +43,15 @@ def image(n: int, name: str, seed: int = 0, **metadata):
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(image(40, "field_10", date="2026-05-01 12:00:00"))
-    session.set_analysis(image(20, "field_2", 1, date="2026-05-01 12:30:00"))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(image(40, "field_10", date="2026-05-01 12:00:00"))
+    state.set_analysis(image(20, "field_2", 1, date="2026-05-01 12:30:00"))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot, settle):
+def dock(viewer, state, qtbot, settle):
     dock = Plots(viewer)
     qtbot.addWidget(dock)
     dock.resize(420, 420)
@@ -111,9 +111,9 @@ def test_the_nearest_box_and_those_in_an_area():
 
 
 # ---- selecting here
-def test_a_click_on_a_bar_selects_its_clusters_adds_and_takes_away(dock, session, show):
+def test_a_click_on_a_bar_selects_its_clusters_adds_and_takes_away(dock, state, show):
     show("diameter")
-    data, table = dock.view.data, session.table()
+    data, table = dock.view.data, state.table()
     bars = data.index[data["count"] > 1]
     first, second = (bars[data.loc[bars, "class"] == name][0] for name in ("Pt19", "Pt70"))
 
@@ -124,39 +124,39 @@ def test_a_click_on_a_bar_selects_its_clusters_adds_and_takes_away(dock, session
         return keys(table[here & (table["label"] == bar["class"])])
 
     QTest.mouseClick(dock.view, LEFT, PLAIN, centre(dock, first))
-    assert session.selection == inside(first) and len(session.selection) == data["count"][first]
+    assert state.selection == inside(first) and len(state.selection) == data["count"][first]
     QTest.mouseClick(dock.view, LEFT, SHIFT, centre(dock, second))
-    assert session.selection == inside(first) | inside(second)
+    assert state.selection == inside(first) | inside(second)
     QTest.mouseClick(dock.view, LEFT, CTRL, centre(dock, first))
-    assert session.selection == inside(second)
+    assert state.selection == inside(second)
     dock.update_now()
     QTest.mouseClick(dock.view, LEFT, SHIFT, centre(dock, second))
-    assert session.selection == frozenset(), "a second Shift-click takes it back"
-    session.select([("field_2", 1)])
+    assert state.selection == frozenset(), "a second Shift-click takes it back"
+    state.select([("field_2", 1)])
     QTest.mouseClick(dock.view, LEFT, PLAIN, QPoint(dock.view.width() - 3, 3))
-    assert session.selection == frozenset(), "a click beside all clears"
+    assert state.selection == frozenset(), "a click beside all clears"
 
 
-def test_a_click_on_a_point_selects_one_cluster_and_a_drag_all_that_it_meets(dock, session, show):
+def test_a_click_on_a_point_selects_one_cluster_and_a_drag_all_that_it_meets(dock, state, show):
     show("intensity")
     data = dock.view.data
     row = int(np.flatnonzero(data["class"] == "Pt55")[2])
     QTest.mouseClick(dock.view, LEFT, PLAIN, centre(dock, row))
     # Of clusters at one place any may be meant; all these have 55 atoms and 110 counts nm².
-    ((name, cluster_id),) = session.selection
-    table = session.table(name).set_index("cluster_id")
+    ((name, cluster_id),) = state.selection
+    table = state.table(name).set_index("cluster_id")
     assert table["label"][cluster_id] == "Pt55"
     boxes = dock.view.boxes[(data["class"] == "Pt55").to_numpy()]
     low, high = boxes[:, [0, 2]].min(axis=0) - 5, boxes[:, [1, 3]].max(axis=0) + 5
     area = QRect(QPoint(*low.round().astype(int)), QPoint(*high.round().astype(int)))
     drag(dock.view, area)
-    all_55 = session.table()[session.table()["label"] == "Pt55"]
-    assert session.selection == keys(all_55)
+    all_55 = state.table()[state.table()["label"] == "Pt55"]
+    assert state.selection == keys(all_55)
     drag(dock.view, area, CTRL)
-    assert session.selection == frozenset()
+    assert state.selection == frozenset()
 
 
-def test_a_click_above_a_bar_selects_all_classes_of_the_bin(dock, session, show):
+def test_a_click_above_a_bar_selects_all_classes_of_the_bin(dock, state, show):
     show("confidence")
     data = dock.view.data
     fullest = data.groupby("confidence_from")["count"].sum().idxmax()
@@ -167,14 +167,14 @@ def test_a_click_above_a_bar_selects_all_classes_of_the_bin(dock, session, show)
     row = int(np.flatnonzero((data["confidence_from"] == lowest) & (data["count"] > 0))[0])
     place = QPoint(centre(dock, row).x(), int(np.nanmin(top)) + 2)
     QTest.mouseClick(dock.view, LEFT, PLAIN, place)
-    table = session.table()
+    table = state.table()
     inside = (table["confidence"] >= lowest) & (table["confidence"] < lowest + 0.05)
-    assert session.selection == keys(table[inside])
+    assert state.selection == keys(table[inside])
 
 
-def test_ratios_are_found_in_a_worker_and_select_images(viewer, dock, session, show, settle):
+def test_ratios_are_found_in_a_worker_and_select_images(viewer, dock, state, show, settle):
     show("ratios")
-    data, table = dock.view.data, session.table()
+    data, table = dock.view.data, state.table()
     expected = class_ratios(table, CLASSES)
     assert data["image"].drop_duplicates().tolist() == ["field_2", "field_10"]
     merged = data.merge(expected, left_on=["image", "class"], right_on=["scope", "class"])
@@ -185,7 +185,7 @@ def test_ratios_are_found_in_a_worker_and_select_images(viewer, dock, session, s
     assert set(data["image"][own]) == {"field_2"}
     x = int(np.nanmean(dock.view.boxes[(data["image"] == "field_10").to_numpy(), 0]))
     QTest.mouseClick(dock.view, LEFT, PLAIN, QPoint(x, dock.view.height() // 2 + 40))
-    assert session.selection == keys(table[table["image"] == "field_10"])
+    assert state.selection == keys(table[table["image"] == "field_10"])
 
     dock.order_combo.setCurrentIndex(dock.order_combo.findData("time"))
     flush(dock, settle, viewer)
@@ -194,7 +194,7 @@ def test_ratios_are_found_in_a_worker_and_select_images(viewer, dock, session, s
     assert dock._times.keys() == {"field_2", "field_10"}
 
 
-def test_a_newer_question_ends_the_older_one(viewer, dock, session, show, settle, monkeypatch):
+def test_a_newer_question_ends_the_older_one(viewer, dock, state, show, settle, monkeypatch):
     show("ratios")
     dock.plot_combo.setCurrentIndex(dock.plot_combo.findData("confidence"))
     dock.plot_combo.setCurrentIndex(dock.plot_combo.findData("ratios"))
@@ -206,41 +206,41 @@ def test_a_newer_question_ends_the_older_one(viewer, dock, session, show, settle
 
 # ---- selected elsewhere
 @pytest.mark.parametrize("name", ["diameter", "intensity", "confidence", "ratios", "embedding"])
-def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, session, show, name):
+def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, state, show, name):
     show(name)
     bare = dock.view.grab().toImage()
-    session.select([("field_2", 3), ("field_10", 9), ("no such image", 1)])
+    state.select([("field_2", 3), ("field_10", 9), ("no such image", 1)])
     dock.update_now()
     marked = dock.view.share > 0
     assert 1 <= marked.sum() <= 2
-    member = PLOTS[name].members(session.table(), dock.view.data)
-    chosen = session.table().set_index(["image", "cluster_id"]).index
+    member = PLOTS[name].members(state.table(), dock.view.data)
+    chosen = state.table().set_index(["image", "cluster_id"]).index
     rows = [member[chosen.get_loc(key)] for key in (("field_2", 3), ("field_10", 9))]
     assert set(np.flatnonzero(marked)) == set(rows)
     assert dock.view.grab().toImage() != bare, "and it is seen"
     assert dock.note.text() == "2 of 3 selected clusters marked."
-    session.select([])
+    state.select([])
     dock.update_now()
     assert dock.view.grab().toImage() == bare and "Click" in dock.note.text()
 
 
-def test_a_selection_draws_the_marks_alone(dock, session, show, monkeypatch):
+def test_a_selection_draws_the_marks_alone(dock, state, show, monkeypatch):
     show("intensity")
     drawn = []
     monkeypatch.setattr("napari_atomicity.gui.scatter.view.figure_of", drawn.append)
-    session.select([("field_2", 3)])
+    state.select([("field_2", 3)])
     dock.update_now()
     assert dock.view.share.sum() == 1 and not drawn
 
 
 # ---- what is drawn
 def test_blind_nobody_reads_the_machines_count_off_an_axis(
-    viewer, dock, session, show, settle, monkeypatch
+    viewer, dock, state, show, settle, monkeypatch
 ):
     show("intensity")
     assert dock.view.data["intensity_atoms"].notna().all()
-    monkeypatch.setattr(type(session), "blind", property(lambda self: True))
-    session.relabel([("field_2", 1)], "Pt70")
+    monkeypatch.setattr(type(state), "blind", property(lambda self: True))
+    state.relabel([("field_2", 1)], "Pt70")
     flush(dock, settle, viewer)
     assert dock.view.data["intensity_atoms"].isna().all()
 
@@ -258,19 +258,19 @@ def test_two_docks_ask_for_ratios_without_disturbing_each_other(viewer, dock, sh
 
 
 def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
-    viewer, dock, session, show, settle, qtbot
+    viewer, dock, state, show, settle, qtbot
 ):
     show("reliability")
     assert "needed to judge" in dock.view.accessibleDescription()
     assert len(dock.view.data) == 0
-    right = session.table().iloc[:LEAST_CORRECTED]
-    session.relabel_each({(r.image, r.cluster_id): r.label_predicted for r in right.itertuples()})
+    right = state.table().iloc[:MIN_CORRECTED]
+    state.relabel_each({(r.image, r.cluster_id): r.label_predicted for r in right.itertuples()})
     qtbot.waitUntil(lambda: len(dock.view.data) > 0)
     dock.view.draw_now()
-    assert dock.view.data["count"].sum() == LEAST_CORRECTED
+    assert dock.view.data["count"].sum() == MIN_CORRECTED
     assert dock.view.data["accuracy"].eq(1).all()
     assert "20 of 20 right" in dock.view.accessibleDescription()
-    session.undo()
+    state.undo()
     flush(dock, settle, viewer)
     assert len(dock.view.data) == 0
 
@@ -281,14 +281,14 @@ def test_the_misclassified_share_is_said_to_those_who_do_not_see(dock, show):
     assert "best cuts" in words and "misclassify" in words
 
 
-def test_this_image_alone_and_its_successor(viewer, dock, session, show, settle):
+def test_this_image_alone_and_its_successor(viewer, dock, state, show, settle):
     show("diameter")
     assert dock.view.data["count"].sum() == 60
-    session.current = "field_2"
+    state.current = "field_2"
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
     flush(dock, settle, viewer)
     assert dock.view.data["count"].sum() == 20
-    session.current = "field_10"
+    state.current = "field_10"
     flush(dock, settle, viewer)
     assert dock.view.data["count"].sum() == 40
 
@@ -314,12 +314,12 @@ def test_nothing_to_draw_says_what_to_do(viewer, qtbot, settle):
         flush(dock, settle, viewer)
         assert dock.message.isVisible() and dock.message.text() == plot.nothing
         assert not dock.view.isVisible() and not dock.save_button.isEnabled()
-    session_of(viewer).set_analysis(image(10, "field"))
+    state_of(viewer).set_analysis(image(10, "field"))
     qtbot.waitUntil(dock.view.isVisible)
     assert not dock.message.isVisible()
 
 
-def test_the_theme_is_followed(viewer, session, settle, qtbot):
+def test_the_theme_is_followed(viewer, state, settle, qtbot):
     dock = Plots(viewer)
     frame = viewer.window.add_dock_widget(dock, name="Plots")
     viewer.window._qt_window.show()
@@ -337,18 +337,18 @@ def test_the_theme_is_followed(viewer, session, settle, qtbot):
 
 
 # ---- work
-def test_a_batch_is_drawn_once_and_not_while_nobody_looks(dock, session, show, qtbot, monkeypatch):
+def test_a_batch_is_drawn_once_and_not_while_nobody_looks(dock, state, show, qtbot, monkeypatch):
     show("diameter")
     built = []
     rebuild = dock._rebuild
     monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
     for i in range(5):
-        session.set_analysis(image(6, f"image {i}", i))
+        state.set_analysis(image(6, f"image {i}", i))
     qtbot.waitUntil(lambda: dock.view.data["count"].sum() == 90)
     assert built == [1]
     dock.hide()
-    session.set_analysis(image(10, "one more"))
-    session.select([("field_2", 1)])
+    state.set_analysis(image(10, "one more"))
+    state.select([("field_2", 1)])
     qtbot.wait(60)
     assert built == [1]
     dock.show()
@@ -365,7 +365,7 @@ def test_another_size_is_drawn_anew(dock, show, qtbot):
 
 
 # ---- out
-def test_what_is_drawn_is_saved(dock, session, show, tmp_path, monkeypatch):
+def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
     show("diameter")
     for suffix, kind in ((".png", "Picture (*.png)"), (".svg", ""), ("", "Data (*.csv)")):
         chosen = str(tmp_path / f"plot{suffix}"), kind
@@ -402,8 +402,8 @@ def test_the_chosen_plot_is_remembered(viewer, dock, show, qtbot):
 
 
 # ---- in the viewer
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, settle, qtbot):
-    signals = [session.analysis_changed, session.selection_changed, session.images_changed]
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, qtbot):
+    signals = [state.analysis_changed, state.selection_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Plots(viewer)
     frame = viewer.window.add_dock_widget(dock, name="Plots")
@@ -419,15 +419,15 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, settle,
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-    session.relabel([("field_2", 1)], "Pt70")
+    state.relabel([("field_2", 1)], "Pt70")
 
 
-def test_times_are_asked_for_once(viewer, dock, session, show, settle, monkeypatch):
+def test_times_are_asked_for_once(viewer, dock, state, show, settle, monkeypatch):
     asked = []
     monkeypatch.setattr(docks, "recording_time", lambda metadata: asked.append(1))
     dock.order_combo.setCurrentIndex(dock.order_combo.findData("time"))
     show("ratios")
-    session.relabel([("field_2", 1)], "Pt70")
+    state.relabel([("field_2", 1)], "Pt70")
     flush(dock, settle, viewer)
     assert len(asked) == 2
     assert dock.view.data["image"].drop_duplicates().tolist() == ["field_2", "field_10"]

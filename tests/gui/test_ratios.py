@@ -24,7 +24,7 @@ from napari_atomicity.gui.docks.ratios.parity import ParityPlot
 from napari_atomicity.gui.docks.ratios.table import parity_points, summary
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.panels.table_files import with_suffix
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
@@ -34,15 +34,15 @@ from napari_atomicity.statistics.reference import compare
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(made_up(40))
-    session.set_analysis(made_up(15, "second", seed=1))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(made_up(40))
+    state.set_analysis(made_up(15, "second", seed=1))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot):
+def dock(viewer, state, qtbot):
     dock = Ratios(viewer)
     qtbot.addWidget(dock)
     dock.show()
@@ -58,17 +58,17 @@ def counts(dock) -> dict[str, int]:
     }
 
 
-def test_this_image_and_all_images(dock, session):
+def test_this_image_and_all_images(dock, state):
     assert counts(dock) == dict.fromkeys(CLASSES, 8)
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert counts(dock) == dict.fromkeys(CLASSES, 11)
     dock.scope_combo.setCurrentText(THIS_IMAGE)
-    session.current = "second"
+    state.current = "second"
     assert counts(dock) == dict.fromkeys(CLASSES, 3)
 
 
-def test_the_bars_show_what_the_statistics_say(dock, session):
-    expected = class_ratios(session.table("field"), CLASSES, scope="field")
+def test_the_bars_show_what_the_statistics_say(dock, state):
+    expected = class_ratios(state.table("field"), CLASSES, scope="field")
     for bar, (_, row) in zip(dock.chart.bars, expected.iterrows(), strict=True):
         assert bar.label == row["class"]
         assert (bar.value, bar.low, bar.high) == pytest.approx(
@@ -77,34 +77,34 @@ def test_the_bars_show_what_the_statistics_say(dock, session):
         assert bar.low < bar.value < bar.high
 
 
-def test_corrections_count_at_once_and_undo_counts_back(dock, session, qtbot):
-    session.relabel([("field", 1), ("field", 6)], "Pt70")
-    session.relabel([("field", 11)], "unknown")
+def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
+    state.relabel([("field", 1), ("field", 6)], "Pt70")
+    state.relabel([("field", 11)], "unknown")
     qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
     assert counts(dock)["Pt19"] == 5 and counts(dock)["unknown"] == 1
     assert "39 clusters counted" in dock.note.text() and "1 unknown" in dock.note.text()
     for _ in range(2):
-        session.undo()
+        state.undo()
     qtbot.waitUntil(lambda: counts(dock) == dict.fromkeys(CLASSES, 8))
 
 
-def test_a_burst_of_changes_is_counted_once(dock, session, qtbot, monkeypatch):
+def test_a_burst_of_changes_is_counted_once(dock, state, qtbot, monkeypatch):
     calls = []
     monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     for i in range(1, 9):
-        session.relabel([("field", i)], "Pt30")
+        state.relabel([("field", i)], "Pt30")
     qtbot.waitUntil(lambda: counts(dock)["Pt30"] > 8)
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize(("limit", "value"), [("WORKER_FROM_ROWS", 10), ("WORKER_FROM_IMAGES", 1)])
 def test_many_clusters_are_counted_in_a_worker(
-    dock, session, settle, viewer, monkeypatch, limit, value
+    dock, state, settle, viewer, monkeypatch, limit, value
 ):
     monkeypatch.setattr(docks, limit, value)
     started = []
     monkeypatch.setattr(docks, "start", _noting(docks.start, started))
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     dock.update_now()
     settle(viewer)
     assert started and counts(dock)["Pt70"] == 9
@@ -126,27 +126,27 @@ def choose(button, text):
     QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
 
 
-def test_a_copy_pastes_as_the_table(dock, session):
+def test_a_copy_pastes_as_the_table(dock, state):
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     choose(dock.copy_button, "Table (Word, Excel)")
     mime = QApplication.clipboard().mimeData()
     pasted = pd.read_csv(io.StringIO(mime.text()), sep="\t")
-    expected = class_ratios(session.table(), CLASSES, scope="all")
+    expected = class_ratios(state.table(), CLASSES, scope="all")
     assert list(pasted.columns) == COLUMNS
     pd.testing.assert_frame_equal(pasted.fillna({"note": ""}), expected, check_dtype=False)
     assert mime.hasHtml() and html_table(expected) in mime.html()
 
 
-def test_a_copy_pastes_into_latex(dock, session):
+def test_a_copy_pastes_into_latex(dock, state):
     choose(dock.copy_button, "LaTeX")
-    expected = class_ratios(session.table("field"), CLASSES, scope="field")
+    expected = class_ratios(state.table("field"), CLASSES, scope="field")
     assert QApplication.clipboard().text() == latex_table(expected)
     assert expected["count"].tolist() == [8] * 5
 
 
-def test_a_pasted_name_is_no_formula(dock, session, qtbot):
-    session.set_analysis(made_up(5, "=1+1"))
-    session.current = "=1+1"
+def test_a_pasted_name_is_no_formula(dock, state, qtbot):
+    state.set_analysis(made_up(5, "=1+1"))
+    state.current = "=1+1"
     dock.update_now()
     qtbot.waitUntil(lambda: len(dock.shown()) == 5)
     choose(dock.copy_button, "Table (Word, Excel)")
@@ -168,14 +168,14 @@ def to_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx", ".parquet"])
-def test_exports_read_back_the_same(dock, session, to_file, settle, viewer, suffix):
-    session.relabel([("field", 1)], "Pt70")
+def test_exports_read_back_the_same(dock, state, to_file, settle, viewer, suffix):
+    state.relabel([("field", 1)], "Pt70")
     dock.update_now()
     path = to_file(f"ratios{suffix}")
     choose(dock.export_button, "Ratios…")
     settle(viewer)
     pd.testing.assert_frame_equal(
-        read_table(path), class_ratios(session.table(), CLASSES), check_dtype=False
+        read_table(path), class_ratios(state.table(), CLASSES), check_dtype=False
     )
     path = to_file(f"clusters{suffix}")
     choose(dock.export_button, "Clusters…")
@@ -190,11 +190,11 @@ def test_exports_read_back_the_same(dock, session, to_file, settle, viewer, suff
     assert notification_manager.records[-1].message == f"Written: {path}"
 
 
-def test_ratios_are_exported_as_latex(dock, session, to_file, settle, viewer):
+def test_ratios_are_exported_as_latex(dock, state, to_file, settle, viewer):
     path = to_file("ratios.tex")
     dock.export_ratios()
     settle(viewer)
-    assert path.read_text() == latex_table(class_ratios(session.table(), CLASSES))
+    assert path.read_text() == latex_table(class_ratios(state.table(), CLASSES))
 
 
 def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, settle, viewer):
@@ -206,11 +206,11 @@ def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, sett
     assert "could not be written" in notification_manager.records[-1].message
 
 
-def test_a_hidden_dock_counts_when_it_is_shown(dock, session, qtbot, monkeypatch):
+def test_a_hidden_dock_counts_when_it_is_shown(dock, state, qtbot, monkeypatch):
     calls = []
     monkeypatch.setattr(docks, "count", lambda *a: calls.append(1) or class_ratios(*a[:2]))
     dock.hide()
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     qtbot.wait(60)
     assert not calls
     dock.show()
@@ -239,14 +239,14 @@ def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected)
     assert with_suffix(tmp_path / chosen, filter_) == tmp_path / expected
 
 
-def test_an_image_may_be_called_all(dock, session, qtbot):
-    session.set_analysis(made_up(5, "all", seed=2))
+def test_an_image_may_be_called_all(dock, state, qtbot):
+    state.set_analysis(made_up(5, "all", seed=2))
     dock.update_now()
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert sum(counts(dock).values()) == 60
     assert len(dock.shown()) == 5
     dock.scope_combo.setCurrentText(THIS_IMAGE)
-    session.current = "all"
+    state.current = "all"
     assert len(dock.shown()) == 5
 
 
@@ -284,8 +284,8 @@ def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):
     assert (shorter - left) / (right - left) == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
-    signals = [session.analysis_changed, session.current_changed, session.images_changed]
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
+    signals = [state.analysis_changed, state.current_changed, state.images_changed]
     before = [len(s) for s in signals]
     dock = Ratios(viewer)
     viewer.window.add_dock_widget(dock, name="Ratios")
@@ -304,7 +304,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
 
 # ---- adjusted ratios
 @pytest.fixture
-def card(monkeypatch, tmp_path, session):
+def card(monkeypatch, tmp_path, state):
     """A model at hand that classified the clusters; it knows its confusion, not its calibration."""
     n = len(CLASSES)
     confusion = tuple(tuple(80 if i == j else 5 * (j > i) for j in range(n)) for i in range(n))
@@ -313,9 +313,9 @@ def card(monkeypatch, tmp_path, session):
     (tmp_path / "made-up.safetensors").touch()
     write_json(tmp_path / "made-up.json", card.to_dict())
     for name in ("field", "second"):
-        analysis = session.analysis(name)
+        analysis = state.analysis(name)
         table = analysis.table.assign(model_id=card.model_id)
-        session.set_analysis(replace(analysis, table=table))
+        state.set_analysis(replace(analysis, table=table))
     return card
 
 
@@ -323,15 +323,15 @@ def choose_method(dock, name):
     dock.method_combo.setCurrentIndex(dock.method_combo.findData(name))
 
 
-def test_adjusted_ratios_are_those_of_the_statistics(card, dock, session, settle, viewer, qtbot):
+def test_adjusted_ratios_are_those_of_the_statistics(card, dock, state, settle, viewer, qtbot):
     choose_method(dock, "confusion")
     qtbot.waitUntil(lambda: "confusion" in "".join(dock.ratios["method"]))
     expected = class_ratios(
-        session.table(), CLASSES, method="confusion", card=card, images=session.images
+        state.table(), CLASSES, method="confusion", card=card, images=state.images
     )
     pd.testing.assert_frame_equal(dock.ratios, expected)
     assert [b.value for b in dock.chart.bars] == list(expected["fraction"][:5])
-    session.relabel([("field", 1), ("field", 6)], "Pt70")
+    state.relabel([("field", 1), ("field", 6)], "Pt70")
     qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
     choose_method(dock, "counted")
     qtbot.waitUntil(lambda: dock.chart.bars[4].value == 0.25)
@@ -366,12 +366,12 @@ def test_without_the_card_there_is_only_counting(dock):
     assert "the card of the model is not at hand" in items.item(1).toolTip()
 
 
-def test_conditions_that_differ_are_seen(dock, session, qtbot):
-    analysis = session.analysis("field")
-    session.set_analysis(replace(analysis, table=analysis.table.assign(conditions_differ=True)))
+def test_conditions_that_differ_are_seen(dock, state, qtbot):
+    analysis = state.analysis("field")
+    state.set_analysis(replace(analysis, table=analysis.table.assign(conditions_differ=True)))
     qtbot.waitUntil(lambda: not dock.warning.isHidden())
     assert dock.warning.text() == f"C{CONDITIONS_DIFFER[1:]}."
-    session.current = "second"
+    state.current = "second"
     assert dock.warning.isHidden()
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert not dock.warning.isHidden()
@@ -385,17 +385,17 @@ def type_reference(dock, line):
     QTest.keyClick(dock.reference_line, Qt.Key.Key_Return)
 
 
-def test_a_typed_reference_marks_bars_and_is_judged(dock, session):
+def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
     assert dock.parity.isHidden() and dock.verdict.isHidden()
     type_reference(dock, "Pt19:Pt70 = 3:1")
     assert [b.reference for b in dock.chart.bars] == [0.75, 0, 0, 0, 0.25]
-    expected = compare(session.table("field"), parse_reference("Pt19:Pt70 = 3:1"))
+    expected = compare(state.table("field"), parse_reference("Pt19:Pt70 = 3:1"))
     assert dock.comparison.r2 == pytest.approx(expected.r2)
     assert f"R² {expected.r2:.3f}; mean absolute error" in dock.verdict.text()
     assert f"{expected.covered.sum()} of 5 in their intervals" in dock.verdict.text()
     assert [p.reference for p in dock.parity.points] == [0.75, 0, 0, 0, 0.25]
     assert not dock.parity.isHidden()
-    session.current = "second"
+    state.current = "second"
     assert set(dock.comparison.pairs["scope"]) == {"second"}
     type_reference(dock, "")
     assert dock.comparison is None and dock.parity.isHidden() and dock.verdict.isHidden()
@@ -435,7 +435,7 @@ def load(dock, tmp_path, monkeypatch):
     return load_text
 
 
-def test_a_loaded_reference_pools_what_its_patterns_say(dock, session, load, settle, viewer):
+def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settle, viewer):
     load("scope,class,fraction\n*d,Pt19,1\n*d,Pt30,1\nmissing,Pt70,1\nsecond,Pt41,1\n")
     settle(viewer)
     assert dock.reference_line.text() == "known.csv"
@@ -444,7 +444,7 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, session, load, set
     assert list(pairs["count"]) == [11] * 5 + [3] * 5
     assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
     assert len(dock.parity.points) == 10
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     dock.update_now()
     settle(viewer)
     assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]

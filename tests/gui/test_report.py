@@ -16,26 +16,26 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks import report as docks
-from napari_atomicity.gui.docks.report import NOTHING, Report, written_in_words
+from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
 from napari_atomicity.gui.docks.review import dock as review
-from napari_atomicity.gui.viewer.binding import session_of
+from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.state import export as exports
-from napari_atomicity.state.window_state import State
+from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios import class_ratios
 
 
 @pytest.fixture
-def session(viewer):
-    session = session_of(viewer)
-    session.set_analysis(made_up(40))
-    session.set_analysis(made_up(15, "second", seed=1))
-    return session
+def state(viewer):
+    state = state_of(viewer)
+    state.set_analysis(made_up(40))
+    state.set_analysis(made_up(15, "second", seed=1))
+    return state
 
 
 @pytest.fixture
-def dock(viewer, session, qtbot):
+def dock(viewer, state, qtbot):
     dock = Report(viewer)
     qtbot.addWidget(dock)
     dock.resize(400, 500)
@@ -61,17 +61,17 @@ def click(button):
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def test_one_click_writes_everything(dock, session, folder, settle, viewer, monkeypatch):
+def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkeypatch):
     out, _ = folder
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     click(dock.button)
     assert not dock.button.isEnabled(), "not twice at a time"
     settle(viewer)
-    assert session.status.state is State.DONE
+    assert state.status.state is TaskState.DONE
     names = {p.name for p in out.iterdir()}
     assert names >= {"report.html", "run.json", "clusters.xlsx", "ratios.tex", "figures"}
     table = read_clusters(out / "clusters.csv")
-    pd.testing.assert_frame_equal(table, session.table(), check_dtype=False)
+    pd.testing.assert_frame_equal(table, state.table(), check_dtype=False)
     assert table.loc[0, "label_corrected"] == "Pt70"
     assert "report.html and" in dock.result.text() and str(out) in dock.result.text()
     opened = []
@@ -83,7 +83,7 @@ def test_one_click_writes_everything(dock, session, folder, settle, viewer, monk
     assert opened == [str(out / "report.html"), str(out)]
 
 
-def test_choices_are_followed_and_remembered(dock, session, folder, settle, viewer, qtbot):
+def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot):
     out, asked = folder
     dock.settings.expand(animate=False)
     for box in (dock.figures, dock.excel, dock.latex):
@@ -126,9 +126,7 @@ def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
     click(dock.button)
 
 
-def test_a_reference_that_makes_no_sense_is_told(
-    dock, session, monkeypatch, folder, settle, viewer
-):
+def test_a_reference_that_makes_no_sense_is_told(dock, state, monkeypatch, folder, settle, viewer):
     QTest.keyClicks(dock.reference, "Pt19:Pt70")
     click(dock.button)
     assert "Write it like" in notification_manager.records[-1].message
@@ -137,7 +135,7 @@ def test_a_reference_that_makes_no_sense_is_told(
     click(dock.button)
     settle(viewer)
     assert "names Pt7" in notification_manager.records[-1].message
-    assert session.status.state is State.FAILED and not list(folder[0].iterdir())
+    assert state.status.state is TaskState.FAILED and not list(folder[0].iterdir())
 
 
 def test_a_loaded_reference_is_used_until_another_is_typed(
@@ -163,7 +161,7 @@ def test_a_loaded_reference_is_used_until_another_is_typed(
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 
 
-def test_a_table_goes_into_a_file(dock, session, tmp_path, monkeypatch, settle, viewer):
+def test_a_table_goes_into_a_file(dock, state, tmp_path, monkeypatch, settle, viewer):
     for text, name in (("Clusters…", "c.csv"), ("Ratios…", "r.tex")):
         path = tmp_path / name
         monkeypatch.setattr(
@@ -175,8 +173,8 @@ def test_a_table_goes_into_a_file(dock, session, tmp_path, monkeypatch, settle, 
         QTest.mouseClick(menu, Qt.MouseButton.LeftButton, pos=menu.actionGeometry(action).center())
         settle(viewer)
     read = read_clusters(tmp_path / "c.csv")
-    pd.testing.assert_frame_equal(read, session.table(), check_dtype=False)
-    assert (tmp_path / "r.tex").read_text() == latex_table(class_ratios(session.table(), CLASSES))
+    pd.testing.assert_frame_equal(read, state.table(), check_dtype=False)
+    assert (tmp_path / "r.tex").read_text() == latex_table(class_ratios(state.table(), CLASSES))
 
 
 def test_it_says_what_there_is(viewer, qtbot):
@@ -184,31 +182,31 @@ def test_it_says_what_there_is(viewer, qtbot):
     qtbot.addWidget(dock)
     dock.show()
     assert dock.words.text() == NOTHING and not dock.button.isEnabled()
-    session = session_of(viewer)
-    session.set_analysis(made_up(5))
+    state = state_of(viewer)
+    state.set_analysis(made_up(5))
     qtbot.waitUntil(lambda: dock.words.text() == "1 image, 5 clusters.")
     assert dock.button.isEnabled()
-    session.relabel([("field", 1)], "Pt70")
-    session.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
+    state.relabel([("field", 1)], "Pt70")
+    state.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
     words = "1 image, 5 clusters, 1 with a person's label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
 
 
-def test_a_hidden_dock_looks_when_it_is_shown(dock, session, qtbot, monkeypatch):
+def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):
     qtbot.waitUntil(lambda: dock.words.text() == "2 images, 55 clusters.")
     qtbot.wait(100)  # until what was set off before is done
     calls = []
     said = docks.summary
     monkeypatch.setattr(docks, "summary", lambda s: calls.append(1) or said(s))
     dock.hide()
-    session.relabel([("field", 1)], "Pt70")
+    state.relabel([("field", 1)], "Pt70")
     qtbot.wait(80)
     assert not calls
     dock.show()
     qtbot.waitUntil(lambda: "1 with a person's label" in dock.words.text())
 
 
-def test_it_can_be_stopped(dock, session, folder, settle, viewer, monkeypatch):
+def test_it_can_be_stopped(dock, state, folder, settle, viewer, monkeypatch):
     def never_ends(taken, out, choices, progress, stop):
         while not stop():
             progress(0, 1, "Drawing")
@@ -220,7 +218,7 @@ def test_it_can_be_stopped(dock, session, folder, settle, viewer, monkeypatch):
     click(dock.button)
     click(dock.task_bar.cancel_button)
     settle(viewer)
-    assert session.status.state is State.STOPPED
+    assert state.status.state is TaskState.STOPPED
     assert dock.result.isHidden() and dock.button.isEnabled()
 
 
@@ -230,13 +228,13 @@ def test_it_fits_a_narrow_dock(dock):
         assert widget.toolTip()
 
 
-def test_what_was_written_is_said_in_words(tmp_path):
+def format_test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
-    assert written_in_words(files) == f"Written: report.html and 1 other file in {tmp_path}"
+    assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
 
 
-def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, session, qtbot):
-    signals = [session.analysis_changed, session.images_changed, session.status_changed]
+def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, qtbot):
+    signals = [state.analysis_changed, state.images_changed, state.status_changed]
     before = [len(s) for s in signals]
     dock = Report(viewer)
     viewer.window.add_dock_widget(dock, name="Report")

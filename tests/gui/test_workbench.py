@@ -118,8 +118,8 @@ def test_the_demo_window_shows_the_result(model, qtbot, tmp_path, make_napari_vi
     viewer = open_demo(analysis, screenshot=path, block=False)
     image = QImage(str(path))
     assert image.width() > 800
-    session = binding_of(viewer).session
-    assert len(session.selection) == 1
+    state = binding_of(viewer).state
+    assert len(state.selection) == 1
     assert len(viewer.layers) == 6
     assert compat.text_overlay(viewer).visible
 
@@ -143,19 +143,19 @@ def test_a_click_selects_whichever_layer_is_active(
         qtbot.mouseMove(canvas, place)
         qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
         wanted = {("field", int(layer.features["cluster_id"].iloc[index]))}
-        qtbot.waitUntil(lambda wanted=wanted: binding.session.selection == wanted)
+        qtbot.waitUntil(lambda wanted=wanted: binding.state.selection == wanted)
     assert set(layer.selected_data) == {2}
 
 
 def test_a_cluster_is_brought_into_view(viewer, model, settle):
     binding = show_analysis(viewer, analyse(Micrograph(blobs(), PIXEL_NM, "field")))
     settle(viewer)
-    row = binding.session.table("field").iloc[4]
-    binding.session.request_focus(("field", int(row["cluster_id"])))
+    row = binding.state.table("field").iloc[4]
+    binding.state.request_focus(("field", int(row["cluster_id"])))
     np.testing.assert_allclose(
         compat.camera(viewer).center[-2:], [row["y_nm"], row["x_nm"]], atol=1e-6
     )
-    assert not tasks.running(binding.session)
+    assert not tasks.running(binding.state)
 
 
 def test_a_dock_whose_tab_is_behind_rests(make_napari_viewer, model, qtbot):

@@ -16,7 +16,7 @@ from napari_atomicity.core.cluster_table import columns, conform, empty
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.files import replacing, to_json, write_json
-from napari_atomicity.io.formulas import as_it_was, harmless
+from napari_atomicity.io.formulas import escape_formula, unescape_formula
 from napari_atomicity.io.tables import (
     concatenate,
     read_clusters,
@@ -98,20 +98,20 @@ begins = st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "'", "''=", "'+", 
 @given(start=begins, rest=anything)
 def test_harmless_text_is_no_formula_and_comes_back(start, rest):
     text = start + rest
-    marked = harmless(text)
-    assert as_it_was(marked) == text
+    marked = escape_formula(text)
+    assert unescape_formula(marked) == text
     assert marked[:1] not in tuple("=+-@\t\r\n＝＋－＠")
     assert marked in (text, f"'{text}")
 
 
 @pytest.mark.parametrize("text", ["Pt19", "'quoted'", "5-6", " =1", "", "a=b"])
 def test_other_text_stays_as_it_is(text):
-    assert harmless(text) == text == as_it_was(text)
+    assert escape_formula(text) == text == unescape_formula(text)
 
 
 @pytest.mark.parametrize("value", [-1.5, -3, float("-inf"), None, True])
 def test_what_is_no_text_stays_as_it_is(value):
-    assert harmless(value) is value and as_it_was(value) is value
+    assert escape_formula(value) is value and unescape_formula(value) is value
 
 
 @settings(deadline=None, max_examples=60)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_atomicity.core.errors import UnsuitableImageError
-from napari_atomicity.io.units import Scale, is_reciprocal, nm_per, normalised, pixel_size_nm
+from napari_atomicity.io.units import AxisScale, is_reciprocal, nm_per, normalised, pixel_size_nm
 
 
 @pytest.mark.parametrize(
@@ -50,39 +50,39 @@ def test_reciprocal_units_are_refused(unit):
     assert is_reciprocal(unit)
     assert nm_per(unit) is None
     with pytest.raises(UnsuitableImageError, match="diffraction pattern"):
-        pixel_size_nm(Scale(0.1, unit), Scale(0.1, unit))
+        pixel_size_nm(AxisScale(0.1, unit), AxisScale(0.1, unit))
 
 
 def test_energy_axes_are_refused():
     with pytest.raises(UnsuitableImageError, match="spectrum"):
-        pixel_size_nm(Scale(0.1, "nm"), Scale(0.5, "eV"))
+        pixel_size_nm(AxisScale(0.1, "nm"), AxisScale(0.5, "eV"))
 
 
 def test_the_same_length_in_different_units_is_equal():
-    assert pixel_size_nm(Scale(40, "pm"), Scale(0.4, "Å")) == pytest.approx(0.04)
+    assert pixel_size_nm(AxisScale(40, "pm"), AxisScale(0.4, "Å")) == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_scales_that_mean_nothing_are_unknown(value):
-    assert pixel_size_nm(Scale(value, "nm"), Scale(value, "nm")) is None
+    assert pixel_size_nm(AxisScale(value, "nm"), AxisScale(value, "nm")) is None
 
 
 def test_unknown_axis_means_unknown_size():
-    assert pixel_size_nm(None, Scale(1, "nm")) is None
-    assert pixel_size_nm(Scale(1, ""), Scale(1, "nm")) is None
+    assert pixel_size_nm(None, AxisScale(1, "nm")) is None
+    assert pixel_size_nm(AxisScale(1, ""), AxisScale(1, "nm")) is None
 
 
 def test_an_axis_that_runs_backwards_has_a_length():
-    assert pixel_size_nm(Scale(-0.04, "nm"), Scale(0.04, "nm")) == pytest.approx(0.04)
+    assert pixel_size_nm(AxisScale(-0.04, "nm"), AxisScale(0.04, "nm")) == pytest.approx(0.04)
 
 
 def test_oblong_pixels_are_refused_with_both_figures():
     with pytest.raises(UnsuitableImageError, match=r"0\.04 nm wide.*0\.041 nm high"):
-        pixel_size_nm(Scale(0.041, "nm"), Scale(0.04, "nm"))
+        pixel_size_nm(AxisScale(0.041, "nm"), AxisScale(0.04, "nm"))
 
 
 def test_rounding_is_forgiven():
-    assert pixel_size_nm(Scale(0.0401, "nm"), Scale(0.04, "nm")) == pytest.approx(0.04005)
+    assert pixel_size_nm(AxisScale(0.0401, "nm"), AxisScale(0.04, "nm")) == pytest.approx(0.04005)
 
 
 @given(st.text(max_size=12))

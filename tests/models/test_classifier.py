@@ -11,7 +11,7 @@ from napari_atomicity.core.devices import choose_device
 from napari_atomicity.core.errors import Cancelled, ModelError
 from napari_atomicity.models.classifier import available_models, load_classifier
 from napari_atomicity.models.files import find_model, read_card
-from napari_atomicity.models.symmetries import seen_as, seen_back
+from napari_atomicity.models.symmetries import apply_symmetry, undo_symmetry
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_the_average_over_symmetries_does_not_see_how_a_patch_lies(tiny_model, p
     classifier = load_classifier(tiny_model, "cpu")
 
     def turned(arrays):
-        return {c: seen_as(torch.from_numpy(x), view).numpy() for c, x in arrays.items()}
+        return {c: apply_symmetry(torch.from_numpy(x), view).numpy() for c, x in arrays.items()}
 
     upright = classifier.predict(patches, symmetries=True)
     lying = classifier.predict(turned(patches), symmetries=True)
@@ -85,7 +85,7 @@ def test_the_average_over_symmetries_does_not_see_how_a_patch_lies(tiny_model, p
 def test_embedding_and_scores_are_the_averages_of_eight(tiny_model, patches):
     classifier = load_classifier(tiny_model, "cpu")
     eight = [
-        classifier.predict({c: seen_as(torch.from_numpy(x), v) for c, x in patches.items()})
+        classifier.predict({c: apply_symmetry(torch.from_numpy(x), v) for c, x in patches.items()})
         for v in range(8)
     ]
     average = classifier.predict(patches, symmetries=True)
@@ -103,9 +103,11 @@ def test_averaged_class_maps_are_those_of_the_averaged_feature_maps(tiny_model, 
     best = found.probabilities.argmax(axis=1)
     given = {c: torch.from_numpy(x) for c, x in patches.items()}
     with torch.inference_mode():
-        eight = [network({c: seen_as(x, v) for c, x in given.items()}).maps for v in range(8)]
+        eight = [
+            network({c: apply_symmetry(x, v) for c, x in given.items()}).maps for v in range(8)
+        ]
         averaged = {
-            c: torch.stack([seen_back(maps[c], v) for v, maps in enumerate(eight)]).mean(dim=0)
+            c: torch.stack([undo_symmetry(maps[c], v) for v, maps in enumerate(eight)]).mean(dim=0)
             for c in network.channels
         }
         expected = network.class_maps(averaged, torch.from_numpy(best))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_atomicity.models.domain_shift import compare, drift, figures_of, two_sample_test
+from napari_atomicity.models.domain_shift import compare, domain_shift, figures_of, two_sample_test
 
 D = 6
 MEAN = np.stack([np.zeros(D), np.full(D, 8.0)]).astype(np.float32)
@@ -24,20 +24,20 @@ def with_references():
 
 def test_another_mixture_is_no_shift():
     e, label = embedding(200, 0.9, 1)
-    assert drift(e, label, TENSORS) < 0.2
+    assert domain_shift(e, label, TENSORS) < 0.2
     assert not compare(e, label, {}, with_references(), 2.8).found
 
 
 def test_moved_embeddings_are_a_shift():
     e, label = embedding(200, 0.5, 2, moved=0.8)
-    assert drift(e, label, TENSORS) == pytest.approx(D * 0.8**2, rel=0.2)
+    assert domain_shift(e, label, TENSORS) == pytest.approx(D * 0.8**2, rel=0.2)
     found = compare(e, label, {}, with_references(), 2.8)
     assert found.found and found.distance > 3
 
 
 def test_few_clusters_tell_nothing():
     e, label = embedding(7, 0.5, 3, moved=5.0)
-    assert np.isnan(drift(e, label, TENSORS))
+    assert np.isnan(domain_shift(e, label, TENSORS))
     assert compare(e, label, {}, with_references(), 2.8) is None
 
 

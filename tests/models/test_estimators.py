@@ -22,7 +22,7 @@ from napari_atomicity.models.estimators import (
     pooled,
 )
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import conclude, prediction_sets
+from napari_atomicity.models.label_assignment import assign_labels, prediction_sets
 
 SIZES = np.array([19, 30, 41, 55, 70])
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
@@ -164,7 +164,7 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
     embedding = np.zeros((4, 32))
     embedding[1, 0], embedding[2, 0] = 0.3, 1.5
     embedding[3] = np.nan
-    done = conclude(table, bare, Prediction(p, embedding, {}), None)
+    done = assign_labels(table, bare, Prediction(p, embedding, {}), None)
     tables.validate(done)
     assert done["label_predicted"].tolist() == ["Pt19", "Pt19", "unknown", ""]
     assert done["label"].tolist() == ["Pt19", "Pt70", "unknown", ""]
@@ -173,7 +173,7 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
     np.testing.assert_allclose(done["ood_score"][:3], [0, 0.3, 1.5], atol=1e-6)
     assert done["label_network"].tolist() == ["Pt19", "Pt19", "Pt19", ""]
     assert done["model_id"].iloc[0] == bare.card.model_id
-    again = conclude(done, bare, Prediction(p, embedding, {}), None)
+    again = assign_labels(done, bare, Prediction(p, embedding, {}), None)
     pd.testing.assert_frame_equal(again, done)
 
 
@@ -181,7 +181,7 @@ def test_nothing_is_concluded_of_nothing(tiny_model):
     classifier = load_classifier(tiny_model, "cpu")
     nothing = {c: np.empty((0, 32, 32), np.float32) for c in ("raw", "LCN")}
     scale = fit_image(tables.empty(), classifier.card.scale)
-    done = conclude(tables.empty(), classifier, classifier.predict(nothing), scale)
+    done = assign_labels(tables.empty(), classifier, classifier.predict(nothing), scale)
     assert len(done) == 0
     assert "n_atoms" in done
 

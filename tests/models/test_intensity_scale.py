@@ -13,8 +13,8 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.intensity_scale import (
     DIRICHLET,
-    LockedMixture,
-    fit_locked_mixture,
+    ConstrainedMixture,
+    fit_constrained_mixture,
     intensity_per_atom,
     refined,
 )
@@ -44,7 +44,7 @@ def clusters(shares, n, scale, seed):
 )
 def test_the_scale_is_found_whatever_it_is(scale, shares, seed):
     k, intensity, diameter = clusters(shares, 60, scale, seed)
-    fitted = fit_locked_mixture(intensity, diameter, REFERENCE)
+    fitted = fit_constrained_mixture(intensity, diameter, REFERENCE)
     right = np.abs(fitted.shift[:, 0] - np.log(scale)) < 0.2
     if fitted.certainty < 0.7:  # of two classes only, neighbouring pairs can look alike
         assert shares.count(0) == 3 and fitted.weight[right].sum() > 0.3
@@ -55,8 +55,8 @@ def test_the_scale_is_found_whatever_it_is(scale, shares, seed):
 
 def test_scaling_the_intensities_scales_the_answer():
     _, intensity, diameter = clusters((0.2,) * 5, 50, 1.0, 0)
-    one = fit_locked_mixture(intensity, diameter, REFERENCE)
-    ten = fit_locked_mixture(10 * intensity, diameter, REFERENCE)
+    one = fit_constrained_mixture(intensity, diameter, REFERENCE)
+    ten = fit_constrained_mixture(10 * intensity, diameter, REFERENCE)
     assert ten.intensity_per_atom == pytest.approx(10 * one.intensity_per_atom, rel=1e-6)
     np.testing.assert_allclose(
         ten.probabilities(10 * intensity, diameter),
@@ -69,7 +69,7 @@ def test_probabilities_are_those_of_normal_densities():
     """By SciPy's density, a solution, a class and a cluster at a time."""
     correlated = ((0.006, 0.003), (0.003, 0.01))
     reference = replace(REFERENCE, covariance=(SPREAD, correlated, SPREAD, correlated, SPREAD))
-    mixture = LockedMixture(
+    mixture = ConstrainedMixture(
         reference,
         np.array([0.8, 0.2]),
         np.array([[7.0, 0.02], [7.4, -0.03]]),
@@ -100,7 +100,7 @@ def test_probabilities_are_those_of_normal_densities():
 def test_the_fit_has_the_moments_of_its_members():
     """At the end of expectation-maximisation the shares are those of the posteriors."""
     _, intensity, diameter = clusters((0.3, 0.1, 0.2, 0.2, 0.2), 400, 5.0, 4)
-    fitted = fit_locked_mixture(intensity, diameter, REFERENCE)
+    fitted = fit_constrained_mixture(intensity, diameter, REFERENCE)
     number = fitted.probabilities(intensity, diameter).sum(axis=0) + DIRICHLET
     np.testing.assert_allclose(fitted.shares[0], number / number.sum(), atol=0.01)
 
@@ -108,7 +108,10 @@ def test_the_fit_has_the_moments_of_its_members():
 def test_outliers_do_not_drag_the_scale():
     _, intensity, diameter = clusters((0.2,) * 5, 50, 1.0, 1)
     intensity[:4] *= 300
-    assert abs(np.log(fit_locked_mixture(intensity, diameter, REFERENCE).intensity_per_atom)) < 0.15
+    assert (
+        abs(np.log(fit_constrained_mixture(intensity, diameter, REFERENCE).intensity_per_atom))
+        < 0.15
+    )
 
 
 def table(intensity, diameter, border=False):
@@ -157,7 +160,7 @@ def test_solutions_one_class_apart_are_weighed_not_chosen():
     """Clusters of one size alone may be of any class: the probabilities must say so."""
     rng = np.random.default_rng(4)
     intensity = 41 * np.exp(rng.normal(0, 0.05, 12))
-    fitted = fit_locked_mixture(intensity, np.full(12, 1.03), REFERENCE)
+    fitted = fit_constrained_mixture(intensity, np.full(12, 1.03), REFERENCE)
     p = fitted.probabilities(intensity, np.full(12, 1.03))
     assert fitted.certainty < 0.95
     assert p.max() < 0.97
@@ -172,7 +175,7 @@ def test_a_clean_image_gives_surer_probabilities_than_a_noisy_one():
         k = rng.choice(5, size=150)
         intensity = SIZES[k] * np.exp(rng.normal(0, noise, 150))
         diameter = DIAMETERS[k] * np.exp(rng.normal(0, 0.09, 150))
-        fitted = fit_locked_mixture(intensity, diameter, REFERENCE)
+        fitted = fit_constrained_mixture(intensity, diameter, REFERENCE)
         sure.append(fitted.probabilities(intensity, diameter, False).max(axis=1).mean())
     assert sure[0] > sure[1] + 0.02
 
@@ -221,4 +224,4 @@ def test_few_clusters_borrow_their_scatter():
 
 
 def test_an_image_without_clusters_is_sure_of_nothing():
-    assert fit_locked_mixture(np.empty(0), np.empty(0), REFERENCE).certainty == 0
+    assert fit_constrained_mixture(np.empty(0), np.empty(0), REFERENCE).certainty == 0

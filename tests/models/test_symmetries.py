@@ -3,16 +3,18 @@
 import pytest
 import torch
 
-from napari_atomicity.models.symmetries import NUMBER, seen_as, seen_back
+from napari_atomicity.models.symmetries import NUMBER, apply_symmetry, undo_symmetry
 
 IMAGE = torch.arange(2 * 5 * 7).reshape(2, 5, 7)
 
 
 @pytest.mark.parametrize("view", range(NUMBER))
 def test_views_are_undone(view):
-    assert torch.equal(seen_back(seen_as(IMAGE, view), view), IMAGE)
+    assert torch.equal(undo_symmetry(apply_symmetry(IMAGE, view), view), IMAGE)
 
 
 def test_all_views_differ():
-    seen = {tuple(seen_as(IMAGE[:, :, :5], view).flatten().tolist()) for view in range(NUMBER)}
+    seen = {
+        tuple(apply_symmetry(IMAGE[:, :, :5], view).flatten().tolist()) for view in range(NUMBER)
+    }
     assert len(seen) == NUMBER

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from napari_atomicity.pipeline import arrivals as module
-from napari_atomicity.pipeline.arrivals import Arrivals, Told, is_remote, signature
+from napari_atomicity.pipeline.arrivals import Arrivals, FileWatcher, is_remote, signature
 
 
 class Clock:
@@ -180,7 +180,7 @@ def test_a_folder_that_is_an_image_is_taken_whole_and_again_when_a_piece_changes
 
 
 def test_the_system_tells_of_new_files(folder):
-    with Told(folder, True) as told:
+    with FileWatcher(folder, True) as told:
         for number in range(100):
             write(folder / "a.tif", number + 1)
             if folder / "a.tif" in told.wait(0.1):
@@ -194,7 +194,7 @@ def test_where_the_system_does_not_tell_it_is_said(folder, monkeypatch):
 
     monkeypatch.setattr("watchfiles.watch", watch)
     said = []
-    with Told(folder, True, said.append) as told:
+    with FileWatcher(folder, True, said.append) as told:
         told.wait(5)
     assert said == ["OSError: OS file watch limit reached"] and not told.listens
 

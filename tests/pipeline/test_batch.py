@@ -16,7 +16,7 @@ import pytest
 from distributed import Client
 from typer.testing import CliRunner
 
-from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
@@ -24,10 +24,10 @@ from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import batch as module
 from napari_atomicity.pipeline import runs
-from napari_atomicity.pipeline.batch import Pace, analyse_part, duration, run_batch
+from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
 from napari_atomicity.pipeline.dask_workers import SchedulerLost, SentModel, Workers
-from napari_atomicity.pipeline.part_store import Store
-from napari_atomicity.pipeline.runs import Request, analyse_images
+from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 from napari_atomicity.reporting.report import Section
 from pipeline.conftest import write_film, write_image
 
@@ -53,7 +53,7 @@ def quick(request, monkeypatch):
 
 @pytest.fixture
 def request_(tiny_model):
-    return Request(str(tiny_model), "cpu", umap=False)
+    return RunRequest(str(tiny_model), "cpu", umap=False)
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tin
     run()
     worked = []
     tell = {"on_outcome": lambda outcome, part: worked.append(outcome.image)}
-    run(request=Request(str(tiny_model), "cpu", pixel_size_nm=0.101, umap=False), **tell)
+    run(request=RunRequest(str(tiny_model), "cpu", pixel_size_nm=0.101, umap=False), **tell)
     assert len(worked) == 5
     from napari_atomicity.pipeline.part_store import key_of
 
     counted = key_of("a" * 64, "m", request_)
-    assert key_of("a" * 64, "m", Request(str(tiny_model), umap=False, ratios="em")) == counted
+    assert key_of("a" * 64, "m", RunRequest(str(tiny_model), umap=False, ratios="em")) == counted
     averaged = replace(request_, symmetries=True)
     assert key_of("a" * 64, "m", averaged) != counted
     assert key_of("b" * 64, "m", request_) != counted != key_of("a" * 64, "n", request_)
@@ -256,10 +256,10 @@ def test_a_command_that_is_told_to_end_more_than_once_still_writes_all(
 
         return instead
 
-    monkeypatch.setattr(Store, "write", told_before(Store.write))
+    monkeypatch.setattr(PartStore, "write", told_before(PartStore.write))
     monkeypatch.setattr(Workers, "_take_back", told_before(Workers._take_back))
-    monkeypatch.setattr(module, "conclude_many", told_before(module.conclude_many))
-    monkeypatch.setattr(Store, "write_failures", told_before(Store.write_failures))
+    monkeypatch.setattr(module, "finalize_batch", told_before(module.finalize_batch))
+    monkeypatch.setattr(PartStore, "write_failures", told_before(PartStore.write_failures))
     out = tmp_path / "out"
     ended = CliRunner().invoke(cli.app, command(images, out, tiny_model, address)[3:])
     assert ended.exit_code == 130 and "stopped: what was done is written" in ended.stderr
@@ -373,7 +373,7 @@ def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
 
 def test_two_runs_do_not_share_a_folder(run, tmp_path):
     with (
-        Store(tmp_path / "out").locked(),
+        PartStore(tmp_path / "out").locked(),
         pytest.raises(AtomicityError, match="another run is writing to this folder"),
     ):
         run()
@@ -407,7 +407,7 @@ def test_a_damaged_part_is_made_again(run, tmp_path, where):
 
 def test_a_model_that_is_missing_is_refused_before_the_work(run):
     with pytest.raises(ModelError, match="there is no model 'nobody'"):
-        run(request=Request("nobody"))
+        run(request=RunRequest("nobody"))
 
 
 def test_the_report_is_that_of_one_by_one(real_report, images, tmp_path, request_, address):
@@ -457,7 +457,7 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
     monkeypatch.setattr("napari_atomicity.io.lazy.LARGE_PIXELS", 1000)
     item = Input("one", images / "0.tif")
     assert load(item.path).is_large
-    sent = pickle.dumps(module.analyse_whole(module.Task(0, item, request_, "", True, False)))
+    sent = pickle.dumps(module.analyse_whole(module.ImageTask(0, item, request_, "", True, False)))
     outcome, found = pickle.loads(sent)
     assert outcome.status == "done" and len(found.table)
     got, own = found.micrograph, load(item.path)
@@ -468,7 +468,7 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
 
 def test_pace_and_what_is_left_are_told_once_they_are_known():
     now = [0.0]
-    pace = Pace(10, clock=lambda: now[0])
+    pace = Throughput(10, clock=lambda: now[0])
     assert pace.words(0) == "0 of 10 images"
     for _ in range(3):
         now[0] += 2

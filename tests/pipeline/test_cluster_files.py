@@ -16,7 +16,7 @@ import typer
 from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 from napari_atomicity.pipeline.dask_workers import address_of, has_bokeh, is_file
 
 FOLDER = Path(__file__).parents[2] / "docs" / "cluster"

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from napari_atomicity.models.domain_shift import drift
+from napari_atomicity.models.domain_shift import domain_shift
 from napari_atomicity.pipeline.control_chart import (
     ENOUGH,
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     Chart,
-    Whereabouts,
+    FeatureSummary,
     images_per_false_alarm,
 )
 
@@ -24,7 +24,7 @@ def images(n, rng, at=0.0, clusters=20, spread=0.3):
     middle[0] = at
     scatter = D / clusters
     here = middle + rng.normal(0, spread, (n, D)) + rng.normal(0, clusters**-0.5, (n, D))
-    return [Whereabouts(residual, scatter) for residual in here]
+    return [FeatureSummary(residual, scatter) for residual in here]
 
 
 def test_false_alarms_are_as_rare_as_stated():
@@ -134,10 +134,10 @@ def test_accepted_conditions_are_the_reference():
 
 def test_identical_images_are_no_division_by_zero():
     chart = Chart(4)
-    same = Whereabouts(np.ones(D), 0.5)
+    same = FeatureSummary(np.ones(D), 0.5)
     with np.errstate(all="raise"):
         assert not any(chart.add(same).rings for _ in range(8))
-        assert chart.add(Whereabouts(np.full(D, 9.0), 0.5)).change > 0.5
+        assert chart.add(FeatureSummary(np.full(D, 9.0), 0.5)).change > 0.5
 
 
 def test_whereabouts_are_those_of_the_shift_test_and_travel():
@@ -145,8 +145,8 @@ def test_whereabouts_are_those_of_the_shift_test_and_travel():
     tensors = {"ood.mean": rng.normal(size=(3, D)), "ood.whitening": rng.normal(size=(D, D))}
     embedding, label = rng.normal(size=(12, D)), rng.integers(3, size=12)
     embedding[4] = np.nan
-    found = Whereabouts.of(embedding, label, tensors)
-    assert found.drift == pytest.approx(drift(embedding, label, tensors))
-    back = Whereabouts.from_dict(json.loads(json.dumps(found.to_dict())))
+    found = FeatureSummary.of(embedding, label, tensors)
+    assert found.drift == pytest.approx(domain_shift(embedding, label, tensors))
+    back = FeatureSummary.from_dict(json.loads(json.dumps(found.to_dict())))
     assert (back.residual == found.residual).all() and back.scatter == found.scatter
-    assert Whereabouts.of(embedding[:8], label[:8], tensors) is None
+    assert FeatureSummary.of(embedding[:8], label[:8], tensors) is None

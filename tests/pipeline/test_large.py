@@ -16,12 +16,13 @@ from scipy import ndimage
 
 from napari_atomicity import load
 from napari_atomicity.atoms.marks import mark_at
-from napari_atomicity.atoms.snapping import spot_near
+from napari_atomicity.atoms.snapping import snap_to_spot
 from napari_atomicity.core import micrograph as micrographs
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.detection import clusters, frame, patches, summits
+from napari_atomicity.detection import clusters, frame, patches
+from napari_atomicity.detection import peaks as summits
 from napari_atomicity.detection.clusters import DetectionSettings, detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.io import lazy
@@ -321,4 +322,4 @@ def test_atoms_are_measured_in_any_kind_of_frame(always_large):
     for data in (da.from_array(stack), zarr.array(stack)):
         frame = Micrograph(data).frame(1)
         assert mark_at(frame, 30.2, 39.9, PIXEL_NM, 1) == expected
-        assert spot_near(frame, 31, 41, PIXEL_NM) == spot_near(stack[1], 31, 41, PIXEL_NM)
+        assert snap_to_spot(frame, 31, 41, PIXEL_NM) == snap_to_spot(stack[1], 31, 41, PIXEL_NM)

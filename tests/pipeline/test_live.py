@@ -8,7 +8,7 @@ import pytest
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import concatenate
-from napari_atomicity.models.domain_shift import drift
+from napari_atomicity.models.domain_shift import domain_shift
 from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, Reading
 from napari_atomicity.pipeline.live import Conditions, Log, Running, conditions_of, read_log, row_of
 from napari_atomicity.statistics.ratios import class_ratios
@@ -34,7 +34,7 @@ def test_conditions_are_those_of_whole_and_known_clusters():
     ours[:4] = False
     p = made.table[[f"p_{c}" for c in CLASSES]].to_numpy()
     assert found.drift == pytest.approx(
-        drift(made.embedding[ours], p.argmax(axis=1)[ours], TENSORS)
+        domain_shift(made.embedding[ours], p.argmax(axis=1)[ours], TENSORS)
     )
     assert (found.clusters, found.counted) == (20, 19)
     assert found.ood_share == pytest.approx(4 / 19)

@@ -20,7 +20,7 @@ from napari_atomicity.core.errors import (
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline import runs
-from napari_atomicity.pipeline.runs import Request, analyse_images
+from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
@@ -170,7 +170,7 @@ def test_a_model_that_is_missing_is_refused_before_the_work(tmp_path, image, mon
 
     monkeypatch.setattr(runs, "load_classifier", load)
     with pytest.raises(ModelError, match="there is no model x"):
-        analyse_images([image("a.tif")], tmp_path / "out", Request(model="x"))
+        analyse_images([image("a.tif")], tmp_path / "out", RunRequest(model="x"))
 
 
 def test_progress_names_the_image(tmp_path, image):
@@ -197,7 +197,7 @@ def calibrated(monkeypatch):
 
 def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     paths = [image("a.tif"), image("b.tif")]
-    run = analyse_images(paths, tmp_path / "out", Request(ratios="confusion", umap=False))
+    run = analyse_images(paths, tmp_path / "out", RunRequest(ratios="confusion", umap=False))
     written = read_table(tmp_path / "out" / "ratios.csv")
     assert written["method"].str.startswith("adjusted by the confusion matrix of fake").all()
     counted = class_ratios(run.table)
@@ -213,7 +213,7 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_map_and_symmetries_are_as_asked(tmp_path, image, wanted):
     run = analyse_images(
-        [image("a.tif")], tmp_path / "out", Request(umap=not wanted, symmetries=wanted)
+        [image("a.tif")], tmp_path / "out", RunRequest(umap=not wanted, symmetries=wanted)
     )
     assert run.outcomes[0].parameters == {"umap": not wanted, "symmetries": wanted}
 
@@ -223,7 +223,7 @@ def test_ratios_that_the_model_does_not_serve_are_refused_before_the_work(tmp_pa
         analyse_images(
             [image("a.tif")],
             tmp_path / "out",
-            Request(ratios="em"),
+            RunRequest(ratios="em"),
             on_outcome=lambda *_: pytest.fail("an image was analysed"),
         )
 
@@ -233,7 +233,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     known.write_text("scope,class,fraction\n[ab].tif,Pt19,50\n[ab].tif,Pt70,50\nz.tif,Pt30,1\n")
     paths = [image("a.tif"), image("b.tif"), image("z.tif", calibrated=False)]
     out = tmp_path / "out"
-    run = analyse_images(paths, out, Request(reference=str(known)))
+    run = analyse_images(paths, out, RunRequest(reference=str(known)))
     assert {path.name for path in out.iterdir()} == FILES | {"reference.json"}
     said = json.loads((out / "reference.json").read_text())
     assert said["not_compared"] == ["z.tif"]
@@ -267,6 +267,6 @@ def test_a_reference_that_makes_no_sense_is_refused_before_the_work(
         analyse_images(
             [image("a.tif")],
             tmp_path / "out",
-            Request(reference=str(known)),
+            RunRequest(reference=str(known)),
             on_outcome=lambda *_: pytest.fail("an image was analysed"),
         )

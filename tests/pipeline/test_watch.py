@@ -16,16 +16,16 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline import runs
 from napari_atomicity.pipeline import watch as module
 from napari_atomicity.pipeline.batch import run_batch
-from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, Whereabouts
+from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, FeatureSummary
 from napari_atomicity.pipeline.live import read_log
-from napari_atomicity.pipeline.part_store import Store
-from napari_atomicity.pipeline.runs import Request
+from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.runs import RunRequest
 from napari_atomicity.pipeline.watch import Watch
 from napari_atomicity.tracking.files import FILES as MOVIE_FILES
 from pipeline.conftest import write_film, write_image
@@ -36,7 +36,7 @@ from support import synthetic_analysis
 def quick(monkeypatch):
     """Nothing is drawn."""
     monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
-    monkeypatch.setattr(Store, "draw", lambda *_: None)
+    monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def watch(images, tmp_path, tiny_model):
             if on_result is not None:
                 on_result(live)
 
-        request = Request(str(tiny_model), "cpu", pixel_size_nm, umap=False)
+        request = RunRequest(str(tiny_model), "cpu", pixel_size_nm, umap=False)
         options = {"settle_s": 0.02, "patience_s": 0.2, **options}
         session = go.session = Watch(images, tmp_path / "out", request, **options)
         return session.run(tell, stop, until_idle_s), took
@@ -70,7 +70,7 @@ def moved(images, monkeypatch):
     def conditions(analysis, *more):
         place = rng.normal(0, 0.3, 12)
         place[0] += float(analysis.micrograph.name.split()[1])
-        return replace(real(analysis, *more), where=Whereabouts(place, 0.1))
+        return replace(real(analysis, *more), where=FeatureSummary(place, 0.1))
 
     monkeypatch.setattr(module, "conditions_of", conditions)
 
@@ -109,7 +109,7 @@ def test_what_is_there_becomes_tables_log_and_record(watch, images, tmp_path):
 
 def test_results_are_those_of_a_batch(watch, images, tmp_path, tiny_model, address):
     watch()
-    request = Request(str(tiny_model), "cpu", umap=False)
+    request = RunRequest(str(tiny_model), "cpu", umap=False)
     run_batch([images], tmp_path / "batch", request, scheduler=address)
     for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "batch" / name).read_bytes()
@@ -352,7 +352,7 @@ def test_a_session_may_begin_with_a_reference_of_its_own_or_none(watch, moved):
 
 
 def test_what_makes_no_sense_is_refused(images, tmp_path, tiny_model):
-    request = Request(str(tiny_model), "cpu", umap=False)
+    request = RunRequest(str(tiny_model), "cpu", umap=False)
     with pytest.raises(ReadError, match="there is no such folder"):
         Watch(tmp_path / "gone", tmp_path / "out", request)
     (tmp_path / "file").write_text("")
@@ -360,7 +360,7 @@ def test_what_makes_no_sense_is_refused(images, tmp_path, tiny_model):
         Watch(images, tmp_path / "file", request)
     session = Watch(images, tmp_path / "out", request)
     with (
-        Store(tmp_path / "out").locked(),
+        PartStore(tmp_path / "out").locked(),
         pytest.raises(AtomicityError, match="another run is writing to this folder"),
     ):
         session.run(until_idle_s=0)
@@ -400,7 +400,7 @@ def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny
     write_film(images / "film.tif")
     watch()
     serial = tmp_path / "serial"
-    runs.analyse_images([images], serial, Request(str(tiny_model), "cpu", umap=False))
+    runs.analyse_images([images], serial, RunRequest(str(tiny_model), "cpu", umap=False))
     for name in ("clusters.csv", *MOVIE_FILES):
         assert (tmp_path / "out" / name).read_bytes() == (serial / name).read_bytes()
     record = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -15,7 +15,7 @@ from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 
 CONFIDENCE = [0.95, 0.8, 0.6, 0.3, 0.1]
 
@@ -47,40 +47,40 @@ def found(path, shift_nm: float = 0.0) -> AtomAnalysis:
 
 
 @pytest.fixture
-def session(project):
+def state(project):
     """A session over the project, whose image a.tif has atoms."""
-    session = Session()
-    session.annotator = "Ada"
-    session.open_project(project, {name: project.load(name) for name in project.names})
-    session.atoms.set_analysis(found(session.micrograph("a.tif").path))
-    return session
+    state = WindowState()
+    state.annotator = "Ada"
+    state.open_project(project, {name: project.load(name) for name in project.names})
+    state.atoms.set_analysis(found(state.micrograph("a.tif").path))
+    return state
 
 
-def reopened(session: Session) -> Session:
-    path = session.project.path
-    session.project.flush()
-    again = Session()
-    session.close_project()
+def reopened(state: WindowState) -> WindowState:
+    path = state.project.path
+    state.project.flush()
+    again = WindowState()
+    state.close_project()
     project = Project(path)
     again.open_project(project, {name: project.load(name) for name in project.names})
     return again
 
 
-def ids(session: Session) -> list[int]:
-    return session.atoms.table("a.tif")["atom_id"].tolist()
+def ids(state: WindowState) -> list[int]:
+    return state.atoms.table("a.tif")["atom_id"].tolist()
 
 
-def test_what_is_marked_is_there_when_the_project_is_opened_again(session):
-    assert ids(session) == [1, 2, 3]
-    session.atoms.add("a.tif", [Mark(3.0, 40.0, intensity=7.0, sigma_nm=0.1)])
-    session.atoms.remove([("a.tif", 2)])
-    session.atoms.set_uncertain([("a.tif", 3)])
-    session.atoms.move("a.tif", {1: Mark(20.5, 21.5)})
-    session.atoms.set_threshold("a.tif", 0.2)
-    session.atoms.set_support("a.tif", [np.array([[0, 0], [0, 9], [3, 9.0]])], [])
-    session.atoms.set_group_distance("a.tif", 1.2)
-    before = session.atoms.of("a.tif")
-    again = reopened(session)
+def test_what_is_marked_is_there_when_the_project_is_opened_again(state):
+    assert ids(state) == [1, 2, 3]
+    state.atoms.add("a.tif", [Mark(3.0, 40.0, intensity=7.0, sigma_nm=0.1)])
+    state.atoms.remove([("a.tif", 2)])
+    state.atoms.set_uncertain([("a.tif", 3)])
+    state.atoms.move("a.tif", {1: Mark(20.5, 21.5)})
+    state.atoms.set_threshold("a.tif", 0.2)
+    state.atoms.set_support("a.tif", [np.array([[0, 0], [0, 9], [3, 9.0]])], [])
+    state.atoms.set_group_distance("a.tif", 1.2)
+    before = state.atoms.of("a.tif")
+    again = reopened(state)
     after = again.atoms.of("a.tif")
     pd.testing.assert_frame_equal(after.table, before.table)
     assert ids(again) == [1, 3, 4, 6]
@@ -90,8 +90,8 @@ def test_what_is_marked_is_there_when_the_project_is_opened_again(session):
     again.close_project()
 
 
-def test_all_of_it_can_be_undone_and_done_again(session):
-    atoms = session.atoms
+def test_all_of_it_can_be_undone_and_done_again(state):
+    atoms = state.atoms
     states = [atoms.of("a.tif").table]
     for act in (
         lambda: atoms.remove([("a.tif", 1)]),
@@ -103,46 +103,46 @@ def test_all_of_it_can_be_undone_and_done_again(session):
         act()
         states.append(atoms.of("a.tif").table)
     for state in reversed(states[:-1]):
-        session.undo()
+        state.undo()
         pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
-    session.undo()
+    state.undo()
     assert atoms.of("a.tif") is None
-    session.redo()
+    state.redo()
     for state in states[1:]:
-        session.redo()
+        state.redo()
         pd.testing.assert_frame_equal(atoms.of("a.tif").table, state)
-    pd.testing.assert_frame_equal(reopened(session).atoms.table("a.tif"), states[-1])
+    pd.testing.assert_frame_equal(reopened(state).atoms.table("a.tif"), states[-1])
 
 
-def test_a_slider_that_moves_is_one_step(session):
-    n = len(session.history)
+def test_a_slider_that_moves_is_one_step(state):
+    n = len(state.history)
     for threshold in (0.4, 0.3, 0.2):
-        session.atoms.set_threshold("a.tif", threshold)
-    session.atoms.end_sliding()
-    assert len(session.history) == n + 1
-    session.atoms.set_threshold("a.tif", 0.7)
-    assert len(session.history) == n + 2
-    session.undo()
-    session.undo()
-    assert session.atoms.of("a.tif").threshold == 0.5
+        state.atoms.set_threshold("a.tif", threshold)
+    state.atoms.end_sliding()
+    assert len(state.history) == n + 1
+    state.atoms.set_threshold("a.tif", 0.7)
+    assert len(state.history) == n + 2
+    state.undo()
+    state.undo()
+    assert state.atoms.of("a.tif").threshold == 0.5
 
 
-def test_another_analysis_takes_nothing_from_a_person(session):
-    session.atoms.remove([("a.tif", 2)])
-    (new,) = session.atoms.add("a.tif", [Mark(3.0, 40.0)])
-    session.atoms.confirm([("a.tif", 5)])
-    session.atoms.set_analysis(found(session.micrograph("a.tif").path, shift_nm=0.05))
+def test_another_analysis_takes_nothing_from_a_person(state):
+    state.atoms.remove([("a.tif", 2)])
+    (new,) = state.atoms.add("a.tif", [Mark(3.0, 40.0)])
+    state.atoms.confirm([("a.tif", 5)])
+    state.atoms.set_analysis(found(state.micrograph("a.tif").path, shift_nm=0.05))
     # What lies where something lay keeps its number, and what was said of it.
-    assert ids(session) == [1, 3, 5, new]
-    session.atoms.set_analysis(found(session.micrograph("a.tif").path, shift_nm=0.4))
-    table = session.atoms.table("a.tif")
+    assert ids(state) == [1, 3, 5, new]
+    state.atoms.set_analysis(found(state.micrograph("a.tif").path, shift_nm=0.4))
+    table = state.atoms.table("a.tif")
     assert {5, new} <= set(table["atom_id"]) and len(table) == 5
     assert 2 not in table["atom_id"].tolist()
 
 
-def test_an_atom_that_was_moved_far_does_not_come_back_at_its_old_place(session):
-    atoms, path = session.atoms, session.micrograph("a.tif").path
-    size = session.micrograph("a.tif").pixel_size_nm
+def test_an_atom_that_was_moved_far_does_not_come_back_at_its_old_place(state):
+    atoms, path = state.atoms, state.micrograph("a.tif").path
+    size = state.micrograph("a.tif").pixel_size_nm
     away, next_to = Mark(3.0, 40.0), Mark(1.85 / size, 1.85 / size)
     atoms.move("a.tif", {1: away})
     atoms.move("a.tif", {3: Mark(4.2 / size, 4.2 / size), 2: next_to})
@@ -157,130 +157,130 @@ def test_an_atom_that_was_moved_far_does_not_come_back_at_its_old_place(session)
         assert (atoms.of("a.tif").probabilities["confidence"] == 1).sum() == 3
     atoms.remove([("a.tif", 1)])
     atoms.set_analysis(found(path))
-    assert ids(session) == [2, 3]
+    assert ids(state) == [2, 3]
 
 
-def test_a_mark_where_the_model_sees_something_is_that_atom(session):
-    size = session.micrograph("a.tif").pixel_size_nm
+def test_a_mark_where_the_model_sees_something_is_that_atom(state):
+    size = state.micrograph("a.tif").pixel_size_nm
     near = [Mark((3.4 + off) / size, 3.4 / size) for off in (0.06, -0.06)]
-    new = session.atoms.add("a.tif", near)  # both at the fourth, which does not count
-    assert new == [4, 6] and ids(session) == [1, 2, 3, 4, 6]
-    assert session.atoms.add("a.tif", [Mark(1.0 / size, 1.1 / size)]) == [7]  # the first counts
-    session.undo()
-    session.undo()
-    assert ids(session) == [1, 2, 3]
+    new = state.atoms.add("a.tif", near)  # both at the fourth, which does not count
+    assert new == [4, 6] and ids(state) == [1, 2, 3, 4, 6]
+    assert state.atoms.add("a.tif", [Mark(1.0 / size, 1.1 / size)]) == [7]  # the first counts
+    state.undo()
+    state.undo()
+    assert ids(state) == [1, 2, 3]
 
 
-def test_the_log_only_grows(session):
-    session.atoms.remove([("a.tif", 2)])
-    session.undo()
-    log = session.project.marks()
+def test_the_log_only_grows(state):
+    state.atoms.remove([("a.tif", 2)])
+    state.undo()
+    log = state.project.marks()
     assert log[["annotator", "atom_id", "what"]].to_numpy().tolist() == [
         ["Ada", 2, "none"], ["Ada", 2, "withdrawn"],
     ]  # fmt: skip
-    with sqlite3.connect(session.project.path) as db, pytest.raises(sqlite3.Error, match="never"):
+    with sqlite3.connect(state.project.path) as db, pytest.raises(sqlite3.Error, match="never"):
         db.execute("DELETE FROM marks")
 
 
-def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(session):
-    session.atoms.remove([("a.tif", 1)])
-    session.project.describe(load(session.micrograph("b.tif").path))
-    session.describe("b.tif")
-    session.annotator = "Bob"
-    session.set_blind(True)
-    assert len(session.atoms.table("a.tif")) == 0
-    session.atoms.add("a.tif", [Mark(12.0, 13.0), Mark(30.0, 31.0, uncertain=True)])
-    session.atoms.add("b.tif", [Mark(5.0, 6.0)])
+def test_a_blind_annotator_sees_no_atoms_and_marks_for_him_or_herself(state):
+    state.atoms.remove([("a.tif", 1)])
+    state.project.describe(load(state.micrograph("b.tif").path))
+    state.describe("b.tif")
+    state.annotator = "Bob"
+    state.set_blind(True)
+    assert len(state.atoms.table("a.tif")) == 0
+    state.atoms.add("a.tif", [Mark(12.0, 13.0), Mark(30.0, 31.0, uncertain=True)])
+    state.atoms.add("b.tif", [Mark(5.0, 6.0)])
     with pytest.raises(AtomicityError, match="blind"):
-        session.atoms.set_analysis(found(session.micrograph("a.tif").path))
-    session.set_blind(False)
-    assert ids(session) == [2, 3]
-    session.set_blind(True)
-    assert len(session.atoms.table()) == 3
-    session.set_blind(False)
-    marks, looked = session.project.annotations()
+        state.atoms.set_analysis(found(state.micrograph("a.tif").path))
+    state.set_blind(False)
+    assert ids(state) == [2, 3]
+    state.set_blind(True)
+    assert len(state.atoms.table()) == 3
+    state.set_blind(False)
+    marks, looked = state.project.annotations()
     assert marks[["image", "annotator", "y_px", "uncertain"]].to_numpy().tolist() == [
         ["a.tif", "Bob", 12.0, False], ["a.tif", "Bob", 30.0, True], ["b.tif", "Bob", 5.0, False],
     ]  # fmt: skip
     assert set(looked["annotator"]) == {"Bob"} and set(looked["image"]) == {"a.tif", "b.tif"}
-    again = reopened(session)
+    again = reopened(state)
     assert ids(again) == [2, 3] and again.atoms.of("b.tif") is None
 
 
-def test_who_takes_back_all_marks_has_not_gone_through_the_image(session):
-    project = session.project
-    session.annotator = "Bob"
-    session.set_blind(True)
-    (first,) = session.atoms.add("a.tif", [Mark(12.0, 13.0)])
-    session.undo()
+def test_who_takes_back_all_marks_has_not_gone_through_the_image(state):
+    project = state.project
+    state.annotator = "Bob"
+    state.set_blind(True)
+    (first,) = state.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    state.undo()
     assert not len(project.annotations()[1])
-    (first,) = session.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    (first,) = state.atoms.add("a.tif", [Mark(12.0, 13.0)])
     assert project.annotations()[1].to_numpy().tolist() == [["a.tif", "Bob"]]
-    session.atoms.remove([("a.tif", first)])
+    state.atoms.remove([("a.tif", first)])
     assert not len(project.annotations()[1])
-    project.note_looked(["a.tif", "b.tif"], "Bob")
-    project.note_looked(["b.tif"], "Ada")
-    project.note_looked(["b.tif"], "Bob", looked=False)
+    project.mark_as_viewed(["a.tif", "b.tif"], "Bob")
+    project.mark_as_viewed(["b.tif"], "Ada")
+    project.mark_as_viewed(["b.tif"], "Bob", looked=False)
     looked = project.annotations()[1]
     assert sorted(looked.to_numpy().tolist()) == [["a.tif", "Bob"], ["b.tif", "Ada"]]
 
 
-def test_marks_from_elsewhere_come_in_once(session):
+def test_marks_from_elsewhere_come_in_once(state):
     marks = pd.DataFrame(
         {"y_px": [1.0, 2.0], "x_px": [3.0, 4.0], "y_nm": [0.1, 0.2], "x_nm": [0.3, 0.4],
          "uncertain": [False, True]}
     )  # fmt: skip
-    project = session.project
+    project = state.project
     assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 2
     assert project.take_in_marks("a.tif", "Cleo", marks, "pack-1/a.tif") == 0
-    project.note_looked(["c.tif"], "Cleo")
+    project.mark_as_viewed(["c.tif"], "Cleo")
     found_marks, looked = project.annotations()
     assert found_marks["annotator"].tolist() == ["Cleo", "Cleo"]
     assert sorted(looked["image"]) == ["a.tif", "c.tif"]
-    assert ids(reopened(session)) == [1, 2, 3]  # they do not count among the open ones
+    assert ids(reopened(state)) == [1, 2, 3]  # they do not count among the open ones
 
 
-def test_marks_that_could_not_be_written_are_written_later(session, monkeypatch):
-    project = session.project
+def test_marks_that_could_not_be_written_are_written_later(state, monkeypatch):
+    project = state.project
 
     def full(*_args, **_kwargs):
         raise AtomicityError("the disk is full", project.path, "Make room")
 
     monkeypatch.setattr(project, "keep_atoms", full)
-    session.atoms.remove([("a.tif", 1)])
-    assert ids(session) == [2, 3] and "full" in session.unsaved
+    state.atoms.remove([("a.tif", 1)])
+    assert ids(state) == [2, 3] and "full" in state.unsaved
     monkeypatch.undo()
-    session.atoms.add("a.tif", [Mark(3.0, 40.0)])
-    assert session.unsaved == ""
-    assert ids(reopened(session)) == [2, 3, 6]
+    state.atoms.add("a.tif", [Mark(3.0, 40.0)])
+    assert state.unsaved == ""
+    assert ids(reopened(state)) == [2, 3, 6]
 
 
 def test_atoms_of_images_without_a_project_come_into_the_one_that_is_made(folder, tmp_path):
-    session = Session()
+    state = WindowState()
     write_image(tmp_path / "lone.tif", 3)
-    session.add_image(load(tmp_path / "lone.tif"))
-    session.atoms.set_analysis(found(tmp_path / "lone.tif"))
-    session.atoms.remove([("lone.tif", 3)])
-    session.keep_in(Project(tmp_path / "new.atomicity"))
-    session.project.flush()
-    path = session.project.path
-    session.close_project()
+    state.add_image(load(tmp_path / "lone.tif"))
+    state.atoms.set_analysis(found(tmp_path / "lone.tif"))
+    state.atoms.remove([("lone.tif", 3)])
+    state.keep_in(Project(tmp_path / "new.atomicity"))
+    state.project.flush()
+    path = state.project.path
+    state.close_project()
     with Project(path) as project:
         assert project.load("lone.tif").atoms.table["atom_id"].tolist() == [1, 2]
 
 
-def marked_blind(session: Session) -> list:
-    marks, _ = session.project.annotations()
+def marked_blind(state: WindowState) -> list:
+    marks, _ = state.project.annotations()
     return sorted(marks[["image", "annotator", "y_px"]].to_numpy().tolist())
 
 
-def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(session, tmp_path):
-    session.project.describe(load(session.micrograph("c.tif").path))
-    session.annotator = "Bob"
-    session.set_blind(True)
-    session.atoms.add("a.tif", [Mark(12.0, 13.0)])
-    copy = session.project.copy(tmp_path / "copy.atomicity")
-    other = Session()
+def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path):
+    state.project.describe(load(state.micrograph("c.tif").path))
+    state.annotator = "Bob"
+    state.set_blind(True)
+    state.atoms.add("a.tif", [Mark(12.0, 13.0)])
+    copy = state.project.copy(tmp_path / "copy.atomicity")
+    other = WindowState()
     theirs = Project(copy)
     other.open_project(theirs, {name: theirs.load(name) for name in theirs.names})
     other.annotator = "Bob"
@@ -290,10 +290,10 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(session, tmp_pat
     other.annotator = "Cleo"
     other.set_blind(True)
     first, second = (other.atoms.add("a.tif", [Mark(y, 7.0)])[0] for y in (20.0, 30.0))
-    theirs.note_looked(["c.tif"], "Cleo")
-    (mine,) = session.atoms.add("a.tif", [Mark(40.0, 41.0)])
+    theirs.mark_as_viewed(["c.tif"], "Cleo")
+    (mine,) = state.atoms.add("a.tif", [Mark(40.0, 41.0)])
 
-    report = session.merge(copy)
+    report = state.merge(copy)
     assert (report.n_new, report.n_marks, report.n_marks_lost) == (0, 3, 0)
     assert report.annotators == ("Bob", "Cleo")
     # The atom that both knew has moved; those that got the same number on both sides are two.
@@ -302,45 +302,45 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(session, tmp_pat
         ["a.tif", "Bob", 14.0], ["a.tif", "Bob", 40.0], ["a.tif", "Cleo", 20.0],
         ["a.tif", "Cleo", 30.0],
     ]  # fmt: skip
-    assert marked_blind(session) == expected
-    _, looked = session.project.annotations()
+    assert marked_blind(state) == expected
+    _, looked = state.project.annotations()
     assert ["c.tif", "Cleo"] in looked.to_numpy().tolist()
-    assert ids(session) == [1, 2, 3], "they do not count among the open ones"
+    assert ids(state) == [1, 2, 3], "they do not count among the open ones"
 
-    log = session.project.marks()
-    assert session.merge(copy).n_marks == 0
-    pd.testing.assert_frame_equal(session.project.marks(), log)
+    log = state.project.marks()
+    assert state.merge(copy).n_marks == 0
+    pd.testing.assert_frame_equal(state.project.marks(), log)
 
     other.atoms.remove([("a.tif", second)])
-    session.annotator = "Cleo"
-    session.set_blind(True)
-    session.atoms.add("a.tif", [Mark(50.0, 51.0)])
-    assert session.merge(copy).n_marks == 1
-    assert marked_blind(session) == [*expected[:3], ["a.tif", "Cleo", 50.0]]
+    state.annotator = "Cleo"
+    state.set_blind(True)
+    state.atoms.add("a.tif", [Mark(50.0, 51.0)])
+    assert state.merge(copy).n_marks == 1
+    assert marked_blind(state) == [*expected[:3], ["a.tif", "Cleo", 50.0]]
     other.close_project()
 
 
-def test_marks_in_images_that_are_not_here_are_counted(session, tmp_path):
+def test_marks_in_images_that_are_not_here_are_counted(state, tmp_path):
     write_image(tmp_path / "elsewhere.tif", 9)
     with Project(tmp_path / "other.atomicity") as other:
         other.add(load(tmp_path / "elsewhere.tif"))
         marks = pd.DataFrame({"y_px": [1.0], "x_px": 3.0, "y_nm": 0.1, "x_nm": 0.3})
         other.take_in_marks("elsewhere.tif", "Cleo", marks.assign(uncertain=False), "pack")
-    report = session.merge(tmp_path / "other.atomicity")
+    report = state.merge(tmp_path / "other.atomicity")
     assert (report.n_marks, report.n_marks_lost) == (0, 1)
-    assert len(session.project.annotations()[0]) == 0
+    assert len(state.project.annotations()[0]) == 0
 
 
-def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(session):
-    session.annotator = "Bob"
+def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(state):
+    state.annotator = "Bob"
     seen = []
-    session.project_changed.connect(lambda: seen.append(len(session.atoms.table())))
-    session.set_blind(True)
+    state.project_changed.connect(lambda: seen.append(len(state.atoms.table())))
+    state.set_blind(True)
     assert seen == [0]
 
 
-def test_an_image_that_is_removed_while_blind_does_not_come_back(session):
-    session.set_blind(True)
-    session.remove_image("a.tif")
-    session.set_blind(False)
-    assert session.atoms.images == [] and session.analysis("a.tif") is None
+def test_an_image_that_is_removed_while_blind_does_not_come_back(state):
+    state.set_blind(True)
+    state.remove_image("a.tif")
+    state.set_blind(False)
+    assert state.atoms.images == [] and state.analysis("a.tif") is None

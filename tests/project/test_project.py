@@ -16,21 +16,21 @@ from napari_atomicity.project import Project
 from napari_atomicity.project.merging import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS
 from napari_atomicity.state.edits import mark_excluded
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 
 
-def opened(path) -> tuple[Session, Project]:
-    session, project = Session(), Project(path)
-    session.open_project(project, project.load_all())
-    return session, project
+def opened(path) -> tuple[WindowState, Project]:
+    state, project = WindowState(), Project(path)
+    state.open_project(project, project.load_all())
+    return state, project
 
 
 @pytest.fixture
-def session(project):
-    session = Session()
-    session.annotator = "Ada"
-    session.open_project(project, project.load_all())
-    return session
+def state(project):
+    state = WindowState()
+    state.annotator = "Ada"
+    state.open_project(project, project.load_all())
+    return state
 
 
 def test_what_goes_in_comes_out(folder, project):
@@ -53,12 +53,12 @@ def test_what_goes_in_comes_out(folder, project):
     assert project.load("b.tif").analysis is None
 
 
-def test_images_and_their_states(project, session):
+def test_images_and_their_states(project, state):
     a, b, c = project.images()
     assert (a.state, a.n_clusters, a.n_reviewed) == ("analysed", 12, 0)
     assert sum(a.counts.values()) == 12
     assert b.state == c.state == "new"
-    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
     project.fail("b.tif", "b.tif: it is damaged.")
     a, b, _ = project.images()
     assert a.n_reviewed == 2
@@ -66,20 +66,18 @@ def test_images_and_their_states(project, session):
     assert (b.state, b.error) == ("failed", "b.tif: it is damaged.")
 
 
-def test_every_edit_is_there_after_reopening(folder, project, session):
-    session.relabel([("a.tif", 3)], "Pt70")
-    session.remove([("a.tif", 5)])
-    analysis = session.analysis("a.tif")
+def test_every_edit_is_there_after_reopening(folder, project, state):
+    state.relabel([("a.tif", 3)], "Pt70")
+    state.remove([("a.tif", 5)])
+    analysis = state.analysis("a.tif")
     added = analysis.table[:1].assign(y_px=50.0, x_px=60.0, label_predicted="", label="")
-    (new,) = session.add_clusters("a.tif", added, [np.ones((5, 2))])
+    (new,) = state.add_clusters("a.tif", added, [np.ones((5, 2))])
     moved = analysis.table[7:8].assign(y_px=20.0, x_px=22.0)
-    session.move_clusters("a.tif", moved, [np.zeros((4, 2))])
-    session.set_regions("a.tif", [np.array([[0, 0], [0, 30], [30, 30], [30, 0]])])
+    state.move_clusters("a.tif", moved, [np.zeros((4, 2))])
+    state.set_regions("a.tif", [np.array([[0, 0], [0, 30], [30, 30], [30, 0]])])
     two = analysis.table[8:10]
-    merged = session.replace_clusters(
-        "a.tif", two["cluster_id"], two[:1], [np.ones((3, 2))], "merge"
-    )
-    now = session.analysis("a.tif")
+    merged = state.replace_clusters("a.tif", two["cluster_id"], two[:1], [np.ones((3, 2))], "merge")
+    now = state.analysis("a.tif")
     with Project(folder / "morning.atomicity", read_only=True) as again:
         after = again.load("a.tif").analysis
     expected = now.table.drop(columns="excluded")
@@ -90,11 +88,11 @@ def test_every_edit_is_there_after_reopening(folder, project, session):
     assert len(after.regions) == 1
 
 
-def test_the_log_only_grows_and_says_who_did_what(project, session):
-    session.relabel([("a.tif", 3)], "Pt70")
-    session.undo()
-    session.remove([("a.tif", 4)])
-    session.undo()
+def test_the_log_only_grows_and_says_who_did_what(project, state):
+    state.relabel([("a.tif", 3)], "Pt70")
+    state.undo()
+    state.remove([("a.tif", 4)])
+    state.undo()
     log = project.corrections()
     said = list(zip(log["what"], log["cluster_id"], log["label"], strict=True))
     assert said == [("label", 3, "Pt70"), ("label", 3, ""), ("remove", 4, ""), ("add", 4, "")]
@@ -105,25 +103,25 @@ def test_the_log_only_grows_and_says_who_did_what(project, session):
             db.execute(statement)
 
 
-def test_a_correction_is_on_disk_when_the_call_returns(project, session):
+def test_a_correction_is_on_disk_when_the_call_returns(project, state):
     for i in range(1, 13):
-        session.relabel([("a.tif", i)], "unknown")
+        state.relabel([("a.tif", i)], "unknown")
         with sqlite3.connect(project.path) as db:
             found = db.execute("SELECT count(*) FROM corrections").fetchone()
         assert found == (i,)
 
 
-def test_a_second_window_only_looks_and_says_so(project, session):
+def test_a_second_window_only_looks_and_says_so(project, state):
     with Project(project.path) as second:
         assert second.read_only
         assert "process" in second.holder
-        other = Session()
+        other = WindowState()
         other.open_project(second, second.load_all())
         with pytest.raises(AtomicityError, match="open in another window"):
             other.relabel([("a.tif", 1)], "Pt19")
         with pytest.raises(AtomicityError, match="can only be read"):
             second.fail("a.tif", "no")
-        session.relabel([("a.tif", 1)], "Pt19")  # the first one goes on
+        state.relabel([("a.tif", 1)], "Pt19")  # the first one goes on
     assert not project.read_only
     project.close()
     with Project(project.path) as third:
@@ -221,48 +219,48 @@ def test_another_database_is_no_project(tmp_path):
         Project(path)
 
 
-def test_two_annotators_are_merged(folder, project, session, tmp_path):
+def test_two_annotators_are_merged(folder, project, state, tmp_path):
     theirs = project.copy(tmp_path / "bob.atomicity")
-    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
+    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
     bob, other = opened(theirs)
     bob.annotator = "Bob"
     bob.relabel([("a.tif", 2)], "Pt30")
     bob.relabel([("a.tif", 3)], "Pt41")
     other.close()
-    report = session.merge(theirs)
+    report = state.merge(theirs)
     assert (report.n_images, report.n_new, report.annotators) == (1, 2, ("Bob",))
     (row,) = report.disagreements.to_dict("records")
     assert (row["cluster_id"], row["mine"], row["theirs"]) == (2, "Pt19", "Pt30")
-    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    labels = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     assert labels[[1, 2, 3]].tolist() == ["Pt19", "Pt19", "Pt41"]
     assert project.labels()["a.tif"] == {1: "Pt19", 2: "Pt19", 3: "Pt41"}
-    assert session.merge(theirs).n_new == 0
+    assert state.merge(theirs).n_new == 0
     log = project.corrections()
     assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
 
 
-def test_copies_made_in_the_midst_bring_only_what_was_said_in_them(project, session, tmp_path):
-    session.relabel([("a.tif", 1)], "Pt19")
+def test_copies_made_in_the_midst_bring_only_what_was_said_in_them(project, state, tmp_path):
+    state.relabel([("a.tif", 1)], "Pt19")
     copies = {who: project.copy(tmp_path / f"{who}.atomicity") for who in ("Bob", "Cleo")}
-    session.relabel([("a.tif", 1)], "Pt30")
+    state.relabel([("a.tif", 1)], "Pt30")
     for i, (who, path) in enumerate(copies.items()):
         theirs, other = opened(path)
         theirs.annotator = who
         theirs.relabel([("a.tif", 2 + i)], "Pt41")
         other.close()
-        report = session.merge(path)
+        report = state.merge(path)
         assert (report.n_new, report.annotators) == (1, (who,))
     log = project.corrections()
     assert log[["annotator", "cluster_id", "label"]].to_numpy().tolist() == [
-        [session.annotator, 1, "Pt19"],
-        [session.annotator, 1, "Pt30"],
+        [state.annotator, 1, "Pt19"],
+        [state.annotator, 1, "Pt30"],
         ["Bob", 2, "Pt41"],
         ["Cleo", 3, "Pt41"],
     ]
 
 
 def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
-    folder, project, session, tmp_path
+    folder, project, state, tmp_path
 ):
     theirs = project.copy(tmp_path / "bob.atomicity")
     bob, other = opened(theirs)
@@ -277,57 +275,57 @@ def test_merging_matches_clusters_by_place_and_says_what_it_could_not(
     bob.relabel([("a.tif", new)], "Pt70")
     other.close()
     place = shuffled.set_index("cluster_id").loc[6, ["y_px", "x_px"]]
-    report = session.merge(theirs)
-    mine = session.table("a.tif")
+    report = state.merge(theirs)
+    mine = state.table("a.tif")
     found = mine[(mine["y_px"] == place["y_px"]) & (mine["x_px"] == place["x_px"])]
     assert found["label_corrected"].tolist() == ["Pt41"]
     assert report.unmatched["label"].tolist() == ["", "Pt70"]  # added, and said to be that
 
 
-def test_who_says_that_it_is_no_cluster_is_heard_too(project, session, tmp_path):
+def test_who_says_that_it_is_no_cluster_is_heard_too(project, state, tmp_path):
     theirs = project.copy(tmp_path / "bob.atomicity")
-    session.relabel([("a.tif", 1)], "Pt19")
-    session.remove([("a.tif", 2)])
+    state.relabel([("a.tif", 1)], "Pt19")
+    state.remove([("a.tif", 2)])
     bob, other = opened(theirs)
     bob.annotator = "Bob"
     bob.remove([("a.tif", 1)])
     bob.relabel([("a.tif", 2)], "Pt41")
     other.close()
-    report = session.merge(theirs)
+    report = state.merge(theirs)
     assert (report.n_new, len(report.unmatched)) == (2, 0)
     log = project.corrections()
     said = log[log["merged"]][["cluster_id", "what", "label"]].to_numpy().tolist()
     assert said == [[1, "remove", ""], [2, "label", "Pt41"]]
     # What is said here counts.
-    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    labels = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     assert labels[1] == "Pt19" and 2 not in labels
 
 
-def test_blind_labels_are_kept_apart(project, session):
-    session.relabel([("a.tif", 1)], "Pt19")
-    session.annotator = "Bob"
-    session.set_blind(True)
-    table = session.table("a.tif")
+def test_blind_labels_are_kept_apart(project, state):
+    state.relabel([("a.tif", 1)], "Pt19")
+    state.annotator = "Bob"
+    state.set_blind(True)
+    table = state.table("a.tif")
     assert set(table["label_predicted"]) == set(table["label_corrected"]) == {""}
     assert table["confidence"].isna().all()
-    assert session.analysis("a.tif").class_maps == {}
-    assert session.analysis("a.tif").patches
-    assert session.classes() == ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
-    session.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    assert state.analysis("a.tif").class_maps == {}
+    assert state.analysis("a.tif").patches
+    assert state.classes() == ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
+    state.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
     with pytest.raises(AtomicityError, match="blind"):
-        session.set_regions("a.tif", [np.zeros((3, 2))])
-    session.set_blind(False)
-    labels = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+        state.set_regions("a.tif", [np.zeros((3, 2))])
+    state.set_blind(False)
+    labels = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     # It fills in where nobody has said anything openly, and changes nothing else.
     assert labels[[1, 2]].tolist() == ["Pt19", "Pt55"]
-    session.set_blind(True)
-    again = session.table("a.tif").set_index("cluster_id")["label_corrected"]
+    state.set_blind(True)
+    again = state.table("a.tif").set_index("cluster_id")["label_corrected"]
     assert again[[1, 2, 3]].tolist() == ["Pt55", "Pt55", ""]
-    session.remove([("a.tif", 3)])
-    session.set_blind(False)
-    assert 3 in session.table("a.tif")["cluster_id"].tolist()
-    session.set_blind(True)
-    assert 3 not in session.table("a.tif")["cluster_id"].tolist()
+    state.remove([("a.tif", 3)])
+    state.set_blind(False)
+    assert 3 in state.table("a.tif")["cluster_id"].tolist()
+    state.set_blind(True)
+    assert 3 not in state.table("a.tif")["cluster_id"].tolist()
     log = project.corrections()
     assert log.groupby("annotator")["blind"].all().to_dict() == {"Ada": False, "Bob": True}
 
@@ -360,44 +358,44 @@ def test_settings_runs_and_models(project):
         project.model_file("yours")
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(project, session, monkeypatch):
+def test_a_full_disk_is_told_and_nothing_is_lost(project, state, monkeypatch):
     said = []
-    session.saved_changed.connect(said.append)
+    state.saved_changed.connect(said.append)
     whole = Project.keep
 
     def full(*args, **kwargs):
         raise AtomicityError("the project can't be read or written now (disk is full)")
 
     monkeypatch.setattr(Project, "keep", full)
-    session.relabel([("a.tif", 1)], "Pt55")
-    session.relabel([("a.tif", 2)], "Pt70")
-    assert "disk is full" in session.unsaved
-    assert session.table("a.tif")["label_corrected"].tolist()[:2] == ["Pt55", "Pt70"]
+    state.relabel([("a.tif", 1)], "Pt55")
+    state.relabel([("a.tif", 2)], "Pt70")
+    assert "disk is full" in state.unsaved
+    assert state.table("a.tif")["label_corrected"].tolist()[:2] == ["Pt55", "Pt70"]
     assert project.labels()["a.tif"] == {}
     monkeypatch.setattr(Project, "keep", whole)
-    assert session.save_again()
+    assert state.save_again()
     assert project.labels()["a.tif"] == {1: "Pt55", 2: "Pt70"}
-    assert (said[-1], session.unsaved) == ("", "")
+    assert (said[-1], state.unsaved) == ("", "")
     assert project.corrections()["label"].tolist() == ["Pt55", "Pt70"]
 
 
-def test_a_thousand_steps_back_and_forth_across_images(folder, project, session):
+def test_a_thousand_steps_back_and_forth_across_images(folder, project, state):
     for name, seed in (("b.tif", 1), ("c.tif", 2)):
-        session.set_analysis(analysed(folder / name, seed=seed), undoable=False)
-    start = session.table()
+        state.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+    start = state.table()
     keys = list(zip(start["image"], start["cluster_id"].tolist(), strict=True))
-    labels = session.classes()
+    labels = state.classes()
     for i in range(1000):
         if i % 50 == 49:
-            session.remove([keys.pop(3)])
+            state.remove([keys.pop(3)])
         else:
-            session.relabel([keys[i % len(keys)]], labels[i // len(keys) % len(labels)])
-    end = session.table()
-    assert len(session.history) == 1000
-    session.go_to(0)
-    assert session.table().equals(start)
-    session.go_to(1000)
-    assert session.table().equals(end)
+            state.relabel([keys[i % len(keys)]], labels[i // len(keys) % len(labels)])
+    end = state.table()
+    assert len(state.history) == 1000
+    state.go_to(0)
+    assert state.table().equals(start)
+    state.go_to(1000)
+    assert state.table().equals(end)
     with Project(project.path, read_only=True) as again:
         stored = again.load_all()
     on_disk = pd.concat([stored[name].analysis.table for name in project.names])
@@ -405,11 +403,11 @@ def test_a_thousand_steps_back_and_forth_across_images(folder, project, session)
 
 
 @pytest.fixture
-def three(folder, project, session):
+def three(folder, project, state):
     """All three images analysed."""
     for name, seed in (("b.tif", 1), ("c.tif", 2)):
-        session.set_analysis(analysed(folder / name, seed=seed), undoable=False)
-    return session
+        state.set_analysis(analysed(folder / name, seed=seed), undoable=False)
+    return state
 
 
 def broken_at(monkeypatch, n: int, error: Exception):
@@ -504,16 +502,16 @@ def test_undo_takes_ones_own_word_back_and_not_anothers_in_ones_mouth(project, t
     assert project.corrections()["label"].tolist()[-1] == "Pt19"
 
 
-def test_analysed_again_what_a_person_did_stays(folder, project, session):
-    analysis = session.analysis("a.tif")
+def test_analysed_again_what_a_person_did_stays(folder, project, state):
+    analysis = state.analysis("a.tif")
     lone = analysis.table[:1].assign(y_px=2.0, x_px=2.0, y_nm=0.2, x_nm=0.2, diameter_nm=0.5)
-    (added,) = session.add_clusters("a.tif", lone.assign(label_predicted="", label=""),
+    (added,) = state.add_clusters("a.tif", lone.assign(label_predicted="", label=""),
                                     [np.ones((3, 2))])  # fmt: skip
-    session.remove([("a.tif", 4)])
-    session.relabel([("a.tif", 7)], "Pt70")
+    state.remove([("a.tif", 4)])
+    state.relabel([("a.tif", 7)], "Pt70")
     again = analysed(folder / "a.tif")
     without = again.table["cluster_id"] != 7  # not found this time
-    session.set_analysis(
+    state.set_analysis(
         replace(
             again,
             table=again.table[without].reset_index(drop=True),
@@ -523,12 +521,12 @@ def test_analysed_again_what_a_person_did_stays(folder, project, session):
             embedding=again.embedding[without.to_numpy()],
         )
     )
-    table = session.table("a.tif").set_index("cluster_id")
+    table = state.table("a.tif").set_index("cluster_id")
     assert set(table.index) == {*range(1, 13), added} - {4}
     assert table.loc[7, "label"] == "Pt70"
     assert table.loc[added, "label_predicted"] == ""  # the model is asked again
-    session.undo()
-    assert session.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
+    state.undo()
+    assert state.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
 
 
 def test_a_moved_folder_and_a_renamed_file_are_not_new(folder, project, tmp_path):
@@ -597,18 +595,18 @@ def test_closing_while_another_thread_reads_ends_the_reading(project):
 
 def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder):
     """A step over many images is one transaction, however many turns of the window it takes."""
-    session = Session()
+    state = WindowState()
     for i in range(12):
         write_image(folder / f"long_{i:02d}.tif", i)
     project.add_paths([folder])
-    session.open_project(project, {name: project.load(name) for name in project.names})
+    state.open_project(project, {name: project.load(name) for name in project.names})
     for i in range(12):
-        session.set_analysis(analysed(folder / f"long_{i:02d}.tif"))
+        state.set_analysis(analysed(folder / f"long_{i:02d}.tif"))
     before = project.corrections()
     asked: list = []
-    session.in_turns = asked.append
-    keys = session.table()[["image", "cluster_id"]].itertuples(index=False, name=None)
-    session.relabel(list(keys), "Pt41")
+    state.in_turns = asked.append
+    keys = state.table()[["image", "cluster_id"]].itertuples(index=False, name=None)
+    state.relabel(list(keys), "Pt41")
     for _ in range(20):
         assert asked[-1](1e-9)
     path = project.path
@@ -617,7 +615,7 @@ def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder)
     assert seen == len(before)
     # What else is written meanwhile is no part of it: the step comes to its end first.
     project.set_setting("view", [1, 2])
-    assert not session.busy
+    assert not state.busy
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT value FROM settings WHERE key = 'view'").fetchone()
     assert len(project.corrections()) > len(before)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, gathered, seen
+from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, example_of, gathered
 from napari_atomicity.state.edits import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
@@ -69,6 +69,6 @@ def test_clusters_without_patches_are_passed_over(analysis):
     added = bare_rows(analysis.table.iloc[:1].assign(cluster_id=99), analysis.outlines[:1])
     added.table["label"] = added.table["label_corrected"] = "Pt70"
     more = insert_rows(analysis, added)
-    assert seen(more).tolist() == [True] * 12 + [False]
+    assert example_of(more).tolist() == [True] * 12 + [False]
     assert {e.label for e in gathered([], more, CLASSES)} == {"Pt19"}
     assert gathered([], replace(analysis, patches={}, class_maps={}), CLASSES) == []

@@ -16,7 +16,7 @@ from napari_atomicity.core.palette import colours, symbols
 from napari_atomicity.reporting.plot_base import Look, mark, marker
 from napari_atomicity.reporting.plot_ratios import in_order, natural, recording_time
 from napari_atomicity.reporting.plot_sizes import bin_width, cuts_nm, intensity_line, misclassified
-from napari_atomicity.reporting.plot_trust import LEAST_CORRECTED, enough
+from napari_atomicity.reporting.plot_trust import MIN_CORRECTED, has_enough
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES, figure_of, save_plot, scales_of
 from napari_atomicity.statistics.ratios import counted, wilson_interval
 from support import CLASSES, synthetic_analysis
@@ -150,9 +150,9 @@ def test_reliability_compares_predictions_with_corrections():
 
 def test_few_corrections_are_said_and_not_drawn():
     table = two_classes()
-    table["label_corrected"] = ["Pt19"] * (LEAST_CORRECTED - 1) + [""] * (41 - LEAST_CORRECTED)
+    table["label_corrected"] = ["Pt19"] * (MIN_CORRECTED - 1) + [""] * (41 - MIN_CORRECTED)
     data = made("reliability", table)
-    assert not enough(data)
+    assert not has_enough(data)
     axes = figure_of(PLOTS["reliability"], data).axes[0]
     assert "Only 19" in axes.texts[0].get_text().replace("\n", " ")
     assert (PLOTS["reliability"].members(table, data) == -1).all()

@@ -501,8 +501,8 @@ def test_single_images_have_nothing_over_time(tmp_path):
 
 def test_of_many_tracks_those_that_change_are_drawn(movie, monkeypatch):
     _, known = movie
-    monkeypatch.setattr(movie_figures, "MOST_TRACKS", 5)
-    monkeypatch.setattr(movie_figures, "MOST_EVENTS", 2)
+    monkeypatch.setattr(movie_figures, "MAX_TRACKS", 5)
+    monkeypatch.setattr(movie_figures, "MAX_EVENTS", 2)
     shown = movie_figures.over_time(known, ["Pt19", "Pt30", "Pt41"])
     assert (shown["n_shown"], shown["n_tracks"]) == (5, len(known.tracks))
     assert len(shown["events"]) == 2 < shown["n_events"]

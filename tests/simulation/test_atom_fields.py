@@ -11,12 +11,12 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope, Scan
-from napari_atomicity.statistics.point_patterns import Window, nearest_neighbours
+from napari_atomicity.statistics.point_patterns import ObservationWindow, nearest_neighbours
 
 STILL = Scan(row_jitter_px=0.0, row_noise=0.0)
 CLEAN = Microscope(dose_e_per_a2=1e6, gain=1.0, black_level=100.0, lag=0.0)
 SMALL = AtomFieldSettings(shape_px=(160, 200), atoms_per_nm2=0.4, microscope=CLEAN, scan=STILL)
-WINDOW = Window(np.ones((100, 120), bool), 0.2)
+WINDOW = ObservationWindow(np.ones((100, 120), bool), 0.2)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_there_is_no_atom_and_no_carbon_in_vacuum():
     settings = replace(SMALL, vacuum=0.25, step=0.5)
     field = simulate_atoms(settings, 4)
     assert field.support.mean() == pytest.approx(0.75, abs=0.01)
-    assert Window(field.support, settings.pixel_size_nm).contains(field.lone_nm).all()
+    assert ObservationWindow(field.support, settings.pixel_size_nm).contains(field.lone_nm).all()
     data = field.micrograph.data - CLEAN.black_level
     assert data[~field.support].mean() < 0.1 * data[field.support].mean()
     assert field.micrograph.shape == field.support.shape == settings.shape_px

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 
 SMALL = ("--fields", 1, "--isomers", 1, "--size-px", 128, "--pixel-size-nm", 0.08, "--seed", 4)
 

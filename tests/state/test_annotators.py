@@ -24,7 +24,7 @@ from napari_atomicity.state.annotators import (
     take_in_packs,
     write_comparison,
 )
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 
 
 @pytest.fixture
@@ -86,18 +86,18 @@ def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
 
 def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):
     take_in_packs(described(project), [filled(tmp_path, "Ada", a="20,10\n60,30,1")])
-    session = Session()
-    session.open_project(project, project.load_all())
-    session.annotator = "Ada"
-    session.set_blind(True)
-    table = session.atoms.table("a.tif")
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    state.annotator = "Ada"
+    state.set_blind(True)
+    table = state.atoms.table("a.tif")
     assert table["x_px"].tolist() == [20, 60] and table["uncertain"].tolist() == [False, True]
-    session.atoms.remove([("a.tif", int(table["atom_id"].iloc[0]))])
-    session.atoms.add("a.tif", [Mark(80.0, 70.0)])
+    state.atoms.remove([("a.tif", int(table["atom_id"].iloc[0]))])
+    state.atoms.add("a.tif", [Mark(80.0, 70.0)])
     assert annotations_in(project).marks["x_px"].tolist() == [60, 70]
-    session.annotator = "Bo"
-    session.set_blind(True)
-    assert len(session.atoms.table()) == 0, "others see nothing of it"
+    state.annotator = "Bo"
+    state.set_blind(True)
+    assert len(state.atoms.table()) == 0, "others see nothing of it"
 
 
 def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):
@@ -136,7 +136,7 @@ def test_a_pack_of_a_project_has_its_sizes_and_what_the_model_found(project, tmp
 
 # ---- the comparison
 def test_people_and_the_model_are_compared_where_all_have_looked(project):
-    three(project).note_looked(["b.tif"], "Ada")
+    three(project).mark_as_viewed(["b.tif"], "Ada")
     found = compare(annotations_in(project), {"a.tif": atoms_at([*PLACES[:4], (5, 150)])})
     assert found.consensus.annotators == ("Ada", "Bo", "Cleo")
     assert len(found.consensus.sites) == 6
@@ -178,7 +178,7 @@ def test_images_without_a_size_are_left_out_and_named(project):
     three(project)
     with project._writing() as db:
         db.execute("UPDATE images SET pixel_size_nm = NULL WHERE name != 'a.tif'")
-    project.note_looked(["b.tif"], "Bo")
+    project.mark_as_viewed(["b.tif"], "Bo")
     found = compare(annotations_in(project), {})
     assert any("b.tif" in note and "size" in note for note in found.notes)
     with pytest.raises(AtomicityError, match="nobody has gone through"):
@@ -214,7 +214,7 @@ def test_frames_of_a_stack_are_fields_of_their_own(tmp_path):
 def test_the_files_are_those_of_the_command(project, tmp_path):
     from typer.testing import CliRunner
 
-    from napari_atomicity.cli.app import app
+    from napari_atomicity.cli.commands import app
 
     packs = [
         filled(tmp_path, who, a="\n".join(f"{x},{y}" for y, x in places), b="none")
@@ -236,36 +236,36 @@ def test_the_files_are_those_of_the_command(project, tmp_path):
 # ---- back into the session
 def test_the_consensus_becomes_the_atoms_of_the_image_and_nothing_else(project):
     three(project)
-    session = Session()
-    session.open_project(project, project.load_all())
-    session.atoms.set_analysis(found_atoms(session.micrograph("a.tif").path))
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    state.atoms.set_analysis(found_atoms(state.micrograph("a.tif").path))
     compared = compare(annotations_in(project), {})
-    sites = measured_sites(compared, {"a.tif": session.micrograph("a.tif")})["a.tif"]
-    edit = consensus_edit(session.atoms, "a.tif", sites)
-    before = session.atoms.table("a.tif")
-    session.do(edit)
-    table = session.atoms.table("a.tif")
+    sites = measured_sites(compared, {"a.tif": state.micrograph("a.tif")})["a.tif"]
+    edit = consensus_edit(state.atoms, "a.tif", sites)
+    before = state.atoms.table("a.tif")
+    state.do(edit)
+    table = state.atoms.table("a.tif")
     believed = compared.consensus.sites.query("posterior >= 0.25")
     np.testing.assert_allclose(np.sort(table["y_px"]), np.sort(believed["y_px"]), atol=1e-9)
     assert set(table["origin"]) == {"person"}
     unsure = believed.loc[believed["posterior"] <= 0.75, ["y_px", "x_px"]].to_numpy()
     assert table.loc[table["uncertain"], ["y_px", "x_px"]].to_numpy().tolist() == unsure.tolist()
-    assert consensus_edit(session.atoms, "a.tif", sites) is None, "it is there already"
-    session.undo()
-    pd.testing.assert_frame_equal(session.atoms.table("a.tif"), before)
+    assert consensus_edit(state.atoms, "a.tif", sites) is None, "it is there already"
+    state.undo()
+    pd.testing.assert_frame_equal(state.atoms.table("a.tif"), before)
 
 
 def test_an_atom_of_the_model_that_people_confirm_keeps_its_number(project):
     described(project)
-    session = Session()
-    session.open_project(project, project.load_all())
-    session.atoms.set_analysis(found_atoms(session.micrograph("a.tif").path))
-    first, last = (session.atoms.of("a.tif").analysis.candidates.iloc[i] for i in (0, 4))
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    state.atoms.set_analysis(found_atoms(state.micrograph("a.tif").path))
+    first, last = (state.atoms.of("a.tif").analysis.candidates.iloc[i] for i in (0, 4))
     marks = [Mark(row["y_px"] + 0.5, row["x_px"]) for row in (first, last)]
-    session.do(consensus_edit(session.atoms, "a.tif", {0: [*marks, Mark(100.0, 20.0)]}))
-    table = session.atoms.table("a.tif")
+    state.do(consensus_edit(state.atoms, "a.tif", {0: [*marks, Mark(100.0, 20.0)]}))
+    table = state.atoms.table("a.tif")
     assert table["atom_id"].tolist() == [1, 5, 6]
     # In frames that nobody has looked at nothing changes; where all say "none", all go.
-    assert consensus_edit(session.atoms, "a.tif", {}) is None
-    session.do(consensus_edit(session.atoms, "a.tif", {0: []}))
-    assert len(session.atoms.table("a.tif")) == 0
+    assert consensus_edit(state.atoms, "a.tif", {}) is None
+    state.do(consensus_edit(state.atoms, "a.tif", {0: []}))
+    assert len(state.atoms.table("a.tif")) == 0

@@ -18,7 +18,7 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.stored_micrograph import PixelCache, StoredMicrograph
+from napari_atomicity.io.stored_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
@@ -33,8 +33,8 @@ from napari_atomicity.state.export import (
     export,
     sampled_accuracy,
 )
-from napari_atomicity.state.review_queue import Queue, Request, Stratum, build
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.review_queue import Queue, ReviewRequest, Stratum, build
+from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
@@ -110,11 +110,11 @@ def test_only_what_was_chosen_is_written_and_nothing_of_before_stays(tmp_path):
 
 
 def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
-    session = Session()
-    session.set_analysis(analyses(1)[0])
-    session.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
-    session.relabel([("0.tif", 1)], "Pt70")
-    export(session, tmp_path, Choices(figures=False))
+    state = WindowState()
+    state.set_analysis(analyses(1)[0])
+    state.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
+    state.relabel([("0.tif", 1)], "Pt70")
+    export(state, tmp_path, Choices(figures=False))
     assert read_clusters(tmp_path / "clusters.csv").loc[0, "label_corrected"] == "Pt70"
     text = (tmp_path / "report.html").read_text()
     assert "later.tif" in text and "not analysed yet" in text
@@ -124,17 +124,17 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
 
 
 def test_nothing_at_all_is_fine(tmp_path):
-    export(Session(), tmp_path)
+    export(WindowState(), tmp_path)
     assert there(tmp_path) == TABLES | {"ratios.tex", "report.html", "run.json"}
     assert "There is nothing to count" in (tmp_path / "report.html").read_text()
 
 
-def stored(tmp_path, name, cache) -> tuple[StoredMicrograph, Path]:
+def stored(tmp_path, name, cache) -> tuple[LazyMicrograph, Path]:
     path = tmp_path / name
     pixels = np.random.default_rng(0).integers(0, 999, (120, 160)).astype(np.uint16)
     tifffile.imwrite(path, pixels, imagej=True, resolution=(10, 10), metadata={"unit": "nm"})
     sha = load(path).sha256
-    return StoredMicrograph(path, (120, 160), 0.1, name=name, sha256=sha, cache=cache), path
+    return LazyMicrograph(path, (120, 160), 0.1, name=name, sha256=sha, cache=cache), path
 
 
 def test_files_that_are_gone_or_changed_are_a_line_in_the_report(tmp_path):
@@ -166,7 +166,7 @@ def test_an_image_that_can_not_be_drawn_does_not_end_the_report(tmp_path):
 def test_pixels_are_held_of_one_image_at_a_time(tmp_path, monkeypatch):
     held, most = [], [0]
 
-    class Lazy(StoredMicrograph):
+    class Lazy(LazyMicrograph):
         @property
         def data(self):
             held.append(self.name)
@@ -280,15 +280,15 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         ("ann", "0.tif", 2, "label", "Pt30"),
         ("bob", "0.tif", 1, "label", "Pt70"),
     ).assign(blind=[True, False, True])
-    session = SimpleNamespace(
+    state = SimpleNamespace(
         images=["0.tif"],
         analysis=lambda image: analyses(1)[0],
         project=SimpleNamespace(corrections=lambda: both, path=tmp_path / "day.atomicity"),
         blind=True,
         annotator="ann",
     )
-    found = exports.snapshot(session).contents().corrections
-    assert exports.snapshot(session).contents().sample is None
+    found = exports.snapshot(state).contents().corrections
+    assert exports.snapshot(state).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -305,15 +305,15 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         project.describe(first.micrograph)
         project.keep("a.tif", None, first, None, "Ada", by_person=False)
         project.fail("b.tif", "b.tif: the pixel size is not known.")
-        session = Session()
-        session.open_project(project, {name: project.load(name) for name in project.names})
-        session.annotator = "Ada"
-        session.relabel([("a.tif", 3)], "Pt70")
-        queue = build(session.table(), Request("sample", n=5), "now")
+        state = WindowState()
+        state.open_project(project, {name: project.load(name) for name in project.names})
+        state.annotator = "Ada"
+        state.relabel([("a.tif", 3)], "Pt70")
+        queue = build(state.table(), ReviewRequest("sample", n=5), "now")
         project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
-        assert exports.snapshot(session).contents().sample.ids.tolist() == queue.ids.tolist()
+        assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
-        export(session, tmp_path / "out", Choices(figures=False))
+        export(state, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
     assert "<h1>the day &lt;1&gt;</h1>" in html
     text = " ".join(re.sub("<[^>]+>", " ", html).split())
@@ -331,7 +331,7 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     done = replace(done, table=settle_labels(table))
     removed = log(("ann", "a.tif", 50, "remove", ""))
     sample = Queue(
-        Request("sample"),
+        ReviewRequest("sample"),
         np.array(["a.tif"] * 21, object),
         np.array([*range(1, 11), 50, *range(11, 21)]),
         (Stratum("Pt19", "", 40), Stratum("Pt30", "", 10)),

@@ -17,7 +17,7 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.state.review_queue import (
     ORDERS,
     Queue,
-    Request,
+    ReviewRequest,
     accuracy,
     allocate,
     build,
@@ -25,7 +25,7 @@ from napari_atomicity.state.review_queue import (
     strata_of,
 )
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.agreement import taken_out
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
@@ -71,7 +71,7 @@ def rows_of(table: pd.DataFrame, queue: Queue) -> pd.DataFrame:
 # ---- orders
 def test_the_least_certain_come_first_and_unknown_ones_before():
     table = made_up()
-    found = rows_of(table, build(table, Request("confidence")))
+    found = rows_of(table, build(table, ReviewRequest("confidence")))
     unknown = (found["label"] == UNKNOWN).to_numpy()
     assert unknown[: unknown.sum()].all()
     assert found["confidence"][~unknown].is_monotonic_increasing
@@ -84,30 +84,30 @@ def test_what_was_never_predicted_comes_before_all():
     table = made_up(20)
     table.loc[7, ["label_predicted", "label"]] = ""
     table.loc[7, "confidence"] = np.nan
-    assert build(table, Request("confidence")).ids[0] == 8
+    assert build(table, ReviewRequest("confidence")).ids[0] == 8
 
 
 def test_only_those_come_of_which_estimators_disagree():
     table = made_up()
     table.loc[5, "disagreement"] = 2 / 3
-    found = rows_of(table, build(table, Request("disagreement")))
+    found = rows_of(table, build(table, ReviewRequest("disagreement")))
     assert 0 < len(found) < len(table)
     assert found.index[0][1] == 6
     assert (found["disagreement"] > 0).all()
     with pytest.raises(AtomicityError, match="single estimators"):
-        build(table.drop(columns=["disagreement"]), Request("disagreement"))
+        build(table.drop(columns=["disagreement"]), ReviewRequest("disagreement"))
     table["disagreement"], table["label_mixture"] = 0.0, ""
     with pytest.raises(AtomicityError, match="no cluster left"):
-        build(table, Request("disagreement"))
+        build(table, ReviewRequest("disagreement"))
 
 
 def test_class_by_class_or_one():
     table = made_up()
-    found = rows_of(table, build(table, Request("class")))
+    found = rows_of(table, build(table, ReviewRequest("class")))
     assert list(dict.fromkeys(found["label"])) == [*CLASSES, UNKNOWN]
     for label in CLASSES:
         assert found.loc[found["label"] == label, "confidence"].is_monotonic_increasing
-    one = rows_of(table, build(table, Request("class", label="Pt30")))
+    one = rows_of(table, build(table, ReviewRequest("class", label="Pt30")))
     assert set(one["label"]) == {"Pt30"}
     assert len(one) == (table["label"] == "Pt30").sum()
 
@@ -115,14 +115,14 @@ def test_class_by_class_or_one():
 def test_least_like_the_training_first_and_what_has_no_score_last():
     table = made_up()
     table.loc[3, "ood_score"] = np.nan
-    found = rows_of(table, build(table, Request("ood")))["ood_score"]
+    found = rows_of(table, build(table, ReviewRequest("ood")))["ood_score"]
     assert np.isnan(found.iloc[-1])
     assert found.iloc[:-1].is_monotonic_decreasing
 
 
 def test_random_order_is_that_of_its_seed():
     table = made_up()
-    a, b, c = (build(table, Request("random", seed=s)) for s in (1, 1, 2))
+    a, b, c = (build(table, ReviewRequest("random", seed=s)) for s in (1, 1, 2))
     assert a.ids.tolist() == b.ids.tolist() != c.ids.tolist()
     assert sorted(a.ids) == sorted(table["cluster_id"])
 
@@ -130,34 +130,34 @@ def test_random_order_is_that_of_its_seed():
 def test_scope_and_those_already_reviewed():
     table = made_up()
     table.loc[:9, "label_corrected"] = "Pt19"
-    assert len(build(table, Request("random"))) == len(table) - 10
-    assert len(build(table, Request("random", again=True))) == len(table)
-    queue = build(table, Request("confidence", images=("f1",)))
+    assert len(build(table, ReviewRequest("random"))) == len(table) - 10
+    assert len(build(table, ReviewRequest("random", again=True))) == len(table)
+    queue = build(table, ReviewRequest("confidence", images=("f1",)))
     assert set(queue.images) == {"f1"}
     excluded = table.assign(excluded=table["cluster_id"] > 250)
     for order in ("confidence", "sample", "random"):
-        assert max(build(excluded, Request(order, n=0)).ids) == 250
-    by_image = build(table, Request("random", by_image=True))
+        assert max(build(excluded, ReviewRequest(order, n=0)).ids) == 250
+    by_image = build(table, ReviewRequest("random", by_image=True))
     assert list(dict.fromkeys(by_image.images)) == ["f0", "f1", "f2"]
     assert pd.Series(by_image.images).is_monotonic_increasing
     table["label_corrected"] = "Pt19"
     with pytest.raises(AtomicityError, match="have been reviewed"):
-        build(table, Request("confidence"))
+        build(table, ReviewRequest("confidence"))
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_every_order_says_why_there_is_nothing(order):
     with pytest.raises(AtomicityError, match="no clusters yet"):
-        build(made_up(6).iloc[:0], Request(order))
+        build(made_up(6).iloc[:0], ReviewRequest(order))
     assert ORDERS[order].what
 
 
 def test_without_predictions_one_reviews_at_random():
     table = made_up(20).assign(label_predicted="", label="", confidence=np.nan)
-    assert len(build(table, Request("random"))) == 20
+    assert len(build(table, ReviewRequest("random"))) == 20
     for order in ("confidence", "sample"):
         with pytest.raises(AtomicityError, match="predicted"):
-            build(table, Request(order))
+            build(table, ReviewRequest(order))
 
 
 # ---- the sample
@@ -194,14 +194,14 @@ def test_strata_are_labels_and_terciles():
 def test_a_sample_is_drawn_from_all_and_its_beginning_is_fair():
     table = made_up(900)
     table["label_corrected"] = np.where(np.arange(900) < 300, "Pt19", "")
-    queue = build(table, Request("sample", n=100, seed=4), time="2026-01-01T00:00:00+00:00")
+    queue = build(table, ReviewRequest("sample", n=100, seed=4), time="2026-01-01T00:00:00+00:00")
     assert len(queue) == len(set(zip(queue.images, queue.ids, strict=True))) == 100
     assert queue.population == 900
     whole = np.bincount(queue.stratum, minlength=len(queue.strata))
     half = np.bincount(queue.stratum[:50], minlength=len(queue.strata))
     assert (np.abs(half - whole / 2) <= 1.01).all()
     # All means all.
-    assert len(build(table, Request("sample", n=0))) == 900
+    assert len(build(table, ReviewRequest("sample", n=0))) == 900
     # The same when it is read again.
     again = Queue.from_json(json.loads(json.dumps(queue.to_json())))
     assert again.request == queue.request and again.strata == queue.strata
@@ -212,7 +212,7 @@ def test_a_sample_is_drawn_from_all_and_its_beginning_is_fair():
 
 @pytest.mark.parametrize("damage", ["ids", "stratum", "request"])
 def test_a_damaged_sample_is_refused(damage):
-    values = build(made_up(), Request("sample", n=20)).to_json()
+    values = build(made_up(), ReviewRequest("sample", n=20)).to_json()
     values[damage] = {"ids": [1], "stratum": [99] * 20, "request": {"order": "none"}}[damage]
     with pytest.raises(AtomicityError, match="Draw a new one"):
         Queue.from_json(values)
@@ -293,7 +293,7 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
     wrong = rng.random(len(table)) < 0.3 * (1 - table["confidence"])
     truth[wrong] = AGGREGATE
     said = pd.Series(truth, index=pd.MultiIndex.from_frame(table[["image", "cluster_id"]]))
-    queue = build(table, Request("sample", n=1000, seed=3))
+    queue = build(table, ReviewRequest("sample", n=1000, seed=3))
     keys = list(zip(queue.images, queue.ids, strict=True))
     predicted = rows_of(table, queue)["label_predicted"].to_numpy(object)
     answers = said.loc[keys].to_numpy(object)
@@ -326,7 +326,7 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
 
 
 def test_of_ordered_queues_nothing_follows():
-    queue = build(made_up(), Request("confidence"))
+    queue = build(made_up(), ReviewRequest("confidence"))
     n = len(queue)
     empty = np.full(n, "", object)
     assert accuracy(queue, empty, empty, np.zeros(n, bool)) is None
@@ -334,45 +334,45 @@ def test_of_ordered_queues_nothing_follows():
 
 # ---- going through it
 @pytest.fixture
-def session():
-    session = Session()
+def state():
+    state = WindowState()
     for name in ("a", "b"):
-        session.set_analysis(synthetic_analysis(8, name, seed=len(name) + ord(name)))
-    return session
+        state.set_analysis(synthetic_analysis(8, name, seed=len(name) + ord(name)))
+    return state
 
 
-def start(session, order="confidence", **options) -> Reviewing:
-    reviewing = Reviewing(session, build(session.table(), Request(order, **options)))
+def start(state, order="confidence", **options) -> Reviewing:
+    reviewing = Reviewing(state, build(state.table(), ReviewRequest(order, **options)))
     reviewing.show()
     return reviewing
 
 
-def label_of(session, key) -> str:
-    table = session.table(key[0]).set_index("cluster_id")
+def label_of(state, key) -> str:
+    table = state.table(key[0]).set_index("cluster_id")
     return str(table["label_corrected"][key[1]])
 
 
-def test_an_answer_is_an_edit_and_the_next_one_comes(session):
-    reviewing = start(session)
+def test_an_answer_is_an_edit_and_the_next_one_comes(state):
+    reviewing = start(state)
     asked = []
-    session.focus_requested.connect(asked.append)
+    state.focus_requested.connect(asked.append)
     keys = [reviewing.queue.key(i) for i in range(4)]
-    assert reviewing.key == keys[0] and session.selection == {keys[0]}
+    assert reviewing.key == keys[0] and state.selection == {keys[0]}
     reviewing.answer("Pt70")
-    assert label_of(session, keys[0]) == "Pt70"
-    assert reviewing.key == keys[1] and session.selection == {keys[1]} and asked == [keys[1]]
+    assert label_of(state, keys[0]) == "Pt70"
+    assert reviewing.key == keys[1] and state.selection == {keys[1]} and asked == [keys[1]]
     assert reviewing.agree()
-    assert label_of(session, keys[1]) == session.table(keys[1][0]).set_index("cluster_id")[
+    assert label_of(state, keys[1]) == state.table(keys[1][0]).set_index("cluster_id")[
         "label_predicted"
     ].loc[keys[1][1]]  # fmt: skip
     reviewing.not_a_cluster()
-    assert keys[2][1] not in set(session.table(keys[2][0])["cluster_id"])
+    assert keys[2][1] not in set(state.table(keys[2][0])["cluster_id"])
     assert (reviewing.n_done, reviewing.n) == (3, 16)
     assert reviewing.key == keys[3]
 
 
-def test_skipped_ones_come_again_after_the_last(session):
-    reviewing = start(session, images=("a",))
+def test_skipped_ones_come_again_after_the_last(state):
+    reviewing = start(state, images=("a",))
     first = reviewing.key
     assert reviewing.next()
     assert reviewing.n_skipped == 1
@@ -384,8 +384,8 @@ def test_skipped_ones_come_again_after_the_last(session):
     assert reviewing.finished and reviewing.n_skipped == 0
 
 
-def test_back_goes_the_way_one_came(session):
-    reviewing = start(session)
+def test_back_goes_the_way_one_came(state):
+    reviewing = start(state)
     keys = [reviewing.queue.key(i) for i in range(3)]
     reviewing.answer("Pt19")
     reviewing.not_a_cluster()
@@ -393,55 +393,55 @@ def test_back_goes_the_way_one_came(session):
     assert not reviewing.back()
     reviewing.answer("Pt30")
     assert reviewing.key == keys[2]
-    assert label_of(session, keys[0]) == "Pt30"
+    assert label_of(state, keys[0]) == "Pt30"
 
 
-def test_undo_goes_to_the_cluster_concerned(session):
-    reviewing = start(session)
+def test_undo_goes_to_the_cluster_concerned(state):
+    reviewing = start(state)
     keys = [reviewing.queue.key(i) for i in range(3)]
     reviewing.answer("Pt19")
     reviewing.not_a_cluster()
     for expected in (keys[1], keys[0]):
         with reviewing.following_changes():
-            session.undo()
-        assert reviewing.key == expected and session.selection == {expected}
+            state.undo()
+        assert reviewing.key == expected and state.selection == {expected}
     assert reviewing.n_done == 0 and not reviewing.removed.any()
     with reviewing.following_changes():
-        session.redo()
+        state.redo()
     assert reviewing.key == keys[0] and reviewing.n_done == 1
 
 
-def test_take_back(session):
-    reviewing = start(session)
+def test_take_back(state):
+    reviewing = start(state)
     first = reviewing.key
     assert not reviewing.take_back()
     reviewing.answer("Pt19")
     reviewing.back()
     assert reviewing.take_back()
-    assert reviewing.key == first and label_of(session, first) == "" and reviewing.n_done == 0
+    assert reviewing.key == first and label_of(state, first) == "" and reviewing.n_done == 0
 
 
-def test_a_second_round_counts_only_its_own_answers(session):
-    session.relabel([("a", i) for i in range(1, 9)], "Pt19")
-    reviewing = start(session, images=("a",), again=True)
+def test_a_second_round_counts_only_its_own_answers(state):
+    state.relabel([("a", i) for i in range(1, 9)], "Pt19")
+    reviewing = start(state, images=("a",), again=True)
     assert (reviewing.n_done, reviewing.n) == (0, 8)
     reviewing.answer("Pt19")
     assert reviewing.n_done == 1
 
 
-def test_what_others_do_counts_too(session):
-    reviewing = start(session, images=("a",))
-    session.relabel([reviewing.queue.key(5)], "Pt19")
-    session.remove([reviewing.queue.key(6)])
+def test_what_others_do_counts_too(state):
+    reviewing = start(state, images=("a",))
+    state.relabel([reviewing.queue.key(5)], "Pt19")
+    state.remove([reviewing.queue.key(6)])
     assert reviewing.n_done == 2
     # A click on another cluster of the queue goes there.
-    session.select([reviewing.queue.key(3)])
+    state.select([reviewing.queue.key(3)])
     assert reviewing.position == 3
     # A new detection without a cluster does not say that it was none.
-    now = session.analysis("a")
+    now = state.analysis("a")
     keep = now.table[now.table["cluster_id"] != reviewing.queue.key(4)[1]]
     index = keep.index.to_numpy()
-    session.set_analysis(
+    state.set_analysis(
         replace(
             now, table=keep.reset_index(drop=True), outlines=[now.outlines[i] for i in index],
             patches={}, class_maps={}, embedding=np.empty((0, 0)),
@@ -449,31 +449,31 @@ def test_what_others_do_counts_too(session):
     )  # fmt: skip
     assert (reviewing.n_done, reviewing.n) == (2, 7)
     reviewing.close()
-    session.relabel([reviewing.queue.key(0)], "Pt19")
+    state.relabel([reviewing.queue.key(0)], "Pt19")
     assert reviewing.n_done == 2
 
 
-def test_the_estimate_follows_the_answers_and_goes_on_another_time(session):
-    reviewing = start(session, "sample", n=0)
+def test_the_estimate_follows_the_answers_and_goes_on_another_time(state):
+    reviewing = start(state, "sample", n=0)
     for i in range(6):
         reviewing.not_a_cluster() if i == 2 else reviewing.agree()
     found = reviewing.accuracy()
     assert (found.overall.n, found.overall.right, found.false_detections) == (6, 5, 1)
     assert not reviewing.predicted_anew
-    again = Reviewing(session, Queue.from_json(reviewing.queue.to_json()), reviewing.removed_keys)
+    again = Reviewing(state, Queue.from_json(reviewing.queue.to_json()), reviewing.removed_keys)
     assert again.accuracy().overall == found.overall
     assert again.position == reviewing.position
-    model = session.analysis("a")
-    session.set_analysis(replace(model, table=model.table.assign(model_id="other")))
+    model = state.analysis("a")
+    state.set_analysis(replace(model, table=model.table.assign(model_id="other")))
     assert reviewing.predicted_anew
 
 
-def test_answers_in_another_name(session):
-    session.annotator = "Ada"
-    reviewing = Reviewing(session, queue_of([("b", 2), ("a", 1)]), annotator="consensus")
+def test_answers_in_another_name(state):
+    state.annotator = "Ada"
+    reviewing = Reviewing(state, queue_of([("b", 2), ("a", 1)]), annotator="consensus")
     reviewing.answer("Pt19")
-    assert session.history[-1].annotator == "consensus"
-    assert session.annotator == "Ada"
+    assert state.history[-1].annotator == "consensus"
+    assert state.annotator == "Ada"
 
 
 def test_taken_out_is_what_was_removed_last():
@@ -484,10 +484,10 @@ def test_taken_out_is_what_was_removed_last():
     assert taken_out(log) == {("a", 1)}
 
 
-def test_undo_and_redo_pass_over_nothing(session):
-    reviewing = start(session)
+def test_undo_and_redo_pass_over_nothing(state):
+    reviewing = start(state)
     reviewing.answer("Pt19")
-    for act in (session.undo, session.redo):
+    for act in (state.undo, state.redo):
         with reviewing.following_changes():
             act()
     assert reviewing.n_skipped == 0

@@ -14,7 +14,7 @@ from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.state.edits import bare_rows, only, unclassified
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
 MICROGRAPH = Micrograph(np.zeros((100, 100)), 0.05, "field")
@@ -75,48 +75,48 @@ def assert_same(a: Analysis, b: Analysis) -> None:
 
 
 @pytest.fixture
-def session():
-    session = Session()
-    session.set_analysis(classified(grid(6)))
-    return session
+def state():
+    state = WindowState()
+    state.set_analysis(classified(grid(6)))
+    return state
 
 
-def test_a_correction_counts_and_the_prediction_stays(session):
-    predicted = session.table("field")["label_predicted"].tolist()
-    session.relabel([("field", 2)], "unknown")
-    table = session.table("field").set_index("cluster_id")
+def test_a_correction_counts_and_the_prediction_stays(state):
+    predicted = state.table("field")["label_predicted"].tolist()
+    state.relabel([("field", 2)], "unknown")
+    table = state.table("field").set_index("cluster_id")
     assert table.loc[2, ["label", "label_corrected"]].tolist() == ["unknown", "unknown"]
     assert table["label_predicted"].tolist() == predicted
-    session.relabel([("field", 2)], "")
-    assert session.table("field").set_index("cluster_id").loc[2, "label"] == predicted[1]
+    state.relabel([("field", 2)], "")
+    assert state.table("field").set_index("cluster_id").loc[2, "label"] == predicted[1]
 
 
-def test_history_says_what_would_be_undone(session):
-    session.relabel([("field", 1), ("field", 2)], "Pt41")
-    session.remove_clusters("field", [3])
-    assert [e.description for e in session.history] == [
+def test_history_says_what_would_be_undone(state):
+    state.relabel([("field", 1), ("field", 2)], "Pt41")
+    state.remove_clusters("field", [3])
+    assert [e.description for e in state.history] == [
         "analyse",
         "label 2 clusters Pt41",
         "delete 1 cluster",
     ]
-    session.undo()
-    assert session.undone[-1].description == "delete 1 cluster"
-    session.relabel([("field", 1)], "Pt19")
-    assert not session.can_redo
+    state.undo()
+    assert state.undone[-1].description == "delete 1 cluster"
+    state.relabel([("field", 1)], "Pt19")
+    assert not state.can_redo
 
 
-def test_a_cluster_added_by_hand_waits_for_the_model(session):
-    (new,) = session.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
-    analysis = session.analysis("field")
+def test_a_cluster_added_by_hand_waits_for_the_model(state):
+    (new,) = state.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    analysis = state.analysis("field")
     assert new == 7
     assert unclassified(analysis) == [7]
     assert np.isnan(analysis.embedding[-1]).all()
     assert analysis.class_maps["raw"].shape == (7, 2, 2)
 
 
-def test_what_the_model_says_later_survives_undo_and_redo(session):
-    (new,) = session.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
-    part = only(session.analysis("field"), [new])
+def test_what_the_model_says_later_survives_undo_and_redo(state):
+    (new,) = state.add_clusters("field", measured([[50, 90]]), square([[50, 90]]))
+    part = only(state.analysis("field"), [new])
     table = part.table.assign(
         label_predicted="Pt41", confidence=1.0, p_Pt19=0.0, p_Pt30=0.0, p_Pt41=1.0
     )
@@ -128,63 +128,63 @@ def test_what_the_model_says_later_survives_undo_and_redo(session):
         np.ones((1, 3), np.float32),
         {c: np.ones((1, 2, 2), np.float32) for c in ("raw", "LCN")},
     )
-    session.fill(result)
-    known = session.analysis("field")
+    state.fill(result)
+    known = state.analysis("field")
     assert known.table.set_index("cluster_id").loc[new, "label"] == "Pt41"
-    assert len(session.history) == 2
-    session.undo()
-    session.redo()
-    assert_same(session.analysis("field"), known)
+    assert len(state.history) == 2
+    state.undo()
+    state.redo()
+    assert_same(state.analysis("field"), known)
 
 
-def test_a_late_result_does_not_touch_what_has_moved_or_gone(session):
-    late = session.analysis("field")
-    moved = session.table("field").iloc[[1]].assign(y_px=99.0)
-    session.move_clusters("field", moved, square([[99, 30]]))
-    session.remove_clusters("field", [5])
-    session.relabel([("field", 3)], "unknown")
-    session.predict(late)
-    table = session.table("field").set_index("cluster_id")
+def test_a_late_result_does_not_touch_what_has_moved_or_gone(state):
+    late = state.analysis("field")
+    moved = state.table("field").iloc[[1]].assign(y_px=99.0)
+    state.move_clusters("field", moved, square([[99, 30]]))
+    state.remove_clusters("field", [5])
+    state.relabel([("field", 3)], "unknown")
+    state.predict(late)
+    table = state.table("field").set_index("cluster_id")
     assert 5 not in table.index
     assert table.loc[2, "label_predicted"] == ""
     assert table.loc[3, "label"] == "unknown"
     assert table.loc[3, "label_predicted"] != ""
 
 
-def test_analysing_again_keeps_numbers_and_corrections(session):
-    session.relabel([("field", 2)], "unknown")
+def test_analysing_again_keeps_numbers_and_corrections(state):
+    state.relabel([("field", 2)], "unknown")
     places = grid(6)
     again = np.vstack([[[90, 90]], places[::-1] + 0.5])
-    session.set_analysis(classified(again, seed=1))
-    table = session.table("field").set_index("cluster_id")
+    state.set_analysis(classified(again, seed=1))
+    table = state.table("field").set_index("cluster_id")
     assert table.index.tolist() == [1, 2, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(table.loc[1:6, ["y_px", "x_px"]], places + 0.5)
     assert table.loc[7, "y_px"] == 90
     assert table.loc[2, "label"] == "unknown"
 
 
-def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(session):
-    placed = session.analysis("field")
+def test_places_in_the_map_are_kept_where_the_prediction_is_the_same(state):
+    placed = state.analysis("field")
     table = placed.table.assign(umap_1=np.arange(6.0), umap_2=1.0)
     placed = Analysis(MICROGRAPH, table, placed.outlines)
-    session.remove_clusters("field", [1])
-    session.place(placed)
-    assert session.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
+    state.remove_clusters("field", [1])
+    state.place(placed)
+    assert state.table("field")["umap_1"].tolist() == [1, 2, 3, 4, 5]
 
 
-def test_selection_forgets_what_is_gone(session):
-    session.select([("field", 1), ("field", 2)])
-    session.remove_clusters("field", [1])
-    assert session.selection == {("field", 2)}
+def test_selection_forgets_what_is_gone(state):
+    state.select([("field", 1), ("field", 2)])
+    state.remove_clusters("field", [1])
+    assert state.selection == {("field", 2)}
 
 
-def test_tables_of_all_images_are_one(session):
+def test_tables_of_all_images_are_one(state):
     other = Micrograph(np.zeros((50, 50)), 0.05, "other")
     result = classified(grid(2))
-    session.set_analysis(Analysis(other, result.table.assign(image="other"), result.outlines))
-    assert session.table()["image"].value_counts().to_dict() == {"field": 6, "other": 2}
-    session.remove_image("other")
-    assert session.table()["image"].unique().tolist() == ["field"]
+    state.set_analysis(Analysis(other, result.table.assign(image="other"), result.outlines))
+    assert state.table()["image"].value_counts().to_dict() == {"field": 6, "other": 2}
+    state.remove_image("other")
+    assert state.table()["image"].unique().tolist() == ["field"]
 
 
 ACTIONS = st.lists(
@@ -197,49 +197,49 @@ ACTIONS = st.lists(
 )
 
 
-def act(session: Session, action: str, number: int, label: str) -> None:
-    ids = session.table("field")["cluster_id"].tolist()
+def act(state: WindowState, action: str, number: int, label: str) -> None:
+    ids = state.table("field")["cluster_id"].tolist()
     chosen = ids[number % len(ids)] if ids else 0
     place = [[5.0 + 9 * number, 93.0]]
     if action == "label":
-        session.relabel([("field", i) for i in (chosen, number)], label)
+        state.relabel([("field", i) for i in (chosen, number)], label)
     elif action == "delete":
-        session.remove_clusters("field", [chosen, number])
+        state.remove_clusters("field", [chosen, number])
     elif action == "add":
-        session.add_clusters("field", measured(place), square(place))
+        state.add_clusters("field", measured(place), square(place))
     elif action == "move" and ids:
-        session.move_clusters("field", measured(place, first_id=chosen), square(place))
-    elif action == "undo" and len(session.history) > 1:
-        session.undo()
+        state.move_clusters("field", measured(place, first_id=chosen), square(place))
+    elif action == "undo" and len(state.history) > 1:
+        state.undo()
     elif action == "redo":
-        session.redo()
+        state.redo()
     elif action == "analyse":
-        session.set_analysis(classified(grid(1 + number), seed=number))
+        state.set_analysis(classified(grid(1 + number), seed=number))
 
 
 @settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(ACTIONS)
 def test_any_sequence_of_edits_undone_gives_what_was_there(actions):
-    session = Session()
-    session.set_analysis(classified(grid(4)))
-    original = session.analysis("field")
+    state = WindowState()
+    state.set_analysis(classified(grid(4)))
+    original = state.analysis("field")
     at: dict[int, set[int]] = {}
     for action, number, label in actions:
-        before = set(session.table("field")["cluster_id"])
-        act(session, action, number, label)
-        after = set(session.table("field")["cluster_id"])
+        before = set(state.table("field")["cluster_id"])
+        act(state, action, number, label)
+        after = set(state.table("field")["cluster_id"])
         if action == "add":
             new = after - before
             assert len(new) == 1
             assert not new & set().union(*at.values(), before)
         at[len(at)] = after | before
-        tables.validate(session.table("field"))
-        now = session.analysis("field")
+        tables.validate(state.table("field"))
+        now = state.analysis("field")
         assert len(now.outlines) == len(now.embedding) == len(now.table)
         assert all(len(v) == len(now.table) for v in now.class_maps.values())
-    while len(session.history) > 1:
-        session.undo()
-    assert_same(session.analysis("field"), original)
+    while len(state.history) > 1:
+        state.undo()
+    assert_same(state.analysis("field"), original)
 
 
 def test_rows_without_arrays_fit_anywhere():
@@ -251,9 +251,9 @@ def test_rows_without_arrays_fit_anywhere():
 class Turns:
     """The turns that a window gives a long step, by hand."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, state: WindowState) -> None:
         self.asked: list = []
-        session.in_turns = self.asked.append
+        state.in_turns = self.asked.append
 
     def take(self, n: int) -> bool:
         """So many turns of no length: in each, one part is done."""
@@ -263,171 +263,171 @@ class Turns:
         return more
 
 
-def images_of(n: int) -> Session:
-    session = Session()
+def images_of(n: int) -> WindowState:
+    state = WindowState()
     for i in range(n):
         found = classified(grid(4), seed=i)
         micrograph = Micrograph(np.zeros((100, 100)), 0.05, f"field {i}")
         table = found.table.assign(image=micrograph.name)
-        session.set_analysis(replace(found, micrograph=micrograph, table=table))
-    return session
+        state.set_analysis(replace(found, micrograph=micrograph, table=table))
+    return state
 
 
-def everywhere(session: Session) -> list[tuple[str, int]]:
-    return list(session.table()[["image", "cluster_id"]].itertuples(index=False, name=None))
+def everywhere(state: WindowState) -> list[tuple[str, int]]:
+    return list(state.table()[["image", "cluster_id"]].itertuples(index=False, name=None))
 
 
 def test_a_long_step_is_taken_in_turns_and_is_seen_only_as_a_whole():
-    session = images_of(12)
-    before = session.table()
-    turns, heard = Turns(session), []
-    session.analysis_changed.connect(heard.append)
-    session.relabel(everywhere(session), "Pt41")
-    assert session.busy and not heard
+    state = images_of(12)
+    before = state.table()
+    turns, heard = Turns(state), []
+    state.analysis_changed.connect(heard.append)
+    state.relabel(everywhere(state), "Pt41")
+    assert state.busy and not heard
     turns.take(5)
-    pd.testing.assert_frame_equal(session.table(), before)
+    pd.testing.assert_frame_equal(state.table(), before)
     while turns.take(1):
         pass
-    assert (session.table()["label"] == "Pt41").all() and len(heard) == 12
-    assert session.history[-1].description == "label 48 clusters Pt41" and not session.busy
-    session.undo()
+    assert (state.table()["label"] == "Pt41").all() and len(heard) == 12
+    assert state.history[-1].description == "label 48 clusters Pt41" and not state.busy
+    state.undo()
     while turns.take(1):
         pass
-    pd.testing.assert_frame_equal(session.table(), before)
+    pd.testing.assert_frame_equal(state.table(), before)
 
 
 def test_what_is_done_meanwhile_waits_for_the_long_step():
-    session = images_of(12)
-    turns = Turns(session)
-    session.relabel(everywhere(session), "Pt41")
+    state = images_of(12)
+    turns = Turns(state)
+    state.relabel(everywhere(state), "Pt41")
     turns.take(3)
-    session.relabel([("field 2", 1)], "Pt19")
-    assert [s.description for s in session.history[-2:]] == [
+    state.relabel([("field 2", 1)], "Pt19")
+    assert [s.description for s in state.history[-2:]] == [
         "label 48 clusters Pt41", "label 1 cluster Pt19",
     ]  # fmt: skip
     assert not turns.take(1)  # nothing is left to do
-    labels = session.table().set_index(["image", "cluster_id"])["label"]
+    labels = state.table().set_index(["image", "cluster_id"])["label"]
     assert labels["field 2", 1] == "Pt19" and (labels == "Pt41").sum() == 47
 
 
 def test_going_far_back_is_one_long_step():
-    session = images_of(12)
-    n = len(session.history)
-    before = session.table()
-    session.relabel(everywhere(session), "Pt41")
-    session.remove(everywhere(session)[::3])
-    turns = Turns(session)
-    session.go_to(n)
-    assert session.busy
+    state = images_of(12)
+    n = len(state.history)
+    before = state.table()
+    state.relabel(everywhere(state), "Pt41")
+    state.remove(everywhere(state)[::3])
+    turns = Turns(state)
+    state.go_to(n)
+    assert state.busy
     while turns.take(1):
         pass
-    pd.testing.assert_frame_equal(session.table(), before)
-    assert len(session.undone) == 2
+    pd.testing.assert_frame_equal(state.table(), before)
+    assert len(state.undone) == 2
 
 
 def test_who_hears_of_a_long_step_may_take_another():
-    session = images_of(12)
-    turns = Turns(session)
+    state = images_of(12)
+    turns = Turns(state)
 
     def once(image: str) -> None:
-        session.analysis_changed.disconnect(once)
-        session.relabel([(image, 2)], "Pt30")
+        state.analysis_changed.disconnect(once)
+        state.relabel([(image, 2)], "Pt30")
 
-    session.analysis_changed.connect(once)
-    session.relabel(everywhere(session), "Pt41")
+    state.analysis_changed.connect(once)
+    state.relabel(everywhere(state), "Pt41")
     while turns.take(1):
         pass
-    assert [s.description for s in session.history[-2:]] == [
+    assert [s.description for s in state.history[-2:]] == [
         "label 48 clusters Pt41", "label 1 cluster Pt30",
     ]  # fmt: skip
 
 
 def test_patches_are_not_copied_when_a_cluster_goes_and_comes_back():
-    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    state, analysis = WindowState(), classified(np.arange(40).reshape(20, 2))
     large = {c: np.random.default_rng(0).random((20, 330, 330), np.float32) for c in ("raw", "LCN")}
     analysis = replace(analysis, patches=large)
-    session.set_analysis(analysis)
-    session.remove_clusters("field", [3, 7])
-    left = session.analysis("field").patches
+    state.set_analysis(analysis)
+    state.remove_clusters("field", [3, 7])
+    left = state.analysis("field").patches
     kept = np.delete(np.arange(20), [2, 6])
     for channel, whole in large.items():
         assert left[channel].shape == (18, 330, 330)
         for row, was in enumerate(kept):
             assert np.shares_memory(left[channel][row], whole[was])
             np.testing.assert_array_equal(left[channel][row], whole[was])
-    session.undo()
-    assert all(session.analysis("field").patches[c] is large[c] for c in large)
-    session.redo()
-    again = session.analysis("field").patches["raw"]
+    state.undo()
+    assert all(state.analysis("field").patches[c] is large[c] for c in large)
+    state.redo()
+    again = state.analysis("field").patches["raw"]
     assert np.shares_memory(again[2], large["raw"][3])
 
 
 def test_a_cluster_that_comes_to_large_arrays_brings_no_copy_of_them():
-    session, analysis = Session(), classified(np.arange(40).reshape(20, 2))
+    state, analysis = WindowState(), classified(np.arange(40).reshape(20, 2))
     large = np.random.default_rng(0).random((20, 330, 330), np.float32)
-    session.set_analysis(replace(analysis, patches={"raw": large}))
-    (new,) = session.add_clusters("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
+    state.set_analysis(replace(analysis, patches={"raw": large}))
+    (new,) = state.add_clusters("field", measured([[50.0, 50.0]]), square([[50.0, 50.0]]))
     assert new == 21
-    patches = session.analysis("field").patches["raw"]
+    patches = state.analysis("field").patches["raw"]
     assert np.isnan(patches[20]).all()
     assert all(np.shares_memory(patches[i], large[i]) for i in range(20))
 
 
 def test_steps_that_change_many_clusters_take_turns(monkeypatch):
     monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
-    session = Session()
-    session.set_analysis(classified(grid(20)))
-    before, turns = session.table(), Turns(session)
-    session.relabel([("field", i) for i in range(1, 16)], "Pt41")
-    assert session.busy
-    pd.testing.assert_frame_equal(session.table(), before)
-    session.annotator = "Bob"  # what is under way is still by whoever began it
-    assert session.history[-1].annotator != "Bob"
-    assert (session.table()["label_corrected"] == "Pt41").sum() == 15
-    session.undo()
-    assert session.busy
+    state = WindowState()
+    state.set_analysis(classified(grid(20)))
+    before, turns = state.table(), Turns(state)
+    state.relabel([("field", i) for i in range(1, 16)], "Pt41")
+    assert state.busy
+    pd.testing.assert_frame_equal(state.table(), before)
+    state.annotator = "Bob"  # what is under way is still by whoever began it
+    assert state.history[-1].annotator != "Bob"
+    assert (state.table()["label_corrected"] == "Pt41").sum() == 15
+    state.undo()
+    assert state.busy
     while turns.take(1):
         pass
-    pd.testing.assert_frame_equal(session.table(), before)
+    pd.testing.assert_frame_equal(state.table(), before)
 
 
 def test_a_step_that_changes_few_of_many_clusters_is_done_when_the_call_returns(monkeypatch):
     monkeypatch.setattr("napari_atomicity.state.window_state._MANY", 10)
-    session = Session()
-    session.set_analysis(classified(grid(20)))
-    before = session.table()
-    Turns(session)
-    session.remove_clusters("field", [3])
-    assert not session.busy and 3 not in set(session.table("field")["cluster_id"])
-    session.relabel([("field", 5)], "Pt41")
-    assert session.table("field").set_index("cluster_id")["label"][5] == "Pt41"
-    session.go_to(1)
-    assert not session.busy
-    pd.testing.assert_frame_equal(session.table(), before)
+    state = WindowState()
+    state.set_analysis(classified(grid(20)))
+    before = state.table()
+    Turns(state)
+    state.remove_clusters("field", [3])
+    assert not state.busy and 3 not in set(state.table("field")["cluster_id"])
+    state.relabel([("field", 5)], "Pt41")
+    assert state.table("field").set_index("cluster_id")["label"][5] == "Pt41"
+    state.go_to(1)
+    assert not state.busy
+    pd.testing.assert_frame_equal(state.table(), before)
 
 
 def test_many_steps_of_one_image_are_taken_back_in_turns():
-    session = Session()
-    session.set_analysis(classified(grid(20)))
-    before, turns = session.table(), Turns(session)
+    state = WindowState()
+    state.set_analysis(classified(grid(20)))
+    before, turns = state.table(), Turns(state)
     for i in range(1, 11):
-        session.relabel([("field", i)], "Pt41")
-    session.go_to(1)
-    assert session.busy
+        state.relabel([("field", i)], "Pt41")
+    state.go_to(1)
+    assert state.busy
     while turns.take(1):
         pass
-    pd.testing.assert_frame_equal(session.table(), before)
+    pd.testing.assert_frame_equal(state.table(), before)
 
 
 def test_a_result_may_take_turns_with_all_that_is_compared():
-    session = Session()
-    session.set_analysis(classified(grid(6)))
-    session.relabel([("field", 2)], "Pt41")
-    before, turns = session.table(), Turns(session)
-    session.set_analysis(classified(grid(6), seed=1), soon=True)
-    pd.testing.assert_frame_equal(session.table(), before)
+    state = WindowState()
+    state.set_analysis(classified(grid(6)))
+    state.relabel([("field", 2)], "Pt41")
+    before, turns = state.table(), Turns(state)
+    state.set_analysis(classified(grid(6), seed=1), soon=True)
+    pd.testing.assert_frame_equal(state.table(), before)
     while turns.take(1):
         pass
-    now = session.table().set_index("cluster_id")
+    now = state.table().set_index("cluster_id")
     assert now["label_corrected"].tolist() == ["", "Pt41", "", "", "", ""]
     assert not np.allclose(now["p_Pt19"], before["p_Pt19"])

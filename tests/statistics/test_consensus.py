@@ -16,7 +16,7 @@ from napari_atomicity.io.files import to_json
 from napari_atomicity.statistics.annotation_sites import merge
 from napari_atomicity.statistics.consensus import consensus
 from napari_atomicity.statistics.dawid_skene import NO, NOT_LOOKED, UNCERTAIN, YES, fit
-from napari_atomicity.statistics.human_parity import beside_people
+from napari_atomicity.statistics.human_parity import compare_with_annotators
 from napari_atomicity.statistics.matching import match
 
 EDGE_NM = 15.0
@@ -303,12 +303,12 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
     like = like[like["annotator"] == "Di"]
     people, _, _ = field(7, people={**PEOPLE, "Di": (0.8, 0.1)})
     people = people[people["annotator"] != "Di"]
-    expert = beside_people(like, people, looked)["one_more_expert"]
+    expert = compare_with_annotators(like, people, looked)["one_more_expert"]
     assert abs(expert["difference"]) < 0.08
     assert expert["difference_low"] <= expert["difference"] <= expert["difference_high"]
-    perfect = beside_people(atoms, marks, looked)
+    perfect = compare_with_annotators(atoms, marks, looked)
     assert perfect["one_more_expert"]["answer"].startswith("nearer")
-    poor = beside_people(atoms[::3], marks, looked)
+    poor = compare_with_annotators(atoms[::3], marks, looked)
     assert poor["one_more_expert"]["answer"].startswith("further")
     assert poor["against_consensus"]["precision"] > 0.9 > poor["against_consensus"]["recall"]
     names = {(p["a"], p["b"]) for p in perfect["pairs"]}
@@ -319,7 +319,7 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
 def test_of_two_people_each_is_the_others_consensus():
     marks, looked = by_hand(A="1111..", B="11.111")
     model = marks[marks["annotator"] == "A"]
-    said = beside_people(model, marks, looked)["one_more_expert"]
+    said = compare_with_annotators(model, marks, looked)["one_more_expert"]
     # Against B it is A; against A it is right everywhere.
     f1 = 2 * 3 / (4 + 5)
     assert [p["f1"] for p in said["persons"]] == pytest.approx([f1, f1])
@@ -331,7 +331,7 @@ def test_who_has_no_f1_is_left_out_of_the_mean():
     model = marks[marks["annotator"] == "A"]
     # In an image of their own two others find no atom, nor does the model.
     empty = pd.DataFrame({"image": "b.tif", "annotator": ["C", "D"], "area_nm2": 100.0})
-    said = beside_people(model, marks, pd.concat([looked, empty]))["one_more_expert"]
+    said = compare_with_annotators(model, marks, pd.concat([looked, empty]))["one_more_expert"]
     f1 = pd.DataFrame(said["persons"]).set_index("annotator")
     assert f1.loc[["C", "D"], "f1"].isna().all()
     assert said["persons_counted"] == 2
@@ -342,7 +342,7 @@ def test_who_has_no_f1_is_left_out_of_the_mean():
 
 def test_one_person_is_no_comparison_and_names_of_images_may_lack_the_suffix():
     marks, looked = by_hand(A="11")
-    said = beside_people(marks.assign(image="a"), marks, looked)
+    said = compare_with_annotators(marks.assign(image="a"), marks, looked)
     assert said["one_more_expert"] is None and said["against_consensus"]["f1"] == 1
     with pytest.raises(TableError, match="lacks"):
-        beside_people(marks.drop(columns="image"), marks, looked)
+        compare_with_annotators(marks.drop(columns="image"), marks, looked)

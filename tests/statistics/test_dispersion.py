@@ -10,12 +10,12 @@ from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
 from napari_atomicity.statistics import dispersion as module
 from napari_atomicity.statistics.dispersion import dispersion, pooled
-from napari_atomicity.statistics.point_patterns import Window
+from napari_atomicity.statistics.point_patterns import ObservationWindow
 
 PX = 0.15
 MASK = np.ones((90, 100), bool)
 MASK[:30, :40] = False
-WINDOW = Window(MASK, PX)
+WINDOW = ObservationWindow(MASK, PX)
 
 
 @pytest.fixture(autouse=True)

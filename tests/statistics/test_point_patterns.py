@@ -14,9 +14,9 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
 from napari_atomicity.statistics import point_patterns as patterns
-from napari_atomicity.statistics.point_patterns import Window
+from napari_atomicity.statistics.point_patterns import ObservationWindow
 
-RECTANGLE = Window(np.ones((60, 80), bool), 0.1)
+RECTANGLE = ObservationWindow(np.ones((60, 80), bool), 0.1)
 
 
 def irregular(shape=(50, 64)) -> np.ndarray:
@@ -29,7 +29,7 @@ def irregular(shape=(50, 64)) -> np.ndarray:
     return mask
 
 
-def scattered(window: Window, n: int, seed: int = 0) -> np.ndarray:
+def scattered(window: ObservationWindow, n: int, seed: int = 0) -> np.ndarray:
     return window.random(n, np.random.default_rng(seed))
 
 
@@ -54,7 +54,7 @@ def overlap_anywhere(mask: np.ndarray, y: float, x: float) -> float:
     return total
 
 
-def plain_pairs(points: np.ndarray, window: Window) -> list[tuple[float, float]]:
+def plain_pairs(points: np.ndarray, window: ObservationWindow) -> list[tuple[float, float]]:
     """Distance and overlap in nm² of every ordered pair."""
     px = window.pixel_size_nm
     found = []
@@ -66,12 +66,12 @@ def plain_pairs(points: np.ndarray, window: Window) -> list[tuple[float, float]]
     return found
 
 
-def plain_k(points: np.ndarray, window: Window, r: float) -> float:
+def plain_k(points: np.ndarray, window: ObservationWindow, r: float) -> float:
     n, area = len(points), window.area_nm2
     return sum(area**2 / (n * (n - 1) * w) for d, w in plain_pairs(points, window) if d <= r)
 
 
-def plain_g(points: np.ndarray, window: Window, r: float, h: float) -> float:
+def plain_g(points: np.ndarray, window: ObservationWindow, r: float, h: float) -> float:
     n, area = len(points), window.area_nm2
     u = np.linspace(0, r + h, 200_001)
     kernel = 0.75 / h * np.clip(1 - ((r - u) / h) ** 2, 0, None)
@@ -82,7 +82,7 @@ def plain_g(points: np.ndarray, window: Window, r: float, h: float) -> float:
     return total * area**2 / (n * (n - 1) * ring)
 
 
-def plain_hanisch(points: np.ndarray, window: Window, r: float) -> float:
+def plain_hanisch(points: np.ndarray, window: ObservationWindow, r: float) -> float:
     """Of a rectangle, whose eroded area is known."""
     height, width = np.array(window.mask.shape) * window.pixel_size_nm
     share = total = 0.0
@@ -105,7 +105,7 @@ def test_overlap_of_a_rectangle_is_that_of_two_sides():
 
 
 def test_overlap_of_any_support_is_that_of_shifting_it():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     vectors = np.random.default_rng(1).uniform(-20, 20, (40, 2))
     expected = [overlap_anywhere(window.mask, y, x) * 0.04 for y, x in vectors]
     np.testing.assert_allclose(window.overlap_nm2(*(vectors * 0.2).T), expected, rtol=1e-9)
@@ -114,14 +114,14 @@ def test_overlap_of_any_support_is_that_of_shifting_it():
 def test_a_large_support_is_averaged_over_blocks():
     mask = np.zeros((60, 2 * patterns.LONGEST_PX + 3), bool)
     mask[:, :1500] = True
-    window = Window(mask, 0.1)
+    window = ObservationWindow(mask, 0.1)
     assert window.overlap_nm2(np.array([1.5]), np.array([30.0])) == pytest.approx([4.5 * 120])
     assert window.boundary_nm(np.array([[1.25, 70.0]])) == pytest.approx([1.3])
     assert window.area_nm2 == pytest.approx(6 * 150)
 
 
 def test_random_points_lie_on_the_support_and_everywhere_on_it():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     points = scattered(window, 20_000)
     assert window.contains(points).all()
     quadrats = patterns.quadrat_counts(points, window, across=8)
@@ -142,7 +142,7 @@ def test_distance_to_the_edge_of_a_rectangle():
 )
 def test_what_is_no_support_is_refused(mask, pixel):
     with pytest.raises(AtomicityError):
-        Window(mask, pixel)
+        ObservationWindow(mask, pixel)
 
 
 def test_points_that_are_none_are_refused():
@@ -154,7 +154,7 @@ def test_points_that_are_none_are_refused():
 # ---- against plain implementations
 @pytest.mark.parametrize("mask", [np.ones((30, 40), bool), irregular()])
 def test_k_and_g_are_those_of_the_double_loop(mask):
-    window = Window(mask, 0.2)
+    window = ObservationWindow(mask, 0.2)
     points = scattered(window, 30)
     r = np.array([0.05, 0.4, 1.0, 2.1])
     expected = [plain_k(points, window, x) for x in r]
@@ -175,7 +175,7 @@ def test_g_of_the_nearest_neighbour_is_that_of_the_double_loop():
 
 
 def test_weights_of_one_and_nought_are_points_there_or_not():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     points, there = scattered(window, 40), np.arange(40) % 2 == 0
     r = np.array([0.5, 1.5])
     np.testing.assert_allclose(
@@ -185,7 +185,7 @@ def test_weights_of_one_and_nought_are_points_there_or_not():
 
 
 def test_points_off_the_support_do_not_count():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     points, r = scattered(window, 30), np.array([0.5, 1.0, 2.0])
     more = np.concatenate([points, [[0.4, 0.4], [6.0, 8.0], [-3.0, 50.0]]])
     assert list(window.contains(more[-3:])) == [False] * 3
@@ -200,7 +200,9 @@ def test_points_off_the_support_do_not_count():
 
 
 # ---- closed forms of processes
-def mean_over_fields(settings: AtomFieldSettings, window: Window, function, n: int) -> tuple:
+def mean_over_fields(
+    settings: AtomFieldSettings, window: ObservationWindow, function, n: int
+) -> tuple:
     """Mean and its standard error over samples of a process."""
     found = []
     for seed in range(n):
@@ -228,7 +230,7 @@ def mean_over_fields(settings: AtomFieldSettings, window: Window, function, n: i
     ids=lambda s: s.pattern,
 )
 def test_k_and_g_are_flat_for_random_and_right_for_other_fields(settings):
-    window = Window(irregular((60, 70)), 0.2)
+    window = ObservationWindow(irregular((60, 70)), 0.2)
     r = np.array([0.3, 0.6, 1.0, 1.6])
     for function, expected, smoothing in (
         (partial(patterns.ripley_k, r_nm=r), atom_fields.ripley_k(settings, r), 0.0),
@@ -245,7 +247,7 @@ def test_k_and_g_are_flat_for_random_and_right_for_other_fields(settings):
         assert (np.abs(mean * scale - expected) <= 4.5 * error * scale + smoothing).all()
 
 
-def expected_pairs(settings: AtomFieldSettings, window: Window) -> float:
+def expected_pairs(settings: AtomFieldSettings, window: ObservationWindow) -> float:
     """E[n (n - 1)] / (λ A)²: ∫ g(h) overlap(h) dh / A², summed over shifts."""
     steps = np.arange(-10, 10, 0.1) + 0.05
     y, x = np.meshgrid(steps, steps, indexing="ij")
@@ -262,7 +264,7 @@ def test_nearest_neighbours_of_few_points():
 
 
 def test_nearest_neighbours_of_random_points_are_those_of_the_formula():
-    window, n = Window(irregular(), 0.2), 80
+    window, n = ObservationWindow(irregular(), 0.2), 80
     r = np.linspace(0.1, 1.2, 8)
     found = np.mean(
         [
@@ -280,7 +282,7 @@ def test_clark_evans_of_a_triangular_lattice_is_2_149():
     points = np.stack(
         [rows * spacing * np.sqrt(3) / 2, (columns + 0.5 * (rows % 2)) * spacing], axis=-1
     ).reshape(-1, 2)
-    window = Window(np.ones((140, 162), bool), 0.1)
+    window = ObservationWindow(np.ones((140, 162), bool), 0.1)
     found = patterns.against_randomness(points, window, simulations=39)
     # The greatest possible value, 2 · 2^½ · 12^-¼ without edges (Clark and Evans 1954).
     assert found.clark_evans == pytest.approx(2.149, rel=0.03)
@@ -297,7 +299,7 @@ def test_donnelly_knows_random_points():
     assert np.mean(z) == pytest.approx(0, abs=0.2)
     assert np.std(z) == pytest.approx(1, abs=0.15)
     with pytest.raises(AtomicityError):
-        patterns.clark_evans_donnelly(np.zeros((3, 2)), Window(irregular(), 0.1))
+        patterns.clark_evans_donnelly(np.zeros((3, 2)), ObservationWindow(irregular(), 0.1))
 
 
 # ---- invariances
@@ -307,7 +309,7 @@ def test_donnelly_knows_random_points():
 )
 def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit):
     mask, px = irregular(), 0.1
-    points = scattered(Window(mask, px), n, seed)
+    points = scattered(ObservationWindow(mask, px), n, seed)
     height = mask.shape[0]
     moved, moved_mask = points, mask
     if mirrored:
@@ -316,7 +318,7 @@ def test_nothing_depends_on_the_frame_or_the_unit(seed, n, turns, mirrored, unit
     for _ in range(turns):
         moved = np.stack([(moved_mask.shape[1] - 1) * px - moved[:, 1], moved[:, 0]], axis=1)
         moved_mask = np.rot90(moved_mask)
-    one, other = Window(mask, px), Window(moved_mask, px * unit)
+    one, other = ObservationWindow(mask, px), ObservationWindow(moved_mask, px * unit)
     moved = moved * unit
     # A point on the edge of two pixels may change sides by rounding.
     same = one.contains(points) & other.contains(moved)
@@ -382,7 +384,7 @@ def test_a_curve_leaves_the_envelope_where_its_p_is_low(seed, shift, level):
 
 
 def test_p_of_random_points_is_uniform():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     found = [
         patterns.against_randomness(scattered(window, 25, s), window, 39, seed=s + 1000)
         for s in range(150)
@@ -394,7 +396,7 @@ def test_p_of_random_points_is_uniform():
 
 
 def test_clustered_points_are_told_from_random_ones():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     settings = AtomFieldSettings(
         pattern="clustered", atoms_per_nm2=1.0, parents_per_nm2=0.2, spread_nm=0.2
     )
@@ -415,7 +417,7 @@ def test_curves_that_are_not_finite_are_left_out_of_the_test():
 
 
 def test_a_pool_of_the_same_twice_is_the_same():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     one = patterns.against_randomness(scattered(window, 30), window, 19)
     both = patterns.pooled([one, one])
     assert both is not None and both.n == 60
@@ -427,7 +429,7 @@ def test_a_pool_of_the_same_twice_is_the_same():
 
 
 def test_a_pool_of_several_densities_is_flat_for_random_points():
-    window = Window(irregular(), 0.2)
+    window = ObservationWindow(irregular(), 0.2)
     parts = [
         patterns.against_randomness(scattered(window, n, n), window, 39, seed=n)
         for n in (20, 40, 80, 90, 100, 110)
@@ -452,7 +454,7 @@ def test_it_stops_and_says_how_far_it_is():
 
 # ---- quadrats
 def test_quadrats_count_what_lies_in_them():
-    window = Window(np.ones((40, 60), bool), 0.1)
+    window = ObservationWindow(np.ones((40, 60), bool), 0.1)
     points = np.array([[0.0, 0.0], [0.1, 0.2], [3.9, 5.9], [1.9, 3.0]])
     found = patterns.quadrat_counts(points, window, across=3)
     assert found.count.tolist() == [[2, 1, 0], [0, 0, 1]]
@@ -463,7 +465,7 @@ def test_quadrats_count_what_lies_in_them():
 def test_quadrats_of_partial_support_expect_less():
     mask = np.ones((40, 40), bool)
     mask[:20, 10:20] = False  # half of the first quadrat
-    window = Window(mask, 0.1)
+    window = ObservationWindow(mask, 0.1)
     # As many points as there is support: spread as evenly as can be.
     points = np.concatenate(
         [c + np.random.default_rng(0).uniform(0, 0.9, (n, 2)) for c, n in
@@ -478,7 +480,7 @@ def test_quadrats_of_partial_support_expect_less():
 def test_quadrats_with_hardly_any_support_are_left_out():
     mask = np.ones((40, 40), bool)
     mask[:20, 4:20] = False
-    found = patterns.quadrat_counts(np.array([[0.1, 0.1]]), Window(mask, 0.1), across=2)
+    found = patterns.quadrat_counts(np.array([[0.1, 0.1]]), ObservationWindow(mask, 0.1), across=2)
     assert found.used.tolist() == [[False, True], [True, True]]
     assert np.isnan(found.index) and np.isnan(patterns.quadrat_p(found))
 

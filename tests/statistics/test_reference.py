@@ -9,7 +9,7 @@ import pytest
 from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.core.errors import ReadError, TableError
 from napari_atomicity.io.files import to_json
-from napari_atomicity.io.reference_ratios import normalised, parse_reference
+from napari_atomicity.io.reference_ratios import normalise_reference, parse_reference
 from napari_atomicity.io.tables import read_reference
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import Comparison, compare, reference_for
@@ -185,4 +185,4 @@ def test_the_reference_of_what_is_shown():
 
 def test_fractions_are_normalised_in_each_scope():
     rows = pd.DataFrame({"scope": ["a", "b", "a"], "class": list("xyz"), "fraction": [1, 5, 3]})
-    np.testing.assert_allclose(normalised(rows)["fraction"], [0.25, 1, 0.75])
+    np.testing.assert_allclose(normalise_reference(rows)["fraction"], [0.25, 1, 0.75])

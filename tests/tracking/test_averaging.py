@@ -9,7 +9,7 @@ from scipy import ndimage
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.tracking.averaging import average_frames
-from napari_atomicity.tracking.drift import Drift
+from napari_atomicity.tracking.drift import StageDrift
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def moving():
     shift = np.array([[0.0, 0], [0.6, -1.3], [1.4, -2.0], [2.2, -2.9], [3.0, -4.1], [3.5, -5.0]])
     clean = np.stack([ndimage.shift(still, s, order=3, mode="nearest") for s in shift])
     noisy = (clean + rng.normal(0, 0.7, clean.shape)).astype(np.float32)
-    drift = Drift(shift * 0.05, np.zeros(6), np.array(["image"] * 6))
+    drift = StageDrift(shift * 0.05, np.zeros(6), np.array(["image"] * 6))
     return Micrograph(noisy, 0.05, "m", metadata={"frame_time_s": 0.2}), clean, drift
 
 
@@ -55,7 +55,7 @@ def test_groups_that_are_left_over(moving):
 def test_edges_are_the_mean_of_what_was_seen():
     data = np.full((2, 16, 16), 5.0, np.float32)
     data[1, 8, 8] = data[1, 0, 0] = np.nan
-    drift = Drift(np.array([[0, 0], [1.0, 0]]), np.zeros(2), np.array(["image"] * 2))
+    drift = StageDrift(np.array([[0, 0], [1.0, 0]]), np.zeros(2), np.array(["image"] * 2))
     mean = average_frames(Micrograph(data, 0.5, "m"), "all", drift)
     assert np.argwhere(np.isnan(mean.data)).tolist() == [[0, 0]]  # the other one is not there yet
     np.testing.assert_allclose(mean.data[1:], 5.0, rtol=1e-5)

@@ -13,12 +13,12 @@ import torch
 from films import CLASSES, film
 from typer.testing import CliRunner
 
-from napari_atomicity.cli import app as cli
+from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.images import load
 from napari_atomicity.io.units import seconds
 from napari_atomicity.pipeline import runs
-from napari_atomicity.pipeline.runs import Request, analyse_images
+from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 from napari_atomicity.tracking.files import FILES
 
 
@@ -75,7 +75,7 @@ def test_a_stack_gets_its_tables(folder, tmp_path):
 def test_frames_are_averaged_before(folder, tmp_path):
     seen = []
     run = analyse_images(
-        [folder], tmp_path / "out", Request(average_frames=4),
+        [folder], tmp_path / "out", RunRequest(average_frames=4),
         on_outcome=lambda outcome, analysis: seen.append(analysis.micrograph),
     )  # fmt: skip
     assert not run.failed
@@ -89,7 +89,7 @@ def test_frames_are_averaged_before(folder, tmp_path):
 
 
 def test_all_frames_averaged_are_an_image(folder, tmp_path):
-    analyse_images([folder / "stack.tif"], tmp_path / "out", Request(average_frames="all"))
+    analyse_images([folder / "stack.tif"], tmp_path / "out", RunRequest(average_frames="all"))
     assert not (tmp_path / "out" / "tracks.csv").exists()
     assert "track_id" not in pd.read_csv(tmp_path / "out" / "clusters.csv").columns
 

@@ -7,7 +7,7 @@ import pytest
 from films import film
 
 from napari_atomicity.core.errors import Cancelled
-from napari_atomicity.tracking.drift import Drift
+from napari_atomicity.tracking.drift import StageDrift
 from napari_atomicity.tracking.linking import link_clusters
 
 
@@ -15,7 +15,7 @@ def test_clusters_keep_their_numbers():
     analysis, _, courses = film(drift_nm=(0.3, 0.0), change=0.0)
     table = analysis.table
     frames = table["frame"].to_numpy()
-    known = Drift(courses.drift_nm, np.zeros(len(courses.drift_nm)), np.array([]))
+    known = StageDrift(courses.drift_nm, np.zeros(len(courses.drift_nm)), np.array([]))
     places = known.removed(table[["y_nm", "x_nm"]].to_numpy(), frames)
     track, notices = link_clusters(places, frames, 0.8, memory=2, min_frames=2)
     assert not notices

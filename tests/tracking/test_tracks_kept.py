@@ -14,7 +14,7 @@ from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.project import Project
 from napari_atomicity.state.edits import with_predictions
 from napari_atomicity.state.export import Choices, export
-from napari_atomicity.state.window_state import Session
+from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
 from napari_atomicity.tracking.files import FILES, movie_tables, write_movies
 from napari_atomicity.tracking.tracks import MOVIE, is_tracked
@@ -45,14 +45,14 @@ def analysed(tmp_path_factory):
 
 
 @pytest.fixture
-def session(analysed):
-    session = Session()
-    session.set_analysis(analysed)
-    return session
+def state(analysed):
+    state = WindowState()
+    state.set_analysis(analysed)
+    return state
 
 
-def tracks(session) -> list[int]:
-    return session.table("movie.tif")["track_id"].tolist()
+def tracks(state) -> list[int]:
+    return state.table("movie.tif")["track_id"].tolist()
 
 
 def test_the_file_says_how_long_a_frame_takes(analysed):
@@ -60,92 +60,92 @@ def test_the_file_says_how_long_a_frame_takes(analysed):
     assert movie_of(track_clusters(analysed)).unit == "1/s"
 
 
-def test_tracks_are_undone_and_done_again(session, analysed):
-    before = session.table("movie.tif")
-    session.set_tracks(track_clusters(analysed))
-    first = tracks(session)
-    assert is_tracked(session.analysis("movie.tif"))
-    assert session.history[-1].description == "track"
-    session.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
-    assert set(tracks(session)) == {-1}
-    session.undo()
-    assert tracks(session) == first
-    session.undo()
-    pd.testing.assert_frame_equal(session.table("movie.tif"), before)
-    assert MOVIE not in session.analysis("movie.tif").parameters
-    session.redo()
-    assert tracks(session) == first
+def test_tracks_are_undone_and_done_again(state, analysed):
+    before = state.table("movie.tif")
+    state.set_tracks(track_clusters(analysed))
+    first = tracks(state)
+    assert is_tracked(state.analysis("movie.tif"))
+    assert state.history[-1].description == "track"
+    state.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    assert set(tracks(state)) == {-1}
+    state.undo()
+    assert tracks(state) == first
+    state.undo()
+    pd.testing.assert_frame_equal(state.table("movie.tif"), before)
+    assert MOVIE not in state.analysis("movie.tif").parameters
+    state.redo()
+    assert tracks(state) == first
 
 
-def test_clusters_take_their_track_along(session, analysed):
-    session.set_tracks(track_clusters(analysed))
-    table = session.table("movie.tif")
+def test_clusters_take_their_track_along(state, analysed):
+    state.set_tracks(track_clusters(analysed))
+    table = state.table("movie.tif")
     one = table[table["track_id"] == 0].iloc[2]
     key = ("movie.tif", int(one["cluster_id"]))
-    session.relabel([key], "Pt41")
-    session.remove([key])
-    assert 0 in tracks(session)
-    session.undo()
+    state.relabel([key], "Pt41")
+    state.remove([key])
+    assert 0 in tracks(state)
+    state.undo()
     pd.testing.assert_series_equal(
-        session.table("movie.tif")["track_id"], table["track_id"], check_names=False
+        state.table("movie.tif")["track_id"], table["track_id"], check_names=False
     )
     moved = table[table["cluster_id"] == key[1]].assign(y_px=one["y_px"] + 1)
-    session.move_clusters("movie.tif", moved, [np.zeros((4, 2))])
-    now = session.table("movie.tif").set_index("cluster_id")
+    state.move_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    now = state.table("movie.tif").set_index("cluster_id")
     assert now.loc[key[1], "track_id"] == 0
-    (new,) = session.add_clusters("movie.tif", moved, [np.zeros((4, 2))])
-    now = session.table("movie.tif").set_index("cluster_id")
+    (new,) = state.add_clusters("movie.tif", moved, [np.zeros((4, 2))])
+    now = state.table("movie.tif").set_index("cluster_id")
     assert now["track_id"].dtype == "int64"
     assert now.loc[new, "track_id"] == -1
 
 
-def test_another_model_says_nothing_of_tracks(session, analysed):
-    session.set_tracks(track_clusters(analysed))
-    before = tracks(session)
+def test_another_model_says_nothing_of_tracks(state, analysed):
+    state.set_tracks(track_clusters(analysed))
+    before = tracks(state)
     # a result of before the tracks, as of a worker that was still at work
-    session.predict(analysed)
-    assert tracks(session) == before
-    assert is_tracked(session.analysis("movie.tif"))
+    state.predict(analysed)
+    assert tracks(state) == before
+    assert is_tracked(state.analysis("movie.tif"))
     other = track_clusters(analysed, MovieSettings(min_frames=7))
-    after = with_predictions(session.analysis("movie.tif"), other)
+    after = with_predictions(state.analysis("movie.tif"), other)
     assert after.table["track_id"].tolist() == before
     assert after.parameters[MOVIE]["settings"]["min_frames"] == 2
     untracked = with_predictions(analysed, other)
     assert "track_id" not in untracked.table.columns
 
 
-def test_found_anew_nothing_is_linked(session, analysed):
-    session.set_tracks(track_clusters(analysed))
-    session.set_analysis(analysed)
-    assert not is_tracked(session.analysis("movie.tif"))
-    session.undo()
-    assert is_tracked(session.analysis("movie.tif"))
+def test_found_anew_nothing_is_linked(state, analysed):
+    state.set_tracks(track_clusters(analysed))
+    state.set_analysis(analysed)
+    assert not is_tracked(state.analysis("movie.tif"))
+    state.undo()
+    assert is_tracked(state.analysis("movie.tif"))
 
 
-def test_images_beside_a_tracked_stack_are_in_no_track(session, analysed):
+def test_images_beside_a_tracked_stack_are_in_no_track(state, analysed):
     one = replace(analysed.micrograph, name="other")
-    session.set_analysis(
+    state.set_analysis(
         replace(analysed, micrograph=one, table=analysed.table.assign(image="other"))
     )
-    session.set_tracks(track_clusters(analysed))
-    every = session.table()
+    state.set_tracks(track_clusters(analysed))
+    every = state.table()
     assert every["track_id"].dtype == "int64"
     assert set(every.loc[every["image"] == "other", "track_id"]) == {-1}
-    assert every.loc[every["image"] == "movie.tif", "track_id"].tolist() == tracks(session)
+    assert every.loc[every["image"] == "movie.tif", "track_id"].tolist() == tracks(state)
 
 
 def test_a_project_keeps_tracks(tmp_path, analysed):
     project = Project(tmp_path / "p.atomicity")
-    session = Session()
-    session.open_project(project, project.load_all())
-    session.set_analysis(analysed)
-    session.set_tracks(track_clusters(analysed))
-    table = session.table("movie.tif")
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    state.set_analysis(analysed)
+    state.set_tracks(track_clusters(analysed))
+    table = state.table("movie.tif")
     first = int(table["cluster_id"].iloc[0])
-    session.remove([("movie.tif", first)])
-    session.undo()
-    kept = session.analysis("movie.tif").parameters[MOVIE]
-    session.close_project()
+    state.remove([("movie.tif", first)])
+    state.undo()
+    kept = state.analysis("movie.tif").parameters[MOVIE]
+    state.close_project()
 
     again = Project(tmp_path / "p.atomicity")
     found = again.load("movie.tif").analysis
@@ -153,11 +153,11 @@ def test_a_project_keeps_tracks(tmp_path, analysed):
     assert found.parameters[MOVIE] == kept
     # nobody's corrections: linking says nothing of any cluster
     assert set(again.corrections()["what"]) <= {"remove", "add", "label"}
-    session.open_project(again, again.load_all())
-    session.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
-    session.undo()
-    session.set_analysis(analysed)  # the same clusters, not linked
-    session.close_project()
+    state.open_project(again, again.load_all())
+    state.set_tracks(track_clusters(analysed, MovieSettings(min_frames=7)))
+    state.undo()
+    state.set_analysis(analysed)  # the same clusters, not linked
+    state.close_project()
     last = Project(tmp_path / "p.atomicity")
     assert "track_id" not in last.load("movie.tif").analysis.table.columns
     last.close()

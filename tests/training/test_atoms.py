@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_atomicity.atoms.finder import load_atom_model
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import CalibrationError, Cancelled, ReadError, TableError
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, LabelledImage
@@ -218,7 +218,7 @@ def judged_by_law(slope: float, offset: float, pixel_size_nm: float, source: str
     right = rng.random(400) < 1 / (1 + np.exp(-(slope * score + offset)))
     n = int(right.sum())
     image = LabelledImage("", np.zeros((4, 4)), pixel_size_nm, np.zeros((n, 2)), "", source)
-    return image, training.Judged(np.zeros((400, 2)), score, right, n)
+    return image, training.FoldScores(np.zeros((400, 2)), score, right, n)
 
 
 def test_probabilities_are_true_of_coarse_and_of_fine_images():
@@ -251,7 +251,9 @@ def test_where_images_differ_in_number_only_their_own_threshold_serves_best():
         right = rng.random(300) < p
         image, _ = judged_by_law(1, 0, 0.03, "made", n)
         images.append(replace(image, points=np.zeros((int(right.sum()), 2))))
-        judged.append(training.Judged(np.zeros((300, 2)), np.log(p / (1 - p)), right, right.sum()))
+        judged.append(
+            training.FoldScores(np.zeros((300, 2)), np.log(p / (1 - p)), right, right.sum())
+        )
 
     *_, general = training.calibrations(images, np.arange(24) % 4, judged, RECIPE)
 

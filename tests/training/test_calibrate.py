@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import read_model
-from napari_atomicity.models.out_of_distribution import outside
+from napari_atomicity.models.out_of_distribution import out_of_distribution
 from napari_atomicity.training import PatchSet
 from napari_atomicity.training.calibrate import (
     _sharpened,
@@ -21,7 +21,7 @@ from napari_atomicity.training.calibrate import (
     see,
 )
 from napari_atomicity.training.mixtures import as_mixtures
-from napari_atomicity.training.out_of_distribution import learn_outside, outcome
+from napari_atomicity.training.out_of_distribution import fit_out_of_distribution, outcome
 
 CPU = torch.device("cpu")
 DIAMETER = {"Pt19": 0.82, "Pt70": 1.28}
@@ -119,10 +119,13 @@ def test_what_was_learnt_to_be_outside_is_outside(tiny_model):
     clusters = of("class", 60, 300, 1)
     tensors |= class_means(card, tensors, clusters, CPU)
     others = [of("", -60, 200, 2), of("aggregate", 200, 200, 3)]
-    tensors = learn_outside(card, tensors, clusters, others, CPU)
+    tensors = fit_out_of_distribution(card, tensors, clusters, others, CPU)
 
     def judged(given):
-        pairs = [outside(s.known, s.embedding, tensors) for s in see(card, tensors, given, CPU)]
+        pairs = [
+            out_of_distribution(s.known, s.embedding, tensors)
+            for s in see(card, tensors, given, CPU)
+        ]
         return (np.concatenate([p[i] for p in pairs]) for i in (0, 1))
 
     score, _ = judged(of("class", 60, 200, 4))

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from napari_atomicity import load
-from napari_atomicity.cli.app import app
+from napari_atomicity.cli.commands import app
 from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, ReadError
 from napari_atomicity.core.model_card import ModelCard

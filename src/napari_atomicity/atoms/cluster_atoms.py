@@ -15,7 +15,7 @@ from ..core.micrograph import Micrograph
 from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
 from .marks import ImageAtoms
-from .single_atom_calibration import count_by_yardstick
+from .single_atom_calibration import count_atoms_by_intensity
 
 COLUMNS = (
     "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",
@@ -46,7 +46,7 @@ def count(
     outlines: Sequence[np.ndarray] | None = None,
     census: Completeness | None = None,
 ) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `count_by_yardstick`.
+    """The clusters of an image counted by its atoms: see `count_atoms_by_intensity`.
 
     A person's word on a candidate counts as such; the index is ``cluster_id``.
     """
@@ -54,7 +54,7 @@ def count(
     places = places.assign(
         y_px=places["y_nm"] / atoms.pixel_size_nm, x_px=places["x_nm"] / atoms.pixel_size_nm
     )
-    counted = count_by_yardstick(
+    counted = count_atoms_by_intensity(
         clusters, places, micrograph, outlines, atoms.support, classes_of(clusters),
         census=census,
     )  # fmt: skip

@@ -33,7 +33,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from . import operating_point as operating
-from .injection import CROWD_SHARE, AddedAtoms
+from .injection import CROWD_SHARE, InjectedAtoms
 
 SCATTERS = (0.25, 0.35, 0.45)
 """Standard deviations of the logarithm of the height of atoms."""
@@ -57,10 +57,10 @@ COLUMNS = ("completeness", "completeness_low", "completeness_high", "half_found_
            "density_complete_high_per_nm2")  # fmt: skip
 """Of ``dispersion.csv``."""
 _MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5
-_MOST_TIMES = 12.0
+_MAX_TIMES = 12.0
 _KERNEL = 0.15
 _INTERVAL = 0.025, 0.975
-_LEAST_DENSITY = 1e-3
+_MIN_DENSITY = 1e-3
 _PRIOR_COUNT = 4.0
 _CROWDED = 0.3, 1.0
 
@@ -105,7 +105,7 @@ class Completeness:
         return self.share < LOWER_BOUND
 
 
-def completeness(added: AddedAtoms, threshold: float) -> Completeness:
+def completeness(added: InjectedAtoms, threshold: float) -> Completeness:
     """How many atoms a threshold leaves out.
 
     Parameters
@@ -217,7 +217,7 @@ def _pooled(rows: pd.DataFrame) -> tuple[float, float, float]:
 
 
 def _heights_agree(
-    added: AddedAtoms, belongs: np.ndarray, found: np.ndarray, least: float
+    added: InjectedAtoms, belongs: np.ndarray, found: np.ndarray, least: float
 ) -> np.ndarray:
     """(scatters, means) logarithm of the likelihood of the heights of the found atoms."""
     seen = found & (np.nan_to_num(added.amplitude) > 0)
@@ -230,11 +230,11 @@ def _heights_agree(
     density = of_found @ kernel.T / np.maximum(of_found.sum(-1, keepdims=True), 1e-300)
     weight = expit(added.scores[own])
     # Half: a height is known from the score already in part.
-    return np.asarray(0.5 * np.log(density + _LEAST_DENSITY) @ weight)
+    return np.asarray(0.5 * np.log(density + _MIN_DENSITY) @ weight)
 
 
 def _posterior(
-    added: AddedAtoms, belongs: np.ndarray, heights: np.ndarray
+    added: InjectedAtoms, belongs: np.ndarray, heights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of atoms, and (false, numbers, scatters, means) how likely they are."""
     edges = np.array([e for e in BINS if e > added.floor + 1e-6])
@@ -243,7 +243,7 @@ def _posterior(
     of_bin = np.digitize(np.nan_to_num(added.score, nan=-np.inf), edges) - 1
     becomes = belongs @ (of_bin[:, None] == np.arange(len(seen)))
     clear = seen[edges[:-1] >= -0.6].sum()
-    numbers = np.geomspace(max(3, clear / 2), max(40, _MOST_TIMES * seen.sum()), _NUMBERS)
+    numbers = np.geomspace(max(3, clear / 2), max(40, _MAX_TIMES * seen.sum()), _NUMBERS)
     others = np.concatenate(
         [[1e-3], np.geomspace(0.5, max(2, 1.3 * seen.sum()), _OTHERS)]
     )  # fmt: skip
@@ -269,7 +269,7 @@ def _false_in_bins(edges: np.ndarray, a: float, b: float) -> np.ndarray:
     return np.asarray(share / share.sum())
 
 
-def _crowding(added: AddedAtoms) -> tuple[float, float]:
+def _crowding(added: InjectedAtoms) -> tuple[float, float]:
     """Of the atoms that would be found if they were alone the share that is, and its error."""
     if not len(added.crowd_height):
         return 1.0, 0.0

@@ -19,8 +19,8 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..statistics.dispersion import ALL, Dispersion, dispersion, over_frames, pooled
-from ..statistics.point_patterns import Window
+from ..statistics.dispersion import ALL, DispersionStatistics, dispersion, over_frames, pooled
+from ..statistics.point_patterns import ObservationWindow
 from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
@@ -29,7 +29,7 @@ from .table import empty_table, joined
 
 
 @dataclass(frozen=True)
-class SpreadSettings:
+class DispersionSettings:
     """What can be chosen; see `statistics.dispersion.dispersion`.
 
     Parameters
@@ -51,7 +51,7 @@ class SpreadSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class DispersionResult:
     """The dispersion of the atoms of one image.
 
     Parameters
@@ -69,19 +69,19 @@ class Spread:
     """
 
     atoms: ImageAtoms
-    settings: SpreadSettings
+    settings: DispersionSettings
     table: pd.DataFrame
-    dispersion: Dispersion | None = None
+    dispersion: DispersionStatistics | None = None
     why: str = ""
     census: Completeness | None = None
 
-    def is_of(self, atoms: ImageAtoms, settings: SpreadSettings) -> bool:
+    def is_of(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
         """Whether it would be the same if it were found anew."""
         return self.atoms is atoms and self.settings == settings
 
 
 @dataclass(frozen=True, eq=False)
-class Spreads:
+class DispersionResults:
     """The dispersion of several images, and of all of them together.
 
     Parameters
@@ -94,9 +94,9 @@ class Spreads:
         Of all together; that of the image if it is one; None if no image has any.
     """
 
-    of: Mapping[str, Spread]
+    of: Mapping[str, DispersionResult]
     table: pd.DataFrame
-    dispersion: Dispersion | None
+    dispersion: DispersionStatistics | None
 
     @property
     def without(self) -> dict[str, str]:
@@ -112,11 +112,11 @@ class Spreads:
 
 def spread_of(
     atoms: ImageAtoms,
-    settings: SpreadSettings | None = None,
+    settings: DispersionSettings | None = None,
     micrograph: Micrograph | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Spread:
+) -> DispersionResult:
     """The dispersion of the atoms of an image, over all of its frames: see `over_frames`.
 
     A frame without any contrast is left out: nobody could see an atom there.
@@ -126,7 +126,7 @@ def spread_of(
     atoms
         Of the image.
     settings
-        Those of `SpreadSettings` if None.
+        Those of `DispersionSettings` if None.
     micrograph
         The image; needed where nobody has looked for its support yet, as of an image whose atoms
         were all marked by hand.
@@ -140,7 +140,7 @@ def spread_of(
     Cancelled
         If ``stop()`` is true.
     """
-    settings = settings or SpreadSettings()
+    settings = settings or DispersionSettings()
     masks = _masks(atoms, micrograph)
     known, recall = atoms.probabilities, _recall(atoms)
     flat = () if atoms.analysis is None else atoms.analysis.flat_frames
@@ -151,7 +151,7 @@ def spread_of(
             continue
         table, probable = (t[t["frame"] == index] for t in (atoms.table, known))
         here = _places(table)
-        tables.append(table[Window(mask, atoms.pixel_size_nm).contains(here)])
+        tables.append(table[ObservationWindow(mask, atoms.pixel_size_nm).contains(here)])
         frames.append(
             dispersion(
                 here,
@@ -172,20 +172,20 @@ def spread_of(
     why = _left_out(flat, len(masks))
     if not frames:
         why = why or "no support was found, so there is no density"
-        return Spread(atoms, settings, empty_table(), why=why)
+        return DispersionResult(atoms, settings, empty_table(), why=why)
     table = with_neighbours(joined(tables), atoms.group_distance_nm)
     found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
-    return Spread(atoms, settings, table, found, why, atoms.census)
+    return DispersionResult(atoms, settings, table, found, why, atoms.census)
 
 
 def spread_of_all(
     images: Mapping[str, ImageAtoms],
-    settings: SpreadSettings | None = None,
+    settings: DispersionSettings | None = None,
     micrographs: Mapping[str, Micrograph] | None = None,
-    known: MutableMapping[str, Spread] | None = None,
+    known: MutableMapping[str, DispersionResult] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Spreads:
+) -> DispersionResults:
     """The dispersion of each of several images and of all together.
 
     Parameters
@@ -207,7 +207,7 @@ def spread_of_all(
     Cancelled
         If ``stop()`` is true.
     """
-    settings, known = settings or SpreadSettings(), {} if known is None else known
+    settings, known = settings or DispersionSettings(), {} if known is None else known
     for number, (image, atoms) in enumerate(images.items(), 1):
         before = known.get(image)
         if before is not None and before.is_of(atoms, settings):
@@ -219,16 +219,17 @@ def spread_of_all(
                 atoms, settings, micrograph, prefixed(progress, which), stop
             )  # fmt: skip
         except AtomicityError as error:  # one image must not keep the others from being seen
-            known[image] = Spread(atoms, settings, empty_table(), why=str(error))
+            known[image] = DispersionResult(atoms, settings, empty_table(), why=str(error))
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
     table = joined([s.table for s in of.values()])
-    return Spreads(of, table, pooled(parts, settings.seed, stop) if parts else None)
+    return DispersionResults(of, table, pooled(parts, settings.seed, stop) if parts else None)
 
 
 def dispersion_rows(
-    found: Iterable[tuple[str, int | None, Dispersion | None]], of_all: Dispersion | None
+    found: Iterable[tuple[str, int | None, DispersionStatistics | None]],
+    of_all: DispersionStatistics | None,
 ) -> pd.DataFrame:
     """The rows of ``dispersion.csv``.
 

@@ -16,7 +16,7 @@ from ..core.devices import choose_device
 from ..core.errors import ModelError
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_tensors, save_model
-from ..models.symmetries import seen_as, seen_back
+from ..models.symmetries import apply_symmetry, undo_symmetry
 from .candidates import contrast_channels, maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard, read_atom_card
 from .network import AtomNet, extended
@@ -147,11 +147,11 @@ class AtomModel:
     @torch.inference_mode()
     def _pass(self, network: nn.Module, channels: Tensor, view: int) -> Tensor:
         height, width = channels.shape[-2:]
-        turned = seen_as(channels, view)
+        turned = apply_symmetry(channels, view)
         batch = extended(turned[None].to(self.device))
         logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
         rows, columns = (height, width) if view % 2 == 0 else (width, height)
-        return seen_back(logits[:rows, :columns].float().cpu(), view)
+        return undo_symmetry(logits[:rows, :columns].float().cpu(), view)
 
     def candidates(
         self,

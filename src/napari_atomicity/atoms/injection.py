@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 
 HEIGHTS = (0.1, 2.5)
 """Of added lone atoms, relative to the median of the found ones, from and to."""
-ENOUGH, MOST_ROUNDS = 200, 3
+ENOUGH, MAX_ROUNDS = 200, 3
 """So many lone ones are added, in so many rounds at most: more at once would crowd the image."""
-FEW, MOST_OF_FEW, TOO_FEW = 60, 12, 30
+FEW, MAX_OF_FEW, TOO_FEW = 60, 12, 30
 """In a small field rounds go on up to so many, and up to that number; with fewer at the end nothing
 is said: they tell too little of the others."""
-CROWD_ROUNDS, CROWD_SHARE, MOST_IN_CROWD = 2, 0.5, 150
+CROWD_ROUNDS, CROWD_SHARE, MAX_IN_CROWD = 2, 0.5, 150
 """Rounds with atoms among the others: as many as this share of the found ones, and no more."""
 CROWD_SCATTER = 0.35
 """Standard deviation of the logarithm of their heights, about the median of the found ones."""
 CLUSTER_ATOMS = 12.0
 """As bright as so many atoms is a cluster: clumps of lone atoms are less, as a rule."""
-LEAST_ATOMS = 8
+MIN_ATOMS = 8
 """With fewer candidates nothing is known of the atoms of an image."""
 _APART_NM, _CLEAR_NM, _JITTER_NM = 1.5, 0.35, 0.3
 _SAME_NM = 0.15
@@ -59,7 +59,7 @@ _LEAST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class AddedAtoms:
+class InjectedAtoms:
     """What became of the atoms that were put into an image.
 
     Parameters
@@ -107,7 +107,7 @@ class AddedAtoms:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AddedAtoms:
+    def from_dict(cls, values: Mapping[str, Any]) -> InjectedAtoms:
         """What `to_dict` gave."""
         read: dict[str, Any] = {
             name: np.array([np.nan if v is None else v for v in value], float)
@@ -122,14 +122,14 @@ def _jsonable(values: np.ndarray) -> list[float | None]:
     return [round(float(v), 4) if np.isfinite(v) else None for v in values]
 
 
-def add_atoms(
+def inject_atoms(
     analysis: AtomAnalysis,
     model: AtomModel,
     clusters: np.ndarray | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> AddedAtoms | None:
+) -> InjectedAtoms | None:
     """Put atoms into an image and look for them.
 
     Parameters
@@ -150,7 +150,7 @@ def add_atoms(
     Returns
     -------
     AddedAtoms or None
-        None with fewer than `LEAST_ATOMS` candidates, or where there is no room for `TOO_FEW` more.
+        None with fewer than `MIN_ATOMS` candidates, or where there is no room for `TOO_FEW` more.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def add_atoms(
     """
     image, mask, candidates = _part(analysis, clusters)
     usable = candidates[candidates["amplitude"] > 0]
-    if image is None or len(usable) < LEAST_ATOMS:
+    if image is None or len(usable) < MIN_ATOMS:
         return None
     size = analysis.pixel_size_nm
     found, usual = _clearest(usable, analysis.threshold)
@@ -167,7 +167,7 @@ def add_atoms(
         mask = mask & ~_bright_clusters(image, size, usual)
         candidates = candidates[_on(mask, candidates)]
         usable = candidates[candidates["amplitude"] > 0]
-        if len(usable) < LEAST_ATOMS:
+        if len(usable) < MIN_ATOMS:
             return None
         found, usual = _clearest(usable, analysis.threshold)
     everything = candidates[["y_px", "x_px"]].to_numpy(float)
@@ -182,7 +182,7 @@ def add_atoms(
         looking, found[["y_px", "x_px"]].to_numpy(float), analysis.threshold, candidates, rng,
         progress,
     )  # fmt: skip
-    return AddedAtoms(
+    return InjectedAtoms(
         usual,
         sigma_nm,
         *lone,
@@ -198,10 +198,10 @@ def add_atoms(
 
 
 def _clearest(usable: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, float]:
-    """The atoms of a table that count, at least `LEAST_ATOMS`, and their median height."""
+    """The atoms of a table that count, at least `MIN_ATOMS`, and their median height."""
     found = usable[usable["confidence"] >= threshold]
-    if len(found) < LEAST_ATOMS:
-        found = usable.nlargest(LEAST_ATOMS, "confidence")
+    if len(found) < MIN_ATOMS:
+        found = usable.nlargest(MIN_ATOMS, "confidence")
     return found, float(found["amplitude"].median())
 
 
@@ -246,7 +246,7 @@ def _lone(
     measured: list[np.ndarray] = []
     while True:
         done, added = len(heights), sum(map(len, heights))
-        if added >= ENOUGH or done >= (MOST_ROUNDS if added >= FEW else MOST_OF_FEW):
+        if added >= ENOUGH or done >= (MAX_ROUNDS if added >= FEW else MAX_OF_FEW):
             break
         points = _free_places(looking.mask, taken, looking.size, rng)
         if not len(points):
@@ -277,7 +277,7 @@ def _crowd(
 ) -> tuple[np.ndarray, int]:
     """Heights of atoms that are added among the others, and how many more are found for them."""
     before = int((candidates["confidence"] >= threshold).sum())
-    number = int(np.clip(CROWD_SHARE * len(found), LEAST_ATOMS, MOST_IN_CROWD))
+    number = int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))
     heights, gain = [np.empty(0)], 0
     for _ in range(CROWD_ROUNDS):
         points = _places_among(looking.mask, found, looking.size, number, rng)

@@ -14,7 +14,7 @@ PROFILE_NM = 0.35
 """Radius up to which the mean atom is looked at."""
 
 
-def alone_of(points_nm: np.ndarray, p: np.ndarray) -> np.ndarray:
+def isolation_probability(points_nm: np.ndarray, p: np.ndarray) -> np.ndarray:
     """(N,) probability that no other candidate within `ALONE_NM` is an atom."""
     alone = np.ones(len(p))
     there = np.flatnonzero(np.isfinite(points_nm).all(axis=1))
@@ -47,7 +47,9 @@ def width_of_atoms(
     """
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
-    return mean_width(pixels, pixel_size_nm, positions, p * alone_of(positions * pixel_size_nm, p))
+    return mean_width(
+        pixels, pixel_size_nm, positions, p * isolation_probability(positions * pixel_size_nm, p)
+    )
 
 
 def mean_width(

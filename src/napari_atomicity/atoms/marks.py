@@ -18,7 +18,7 @@ from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
 from .completeness import Completeness, completeness
-from .injection import AddedAtoms
+from .injection import InjectedAtoms
 from .localisation import fit_spots
 from .species import Species, labelled
 from .table import PERSON, conform, empty_table, joined
@@ -106,10 +106,10 @@ class ImageAtoms:
         return None if known is None else Species.from_dict(known)
 
     @cached_property
-    def added(self) -> AddedAtoms | None:
+    def added(self) -> InjectedAtoms | None:
         """What became of atoms that were put into the image; None if none were."""
         known = None if self.analysis is None else self.analysis.parameters.get(ADDED)
-        return None if known is None else AddedAtoms.from_dict(known)
+        return None if known is None else InjectedAtoms.from_dict(known)
 
     @cached_property
     def census(self) -> Completeness | None:
@@ -212,7 +212,7 @@ class ImageAtoms:
             self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
         )
 
-    def with_added(self, added: AddedAtoms | None) -> ImageAtoms:
+    def with_added(self, added: InjectedAtoms | None) -> ImageAtoms:
         """The same with what became of added atoms, or without."""
         if self.analysis is None:
             return self

@@ -24,8 +24,8 @@ SCALES_PX = tuple(float(s) for s in np.geomspace(1.2, 8.0, 11))
 """Widths (standard deviations) that are tried."""
 _SURROUNDINGS = 8.0
 _CLEAR = 3.5
-_MOST_SPOTS = 200
-_LEAST_SPOTS = 8
+_MAX_SPOTS = 200
+_MIN_SPOTS = 8
 _NEAR_BEST = 0.9
 _CROP_PX = 1024
 
@@ -87,13 +87,13 @@ def propose_pixel_size(pixels: np.ndarray) -> PixelSizeProposal | None:
     if gain.max() <= 0:
         return None
     best = _first_good(gain)
-    points = _maxima(contrast[best], scales[best], _CLEAR)[:_MOST_SPOTS]
+    points = _maxima(contrast[best], scales[best], _CLEAR)[:_MAX_SPOTS]
     # As if the spots were of the usual width: the fit's bounds are then wide about it.
     unit_nm = SIGMA_NM / scales[best]
     spots = fit_spots(image, points, unit_nm)
     sigma_px = spots.sigma_nm[spots.fitted] / unit_nm
     sigma_px = sigma_px[(sigma_px > 0.4 * scales[best]) & (sigma_px < 1.9 * scales[best])]
-    if len(sigma_px) < _LEAST_SPOTS:
+    if len(sigma_px) < _MIN_SPOTS:
         return None
     fwhm = FWHM_PER_SIGMA * float(np.median(sigma_px))
     error = (

@@ -147,7 +147,7 @@ def mask_of_clusters(
     Parameters
     ----------
     clusters, outlines
-        Of the micrograph, as of `count_by_yardstick`.
+        Of the micrograph, as of `count_atoms_by_intensity`.
     shape
         (Y, X) of a frame, or (T, Y, X) of a stack.
     pixel_size_nm

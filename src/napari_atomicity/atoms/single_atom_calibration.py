@@ -48,7 +48,7 @@ from ..core.micrograph import Micrograph
 from ..detection.background import without_gaps
 from ..detection.outlines import TAIL_NM
 from ..statistics.scores import atoms_of
-from .isolation import alone_of, mean_width
+from .isolation import isolation_probability, mean_width
 from .regions import (
     APERTURE_NM,
     NEAR_CLUSTER_NM,
@@ -70,18 +70,18 @@ SPOT_NM = 0.25
 """Radius around a likely atom that is left out of the rings of others."""
 LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
-LEAST_ATOMS = 10
+MIN_ATOMS = 10
 """Lone atoms that a yardstick needs."""
 CENSUS_ERROR = 0.05
 """Relative error that the mean atom of `atoms.completeness` has besides its own: in simulated
 fields it is off by about that in the mean."""
-LEAST_SURE = 0.4
+MIN_SURE = 0.4
 """Share of the lone atoms that the detector must be sure of (`LIKELY`): what it says of the rest,
 the dim ones, has to be anchored somewhere."""
 SELECTION = 0.12
 """Relative error of the yardstick for each atom that the detector is not sure of, as a share of
 all: about what the mean over all candidates is off in simulated fields."""
-MOST_ERROR = 0.3
+MAX_ERROR = 0.3
 """Relative error from which on a yardstick is none."""
 USUAL_SCATTER, TIE = 0.35, 30.0
 """Relative standard deviation of the intensities of single atoms in real images, and the number
@@ -99,7 +99,7 @@ _BLANK_RADII_NM = (0.2, 0.3, 0.45)
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class SingleAtomCalibration:
     """What one atom gives in one frame.
 
     Parameters
@@ -147,7 +147,7 @@ class Yardstick:
 # ---- the yardstick
 
 
-def find_yardstick(
+def calibrate_single_atoms(
     pixels: np.ndarray,
     pixel_size_nm: float,
     positions: np.ndarray,
@@ -156,7 +156,7 @@ def find_yardstick(
     support: np.ndarray | None = None,
     seed: int = 0,
     census: Completeness | None = None,
-) -> Yardstick:
+) -> SingleAtomCalibration:
     """The intensity of one atom from the lone atoms of a frame.
 
     Parameters
@@ -185,19 +185,19 @@ def find_yardstick(
     clusters = np.zeros(pixels.shape, bool) if clusters is None else clusters
     sources = clusters | discs(pixels.shape, positions[p >= LIKELY], SPOT_NM / pixel_size_nm)
     intensity = integrate(pixels, pixel_size_nm, positions, sources=sources)
-    alone = alone_of(positions * pixel_size_nm, p)
+    alone = isolation_probability(positions * pixel_size_nm, p)
     alone *= ~values_at(near_to(clusters, NEAR_CLUSTER_NM / pixel_size_nm), positions)
     use = np.isfinite(intensity) & (alone > 0.01) & (p > 0)
     blank = _blank(pixels, pixel_size_nm, sources, support, rng)
     n = float((alone * p)[use].sum())
-    if n < LEAST_ATOMS:
-        return _none(f"only {n:.0f} lone atoms; {LEAST_ATOMS} are needed", n, blank)
+    if n < MIN_ATOMS:
+        return _none(f"only {n:.0f} lone atoms; {MIN_ATOMS} are needed", n, blank)
 
     if census is not None:
         return _of_census(census, n, blank)
 
     sure = float((alone * p)[use & (p >= LIKELY)].sum()) / n
-    if sure < LEAST_SURE:
+    if sure < MIN_SURE:
         return _none(f"only {100 * sure:.0f} % of the lone atoms stand out of the noise", n, blank)
 
     intensity, p, alone, centres = intensity[use], p[use], alone[use], positions[use]
@@ -211,7 +211,7 @@ def find_yardstick(
         w = alone[rows] * _atom_weights(intensity[rows], p[rows], alone[rows])
         resampled.append(np.average(intensity[rows], weights=w))
     error = float(np.hypot(np.std(resampled) / mean, SELECTION * (1 - sure)))
-    if not error <= MOST_ERROR:
+    if not error <= MAX_ERROR:
         return _none(f"{n:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n, blank)
     sigma_nm = mean_width(pixels, pixel_size_nm, centres, weight)
     # robust: two atoms that pass for one are few, and far off
@@ -223,23 +223,25 @@ def find_yardstick(
     own = max(variance - noise**2, 0.0) / mean**2
     scatter = float(np.sqrt((n * own + TIE * USUAL_SCATTER**2) / (n + TIE)))
     whole = mean / _share_of_disc(sigma_nm, pixel_size_nm) * TAILS
-    return Yardstick(whole, error, scatter, sigma_nm, n, blank)
+    return SingleAtomCalibration(whole, error, scatter, sigma_nm, n, blank)
 
 
-def _none(reason: str, n_atoms: float, blank: tuple[float, ...]) -> Yardstick:
+def _none(reason: str, n_atoms: float, blank: tuple[float, ...]) -> SingleAtomCalibration:
     nan = float("nan")
-    return Yardstick(nan, nan, nan, nan, n_atoms, blank, reason)
+    return SingleAtomCalibration(nan, nan, nan, nan, n_atoms, blank, reason)
 
 
-def _of_census(census: Completeness, n_atoms: float, blank: tuple[float, ...]) -> Yardstick:
+def _of_census(
+    census: Completeness, n_atoms: float, blank: tuple[float, ...]
+) -> SingleAtomCalibration:
     """The mean atom of an image of which it is known what is not found."""
     error = float(np.hypot(census.atom_error, CENSUS_ERROR))
-    if not error <= MOST_ERROR:
+    if not error <= MAX_ERROR:
         return _none(
             f"{n_atoms:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n_atoms, blank
         )
     whole = census.atom_intensity * TAILS
-    return Yardstick(whole, error, USUAL_SCATTER, census.sigma_nm, n_atoms, blank)
+    return SingleAtomCalibration(whole, error, USUAL_SCATTER, census.sigma_nm, n_atoms, blank)
 
 
 def _atom_weights(intensity: np.ndarray, p: np.ndarray, alone: np.ndarray) -> np.ndarray:
@@ -309,7 +311,7 @@ def _blank(
 # ---- counting
 
 
-def count_by_yardstick(
+def count_atoms_by_intensity(
     clusters: pd.DataFrame,
     atoms: pd.DataFrame,
     micrograph: Micrograph,
@@ -382,7 +384,7 @@ def count_by_yardstick(
         positions = own[["y_px", "x_px"]].to_numpy(float)
         confidence = own["confidence"].to_numpy(float)
         held = support if support is None or support.ndim == 2 else support[index]
-        yardstick = find_yardstick(
+        yardstick = calibrate_single_atoms(
             frame, pixel_size_nm, positions, confidence, near, held, seed, census
         )
         if yardstick.reason:
@@ -412,7 +414,11 @@ def _why_not(cluster: pd.Series, intensity: float) -> str:
 
 
 def _count(
-    intensity: float, region: Region, yardstick: Yardstick, pixel_size_nm: float, level: float
+    intensity: float,
+    region: Region,
+    yardstick: SingleAtomCalibration,
+    pixel_size_nm: float,
+    level: float,
 ) -> tuple[float, float, float]:
     """Number of atoms and its interval; never below one atom's worth of nothing, 0."""
     n = intensity / _share_of_region(region, yardstick.sigma_nm, pixel_size_nm)

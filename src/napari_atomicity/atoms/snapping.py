@@ -17,7 +17,7 @@ _REACHES_NM = WINDOW_NM + 0.16
 _MOST = 6
 
 
-def spot_near(
+def snap_to_spot(
     frame: np.ndarray,
     y_px: float,
     x_px: float,

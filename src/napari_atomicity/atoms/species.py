@@ -8,7 +8,7 @@ splitting one metal in two:
 - the rival is not one normal distribution alone, but the best of several single ones that may be
   skewed (log-normal, gamma, skew-normal), since a sum of normal components fits any skew;
 - the mixture must be better by `MARGIN` (evidence of e⁵ to 1), its components must hold `LEAST`
-  atoms and `LEAST_SHARE` of them each and lie apart by `LEAST_RATIO`.
+  atoms and `MIN_SHARE` of them each and lie apart by `MIN_RATIO`.
 
 What the components are is for the person to say. A ratio of intensities implies a ratio of atomic
 numbers only as a hint: the exponent depends on the detector's angles and the thermal motion
@@ -40,9 +40,9 @@ MOST = 3
 """Components that are tried at most."""
 MARGIN = 10.0
 """By how much the criterion of a mixture must be lower than that of any single distribution."""
-LEAST, LEAST_SHARE = 8, 0.08
+LEAST, MIN_SHARE = 8, 0.08
 """Atoms of a component, and their share."""
-LEAST_RATIO = 1.4
+MIN_RATIO = 1.4
 """Of the mean intensities of neighbouring components."""
 SURE = 0.8
 """Responsibility from which on an atom is said to be of a component."""
@@ -230,4 +230,4 @@ def _mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
 def _plausible(mixture: Species, n: int) -> bool:
     smallest = float(mixture.share.min())
     apart = float(mixture.intensity_ratios.min())
-    return smallest >= LEAST_SHARE and smallest * n >= LEAST and apart >= LEAST_RATIO
+    return smallest >= MIN_SHARE and smallest * n >= LEAST and apart >= MIN_RATIO

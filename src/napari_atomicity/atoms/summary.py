@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import atom_groups as groups
-from ..statistics.point_patterns import Window
+from ..statistics.point_patterns import ObservationWindow
 from .marks import ImageAtoms
 from .table import PERSON
 
@@ -79,5 +79,5 @@ def _on(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.nd
     for index, mask in enumerate(support if support.ndim == 3 else support[None]):
         here = frame == index
         if mask.any():
-            on[here] = Window(mask, pixel_size_nm).contains(places[here])
+            on[here] = ObservationWindow(mask, pixel_size_nm).contains(places[here])
     return on

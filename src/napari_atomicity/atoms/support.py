@@ -36,19 +36,19 @@ BLOCK_NM, WINDOW_NM = 0.15, 1.2
 BELOW_ATOMS = 25
 """Level, noise and grain are means over blocks, and this percentile of the blocks in a window:
 atoms, which are brighter, noisier and grainier than the support, may cover much of it."""
-MOST_NOISE = 0.4
+MAX_NOISE = 0.4
 """Variance of the noise in vacuum, as a share of the support's; a step by less than 2.5 times in
 thickness never looks like vacuum."""
 NO_NOISE, NO_GRAIN = 0.03, 1e-3
 """Variances so low, as a share of the support's, that their ratio need not be asked: of a vacuum
 clipped at zero, or of a detector that counts."""
-MOST_GRAIN = 0.35
+MAX_GRAIN = 0.35
 """Ratio of grain to noise (variances) in vacuum, as a share of the support's."""
-LEAST_CORE_NM2, LEAST_NM2 = 0.3, 1.0
+MIN_CORE_NM2, MIN_NM2 = 0.3, 1.0
 """Smallest core, and smallest vacuum; what is smaller is a pore of the texture."""
-LEAST_CORE_SHARE = 0.1
+MIN_CORE_SHARE = 0.1
 """Share of a vacuum that must be beyond doubt."""
-MOST_SPOTS = 0.02
+MAX_SPOTS = 0.02
 """Share of a vacuum that small bright spots can cover; with more it is thin support."""
 RIM = 0.15
 """Where the support begins: at this share of its usual level above the vacuum beside it."""
@@ -88,7 +88,7 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
     else:  # the two can't be told apart
         return recorded
     dark = _opened(above < rim, BLOCK_NM / 2 / pixel_size_nm)
-    least_px = LEAST_NM2 / pixel_size_nm**2
+    least_px = MIN_NM2 / pixel_size_nm**2
     vacuum = _large(_around(core, dark), least_px)
     return np.asarray(recorded & ~_without_spots(vacuum, least_px))
 
@@ -132,8 +132,8 @@ def _cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndar
         return np.zeros(frame.shape, bool), np.ones(frame.shape, bool)
     bright = level > threshold_otsu(level)
     usual_noise, usual_grain = np.median(noise[bright]), np.median(grain[bright])
-    quiet = noise < MOST_NOISE * usual_noise
-    smooth = grain * usual_noise < MOST_GRAIN * usual_grain * noise
+    quiet = noise < MAX_NOISE * usual_noise
+    smooth = grain * usual_noise < MAX_GRAIN * usual_grain * noise
     empty = (noise < NO_NOISE * usual_noise) | (grain < NO_GRAIN * usual_grain)
     # a low percentile carries what is empty a quarter of a window beyond its edge
     smooth |= ndimage.binary_erosion(empty, iterations=window // 4, border_value=1)
@@ -142,7 +142,7 @@ def _cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndar
         enlarge(x.astype(np.float32), frame.shape, blocks) > 0.5
         for x in (quiet & smooth & ~bright, bright)
     )
-    return _large(core, LEAST_CORE_NM2 / pixel_size_nm**2), usual
+    return _large(core, MIN_CORE_NM2 / pixel_size_nm**2), usual
 
 
 def _noise_and_grain(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +186,7 @@ def _around(core: np.ndarray, region: np.ndarray) -> np.ndarray:
     parts, n = ndimage.label(region)
     area = np.bincount(parts.ravel(), minlength=n + 1)
     of_core = np.bincount(parts[core], minlength=n + 1)
-    sure = (of_core > 0) & (of_core >= LEAST_CORE_SHARE * area)
+    sure = (of_core > 0) & (of_core >= MIN_CORE_SHARE * area)
     sure[0] = False
     return np.asarray(sure[parts])
 
@@ -198,7 +198,7 @@ def _without_spots(vacuum: np.ndarray, least_px: float) -> np.ndarray:
     parts, n = ndimage.label(vacuum | spots)
     area = np.bincount(parts.ravel(), minlength=n + 1)
     bright = np.bincount(parts[spots], minlength=n + 1)
-    empty = bright < MOST_SPOTS * area
+    empty = bright < MAX_SPOTS * area
     empty[0] = False
     return np.asarray(vacuum & empty[parts])
 

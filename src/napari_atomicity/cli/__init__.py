@@ -1,5 +1,5 @@
 """The command line."""
 
-from .app import app, main
+from .commands import app, main
 
 __all__ = ["app", "main"]

@@ -12,9 +12,9 @@ import typer
 from ..core.errors import AtomicityError, CalibrationError, ModelError, ReadError, TableError
 from .common import (
     AsJson,
+    ConsoleProgress,
     DeviceOption,
     ModelOption,
-    Narrator,
     PixelSizeOption,
     counted,
     fail,
@@ -79,7 +79,7 @@ def atoms(
         )
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         try:
             run = find_atoms_in_images(
                 images, out, request, narrator.progress, on_outcome=narrator.outcome
@@ -87,7 +87,7 @@ def atoms(
         except (ModelError, ReadError, TableError) as error:
             # as the command stands, no image can be analysed
             fail(str(error), 2)
-    _tell_dispersion(run)
+    _print_dispersion(run)
     if as_json:
         print_json(run.summary())
     say(f"{counted(len(run.table), 'atom')}; results in {out}")
@@ -98,7 +98,7 @@ def atoms(
         fail(f"{number} could not be analysed: see {out / 'run.json'}")
 
 
-def _tell_dispersion(run: AtomRun) -> None:
+def _print_dispersion(run: AtomRun) -> None:
     from ..atoms.completeness import BOUND
 
     row = run.dispersion.iloc[-1]
@@ -171,7 +171,7 @@ def consensus(
     from ..project.annotation_packs import read_packs
     from ..state.annotators import write_agreement
     from ..statistics.consensus import consensus as merged
-    from ..statistics.human_parity import beside_people
+    from ..statistics.human_parity import compare_with_annotators
 
     _must_exist(packs)
     model = None if model_atoms is None else _atoms(model_atoms, "y_nm", "x_nm")
@@ -182,7 +182,7 @@ def consensus(
     found = merged(filled.marks, filled.looked, tolerance, seed)
     beside = None
     if model is not None:
-        beside = beside_people(model, filled.marks, filled.looked, tolerance, seed)
+        beside = compare_with_annotators(model, filled.marks, filled.looked, tolerance, seed)
     said = write_agreement(out, filled.marks, found, beside)
     for row in said["pairs"]:
         say(f"{row['a']} and {row['b']}: F1 {_interval(row, 'f1')}")
@@ -284,7 +284,7 @@ def train(
             raise typer.BadParameter(f"--{name.replace('_', '-')} is not for a model of atoms")
     settings = AtomTrainingSettings(seed=seed)
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         try:
             card = train_atoms(
                 data,

@@ -18,7 +18,7 @@ from ..core.errors import AtomicityError, Cancelled
 
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
-    from ..pipeline.runs import Request
+    from ..pipeline.runs import RunRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,7 +104,7 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-class Narrator:
+class ConsoleProgress:
     """Tells on standard error how far a run is: a moving line on a terminal, else plain lines."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Narrator:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._status = self._console.status("") if self._console.is_terminal else None
 
-    def __enter__(self) -> Narrator:
+    def __enter__(self) -> ConsoleProgress:
         if self._status is not None:
             self._status.start()
         return self
@@ -154,14 +154,14 @@ class Narrator:
             self.line(f"  note: {warning}")
 
 
-def request_of(detection: dict[str, float | None], **settings: Any) -> Request:
+def request_of(detection: dict[str, float | None], **settings: Any) -> RunRequest:
     """What options ask for; settings of the detection that make no sense are wrong usage."""
     from ..detection import DetectionSettings
-    from ..pipeline.runs import Request
+    from ..pipeline.runs import RunRequest
 
     try:
         given: dict[str, Any] = {k: v for k, v in detection.items() if v is not None}
         found = DetectionSettings(**given)
     except AtomicityError as error:
         raise typer.BadParameter(str(error)) from None
-    return Request(detection=found, **settings)
+    return RunRequest(detection=found, **settings)

@@ -16,11 +16,11 @@ import typer
 from ..core.errors import ModelError, ReadError, TableError
 from .common import (
     AsJson,
+    ConsoleProgress,
     DeviceOption,
     DiameterMax,
     DiameterMin,
     ModelOption,
-    Narrator,
     PixelSizeOption,
     Ratios,
     SymmetriesOption,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..core.progress import Stop
     from ..io.provenance import Outcome
     from ..pipeline.batch import BatchRun
-    from ..pipeline.watch import Live
+    from ..pipeline.watch import LiveUpdate
 
 PLAIN_LINE_S = 10.0
 """Where no line can move, in the log of a job, one says how far it is after so many seconds."""
@@ -97,8 +97,8 @@ def batch(
     )
     from ..pipeline.batch import run_batch
 
-    with Narrator() as narrator, ended_softly() as stop:
-        teller = _Teller(narrator)
+    with ConsoleProgress() as narrator, ended_softly() as stop:
+        teller = _LivePrinter(narrator)
         try:
             run = run_batch(
                 paths,
@@ -178,12 +178,12 @@ def watch(
             "diameter_max_nm": diameter_max_nm,
         },
     )
-    from ..pipeline.control_chart import LEAST_FIRST
+    from ..pipeline.control_chart import MIN_FIRST
     from ..pipeline.watch import Watch
 
-    if 0 < reference_images < LEAST_FIRST:
-        raise typer.BadParameter(f"--reference-images must be 0 or at least {LEAST_FIRST}")
-    with Narrator() as narrator, ended_softly() as stop:
+    if 0 < reference_images < MIN_FIRST:
+        raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
+    with ConsoleProgress() as narrator, ended_softly() as stop:
         watching = Watch(
             folder,
             out,
@@ -196,7 +196,7 @@ def watch(
         say(f"watching {folder}; Ctrl-C ends and writes tables and report")
         try:
             run = watching.run(
-                functools.partial(_tell_live, narrator),
+                functools.partial(_print_live, narrator),
                 stop,
                 until_idle_s=0.0 if once else until_idle,
             )
@@ -214,7 +214,7 @@ def watch(
         fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
 
 
-def _tell_live(narrator: Narrator, live: Live) -> None:
+def _print_live(narrator: ConsoleProgress, live: LiveUpdate) -> None:
     """A line for each image, and one for each alarm as it begins and ends."""
     outcome, found = live.outcome, live.conditions
     if found is None:
@@ -264,10 +264,12 @@ def _leave(run: BatchRun, out: Path) -> None:
         fail(f"{number} could not be analysed: see {out / 'failures.csv'}")
 
 
-class _Teller:
+class _LivePrinter:
     """Progress of many images: a line that moves, or one now and then; failures at once."""
 
-    def __init__(self, narrator: Narrator, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, narrator: ConsoleProgress, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._narrator, self._clock = narrator, clock
         self._moving = sys.stderr.isatty()
         self._told_at = clock()

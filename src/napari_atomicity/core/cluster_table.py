@@ -68,7 +68,7 @@ UNKNOWN = "unknown"
 """The label of a cluster that is none of the model's classes."""
 AGGREGATE = "aggregate"
 """The label of two clusters or more on top of each other."""
-OUTSIDE = (UNKNOWN, AGGREGATE)
+NON_CLASS_LABELS = (UNKNOWN, AGGREGATE)
 """Labels that the model and a person can give and that are no class; they have no fraction."""
 
 _TEXT = "object"
@@ -260,7 +260,7 @@ def _validate_tracks(table: pd.DataFrame) -> None:
 # ---- in words
 
 
-def count_in_words(n_atoms: float, low: float, high: float) -> str:
+def format_count(n_atoms: float, low: float, high: float) -> str:
     """``43 atoms (38–49)``; without the interval where it is not known, "" without a count."""
     if not math.isfinite(n_atoms):
         return ""
@@ -270,20 +270,20 @@ def count_in_words(n_atoms: float, low: float, high: float) -> str:
 
 
 @lru_cache(maxsize=4096)  # of thousands of clusters few are said of in words of their own
-def otherwise_in_words(label: str, diameter: str, mixture: str, network: str) -> str:
+def format_disagreement(label: str, diameter: str, mixture: str, network: str) -> str:
     """``the diameter says Pt41, the mixture Pt30``: single estimators that don't say ``label``.
 
     Nothing of a label that is no class: they know classes only.
     """
-    if label in ("", *OUTSIDE):
+    if label in ("", *NON_CLASS_LABELS):
         return ""
     said = (("diameter", diameter), ("mixture", mixture), ("network", network))
     other = [f"the {name} says {what}" for name, what in said if what not in ("", label)]
     return ", ".join([*other[:1], *(words.replace(" says ", " ") for words in other[1:])])
 
 
-def in_words(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Of each cluster `count_in_words` and `otherwise_in_words`, as far as the table knows."""
+def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Of each cluster `format_count` and `format_disagreement`, as far as the table knows."""
     n = len(table)
 
     def column(name: str, missing: object) -> list:
@@ -293,8 +293,8 @@ def in_words(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     numbers = [column(f"n_atoms{end}", math.nan) for end in ("", "_low", "_high")]
     labels = [column(f"label_{name}", "") for name in ("diameter", "mixture", "network")]
     return (
-        [count_in_words(*row) for row in zip(*numbers, strict=True)],
-        [otherwise_in_words(*row) for row in zip(table["label"].tolist(), *labels, strict=True)],
+        [format_count(*row) for row in zip(*numbers, strict=True)],
+        [format_disagreement(*row) for row in zip(table["label"].tolist(), *labels, strict=True)],
     )
 
 
@@ -309,4 +309,4 @@ Key = tuple[str, int]
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The clusters that a person has given a class."""
     labels = table["label_corrected"]
-    return table[(labels != "") & ~labels.isin(OUTSIDE)]
+    return table[(labels != "") & ~labels.isin(NON_CLASS_LABELS)]

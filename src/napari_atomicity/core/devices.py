@@ -40,13 +40,13 @@ def choose_device(device: str = "auto") -> torch.device:
     ModelError
         If it is not there.
     """
-    at_hand = devices()
+    available = devices()
     if device == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if d in at_hand))
-    if device not in at_hand:
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if d in available))
+    if device not in available:
         raise ModelError(
             f"there is no device {device!r} here",
-            advice=f"Choose one of {', '.join(at_hand)}, or auto",
+            advice=f"Choose one of {', '.join(available)}, or auto",
         )
     return torch.device(device)
 

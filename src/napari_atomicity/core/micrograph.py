@@ -13,8 +13,8 @@ import numpy as np
 from .errors import CalibrationError, UnsuitableImageError
 
 # Beyond these a pixel size is a mistake of units, not a magnification of STEM.
-SMALLEST_PIXEL_NM = 1e-4
-LARGEST_PIXEL_NM = 1e4
+MIN_PIXEL_NM = 1e-4
+MAX_PIXEL_NM = 1e4
 LARGE_PIXELS = 1 << 26
 """With more pixels than this (256 MiB in float32) data stay where and as they are."""
 _STRIP_PIXELS = 1 << 24
@@ -207,7 +207,7 @@ def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
         If it is not a positive number of a plausible magnitude.
     """
     size = float(pixel_size_nm)
-    if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:  # NaN fails as well
+    if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:  # NaN fails as well
         raise CalibrationError(
             f"a pixel size of {size:g} nm is not plausible",
             where,

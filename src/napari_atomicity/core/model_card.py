@@ -75,8 +75,8 @@ class ModelCard:
     ood_median
         Median distance of held-out clusters.
     drift_limit
-        Drift of the embeddings (`models.domain_shift.drift`) that one in a hundred held-out images
-        exceeds.
+        Drift of the embeddings (`models.domain_shift.domain_shift`) that one in a hundred held-out
+        images exceeds.
     thresholds
         The obvious estimators, fitted on the same clusters: see `models.thresholds`.
     description, intended_use, limits

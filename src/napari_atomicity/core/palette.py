@@ -16,7 +16,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable
 
-from .cluster_table import AGGREGATE, OUTSIDE, UNKNOWN
+from .cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 
 # Ordered so that neighbouring sizes, which are the ones confused, look most different. Black is
 # left out: it would vanish on the dark ground of a HAADF image.
@@ -88,7 +88,7 @@ def symbols(classes: Iterable[str]) -> dict[str, str]:
 
 
 def _names(classes: Iterable[str]) -> list[str]:
-    return [name for name in dict.fromkeys(classes) if name not in (*OUTSIDE, "")]
+    return [name for name in dict.fromkeys(classes) if name not in (*NON_CLASS_LABELS, "")]
 
 
 def colour_of(label: str, classes: Iterable[str]) -> str:

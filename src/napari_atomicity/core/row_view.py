@@ -20,7 +20,7 @@ _WRITING = frozenset(
 """Methods of an array that change it."""
 
 
-class Picked(np.lib.mixins.NDArrayOperatorsMixin):
+class RowView(np.lib.mixins.NDArrayOperatorsMixin):
     """Rows of one or several arrays, standing for an array that is never written to.
 
     Rows of it are picked in turn, without a copy. Everything else that can be done with an array
@@ -69,7 +69,7 @@ class Picked(np.lib.mixins.NDArrayOperatorsMixin):
             return self.bases[int(which)][(row, *within)]
         whole = slice(None)
         bases = [base[(whole, *within)] for base in self.bases] if within else self.bases
-        return Picked(bases, which, row)
+        return RowView(bases, which, row)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -81,9 +81,9 @@ class Picked(np.lib.mixins.NDArrayOperatorsMixin):
         return out
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if any(isinstance(x, Picked) for x in options.get("out", ())):
+        if any(isinstance(x, RowView) for x in options.get("out", ())):
             raise TypeError("rows that are picked are not written to")
-        plain = [np.asarray(x) if isinstance(x, Picked) else x for x in inputs]
+        plain = [np.asarray(x) if isinstance(x, RowView) else x for x in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -97,10 +97,11 @@ class Picked(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def pick(array: Any, index: np.ndarray) -> Any:
-    """Rows (N,) of an ndarray or `Picked`: a copy, or `Picked` themselves if the array is large."""
-    if isinstance(array, Picked) or array.nbytes <= _LARGE_BYTES:
+    """Rows (N,) of an ndarray or `RowView`: a copy, or `RowView` themselves if the array is
+    large."""
+    if isinstance(array, RowView) or array.nbytes <= _LARGE_BYTES:
         return array[index]
-    return Picked([array], np.zeros(len(index), int), index)
+    return RowView([array], np.zeros(len(index), int), index)
 
 
 def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
@@ -111,11 +112,11 @@ def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
     Parameters
     ----------
     arrays
-        Each an ndarray or `Picked`, with rows of one shape.
+        Each an ndarray or `RowView`, with rows of one shape.
     order
         (N,) rows of all of them.
     """
-    parts = [a if isinstance(a, Picked) else _whole(a) for a in arrays]
+    parts = [a if isinstance(a, RowView) else _whole(a) for a in arrays]
     bases = list({id(base): base for part in parts for base in part.bases}.values())
     place = {id(base): i for i, base in enumerate(bases)}
     which = [np.array([place[id(base)] for base in p.bases])[p.which] for p in parts]
@@ -123,8 +124,8 @@ def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
     return _simplest(bases, np.concatenate(which)[order], np.concatenate(row)[order])
 
 
-def _whole(array: np.ndarray) -> Picked:
-    return Picked([array], np.zeros(len(array), int), np.arange(len(array)))
+def _whole(array: np.ndarray) -> RowView:
+    return RowView([array], np.zeros(len(array), int), np.arange(len(array)))
 
 
 def _simplest(bases: list[np.ndarray], which: np.ndarray, row: np.ndarray) -> Any:
@@ -132,7 +133,7 @@ def _simplest(bases: list[np.ndarray], which: np.ndarray, row: np.ndarray) -> An
     used = set(np.unique(which).tolist())
     kept = [i for i, base in enumerate(bases) if i in used and base.nbytes > _LARGE_BYTES]
     rest = ~np.isin(which, kept)
-    few = np.asarray(Picked(bases, which[rest], row[rest]))
+    few = np.asarray(RowView(bases, which[rest], row[rest]))
     if not kept:
         return few
     if len(few):
@@ -141,4 +142,4 @@ def _simplest(bases: list[np.ndarray], which: np.ndarray, row: np.ndarray) -> An
     only = bases[kept[0]]
     if len(kept) == 1 and np.array_equal(row, np.arange(len(only))):
         return only
-    return Picked([bases[i] for i in kept], np.searchsorted(kept, which), row)
+    return RowView([bases[i] for i in kept], np.searchsorted(kept, which), row)

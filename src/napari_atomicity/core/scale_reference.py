@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import AtomicityError
 
-LEAST_OF_CLASS = 3
+MIN_OF_CLASS = 3
 
 
 TIE_OF_SCATTER = 10.0
@@ -59,10 +59,10 @@ class ScaleReference:
         means, covariances, numbers = [], [], []
         for name in classes:
             own = good & (label == name)
-            if own.sum() < LEAST_OF_CLASS:
+            if own.sum() < MIN_OF_CLASS:
                 raise AtomicityError(
                     f"{name} has {own.sum()} clusters that stand alone, and "
-                    f"{LEAST_OF_CLASS} are needed",
+                    f"{MIN_OF_CLASS} are needed",
                     advice="Take more images, or label more clusters",
                 )
             x = np.log(np.stack([intensity_atoms[own], diameter_nm[own]]))

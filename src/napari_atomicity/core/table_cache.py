@@ -12,7 +12,7 @@ from . import cluster_table as tables
 Columns = dict[str, np.ndarray]
 
 
-class Catalogue:
+class TableCache:
     """One table per image, and their concatenation, which is made when it is asked for.
 
     A correction changes two columns of one image: only these are written anew.
@@ -27,7 +27,7 @@ class Catalogue:
         self._stale: dict[str, Columns] = {}
 
     @classmethod
-    def of(cls, columns: Mapping[str, Columns]) -> Catalogue:
+    def of(cls, columns: Mapping[str, Columns]) -> TableCache:
         """The catalogue of many images at once, joined in this order; for a worker."""
         catalogue = cls()
         catalogue._parts = dict(columns)

@@ -43,7 +43,7 @@ def block_mean(frame: np.ndarray, factor: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class BackgroundGrid:
     """Values on a coarse grid of blocks, linear in between and constant beyond the outer middles.
 
     Parameters
@@ -92,7 +92,9 @@ def blocks_of_background(pixel_nm: float, window_nm: float) -> int:
     return max(1, int(window_nm / 15 / pixel_nm))
 
 
-def background_of_blocks(means: np.ndarray, block: int, pixel_nm: float, window_nm: float) -> Grid:
+def background_of_blocks(
+    means: np.ndarray, block: int, pixel_nm: float, window_nm: float
+) -> BackgroundGrid:
     """Slowly varying support: a median over ``window_nm``, which keeps edges where they are.
 
     Parameters
@@ -110,7 +112,7 @@ def background_of_blocks(means: np.ndarray, block: int, pixel_nm: float, window_
     size = min(size, 2 * min(means.shape) - 1)
     # A little below the median: clusters are bright and may cover a good part of a window.
     smooth = _percentile(means, 40, size)
-    return Grid(ndimage.gaussian_filter(smooth, 0.5, mode="nearest"), (block, block))
+    return BackgroundGrid(ndimage.gaussian_filter(smooth, 0.5, mode="nearest"), (block, block))
 
 
 def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
@@ -153,7 +155,7 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...
     out = coarse.astype(np.float32)
     if out.shape == tuple(shape):
         return out
-    return Grid(out, (factor[0], factor[1])).at(*(np.arange(n) for n in shape))
+    return BackgroundGrid(out, (factor[0], factor[1])).at(*(np.arange(n) for n in shape))
 
 
 def local_noise(response: np.ndarray, block_px: int) -> np.ndarray:
@@ -185,7 +187,7 @@ def noise_step(block_px: int) -> int:
 
 def noise_of_sample(
     sample: np.ndarray, block_px: int, shape: tuple[int, ...], largest: float
-) -> Grid:
+) -> BackgroundGrid:
     """Robust local standard deviation of a filtered image, on a grid of blocks.
 
     The median absolute deviation of each block, then the median over neighbouring blocks: a few
@@ -210,7 +212,7 @@ def noise_of_sample(
     )
     grid = ndimage.median_filter(grid, 3, mode="nearest") * _MAD_TO_SIGMA
     grid = np.maximum(grid, 1e-3 * float(largest) + np.finfo(np.float32).tiny)
-    return Grid(grid, (shape[0] / grid.shape[0], shape[1] / grid.shape[1]))
+    return BackgroundGrid(grid, (shape[0] / grid.shape[0], shape[1] / grid.shape[1]))
 
 
 def _even(n: int, parts: int) -> list[tuple[int, int]]:

@@ -20,12 +20,12 @@ from .clusters import (
     DetectionSettings,
     Seeds,
     find_seeds,
-    fine_enough,
+    is_resolved,
     prepare,
     rows_of,
 )
 from .frame import Frame, whole
-from .outlines import Outline, Regions, grow_regions, measure_mask, measure_regions
+from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
 
 _SPLIT_ROUNDS = 50
 
@@ -46,7 +46,7 @@ class _Surroundings:
     def to_grid_px(self, points: np.ndarray) -> np.ndarray:
         return self.part.to_grid_px(np.asarray(points, float) - self.origin)
 
-    def grow(self, seeds: np.ndarray) -> Regions:
+    def grow(self, seeds: np.ndarray) -> Basins:
         return grow_regions(
             self.part, whole(self.part.shape), seeds, self.seeds.noise, self.reach_nm
         )
@@ -65,7 +65,7 @@ class _Surroundings:
 def _surroundings(
     micrograph: Micrograph, frame: int, centre: np.ndarray, settings: DetectionSettings
 ) -> _Surroundings:
-    pixel_size_nm = fine_enough(micrograph, settings)
+    pixel_size_nm = is_resolved(micrograph, settings)
     y, x = np.round(centre).astype(int)
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)
@@ -230,7 +230,7 @@ def merge(
     """
     settings = settings or DetectionSettings()
     corners = np.vstack(list(outlines))
-    extent_nm = float(np.ptp(corners, axis=0).max()) * fine_enough(micrograph, settings)
+    extent_nm = float(np.ptp(corners, axis=0).max()) * is_resolved(micrograph, settings)
     if extent_nm > 2 * settings.diameter_max_nm:
         raise AtomicityError(
             f"these clusters lie {extent_nm:.1f} nm apart, too far to be one",

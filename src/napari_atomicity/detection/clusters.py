@@ -13,7 +13,7 @@ from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from .background import Grid
+from .background import BackgroundGrid
 from .filters import cubic_at, gaussian, reach
 from .frame import Frame, Tile, groups, parts
 from .outlines import (
@@ -24,13 +24,13 @@ from .outlines import (
     grow_regions,
     measure_regions,
 )
-from .summits import coarsening, find_summits, noise_under, without_overlap
+from .peaks import coarsening, find_peaks, noise_under, without_overlap
 
 BACKGROUND_WINDOW_NM = 6.0
 """Window of the background at least; four times the largest cluster if that is more."""
 SADDLE_SIGMA_NM = 0.17
 """Blur that closes the gaps between the atoms of one cluster, not those between clusters."""
-LEAST_ISOLATION = 0.55
+MIN_ISOLATION = 0.55
 """Below this an object is the side of an edge; see `Outline`."""
 NOISE_BLOCK_NM = 8.0
 """Edge of the blocks in which the noise under the outlines is estimated."""
@@ -146,7 +146,7 @@ def detect(
         If ``stop()`` says so.
     """
     settings = settings or DetectionSettings()
-    pixel_size_nm = fine_enough(micrograph, settings)
+    pixel_size_nm = is_resolved(micrograph, settings)
     rows: list[pd.DataFrame] = []
     outlines: list[np.ndarray] = []
     n = micrograph.n_frames
@@ -174,7 +174,7 @@ class Seeds:
     that the outlines must stand out from."""
 
     points: np.ndarray
-    noise: Grid
+    noise: BackgroundGrid
 
 
 def find_seeds(
@@ -186,7 +186,7 @@ def find_seeds(
     """Summits of the normalised scale space, one per cluster."""
     pixel_nm = frame.pixel_nm
     block_px = 2.5 * settings.diameter_max_nm / pixel_nm
-    summits = find_summits(
+    summits = find_peaks(
         frame, scales_px(settings, pixel_nm), settings.threshold, block_px, stop, progress
     )
     blocks_px = int(np.ceil(NOISE_BLOCK_NM / pixel_nm))
@@ -217,7 +217,7 @@ def _distinct(
                 continue
             height = _saddle_heights(frame, paths(points, pairs[some]))
             apart[some] = parted(height, settings)
-    return without_twins(points, pairs[~apart])
+    return suppress_duplicates(points, pairs[~apart])
 
 
 def close_pairs(points: np.ndarray, settings: DetectionSettings, pixel_nm: float) -> np.ndarray:
@@ -246,7 +246,7 @@ def parted(heights: np.ndarray, settings: DetectionSettings) -> np.ndarray:
     return np.asarray(heights.min(axis=1) <= depth * lower)
 
 
-def without_twins(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def suppress_duplicates(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Without the weaker one of each pair, if the stronger one is still there."""
     dropped = np.zeros(len(points), bool)
     for i, j in pairs.tolist():
@@ -294,7 +294,7 @@ def outlined(
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
-def fine_enough(micrograph: Micrograph, settings: DetectionSettings) -> float:
+def is_resolved(micrograph: Micrograph, settings: DetectionSettings) -> float:
     pixel_size_nm = micrograph.calibrated()
     if pixel_size_nm > settings.diameter_min_nm / 3:
         raise UnsuitableImageError(
@@ -315,7 +315,7 @@ def _acceptable(found: list[Outline], settings: DetectionSettings) -> list[Outli
         # the diameter of one that is cut says little
         if (0.8 if o.touches_border else 1.0) * settings.diameter_min_nm <= o.diameter_nm
         and (o.touches_border or o.diameter_nm <= settings.diameter_max_nm)
-        and o.isolation > LEAST_ISOLATION
+        and o.isolation > MIN_ISOLATION
     ]
     whole = [o.integrated_intensity for o in sized if not o.touches_border]
     least = settings.faintest * float(np.median(whole)) if len(whole) >= 5 else 0.0

@@ -19,7 +19,7 @@ from ..core.devices import DeviceLostError, give_back, is_loss, lacks_memory, no
 from ..core.micrograph import Micrograph
 from ..core.patches import Patches, PatchSettings
 from ..core.progress import Progress, Stop, check
-from .background import Grid, between
+from .background import BackgroundGrid, between
 from .filters import mirrored, reach
 from .frame import Frame, Tile, tiles
 from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
@@ -27,7 +27,7 @@ from .patches import BACKGROUND_WINDOW_NM, around, extract_patches, half_window
 _log = logging.getLogger(__name__)
 
 _TILE_PX = 8192
-_LEAST_TILE_PX = 512
+_MIN_TILE_PX = 512
 _CHUNK = 1024  # patches sampled at a time
 
 
@@ -54,7 +54,7 @@ def patches_for_device(
         As there.
     """
     tile_px = _TILE_PX
-    while device.type == "cuda" and tile_px >= _LEAST_TILE_PX:
+    while device.type == "cuda" and tile_px >= _MIN_TILE_PX:
         try:
             return patches_on_device(
                 device, micrograph, table, settings, intensity_per_atom, stop, tile_px
@@ -181,7 +181,7 @@ def _level(frame: Frame, tile: Tile, device: torch.device) -> Tensor:
     return _grid_at(frame.background, y, x, device)
 
 
-def _grid_at(grid: Grid, y: np.ndarray, x: np.ndarray, device: torch.device) -> Tensor:
+def _grid_at(grid: BackgroundGrid, y: np.ndarray, x: np.ndarray, device: torch.device) -> Tensor:
     """`Grid.at`; only the coarse grid is sent to the device."""
     out = torch.from_numpy(np.ascontiguousarray(grid.values)).to(device)
     for axis, position in enumerate((y, x)):

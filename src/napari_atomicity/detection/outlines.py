@@ -12,7 +12,7 @@ from contourpy import contour_generator
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from .background import Grid
+from .background import BackgroundGrid
 from .filters import gaussian, in_threads, inner, reach
 from .frame import Frame, Tile
 
@@ -26,8 +26,8 @@ TAIL_NM = 0.2
 RING_NM = 0.6
 """Width of the ring around it that gives the local background."""
 _CROSS = ndimage.generate_binary_structure(2, 1)
-_LEAST_PIXELS = 4
-_LEAST_AROUND = 12  # pixels, for a level
+_MIN_PIXELS = 4
+_MIN_AROUND = 12  # pixels, for a level
 _WINDOWS = 64  # measured at a time: they stay in the processor's cache
 _DRAWN = 500  # polygons at a time
 
@@ -52,7 +52,7 @@ class Outline:
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class Basins:
     """The basins of the clusters in a tile.
 
     Parameters
@@ -78,8 +78,8 @@ class Regions:
 
 
 def grow_regions(
-    frame: Frame, tile: Tile, seeds: np.ndarray, noise: Grid, reach_nm: float
-) -> Regions:
+    frame: Frame, tile: Tile, seeds: np.ndarray, noise: BackgroundGrid, reach_nm: float
+) -> Basins:
     """The basin of each seed: what stands out around it, up to the basins of others.
 
     Parameters
@@ -111,7 +111,7 @@ def grow_regions(
         mask &= _near(at, round(reach_nm / frame.pixel_nm), tile.shape)
         basins[at[:, 0], at[:, 1]] = np.arange(1, len(seeds) + 1)
         _flood(basins, gaussian(blurred, second), mask)  # it must not follow single atoms
-    return Regions(basins, flat, smooth, tile, frame.shape, frame.pixel_nm)
+    return Basins(basins, flat, smooth, tile, frame.shape, frame.pixel_nm)
 
 
 def _near(points: np.ndarray, half: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -147,7 +147,7 @@ def _flood(basins: np.ndarray, height: np.ndarray, mask: np.ndarray) -> None:
         basins[box][inside] = labels[inside]
 
 
-def measure_regions(regions: Regions, labels: np.ndarray | None = None) -> list[Outline]:
+def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[Outline]:
     """Outline and measure basins, from top to bottom; those of ``labels``, or all.
 
     The outline lies at a fixed share of the cluster's own plateau (the median of the brighter
@@ -158,7 +158,7 @@ def measure_regions(regions: Regions, labels: np.ndarray | None = None) -> list[
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
-def measure_mask(mask: np.ndarray, regions: Regions) -> Outline | None:
+def measure_mask(mask: np.ndarray, regions: Basins) -> Outline | None:
     """Measure the cluster of which a part is given, beside the basins of all others.
 
     Parameters
@@ -280,7 +280,7 @@ def _sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> list[_
     ]
 
 
-def _cores(regions: Regions) -> np.ndarray:
+def _cores(regions: Basins) -> np.ndarray:
     """The labels of the basins, but within the outlines only."""
     final = np.zeros_like(regions.basins)
     sheets = _sheets(regions.basins, None, margin=1)
@@ -290,7 +290,7 @@ def _cores(regions: Regions) -> np.ndarray:
     return final
 
 
-def _core(sheet: _Sheet, regions: Regions) -> _Pixels:
+def _core(sheet: _Sheet, regions: Basins) -> _Pixels:
     """The part of each basin above the outline's level that hangs together, without holes."""
     basin = sheet.pixels(sheet.of(regions.basins, 0) == sheet.labels[sheet.window][:, None])
     values = sheet.of(regions.smooth, 0).ravel()[basin.place]
@@ -314,7 +314,7 @@ def _core(sheet: _Sheet, regions: Regions) -> _Pixels:
 
 
 def _measured(
-    final: np.ndarray, regions: Regions, labels: np.ndarray | None
+    final: np.ndarray, regions: Basins, labels: np.ndarray | None
 ) -> list[tuple[Outline, np.ndarray] | None]:
     """Outlines, of whose polygons only the corner is there yet, and the masks to draw them from;
     None for what is too small."""
@@ -326,7 +326,7 @@ def _measured(
 
 
 def _measures(
-    sheet: _Sheet, margin: int, labels: np.ndarray, regions: Regions
+    sheet: _Sheet, margin: int, labels: np.ndarray, regions: Basins
 ) -> list[tuple[Outline, np.ndarray] | None]:
     """`_measured` of the clusters of a sheet."""
     pixel_nm = regions.pixel_nm
@@ -341,7 +341,7 @@ def _measures(
     unclaimed = basins == 0
 
     ring = sheet.pixels(unclaimed & (distance2 <= reach_) & ~near)
-    level = np.nan_to_num(ring.medians(flat[ring.place], least=_LEAST_AROUND))
+    level = np.nan_to_num(ring.medians(flat[ring.place], least=_MIN_AROUND))
     counted = sheet.pixels(near & ~others & (unclaimed | (basins == own)))
     intensity = counted.sums(flat[counted.place] - level[counted.window]) * pixel_nm**2
     met = sheet.pixels(others & near).number() > 0
@@ -378,7 +378,7 @@ def _measures(
     tops, sizes = (sheet.tops + margin).tolist(), (high - low).tolist()
     return [
         (Outline(*row), mask[top : top + height, margin : margin + width])
-        if area >= _LEAST_PIXELS
+        if area >= _MIN_PIXELS
         else None
         for row, area, top, (height, width) in zip(rows, area_px, tops, sizes, strict=True)
     ]
@@ -410,7 +410,7 @@ def _isolation(
     sector = 8 * around.window + (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
     count = np.bincount(sector, minlength=8 * around.n)
     total = np.bincount(sector, values, 8 * around.n)
-    mean = np.where(count >= _LEAST_AROUND, total / np.maximum(count, 1), -np.inf)
+    mean = np.where(count >= _MIN_AROUND, total / np.maximum(count, 1), -np.inf)
     highest = mean.reshape(-1, 8).max(axis=1)
     fall = 1 - highest / np.where(height > 0, height, 1)
     return np.where(height <= 0, 0.0, np.where(np.isfinite(highest), fall, 1.0))

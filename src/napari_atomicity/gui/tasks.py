@@ -22,7 +22,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from ..core.errors import AtomicityError, Cancelled
-from ..state.window_state import Session, State, Status
+from ..state.window_state import Status, TaskState, WindowState
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _PROGRESS_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a task ended: its value, or what went wrong."""
 
     value: Any = None
@@ -49,7 +49,7 @@ class _Call:
     message: str
     progress: Callable[[int, int, str], None]
     cancelled: bool = False
-    outcome: Outcome = field(default_factory=lambda: Outcome(error=Cancelled()))
+    outcome: TaskOutcome = field(default_factory=lambda: TaskOutcome(error=Cancelled()))
     _last_report_s: float = 0.0
 
     def __repr__(self) -> str:
@@ -72,11 +72,11 @@ class _Call:
             cap_torch_threads()
         try:
             value = self.function(*self.args, progress=self.report, stop=self.stop, **self.kwargs)
-            self.outcome = Outcome(value)
+            self.outcome = TaskOutcome(value)
         except Cancelled as error:
-            self.outcome = Outcome(error=error)
+            self.outcome = TaskOutcome(error=error)
         except Exception as error:
-            self.outcome = Outcome(error=error, details=traceback.format_exc())
+            self.outcome = TaskOutcome(error=error, details=traceback.format_exc())
 
 
 class _Worker(FunctionWorker):
@@ -104,7 +104,7 @@ class Task(QObject):
 
     def __init__(
         self,
-        session: Session,
+        state: WindowState,
         call: _Call,
         on_result: Callable[[Any], object],
         on_error: Callable[[BaseException], object] | None,
@@ -115,8 +115,8 @@ class Task(QObject):
         self.about = about
         self._quiet_errors = quiet_errors
         # What was asked for of other images, or of another view of them, is of no use any more.
-        self._epoch = session.epoch
-        self._session = session
+        self._epoch = state.epoch
+        self._session = state
         self._call = call
         self._on_result = on_result
         self._on_error = on_error
@@ -145,10 +145,10 @@ class Task(QObject):
         if self._ended or self._call.cancelled:
             return
         self._call.cancelled = True
-        self._say(State.RUNNING, "Stopping…")
+        self._say(TaskState.RUNNING, "Stopping…")
 
     def _start(self) -> None:
-        self._say(State.RUNNING, self.message)
+        self._say(TaskState.RUNNING, self.message)
         self._worker.start()
 
     def _silence(self) -> None:
@@ -160,13 +160,13 @@ class Task(QObject):
         """The dock that wanted it is gone; what others see must not say that it goes on."""
         self._call.cancelled = True
 
-    def _say(self, state: State, message: str, done: int = 0, total: int = 0) -> None:
+    def _say(self, state: TaskState, message: str, done: int = 0, total: int = 0) -> None:
         if not self._silenced:
             self._session.status = Status(state, message, done, total)
 
     def _show_progress(self, done: int, total: int, message: str) -> None:
         if not self._ended and not self._call.cancelled:
-            self._say(State.RUNNING, message or self.message, done, total)
+            self._say(TaskState.RUNNING, message or self.message, done, total)
             self.progressed.emit(done, total, message)
 
     def _end(self) -> None:
@@ -178,7 +178,7 @@ class Task(QObject):
                 self._drop(outcome)
             elif self._call.cancelled or isinstance(outcome.error, Cancelled):
                 self._drop(outcome)
-                self._say(State.STOPPED, "Stopped")
+                self._say(TaskState.STOPPED, "Stopped")
             elif outcome.error is not None:
                 self._fail(outcome)
             else:
@@ -186,10 +186,10 @@ class Task(QObject):
         finally:
             self.finished.emit()
 
-    def _drop(self, outcome: Outcome) -> None:
+    def _drop(self, outcome: TaskOutcome) -> None:
         """Nobody wants the value; what it holds open is let go."""
         if self._session.status.message == self.message or self._call.cancelled:
-            self._say(State.STOPPED, "")
+            self._say(TaskState.STOPPED, "")
         close = getattr(outcome.value, "close", None)
         if callable(close):
             close()
@@ -198,13 +198,13 @@ class Task(QObject):
         try:
             self._on_result(value)
         except AtomicityError as error:
-            self._fail(Outcome(error=error))
+            self._fail(TaskOutcome(error=error))
         else:
-            self._say(State.DONE, "Done")
+            self._say(TaskState.DONE, "Done")
 
-    def _fail(self, outcome: Outcome) -> None:
-        words = in_words(outcome.error)
-        self._say(State.FAILED, words)
+    def _fail(self, outcome: TaskOutcome) -> None:
+        words = format_error(outcome.error)
+        self._say(TaskState.FAILED, words)
         if outcome.details:
             logger.error("task %r failed:\n%s", self._call, outcome.details)
         if self._on_error is not None:
@@ -214,12 +214,12 @@ class Task(QObject):
             show_error(words)
 
 
-_running: WeakKeyDictionary[Session, dict[str, Task]] = WeakKeyDictionary()
+_running: WeakKeyDictionary[WindowState, dict[str, Task]] = WeakKeyDictionary()
 # Qt does not keep a task alive, and one whose result is not wanted must still end in peace.
 _alive: set[Task] = set()
 
 
-def in_words(error: BaseException | None) -> str:
+def format_error(error: BaseException | None) -> str:
     """An error as a person should read it."""
     if isinstance(error, AtomicityError):
         return str(error)
@@ -231,11 +231,11 @@ def in_words(error: BaseException | None) -> str:
 
 def failed(words: str) -> Status:
     """The status of what went wrong outside of a task."""
-    return Status(State.FAILED, words)
+    return Status(TaskState.FAILED, words)
 
 
 def start(
-    session: Session,
+    state: WindowState,
     function: Callable[..., Any],
     *args: Any,
     message: str = "",
@@ -275,11 +275,11 @@ def start(
     Task
         Has ``cancel()``, ``running`` and the signal ``finished``.
     """
-    tasks = _running.setdefault(session, {})
+    tasks = _running.setdefault(state, {})
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = Task(session, call, on_result, on_error, about, quiet_errors)
+    task = Task(state, call, on_result, on_error, about, quiet_errors)
     tasks[key] = task
     _alive.add(task)
     if owner is not None:
@@ -288,35 +288,35 @@ def start(
     return task
 
 
-def running(session: Session, key: str | None = None) -> list[Task]:
+def running(state: WindowState, key: str | None = None) -> list[Task]:
     """Tasks of a session that have not ended, those of one key or all."""
-    tasks = _running.get(session, {})
+    tasks = _running.get(state, {})
     return [t for k, t in tasks.items() if key in (None, k)]
 
 
-def cancel(session: Session) -> None:
+def cancel(state: WindowState) -> None:
     """Stop what the person is told of; what is drawn in silence goes on."""
-    for task in running(session):
+    for task in running(state):
         if task.message:
             task.cancel()
 
 
-def cancel_all(session: Session) -> None:
+def cancel_all(state: WindowState) -> None:
     """Stop everything of a session: other images are about to come."""
-    for task in running(session):
+    for task in running(state):
         task.cancel()
 
 
-def cancel_about(session: Session, image: str) -> None:
+def cancel_about(state: WindowState, image: str) -> None:
     """Stop all that is about an image."""
-    for task in running(session):
+    for task in running(state):
         if task.about == image:
             task.cancel()
 
 
-def _forget(session: Session, task: Task) -> None:
+def _forget(state: WindowState, task: Task) -> None:
     _alive.discard(task)
-    tasks = _running.get(session, {})
+    tasks = _running.get(state, {})
     for key in [k for k, t in tasks.items() if t is task]:
         del tasks[key]
 

@@ -64,7 +64,7 @@ BELOW: tuple[type[QWidget], ...] = (Gallery, Table, Plots)
 BESIDE_LAYERS: tuple[type[QWidget], ...] = (Browse, Live)
 """Tabs with napari's list of layers: where images come from."""
 
-_LEAST_HEIGHT_FOR_THREE = 900
+_MIN_HEIGHT_FOR_THREE = 900
 # Of napari's layer controls: as much as those of points need.
 _CONTROLS_HEIGHT = 250
 _PAINT_TIMEOUT_S = 60.0
@@ -133,7 +133,7 @@ def open_workbench(viewer: Any = None) -> Any:
     # Docks stand below each other until they are tabs, which makes a small window grow.
     size = main.size()
     docks = _open_docks(viewer)
-    three = size.height() >= _LEAST_HEIGHT_FOR_THREE
+    three = size.height() >= _MIN_HEIGHT_FOR_THREE
     arrangement = DOCKS if three else SMALL_SCREEN_DOCKS
     groups = [[docks[dock_name(kind)] for kind in group] for group in arrangement]
     for group in groups:
@@ -230,11 +230,11 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     data, options, _ = layer_data(analysis.micrograph)
     layer = viewer.add_image(data, **options)
     image = binding.ensure_image(layer)
-    binding.session.set_analysis(analysis, f"analyse {image}")
+    binding.state.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
     typical = typical_cluster(analysis)
     if typical is not None:
-        binding.session.select({(image, typical)})
+        binding.state.select({(image, typical)})
     return binding
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from .formulas import each_text, harmless
+from .formulas import each_text, escape_formula
 
 LONG = 40
 """A LaTeX table of more rows goes over several pages."""
@@ -106,7 +106,7 @@ def latex_table(ratios: pd.DataFrame) -> str:
 
 def tab_separated(table: pd.DataFrame) -> str:
     """A table as spreadsheets take it from the clipboard; no text of it is a formula there."""
-    return each_text(table, harmless).to_csv(sep="\t", index=False, lineterminator="\n")
+    return each_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
 
 
 def html_table(ratios: pd.DataFrame) -> str:
@@ -126,15 +126,15 @@ def html_table(ratios: pd.DataFrame) -> str:
     for row in records:
         figures = [row["fraction"], row["fraction_low"], row["fraction_high"]]
         cells = [
-            text.format(harmless(str(row["scope"]))),
-            text.format(harmless(str(row["class"]))),
+            text.format(escape_formula(str(row["scope"]))),
+            text.format(escape_formula(str(row["class"]))),
             cell.format("right", row["count"]),
             *(cell.format("right", _per_cent(x)) for x in figures),
         ]
         rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
     said = [x for name in ("method", "note") for x in dict.fromkeys(ratios[name]) if x]
     foot = Markup('<tr><td colspan="{}" style="mso-number-format:\'\\@\'">{}</td></tr>')
-    rows += [foot.format(len(head), harmless(f"{x[:1].upper()}{x[1:]}.")) for x in said]
+    rows += [foot.format(len(head), escape_formula(f"{x[:1].upper()}{x[1:]}.")) for x in said]
     return str(
         Markup('<meta charset="utf-8"><table border="1" cellspacing="0">{}</table>').format(
             Markup("\n").join(rows)

@@ -11,13 +11,13 @@ import pandas as pd
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 
-def harmless(value: Any) -> Any:
+def escape_formula(value: Any) -> Any:
     """Text that no spreadsheet takes for a formula; anything else as it is."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def as_it_was(value: Any) -> Any:
-    """What `harmless` made harmless: the inverse of it."""
+def unescape_formula(value: Any) -> Any:
+    """What `escape_formula` made harmless: the inverse of it."""
     marked = isinstance(value, str) and value.startswith("'") and _FORMULA.match(value)
     return value[1:] if marked else value
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.errors import ReadError
 from ..core.micrograph import LARGE_PIXELS
 from .recording import Recording
-from .units import Scale
+from .units import AxisScale
 
 if TYPE_CHECKING:
     from tifffile import TiffPageSeries
@@ -89,5 +89,5 @@ def read_zarr(path: Path) -> Recording:
     units = [axis.get("unit", "") for axis in images[0].get("axes", [])]
     if not steps or len(units) < 2:
         return Recording(found[finest["path"]])
-    y, x = (Scale(float(steps[0][i]), units[i]) for i in (-2, -1))
+    y, x = (AxisScale(float(steps[0][i]), units[i]) for i in (-2, -1))
     return Recording(found[finest["path"]], y, x, f"OME-Zarr ({units[-1]})")

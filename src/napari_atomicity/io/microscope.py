@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DependencyError, ReadError, UnsuitableImageError
-from .recording import Recording, told
-from .units import Scale, is_reciprocal, seconds
+from .recording import Recording, recorded
+from .units import AxisScale, is_reciprocal, seconds
 
 EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
@@ -105,7 +105,7 @@ def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
     if len(signals) > 1:
         metadata["image_in_file"] = f"{_index(signals, signal) + 1} of {len(signals)}"
     for axis in (axes[i] for i in frames if np.shape(signal["data"])[i] > 1):
-        metadata |= told(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
+        metadata |= recorded(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
     scales = _scale(axes[y]), _scale(axes[x])
     return Recording(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
 
@@ -142,9 +142,9 @@ def _title(signal: dict[str, Any]) -> str:
     return str(_get(signal.get("metadata", {}), "General.title") or "")
 
 
-def _scale(axis: Mapping[str, Any]) -> Scale:
+def _scale(axis: Mapping[str, Any]) -> AxisScale:
     unit = axis.get("units")
-    return Scale(float(axis.get("scale", 0.0)), "" if unit is None else str(unit))
+    return AxisScale(float(axis.get("scale", 0.0)), "" if unit is None else str(unit))
 
 
 # ---- instrument
@@ -185,7 +185,7 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
     dwell_s = entry(tem + "dwell_time") or _get(
         signal.get("original_metadata", {}), "Scan.DwellTime"
     )
-    return told(
+    return recorded(
         title=_title(signal),
         date=entry("General.date"),
         time=entry("General.time"),

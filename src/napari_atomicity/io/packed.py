@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from ..core.errors import ReadError
 
-_LARGEST_TEXT = 20_000_000
+_MAX_TEXT = 20_000_000
 
 
 class Parts:
@@ -64,9 +64,9 @@ class Parts:
             If it can't be read, is too large, or is no text.
         """
         with self._stream(name) as stream:
-            data = stream.read(_LARGEST_TEXT + 1)
-        if len(data) > _LARGEST_TEXT:
-            raise ReadError(f"{name} is larger than {_LARGEST_TEXT // 1_000_000} MB", self._path)
+            data = stream.read(_MAX_TEXT + 1)
+        if len(data) > _MAX_TEXT:
+            raise ReadError(f"{name} is larger than {_MAX_TEXT // 1_000_000} MB", self._path)
         marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
         try:
             text = data.decode("utf-16" if marked else "utf-8-sig")

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import is_large
-from .recording import Recording, told
-from .units import Scale
+from .recording import Recording, recorded
+from .units import AxisScale
 
 GREY = "Save it as a greyscale image of 8 or 16 bits, without colours, overlays or scale bar"
 
@@ -54,8 +54,8 @@ def read_mrc(path: Path) -> Recording:
     known = size_y > 0 and size_x > 0
     return Recording(
         data,
-        Scale(size_y, "Å") if known else None,
-        Scale(size_x, "Å") if known else None,
+        AxisScale(size_y, "Å") if known else None,
+        AxisScale(size_x, "Å") if known else None,
         "MRC voxel size" if known else "",
-        told(title=label),
+        recorded(title=label),
     )

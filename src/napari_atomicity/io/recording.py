@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .units import Scale
+from .units import AxisScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Recording:
     """
 
     data: Any
-    y: Scale | None = None
-    x: Scale | None = None
+    y: AxisScale | None = None
+    x: AxisScale | None = None
     calibration: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
     return None
 
 
-def told(**entries: Any) -> dict[str, Any]:
+def recorded(**entries: Any) -> dict[str, Any]:
     """The entries that say something, as plain values."""
     values = {name: plain(value) for name, value in entries.items()}
     return {name: value for name, value in values.items() if value is not None}

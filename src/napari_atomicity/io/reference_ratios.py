@@ -14,7 +14,7 @@ from ..core.errors import TableError
 _SUM_TOLERANCE = 0.02
 
 
-def normalised(reference: pd.DataFrame) -> pd.DataFrame:
+def normalise_reference(reference: pd.DataFrame) -> pd.DataFrame:
     """A reference whose fractions sum to 1 in each scope, from fractions, per cent or parts.
 
     Parameters
@@ -85,7 +85,7 @@ def parse_reference(line: str, scope: str = ALL) -> pd.DataFrame:
         raise TableError(
             f"{line.strip()!r} is no ratio", advice="Write it like Pt19:Pt41:Pt70 = 1:1:1"
         )
-    return normalised(pd.DataFrame({"scope": scope, "class": classes, "fraction": values}))
+    return normalise_reference(pd.DataFrame({"scope": scope, "class": classes, "fraction": values}))
 
 
 EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"

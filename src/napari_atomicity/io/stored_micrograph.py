@@ -14,16 +14,16 @@ from ..core.errors import ReadError
 from ..core.micrograph import Micrograph, checked_pixel_size
 from .images import load
 
-MOST_BYTES = 400_000_000
+MAX_BYTES = 400_000_000
 """Pixels that are kept: some twenty images of 2048 × 2048."""
-MOST_LARGE = 4
+MAX_LARGE = 4
 """Large images that are kept: they take no bytes, but a mapping or an open file each."""
 
 
 class PixelCache:
     """The images that were looked at last, up to a number of bytes; for several threads."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         self._most_bytes = most_bytes
         self._held: OrderedDict[Path, Micrograph] = OrderedDict()
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class PixelCache:
             self._held.move_to_end(micrograph.path)
             while len(self._held) > 1 and self._size() > self._most_bytes:
                 self._held.popitem(last=False)
-            for path in [path for path, held in self._held.items() if held.is_large][:-MOST_LARGE]:
+            for path in [path for path, held in self._held.items() if held.is_large][:-MAX_LARGE]:
                 del self._held[path]
 
     def forget(self, path: Path) -> None:
@@ -78,7 +78,7 @@ PIXELS = PixelCache()
 """Shared by all: two windows on one image hold it once."""
 
 
-class StoredMicrograph(Micrograph):
+class LazyMicrograph(Micrograph):
     """A micrograph that is known from a project; its pixels are read when they are asked for.
 
     Parameters
@@ -148,14 +148,14 @@ class StoredMicrograph(Micrograph):
             )
         return found
 
-    def described(self) -> StoredMicrograph:
+    def described(self) -> LazyMicrograph:
         """The same with shape, calibration and hash as the file has them; it is read for that."""
         if self.sha256 is not None:
             return self
         found = self.read()
         size = self.pixel_size_nm or found.pixel_size_nm
         assert self.path is not None
-        return StoredMicrograph(
+        return LazyMicrograph(
             self.path,
             found.shape,
             size,
@@ -176,10 +176,10 @@ class StoredMicrograph(Micrograph):
         """Of the data; the file is read if that is not known."""
         return self._shape or self.data.shape  # type: ignore[attr-defined]
 
-    def with_pixel_size(self, pixel_size_nm: float) -> StoredMicrograph:
+    def with_pixel_size(self, pixel_size_nm: float) -> LazyMicrograph:
         """The same image, calibrated; nothing is read."""
         assert self.path is not None
-        return StoredMicrograph(
+        return LazyMicrograph(
             self.path,
             self._shape,  # type: ignore[attr-defined]
             pixel_size_nm,
@@ -190,5 +190,5 @@ class StoredMicrograph(Micrograph):
         )
 
 
-def _stored(where: tuple[Any, ...], known: Mapping[str, Any]) -> StoredMicrograph:
-    return StoredMicrograph(*where, **known)
+def _stored(where: tuple[Any, ...], known: Mapping[str, Any]) -> LazyMicrograph:
+    return LazyMicrograph(*where, **known)

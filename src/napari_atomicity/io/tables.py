@@ -20,8 +20,8 @@ import pandas as pd
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError, TableError
 from .files import replacing, write_text
-from .formulas import _holds_text, as_it_was, each_text, harmless
-from .reference_ratios import normalised
+from .formulas import _holds_text, each_text, escape_formula, unescape_formula
+from .reference_ratios import normalise_reference
 
 
 def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def read_reference(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        return normalised(read_table(path))
+        return normalise_reference(read_table(path))
     except TableError as error:
         raise TableError(error.what, path, error.advice) from None
 
@@ -171,7 +171,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     )
     text = {name: str for name in header if _is_text(name)}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
-    return each_text(table, as_it_was)
+    return each_text(table, unescape_formula)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
         path, dtype=text, keep_default_na=False, na_values=numbers, engine="openpyxl"
     )
     # An empty cell of text is the empty text that was written.
-    return each_text(table.fillna(dict.fromkeys(text, "")), as_it_was)
+    return each_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
 
 
 def append_csv(table: pd.DataFrame, path: Path) -> None:
@@ -191,7 +191,7 @@ def append_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_csv(table: pd.DataFrame, path: Path, append: bool = False) -> None:
-    text = each_text(table, harmless)
+    text = each_text(table, escape_formula)
     # Of what ends a line only the kind that ends lines of this file is quoted by itself.
     returns = any(
         "\r" in str(v) for _, column in text.items() if _holds_text(column) for v in column
@@ -219,7 +219,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     from openpyxl.styles import Font
 
     def clean(value: Any) -> Any:
-        value = harmless(value)
+        value = escape_formula(value)
         return ILLEGAL_CHARACTERS_RE.sub("�", value) if isinstance(value, str) else value
 
     # Row by row: the way of pandas takes nearly three times as long.

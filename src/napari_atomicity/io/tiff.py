@@ -14,13 +14,13 @@ import numpy as np
 from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import inverted, is_large, tiff_pixels
 from .plain_formats import GREY
-from .recording import Recording, told
-from .units import Scale, seconds
+from .recording import Recording, recorded
+from .units import AxisScale, seconds
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-Scales = tuple[Scale, Scale]
+Scales = tuple[AxisScale, AxisScale]
 """Along y and x."""
 
 _MINISWHITE, _MINISBLACK, _PALETTE = 0, 1, 3
@@ -137,7 +137,7 @@ def _ome(file: TiffFile, page: TiffPage) -> Scales | None:
             if x is None or y is None:
                 x, y = x or y, y or x
                 unit_x = unit_y = unit_x if element.get("PhysicalSizeX") else unit_y
-            return Scale(float(str(y)), unit_y), Scale(float(str(x)), unit_x)
+            return AxisScale(float(str(y)), unit_y), AxisScale(float(str(x)), unit_x)
     return None
 
 
@@ -147,7 +147,7 @@ def _gatan(file: TiffFile, page: TiffPage) -> Scales | None:
     unit_x, unit_y = page.tags.valueof(_X_UNIT), page.tags.valueof(_Y_UNIT)
     if x is None or y is None or not (unit_x and unit_y):
         return None
-    return Scale(float(y), str(unit_y)), Scale(float(x), str(unit_x))
+    return AxisScale(float(y), str(unit_y)), AxisScale(float(x), str(unit_x))
 
 
 def _fei(file: TiffFile, page: TiffPage) -> Scales | None:
@@ -155,7 +155,9 @@ def _fei(file: TiffFile, page: TiffPage) -> Scales | None:
     for section in ("Scan", "EScan", "Image"):
         found = metadata.get(section, {})
         if found.get("PixelWidth") and found.get("PixelHeight"):
-            return Scale(float(found["PixelHeight"]), "m"), Scale(float(found["PixelWidth"]), "m")
+            return AxisScale(float(found["PixelHeight"]), "m"), AxisScale(
+                float(found["PixelWidth"]), "m"
+            )
     return None
 
 
@@ -164,7 +166,7 @@ def _zeiss(file: TiffFile, page: TiffPage) -> Scales | None:
     for key in ("ap_image_pixel_size", "ap_pixel_size"):
         entry = metadata.get(key)
         if entry is not None and len(entry) == 3:
-            return (scale := Scale(float(entry[1]), str(entry[2]))), scale
+            return (scale := AxisScale(float(entry[1]), str(entry[2]))), scale
     return None
 
 
@@ -180,7 +182,7 @@ def _imagej(file: TiffFile, page: TiffPage) -> Scales | None:
     if unit.lower() in _NM_PER_PRINT_UNIT:
         return _finer_than_print(pixels, unit.lower())
     unit_y = str(metadata.get("yunit", unit))
-    return Scale(1 / pixels[0], unit_y), Scale(1 / pixels[1], unit)
+    return AxisScale(1 / pixels[0], unit_y), AxisScale(1 / pixels[1], unit)
 
 
 def _resolution_tags(file: TiffFile, page: TiffPage) -> Scales | None:
@@ -206,7 +208,7 @@ def _finer_than_print(pixels: tuple[float, float], unit: str) -> Scales | None:
     y, x = (_NM_PER_PRINT_UNIT[unit] / value for value in pixels)
     if max(y, x) > _FINEST_PRINT_NM:
         return None
-    return Scale(y, "nm"), Scale(x, "nm")
+    return AxisScale(y, "nm"), AxisScale(x, "nm")
 
 
 CALIBRATIONS: dict[str, Callable[[TiffFile, TiffPage], Scales | None]] = {
@@ -223,7 +225,7 @@ CALIBRATIONS: dict[str, Callable[[TiffFile, TiffPage], Scales | None]] = {
 # ---- instrument
 def _instrument(file: TiffFile) -> dict[str, Any]:
     page = file.pages.first
-    metadata = told(
+    metadata = recorded(
         software=page.tags.valueof("Software"),
         date=page.tags.valueof("DateTime"),
         instrument=page.tags.valueof("Model"),
@@ -232,12 +234,12 @@ def _instrument(file: TiffFile) -> dict[str, Any]:
         fei = file.fei_metadata or {}
         volts = fei.get("Beam", {}).get("HV")
         dwell = fei.get("Scan", {}).get("Dwelltime")
-        metadata |= told(
+        metadata |= recorded(
             instrument=fei.get("System", {}).get("SystemType"),
             voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
             dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
         )
-    return metadata | told(frame_time_s=_frame_time_s(file))
+    return metadata | recorded(frame_time_s=_frame_time_s(file))
 
 
 def _frame_time_s(file: TiffFile) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..core.errors import UnsuitableImageError
 
-LARGEST_INEQUALITY = 0.005
+MAX_INEQUALITY = 0.005
 """Relative difference of the x and y scales up to which it is rounding."""
 
 # As `normalised` spells them.
@@ -31,7 +31,7 @@ _ENERGIES = {"ev", "kev", "mev"}
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Length of one pixel along one axis, in the file's own unit."""
 
     value: float
@@ -96,7 +96,7 @@ def is_reciprocal(unit: object) -> bool:
     return inverse or text in _ANGLES
 
 
-def pixel_size_nm(y: Scale | None, x: Scale | None) -> float | None:
+def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
     """Edge length of a pixel in nm; None if the scales do not tell.
 
     Raises
@@ -120,7 +120,7 @@ def pixel_size_nm(y: Scale | None, x: Scale | None) -> float | None:
     sizes = [_in_nm(scale) for scale in (y, x)]
     if sizes[0] is None or sizes[1] is None:
         return None
-    if abs(sizes[0] - sizes[1]) > LARGEST_INEQUALITY * max(sizes[0], sizes[1]):
+    if abs(sizes[0] - sizes[1]) > MAX_INEQUALITY * max(sizes[0], sizes[1]):
         raise UnsuitableImageError(
             f"the pixels are not square: {sizes[1]:.6g} nm wide (x), {sizes[0]:.6g} nm high (y)",
             advice="Correct the scale, or resample the image to square pixels, "
@@ -129,7 +129,7 @@ def pixel_size_nm(y: Scale | None, x: Scale | None) -> float | None:
     return (sizes[0] + sizes[1]) / 2
 
 
-def _in_nm(scale: Scale) -> float | None:
+def _in_nm(scale: AxisScale) -> float | None:
     factor = nm_per(scale.unit)
     # A negative scale is an axis that runs the other way.
     size = abs(scale.value)

@@ -11,7 +11,7 @@ import pandas as pd
 from ..core.micrograph import Micrograph
 
 if TYPE_CHECKING:
-    from .intensity_scale import LockedMixture
+    from .intensity_scale import ConstrainedMixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Analysis:
     embedding: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     class_maps: dict[str, np.ndarray] = field(default_factory=dict)
     field_of_view_nm: float = 0.0
-    scale: LockedMixture | None = None
+    scale: ConstrainedMixture | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     regions: tuple[np.ndarray, ...] = ()

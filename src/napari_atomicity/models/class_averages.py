@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from ..core.cluster_table import OUTSIDE, classes_of
+from ..core.cluster_table import NON_CLASS_LABELS, classes_of
 from ..core.palette import colours
 from ..core.progress import Progress, Stop, check, report
 from .analysis import Analysis
@@ -32,7 +32,7 @@ CENTRE_RADII = (0.0, 0.5)
 OUTLINE_RADII = (0.75, 1.25)
 """What counts as centre and as outline, in radii of the cluster."""
 
-MOST_PER_CLASS = 300
+MAX_PER_CLASS = 300
 """So many clusters of a class, evenly spread over the images, are averaged in the window."""
 
 _ANGLES = 32
@@ -387,7 +387,7 @@ def _difference(centre_outline: np.ndarray) -> np.ndarray:
 def left_out(table: pd.DataFrame, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Why clusters don't count: reason → (N,) bool, each cluster for its first reason only."""
     reasons = {
-        "without a class": np.isin(labels.astype(str), ["", *OUTSIDE]),
+        "without a class": np.isin(labels.astype(str), ["", *NON_CLASS_LABELS]),
         "cut by the border": table["touches_border"].to_numpy(bool),
         "touching": table["touches_neighbour"].to_numpy(bool),
         "without a diameter": ~(table["diameter_nm"].to_numpy(float) > 0),
@@ -511,7 +511,7 @@ def _average(
 def of_analyses(
     analyses: Sequence[Analysis],
     unit: str = "radius",
-    most_per_class: int = MOST_PER_CLASS,
+    most_per_class: int = MAX_PER_CLASS,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Averages:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-LEAST_CLUSTERS = 8
+MIN_CLUSTERS = 8
 """Fewer tell nothing of an image's conditions."""
 ROOM = 1.5
 """Of few images the largest drift is no bound: a limit is this much further out."""
@@ -60,7 +60,9 @@ def residuals(
     return np.asarray(about @ tensors["ood.whitening"].astype(np.float64))
 
 
-def drift(embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]) -> float:
+def domain_shift(
+    embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
+) -> float:
     """Squared length of the mean residual of the clusters of an image, their scatter taken off.
 
     Parameters
@@ -75,10 +77,10 @@ def drift(embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.nda
     Returns
     -------
     float
-        About 0 where nothing has changed; NaN for fewer than `LEAST_CLUSTERS`.
+        About 0 where nothing has changed; NaN for fewer than `MIN_CLUSTERS`.
     """
     good = np.isfinite(embedding).all(axis=1)
-    if good.sum() < LEAST_CLUSTERS:
+    if good.sum() < MIN_CLUSTERS:
         return float("nan")
     r = residuals(embedding[good], label[good], tensors)
     return float((r.mean(axis=0) ** 2).sum() - r.var(axis=0, ddof=1).sum() / len(r))
@@ -137,7 +139,7 @@ def compare(
         Edge length of a patch.
     """
     good = np.isfinite(embedding).all(axis=1)
-    if good.sum() < LEAST_CLUSTERS or len(tensors.get("reference.embedding", ())) == 0:
+    if good.sum() < MIN_CLUSTERS or len(tensors.get("reference.embedding", ())) == 0:
         return None
     reference = residuals(
         tensors["reference.embedding"].astype(np.float32), tensors["reference.label"], tensors

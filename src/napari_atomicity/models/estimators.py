@@ -15,12 +15,12 @@ from scipy.special import softmax
 
 from ..core.model_card import ModelCard
 from ..statistics.scores import atoms_of
-from .intensity_scale import LockedMixture, usable
+from .intensity_scale import ConstrainedMixture, usable
 from .thresholds import by_thresholds
 
 LEAST = 1e-4
 """No estimator's word is taken for more certain than this."""
-MOST_DOUBT = 1.5
+MAX_DOUBT = 1.5
 RIVAL = 0.05
 """Weight from which on a rival scale widens the interval of a count."""
 
@@ -43,7 +43,7 @@ class Measured:
 
     table: pd.DataFrame
     card: ModelCard
-    scale: LockedMixture | None
+    scale: ConstrainedMixture | None
     network: np.ndarray
 
     @property
@@ -93,7 +93,7 @@ def intensity(known: Measured) -> np.ndarray:
 
 
 @_registered("locked mixture")
-def locked_mixture(known: Measured) -> np.ndarray:
+def constrained_mixture(known: Measured) -> np.ndarray:
     """Intensity and diameter by the scale that the image's own clusters give: (N, C).
 
     Silent on clusters that touch others or the border.
@@ -123,7 +123,7 @@ def combination(known: Measured) -> np.ndarray:
         return known.network
     return pooled(
         known.network,
-        locked_mixture(known),
+        constrained_mixture(known),
         np.full(len(known.table), known.scale.certainty),
         np.array([weights.network, weights.mixture, weights.doubt, *weights.bias]),
     )
@@ -150,7 +150,7 @@ def pooled(
     z = weights[0] * log_network + weights[1] * log_mixture + weights[3:]
     # the weights are of the two together; the network is calibrated for itself
     z = np.where(np.isnan(mixture).any(axis=1, keepdims=True), log_network, z)
-    sharpness = np.exp(-np.clip(weights[2] * (1 - certainty), -MOST_DOUBT, MOST_DOUBT))
+    sharpness = np.exp(-np.clip(weights[2] * (1 - certainty), -MAX_DOUBT, MAX_DOUBT))
     return np.asarray(softmax(sharpness[:, None] * z, axis=1))
 
 
@@ -229,7 +229,7 @@ def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
         ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
         ``disagreement``: the share of those that speak and say something else than ``label``.
     """
-    columns = {"diameter": diameter, "mixture": locked_mixture, "network": network}
+    columns = {"diameter": diameter, "mixture": constrained_mixture, "network": network}
     out, other, speaking = {}, np.zeros(len(label)), np.zeros(len(label))
     classes = np.array(known.card.classes, dtype=object)
     for name, estimator in columns.items():

@@ -22,7 +22,7 @@ STARTS = 41
 SOLUTIONS = 4
 SAME_SOLUTION = 0.07
 """Scales whose logarithms differ by less are one solution."""
-MOST_SHIFT = 3.0
+MAX_SHIFT = 3.0
 """Standard deviations that the diameters of an image can be off at most."""
 FAINTEST = 0.4
 """Of the least intensity that a cluster can have if the brightest are of the largest class; what is
@@ -32,8 +32,8 @@ SPREAD_PRIOR = 30.0
 SPREAD_LIMITS = (0.25, 2.0)
 SURE = 0.9
 """Certainty of a scale from which on an image teaches something."""
-LEAST_MEMBERS = 8
-MOST_SCATTERS = 4.0
+MIN_MEMBERS = 8
+MAX_SCATTERS = 4.0
 """Standard deviations beyond which a cluster is an outlier."""
 TIE = 25.0
 """Clusters of a class that weigh as much as what was known of it before."""
@@ -44,7 +44,7 @@ LOG_OUTLIER = float(np.log(0.02 / 4.0))
 
 
 @dataclass(frozen=True, eq=False)
-class LockedMixture:
+class ConstrainedMixture:
     """The scale of an image: K solutions, the best one first.
 
     Parameters
@@ -110,11 +110,11 @@ def usable(table: pd.DataFrame) -> np.ndarray:
     )
 
 
-def fit_locked_mixture(
+def fit_constrained_mixture(
     intensity: np.ndarray,
     diameter_nm: np.ndarray,
     reference: ScaleReference,
-) -> LockedMixture:
+) -> ConstrainedMixture:
     """Find the scale of an image by expectation-maximisation from many starts.
 
     Solutions one class apart can compete. The scale is that of the best one; the classes of the
@@ -131,7 +131,7 @@ def fit_locked_mixture(
     """
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
-        return LockedMixture(
+        return ConstrainedMixture(
             reference, np.zeros(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
         )
     x = np.log(np.stack([intensity, diameter_nm])).astype(float)
@@ -154,7 +154,7 @@ def fit_locked_mixture(
     kept = _distinct(state.shift[:, 0], posterior)
     state = state.take(kept)
     weight = softmax(posterior[kept])
-    return LockedMixture(reference, weight, state.shift, state.shares, state.spread)
+    return ConstrainedMixture(reference, weight, state.shift, state.shares, state.spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +264,7 @@ def _step(
     change = np.stack([a11 * b0 - a01 * b1, a00 * b1 - a01 * b0], axis=1)
     change /= (a00 * a11 - a01**2)[:, None]
     shift = state.shift + change
-    limit = MOST_SHIFT * reference.diameter_scatter
+    limit = MAX_SHIFT * reference.diameter_scatter
     shift[:, 1] = np.clip(shift[:, 1], -limit, limit)
     shares = number + DIRICHLET
     shares = shares / shares.sum(axis=1, keepdims=True)
@@ -274,7 +274,7 @@ def _step(
     return _State(shift, shares, np.clip(spread, *SPREAD_LIMITS)), posterior
 
 
-def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
+def fit_image(table: pd.DataFrame, reference: ScaleReference) -> ConstrainedMixture:
     """The mixture of an image, fitted to its usable clusters but for the faintest (`FAINTEST`).
 
     If there are none, to all that have been measured.
@@ -285,7 +285,7 @@ def fit_image(table: pd.DataFrame, reference: ScaleReference) -> LockedMixture:
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]
     bright = _bright(intensity, reference)
-    return fit_locked_mixture(intensity[bright], diameter_nm[bright], reference)
+    return fit_constrained_mixture(intensity[bright], diameter_nm[bright], reference)
 
 
 def _bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
@@ -323,7 +323,7 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
         x, member = (np.concatenate(part) for part in zip(*sure, strict=True))
         # outliers have no say
         now = np.stack([new.log_intensity, new.log_diameter], axis=1)
-        weight = member * (np.abs((x[:, None] - now) / scatter).max(axis=2) < MOST_SCATTERS)
+        weight = member * (np.abs((x[:, None] - now) / scatter).max(axis=2) < MAX_SCATTERS)
         number = weight.sum(axis=0)
         if not number.sum() > 0:
             return reference
@@ -351,7 +351,7 @@ def _members(
     probabilities (N, C); None if the image leaves doubt."""
     rows = usable(table)
     mixture = fit_image(table, reference)
-    if rows.sum() < LEAST_MEMBERS or mixture.certainty < SURE:
+    if rows.sum() < MIN_MEMBERS or mixture.certainty < SURE:
         return None
     intensity = table["integrated_intensity"].to_numpy(float)[rows]
     diameter_nm = table["diameter_nm"].to_numpy(float)[rows]

@@ -9,17 +9,17 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from .classifier import Classifier, Prediction
-from .domain_shift import drift
+from .domain_shift import domain_shift
 from .estimators import Measured, combination, count_atoms, opinions
-from .intensity_scale import LockedMixture
-from .out_of_distribution import outside
+from .intensity_scale import ConstrainedMixture
+from .out_of_distribution import out_of_distribution
 
 
-def conclude(
+def assign_labels(
     table: pd.DataFrame,
     classifier: Classifier,
     prediction: Prediction,
-    scale: LockedMixture | None,
+    scale: ConstrainedMixture | None,
 ) -> pd.DataFrame:
     """The cluster table of an image with its prediction columns filled; corrections stay.
 
@@ -39,7 +39,7 @@ def conclude(
     """
     card = classifier.card
     known = Measured(table, card, scale, prediction.probabilities)
-    score, aggregate = outside(known, prediction.embedding, classifier.beside)
+    score, aggregate = out_of_distribution(known, prediction.embedding, classifier.beside)
     p = combination(known)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
     done = np.asarray(np.isfinite(p).all(axis=1))
@@ -61,7 +61,7 @@ def conclude(
     # the conditions are the image's: one answer for all of its clusters
     ours = ~table["touches_border"].to_numpy(bool) & (score <= 1)
     out["conditions_differ"] = card.drift_limit is not None and bool(
-        drift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
+        domain_shift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
     )
     beside = opinions(known, label)
     for i, name in enumerate(("n_atoms", "n_atoms_low", "n_atoms_high")):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .symmetries import NUMBER, seen_as, seen_back
+from .symmetries import NUMBER, apply_symmetry, undo_symmetry
 
 RAW_UNIT_ATOMS_PER_NM2 = 20.0
 """About the projected density of a cluster: brings the raw channel near 1."""
@@ -75,7 +75,7 @@ class Branch(nn.Module):
 
 def _averaged(branch: nn.Module, x: Tensor) -> Tensor:
     """Its maps of patches (N, 1, P, P) in all symmetries, turned back."""
-    views = (seen_back(branch(seen_as(x, view)), view) for view in range(NUMBER))
+    views = (undo_symmetry(branch(apply_symmetry(x, view)), view) for view in range(NUMBER))
     return reduce(torch.add, views) / NUMBER
 
 

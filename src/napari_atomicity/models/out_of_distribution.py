@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from .domain_shift import LEAST_CLUSTERS
-from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, locked_mixture
+from .domain_shift import MIN_CLUSTERS
+from .estimators import LEAST, Measured, atoms_by_intensity, class_sizes, constrained_mixture
 
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
@@ -23,7 +23,7 @@ OUTCOMES = ("class", "unknown", "aggregate")
 QUANTILE = 0.995
 """Of the clusters of the classes that lie within a limit: one in two hundred is turned away."""
 _FAR = 5.0
-MOST_WIDER = 2.0
+MAX_WIDER = 2.0
 
 
 class Place(NamedTuple):
@@ -76,7 +76,7 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
     excess = diameter - expected - known.scale.shift[0, 1]
     p = np.nan_to_num(known.network, nan=1 / len(log_n))
     by_network = p @ log_n
-    mixture = np.nan_to_num(locked_mixture(known), nan=1 / len(log_n))
+    mixture = np.nan_to_num(constrained_mixture(known), nan=1 / len(log_n))
     own = np.stack(
         [
             nearest,
@@ -120,8 +120,8 @@ def distances(known: Measured, place: Place) -> np.ndarray:
     limit = np.where(touching, card.ood_limit_touching or card.ood_limit, card.ood_limit)
     good = np.isfinite(nearest) & ~touching
     wider = 1.0
-    if card.ood_median and good.sum() >= LEAST_CLUSTERS:
-        wider = float(np.clip(np.median(nearest[good]) / card.ood_median, 1, MOST_WIDER))
+    if card.ood_median and good.sum() >= MIN_CLUSTERS:
+        wider = float(np.clip(np.median(nearest[good]) / card.ood_median, 1, MAX_WIDER))
     return np.asarray(nearest / (limit * wider))
 
 
@@ -140,7 +140,7 @@ def margins(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0])
 
 
-def outside(
+def out_of_distribution(
     known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far clusters are from anything learnt, and which of those are aggregates.

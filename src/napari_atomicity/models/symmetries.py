@@ -7,13 +7,13 @@ from torch import Tensor
 NUMBER = 8
 
 
-def seen_as(image: Tensor, view: int) -> Tensor:
+def apply_symmetry(image: Tensor, view: int) -> Tensor:
     """The image (..., Y, X) in one of the symmetries: quarter turns + 4 if mirrored first."""
     image = image.flip(-1) if view >= 4 else image
     return image.rot90(view % 4, (-2, -1))
 
 
-def seen_back(image: Tensor, view: int) -> Tensor:
-    """What `seen_as` did, undone."""
+def undo_symmetry(image: Tensor, view: int) -> Tensor:
+    """What `apply_symmetry` did, undone."""
     image = image.rot90(-(view % 4), (-2, -1))
     return image.flip(-1) if view >= 4 else image

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .fine_tuning import Adaptation
 
 _POSITION = ["y_px", "x_px"]
-_LEAST_TOLERANCE_NM = 0.3
+_MIN_TOLERANCE_NM = 0.3
 """A correction is of the nearest cluster within half its diameter, or this."""
 
 _FIGURES = {
@@ -119,10 +119,10 @@ def named(found: Adaptation, name: str) -> Adaptation:
     if not found.accepted:
         return found
     card = hashed(replace(found.card, name=name), found.tensors)
-    return replace(found, card=card, after=tuple(_said_by(a, card) for a in found.after))
+    return replace(found, card=card, after=tuple(_predicted_by(a, card) for a in found.after))
 
 
-def _said_by(analysis: Analysis, card: ModelCard) -> Analysis:
+def _predicted_by(analysis: Analysis, card: ModelCard) -> Analysis:
     return replace(
         analysis,
         table=analysis.table.assign(model_id=card.model_id),
@@ -329,7 +329,7 @@ def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
     table = table[table["label_corrected"] != ""].reset_index(drop=True)
     if table.empty:
         raise TableError("no cluster of this table is corrected", path, "Correct some first")
-    strange = set(table["label_corrected"]) - {*card.classes, *tables.OUTSIDE}
+    strange = set(table["label_corrected"]) - {*card.classes, *tables.NON_CLASS_LABELS}
     if strange:
         raise TableError(
             f"{card.name!r} has no class {sorted(strange)[0]!r}",
@@ -371,7 +371,7 @@ def with_corrections(
             here = np.flatnonzero(table["frame"] == frame)
             there = table.iloc[here]
             rows = own[own["frame"] == frame]
-            limit_nm = np.maximum(there["diameter_nm"].to_numpy(float) / 2, _LEAST_TOLERANCE_NM)
+            limit_nm = np.maximum(there["diameter_nm"].to_numpy(float) / 2, _MIN_TOLERANCE_NM)
             partner = match_nearest(
                 rows[_POSITION].to_numpy(float),
                 there[_POSITION].to_numpy(float),
@@ -420,7 +420,7 @@ def _figures(analyses: Sequence[Analysis]) -> dict[str, Any]:
 # ---- in words
 
 
-def shift_in_words(shift: Shift | None) -> str:
+def format_shift(shift: Shift | None) -> str:
     """Whether the conditions are others than those of the training, and in what."""
     if shift is None:
         return "Too few clusters to tell whether the conditions differ from those of the training."
@@ -437,7 +437,7 @@ def shift_in_words(shift: Shift | None) -> str:
     return words + (f": {'; '.join(outside)}." if outside else ".")
 
 
-def learnt_in_words(found: Adaptation) -> str:
+def format_learnt(found: Adaptation) -> str:
     """How many clusters of which class were learnt from."""
     n = sum(found.pseudo_labels.values())
     by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items())
@@ -446,13 +446,13 @@ def learnt_in_words(found: Adaptation) -> str:
     return f"Learnt from {n} clusters beyond doubt: {by_class}{own}."
 
 
-def verdict_in_words(found: Adaptation) -> str:
+def format_verdict(found: Adaptation) -> str:
     """Whether the model was changed, and why."""
     words = "Accepted" if found.accepted else "Rolled back, the model stays what it was"
     return f"{words}: {'; '.join(found.reasons)}."
 
 
-def checks_in_words(found: Adaptation) -> list[str]:
+def format_checks(found: Adaptation) -> list[str]:
     """A line for each figure that decided, before and after: shares, and how surprised it is."""
     return [
         f"{name}: " + " → ".join(_figure(name, value) for value in pair)

@@ -16,7 +16,7 @@ from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier
-    from ..models.intensity_scale import LockedMixture
+    from ..models.intensity_scale import ConstrainedMixture
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def classify_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
-    scale: LockedMixture | None = None,
+    scale: ConstrainedMixture | None = None,
     symmetries: bool | None = None,
 ) -> Analysis:
     """Give every cluster of the table its atomicity; corrections of a person stay.
@@ -85,7 +85,7 @@ def classify_clusters(
     from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.classifier import Classifier, load_classifier
     from ..models.intensity_scale import fit_image
-    from ..models.label_assignment import conclude
+    from ..models.label_assignment import assign_labels
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)
@@ -122,7 +122,7 @@ def classify_clusters(
         del patches
         give_back(classifier.device)
     with _timed(seconds, "labels"):
-        table = conclude(analysis.table, classifier, result, scale)
+        table = assign_labels(analysis.table, classifier, result, scale)
         tables.validate(table)
     return replace(
         analysis,

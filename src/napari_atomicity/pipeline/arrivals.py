@@ -33,7 +33,7 @@ REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "afpfs", "webdav"
 
 
 @dataclass(frozen=True)
-class Signature:
+class FileFingerprint:
     """A file as it is: another one has other content, as far as can be told without reading it."""
 
     size: int
@@ -43,7 +43,7 @@ class Signature:
     """Size and time of the .emi that describes a .ser."""
 
 
-def signature(path: Path) -> Signature | None:
+def signature(path: Path) -> FileFingerprint | None:
     """Of a file, or of the files of a folder that is one image; None if it is not there."""
     try:
         status = path.stat()
@@ -60,10 +60,10 @@ def signature(path: Path) -> Signature | None:
                 beside = (other.st_size, other.st_mtime_ns)
             except OSError:
                 beside = None
-    return Signature(status.st_size, status.st_mtime_ns, status.st_ino, beside)
+    return FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ino, beside)
 
 
-def _of_folder(folder: Path, inode: int) -> Signature:
+def _of_folder(folder: Path, inode: int) -> FileFingerprint:
     """Bytes of all files together, and the time of the last change of any."""
     size = newest = 0
     for root, _, names in os.walk(folder):
@@ -74,7 +74,7 @@ def _of_folder(folder: Path, inode: int) -> Signature:
                 continue
             size += status.st_size
             newest = max(newest, status.st_mtime_ns)
-    return Signature(size, newest, inode)
+    return FileFingerprint(size, newest, inode)
 
 
 def _described(folder: Path, names: Iterable[str]) -> set[Path]:
@@ -87,7 +87,7 @@ def _described(folder: Path, names: Iterable[str]) -> set[Path]:
 class _Pending:
     """A file that has not been taken, as it was seen last."""
 
-    signature: Signature
+    signature: FileFingerprint
     since: float
     not_before: float
     tries: int = 0
@@ -124,7 +124,7 @@ class Arrivals:
         self._leave_out = None if leave_out is None else leave_out.resolve()
         self._settle_s, self._patience_s, self._clock = settle_s, patience_s, clock
         self._pending: dict[Path, _Pending] = {}
-        self._taken: dict[Path, Signature] = {}
+        self._taken: dict[Path, FileFingerprint] = {}
         self._last: _Pending | None = None
 
     @property
@@ -207,7 +207,7 @@ class Arrivals:
             return False
         return self._leave_out is None or not any(self._out(p) for p in path.parents)
 
-    def take(self) -> tuple[Path, Signature] | None:
+    def take(self) -> tuple[Path, FileFingerprint] | None:
         """The oldest complete file, which is then taken; None if there is none."""
         now = self._clock()
         ready = [
@@ -231,7 +231,7 @@ class Arrivals:
                 return path, found
         return None
 
-    def give_back(self, path: Path, taken: Signature) -> bool:
+    def give_back(self, path: Path, taken: FileFingerprint) -> bool:
         """It could not be read: whether it is tried again later, as it may not be complete.
 
         One that has changed meanwhile, or has gone, is dealt with as that; so is it if it was read.
@@ -254,7 +254,7 @@ class Arrivals:
         self._pending[path] = one
         return True
 
-    def changed(self, path: Path, taken: Signature) -> bool:
+    def changed(self, path: Path, taken: FileFingerprint) -> bool:
         """Whether a file that was read has changed meanwhile; it then waits again."""
         found = signature(path)
         if found is None or found == taken:  # one that has gone was there
@@ -287,7 +287,7 @@ def is_remote(folder: Path) -> bool:
     return bool(mounts) and max(mounts)[1] in REMOTE
 
 
-class Told:
+class FileWatcher:
     """What the system tells of a folder, from a thread; a context in which it listens.
 
     Parameters
@@ -309,7 +309,7 @@ class Told:
         self._thread: threading.Thread | None = None
         self.listens = False
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> FileWatcher:
         if self._listen:
             self.listens = True
             self._thread = threading.Thread(target=self._run, name="atomicity watch", daemon=True)

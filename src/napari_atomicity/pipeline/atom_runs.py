@@ -20,9 +20,9 @@ import pandas as pd
 from ..atoms import cluster_atoms
 from ..atoms.analysis import AtomAnalysis, find_atoms
 from ..atoms.completeness import Completeness, completeness, with_completeness
-from ..atoms.dispersion import SpreadSettings, dispersion_rows, spread_of
+from ..atoms.dispersion import DispersionSettings, dispersion_rows, spread_of
 from ..atoms.finder import AtomModel, load_atom_model
-from ..atoms.injection import add_atoms
+from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import mask_of_clusters
 from ..atoms.table import conform, joined
@@ -39,7 +39,7 @@ from ..reporting.atom_figures import dispersion_chart, overview
 from ..reporting.atom_report import atom_pictures, write_atom_report
 from ..reporting.charts import write_figure
 from ..statistics.atom_groups import LINK_NM, clusters_of_atoms
-from ..statistics.dispersion import ALL, Dispersion, pooled
+from ..statistics.dispersion import ALL, DispersionStatistics, pooled
 from .runs import one_by_one, with_unreached
 
 MANY_IMAGES = 30
@@ -143,7 +143,7 @@ class _Result:
     outcome: Outcome
     table: pd.DataFrame | None = None
     clusters: pd.DataFrame | None = None
-    dispersion: Dispersion | None = None
+    dispersion: DispersionStatistics | None = None
     completeness: Completeness | None = None
     pictures: list[Path] = field(default_factory=list)
     drawn: Mapping[str, Any] | None = None
@@ -341,7 +341,7 @@ def _completeness(
     if clusters is not None:
         own = clusters[clusters["image"] == analysis.micrograph.name]
         mask = mask_of_clusters(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
-    added = add_atoms(analysis, model, mask, seed, progress, stop)
+    added = inject_atoms(analysis, model, mask, seed, progress, stop)
     return None if added is None else completeness(added, analysis.threshold)
 
 
@@ -395,9 +395,9 @@ def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
 
 def _dispersion(
     atoms: ImageAtoms, seed: int, progress: Progress, stop: Stop | None
-) -> tuple[Dispersion | None, tuple[str, ...]]:
+) -> tuple[DispersionStatistics | None, tuple[str, ...]]:
     """Over the frames of the image, and warnings: why there is none, or what is left out."""
-    spread = spread_of(atoms, SpreadSettings(seed=seed), progress=progress, stop=stop)
+    spread = spread_of(atoms, DispersionSettings(seed=seed), progress=progress, stop=stop)
     found = spread.dispersion
     why = (spread.why,) if spread.why else ()
     if found is None:
@@ -409,7 +409,9 @@ def _dispersion(
     return found, why
 
 
-def _dispersion_rows(done: Sequence[_Result], seed: int) -> tuple[pd.DataFrame, Dispersion | None]:
+def _dispersion_rows(
+    done: Sequence[_Result], seed: int
+) -> tuple[pd.DataFrame, DispersionStatistics | None]:
     """A row for each image that was analysed, one for all, and the latter's dispersion."""
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]

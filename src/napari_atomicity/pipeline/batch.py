@@ -19,16 +19,16 @@ from ..core.progress import Progress, Stop, check, report
 from ..io.images import sha256_of
 from ..io.inputs import Input, named_inputs
 from ..io.provenance import Outcome, now
-from ..io.stored_micrograph import StoredMicrograph
+from ..io.stored_micrograph import LazyMicrograph
 from ..io.tables import read_reference
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
 from .dask_workers import PATIENCE_S, Failed, Notice, SentModel, Workers, classifier_of
-from .finalize import conclude_many
-from .part_store import Failure, Part, Store, key_of, model_hash, part_of, stem_of
-from .runs import Request, Run, analyse_one
+from .finalize import finalize_batch
+from .part_store import Failure, Part, PartStore, key_of, model_hash, part_of, stem_of
+from .runs import Run, RunRequest, analyse_one
 
 SHOWN = MANY_IMAGES
 """So many images have a section in the report: all, or as many evenly among them."""
@@ -55,18 +55,18 @@ class BatchRun(Run):
 
 
 @dataclass(frozen=True)
-class Task:
+class ImageTask:
     """What a worker is asked: an image, what to do to it, and the key of the model it has."""
 
     number: int
     item: Input
-    request: Request
+    request: RunRequest
     model: str
     small: bool
     draw: bool
 
 
-def analyse_part(task: Task) -> Part:
+def analyse_part(task: ImageTask) -> Part:
     """On a worker: one image, ready to be stored."""
     classifier = classifier_of(task.model)
 
@@ -79,7 +79,7 @@ def analyse_part(task: Task) -> Part:
     return Part(outcome) if part is None else part
 
 
-def analyse_whole(task: Task) -> tuple[Outcome, Analysis | None]:
+def analyse_whole(task: ImageTask) -> tuple[Outcome, Analysis | None]:
     """On a worker: one image, with all that a window shows of it but its pixels."""
     outcome, analysis, _ = analyse_one(
         task.item, classifier_of(task.model), task.request, stop=lambda: False
@@ -92,7 +92,7 @@ def analyse_whole(task: Task) -> tuple[Outcome, Analysis | None]:
 def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
     """Its micrograph reads them when they are asked for: GiB, or an open file, do not travel."""
     whole = analysis.micrograph
-    stored = StoredMicrograph(
+    stored = LazyMicrograph(
         path,
         whole.shape,
         whole.pixel_size_nm,
@@ -104,7 +104,7 @@ def _without_pixels(analysis: Analysis, path: Path) -> Analysis:
 
 
 def analyse_on(
-    workers: Workers, items: Sequence[Input], request: Request, stop: Stop | None = None
+    workers: Workers, items: Sequence[Input], request: RunRequest, stop: Stop | None = None
 ) -> Iterator[tuple[Input, Outcome, Analysis | None]]:
     """Analyse images on workers and get each whole result as it comes, for who keeps it himself.
 
@@ -129,7 +129,7 @@ def analyse_on(
     Cancelled, SchedulerLost
         As of `Workers.each`.
     """
-    tasks = (Task(i, x, request, workers.model.key, True, False) for i, x in enumerate(items))
+    tasks = (ImageTask(i, x, request, workers.model.key, True, False) for i, x in enumerate(items))
     for task, result in workers.each(analyse_whole, tasks, stop):
         if isinstance(result, Failed):
             yield task.item, task.item.outcome("failed", str(result)), None
@@ -140,7 +140,7 @@ def analyse_on(
 def run_batch(
     paths: Iterable[str | PathLike[str]],
     out_dir: str | PathLike[str],
-    request: Request | None = None,
+    request: RunRequest | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
@@ -197,8 +197,8 @@ def run_batch(
     -----
     Workers are started by spawning: a script that calls this needs ``if __name__ == "__main__":``.
     """
-    request = request or Request()
-    store = Store(out_dir)
+    request = request or RunRequest()
+    store = PartStore(out_dir)
     with store.locked():
         started = now()
         report(progress, 0, 0, "Reading the model")
@@ -238,9 +238,9 @@ def run_batch(
 class _Batch:
     """A batch under way: what is done and what is not."""
 
-    store: Store
+    store: PartStore
     inputs: Sequence[Input]
-    request: Request
+    request: RunRequest
     model: SentModel
     card: ModelCard
     progress: Progress | None
@@ -253,13 +253,13 @@ class _Batch:
     problem: str | None = None
 
     def __post_init__(self) -> None:
-        self._pace = Pace(len(self.inputs))
+        self._pace = Throughput(len(self.inputs))
         self._hash = model_hash(self.card)
         n = len(self.inputs)
         self._shown = {round(i * (n - 1) / max(1, SHOWN - 1)) for i in range(SHOWN)}
         self._shown = set(range(n)) if n <= SHOWN else self._shown
 
-    def missing(self) -> Iterator[Task]:
+    def missing(self) -> Iterator[ImageTask]:
         """What is to be done; what is there already is found on the way."""
         for number, item in enumerate(self.inputs):
             check(self.stop)
@@ -273,7 +273,7 @@ class _Batch:
             else:
                 small = len(self.inputs) > MANY_IMAGES
                 draw = number in self._shown
-                yield Task(number, item, self.request, self.model.key, small, draw)
+                yield ImageTask(number, item, self.request, self.model.key, small, draw)
 
     def _there(self, item: Input) -> str | None:
         """The part of an image, if an earlier run has made it."""
@@ -285,7 +285,7 @@ class _Batch:
             return None
         return self.store.adopt(key_of(sha256, self._hash, self.request), item)
 
-    def take(self, task: Task, result: Part | Failed) -> None:
+    def take(self, task: ImageTask, result: Part | Failed) -> None:
         """Keep what a worker has found."""
         if isinstance(result, Failed):
             self._fail(task.number, task.item.outcome("failed", str(result)))
@@ -319,7 +319,7 @@ class _Batch:
         if not stopped:
             done = [self.inputs[number].path for number in self.stems]
             self.store.tidy(self.stems.values(), done, all_done=not self.failed)
-        run = conclude_many(
+        run = finalize_batch(
             self.store,
             self.request,
             self.card,
@@ -337,7 +337,7 @@ class _Batch:
         return BatchRun(**fields, reused=self.reused, problem=self.problem)
 
 
-class Pace:
+class Throughput:
     """How fast it goes, over the last minute, and how long it still takes."""
 
     window_s = 60.0

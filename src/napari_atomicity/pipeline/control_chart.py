@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr
 
-from ..models.domain_shift import LEAST_CLUSTERS, residuals
+from ..models.domain_shift import MIN_CLUSTERS, residuals
 
 FIRST = 10
 """So many images are the reference before anything is judged."""
-LEAST_FIRST = 4
+MIN_FIRST = 4
 """Fewer know nothing of their scatter."""
 WEIGHT = 0.1
 """Of a new image in the running mean: small, for scores are not quite normal, and so that no image
@@ -34,12 +34,12 @@ ODD = 3.09
 change, and would hide the next."""
 ENOUGH = 200
 """A reference of so many images knows its scatter; with more it would follow slow changes."""
-_LEAST_P = 1e-9
+_MIN_P = 1e-9
 """No single image says more than that, however far it is."""
 
 
 @dataclass(frozen=True, eq=False)
-class Whereabouts:
+class FeatureSummary:
     """Where the clusters of an image lie in the embedding, their classes taken off.
 
     Parameters
@@ -56,17 +56,18 @@ class Whereabouts:
     @classmethod
     def of(
         cls, embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
-    ) -> Whereabouts | None:
-        """Of clusters as for `models.domain_shift.drift`; None for fewer than `LEAST_CLUSTERS`."""
+    ) -> FeatureSummary | None:
+        """Of clusters as for `models.domain_shift.domain_shift`; None for fewer than
+        `MIN_CLUSTERS`."""
         good = np.isfinite(embedding).all(axis=1)
-        if good.sum() < LEAST_CLUSTERS:
+        if good.sum() < MIN_CLUSTERS:
             return None
         r = residuals(embedding[good], label[good], tensors)
         return cls(r.mean(axis=0), float(r.var(axis=0, ddof=1).sum() / len(r)))
 
     @property
     def drift(self) -> float:
-        """`models.domain_shift.drift`."""
+        """`models.domain_shift.domain_shift`."""
         return float((self.residual**2).sum() - self.scatter)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class Whereabouts:
         return {"residual": self.residual.tolist(), "scatter": self.scatter}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Whereabouts:
+    def from_dict(cls, values: Mapping[str, Any]) -> FeatureSummary:
         """The inverse of `to_dict`."""
         return cls(np.array(values["residual"], float), float(values["scatter"]))
 
@@ -87,7 +88,8 @@ class Reading:
     ----------
     drift
         Squared distance of the image from the session's reference, scatter taken off; in the units
-        of `models.domain_shift.drift`. NaN while the reference is gathered, or of too few clusters.
+        of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
+        clusters.
     change
         The running mean in units of its limit, 0 to `MOST`: above 1 the conditions have changed.
         NaN while the reference is gathered.
@@ -145,8 +147,8 @@ class Chart:
     _mean: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.first != 0 and self.first < LEAST_FIRST:
-            raise ValueError(f"the reference needs at least {LEAST_FIRST} images, not {self.first}")
+        if self.first != 0 and self.first < MIN_FIRST:
+            raise ValueError(f"the reference needs at least {MIN_FIRST} images, not {self.first}")
 
     @property
     def images(self) -> int:
@@ -162,7 +164,7 @@ class Chart:
         """What comes next is the reference."""
         self._residuals, self._scatters, self._mean = [], [], 0.0
 
-    def add(self, image: Whereabouts | None) -> Reading:
+    def add(self, image: FeatureSummary | None) -> Reading:
         """The next image; None if it has too few clusters to say anything."""
         if self.first == 0:
             return Reading()
@@ -185,7 +187,7 @@ class Chart:
     def _change(self) -> float:
         return self._mean / self._ring_at
 
-    def _judged(self, image: Whereabouts) -> tuple[float, float]:
+    def _judged(self, image: FeatureSummary) -> tuple[float, float]:
         """Squared distance of an image from the reference, and its standard normal score."""
         known, scatter = np.stack(self._residuals), np.array(self._scatters)
         m, usual = len(known), scatter.mean()
@@ -197,7 +199,7 @@ class Chart:
         here = _like(np.array(far), m)
         logs, log = _log(own, usual), float(_log(here, usual))
         spread = max(float(logs.std(ddof=1)), 1e-6) * np.sqrt(1 + 1 / m)
-        p = np.clip(stdtr(m - 1, (logs.mean() - log) / spread), _LEAST_P, 1 - _LEAST_P)
+        p = np.clip(stdtr(m - 1, (logs.mean() - log) / spread), _MIN_P, 1 - _MIN_P)
         return float(far), float(-ndtri(p))
 
 

@@ -212,7 +212,7 @@ class Workers:
         self._address = scheduler
         self._notice = notice or (lambda _: None)
         self._patience_s, self._stop = patience_s, stop
-        cores = cores_at_hand()
+        cores = available_cores()
         self._n = max(1, min(workers or cores, most or cores))
         self._threads = max(1, cores // self._n)
         self._run = uuid.uuid4().hex[:12]
@@ -544,7 +544,7 @@ def address_of(scheduler: str) -> str:
         raise ValueError(f"{scheduler} names no scheduler") from error
 
 
-def cores_at_hand() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     try:
         return max(1, len(os.sched_getaffinity(0)))

@@ -14,13 +14,13 @@ from ..core.errors import TableError
 from ..core.model_card import ModelCard
 from ..io.inputs import Input
 from ..io.provenance import Outcome
-from ..reporting.examples import Example, foremost
+from ..reporting.examples import ClusterExample, foremost
 from ..reporting.report import Section, with_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_found
-from .part_store import FAILURES, Failure, Store, as_frame, write_all
-from .runs import Request, Run, conclude_run
+from .part_store import FAILURES, Failure, PartStore, as_frame, write_all
+from .runs import Run, RunRequest, finalize_run
 
 NEITHER_COUNTED_NOR_DRAWN = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
@@ -28,9 +28,9 @@ NEITHER_COUNTED_NOR_DRAWN = (
 """Columns that are written and not held when all images come together."""
 
 
-def conclude_many(
-    store: Store,
-    request: Request,
+def finalize_batch(
+    store: PartStore,
+    request: RunRequest,
     card: ModelCard,
     inputs: Sequence[Input],
     stems: dict[int, str],
@@ -59,7 +59,7 @@ def conclude_many(
     shown
         Numbers of images that are shown in the report if they were drawn.
     started, reference, interrupted, command, more
-        See `runs.conclude_run`.
+        See `runs.finalize_run`.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def conclude_many(
     movies = [m for _, stem in sorted(stems.items()) if (m := store.movie(stem)) is not None]
 
     sections, examples = _drawn(store, request, card, stems, shown, together.table)
-    return conclude_run(
+    return finalize_run(
         store.folder,
         request,
         card,
@@ -112,7 +112,7 @@ class _Together:
 
 
 def _gathered(
-    store: Store,
+    store: PartStore,
     card: ModelCard,
     inputs: Sequence[Input],
     stems: dict[int, str],
@@ -146,7 +146,7 @@ def slim(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _outcome(
-    number: int, item: Input, store: Store, stems: dict[int, str], failed: dict[int, Failure]
+    number: int, item: Input, store: PartStore, stems: dict[int, str], failed: dict[int, Failure]
 ) -> Outcome:
     if number in failed:
         return failed[number].outcome
@@ -156,16 +156,16 @@ def _outcome(
 
 
 def _drawn(
-    store: Store,
-    request: Request,
+    store: PartStore,
+    request: RunRequest,
     card: ModelCard,
     stems: dict[int, str],
     shown: Collection[int],
     table: pd.DataFrame,
-) -> tuple[list[Section], list[Example]]:
+) -> tuple[list[Section], list[ClusterExample]]:
     """What is shown of single images, with the ratios as they are found this time."""
     sections: list[Section] = []
-    examples: list[Example] = []
+    examples: list[ClusterExample] = []
     for number in sorted(set(shown) & stems.keys()):
         drawing = store.drawing(stems[number])
         if drawing is None:

@@ -30,18 +30,18 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
-from ..models.domain_shift import ROOM, Shift, compare, drift
-from ..models.estimators import Measured, diameter, locked_mixture
+from ..models.domain_shift import ROOM, Shift, compare, domain_shift
+from ..models.estimators import Measured, constrained_mixture, diameter
 from ..models.intensity_scale import SURE, fit_image, refined, usable
-from ..models.label_assignment import conclude
+from ..models.label_assignment import assign_labels
 from ..models.network import AtomicityNet
 from ..models.out_of_distribution import QUANTILE, features, margins, placed
 
-LEAST_PSEUDO_LABELS = 10
-MOST_OUTSIDE = 0.5
+MIN_PSEUDO_LABELS = 10
+MAX_OUTSIDE = 0.5
 NEAREST = 5
 """Old references that tell where a new one lies in the map."""
-LEAST_AGREEMENT = 0.6
+MIN_AGREEMENT = 0.6
 """Of what was left out; below it there is nothing in common to learn."""
 
 
@@ -178,10 +178,10 @@ def adapt(
         )  # fmt: skip
 
     named = (target.label >= 0).sum()
-    if named < LEAST_PSEUDO_LABELS or sum(n > 0 for n in numbers.values()) < 2:
+    if named < MIN_PSEUDO_LABELS or sum(n > 0 for n in numbers.values()) < 2:
         return unchanged(
             f"only {named} clusters of {sum(n > 0 for n in numbers.values())} classes are beyond "
-            f"doubt; at least {LEAST_PSEUDO_LABELS} of two are needed: correct some labels, or "
+            f"doubt; at least {MIN_PSEUDO_LABELS} of two are needed: correct some labels, or "
             "take more images",
             checks={},
         )
@@ -245,7 +245,7 @@ def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
 def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
     """The same clusters, patches and scale as another model of the same geometry sees them."""
     result = classifier.predict(analysis.patches, symmetries=analysis.symmetries)
-    table = conclude(analysis.table, classifier, result, analysis.scale)
+    table = assign_labels(analysis.table, classifier, result, analysis.scale)
     return replace(
         analysis,
         table=table,
@@ -301,9 +301,9 @@ def _outside(table: pd.DataFrame) -> np.ndarray:
     adaptation is there for.
     """
     given = table["label_corrected"]
-    by_person = given.isin(tables.OUTSIDE).to_numpy()
-    by_model = ((given == "") & table["label_predicted"].isin(tables.OUTSIDE)).to_numpy()
-    return np.asarray(by_person | (by_model & (by_model.mean() < MOST_OUTSIDE)))
+    by_person = given.isin(tables.NON_CLASS_LABELS).to_numpy()
+    by_model = ((given == "") & table["label_predicted"].isin(tables.NON_CLASS_LABELS)).to_numpy()
+    return np.asarray(by_person | (by_model & (by_model.mean() < MAX_OUTSIDE)))
 
 
 # ---- what to learn from
@@ -331,7 +331,7 @@ def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
         return label
     deblurred = known.table.assign(diameter_nm=known.diameter_nm * np.exp(-known.scale.shift[0, 1]))
     by_diameter = np.nan_to_num(diameter(replace(known, table=deblurred)))
-    by_mixture = np.nan_to_num(locked_mixture(known))
+    by_mixture = np.nan_to_num(constrained_mixture(known))
     with_shares = known.scale.probabilities(known.intensity, known.diameter_nm)
     with_shares = np.nan_to_num(np.where(usable(known.table)[:, None], with_shares, np.nan))
     best = with_shares.argmax(axis=1)
@@ -586,7 +586,7 @@ def _objections(checks: dict[str, tuple[float, float]], settings: AdaptSettings)
         before, after = checks[name]
         if after < before:
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
-        elif after < LEAST_AGREEMENT:
+        elif after < MIN_AGREEMENT:
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):
@@ -709,5 +709,5 @@ def _drift_limit(
     for analysis, result in seen:
         label = np.nan_to_num(result.probabilities, nan=-1).argmax(axis=1)
         ours = ~analysis.table["touches_border"].to_numpy(bool)
-        found.append(ROOM * drift(result.embedding[ours], label[ours], tensors))
+        found.append(ROOM * domain_shift(result.embedding[ours], label[ours], tensors))
     return float(np.nanmax(found))

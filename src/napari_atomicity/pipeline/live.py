@@ -16,13 +16,13 @@ import pandas as pd
 from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
-from ..io.formulas import each_text, harmless
+from ..io.formulas import each_text, escape_formula
 from ..io.provenance import now
 from ..models.analysis import Analysis
-from ..models.domain_shift import LEAST_CLUSTERS
+from ..models.domain_shift import MIN_CLUSTERS
 from ..reporting.report import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
-from .control_chart import SESSION_CHANGED, Reading, Whereabouts
+from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
 from .finalize import slim
 
 N_BOOTSTRAP = 200
@@ -47,8 +47,8 @@ class Conditions:
     ood_share
         Share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1).
     drift, drift_limit
-        Of the shift test (`models.domain_shift.drift`), and the limit on the model's card; NaN
-        where there are too few clusters, or no limit.
+        Of the shift test (`models.domain_shift.domain_shift`), and the limit on the model's card;
+        NaN where there are too few clusters, or no limit.
     conditions_differ
         Whether the drift exceeds it.
     alarms
@@ -67,7 +67,7 @@ class Conditions:
     drift_limit: float
     conditions_differ: bool
     alarms: tuple[str, ...] = ()
-    where: Whereabouts | None = None
+    where: FeatureSummary | None = None
     reading: Reading = field(default_factory=Reading)
 
     def read(self, reading: Reading) -> Conditions:
@@ -92,7 +92,7 @@ def conditions_of(
     classified = table[table["label_predicted"] != ""]
     whole = ~table["touches_border"].to_numpy(bool)
     far = table["ood_score"].to_numpy(float) > 1
-    where = _whereabouts(analysis, whole & ~far, card, tensors)
+    where = _feature_summary(analysis, whole & ~far, card, tensors)
     drifted = np.nan if where is None else where.drift
     limit = np.nan if card.drift_limit is None else float(card.drift_limit)
     found = Conditions(
@@ -108,16 +108,16 @@ def conditions_of(
     return replace(found, alarms=_alarms(found))
 
 
-def _whereabouts(
+def _feature_summary(
     analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
-) -> Whereabouts | None:
-    """As `models.label_assignment.conclude` finds the drift: of clusters that are whole and
+) -> FeatureSummary | None:
+    """As `models.label_assignment.assign_labels` finds the drift: of clusters that are whole and
     known."""
     if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
         return None
     p = analysis.table[probability_columns(card.classes)].to_numpy(float)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
-    return Whereabouts.of(analysis.embedding[ours], best[ours], tensors)
+    return FeatureSummary.of(analysis.embedding[ours], best[ours], tensors)
 
 
 def _alarms(found: Conditions) -> tuple[str, ...]:
@@ -125,9 +125,9 @@ def _alarms(found: Conditions) -> tuple[str, ...]:
     said = []
     if found.conditions_differ:
         said.append("the conditions are not those of the model's training")
-    if found.clusters >= LEAST_CLUSTERS and found.ood_share > MANY_UNKNOWN:
+    if found.clusters >= MIN_CLUSTERS and found.ood_share > MANY_UNKNOWN:
         said.append("most clusters are like nothing that the model has learnt")
-    if found.counted >= LEAST_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
+    if found.counted >= MIN_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
         said.append("the model is unsure of most clusters")
     return tuple(said)
 
@@ -273,7 +273,7 @@ class Log:
 
     def add(self, row: dict[str, Any]) -> None:
         """Raises `AtomicityError` if it can't be written."""
-        line = each_text(pd.DataFrame([row]), harmless)
+        line = each_text(pd.DataFrame([row]), escape_formula)
         try:
             if self._columns is None:
                 self._begin(list(row))

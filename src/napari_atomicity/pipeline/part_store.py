@@ -41,12 +41,12 @@ from ..io.inputs import Input, make_folder
 from ..io.provenance import Outcome, now
 from ..io.tables import append_csv, read_table, write_table
 from ..models.analysis import Analysis
-from ..reporting.examples import Example, gathered
+from ..reporting.examples import ClusterExample, gathered
 from ..reporting.plots import scales_of
 from ..reporting.report import Section, image_section
 from ..tracking.files import Found, found_in
-from ..tracking.following import Movie
-from .runs import Request
+from ..tracking.following import TrackedMovie
+from .runs import RunRequest
 
 FORM = 1
 """Of the parts and of what is in them; another one makes all images be analysed again."""
@@ -62,7 +62,7 @@ def model_hash(card: ModelCard) -> str:
     return hashlib.sha256(to_json(card.to_dict()).encode()).hexdigest()
 
 
-def key_of(sha256: str, model: str, request: Request) -> str:
+def key_of(sha256: str, model: str, request: RunRequest) -> str:
     """What decides the result of an image, as 32 hexadecimal digits.
 
     Parameters
@@ -161,7 +161,11 @@ def part_of(
 
 
 def _drawing(
-    analysis: Analysis, outcome: Outcome, card: ModelCard, small: bool, movie: Movie | None = None
+    analysis: Analysis,
+    outcome: Outcome,
+    card: ModelCard,
+    small: bool,
+    movie: TrackedMovie | None = None,
 ) -> str:
     """What the report shows of an image, as JSON."""
     section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
@@ -205,7 +209,7 @@ def as_frame(parts: Sequence[pa.Table], like: pd.DataFrame | None = None) -> pd.
     return found if like is None else tables.conform(found.reindex(columns=like.columns))
 
 
-class Store:
+class PartStore:
     """The folder of a run over many images.
 
     Parameters
@@ -368,12 +372,14 @@ class Store:
             "Run the same command again: the image is then analysed anew",
         )
 
-    def drawing(self, stem: str) -> tuple[Section, list[Example]] | None:
+    def drawing(self, stem: str) -> tuple[Section, list[ClusterExample]] | None:
         """What the report shows of an image; None if it was not drawn."""
         try:
             values = json.loads((self.drawings / f"{stem}.json").read_text(encoding="utf-8"))
             section = Section(values["image"], Markup(values["html"]), values["problem"])
-            examples = [Example(**{**e, "names": tuple(e["names"])}) for e in values["examples"]]
+            examples = [
+                ClusterExample(**{**e, "names": tuple(e["names"])}) for e in values["examples"]
+            ]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return section, examples

@@ -26,14 +26,14 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.examples import Example, gathered
+from ..reporting.examples import ClusterExample, gathered
 from ..reporting.plots import scales_of
 from ..reporting.report import MANY_IMAGES, Section, image_section, warnings, write_report
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import averaged, followed, found_in, write_movies
-from ..tracking.following import Movie
+from ..tracking.following import TrackedMovie
 from .analysis import analyse
 
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What is asked of a run.
 
     Parameters
@@ -122,7 +122,7 @@ class Run:
 def analyse_images(
     paths: Iterable[str | PathLike[str]],
     out_dir: str | PathLike[str],
-    request: Request | None = None,
+    request: RunRequest | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome, Analysis | None], None] | None = None,
@@ -162,7 +162,7 @@ def analyse_images(
     AtomicityError
         If the folder can't be made or a file can't be written.
     """
-    request = request or Request()
+    request = request or RunRequest()
     out_dir = Path(out_dir)
     make_folder(out_dir)
     started = now()
@@ -177,7 +177,7 @@ def analyse_images(
     small = len(inputs) > MANY_IMAGES
 
     done: list[_Result] = []
-    found: Sequence[Example] = ()
+    found: Sequence[ClusterExample] = ()
 
     def one(item: Input, progress: Progress) -> None:
         nonlocal found
@@ -200,7 +200,7 @@ def analyse_images(
         write_movies(movies, out_dir)
 
     movies = [result.movie for result in done if result.movie is not None]
-    return conclude_run(
+    return finalize_run(
         out_dir,
         request,
         classifier.card,
@@ -219,9 +219,9 @@ def analyse_images(
     )
 
 
-def conclude_run(
+def finalize_run(
     out_dir: Path,
-    request: Request,
+    request: RunRequest,
     card: ModelCard,
     table: pd.DataFrame,
     outcomes: list[Outcome],
@@ -234,7 +234,7 @@ def conclude_run(
     command: Sequence[str] | None = None,
     more: Sequence[str] = (),
     sections: Sequence[Section] = (),
-    examples: Sequence[Example] = (),
+    examples: Sequence[ClusterExample] = (),
     scales: Mapping[str, float] | None = None,
 ) -> Run:
     """Ratios of all that was analysed, and the files of a run: tables, report and, last, record.
@@ -314,9 +314,9 @@ class _Result:
     outcome: Outcome
     table: pd.DataFrame | None = None
     section: Section | None = None
-    examples: Sequence[Example] = ()
+    examples: Sequence[ClusterExample] = ()
     scales: Mapping[str, float] = field(default_factory=dict)
-    movie: Movie | None = None
+    movie: TrackedMovie | None = None
 
 
 def one_by_one(
@@ -346,7 +346,7 @@ def with_unreached(outcomes: Sequence[Outcome], inputs: Sequence[Input]) -> list
 def analyse_one(
     item: Input,
     classifier: Classifier,
-    request: Request,
+    request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
     then: Callable[[Analysis, Outcome], T] | None = None,
@@ -414,17 +414,17 @@ def analyse_one(
 def _one(
     item: Input,
     classifier: Classifier,
-    request: Request,
+    request: RunRequest,
     progress: Progress,
     stop: Stop | None,
     small: bool,
-    found: Sequence[Example] = (),
+    found: Sequence[ClusterExample] = (),
 ) -> tuple[_Result, Analysis | None]:
     """What a run keeps of one image."""
 
     def drawn(
         analysis: Analysis, outcome: Outcome
-    ) -> tuple[Section, Sequence[Example], Movie | None]:
+    ) -> tuple[Section, Sequence[ClusterExample], TrackedMovie | None]:
         movie = found_in(analysis, progress, stop)
         report(progress, 0, 0, "Drawing")
         section = image_section(

@@ -33,15 +33,15 @@ from .arrivals import (
     RESCAN_S,
     SETTLE_S,
     Arrivals,
-    Signature,
-    Told,
+    FileFingerprint,
+    FileWatcher,
     is_remote,
 )
-from .control_chart import FIRST, SESSION_CHANGED, Chart, Reading, Whereabouts
-from .finalize import conclude_many
+from .control_chart import FIRST, SESSION_CHANGED, Chart, FeatureSummary, Reading
+from .finalize import finalize_batch
 from .live import LIVE, Conditions, Log, Running, conditions_of, row_of
-from .part_store import Failure, Part, Store, key_of, model_hash, part_of, stem_of
-from .runs import Request, Run, analyse_one
+from .part_store import Failure, Part, PartStore, key_of, model_hash, part_of, stem_of
+from .runs import Run, RunRequest, analyse_one
 
 SHOWN = 40
 """So many of the last images have a section in the report."""
@@ -51,7 +51,7 @@ _STEP_S = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Live:
+class LiveUpdate:
     """What there is to show once a file was taken.
 
     Parameters
@@ -154,7 +154,7 @@ class Watch:
         self,
         folder: str | PathLike[str],
         out_dir: str | PathLike[str],
-        request: Request | None = None,
+        request: RunRequest | None = None,
         *,
         settle_s: float = SETTLE_S,
         patience_s: float = PATIENCE_S,
@@ -168,8 +168,8 @@ class Watch:
         self.folder = Path(folder).absolute()
         if not self.folder.is_dir():
             raise ReadError("there is no such folder", self.folder, "Check the path")
-        self.request = request or Request(umap=False)
-        self.store = Store(out_dir)
+        self.request = request or RunRequest(umap=False)
+        self.store = PartStore(out_dir)
         self._settle_s, self._patience_s, self._poll_s = settle_s, patience_s, poll_s
         self._polling = is_remote(self.folder) if polling is None else polling
         self._notice = notice or (lambda _: None)
@@ -177,7 +177,7 @@ class Watch:
         self._alarm: tuple[str, ...] = ()
         self._arrivals: Arrivals | None = None
         self._looked, self._in_hand = False, False
-        self._outside: list[tuple[float, Whereabouts]] = []
+        self._outside: list[tuple[float, FeatureSummary]] = []
         self._accepted = threading.Event()
         self._new_reference = new_reference
         self.analysed = 0
@@ -196,7 +196,7 @@ class Watch:
     # ---- the session
     def run(
         self,
-        on_result: Callable[[Live], None] | None = None,
+        on_result: Callable[[LiveUpdate], None] | None = None,
         stop: Stop | None = None,
         until_idle_s: float | None = None,
         command: Sequence[str] | None = None,
@@ -245,7 +245,7 @@ class Watch:
 
     def _results(
         self, classifier: Classifier, stop: Stop | None, until_idle_s: float | None
-    ) -> Iterator[Live]:
+    ) -> Iterator[LiveUpdate]:
         """What comes of each file, as it comes."""
         self._log = Log(self.store.folder)
         self._hash = model_hash(classifier.card)
@@ -257,7 +257,7 @@ class Watch:
             self._settle_s,
             self._patience_s,
         )
-        with Told(self.folder, not self._polling, self._deaf) as told:
+        with FileWatcher(self.folder, not self._polling, self._deaf) as told:
             scanned, scan_s = -np.inf, 0.0
             active = time.monotonic()
             while True:
@@ -295,7 +295,7 @@ class Watch:
     def _resume(self) -> dict[Path, tuple[int, int]]:
         """What is there of earlier sessions; path → size and time of files taken then."""
         taken: dict[Path, tuple[int, int]] = {}
-        seen: list[tuple[float, Whereabouts]] = []
+        seen: list[tuple[float, FeatureSummary]] = []
         if self._new_reference:
             self._refer_since(time.time())
         since = self._reference_since()
@@ -320,7 +320,7 @@ class Watch:
             if "size" in about:
                 taken[path] = (int(about["size"]), int(about["mtime_ns"]))
             if about.get("where") is not None and about["taken"] >= since:
-                seen.append((about["taken"], Whereabouts.from_dict(about["where"])))
+                seen.append((about["taken"], FeatureSummary.from_dict(about["where"])))
         for when, where in sorted(seen, key=lambda one: one[0]):
             self._read_off(when, where)
         # What failed is tried again: with other settings, or another version, it may go well.
@@ -351,7 +351,7 @@ class Watch:
         self._refer_since(outside[0][0] if outside else time.time())
         self._alarm = tuple(words for words in self._alarm if words != SESSION_CHANGED)
 
-    def _read_off(self, when: float, where: Whereabouts | None) -> Reading:
+    def _read_off(self, when: float, where: FeatureSummary | None) -> Reading:
         """What the chart says of the next image; those outside may be accepted."""
         reading = self._chart.add(where)
         if reading.joined:
@@ -368,10 +368,10 @@ class Watch:
         self,
         arrivals: Arrivals,
         path: Path,
-        signature: Signature,
+        signature: FileFingerprint,
         classifier: Classifier,
         stop: Stop | None,
-    ) -> Live | None:
+    ) -> LiveUpdate | None:
         """Analyse a file; None if it has gone, or is tried again later."""
         item = Input(self._name(path), path)
         known = self._known(item)
@@ -424,7 +424,7 @@ class Watch:
         new = [words for words in conditions.alarms if words not in self._alarm]
         calm = bool(self._alarm) and not conditions.alarms
         self._alarm = conditions.alarms
-        return Live(
+        return LiveUpdate(
             outcome,
             analysis,
             conditions,
@@ -436,7 +436,7 @@ class Watch:
             calm,
         )
 
-    def _known(self, item: Input) -> Live | None:
+    def _known(self, item: Input) -> LiveUpdate | None:
         """Content that was analysed before: the same file again, or one under a new name."""
         try:
             key = key_of(sha256_of(item.path), self._hash, self.request)
@@ -451,7 +451,7 @@ class Watch:
                 self._forget(name)
         self._settle(item, stem)
         self._running.set(item.name, table)
-        return Live(self.store.outcome(stem), ratios=self._running.ratios(hurry=True))
+        return LiveUpdate(self.store.outcome(stem), ratios=self._running.ratios(hurry=True))
 
     def _keep(self, item: Input, part: Part) -> None:
         assert part.outcome.sha256 is not None
@@ -473,16 +473,18 @@ class Watch:
         self._state.paths.pop(name, None)
         self._running.remove(name)
 
-    def _failed(self, outcome: Outcome, signature: Signature, arrivals: Arrivals) -> Live:
+    def _failed(
+        self, outcome: Outcome, signature: FileFingerprint, arrivals: Arrivals
+    ) -> LiveUpdate:
         """It can't be analysed as it is; what it held before does not count any more."""
         if outcome.image in self._state.stems:
             self._forget(outcome.image)
         self._state.failed[outcome.image] = Failure.of(outcome)
         self.store.write_failures(self._state.failed.values())
-        return Live(outcome, waiting=arrivals.waiting, latency_s=_latency_s(signature))
+        return LiveUpdate(outcome, waiting=arrivals.waiting, latency_s=_latency_s(signature))
 
     # ---- the report
-    def _draw(self, live: Live, classifier: Classifier) -> None:
+    def _draw(self, live: LiveUpdate, classifier: Classifier) -> None:
         """Draw for the report while nothing waits; only the last images keep their drawing."""
         if live.analysis is None or self.waiting:
             return
@@ -509,7 +511,7 @@ class Watch:
             return self._unwritten(classifier, waiting)
         inputs = [Input(name, self._path_of(name)) for name in names]
         number = {name: i for i, name in enumerate(names)}
-        run = conclude_many(
+        run = finalize_batch(
             self.store,
             self.request,
             classifier.card,
@@ -541,12 +543,12 @@ class Watch:
         return Path(self._state.failed[name].outcome.path)
 
 
-def _latency_s(signature: Signature) -> float:
+def _latency_s(signature: FileFingerprint) -> float:
     """Seconds since the last change of a file, by its own time."""
     return time.time() - signature.mtime_ns / 1e9
 
 
-def _warm_up(classifier: Classifier, request: Request) -> None:
+def _warm_up(classifier: Classifier, request: RunRequest) -> None:
     """What takes long the first time is done before the first image comes."""
     noise = np.random.default_rng(0).normal(100, 5, (256, 256)).astype(np.float32)
     y, x = np.mgrid[:256, :256]

@@ -43,7 +43,7 @@ from ..core.errors import (
 )
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import to_json
-from ..io.formulas import as_it_was
+from ..io.formulas import unescape_formula
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
 from ..io.packed import Parts, open_parts
 from ..statistics.annotation_sites import TOLERANCE_NM
@@ -57,10 +57,10 @@ LOOKED_COLUMNS = ("image", "annotator", "area_nm2", "blind")
 NONE, DONE = "none", "done"
 """What stands in a table of an image without atoms, and in one that is right as it went out."""
 _HEADER = "X,Y,uncertain\n"
-_LARGEST_NAME = 100
+_MAX_NAME = 100
 _YES = {"1", "1.0", "yes", "y", "true", "x", "?", "uncertain"}
 _NO = {"", "0", "0.0", "no", "n", "false"}
-_MOST_TOLD = 12
+_MAX_TOLD = 12
 _TEXT, _FLAGS = ("image", "annotator"), ("uncertain", "blind")
 
 
@@ -345,8 +345,8 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
             looked.append((image, who, area, bool(manifest["blind"])))
             marks += [(image, who, y, x, y * px_nm, x * px_nm, unsure) for x, y, unsure in rows]
     if problems:
-        told = "; ".join(problems[:_MOST_TOLD])
-        more = len(problems) - _MOST_TOLD
+        told = "; ".join(problems[:_MAX_TOLD])
+        more = len(problems) - _MAX_TOLD
         raise TableError(
             told + (f"; and {more} more" if more > 0 else ""),
             path,
@@ -398,7 +398,7 @@ def _rows(
     found: list[tuple[float, float, bool]] = []
     seen: dict[tuple[float, float], int] = {}
     for i, line in rows[1:]:
-        cells = [str(as_it_was(cell)) for cell in line] + [""] * (len(head) - len(line))
+        cells = [str(unescape_formula(cell)) for cell in line] + [""] * (len(head) - len(line))
         word = cells[ix].lower()
         if word in (NONE, DONE) and not any(cells[:ix] + cells[ix + 1 :]):
             if word == NONE and len(rows) > 2:
@@ -447,8 +447,8 @@ def _annotator(parts: Parts, manifest: Mapping[str, Any], path: Path) -> str:
     said = parts.text("annotator.txt") if "annotator.txt" in parts else ""
     name = next((line.strip() for line in said.splitlines() if line.strip()), "")
     name = name or str(manifest.get("annotator") or "").strip() or path.name.removesuffix(".zip")
-    printable = "".join(c if c.isprintable() else " " for c in str(as_it_was(name)))
-    return printable[:_LARGEST_NAME].strip()
+    printable = "".join(c if c.isprintable() else " " for c in str(unescape_formula(name)))
+    return printable[:_MAX_NAME].strip()
 
 
 def _manifest(parts: Parts, path: Path) -> dict[str, Any]:

@@ -274,7 +274,7 @@ def take_in(
         entries,
     )
     added = db.total_changes - before
-    note_looked(db, [image_id], annotator)
+    mark_as_viewed(db, [image_id], annotator)
     return added
 
 
@@ -349,12 +349,12 @@ def merge_marks(
         )
     for their_id, annotator in theirs.execute("SELECT image_id, annotator FROM looked"):
         if their_id in same:
-            note_looked(db, [same[their_id]], annotator)
+            mark_as_viewed(db, [same[their_id]], annotator)
     who = tuple(dict.fromkeys(row["annotator"] for _, row in brought))
     return len(brought), len(new) - len(brought), who
 
 
-def note_looked(
+def mark_as_viewed(
     db: sqlite3.Connection, image_ids: Iterable[int], annotator: str, looked: bool = True
 ) -> None:
     """Somebody has gone through these images: what is not marked there, is no atom to them.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..models.analysis import Analysis
-from .cached_arrays import Seen, picture_rows, same_pictures, seen_in
+from .cached_arrays import NetworkArrays, arrays_of, picture_rows, same_pictures
 from .rows import write_predictions
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class _Said:
     cluster_ids: frozenset[int] | None
 
 
-class Behind:
+class BackgroundWriter:
     """Writes what models see and say in a thread of its own.
 
     Parameters
@@ -41,10 +41,10 @@ class Behind:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._jobs: queue.Queue[Seen | _Said | None] = queue.Queue()
+        self._jobs: queue.Queue[NetworkArrays | _Said | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
-    def hand_over(
+    def submit(
         self,
         image_id: int,
         before: Analysis | None,
@@ -59,11 +59,11 @@ class Behind:
         if said:
             self._put(_Said(image_id, after, cluster_ids))
         if before is None or not same_pictures(before, after):
-            seen = seen_in(image_id, after, cluster_ids)
+            seen = arrays_of(image_id, after, cluster_ids)
             if seen is not None:
                 self._put(seen)
 
-    def _put(self, job: Seen | _Said) -> None:
+    def _put(self, job: NetworkArrays | _Said) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="project", daemon=True)
             self._thread.start()
@@ -91,13 +91,13 @@ class Behind:
                     with self._transaction() as db:
                         write_predictions(db, job.image_id, job.analysis, job.cluster_ids)
                 else:
-                    self._write_seen(job)
+                    self._write_arrays(job)
             except Exception:  # all of it can be computed again: the work must go on
                 logger.exception("what a model sees could not be written")
             finally:
                 self._jobs.task_done()
 
-    def _write_seen(self, job: Seen) -> None:
+    def _write_arrays(self, job: NetworkArrays) -> None:
         for start in range(0, len(job.ids), _PER_TRANSACTION):
             # Made before the file is locked: whoever corrects meanwhile should not wait for it.
             rows = list(

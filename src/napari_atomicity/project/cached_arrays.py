@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class NetworkArrays:
     """What a network saw of N clusters of an image: (N, P, P), (N, h, w), (N, D)."""
 
     image_id: int
@@ -27,7 +27,9 @@ class Seen:
     embedding: np.ndarray
 
 
-def seen_in(image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None) -> Seen | None:
+def arrays_of(
+    image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
+) -> NetworkArrays | None:
     """Of these clusters what there is; None if there is nothing."""
     if not analysis.patches:
         return None
@@ -38,7 +40,7 @@ def seen_in(image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | Non
         return None
     # Arrays of an analysis are never written to, so a whole one need not be copied.
     part = slice(None) if len(rows) == len(ids) else rows
-    return Seen(
+    return NetworkArrays(
         image_id,
         ids[part],
         {k: v[part] for k, v in analysis.patches.items()},
@@ -82,7 +84,7 @@ def read_pictures(
     )
 
 
-def picture_rows(job: Seen, rows: range) -> Iterator[tuple]:
+def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:
     channels = list(job.patches)
     patch_px = job.patches[channels[0]].shape[-1]
     map_px = next(iter(job.maps.values())).shape[-1] if job.maps else 0

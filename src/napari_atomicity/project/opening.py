@@ -15,11 +15,11 @@ from PIL import Image
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from ..core.table_cache import Catalogue
+from ..core.table_cache import TableCache
 from ..io.images import find_images, load
 from ..io.stored_micrograph import PIXELS
 from ..models.analysis import Analysis
-from .project import SUFFIX, Project, Stored
+from .project import SUFFIX, Project, ProjectContents
 
 THUMBNAIL_PX = 96
 _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
@@ -44,10 +44,10 @@ class Opened:
     """
 
     project: Project
-    stored: dict[str, Stored]
+    stored: dict[str, ProjectContents]
     added: tuple[str, ...]
     notes: tuple[str, ...]
-    catalogue: Catalogue
+    catalogue: TableCache
 
     def close(self) -> None:
         """Nobody wants it any more."""
@@ -121,7 +121,7 @@ def open_any(
         raise
     added = tuple(name for name in project.names if name not in known)
     columns = {image: s.columns for image, s in stored.items() if s.columns is not None}
-    return Opened(project, stored, added, tuple(notes), Catalogue.of(columns))
+    return Opened(project, stored, added, tuple(notes), TableCache.of(columns))
 
 
 def _notes(project: Project) -> list[str]:
@@ -149,7 +149,7 @@ def survey(
     names: Iterable[str],
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> dict[str, Stored]:
+) -> dict[str, ProjectContents]:
     """Read images that the project knows by path only: content, calibration, thumbnail.
 
     One that can't be read is noted with the reason.
@@ -161,7 +161,7 @@ def survey(
     """
     names = list(names)
     places = {image.name: image.path for image in project.images()}
-    found: dict[str, Stored] = {}
+    found: dict[str, ProjectContents] = {}
     for i, name in enumerate(names):
         check(stop)
         report(progress, i, len(names), f"Looking at {name}")
@@ -182,7 +182,7 @@ def take_in_analysed(
     analysis: Analysis,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> tuple[Stored, Analysis]:
+) -> tuple[ProjectContents, Analysis]:
     """Take in an image that was analysed elsewhere, under the name that the project has for it.
 
     Returns

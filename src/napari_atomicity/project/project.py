@@ -37,12 +37,12 @@ from .atoms import (
     free_id,
     last_marks,
     log_of_marks,
-    note_looked,
+    mark_as_viewed,
     read_atoms,
     take_in,
     write_atoms,
 )
-from .background_writer import Behind
+from .background_writer import BackgroundWriter
 from .merging import merge, settle
 from .rows import (
     ADD,
@@ -121,7 +121,7 @@ class ProjectImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class ProjectContents:
     """What a project holds of an image: the micrograph, whose pixels are read when they are asked
     for; the analysis if there is one, and the columns of its table; and the id that the next new
     cluster gets."""
@@ -227,7 +227,7 @@ class Project:
                 with self._writing() as db:
                     upgrade(db, version)
             self._names = self._read_names()
-            self._behind = Behind(self._connect) if not self.read_only else None
+            self._behind = BackgroundWriter(self._connect) if not self.read_only else None
         except BaseException:
             self.close()
             raise
@@ -776,7 +776,7 @@ class Project:
         known = after is not None and only_predicted and same_labels(before, after)
         if self._behind is not None and (known or (not by_person and same_clusters(before, after))):
             assert after is not None
-            self._behind.hand_over(image_id, before, after, cluster_ids, said=True)
+            self._behind.submit(image_id, before, after, cluster_ids, said=True)
             return
         columns = LOGGED if spoken else None
         old = {} if spoken else rows_of(before, cluster_ids)
@@ -801,19 +801,19 @@ class Project:
             elif not blind:
                 write_rows(db, image_id, before, after, old, new, cluster_ids)
         if not (blind or spoken) and after is not None and self._behind is not None:
-            self._behind.hand_over(image_id, before, after, cluster_ids, said=False)
+            self._behind.submit(image_id, before, after, cluster_ids, said=False)
 
-    def load(self, image: str) -> Stored:
+    def load(self, image: str) -> ProjectContents:
         """What the project holds of an image; pixels are read when they are asked for."""
         with self._reading() as db:
             micrograph, analysis, next_id = read_image(db, image, self._place)
             atoms, next_atom_id = read_atoms(db, self._names[image], micrograph)
         columns = None if analysis is None else columns_of(analysis.table)
-        return Stored(micrograph, analysis, next_id, columns, atoms, next_atom_id)
+        return ProjectContents(micrograph, analysis, next_id, columns, atoms, next_atom_id)
 
     def load_all(
         self, progress: Progress | None = None, stop: Stop | None = None
-    ) -> dict[str, Stored]:
+    ) -> dict[str, ProjectContents]:
         """The same of all images, in order."""
         found = {}
         for i, image in enumerate(self._names):
@@ -855,7 +855,7 @@ class Project:
             found[image][cluster_id] = label
         return found
 
-    def blind_words(
+    def format_blind(
         self, annotator: str
     ) -> tuple[dict[str, dict[int, str]], dict[str, frozenset[int]]]:
         """What one annotator has said blind.
@@ -961,13 +961,13 @@ class Project:
         with self._reading() as db:
             return {name: free_id(db, image_id) for name, image_id in self._names.items()}
 
-    def note_looked(self, images: Iterable[str], annotator: str, looked: bool = True) -> None:
+    def mark_as_viewed(self, images: Iterable[str], annotator: str, looked: bool = True) -> None:
         """Somebody has gone through these images: what is not marked there is no atom to them.
 
         If not ``looked``, they take that back; who has marks in an image counts anyhow.
         """
         with self._writing() as db:
-            note_looked(db, [self._names[image] for image in images], annotator, looked)
+            mark_as_viewed(db, [self._names[image] for image in images], annotator, looked)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
         """Take in the corrections, and the blind marks of atoms, of another project of the same

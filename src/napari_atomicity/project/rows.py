@@ -15,7 +15,7 @@ import pandas as pd
 from ..core import cluster_table as tables
 from ..io.files import plain
 from ..io.provenance import now
-from ..io.stored_micrograph import StoredMicrograph
+from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from .cached_arrays import read_pictures
 
@@ -304,7 +304,7 @@ def _cell(value: Any) -> Any:
 # ---- and back
 def read_image(
     db: sqlite3.Connection, image: str, place: Callable[[str, str], Path]
-) -> tuple[StoredMicrograph, Analysis | None, int]:
+) -> tuple[LazyMicrograph, Analysis | None, int]:
     """Micrograph, analysis if there is one, and next id of an image.
 
     ``place(path, relative_path)`` tells where a file is now.
@@ -317,7 +317,7 @@ def read_image(
     ).fetchone()
     (image_id, path, relative, digest, frames, height, width, is_stack, size, analysed, metadata,
      parameters, scale, field_of_view, regions, next_id, seconds) = row  # fmt: skip
-    micrograph = StoredMicrograph(
+    micrograph = LazyMicrograph(
         place(path, relative),
         None if height is None else ((frames,) if is_stack else ()) + (height, width),
         size,
@@ -393,8 +393,8 @@ def _scale(text: str | None) -> Any:
     if text is None:
         return None
     from ..core.scale_reference import ScaleReference
-    from ..models.intensity_scale import LockedMixture
+    from ..models.intensity_scale import ConstrainedMixture
 
     values = json.loads(text)
     arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}
-    return LockedMixture(ScaleReference.from_dict(values["reference"]), **arrays)
+    return ConstrainedMixture(ScaleReference.from_dict(values["reference"]), **arrays)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..atoms.analysis import AtomAnalysis
-    from ..statistics.dispersion import Dispersion
+    from ..statistics.dispersion import DispersionStatistics
 
 LONGEST_PX = 1200
 """Longest edge of the image in a figure."""
@@ -71,7 +71,7 @@ def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     return figure
 
 
-def dispersion_chart(found: Dispersion) -> Figure | None:
+def dispersion_chart(found: DispersionStatistics) -> Figure | None:
     """Pair correlation, L and nearest neighbours beside random atoms; None without curves."""
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..models.analysis import Analysis
 from .figures import patch_strip
 
@@ -19,7 +19,7 @@ MOST = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class ClusterExample:
     """A cluster and its pictures.
 
     Parameters
@@ -47,8 +47,8 @@ class Example:
 
 
 def gathered(
-    found: Sequence[Example], analysis: Analysis, classes: Sequence[str], most: int = MOST
-) -> list[Example]:
+    found: Sequence[ClusterExample], analysis: Analysis, classes: Sequence[str], most: int = MOST
+) -> list[ClusterExample]:
     """The foremost of what was found so far and of another image; only these are drawn.
 
     The sure ones are whole and stand alone. What is no class has no confidence: of it those are
@@ -67,7 +67,7 @@ def gathered(
     for label, kind, rank in _ranked(analysis, classes):
         for index in rank.index[: 2 * most]:  # some may be sure and doubtful at once
             row: Any = analysis.table.iloc[index]
-            example = Example(
+            example = ClusterExample(
                 str(row["image"]),
                 int(row["cluster_id"]),
                 label,
@@ -83,17 +83,17 @@ def gathered(
     return [_drawn(e, analysis, index_of[id(e)]) if id(e) in index_of else e for e in chosen]
 
 
-def _drawn(example: Example, analysis: Analysis, index: int) -> Example:
+def _drawn(example: ClusterExample, analysis: Analysis, index: int) -> ClusterExample:
     strip, names = patch_strip(analysis, index)
     return replace(example, strip=strip, names=tuple(names))
 
 
-def foremost(found: Iterable[Example], most: int = MOST) -> list[Example]:
+def foremost(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterExample]:
     """Of the examples of many images the first of each label and kind, no cluster twice."""
-    groups: dict[tuple[str, str], list[Example]] = {}
+    groups: dict[tuple[str, str], list[ClusterExample]] = {}
     for example in found:
         groups.setdefault((example.label, example.kind), []).append(example)
-    chosen: dict[tuple[str, int], Example] = {}
+    chosen: dict[tuple[str, int], ClusterExample] = {}
     for kind in (SURE, DOUBTFUL):
         for (_, of_kind), members in groups.items():
             new = [m for m in members if (m.image, m.cluster_id) not in chosen]
@@ -103,7 +103,7 @@ def foremost(found: Iterable[Example], most: int = MOST) -> list[Example]:
     return list(chosen.values())
 
 
-def seen(analysis: Analysis) -> np.ndarray:
+def example_of(analysis: Analysis) -> np.ndarray:
     """(N,) which clusters have patches that can be shown."""
     out = np.full(len(analysis.table), bool(analysis.patches))
     for patches in analysis.patches.values():
@@ -114,12 +114,12 @@ def seen(analysis: Analysis) -> np.ndarray:
 def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, pd.Series]]:
     """Label, kind, and the rank of its rows with the first in front."""
     table = analysis.table.reset_index(drop=True)
-    table = table[seen(analysis) & ~table["touches_border"].to_numpy(bool)]
+    table = table[example_of(analysis) & ~table["touches_border"].to_numpy(bool)]
     alone = ~table["touches_neighbour"].astype(bool)
     out = []
-    for label in dict.fromkeys([*classes, *OUTSIDE]):
+    for label in dict.fromkeys([*classes, *NON_CLASS_LABELS]):
         own = table["label"] == label
-        if label in OUTSIDE:
+        if label in NON_CLASS_LABELS:
             out.append((label, SURE, -table.loc[own, "ood_score"].fillna(0.0)))
             continue
         confidence = table.loc[own, "confidence"].dropna()

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from ..core.cluster_table import OUTSIDE, UNKNOWN, in_words
+from ..core.cluster_table import NON_CLASS_LABELS, UNKNOWN, format_rows
 from ..core.palette import colours, symbols
 from ..detection.background import block_mean
 from ..io.preview import to_8_bit
@@ -146,14 +146,14 @@ def _marks(
     table = analysis.table
     colour, symbol = colours(classes), symbols(classes)
     records: list[Any] = table.to_dict("records")
-    numbers, otherwise = in_words(table)
+    numbers, otherwise = format_rows(table)
     parts = []
     for i in rows:
         row, outline = records[i], analysis.outlines[i]
         fill = colour.get(row["label"], colour[UNKNOWN])
         facts = [
             row["label"] or "not classified",
-            *([] if row["label"] in OUTSIDE else [f"confidence {row['confidence']:.2f}"]),
+            *([] if row["label"] in NON_CLASS_LABELS else [f"confidence {row['confidence']:.2f}"]),
             *filter(None, (numbers[i], otherwise[i])),
             f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
         ]

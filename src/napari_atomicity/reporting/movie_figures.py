@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..tracking.events import EVENTS
-from ..tracking.following import Movie
+from ..tracking.following import TrackedMovie
 from ..tracking.smoothing import Track
 from ..tracking.text import DWELL_HEADERS, EVENT_HEADERS, dwell_lines, event_lines, summary
 from .charts import as_image
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_TRACKS = 60
+MAX_TRACKS = 60
 """So many tracks have a row in the chart: of more they could not be told apart."""
-MOST_EVENTS = 40
+MAX_EVENTS = 40
 """So many events are listed; all of them are in events.csv."""
 _ROW_INCH = 0.12
 _PLURALS = {
@@ -35,7 +35,7 @@ _PLURALS = {
 }
 
 
-def over_time(movie: Movie, classes: Sequence[str], small: bool = False) -> dict[str, Any]:
+def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) -> dict[str, Any]:
     """What the template shows of a movie.
 
     Parameters
@@ -48,7 +48,7 @@ def over_time(movie: Movie, classes: Sequence[str], small: bool = False) -> dict
         Numbers only.
     """
     counts = movie.events["event"].value_counts()
-    events = event_lines(movie.events.iloc[:MOST_EVENTS])
+    events = event_lines(movie.events.iloc[:MAX_EVENTS])
     shown = chosen(movie.tracks)
     return {
         "summary": summary(movie),
@@ -79,14 +79,16 @@ def chosen(tracks: Sequence[Track]) -> list[Track]:
     """The tracks that have a row: those that change most often, then the longest; in the order of
     their numbers."""
     ranked = sorted(tracks, key=lambda t: (-_changes(t), -len(t.rows), t.track_id))
-    return sorted(ranked[:MOST_TRACKS], key=lambda t: t.track_id)
+    return sorted(ranked[:MAX_TRACKS], key=lambda t: t.track_id)
 
 
 def _changes(track: Track) -> int:
     return int((track.label[1:] != track.label[:-1]).sum())
 
 
-def tracks_chart(tracks: Sequence[Track], movie: Movie, classes: Sequence[str]) -> Figure | None:
+def tracks_chart(
+    tracks: Sequence[Track], movie: TrackedMovie, classes: Sequence[str]
+) -> Figure | None:
     """A row per track: the smoothed class as colour, its symbol where a stretch begins.
 
     Frames in which a cluster was missed are pale. None without any track.
@@ -134,7 +136,7 @@ def tracks_chart(tracks: Sequence[Track], movie: Movie, classes: Sequence[str]) 
     return figure
 
 
-def drift_chart(movie: Movie) -> Figure | None:
+def drift_chart(movie: TrackedMovie) -> Figure | None:
     """How far the stage has gone since the first frame, down and to the right; None if nothing was
     found."""
     from matplotlib.figure import Figure
@@ -157,5 +159,5 @@ def drift_chart(movie: Movie) -> Figure | None:
     return figure
 
 
-def _time_axis(axes: Axes, movie: Movie) -> None:
+def _time_axis(axes: Axes, movie: TrackedMovie) -> None:
     axes.set_xlabel("Frame" if movie.frame_time_s is None else "Time / s")

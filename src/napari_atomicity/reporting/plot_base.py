@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Look:
         return marker(self.symbol(label))
 
 
-def _no_words(row: Any) -> str:
+def _no_text(row: Any) -> str:
     return ""
 
 
@@ -95,7 +95,7 @@ class Plot:
     draw: Callable[..., None]
     members: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
     places: Callable[[pd.DataFrame], np.ndarray]
-    words: Callable[[Any], str] = field(default=_no_words)
+    words: Callable[[Any], str] = field(default=_no_text)
     column: str = ""
     slow: bool = False
     nothing: str = "Analyse an image first: there is nothing to draw yet."
@@ -111,9 +111,9 @@ def whole(table: pd.DataFrame) -> pd.Series:
 def labels_in_order(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     """The labels that occur: classes in order, others, those that are no class, none."""
     found = set(labels.unique())
-    known = [*classes, *OUTSIDE, ""]
+    known = [*classes, *NON_CLASS_LABELS, ""]
     others = sorted(found - set(known))
-    return [name for name in [*classes, *others, *OUTSIDE, ""] if name in found]
+    return [name for name in [*classes, *others, *NON_CLASS_LABELS, ""] if name in found]
 
 
 def row_numbers(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:

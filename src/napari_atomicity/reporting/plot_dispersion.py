@@ -1,8 +1,8 @@
 """How atoms are spread: nearest neighbours, g(r), L(r), quadrats, sizes of groups.
 
 As the plots of clusters (`reporting.plots`), but of an atom table: of one image, or of a pool. The
-context that ``data`` takes: ``dispersion``, the `statistics.dispersion.Dispersion` of the same
-atoms. A bar of the histogram, a quadrat and a size hold atoms, which ``members`` names.
+context that ``data`` takes: ``dispersion``, the `statistics.dispersion.DispersionStatistics` of
+the same atoms. A bar of the histogram, a quadrat and a size hold atoms, which ``members`` names.
 
 >>> data = DISPERSION_PLOTS["nearest_neighbours"].data(atoms, dispersion=found)
 >>> save_plot(DISPERSION_PLOTS["nearest_neighbours"], data, "nearest_neighbours.svg")
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics.atom_groups import kind_of
-from ..statistics.dispersion import Dispersion
+from ..statistics.dispersion import DispersionStatistics
 from .plot_base import Look, Plot, draw_bars, dress, legend, per_cent, say
 from .plot_sizes import bin_width
 
@@ -41,7 +41,7 @@ def _p(value: float) -> str:
 
 # ---- nearest neighbours
 def neighbour_data(
-    table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any
+    table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
     """Numbers of atoms by distance to the nearest neighbour, and what randomness would give.
 
@@ -136,7 +136,9 @@ def _neighbour_row(row: Any) -> str:
 
 # ---- curves
 def _curve_data(name: str) -> Any:
-    def data(table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any) -> pd.DataFrame:
+    def data(
+        table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
+    ) -> pd.DataFrame:
         """Columns ``r_nm, observed, expected, low, high, p``; of L, all of these minus r."""
         columns = ["r_nm", "observed", "expected", "low", "high", "p"]
         if dispersion is None or name not in dispersion.curves:
@@ -198,7 +200,7 @@ def _curve_row(row: Any) -> str:
 
 # ---- quadrats
 def quadrat_data(
-    table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any
+    table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
     """Numbers of atoms in each quadrat of an image; nothing of a pool.
 
@@ -313,7 +315,9 @@ def _quadrat_row(row: Any) -> str:
 
 
 # ---- sizes of groups
-def group_data(table: pd.DataFrame, dispersion: Dispersion | None = None, **_: Any) -> pd.DataFrame:
+def group_data(
+    table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
+) -> pd.DataFrame:
     """Numbers of groups by their number of atoms, as linked in the table.
 
     Returns

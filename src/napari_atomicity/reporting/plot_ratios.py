@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
 from ..statistics.ratios import class_ratios, counted
 from .plot_base import Look, Plot, dress, legend, rows_by, say
@@ -116,7 +116,7 @@ def ratios_data(
     )
     # All images together come last, with as many rows as each.
     found = found.iloc[: len(found) * len(names) // (len(names) + 1)]
-    found = found[~found["class"].isin(OUTSIDE) & found["fraction"].notna()]
+    found = found[~found["class"].isin(NON_CLASS_LABELS) & found["fraction"].notna()]
     shown = in_order([n for n in names if n in set(found["scope"])], order, times)
     position = {name: i + 1 for i, name in enumerate(shown)}
     known = {name: when for name, when in (times or {}).items() if when and name in position}

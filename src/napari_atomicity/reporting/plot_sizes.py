@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..models.intensity_scale import usable
 from ..models.thresholds import by_thresholds, fit_thresholds
 from ..statistics.scores import atoms_of
@@ -99,7 +99,7 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
 def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Of each label the range (labels, 2) in which the cuts give it; which clusters they miss."""
     ranges, wrong = np.full((len(names), 2), np.nan), np.zeros(len(value), bool)
-    known = [i for i, name in enumerate(names) if name not in (*OUTSIDE, "")]
+    known = [i for i, name in enumerate(names) if name not in (*NON_CLASS_LABELS, "")]
     if len(known) < 2:
         return ranges, wrong
     # Alloys need not come in the order of their sizes.
@@ -174,10 +174,10 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
         xlabel="Diameter / nm",
     )  # fmt: skip
-    dress(axes, look, _diameter_words(data))
+    dress(axes, look, _describe_diameter(data))
 
 
-def _diameter_words(data: pd.DataFrame) -> str:
+def _describe_diameter(data: pd.DataFrame) -> str:
     wrong, of = misclassified(data)
     if not of:
         return ""
@@ -250,7 +250,7 @@ def intensity_data(
     atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
     scales = scales or {}
     per_atom = table["image"].map(scales).astype(float)
-    keep = usable(table) & whole(table) & atoms.notna() & ~table["label"].isin(OUTSIDE)
+    keep = usable(table) & whole(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
     if scales:
         keep &= per_atom > 0
     out = pd.DataFrame(
@@ -318,10 +318,10 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
         xlabel="Atoms of the label",
     )  # fmt: skip
     legend(axes, look, loc="upper left", ncols=1 + (len(look.classes) > 6))
-    dress(axes, look, _intensity_words(data))
+    dress(axes, look, _describe_intensity(data))
 
 
-def _intensity_words(data: pd.DataFrame) -> str:
+def _describe_intensity(data: pd.DataFrame) -> str:
     slope, scatter = intensity_line(data)
     if _unit(data) == "intensity_atoms":
         said = f"Slope {slope:.3f} (1 is the scale that the image's own clusters give)"

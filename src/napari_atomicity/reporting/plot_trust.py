@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..statistics.ratios import wilson_interval
 from .plot_base import (
     Look,
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BINS = 20
-LEAST_CORRECTED = 20
+MIN_CORRECTED = 20
 """Corrected clusters below which accuracy is not drawn against confidence."""
 _PER_BIN = 10
-_MOST_BINS = 10
+_MAX_BINS = 10
 
 
 def _sure(table: pd.DataFrame) -> np.ndarray:
     """Clusters (N,) bool to which the model gave a class, and so a confidence."""
     predicted = table["label_predicted"]
-    return np.asarray(~predicted.isin(["", *OUTSIDE]) & table["confidence"].notna(), bool)
+    return np.asarray(~predicted.isin(["", *NON_CLASS_LABELS]) & table["confidence"].notna(), bool)
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:
@@ -94,10 +94,10 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     )
     axes.locator_params(axis="y", integer=True)
     legend(axes, look, loc="upper left")
-    dress(axes, look, _confidence_words(data))
+    dress(axes, look, _describe_confidence(data))
 
 
-def _confidence_words(data: pd.DataFrame) -> str:
+def _describe_confidence(data: pd.DataFrame) -> str:
     total = int(data["count"].sum())
     low = int(data.loc[data["confidence_to"] <= 0.8, "count"].sum())
     return f"{low} of {total} clusters ({per_cent(low / max(total, 1))}) below 0.8."
@@ -159,7 +159,7 @@ def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     columns = ["confidence_from", "confidence_to", "confidence_mean", "count", "right"]
     if not len(rows):
         return pd.DataFrame(columns=[*columns, "accuracy", "accuracy_low", "accuracy_high"])
-    n_bins = int(np.clip(len(rows) // _PER_BIN, 1, _MOST_BINS))
+    n_bins = int(np.clip(len(rows) // _PER_BIN, 1, _MAX_BINS))
     edge = np.unique(np.quantile(confidence, np.arange(n_bins + 1) / n_bins))
     if len(edge) == 1:  # all are equally sure
         edge = np.repeat(edge, 2)
@@ -188,15 +188,15 @@ def _among(confidence: np.ndarray, edge: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edge, confidence, side="right") - 1, 0, len(edge) - 2)
 
 
-def enough(data: pd.DataFrame) -> bool:
+def has_enough(data: pd.DataFrame) -> bool:
     """Whether there are corrected clusters enough to say something."""
-    return bool(data["count"].sum() >= LEAST_CORRECTED)
+    return bool(data["count"].sum() >= MIN_CORRECTED)
 
 
 def _reliability_places(data: pd.DataFrame) -> np.ndarray:
     x, y = data["confidence_mean"].to_numpy(float), data["accuracy"].to_numpy(float)
     where = np.stack([x, x, y, y], axis=1)
-    return where if enough(data) else np.full_like(where, np.nan)
+    return where if has_enough(data) else np.full_like(where, np.nan)
 
 
 def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
@@ -205,12 +205,12 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
     axes.plot([0, 1], [0, 1], color=look.ink, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
     n = int(data["count"].sum()) if len(data) else 0
-    if not enough(data):
+    if not has_enough(data):
         have = "No cluster that" if n == 0 else f"Only {n} of the clusters that"
         say(
             axes, look,
             f"{have} the model gave a class {'has' if n == 0 else 'have'} a person's label: "
-            f"{LEAST_CORRECTED} are needed to judge by.",
+            f"{MIN_CORRECTED} are needed to judge by.",
         )  # fmt: skip
         dress(axes, look)
         return
@@ -220,10 +220,10 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
         ecolor=look.ink, elinewidth=0.9, capsize=2.5, marker="o", markersize=5.5, linewidth=1.2,
         markeredgecolor=look.ink, markeredgewidth=0.5,
     )  # fmt: skip
-    dress(axes, look, _reliability_words(data))
+    dress(axes, look, _describe_reliability(data))
 
 
-def _reliability_words(data: pd.DataFrame) -> str:
+def _describe_reliability(data: pd.DataFrame) -> str:
     n, right = int(data["count"].sum()), int(data["right"].sum())
     mean = float((data["confidence_mean"] * data["count"]).sum() / n)
     low, high = wilson_interval(np.array(right / n), n)
@@ -244,7 +244,7 @@ def _reliability_row(row: Any) -> str:
 def _reliability_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     shown = np.flatnonzero(_judged(table))
-    if len(data) and enough(data):
+    if len(data) and has_enough(data):
         edge = np.append(data["confidence_from"], data["confidence_to"].iloc[-1])
         member[shown] = _among(table["confidence"].to_numpy(float)[shown], edge)
     return member

@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..core.cluster_table import AGGREGATE, ALL, OUTSIDE, UNKNOWN, classes_of
+from ..core.cluster_table import AGGREGATE, ALL, NON_CLASS_LABELS, UNKNOWN, classes_of
 from ..core.errors import AtomicityError, Cancelled
 from ..core.palette import colours
 from ..io.files import to_json, write_text
@@ -29,16 +29,16 @@ from ..statistics.ratios import CONDITIONS_DIFFER, class_ratios, counted, images
 from ..statistics.reference import Comparison
 from ..tracking.tracks import is_tracked
 from .charts import as_image, parity, plot
-from .examples import SURE, Example, seen
+from .examples import SURE, ClusterExample, example_of
 from .figures import PREVIEW_PX, glyph, interval_bar, overview, patch_strip, pixels_of
 from .methods import annotators, methods, not_counted
-from .plot_trust import enough
+from .plot_trust import has_enough
 from .plots import PLOTS
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
     from ..statistics.stratified_accuracy import Accuracy
-    from ..tracking.following import Movie
+    from ..tracking.following import TrackedMovie
 
 LOW_CONFIDENCE = 0.7
 MANY = 0.2
@@ -48,9 +48,9 @@ MANY_IMAGES = 40
 """Beyond this many images a section keeps its numbers, and its pictures are small."""
 MANY_RECORDS = 200
 """Beyond this many images their records stand in run.json only."""
-MOST_FAILED = 200
+MAX_FAILED = 200
 """So many images that could not be analysed are named."""
-MOST_PROBLEMS = 8
+MAX_PROBLEMS = 8
 """So many images whose pictures lack something are named at the top."""
 IMAGE_CHARTS = ("diameter", "confidence")
 CHARTS = (*IMAGE_CHARTS, "intensity", "ratios")
@@ -118,7 +118,7 @@ def image_section(
     card: ModelCard | None = None,
     ratios: pd.DataFrame | None = None,
     ratios_later: bool = False,
-    movie: Movie | None = None,
+    movie: TrackedMovie | None = None,
 ) -> Section:
     """Draw what the report shows of one analysed image.
 
@@ -169,7 +169,7 @@ def image_section(
 
 
 def _over_time(
-    analysis: Analysis, movie: Movie | None, classes: Sequence[str], small: bool
+    analysis: Analysis, movie: TrackedMovie | None, classes: Sequence[str], small: bool
 ) -> dict[str, Any] | None:
     """Of a stack what is known over time; of anything else nothing is loaded."""
     if movie is None and not is_tracked(analysis):
@@ -216,7 +216,7 @@ def write_report(
     comparison: Comparison | None = None,
     *,
     card: ModelCard | None = None,
-    examples: Iterable[Example] = (),
+    examples: Iterable[ClusterExample] = (),
     corrections: pd.DataFrame | None = None,
     agreement: pd.DataFrame | None = None,
     sample: Accuracy | None = None,
@@ -295,7 +295,7 @@ def write_report(
         ),
         map=_charts(("embedding",), table, classes, (6.4, 4.6)),
         reliability=_charts(("reliability",), table, classes, (5.4, 3.2))
-        if enough(PLOTS["reliability"].data(table))
+        if has_enough(PLOTS["reliability"].data(table))
         else [],
         corrected=corrected,
         interval=corrected.interval(),
@@ -304,8 +304,8 @@ def write_report(
         confusion_columns=list(corrected.confusion.columns),
         people=0 if corrections is None else len(annotators(corrections)),
         agreement=None if agreement is None or not len(agreement) else _cells(agreement),
-        seen=_seen(chosen, classes) if several else [],
-        seen_names=chosen[0].names if chosen else (),
+        typical=_typical(chosen, classes) if several else [],
+        typical_names=chosen[0].names if chosen else (),
         methods=methods(
             record,
             table,
@@ -319,7 +319,7 @@ def write_report(
         n_clusters=len(table),
         n_counted=int(counted(table).sum()),
         record=record,
-        failed=failed[:MOST_FAILED],
+        failed=failed[:MAX_FAILED],
         n_failed=len(failed),
         record_json=to_json(_short(record)),
     )
@@ -336,8 +336,8 @@ def _short(record: dict[str, Any]) -> dict[str, Any]:
 def _problems(sections: Sequence[Section]) -> list[str]:
     """A line for each of the first images whose pictures lack something, and one for the rest."""
     found = [f"{s.image} ({s.problem.rstrip('.')})" for s in sections if s.problem]
-    rest = len(found) - MOST_PROBLEMS
-    return found if rest <= 0 else [*found[:MOST_PROBLEMS], f"{rest} more, as said beside each"]
+    rest = len(found) - MAX_PROBLEMS
+    return found if rest <= 0 else [*found[:MAX_PROBLEMS], f"{rest} more, as said beside each"]
 
 
 def ratios_of(ratios: pd.DataFrame, image: str | None, images: Sequence[str]) -> pd.DataFrame:
@@ -454,9 +454,9 @@ def _cells(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _seen(chosen: Sequence[Example], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _typical(chosen: Sequence[ClusterExample], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Examples grouped by label and kind, in the order of the classes."""
-    groups: dict[tuple[str, str], list[Example]] = {}
+    groups: dict[tuple[str, str], list[ClusterExample]] = {}
     for label in dict.fromkeys([*classes, *(example.label for example in chosen)]):
         for example in chosen:
             if example.label == label:
@@ -466,7 +466,7 @@ def _seen(chosen: Sequence[Example], classes: Sequence[str]) -> list[dict[str, A
             "label": label,
             "glyph": glyph(label, classes),
             "words": "far from what was learnt"
-            if label in OUTSIDE
+            if label in NON_CLASS_LABELS
             else "typical"
             if kind == SURE
             else "doubtful",
@@ -515,9 +515,9 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
     """For each label the surest, a middling and the least sure cluster."""
     if not analysis.patches:
         return []
-    table = analysis.table.reset_index(drop=True)[seen(analysis)]
+    table = analysis.table.reset_index(drop=True)[example_of(analysis)]
     groups = []
-    for label in [*classes, *OUTSIDE]:
+    for label in [*classes, *NON_CLASS_LABELS]:
         ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
             "confidence", ascending=False, kind="stable"
         )

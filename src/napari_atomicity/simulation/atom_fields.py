@@ -32,7 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..statistics.point_patterns import Window
+from ..statistics.point_patterns import ObservationWindow
 from .fields import _waves
 from .imaging import (
     Microscope,
@@ -140,13 +140,15 @@ class AtomField:
 
 
 # ---- patterns
-def random_points(window: Window, per_nm2: float, rng: np.random.Generator) -> np.ndarray:
+def random_points(
+    window: ObservationWindow, per_nm2: float, rng: np.random.Generator
+) -> np.ndarray:
     """(N, 2) of a Poisson process on the support."""
     return window.random(rng.poisson(per_nm2 * window.area_nm2), rng)
 
 
 def clustered_points(
-    window: Window,
+    window: ObservationWindow,
     per_nm2: float,
     parents_per_nm2: float,
     spread_nm: float,
@@ -156,7 +158,7 @@ def clustered_points(
 
     Parents beyond the support have offspring on it, too.
     """
-    parents = _strewn(window, parents_per_nm2, 5 * spread_nm, rng)
+    parents = poisson_points(window, parents_per_nm2, 5 * spread_nm, rng)
     times = rng.poisson(per_nm2 / parents_per_nm2, len(parents))
     points = np.repeat(parents, times, axis=0)
     points = points + rng.normal(0, spread_nm, points.shape)
@@ -164,7 +166,7 @@ def clustered_points(
 
 
 def inhibited_points(
-    window: Window, per_nm2: float, apart_nm: float, rng: np.random.Generator
+    window: ObservationWindow, per_nm2: float, apart_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """(N, 2) of Matérn's second process: of two random points too near, the older one stays.
 
@@ -179,7 +181,7 @@ def inhibited_points(
             f"{per_nm2:g} atoms on a nm² can't all be {apart_nm:g} nm apart",
             advice=f"With this process there is room for less than {1 / disc:.2g}",
         )
-    points = _strewn(window, -np.log(1 - per_nm2 * disc) / disc, apart_nm, rng)
+    points = poisson_points(window, -np.log(1 - per_nm2 * disc) / disc, apart_nm, rng)
     age = rng.random(len(points))
     pairs = KDTree(points).query_pairs(apart_nm, output_type="ndarray")
     one, other = pairs.T
@@ -188,8 +190,8 @@ def inhibited_points(
     return points[window.contains(points)]
 
 
-def _strewn(
-    window: Window, per_nm2: float, margin_nm: float, rng: np.random.Generator
+def poisson_points(
+    window: ObservationWindow, per_nm2: float, margin_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Poisson points on the rectangle around the support and a margin."""
     low_y, high_y, low_x, high_x = window.bounds_nm
@@ -251,7 +253,7 @@ def simulate_atoms(
     rng = np.random.default_rng(seed)
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     thickness = _support(settings, rng)
-    window = Window(thickness > 0, pixel)
+    window = ObservationWindow(thickness > 0, pixel)
     lone = lone_atoms(settings, window, rng)
     centres, members, owner = _clusters(settings, window, lone, rng)
     if len(centres):
@@ -310,7 +312,9 @@ def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarra
     return np.asarray(thickness, np.float32)
 
 
-def lone_atoms(settings: AtomFieldSettings, window: Window, rng: np.random.Generator) -> np.ndarray:
+def lone_atoms(
+    settings: AtomFieldSettings, window: ObservationWindow, rng: np.random.Generator
+) -> np.ndarray:
     """(N, 2) lone atoms of the pattern of these settings.
 
     Raises
@@ -332,7 +336,10 @@ def lone_atoms(settings: AtomFieldSettings, window: Window, rng: np.random.Gener
 
 
 def _clusters(
-    settings: AtomFieldSettings, window: Window, lone: np.ndarray, rng: np.random.Generator
+    settings: AtomFieldSettings,
+    window: ObservationWindow,
+    lone: np.ndarray,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres (M, 2) of the nanoclusters, their atoms (A, 2), and which one each belongs to.
 

@@ -27,11 +27,11 @@ from ..io.tables import write_table
 from ..project import Project, ProjectImage
 from ..project.annotation_packs import Filled, export_pack, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
-from ..statistics.consensus import BELIEVED, Consensus, consensus
-from ..statistics.human_parity import beside_people
+from ..statistics.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
+from ..statistics.human_parity import compare_with_annotators
 from ..statistics.matching import match
 from .atom_edits import SetMarks
-from .atom_store import AtomBook, marks_of
+from .atom_store import AtomStore, marks_of
 
 UNDECIDED = (0.25, 0.75)
 """Posteriors between which a site is neither taken for an atom nor for none."""
@@ -334,7 +334,7 @@ def hash_of_places(marks: pd.DataFrame) -> str:
 
 # ---- what they come to
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class AnnotatorComparison:
     """How far people agree, what they come to, and the model beside them.
 
     Attributes
@@ -344,8 +344,8 @@ class Comparison:
     consensus
         See `statistics.consensus`.
     beside
-        See `one_more_expert.beside_people`, over the fields that the model has looked at; None
-        if it has looked at none.
+        See `one_more_expert.compare_with_annotators`, over the fields that the model has looked
+        at; None if it has looked at none.
     disputes
         Places on which people, or model and people, disagree, the least decided first: ``image,
         frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether it has an
@@ -383,7 +383,7 @@ def compare(
     seed: int = 0,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Comparison:
+) -> AnnotatorComparison:
     """Merge what several people have marked, and set the model beside them.
 
     Parameters
@@ -417,9 +417,11 @@ def compare(
     beside = None
     if seen:
         mine, there = (table[table["image"].isin(list(seen))] for table in (marks, looked))
-        beside = beside_people(model, mine, there, tolerance_nm, seed)
+        beside = compare_with_annotators(model, mine, there, tolerance_nm, seed)
     check(stop)
-    return Comparison(annotations, found, beside, _disputes(annotations, found, model, seen))
+    return AnnotatorComparison(
+        annotations, found, beside, _disputes(annotations, found, model, seen)
+    )
 
 
 def _in_fields(atoms: Mapping[str, pd.DataFrame], seen: Mapping[str, Field]) -> pd.DataFrame:
@@ -456,7 +458,7 @@ def _disputes(
         parts.append(rows.assign(image=image, frame=frame))
     table = pd.concat(parts, ignore_index=True)
     low, high = UNDECIDED
-    believed = table["posterior"] >= BELIEVED
+    believed = table["posterior"] >= CONSENSUS_THRESHOLD
     table["undecided"] = table["posterior"].between(low, high)
     table["people"] = (table["n_marked"] > 0) & (table["n_marked"] < table["n_looked"])
     against = [
@@ -487,7 +489,7 @@ def write_agreement(
 
 
 def write_comparison(
-    compared: Comparison,
+    compared: AnnotatorComparison,
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -502,7 +504,7 @@ def write_comparison(
 
 # ---- back into the project
 def measured_sites(
-    compared: Comparison,
+    compared: AnnotatorComparison,
     micrographs: Mapping[str, Micrograph],
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -529,7 +531,7 @@ def measured_sites(
 
 
 def consensus_edit(
-    book: AtomBook, image: str, marks: Mapping[int, Sequence[Mark]]
+    book: AtomStore, image: str, marks: Mapping[int, Sequence[Mark]]
 ) -> SetMarks | None:
     """What makes these marks, and nothing else, the atoms of these frames of an image.
 

@@ -1,6 +1,6 @@
 """The atoms of a session: of which image which, which are selected, and what a person does to them.
 
-Every change is an edit of the session, in one history with all others; see `session`.
+Every change is an edit of the session, in one history with all others; see `state`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from psygnal import Signal
 
 from ..atoms.analysis import AtomAnalysis
-from ..atoms.injection import AddedAtoms
+from ..atoms.injection import InjectedAtoms
 from ..atoms.marks import ImageAtoms, Mark, known
 from ..atoms.species import Species
 from ..atoms.table import empty_table, joined
@@ -38,7 +38,7 @@ class _Doing(Protocol):
     def micrograph(self, image: str) -> Micrograph: ...
 
 
-class AtomBook:
+class AtomStore:
     """The atoms of all images of a session.
 
     Signals: ``changed(image name)`` after any change of its atoms, marks or support;
@@ -50,8 +50,8 @@ class AtomBook:
     selection_changed = Signal(frozenset)
     focus_requested = Signal(tuple)
 
-    def __init__(self, session: _Doing) -> None:
-        self._session = session
+    def __init__(self, state: _Doing) -> None:
+        self._session = state
         self._of: dict[str, ImageAtoms] = {}
         self._next_id: dict[str, int] = {}
         self._selection: frozenset[AtomKey] = frozenset()
@@ -120,7 +120,7 @@ class AtomBook:
         """Name the atoms by the components of their intensities, or not any more."""
         self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
 
-    def set_added(self, image: str, added: AddedAtoms | None) -> None:
+    def set_added(self, image: str, added: InjectedAtoms | None) -> None:
         """Keep what became of atoms that were put into the image."""
         self._set(image, lambda a: a.with_added(added), f"atoms missed in {image}")
 

@@ -97,7 +97,7 @@ class Relabel:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ClusterRows:
     """Full rows of an analysis, so that clusters can leave and come back as they were."""
 
     table: pd.DataFrame
@@ -112,7 +112,7 @@ class AddClusters:
     """Clusters that a person points to."""
 
     image: str
-    rows: Rows
+    rows: ClusterRows
     description: str = "add"
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
@@ -134,7 +134,7 @@ class RemoveClusters:
     """Clusters that a person says are none."""
 
     image: str
-    rows: Rows
+    rows: ClusterRows
     description: str = "delete"
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
@@ -156,8 +156,8 @@ class ReplaceClusters:
     """Rows take the place of others: moved and measured again, split, or merged."""
 
     image: str
-    before: Rows
-    after: Rows
+    before: ClusterRows
+    after: ClusterRows
     description: str = "move"
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
@@ -222,18 +222,18 @@ class SetTracks:
         return frozenset(i for one in (self.before, self.after) if one for i in one.track)
 
 
-def ids_of(rows: Rows) -> frozenset[int]:
+def ids_of(rows: ClusterRows) -> frozenset[int]:
     return frozenset(rows.table["cluster_id"].tolist())
 
 
-def _exchanged(analysis: Analysis | None, out: Rows, into: Rows) -> Analysis | None:
+def _exchanged(analysis: Analysis | None, out: ClusterRows, into: ClusterRows) -> Analysis | None:
     if analysis is None:
         return None
     gone = ids_of(out) - ids_of(into)
     return insert_rows(remove_rows(analysis, gone) if gone else analysis, into)
 
 
-def _renewed(rows: Rows, analysis: Analysis | None) -> Rows:
+def _renewed(rows: ClusterRows, analysis: Analysis | None) -> ClusterRows:
     return rows if analysis is None else take_rows(analysis, rows.table["cluster_id"])
 
 
@@ -256,18 +256,18 @@ def _with_corrections(analysis: Analysis | None, labels: dict[int, str]) -> Anal
     )
 
 
-def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
+def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> ClusterRows:
     """The rows of these clusters, in table order."""
     index = np.flatnonzero(analysis.table["cluster_id"].isin(list(cluster_ids)))
     if len(index) == len(analysis.table):  # the arrays are large and never written to
-        return Rows(
+        return ClusterRows(
             analysis.table.reset_index(drop=True),
             analysis.outlines,
             analysis.patches,
             analysis.embedding,
             analysis.class_maps,
         )
-    return Rows(
+    return ClusterRows(
         analysis.table.iloc[index].reset_index(drop=True),
         [analysis.outlines[i] for i in index],
         {k: pick(v, index) for k, v in analysis.patches.items()},
@@ -276,7 +276,7 @@ def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Rows:
     )
 
 
-def _rebuilt(analysis: Analysis, parts: list[Rows]) -> Analysis:
+def _rebuilt(analysis: Analysis, parts: list[ClusterRows]) -> Analysis:
     """The rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
     lengths = [len(p.table) for p in parts]
     joined = [p.table for p in parts if len(p.table)]
@@ -327,16 +327,16 @@ def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
     return _rebuilt(analysis, [take_rows(analysis, keep)])
 
 
-def insert_rows(analysis: Analysis, rows: Rows) -> Analysis:
+def insert_rows(analysis: Analysis, rows: ClusterRows) -> Analysis:
     """The analysis with these clusters, which replace those with the same ids."""
     new = set(rows.table["cluster_id"])
     kept = take_rows(analysis, (i for i in analysis.table["cluster_id"] if i not in new))
     return _rebuilt(analysis, [kept, rows])
 
 
-def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
+def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> ClusterRows:
     """Rows of clusters that have been measured and not yet classified."""
-    return Rows(tables.conform(table), list(outlines), {}, np.empty((0, 0), np.float32), {})
+    return ClusterRows(tables.conform(table), list(outlines), {}, np.empty((0, 0), np.float32), {})
 
 
 def only(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
@@ -351,7 +351,7 @@ def unclassified(analysis: Analysis) -> list[int]:
     return analysis.table.loc[analysis.table["label_predicted"] == "", "cluster_id"].tolist()
 
 
-def still_there(analysis: Analysis, result: Analysis) -> Rows:
+def still_there(analysis: Analysis, result: Analysis) -> ClusterRows:
     """Rows of the result whose clusters are still where they were, with today's corrections."""
     place = ["cluster_id", "frame", "y_px", "x_px"]
     known = analysis.table[place].merge(result.table[place], on=place)["cluster_id"]
@@ -488,7 +488,7 @@ def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
     return remove_rows(after, gone) if gone else after
 
 
-def _everything(analysis: Analysis) -> Rows:
+def _everything(analysis: Analysis) -> ClusterRows:
     return take_rows(analysis, analysis.table["cluster_id"])
 
 

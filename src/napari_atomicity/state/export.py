@@ -26,7 +26,7 @@ from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
 from ..project import Project
 from ..reporting.charts import confusion_chart, parity, ratio_chart, write_figure
-from ..reporting.examples import Example, gathered
+from ..reporting.examples import ClusterExample, gathered
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import (
@@ -45,7 +45,7 @@ from ..statistics.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy
 from ..tracking.files import found_in, write_movies
 from .review_queue import Queue, accuracy
-from .window_state import Session
+from .window_state import WindowState
 
 SAMPLE_SETTING = "review/sample"
 """Under this key a project notes its stratified sample."""
@@ -157,21 +157,21 @@ class Snapshot:
         return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
 
 
-def snapshot(session: Session) -> Snapshot:
+def snapshot(state: WindowState) -> Snapshot:
     """What a session holds now, for a worker; to be called in the thread that owns the session.
 
     Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
     exported.
     """
     analyses, missing = [], []
-    for image in session.images:
-        analysis = session.analysis(image)
+    for image in state.images:
+        analysis = state.analysis(image)
         if analysis is None:
-            missing.append((image, str(session.micrograph(image).path or "")))
+            missing.append((image, str(state.micrograph(image).path or "")))
         else:
             analyses.append(analysis)
-    blind = session.annotator if session.blind else None
-    return Snapshot(tuple(analyses), tuple(missing), session.project, blind)
+    blind = state.annotator if state.blind else None
+    return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
 
 
 def sampled_accuracy(
@@ -376,12 +376,12 @@ class _Export:
             command=[],
         )
 
-    def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[Example]]:
+    def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[ClusterExample]]:
         """Of each image its section and, of all, the foremost examples; one image at a time."""
         analyses = self.contents.analyses
         small = len(analyses) > MANY_IMAGES
         sections: list[Section] = []
-        found: list[Example] = []
+        found: list[ClusterExample] = []
         for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
             self.say(f"Drawing {outcome.image}", i, len(analyses))
             ratios = ratios_of(self.ratios, outcome.image, self.images)
@@ -446,7 +446,7 @@ class _Export:
 
 
 def export(
-    source: Session | Snapshot | Contents | Sequence[Analysis],
+    source: WindowState | Snapshot | Contents | Sequence[Analysis],
     out_dir: str | PathLike[str],
     choices: Choices | None = None,
     progress: Progress | None = None,
@@ -486,7 +486,7 @@ def export(
     Cancelled
         If ``stop()`` says so; files that are complete stay, ``run.json`` is not among them.
     """
-    if isinstance(source, Session):
+    if isinstance(source, WindowState):
         source = snapshot(source)
     if isinstance(source, Snapshot):
         source = source.contents()

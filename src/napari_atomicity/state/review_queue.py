@@ -34,22 +34,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE, Key, classes_of
+from ..core.cluster_table import NON_CLASS_LABELS, Key, classes_of
 from ..core.errors import AtomicityError
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
 
 DEFAULT_SAMPLE = 200
 """Clusters of a stratified sample, unless a person says otherwise."""
-LEAST_PER_STRATUM = 3
+MIN_PER_STRATUM = 3
 CONFIDENCE_LEVELS = ("low", "middle", "high")
 """Terciles of the confidence among the clusters of one predicted label."""
 # The weight, in answers, of the mean of all strata in the variance of each.
 # Of the part of a sample that was gone through: a few may be skipped.
-_LEAST_ANSWERED = 0.9
+_MIN_ANSWERED = 0.9
 
 
 @dataclass(frozen=True)
-class Request:
+class ReviewRequest:
     """Which clusters are wanted, and in which order.
 
     Parameters
@@ -109,7 +109,7 @@ class Queue:
         When that was, ISO 8601; "" where it does not matter.
     """
 
-    request: Request
+    request: ReviewRequest
     images: np.ndarray
     ids: np.ndarray
     strata: tuple[Stratum, ...] = ()
@@ -162,7 +162,7 @@ class Queue:
                 wish["images"] = tuple(wish["images"])
             names = np.array([*values["names"], ""], object)
             out = cls(
-                Request(**wish),
+                ReviewRequest(**wish),
                 names[np.asarray(values["images"], int)],
                 np.asarray(values["ids"], int),
                 tuple(Stratum(*s) for s in values["strata"]),
@@ -200,7 +200,7 @@ class Order:
     title: str
     what: str
     missing: Callable[[pd.DataFrame], str]
-    choose: Callable[[pd.DataFrame, Request], np.ndarray]
+    choose: Callable[[pd.DataFrame, ReviewRequest], np.ndarray]
     estimates: bool = False
 
 
@@ -211,17 +211,17 @@ def certainty(table: pd.DataFrame) -> np.ndarray:
     """
     confidence = table["confidence"].to_numpy(float)
     p = table[[f"p_{c}" for c in classes_of(table)]].to_numpy(float)
-    outside = table["label_predicted"].isin(OUTSIDE).to_numpy()
+    outside = table["label_predicted"].isin(NON_CLASS_LABELS).to_numpy()
     if p.shape[1] and outside.any():
         confidence = np.where(outside, np.nan_to_num(p.max(axis=1)) - 1, confidence)
     return np.nan_to_num(confidence, nan=-2.0)
 
 
-def _least_certain(table: pd.DataFrame, request: Request) -> np.ndarray:
+def _by_uncertainty(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     return np.argsort(certainty(table), kind="stable")
 
 
-def _disagreeing(table: pd.DataFrame, request: Request) -> np.ndarray:
+def _disagreeing(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     share = np.nan_to_num(_numbers(table, "disagreement"))
     network, mixture = (_words(table, f"label_{name}") for name in ("network", "mixture"))
     differ = (network != mixture) & (network != "") & (mixture != "")
@@ -229,9 +229,9 @@ def _disagreeing(table: pd.DataFrame, request: Request) -> np.ndarray:
     return order[(share > 0)[order] | differ[order]]
 
 
-def _by_class(table: pd.DataFrame, request: Request) -> np.ndarray:
+def _by_class(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     label = table["label"].to_numpy(object)
-    known = [*classes_of(table), *OUTSIDE]
+    known = [*classes_of(table), *NON_CLASS_LABELS]
     rest = sorted(set(label) - {*known, ""})
     place = {name: i for i, name in enumerate([*known, *rest])}
     rank = table["label"].map(place).fillna(len(place)).to_numpy()
@@ -239,11 +239,11 @@ def _by_class(table: pd.DataFrame, request: Request) -> np.ndarray:
     return order[(label == request.label)[order]] if request.label else order
 
 
-def _outside(table: pd.DataFrame, request: Request) -> np.ndarray:
+def _outside(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     return np.argsort(-np.nan_to_num(_numbers(table, "ood_score"), nan=-np.inf), kind="stable")
 
 
-def _random(table: pd.DataFrame, request: Request) -> np.ndarray:
+def _random(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     return np.random.default_rng(request.seed).permutation(len(table))
 
 
@@ -286,7 +286,7 @@ ORDERS: dict[str, Order] = {
         "least certain first",
         "Where a correction is most likely to be needed. Unknown ones come before the classes.",
         _without_predictions,
-        _least_certain,
+        _by_uncertainty,
     ),
     "disagreement": Order(
         "estimators disagree",
@@ -328,7 +328,7 @@ ORDERS: dict[str, Order] = {
 }
 
 
-def in_scope(table: pd.DataFrame, request: Request) -> pd.DataFrame:
+def in_scope(table: pd.DataFrame, request: ReviewRequest) -> pd.DataFrame:
     """The rows of a table that a request is about."""
     if request.images is not None:
         table = table[table["image"].isin(request.images)]
@@ -339,7 +339,7 @@ def in_scope(table: pd.DataFrame, request: Request) -> pd.DataFrame:
     return table if request.again else table[table["label_corrected"] == ""]
 
 
-def build(table: pd.DataFrame, request: Request, time: str = "") -> Queue:
+def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
     """The clusters of a table that a person wants to review, in the order that was asked for.
 
     Parameters
@@ -385,7 +385,7 @@ def build(table: pd.DataFrame, request: Request, time: str = "") -> Queue:
     return Queue(request, images, ids, strata, stratum, models, time)
 
 
-def _nothing_left(request: Request) -> tuple[str, None, str]:
+def _nothing_left(request: ReviewRequest) -> tuple[str, None, str]:
     which = f" labelled {request.label}" if request.order == "class" and request.label else ""
     if request.order == "disagreement":
         return "there is no cluster left of which estimators disagree", None, "Choose another order"
@@ -401,7 +401,7 @@ def _nothing_left(request: Request) -> tuple[str, None, str]:
 def queue_of(keys: Sequence[Key], title: str = "class") -> Queue:
     """A queue of these clusters, whether or not somebody has labelled them."""
     return Queue(
-        Request(order=title, again=True),
+        ReviewRequest(order=title, again=True),
         np.array([image for image, _ in keys], object),
         np.array([i for _, i in keys], int),
     )
@@ -422,7 +422,7 @@ def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
                  *sorted(set(label) - set(classes_of(table)))]:  # fmt: skip
         rows = np.flatnonzero(label == name)
         levels = len(CONFIDENCE_LEVELS)
-        if name in OUTSIDE or len(rows) < levels * LEAST_PER_STRATUM:
+        if name in NON_CLASS_LABELS or len(rows) < levels * MIN_PER_STRATUM:
             index[rows] = len(strata)
             strata.append(Stratum(str(name), "", len(rows)))
             continue
@@ -437,7 +437,7 @@ def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
     return tuple(strata), index
 
 
-def allocate(sizes: Sequence[int], n: int, least: int = LEAST_PER_STRATUM) -> np.ndarray:
+def allocate(sizes: Sequence[int], n: int, least: int = MIN_PER_STRATUM) -> np.ndarray:
     """How many to draw from each stratum: in proportion, but at least a few of each.
 
     Parameters
@@ -472,7 +472,7 @@ def allocate(sizes: Sequence[int], n: int, least: int = LEAST_PER_STRATUM) -> np
 
 
 def _sample(
-    table: pd.DataFrame, request: Request
+    table: pd.DataFrame, request: ReviewRequest
 ) -> tuple[np.ndarray, tuple[Stratum, ...], np.ndarray]:
     rng = np.random.default_rng(request.seed)
     strata, index = strata_of(table)
@@ -500,9 +500,9 @@ def _walked(answered: np.ndarray, by_image: bool) -> np.ndarray:
     if not n:
         return np.zeros(0, bool)
     share = np.cumsum(answered) / np.arange(1, n + 1)
-    far = np.flatnonzero((share >= _LEAST_ANSWERED) & answered)
+    far = np.flatnonzero((share >= _MIN_ANSWERED) & answered)
     last = int(far[-1]) if len(far) else -1
-    if by_image and last < n - 1 and answered.mean() < _LEAST_ANSWERED:
+    if by_image and last < n - 1 and answered.mean() < _MIN_ANSWERED:
         last = -1
     return np.arange(n) <= last
 

@@ -15,7 +15,7 @@ from ..statistics.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy
 from .edits import RemoveClusters
 from .review_queue import Queue, accuracy
-from .window_state import Session
+from .window_state import WindowState
 
 # A pause longer than this is no thinking about a cluster.
 _LONGEST_S = 60.0
@@ -48,13 +48,13 @@ class Reviewing:
 
     def __init__(
         self,
-        session: Session,
+        state: WindowState,
         queue: Queue,
         removed: Iterable[Key] = (),
         annotator: str | None = None,
         remarks: Mapping[Key, str] | None = None,
     ) -> None:
-        self.session = session
+        self.state = state
         self.remarks = dict(remarks or {})
         self.queue = queue
         self.annotator = annotator
@@ -80,15 +80,15 @@ class Reviewing:
         self._read_all()
         first = self._open_from(-1)
         self.position = 0 if first is None else first
-        session.analysis_changed.connect(self._on_analysis)
-        session.history_changed.connect(self._on_history)
-        session.selection_changed.connect(self._on_selection)
+        state.analysis_changed.connect(self._on_analysis)
+        state.history_changed.connect(self._on_history)
+        state.selection_changed.connect(self._on_selection)
 
     def close(self) -> None:
         """Listen no more."""
-        self.session.analysis_changed.disconnect(self._on_analysis, missing_ok=True)
-        self.session.history_changed.disconnect(self._on_history, missing_ok=True)
-        self.session.selection_changed.disconnect(self._on_selection, missing_ok=True)
+        self.state.analysis_changed.disconnect(self._on_analysis, missing_ok=True)
+        self.state.history_changed.disconnect(self._on_history, missing_ok=True)
+        self.state.selection_changed.disconnect(self._on_selection, missing_ok=True)
 
     # ---- what there is to say
     @property
@@ -160,7 +160,7 @@ class Reviewing:
             return False
         models: set[str] = set()
         for image in self._of_image:
-            models.update(pd.unique(self.session.table(image)["model_id"]))
+            models.update(pd.unique(self.state.table(image)["model_id"]))
         return bool(models - {""} - set(self.queue.models))
 
     # ---- answers
@@ -168,7 +168,7 @@ class Reviewing:
         """The cluster that is shown is this; the next one comes."""
         position = self.position
         with self._in_whose_name():
-            self.session.relabel([self.key], label)
+            self.state.relabel([self.key], label)
         self._answered(position)
 
     def agree(self) -> bool:
@@ -182,7 +182,7 @@ class Reviewing:
         """The cluster that is shown is none: it leaves the table, and was a false detection."""
         position = self.position
         with self._in_whose_name():
-            self.session.remove([self.key])
+            self.state.remove([self.key])
         self._answered(position)
 
     def take_back(self) -> bool:
@@ -190,7 +190,7 @@ class Reviewing:
         if not self.said:
             return False
         with self._in_whose_name():
-            self.session.relabel([self.key], "")
+            self.state.relabel([self.key], "")
         self._touched[self.position] = False
         self.moved.emit()
         return True
@@ -206,20 +206,20 @@ class Reviewing:
         """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
         none = [key for key, label in labels.items() if label == NOT_A_CLUSTER]
         with self._in_whose_name():
-            self.session.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
-            self.session.remove(none)
+            self.state.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
+            self.state.remove(none)
 
     @contextmanager
     def _in_whose_name(self) -> Iterator[None]:
-        before = self.session.annotator
+        before = self.state.annotator
         if self.annotator is None or self.annotator == before:
             yield
             return
-        self.session.annotator = self.annotator
+        self.state.annotator = self.annotator
         try:
             yield
         finally:
-            self.session.annotator = before
+            self.state.annotator = before
 
     # ---- moving
     def next(self) -> bool:
@@ -248,8 +248,8 @@ class Reviewing:
         if self._there[self.position]:
             self._showing = True
             try:
-                self.session.select([self.key])
-                self.session.request_focus(self.key)
+                self.state.select([self.key])
+                self.state.request_focus(self.key)
             finally:
                 self._showing = False
         self._since = time.monotonic()
@@ -280,7 +280,7 @@ class Reviewing:
         """After the block, show the cluster that it has changed: for undo and redo."""
         self._changed.clear()
         yield
-        self.session.finish()  # a long step takes turns, and nothing has changed before its end
+        self.state.finish()  # a long step takes turns, and nothing has changed before its end
         self.go_to_changed()
 
     def go_to_changed(self) -> None:
@@ -298,7 +298,7 @@ class Reviewing:
     def _read(self, image: str) -> np.ndarray:
         """Take up the table of an image; the positions of the clusters that changed."""
         at = self._of_image[image]
-        table = self.session.table(image)
+        table = self.state.table(image)
         row = pd.Index(table["cluster_id"]).get_indexer(self.queue.ids[at])
         there = row >= 0
         said = np.full(len(at), "", object)
@@ -312,7 +312,7 @@ class Reviewing:
 
     def _read_all(self) -> None:
         """As `_read`, of all images at once: the joined table is at hand."""
-        table = self.session.table()
+        table = self.state.table()
         images, ids = pd.Index(list(self._of_image)), table["cluster_id"].to_numpy()
         # An image and a number as one number: pandas compares pairs a hundred times slower.
         ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
@@ -334,7 +334,7 @@ class Reviewing:
 
     def _on_history(self) -> None:
         """Whoever took a cluster out, by whatever means, said that it is none."""
-        for step in self.session.history[-1:]:
+        for step in self.state.history[-1:]:
             for edit in step.edits:
                 if isinstance(edit, RemoveClusters):
                     for cluster_id in edit.cluster_ids:

@@ -26,19 +26,19 @@ from ..core import cluster_table as tables
 from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..core.table_cache import Catalogue, Columns, columns_of
-from ..io.stored_micrograph import StoredMicrograph
+from ..core.table_cache import Columns, TableCache, columns_of
+from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..tracking.tracks import tracking_of
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
-from .atom_store import AtomBook
+from .atom_store import AtomStore
 from .edits import (
     AddClusters,
+    ClusterRows,
     Edit,
     Relabel,
     RemoveClusters,
     ReplaceClusters,
-    Rows,
     SetAnalysis,
     SetRegions,
     SetTracks,
@@ -55,7 +55,7 @@ from .edits import (
 )
 
 if TYPE_CHECKING:
-    from ..project import MergeReport, Project, Stored
+    from ..project import MergeReport, Project, ProjectContents
 
 
 _LONG = 8
@@ -120,7 +120,7 @@ def user_name() -> str:
         return "somebody"
 
 
-class State(Enum):
+class TaskState(Enum):
     IDLE = "idle"
     RUNNING = "running"
     DONE = "done"
@@ -132,13 +132,13 @@ class State(Enum):
 class Status:
     """What the window is busy with."""
 
-    state: State = State.IDLE
+    state: TaskState = TaskState.IDLE
     message: str = ""
     done: int = 0
     total: int = 0
 
 
-class Session:
+class WindowState:
     """Images, analyses, selection, edits and status of one window.
 
     Signals: ``images_changed()``; ``current_changed(image name or None)``;
@@ -166,8 +166,8 @@ class Session:
     def __init__(self) -> None:
         self._micrographs: dict[str, Micrograph] = {}
         self._analyses: dict[str, Analysis] = {}
-        self._catalogue = Catalogue()
-        self.atoms = AtomBook(self)
+        self._catalogue = TableCache()
+        self.atoms = AtomStore(self)
         self._generation: dict[str, int] = {}
         self._next_id: dict[str, int] = {}
         self._current: str | None = None
@@ -226,8 +226,8 @@ class Session:
     def open_project(
         self,
         project: Project,
-        stored: Mapping[str, Stored],
-        catalogue: Catalogue | None = None,
+        stored: Mapping[str, ProjectContents],
+        catalogue: TableCache | None = None,
     ) -> None:
         """Show what a project holds; what was in the session before goes.
 
@@ -249,7 +249,7 @@ class Session:
         self._unsaved_atoms.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         if catalogue is None:
-            catalogue = Catalogue.of(
+            catalogue = TableCache.of(
                 {n: f.columns for n, f in stored.items() if f.columns is not None}
             )
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
@@ -283,7 +283,7 @@ class Session:
         self.save_again()
         self.project_changed.emit()
 
-    def add_stored(self, stored: Mapping[str, Stored]) -> None:
+    def add_contents(self, stored: Mapping[str, ProjectContents]) -> None:
         """Images that have just come into the project."""
         for name, found in stored.items():
             self._micrographs[name] = found.micrograph
@@ -293,7 +293,7 @@ class Session:
     def describe(self, image: str) -> None:
         """Take over what the file of an image says, if it is known by its path only and is read."""
         micrograph = self._micrographs.get(image)
-        if isinstance(micrograph, StoredMicrograph) and micrograph.sha256 is None:
+        if isinstance(micrograph, LazyMicrograph) and micrograph.sha256 is None:
             self._micrographs[image] = micrograph.described()
             self.images_changed.emit()
 
@@ -358,7 +358,7 @@ class Session:
                 "blind labels need a project to be kept in", advice="Open a folder or a project"
             )
         if on:
-            labels, removed = self._project.blind_words(self._annotator)
+            labels, removed = self._project.format_blind(self._annotator)
             shown = {
                 n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
                 for n, a in self._analyses.items()
@@ -380,12 +380,12 @@ class Session:
         analyses: Mapping[str, Analysis],
         atoms: Mapping[str, ImageAtoms],
         next_atom_ids: Mapping[str, int],
-        catalogue: Catalogue | None = None,
+        catalogue: TableCache | None = None,
     ) -> None:
         """These and no others; nothing of what was done before can be undone."""
         self._epoch += 1
         with_atoms = self.atoms.put_all(atoms, next_atom_ids)
-        self._catalogue = Catalogue() if catalogue is None else catalogue
+        self._catalogue = TableCache() if catalogue is None else catalogue
         self._analyses = {}
         self._classes = None
         self._undo.clear()
@@ -977,7 +977,7 @@ class Session:
         self.do(AddClusters(image, rows, f"add {_clusters(len(table))}"))
         return rows.table["cluster_id"].tolist()
 
-    def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> Rows:
+    def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> ClusterRows:
         ids = [self.next_cluster_id(image) for _ in range(len(table))]
         table = table.drop(columns="track_id", errors="ignore")  # nobody has linked what is new
         return bare_rows(table.assign(image=image, cluster_id=ids), outlines)

@@ -49,7 +49,7 @@ _Chance = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Figure:
+class AgreementFigure:
     """A number with its 95 % interval; NaN where it is not defined."""
 
     value: float = math.nan
@@ -88,19 +88,19 @@ class Agreement:
     annotators: tuple[str, ...]
     labels: tuple[str, ...]
     n_items: int
-    share: Figure
-    alpha: Figure
+    share: AgreementFigure
+    alpha: AgreementFigure
     by_label: pd.DataFrame
     pairs: pd.DataFrame
     disagreements: pd.DataFrame
 
     @property
-    def kappa(self) -> Figure:
+    def kappa(self) -> AgreementFigure:
         """Cohen's, where there are two annotators with clusters in common."""
         if len(self.pairs) != 1:
-            return Figure()
+            return AgreementFigure()
         row = self.pairs.iloc[0]
-        return Figure(*(float(row[c]) for c in ("kappa", "kappa_low", "kappa_high")))
+        return AgreementFigure(*(float(row[c]) for c in ("kappa", "kappa_low", "kappa_high")))
 
 
 def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
@@ -205,8 +205,8 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
         labels,
         found,
         pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
-        _looked_up(items, _keys(machine), machine["label_predicted"]),
-        _looked_up(items, said["item"], said["label"]),
+        _lookup(items, _keys(machine), machine["label_predicted"]),
+        _lookup(items, said["item"], said["label"]),
     )
 
 
@@ -218,7 +218,7 @@ def _keys(log: pd.DataFrame) -> pd.Series:
     return pd.Series(list(pairs), index=log.index, dtype=object)
 
 
-def _looked_up(items: pd.Series, keys: pd.Series, values: pd.Series) -> tuple[str, ...]:
+def _lookup(items: pd.Series, keys: pd.Series, values: pd.Series) -> tuple[str, ...]:
     known = dict(zip(keys, values.astype(str), strict=True))
     return tuple(known.get(item, "") for item in items)
 
@@ -314,13 +314,13 @@ _PAIR_COLUMNS = [
 ]  # fmt: skip
 
 
-def _share(same: int, n: int) -> Figure:
+def _share(same: int, n: int) -> AgreementFigure:
     if not n:
-        return Figure()
+        return AgreementFigure()
     value = same / n
     low, high = wilson_interval(np.asarray(value), n, _LEVEL)
     # none and all of them lie in the interval but for rounding
-    return Figure(value, min(float(low), value), max(float(high), value))
+    return AgreementFigure(value, min(float(low), value), max(float(high), value))
 
 
 def _pair(
@@ -346,12 +346,12 @@ def _of_label(
     # Of each answer with this label, the share of the others that have it too.
     equal = (given * (given - 1) / (judged - 1)).sum() / given.sum()
     two = one.shape[1] == 2
-    kappa = _kappa(one, rng) if two else Figure()
+    kappa = _kappa(one, rng) if two else AgreementFigure()
     values = (name, int(given.sum()), float(equal), *_ends(_alpha(one, 2, rng)), *_ends(kappa))
     return dict(zip(_LABEL_COLUMNS, values, strict=True))
 
 
-def _ends(figure: Figure) -> tuple[float, float, float]:
+def _ends(figure: AgreementFigure) -> tuple[float, float, float]:
     return figure.value, figure.low, figure.high
 
 
@@ -364,7 +364,7 @@ def _disagreements(
 
 
 # ---- figures beyond chance
-def _kappa(both: np.ndarray, rng: np.random.Generator) -> Figure:
+def _kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
     """Cohen's kappa of two columns of codes, (N, 2)."""
 
     def reached(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -379,14 +379,14 @@ def _kappa(both: np.ndarray, rng: np.random.Generator) -> Figure:
     return _beyond_chance(tables, n, reached, rng)
 
 
-def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> Figure:
+def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> AgreementFigure:
     """Krippendorff's alpha of nominal codes, (items, annotators), -1 where one has not judged."""
     given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
     # Few kinds of items: two people and six labels make 36.
     return alpha_of_counts(*np.unique(given, axis=0, return_counts=True), rng)
 
 
-def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> Figure:
+def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
     """Krippendorff's alpha of nominal labels, from kinds of items.
 
     Parameters
@@ -413,7 +413,7 @@ def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) 
 
 def _beyond_chance(
     tables: np.ndarray, n: np.ndarray, reached: _Chance, rng: np.random.Generator
-) -> Figure:
+) -> AgreementFigure:
     """(p - e) / (1 - e) and its interval.
 
     Parameters
@@ -427,7 +427,7 @@ def _beyond_chance(
     """
     total = int(n.sum())
     if not total:
-        return Figure()
+        return AgreementFigure()
     flat = tables.reshape(len(tables), -1)
 
     def of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -435,7 +435,7 @@ def _beyond_chance(
 
     p, e = (float(v[0]) for v in of(n[None].astype(float)))
     if 1 - e < 1e-12:
-        return Figure()
+        return AgreementFigure()
     draws = rng.multinomial(total, n / total, size=_N_BOOTSTRAP).astype(float)
     again, chance = of(draws)
     known = 1 - chance > 1e-12  # a resample may hold one label only
@@ -444,7 +444,7 @@ def _beyond_chance(
     ends = np.percentile(values, [tail, 100 - tail]) if len(values) else np.full(2, np.nan)
     low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
     value = (p - e) / (1 - e)
-    return Figure(
+    return AgreementFigure(
         value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
     )
 

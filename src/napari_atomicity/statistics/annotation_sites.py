@@ -94,7 +94,7 @@ def _join(
         members[other] = []
 
 
-def sites_of(
+def merge_annotations(
     marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Sites of all images.
@@ -185,7 +185,7 @@ def checked(marks: pd.DataFrame, looked: pd.DataFrame) -> tuple[pd.DataFrame, pd
     return marks.assign(uncertain=uncertain), looked
 
 
-def both_looked(looked: pd.DataFrame, a: str, b: str) -> list[str]:
+def both_annotated(looked: pd.DataFrame, a: str, b: str) -> list[str]:
     """Images that both have looked at."""
     of = {name: looked.loc[looked["annotator"] == name, "image"] for name in (a, b)}
     others = set(of[b])

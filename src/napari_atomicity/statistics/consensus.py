@@ -42,15 +42,22 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from .agreement import Figure, alpha_of_counts
-from .annotation_sites import MARKED, NEIGHBOURS_NM, TOLERANCE_NM, both_looked, checked, sites_of
+from .agreement import AgreementFigure, alpha_of_counts
+from .annotation_sites import (
+    MARKED,
+    NEIGHBOURS_NM,
+    TOLERANCE_NM,
+    both_annotated,
+    checked,
+    merge_annotations,
+)
 from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
 from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
 from .matching import f1_of, match
 
 PLACE_NM2 = 0.0665
 """Area of an atom in a (111) plane of platinum."""
-BELIEVED = 0.5
+CONSENSUS_THRESHOLD = 0.5
 """Least posterior of a site of the consensus."""
 _N_DRAWS = 200
 
@@ -93,8 +100,8 @@ class Consensus:
     sites: pd.DataFrame
     raters: pd.DataFrame
     pairs: pd.DataFrame
-    alpha_sites: Figure
-    alpha_places: Figure
+    alpha_sites: AgreementFigure
+    alpha_places: AgreementFigure
     missed_by_all: float
     effect: pd.DataFrame
     notes: tuple[str, ...]
@@ -102,7 +109,7 @@ class Consensus:
     @property
     def believed(self) -> pd.DataFrame:
         """The sites of the consensus."""
-        return self.sites[self.sites["posterior"] >= BELIEVED].reset_index(drop=True)
+        return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the sites, ready for JSON."""
@@ -151,7 +158,7 @@ def consensus(
         If the tolerance is not positive.
     """
     marks, looked = checked(marks, looked)
-    sites, marks = sites_of(marks, looked, tolerance_nm)
+    sites, marks = merge_annotations(marks, looked, tolerance_nm)
     units = Units(dict.fromkeys(looked["image"]), marks, seed)
     places = _Places(sites, looked)
     per_unit = places.per_unit(units, sites)
@@ -228,12 +235,12 @@ class _Places:
             return np.nan
         return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
 
-    def alpha(self, rng: np.random.Generator, empty: bool) -> Figure:
+    def alpha(self, rng: np.random.Generator, empty: bool) -> AgreementFigure:
         """Of yes and no, with or without empty places; an uncertain mark is a yes."""
         n = np.round(self.weights if empty else self._marked).astype(int)
         given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
         shared = (given.sum(axis=1) >= 2) & (n > 0)
-        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else Figure()
+        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else AgreementFigure()
 
 
 # ---- what comes out
@@ -300,7 +307,7 @@ def _pairs(
     rows = []
     sure = marks[~marks["uncertain"]]
     for a, b in combinations(dict.fromkeys(looked["annotator"]), 2):
-        images = both_looked(looked, a, b)
+        images = both_annotated(looked, a, b)
         if not images:
             continue
         one, other = (marks[marks["annotator"] == name] for name in (a, b))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from .ratios import wilson_interval
 
 
@@ -77,7 +77,7 @@ def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
     both = by_person[by_person["label_predicted"] != ""]
     person, machine = both["label_corrected"].astype(str), both["label_predicted"].astype(str)
     found = {*person, *machine}
-    known = [*classes, *OUTSIDE]
+    known = [*classes, *NON_CLASS_LABELS]
     order = [name for name in [*known, *sorted(found - set(known))] if name in found]
     confusion = pd.crosstab(person, machine).reindex(index=order, columns=order, fill_value=0)
     return OnCorrected(confusion.astype("int64"), len(by_person) - len(both))

@@ -74,7 +74,7 @@ from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check
 from . import point_patterns as patterns
 from .atom_groups import KINDS, LINK_NM, link, sizes
-from .point_patterns import AgainstRandomness, Curve, Quadrats, Window
+from .point_patterns import AgainstRandomness, Curve, ObservationWindow, Quadrats
 
 BLOCKS = 4
 """Blocks along the longer side of the support."""
@@ -138,7 +138,7 @@ class _Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class Dispersion:
+class DispersionStatistics:
     """The dispersion of the atoms of one image, or of several.
 
     Parameters
@@ -290,7 +290,7 @@ def dispersion(
     largest_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Dispersion:
+) -> DispersionStatistics:
     """The dispersion of the atoms of an image.
 
     Parameters
@@ -335,7 +335,7 @@ def dispersion(
     """
     if not 0 < candidate_recall <= 1:
         raise AtomicityError(f"a recall of {candidate_recall:g} does not lie between 0 and 1")
-    window = Window(mask, pixel_size_nm)
+    window = ObservationWindow(mask, pixel_size_nm)
     points = patterns.checked(points_nm)
     inside = window.contains(points)
     probable, p = _candidates(points, probabilities, candidates_nm, candidate_probabilities, window)
@@ -346,7 +346,7 @@ def dispersion(
     )  # fmt: skip
     quadrats = patterns.quadrat_counts(points, window)
     evidence = _evidence(probable, p, candidate_recall, window, group_distance_nm, seed, stop)
-    return Dispersion(
+    return DispersionStatistics(
         n_atoms=len(points),
         n_off_support=off,
         group_sizes=sizes(link(points, group_distance_nm)[0]),
@@ -360,7 +360,9 @@ def dispersion(
     )
 
 
-def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None) -> Dispersion:
+def pooled(
+    parts: Sequence[DispersionStatistics], seed: int = 0, stop: Stop | None = None
+) -> DispersionStatistics:
     """The dispersion of several images together; that of one is that image's.
 
     Parameters
@@ -386,7 +388,9 @@ def pooled(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None)
     return _together(parts, tuple(e for q in parts for e in q.evidence), seed, stop)
 
 
-def over_frames(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = None) -> Dispersion:
+def over_frames(
+    parts: Sequence[DispersionStatistics], seed: int = 0, stop: Stop | None = None
+) -> DispersionStatistics:
     """The dispersion of an image that is a stack; that of one frame is that frame's.
 
     Parameters
@@ -415,7 +419,7 @@ def over_frames(parts: Sequence[Dispersion], seed: int = 0, stop: Stop | None = 
     return _together(parts, (mean,), seed, stop, same_place=True)
 
 
-def _check_alike(parts: Sequence[Dispersion]) -> None:
+def _check_alike(parts: Sequence[DispersionStatistics]) -> None:
     if not parts:
         raise AtomicityError("there is no image whose atoms could be pooled")
     if len({(part.group_distance_nm, part.level) for part in parts}) > 1:
@@ -426,15 +430,15 @@ def _check_alike(parts: Sequence[Dispersion]) -> None:
 
 
 def _together(
-    parts: Sequence[Dispersion],
+    parts: Sequence[DispersionStatistics],
     evidence: tuple[_Evidence, ...],
     seed: int,
     stop: Stop | None,
     same_place: bool = False,
-) -> Dispersion:
+) -> DispersionStatistics:
     index, p, freedom = _pooled_quadrats(parts, same_place)
     tests = [q.randomness for q in parts if q.randomness is not None]
-    return Dispersion(
+    return DispersionStatistics(
         n_atoms=sum(part.n_atoms for part in parts),
         n_off_support=sum(part.n_off_support for part in parts),
         group_sizes=np.concatenate([part.group_sizes for part in parts]),
@@ -448,7 +452,9 @@ def _together(
     )
 
 
-def _pooled_quadrats(parts: Sequence[Dispersion], same_place: bool) -> tuple[float, float, float]:
+def _pooled_quadrats(
+    parts: Sequence[DispersionStatistics], same_place: bool
+) -> tuple[float, float, float]:
     """Index over the quadrats of all images, each at its own density, its χ² p value, and its
     degrees of freedom: of frames of one place, as many as a mean frame has."""
     known = [q for q in parts if np.isfinite(q.quadrat_index)]
@@ -467,7 +473,7 @@ def _candidates(
     probabilities: np.ndarray | None,
     candidates_nm: np.ndarray | None,
     candidate_probabilities: np.ndarray | None,
-    window: Window,
+    window: ObservationWindow,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions (M, 2) on the support that may hold an atom, and their probabilities (M,)."""
     if (candidates_nm is None) != (candidate_probabilities is None):
@@ -488,7 +494,7 @@ def _evidence(
     points: np.ndarray,
     p: np.ndarray,
     recall: float,
-    window: Window,
+    window: ObservationWindow,
     group_distance_nm: float,
     seed: int,
     stop: Stop | None,
@@ -532,7 +538,9 @@ def _mean_frame(frames: Sequence[_Evidence]) -> _Evidence:
     )
 
 
-def _excess(points: np.ndarray, p: np.ndarray, window: Window, blocks: Quadrats) -> float:
+def _excess(
+    points: np.ndarray, p: np.ndarray, window: ObservationWindow, blocks: Quadrats
+) -> float:
     """Variance of the number of atoms over that of Poisson's, minus 1; at least 0."""
     half = float(np.diff(blocks.edges_y_nm[:2])[0]) / 2
     k = patterns.ripley_k(points, window, np.array([half]), weights=p)[0]
@@ -553,7 +561,7 @@ def _block_of(points: np.ndarray, blocks: Quadrats) -> np.ndarray:
 
 
 def _marks(
-    points: np.ndarray, block: np.ndarray, window: Window, group_distance_nm: float
+    points: np.ndarray, block: np.ndarray, window: ObservationWindow, group_distance_nm: float
 ) -> _Marks:
     distance = patterns.nearest_neighbours(points)
     weight = patterns.neighbour_weights(points, distance, window)
@@ -570,7 +578,7 @@ def _marks(
 def _estimates(
     evidence: tuple[_Evidence, ...], level: float, seed: int, stop: Stop | None
 ) -> dict[str, Any]:
-    """The fields of `Dispersion` that have intervals."""
+    """The fields of `DispersionStatistics` that have intervals."""
     # A stack counts once, as its mean frame.
     expected = sum(e.expected for e in evidence)
     area = sum(e.area_nm2 for e in evidence)

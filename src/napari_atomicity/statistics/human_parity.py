@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import TableError
-from .annotation_sites import TOLERANCE_NM, both_looked, checked, sites_of
+from .annotation_sites import TOLERANCE_NM, both_annotated, checked, merge_annotations
 from .bootstrap_units import Units, with_ends
-from .consensus import BELIEVED, posterior_of
+from .consensus import CONSENSUS_THRESHOLD, posterior_of
 from .matching import f1_of
 from .scores import truth_names
 
@@ -29,7 +29,7 @@ MODEL = "model"
 """What stands for the model among the annotators."""
 
 
-def beside_people(
+def compare_with_annotators(
     model: pd.DataFrame,
     marks: pd.DataFrame,
     looked: pd.DataFrame,
@@ -75,7 +75,7 @@ def beside_people(
         counts = units.counts(found, of[name], own, tolerance_nm)
         pairs.append({"a": MODEL, "b": name, **units.f1(counts)})
     for a, b in combinations(people, 2):
-        common = both_looked(looked, a, b)
+        common = both_annotated(looked, a, b)
         if common:
             counts = units.counts(of[a], of[b], common, tolerance_nm)
             pairs.append({"a": a, "b": b, **units.f1(counts)})
@@ -104,8 +104,8 @@ def _found(model: pd.DataFrame, images: list[str]) -> pd.DataFrame:
 
 def _believed(marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float) -> pd.DataFrame:
     """Sites of the consensus; of one person, all of his marks."""
-    sites, _ = sites_of(marks, looked, tolerance_nm)
-    return sites[posterior_of(sites, looked) >= BELIEVED]
+    sites, _ = merge_annotations(marks, looked, tolerance_nm)
+    return sites[posterior_of(sites, looked) >= CONSENSUS_THRESHOLD]
 
 
 def _one_more(

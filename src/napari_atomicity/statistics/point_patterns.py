@@ -1,7 +1,8 @@
 """Points on a support of any shape, against complete spatial randomness.
 
-The support is a `Window`: a mask of pixels, each a small square. Everything that depends on its
-shape is corrected for it, so that vacuum, edges of the image and holes make no structure:
+The support is a `ObservationWindow`: a mask of pixels, each a small square. Everything that
+depends on its shape is corrected for it, so that vacuum, edges of the image and holes make no
+structure:
 
 - *Distances to the nearest neighbour* by Hanisch's estimator [1]_: a distance counts where it is
   no longer than that to the edge of the support, so that nothing nearer can lie outside, with the
@@ -56,13 +57,13 @@ NEIGHBOURS = 30
 """Mean number of neighbours of a point up to the largest distance of K, L and g."""
 STOYAN = 0.15
 """Half width of the kernel of g, in units of one over the square root of the density [2]_."""
-LEAST_SUPPORT = 0.25
+MIN_SUPPORT = 0.25
 """A quadrat with less support than this share of its area is left out."""
 
 
 # ---- the support
 @dataclass(frozen=True, eq=False)
-class Window:
+class ObservationWindow:
     """The support on which points can lie.
 
     Parameters
@@ -237,7 +238,7 @@ def checked(points_nm: np.ndarray) -> np.ndarray:
     return points
 
 
-def density(points_nm: np.ndarray, window: Window) -> float:
+def density(points_nm: np.ndarray, window: ObservationWindow) -> float:
     """Points on a nm² of the support."""
     return float(np.count_nonzero(window.contains(points_nm))) / window.area_nm2
 
@@ -251,7 +252,9 @@ def nearest_neighbours(points_nm: np.ndarray) -> np.ndarray:
     return np.asarray(KDTree(points).query(points, k=2)[0][:, 1])
 
 
-def neighbour_weights(points_nm: np.ndarray, distance_nm: np.ndarray, window: Window) -> np.ndarray:
+def neighbour_weights(
+    points_nm: np.ndarray, distance_nm: np.ndarray, window: ObservationWindow
+) -> np.ndarray:
     """Hanisch's weights (N,) of distances to the nearest neighbour, in 1/nm².
 
     Parameters
@@ -274,7 +277,7 @@ def neighbour_weights(points_nm: np.ndarray, distance_nm: np.ndarray, window: Wi
 
 
 def nearest_neighbour_distribution(
-    points_nm: np.ndarray, window: Window, r_nm: np.ndarray
+    points_nm: np.ndarray, window: ObservationWindow, r_nm: np.ndarray
 ) -> np.ndarray:
     """G(r), the share of points with a neighbour within r, corrected for the edge.
 
@@ -307,7 +310,7 @@ def _share_up_to(distance: np.ndarray, weight: np.ndarray, r_nm: np.ndarray) -> 
 
 
 # ---- pairs
-def largest_distance_nm(n: int, window: Window) -> float:
+def largest_distance_nm(n: int, window: ObservationWindow) -> float:
     """Up to where K, L and g are worth looking at.
 
     A quarter of the shorter side of the support, or where a point has `NEIGHBOURS` on average,
@@ -318,7 +321,7 @@ def largest_distance_nm(n: int, window: Window) -> float:
     return float(min(quarter, np.sqrt(NEIGHBOURS * window.area_nm2 / (np.pi * max(n, 1)))))
 
 
-def bandwidth_nm(n: int, window: Window) -> float:
+def bandwidth_nm(n: int, window: ObservationWindow) -> float:
     """Half width of the kernel of `pair_correlation`, by Stoyan's rule."""
     return float(STOYAN * np.sqrt(window.area_nm2 / max(n, 1)))
 
@@ -340,7 +343,7 @@ class _Pairs:
     def of(
         cls,
         points: np.ndarray,
-        window: Window,
+        window: ObservationWindow,
         up_to_nm: float,
         counts: np.ndarray | None = None,
     ) -> _Pairs:
@@ -384,7 +387,7 @@ def _ring_nm(r_nm: np.ndarray, h: float) -> np.ndarray:
 
 def ripley_k(
     points_nm: np.ndarray,
-    window: Window,
+    window: ObservationWindow,
     r_nm: np.ndarray,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -416,14 +419,14 @@ def ripley_k(
     return _Pairs.of(points, window, float(r.max(initial=0)), counts).k(r, window.area_nm2)
 
 
-def ripley_l(points_nm: np.ndarray, window: Window, r_nm: np.ndarray) -> np.ndarray:
+def ripley_l(points_nm: np.ndarray, window: ObservationWindow, r_nm: np.ndarray) -> np.ndarray:
     """L(r) = √(K(r) / π) in nm, see `ripley_k`; r of a random pattern."""
     return np.asarray(np.sqrt(ripley_k(points_nm, window, r_nm) / np.pi))
 
 
 def pair_correlation(
     points_nm: np.ndarray,
-    window: Window,
+    window: ObservationWindow,
     r_nm: np.ndarray,
     bandwidth: float | None = None,
 ) -> np.ndarray:
@@ -576,7 +579,7 @@ class AgainstRandomness:
 
 def against_randomness(
     points_nm: np.ndarray,
-    window: Window,
+    window: ObservationWindow,
     simulations: int = 199,
     seed: int = 0,
     level: float = 0.95,
@@ -734,7 +737,7 @@ def two_sided_p(observed: float, simulated: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + min(below, above)) / (len(simulated) + 1)))
 
 
-def clark_evans_donnelly(points_nm: np.ndarray, window: Window) -> tuple[float, float]:
+def clark_evans_donnelly(points_nm: np.ndarray, window: ObservationWindow) -> tuple[float, float]:
     """Clark and Evans' index on a rectangle, with Donnelly's correction for its edge [3]_.
 
     A closed form to check the simulation by; it holds from about seven points on.
@@ -778,7 +781,7 @@ class Quadrats:
     area_nm2
         (rows, columns) support in each.
     used
-        (rows, columns) those with enough support (`LEAST_SUPPORT`).
+        (rows, columns) those with enough support (`MIN_SUPPORT`).
     index
         Of dispersion: Σ (count - expected)² / expected, with the expected count by area, over the
         number of used ones minus 1. Around 1 of random points, above it of clustered ones, below
@@ -816,7 +819,7 @@ def quadrats_across(n: float) -> int:
 
 def quadrat_counts(
     points_nm: np.ndarray,
-    window: Window,
+    window: ObservationWindow,
     across: int | None = None,
     weights: np.ndarray | None = None,
 ) -> Quadrats:
@@ -844,12 +847,12 @@ def quadrat_counts(
     cell = _cells(points, y, x)
     count = np.bincount(cell, weight, minlength=area.size).reshape(area.shape)
     full = (y[1] - y[0]) * (x[1] - x[0])
-    used = area >= LEAST_SUPPORT * full
+    used = area >= MIN_SUPPORT * full
     index, p = _dispersion_index(count[used], area[used])
     return Quadrats(y, x, count, area, used, index, p)
 
 
-def _support_in(window: Window, y_nm: np.ndarray, x_nm: np.ndarray) -> np.ndarray:
+def _support_in(window: ObservationWindow, y_nm: np.ndarray, x_nm: np.ndarray) -> np.ndarray:
     """Support in nm² between each two edges of a grid, parts of pixels included."""
     summed = window.mask.cumsum(axis=0, dtype=float).cumsum(axis=1)
     summed = np.pad(summed, ((1, 0), (1, 0)))

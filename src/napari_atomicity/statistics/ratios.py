@@ -50,7 +50,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..core.cluster_table import ALL, OUTSIDE, classes_of
+from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from ..core.errors import ModelError
 from ..core.progress import Stop, check
 from .prevalence import METHODS, Evidence, unavailable
@@ -147,8 +147,8 @@ def class_ratios(
     wanted_classes = classes_of(table) if classes is None else classes
     classes = _all_classes(table["label"].astype(str), [*wanted_classes, *model_classes])
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
-    counts = _counts(table, names, [*classes, *OUTSIDE])
-    outside = [name for name in OUTSIDE if (table["label"] == name).any()]
+    counts = _counts(table, names, [*classes, *NON_CLASS_LABELS])
+    outside = [name for name in NON_CLASS_LABELS if (table["label"] == name).any()]
     differing = images_that_differ(table)
     given = [c for c in classes_of(table) if c in classes]
     of_all = Evidence.of(of_table, classes, model_classes or given)
@@ -161,7 +161,7 @@ def class_ratios(
         is_all = name == ALL
         here = row_of.get(name)
         of_scope = counts if is_all else counts[:0] if here is None else counts[here : here + 1]
-        number = pd.Series(of_scope.sum(axis=0), index=[*classes, *OUTSIDE])
+        number = pd.Series(of_scope.sum(axis=0), index=[*classes, *NON_CLASS_LABELS])
         evidence = of_all if is_all else of_all.of_image(number_of.get(name, -1))
         fractions = _fractions(evidence, method, card, level, n_bootstrap, seed)
         without = np.full(len(outside), np.nan)
@@ -199,7 +199,7 @@ def refuse_unavailable(
 def counted(table: pd.DataFrame) -> pd.Series:
     """Which clusters count in the fractions: whole ones, not excluded, whose label is a class."""
     labels = table["label"].astype(str)
-    counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *OUTSIDE])
+    counts = ~table["touches_border"].astype(bool) & ~labels.isin(["", *NON_CLASS_LABELS])
     return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
 
 
@@ -210,7 +210,7 @@ def _model_classes(method: str, card: ModelCard | None) -> tuple[str, ...]:
 
 def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     found = sorted(set(labels) - set(classes))
-    return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *OUTSIDE)]
+    return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *NON_CLASS_LABELS)]
 
 
 def images_that_differ(table: pd.DataFrame) -> set[str]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import ALL, OUTSIDE, classes_of
+from ..core.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from ..core.errors import TableError
 from ..core.progress import Stop
 from .ratios import class_ratios
@@ -149,7 +149,7 @@ def compare(
     """
     names = list(dict.fromkeys([*images, *table["image"].astype(str)]))
     known = classes_of(table) if card is None else [*classes_of(table), *card.classes]
-    classes = [*dict.fromkeys([*known, *sorted(set(table["label"]) - {"", *OUTSIDE})])]
+    classes = [*dict.fromkeys([*known, *sorted(set(table["label"]) - {"", *NON_CLASS_LABELS})])]
     check_reference(reference, names, classes)
     parts, empty, done = [], [], ""
     for scope, rows in reference.groupby("scope", sort=False):
@@ -193,7 +193,7 @@ def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd
     scope
         What the rows are called.
     """
-    rows = ratios[~ratios["class"].isin(OUTSIDE) & ratios["fraction"].notna()]
+    rows = ratios[~ratios["class"].isin(NON_CLASS_LABELS) & ratios["fraction"].notna()]
     found = rows.assign(scope=scope, reference=[reference.get(c, 0.0) for c in rows["class"]])
     return found[PAIRS].reset_index(drop=True)
 

@@ -6,8 +6,8 @@ the assignment of least total distance, because that may give up an exact match 
 ones.
 
 Clusters that the border of the image cuts are not scored: neither the true ones nor the
-predictions that match them. What in truth is none of the classes (`table.OUTSIDE`) counts in the
-detection only; what a prediction says is none has no label.
+predictions that match them. What in truth is none of the classes (`table.NON_CLASS_LABELS`) counts
+in the detection only; what a prediction says is none has no label.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import TableError
 
-SMALLEST_TOLERANCE_NM = 0.35
-_NO_CLASS = ("", *OUTSIDE, "nan")
+MIN_TOLERANCE_NM = 0.35
+_NO_CLASS = ("", *NON_CLASS_LABELS, "nan")
 
 
 def evaluate(
@@ -243,7 +243,7 @@ def truth_names(
 
 def _ordered(labels: pd.Series) -> list[str]:
     """The labels, by number of atoms, then by name."""
-    names = set(labels) - {"", *OUTSIDE}
+    names = set(labels) - {"", *NON_CLASS_LABELS}
     return sorted(names, key=lambda name: (atoms_of(name) or 0, name))
 
 
@@ -283,7 +283,7 @@ def _match_all(
                 f"the pixel size of {image} is in neither table",
                 advice="Positions in nm are needed beside those in pixels",
             )
-        limit = np.fmax(t["diameter_nm"].to_numpy(float) / 2, SMALLEST_TOLERANCE_NM)
+        limit = np.fmax(t["diameter_nm"].to_numpy(float) / 2, MIN_TOLERANCE_NM)
         if tolerance_nm is not None:
             limit = np.full(len(t), float(tolerance_nm))
         place = ["y_px", "x_px"]

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "Drift": "drift",
-    "Movie": "following",
+    "StageDrift": "drift",
+    "TrackedMovie": "following",
     "MovieSettings": "settings",
     "Track": "smoothing",
     "average_frames": "averaging",
@@ -33,10 +33,10 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Drift",
-    "Movie",
     "MovieSettings",
+    "StageDrift",
     "Track",
+    "TrackedMovie",
     "average_frames",
     "drift_of_clusters",
     "dwell_summary",
@@ -58,11 +58,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .averaging import average_frames
-    from .drift import Drift, drift_of_clusters, estimate_drift
+    from .drift import StageDrift, drift_of_clusters, estimate_drift
     from .dwell import dwell_summary, dwell_times, survival
     from .events import find_events
     from .files import write_movies
-    from .following import Movie, movie_of, track_clusters
+    from .following import TrackedMovie, movie_of, track_clusters
     from .hidden_markov import fit_rate, smooth
     from .linking import link_clusters
     from .settings import MovieSettings, frame_time_of

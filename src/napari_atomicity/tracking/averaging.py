@@ -8,7 +8,7 @@ from scipy import ndimage
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from .drift import Drift, estimate_drift
+from .drift import StageDrift, estimate_drift
 from .settings import FRAME_TIME, frame_time_of
 
 ALL = "all"
@@ -17,7 +17,7 @@ ALL = "all"
 def average_frames(
     micrograph: Micrograph,
     frames: int | str,
-    drift: Drift | None = None,
+    drift: StageDrift | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Micrograph:

@@ -25,22 +25,22 @@ from ..core.progress import Progress, Stop, check, report
 BY_CLUSTERS, BY_IMAGE, ASSUMED = "clusters", "image", "assumed"
 LAGS = (1, 2, 4, 8)
 """Frames between the two of a pair."""
-LARGEST_STEP_NM = 8.0
+MAX_STEP_NM = 8.0
 """Drift between two neighbouring frames beyond which it is not looked for."""
-LEAST_MATCHED = 4
-LEAST_SHARE = 0.3
+MIN_MATCHED = 4
+MIN_SHARE = 0.3
 """Clusters that must be found again, and their share of those of the poorer frame."""
 _VOTE_NM = 0.15
 _MATCH_NM = 0.5
 _UPSAMPLING = 20
 # The grain of the support and single atoms; what is finer is noise, what is coarser, background.
 _FINE_NM, _COARSE_NM = 0.08, 0.8
-_LEAST_CORRELATION = 6.0
+_MIN_CORRELATION = 6.0
 _IMAGE_ERROR_PX = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Drift:
+class StageDrift:
     """Where a thing that stands still appears in each of T frames.
 
     Parameters
@@ -86,9 +86,9 @@ class Drift:
         )
 
 
-def no_drift(n_frames: int) -> Drift:
+def no_drift(n_frames: int) -> StageDrift:
     """All that is known where nobody looked."""
-    return Drift(np.zeros((n_frames, 2)), np.full(n_frames, np.nan), _said(n_frames, ASSUMED))
+    return StageDrift(np.zeros((n_frames, 2)), np.full(n_frames, np.nan), _said(n_frames, ASSUMED))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def estimate_drift(
     method: str = "auto",
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Drift:
+) -> StageDrift:
     """Find the drift of a stack.
 
     Parameters
@@ -155,7 +155,7 @@ def estimate_drift(
 
 def drift_of_clusters(
     places_nm: np.ndarray, frames: np.ndarray, n_frames: int, largest_step_nm: float | None = None
-) -> Drift:
+) -> StageDrift:
     """The drift that clusters tell, without any image.
 
     Parameters
@@ -171,7 +171,7 @@ def drift_of_clusters(
     """
     places, frames = np.asarray(places_nm, float).reshape(-1, 2), np.asarray(frames, int)
     by_frame = [places[frames == t] for t in range(n_frames)]
-    return _solved(_pairs_of_clusters(by_frame, largest_step_nm or LARGEST_STEP_NM), n_frames)
+    return _solved(_pairs_of_clusters(by_frame, largest_step_nm or MAX_STEP_NM), n_frames)
 
 
 def _places(table: pd.DataFrame, n_frames: int) -> list[np.ndarray]:
@@ -184,7 +184,7 @@ def _places(table: pd.DataFrame, n_frames: int) -> list[np.ndarray]:
 
 def _reach(micrograph: Micrograph) -> float:
     """Beyond half a frame there is too little in common."""
-    return min(LARGEST_STEP_NM, 0.5 * min(micrograph.shape_px) * micrograph.calibrated())
+    return min(MAX_STEP_NM, 0.5 * min(micrograph.shape_px) * micrograph.calibrated())
 
 
 # ---- by clusters
@@ -278,7 +278,7 @@ def _matched(
         order = near[np.argsort(distance[near], kind="stable")]
         _, first = np.unique(index[order], return_index=True)
         near = order[first]
-        if len(near) < max(LEAST_MATCHED, LEAST_SHARE * min(len(one), tree.n)):
+        if len(near) < max(MIN_MATCHED, MIN_SHARE * min(len(one), tree.n)):
             return None
         residuals = tree.data[index[near]] - one[near] - guess
         extra = np.median(residuals, axis=0)
@@ -350,7 +350,7 @@ def _image_shift(
     power = float(np.sqrt((a**2).sum() * (b**2).sum()))
     correlation = float((a * b).sum()) / power if power > 0 else 0.0
     grains = a.size / (4 * np.pi * max(grain_px, 0.7) ** 2)
-    return moved if correlation > _LEAST_CORRELATION / np.sqrt(grains) else None
+    return moved if correlation > _MIN_CORRELATION / np.sqrt(grains) else None
 
 
 def _overlap(frame: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -362,7 +362,7 @@ def _overlap(frame: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 # ---- all pairs together
-def _solved(pairs: list[_Pair], n: int) -> Drift:
+def _solved(pairs: list[_Pair], n: int) -> StageDrift:
     """Weighted least squares with Huber's weights, from one stretch of bound frames to the next."""
     shift, error, source = np.full((n, 2), np.nan), np.full(n, np.nan), _said(n, ASSUMED)
     shift[0] = 0.0
@@ -377,7 +377,7 @@ def _solved(pairs: list[_Pair], n: int) -> Drift:
             used = stretch[one] == label
             inside = np.full(n, -1)
             inside[frames] = np.arange(len(frames))
-            solution, weight = _least_squares(
+            solution, weight = _solve_normal_equations(
                 inside[one[used]], inside[other[used]], moved[used], variance[used], len(frames)
             )
             # Nothing binds it to what was before: that lay still meanwhile.
@@ -391,10 +391,10 @@ def _solved(pairs: list[_Pair], n: int) -> Drift:
     known = np.flatnonzero(np.isfinite(shift[:, 0]))
     for axis in range(2):
         shift[:, axis] = np.interp(np.arange(n), known, shift[known, axis])
-    return Drift(shift - shift[0], error, source)
+    return StageDrift(shift - shift[0], error, source)
 
 
-def _least_squares(
+def _solve_normal_equations(
     one: np.ndarray, other: np.ndarray, moved: np.ndarray, variance: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places (n, 2) with the first at zero, and the weight (n,) of all shifts of each frame."""

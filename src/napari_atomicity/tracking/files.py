@@ -15,7 +15,7 @@ from ..core.progress import Progress, Stop
 from ..io.files import plain, write_json
 from ..io.tables import write_table
 from ..models.analysis import Analysis
-from .following import Movie, movie_of, track_clusters
+from .following import TrackedMovie, movie_of, track_clusters
 from .tracks import is_tracked
 
 TABLES = ("tracks.csv", "events.csv", "dwell_times.csv", "drift.csv")
@@ -48,7 +48,7 @@ def followed(
 
 def found_in(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
-) -> Movie | None:
+) -> TrackedMovie | None:
     """What is known over time; None of a single image."""
     return movie_of(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
@@ -62,7 +62,7 @@ class Found:
     summary: Mapping[str, Any]
 
     @classmethod
-    def of(cls, movie: Movie) -> Found:
+    def of(cls, movie: TrackedMovie) -> Found:
         drift = movie.drift.table(movie.image, movie.frame_time_s)
         tables = (movie.table, movie.events, movie.dwells, drift)
         return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
@@ -100,7 +100,7 @@ class Found:
         return Found(image, tables, self.summary)
 
 
-def movie_tables(movies: Sequence[Movie]) -> dict[str, pd.DataFrame]:
+def movie_tables(movies: Sequence[TrackedMovie]) -> dict[str, pd.DataFrame]:
     """File name → table of all movies below each other; nothing without any movie."""
     return _together([Found.of(movie) for movie in movies])
 
@@ -116,7 +116,7 @@ def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_movies(movies: Sequence[Movie], folder: Path) -> list[Path]:
+def write_movies(movies: Sequence[TrackedMovie], folder: Path) -> list[Path]:
     """Write `FILES`; those of an earlier run go where there is no movie any more."""
     return write_found([Found.of(movie) for movie in movies], folder)
 

@@ -17,7 +17,7 @@ from ..core.cluster_table import classes_of
 from ..core.errors import UnsuitableImageError
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
-from .drift import Drift, estimate_drift, no_drift
+from .drift import StageDrift, estimate_drift, no_drift
 from .dwell import dwell_summary, dwell_times
 from .events import find_events
 from .hidden_markov import RateFit, change_of_rate
@@ -34,7 +34,7 @@ TRACK_COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Movie:
+class TrackedMovie:
     """What is known of the clusters of a stack over time.
 
     Parameters
@@ -64,7 +64,7 @@ class Movie:
     image: str
     settings: MovieSettings
     frame_time_s: float | None
-    drift: Drift
+    drift: StageDrift
     tracks: list[Track]
     table: pd.DataFrame
     events: pd.DataFrame
@@ -163,7 +163,7 @@ def track_clusters(
 
 
 def kept_tracking(
-    settings: MovieSettings, drift: Drift, notices: Sequence[str] = ()
+    settings: MovieSettings, drift: StageDrift, notices: Sequence[str] = ()
 ) -> dict[str, Any]:
     """All but the tracks themselves, as plain values that JSON can hold."""
     return {
@@ -175,14 +175,14 @@ def kept_tracking(
     }
 
 
-def drift_of(analysis: Analysis) -> Drift:
+def drift_of(analysis: Analysis) -> StageDrift:
     """The drift that the tracks of an analysis rest on; none where it was not found."""
     kept, n = analysis.parameters.get(MOVIE), analysis.micrograph.n_frames
     if kept is None or len(kept["drift_nm"]) != n:
         return no_drift(n)
     error = [np.nan if e is None else e for e in kept["drift_error_nm"]]
     source = np.array(kept["drift_source"], object)
-    return Drift(np.array(kept["drift_nm"], float), np.array(error, float), source)
+    return StageDrift(np.array(kept["drift_nm"], float), np.array(error, float), source)
 
 
 def movie_of(
@@ -190,7 +190,7 @@ def movie_of(
     settings: MovieSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Movie:
+) -> TrackedMovie:
     """Atomicity against time, events and dwell times of an analysis whose clusters are linked.
 
     Parameters
@@ -238,7 +238,7 @@ def movie_of(
         (height * pixel, width * pixel), image, frame_time_s,
     )  # fmt: skip
     dwells = dwell_times(tracks, image, frame_time_s)
-    return Movie(
+    return TrackedMovie(
         image,
         settings,
         frame_time_s,
@@ -254,7 +254,7 @@ def movie_of(
     )
 
 
-def _notices(table: pd.DataFrame, drift: Drift) -> list[str]:
+def _notices(table: pd.DataFrame, drift: StageDrift) -> list[str]:
     out = []
     assumed = int((drift.source == "assumed").sum())
     if assumed and assumed < drift.n_frames:

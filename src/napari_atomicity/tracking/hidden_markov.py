@@ -26,14 +26,14 @@ from ..core.progress import Progress, Stop, check, report
 PRIOR_CHANGES = 0.5
 PRIOR_STEPS = 20.0
 """Before anything is seen, the rate counts as if half a change had been seen in 20 steps."""
-LEAST_CHANGE, MOST_CHANGE = 1e-5, 0.4
+MIN_CHANGE, MAX_CHANGE = 1e-5, 0.4
 """Limits of the probability of a change from one frame to the next."""
 _GRID = 48
 _DROP = 0.5 * 3.841458820694124
 """Of the log-likelihood at the ends of a 95 % interval: half the quantile of χ² with one degree."""
 _TOLERANCE = 1e-4
-_MOST_ROUNDS = 60
-_MOST_NUMBERS = 4_000_000
+_MAX_ROUNDS = 60
+_MAX_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +165,8 @@ def fit_rate(
 ) -> tuple[RateFit, np.ndarray]:
     """Rate of change and shares of the first frames, by expectation–maximisation over all tracks.
 
-    The rate has a weak prior (`PRIOR_CHANGES` in `PRIOR_STEPS`) and lies within `LEAST_CHANGE` and
-    `MOST_CHANGE`; the shares have one cluster of each state beforehand.
+    The rate has a weak prior (`PRIOR_CHANGES` in `PRIOR_STEPS`) and lies within `MIN_CHANGE` and
+    `MAX_CHANGE`; the shares have one cluster of each state beforehand.
 
     Parameters
     ----------
@@ -185,16 +185,16 @@ def fit_rate(
     initial = np.full(n_states, 1 / n_states)
     if n_states < 2 or steps == 0:
         return RateFit(0.0, 0.0, 0.0, 0.0, steps), initial
-    most = min(MOST_CHANGE, 0.95 * (n_states - 1) / n_states)
-    grid = np.geomspace(LEAST_CHANGE, most, _GRID)
+    most = min(MAX_CHANGE, 0.95 * (n_states - 1) / n_states)
+    grid = np.geomspace(MIN_CHANGE, most, _GRID)
     report(progress, 0, 0, "Finding how often clusters change")
     change = float(grid[np.argmax(_profile(emissions, grid, initial, stop))])
     moves = 0.0
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         check(stop)
         moves, first = _expected(emissions, change, initial)
         after = (moves + PRIOR_CHANGES) / (steps + PRIOR_STEPS)
-        after = float(np.clip(after, LEAST_CHANGE, most))
+        after = float(np.clip(after, MIN_CHANGE, most))
         shares = (first + 1) / (first + 1).sum()
         settled = abs(after - change) <= _TOLERANCE * change
         settled &= bool(np.abs(shares - initial).max() <= _TOLERANCE)
@@ -260,7 +260,7 @@ def _batches(
     order = sorted(range(len(emissions)), key=lambda i: -len(emissions[i]))
     while order:
         longest, n_states = emissions[order[0]].shape
-        members = order[: max(1, _MOST_NUMBERS // (longest * n_states))]
+        members = order[: max(1, _MAX_NUMBERS // (longest * n_states))]
         order = order[len(members) :]
         stacked = np.ones((len(members), longest, n_states))
         lengths = np.array([len(emissions[i]) for i in members])

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.cluster_table import NO_TRACK
 from ..core.progress import Progress, Stop, check, report
 
-SMALLEST_SHARE = 0.25
+MIN_SHARE = 0.25
 """Where clusters lie so close that the assignment takes too long, the range falls to this share."""
 _STEP = 0.8
 
@@ -72,7 +72,7 @@ def link_clusters(
         try:
             linked = _linked(places[order], frames[order], wanted, memory, progress, stop)
         except SubnetOversizeException:
-            smallest = SMALLEST_SHARE * search_range_nm
+            smallest = MIN_SHARE * search_range_nm
             if wanted > smallest:
                 wanted = max(_STEP * wanted, smallest)
                 continue

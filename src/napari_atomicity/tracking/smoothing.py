@@ -11,14 +11,14 @@ import pandas as pd
 from ..core.cluster_table import (
     AGGREGATE,
     NO_TRACK,
-    OUTSIDE,
+    NON_CLASS_LABELS,
     UNKNOWN,
     classes_of,
     probability_columns,
 )
 from ..core.progress import Progress, Stop
 from ..models.estimators import class_sizes
-from .hidden_markov import LEAST_CHANGE, MOST_CHANGE, RateFit, Smoothed, fit_rate, smooth
+from .hidden_markov import MAX_CHANGE, MIN_CHANGE, RateFit, Smoothed, fit_rate, smooth
 
 OUTSIDE_SEEN = 0.8
 """How often a thing that is no class is called ``unknown`` or ``aggregate``."""
@@ -26,7 +26,7 @@ OUTSIDE_BY_MISTAKE = 0.03
 """How often a cluster of a class is."""
 _CERTAIN = 1e-6
 """What a person's label leaves to all others."""
-_LEAST_P = 1e-4
+_MIN_P = 1e-4
 BAND = (0.05, 0.95)
 """Of the smoothed atomicity: between these quantiles of the posterior."""
 
@@ -105,10 +105,10 @@ def emissions_of(
     p = table[probability_columns(classes)].to_numpy(float)
     known = np.isfinite(p).all(axis=1)
     share = np.full(k, 1 / k) if prior is None else np.asarray(prior, float)
-    likelihood = np.clip(np.nan_to_num(p, nan=1 / k), _LEAST_P, 1) / share
+    likelihood = np.clip(np.nan_to_num(p, nan=1 / k), _MIN_P, 1) / share
     likelihood /= likelihood.mean(axis=1, keepdims=True)
     predicted = table["label_predicted"].to_numpy(object)
-    outside = np.isin(predicted, OUTSIDE)
+    outside = np.isin(predicted, NON_CLASS_LABELS)
     # of what the border cuts, brightness and shape are not those of the whole
     spoken = known & (predicted != "") & ~table["touches_border"].to_numpy(bool)
     outside &= spoken
@@ -118,7 +118,7 @@ def emissions_of(
     out[outside, :k] = OUTSIDE_BY_MISTAKE
     out[outside, k] = OUTSIDE_SEEN
     said = table["label_corrected"].to_numpy(object)
-    column = {name: i for i, name in enumerate(classes)} | dict.fromkeys(OUTSIDE, k)
+    column = {name: i for i, name in enumerate(classes)} | dict.fromkeys(NON_CLASS_LABELS, k)
     for row in np.flatnonzero(said != ""):
         if said[row] in column:
             out[row] = _CERTAIN
@@ -175,7 +175,7 @@ def smooth_tracks(
         fit, initial = fit_rate(emissions, progress, stop)
     else:
         steps = sum(len(e) - 1 for e in emissions)
-        q = min(max(change, LEAST_CHANGE), MOST_CHANGE) if of_row.shape[1] > 1 else 0.0
+        q = min(max(change, MIN_CHANGE), MAX_CHANGE) if of_row.shape[1] > 1 else 0.0
         fit, initial = RateFit(q, q, q, q * steps, steps, estimated=False), None
     found = smooth(emissions, fit.change, initial, stop)
     classes = classes_of(table)

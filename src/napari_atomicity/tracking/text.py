@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from .following import Movie
+from .following import TrackedMovie
 
 _SHORT = {"appearance": "appears", "loss": "lost"}
 EVENT_HEADERS = ("What", "Frame", "Track", "From", "To", "p")
@@ -32,7 +32,7 @@ DWELL_TOOLTIPS = (
 )
 
 
-def summary(movie: Movie) -> str:
+def summary(movie: TrackedMovie) -> str:
     """How much there is, how far the stage went, and how often clusters change."""
     n, frames = len(movie.tracks), movie.drift.n_frames
     length = ""
@@ -42,11 +42,11 @@ def summary(movie: Movie) -> str:
     said = [f"{n} track{'s' * (n != 1)} in {frames} frames{length}; the stage drifted by up to "
             f"{farthest:.2g} nm."]  # fmt: skip
     if n and movie.n_states > 1:
-        said.append(rate_in_words(movie))
+        said.append(format_rate(movie))
     return " ".join([*said, *movie.notices])
 
 
-def rate_in_words(movie: Movie) -> str:
+def format_rate(movie: TrackedMovie) -> str:
     """``A cluster changes its label 0.02 times per s (0.01–0.04).``"""
     rate, low, high = movie.rate
     per = "s" if movie.frame_time_s is not None else "frame"

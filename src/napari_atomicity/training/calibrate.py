@@ -14,17 +14,17 @@ from scipy.special import log_softmax, softmax
 
 from ..core.model_card import Combination, CountError, ModelCard
 from ..models.classifier import Classifier
-from ..models.domain_shift import ROOM, drift
+from ..models.domain_shift import ROOM, domain_shift
 from ..models.estimators import (
     Measured,
     class_sizes,
     combination,
+    constrained_mixture,
     count_atoms,
-    locked_mixture,
     pooled,
 )
-from ..models.intensity_scale import LockedMixture, fit_image, usable
-from ..models.out_of_distribution import QUANTILE, outside, placed
+from ..models.intensity_scale import ConstrainedMixture, fit_image, usable
+from ..models.out_of_distribution import QUANTILE, out_of_distribution, placed
 from .data import PatchSet
 
 DRIFT_QUANTILE = 0.99
@@ -38,7 +38,7 @@ _LEAST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class HeldOutPredictions:
     """An image of labelled clusters as the model sees it.
 
     ``rows`` are those of the patch set; ``label`` is the class index, -1 for none of them.
@@ -52,7 +52,7 @@ class Seen:
 
 def see(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
-) -> list[Seen]:
+) -> list[HeldOutPredictions]:
     """Classify a patch set image by image, the scale found as on real images.
 
     Clusters that the border cuts have no label: they are not of the class that they were.
@@ -68,12 +68,12 @@ def see(
         scale = None if card.scale is None else fit_image(table, card.scale)
         result = classifier.predict(patches_at(part, rows, scale))
         known = Measured(table, card, scale, result.probabilities)
-        images.append(Seen(rows, known, result.embedding, label[rows]))
+        images.append(HeldOutPredictions(rows, known, result.embedding, label[rows]))
     return images
 
 
 def patches_at(
-    part: PatchSet, rows: np.ndarray, scale: LockedMixture | None
+    part: PatchSet, rows: np.ndarray, scale: ConstrainedMixture | None
 ) -> dict[str, np.ndarray]:
     """Patches of some rows, the raw channel in atoms per nm²."""
     patches = {c: p[rows] for c, p in part.patches.items()}
@@ -82,12 +82,12 @@ def patches_at(
     return patches
 
 
-def _labelled(images: Sequence[Seen]) -> np.ndarray:
+def _labelled(images: Sequence[HeldOutPredictions]) -> np.ndarray:
     """Labels of all clusters that have one, in order."""
     return np.concatenate([s.label[s.label >= 0] for s in images])
 
 
-def _stacked(images: Sequence[Seen], values: Sequence[np.ndarray]) -> np.ndarray:
+def _stacked(images: Sequence[HeldOutPredictions], values: Sequence[np.ndarray]) -> np.ndarray:
     """Values of the labelled clusters of all images, in order."""
     return np.concatenate([v[s.label >= 0] for s, v in zip(images, values, strict=True)])
 
@@ -211,10 +211,12 @@ def _sharpened(
     return np.append(np.exp(x[0]), x[1:] - x[1:].mean())
 
 
-def _combination(images: Sequence[Seen], label: np.ndarray, weight: np.ndarray) -> Combination:
+def _combination(
+    images: Sequence[HeldOutPredictions], label: np.ndarray, weight: np.ndarray
+) -> Combination:
     c = images[0].known.network.shape[1]
     network = _stacked(images, [s.known.network for s in images])
-    mixture = _stacked(images, [locked_mixture(s.known) for s in images])
+    mixture = _stacked(images, [constrained_mixture(s.known) for s in images])
     sure = [1.0 if s.known.scale is None else s.known.scale.certainty for s in images]
     certainty = _stacked(
         images, [np.full(len(s.label), v) for s, v in zip(images, sure, strict=True)]
@@ -248,7 +250,7 @@ def _replicates(
     return tuple(out)
 
 
-def _count_error(images: Sequence[Seen]) -> CountError | None:
+def _count_error(images: Sequence[HeldOutPredictions]) -> CountError | None:
     """Quantiles of the error of log count, of clusters that stand alone and of the others."""
     sizes = class_sizes(images[0].known.card.classes)
     if sizes is None:
@@ -285,7 +287,9 @@ def class_means(
     return {"ood.mean": mean.astype(np.float32), "ood.whitening": whitening.astype(np.float32)}
 
 
-def _distance_limits(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+def _distance_limits(
+    images: Sequence[HeldOutPredictions], tensors: dict[str, np.ndarray]
+) -> dict[str, Any]:
     """What only one in two hundred held-out clusters exceeds; and the median.
 
     Where few of them touch, as in size-selected images, those that do get twice the limit.
@@ -305,13 +309,15 @@ def _distance_limits(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> 
     }
 
 
-def _drift_limit(images: Sequence[Seen], tensors: dict[str, np.ndarray]) -> float | None:
+def _drift_limit(
+    images: Sequence[HeldOutPredictions], tensors: dict[str, np.ndarray]
+) -> float | None:
     """The drift that only one in a hundred held-out images exceeds."""
     embedding = _stacked(images, [s.embedding for s in images])
     best = _stacked(images, [combination(s.known).argmax(axis=1) for s in images])
     origin = _stacked(images, [_origin(s.known.table) for s in images])
     drifts = [
-        drift(embedding[rows], best[rows], tensors)
+        domain_shift(embedding[rows], best[rows], tensors)
         for rows in pd.Series(origin).groupby(origin).indices.values()
     ]
     known = [d for d in drifts if np.isfinite(d)]
@@ -333,7 +339,9 @@ def scores(
     label = _labelled(images)
     p = _stacked(images, [combination(s.known) for s in images])
     by_network = _stacked(images, [s.known.network for s in images]).argmax(axis=1)
-    score = _stacked(images, [outside(s.known, s.embedding, tensors)[0] for s in images])
+    score = _stacked(
+        images, [out_of_distribution(s.known, s.embedding, tensors)[0] for s in images]
+    )
     best = p.argmax(axis=1)
     c = len(card.classes)
     confusion = np.bincount(label * c + best, minlength=c * c).reshape(c, c)

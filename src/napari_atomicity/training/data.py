@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from ..core.cluster_table import OUTSIDE
+from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
@@ -272,7 +272,7 @@ def from_corrections(
         report(progress, i, len(pairs), f"Cutting clusters of {micrograph.name}")
         corrected = table[(table["label_corrected"] != "").to_numpy()]
         border = corrected["touches_border"].to_numpy(bool)
-        outside = corrected["label_corrected"].isin(OUTSIDE).to_numpy() & ~border
+        outside = corrected["label_corrected"].isin(NON_CLASS_LABELS).to_numpy() & ~border
         own = corrected[~border & ~outside].reset_index(drop=True)
         own = own.assign(truth=own["label_corrected"], image=micrograph.name)
         left_out = {"border": int(border.sum()), "no class": int(outside.sum())}
@@ -294,8 +294,8 @@ def from_corrections(
             f"corrected labels of at least two classes are needed, not of {len(labels)}",
             advice=advice,
         )
-    seen_in = whole.table.groupby("truth")["image"].nunique()
-    lonely = seen_in.index[seen_in < 2]
+    arrays_of = whole.table.groupby("truth")["image"].nunique()
+    lonely = arrays_of.index[arrays_of < 2]
     if len(lonely):
         raise AtomicityError(
             f"{', '.join(sorted(lonely))} was corrected in one image only, so that no image can "

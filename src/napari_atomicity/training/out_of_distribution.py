@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..core.model_card import ModelCard
 from ..models.estimators import class_sizes
 from ..models.out_of_distribution import COMPONENTS, OUTCOMES, QUANTILE, features, margins, placed
-from .calibrate import Seen, see
+from .calibrate import HeldOutPredictions, see
 from .data import PatchSet
 
 HIDDEN = 64
@@ -26,7 +26,7 @@ FOLDS = 3
 _FAR = 5.0
 
 
-def can_learn_outside(
+def can_fit_out_of_distribution(
     clusters: PatchSet, others: Sequence[PatchSet], classes: Sequence[str]
 ) -> bool:
     """Whether there is enough of each outcome to learn from, and the classes name their sizes."""
@@ -38,7 +38,7 @@ def can_learn_outside(
     return min(len(clusters), aggregates, unknown) >= LEAST
 
 
-def learn_outside(
+def fit_out_of_distribution(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
     clusters: PatchSet,
@@ -121,7 +121,7 @@ def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[st
     }
 
 
-def outcome(image: Seen) -> np.ndarray:
+def outcome(image: HeldOutPredictions) -> np.ndarray:
     """Index (N,) among `OUTCOMES`; -1 for what the border cuts."""
     truth = image.known.table["truth"].to_numpy(object)
     what = np.where(truth == "aggregate", OUTCOMES.index("aggregate"), OUTCOMES.index("unknown"))

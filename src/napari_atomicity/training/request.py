@@ -39,11 +39,11 @@ from .data import (
     tables_with_images,
 )
 from .fit import OnEpoch, TrainingSettings, train_classifier
-from .out_of_distribution import can_learn_outside, learn_outside
+from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 
 SCRATCH = "scratch"
 DEFAULT = "default"
-LEAST_ISOMERS = 10
+MIN_ISOMERS = 10
 """Per class: one in ten is held out and one in ten kept for the test."""
 OUTSIDE_DRAWS: dict[str, DrawSettings] = {
     "atoms": random_atom_settings,
@@ -203,9 +203,11 @@ def train(
     )
     check(stop)
     others = [sets[name] for name in OUTSIDE_DRAWS if name in sets]
-    if can_learn_outside(sets["held_out"], others, classes):
+    if can_fit_out_of_distribution(sets["held_out"], others, classes):
         device = choose_device(request.device)
-        tensors = learn_outside(card, tensors, sets["held_out"], others, device, request.seed)
+        tensors = fit_out_of_distribution(
+            card, tensors, sets["held_out"], others, device, request.seed
+        )
     off, images = scale_check(sets.values(), card)
     if images:
         card = replace(card, scores={**card.scores, "scale": {"images": images, "off": off}})
@@ -344,10 +346,10 @@ def check_source(source: Source) -> None:
         raise AtomicityError(
             "at least two different classes are needed", advice="Give for example Au20,Au55,Au92"
         )
-    if source.isomers < LEAST_ISOMERS:
+    if source.isomers < MIN_ISOMERS:
         raise AtomicityError(
             f"{source.isomers} isomers can't be divided into training, held-out and test",
-            advice=f"Give at least {LEAST_ISOMERS}",
+            advice=f"Give at least {MIN_ISOMERS}",
         )
 
 

@@ -24,7 +24,7 @@ from ..core.progress import Progress
 from ..models.estimators import count_atoms
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import SURE
-from ..models.out_of_distribution import OUTCOMES, outside
+from ..models.out_of_distribution import OUTCOMES, out_of_distribution
 from ..simulation.fields import (
     FieldSettings,
     random_atom_settings,
@@ -32,10 +32,10 @@ from ..simulation.fields import (
     random_settings,
 )
 from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
-from .calibrate import Seen, finished, scores, see
+from .calibrate import HeldOutPredictions, finished, scores, see
 from .data import PatchSet, from_simulation, split_library
 from .fit import TrainingSettings, replay, scaled, train_classifier
-from .out_of_distribution import learn_outside, outcome
+from .out_of_distribution import fit_out_of_distribution, outcome
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143
@@ -160,13 +160,13 @@ def new_card(
     )
 
 
-def with_outside(
+def with_out_of_distribution(
     card: ModelCard, tensors: dict[str, np.ndarray], sets: dict[str, PatchSet]
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Teach a calibrated model what is none of its classes, and score it on the test fields."""
     device = torch.device("cpu")
     others = [sets[name] for name in DRAWS]
-    tensors = learn_outside(card, tensors, sets["held_out"], others, device, SEED)
+    tensors = fit_out_of_distribution(card, tensors, sets["held_out"], others, device, SEED)
     of_classes = see(card, tensors, sets["test"], device)
     inside = np.concatenate([_ood(s, tensors)[s.label >= 0] for s in of_classes])
     found = {}
@@ -177,21 +177,21 @@ def with_outside(
             [s.known.table["truth"][r] for s, r in zip(images, rows, strict=True)]
         )
         score = np.concatenate([_ood(s, tensors)[r] for s, r in zip(images, rows, strict=True)])
-        found[name] = _told_apart(inside, score)
+        found[name] = _separable(inside, score)
         if name == "other_sizes":
             for size in sorted(set(truth) - {""}, key=lambda label: int(label[2:])):
-                found[size] = _told_apart(inside, score[truth == size])
+                found[size] = _separable(inside, score[truth == size])
     test = scores(card, tensors, sets["test"], device)
     counts = count_of_other_sizes(card, tensors, sets["other_sizes_test"], device)
     told = {**card.scores, "test": test, "outside": found, "count": counts}
     return replace(card, scores=told), tensors
 
 
-def _ood(image: Seen, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    return outside(image.known, image.embedding, tensors)[0]
+def _ood(image: HeldOutPredictions, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    return out_of_distribution(image.known, image.embedding, tensors)[0]
 
 
-def _told_apart(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
+def _separable(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
     truth = np.repeat([0, 1], [len(inside), len(outside)])
     return {
         "detections": len(outside),
@@ -283,8 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError("a trained model has a scale")
         replayed, _ = scaled(sets["replay"], card.scale)
         tensors = {**tensors, **replay(replayed, card.classes, card.patches.channels, SEED)}
-        card = save_model(path, *with_outside(card, tensors, sets))
-        print(f"{card.model_id}: {card.scores['test']} {card.scores['outside']}")
+        card = save_model(path, *with_out_of_distribution(card, tensors, sets))
+        print(f"{card.model_id}: {card.scores['test']} {card.scores['out_of_distribution']}")
 
 
 if __name__ == "__main__":

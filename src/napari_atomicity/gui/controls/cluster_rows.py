@@ -19,7 +19,7 @@ from ...core.cluster_table import Key
 _MACHINE = ("label_predicted", "confidence", "model_id")
 
 
-class Rows:
+class SelectableRows:
     """The cluster table of a session, with which of its rows are selected.
 
     Attributes
@@ -169,6 +169,6 @@ def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> st
 
 def label_order(classes: Sequence[str], labels: Iterable[str]) -> list[str]:
     """Labels as they are listed: classes, those outside, others, none."""
-    listed = dict.fromkeys([*classes, *tables.OUTSIDE])
+    listed = dict.fromkeys([*classes, *tables.NON_CLASS_LABELS])
     others = sorted({label for label in labels if label and label not in listed})
     return [*listed, *others, ""]

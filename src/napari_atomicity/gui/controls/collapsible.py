@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
-class Part(QWidget):
+class CollapsibleSection(QWidget):
     """A title that shows and hides what is below it; hidden at first.
 
     A QCollapsible keeps the height that its content had when it was opened, and squeezes tables

@@ -80,7 +80,7 @@ def scale_bar_nm(field_of_view_nm: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Tile:
+class PatchTile:
     """One picture of a cluster: a title, (P, P) of a patch and perhaps (h, w) over it."""
 
     title: str
@@ -95,7 +95,7 @@ class PatchView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._tiles: tuple[Tile, ...] = ()
+        self._tiles: tuple[PatchTile, ...] = ()
         self._images: list[QImage] = []
         self._field_of_view_nm = 0.0
         self._height_limit = 10_000
@@ -105,10 +105,10 @@ class PatchView(QWidget):
         self.setAccessibleName("Patches and class maps of the selected cluster")
 
     @property
-    def tiles(self) -> tuple[Tile, ...]:
+    def tiles(self) -> tuple[PatchTile, ...]:
         return self._tiles
 
-    def show_tiles(self, tiles: Sequence[Tile], field_of_view_nm: float) -> None:
+    def show_tiles(self, tiles: Sequence[PatchTile], field_of_view_nm: float) -> None:
         """Show these pictures, all of the same field of view."""
         self._tiles = tuple(tiles)
         self._field_of_view_nm = field_of_view_nm

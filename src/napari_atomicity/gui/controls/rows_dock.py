@@ -9,7 +9,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
 
-from ...state.window_state import Session
+from ...state.window_state import WindowState
 from .connections import follow
 
 _COALESCE_MS = 30
@@ -18,11 +18,11 @@ _COALESCE_MS = 30
 class RowsDock(QWidget):
     """Looks at the session once for many changes, and not before it is seen itself.
 
-    A dock sets `session`, `model` (with ``rows`` and ``forget``) and `view` (with
+    A dock sets `state`, `model` (with ``rows`` and ``forget``) and `view` (with
     ``show_selected``), says what is to be done in `_refresh` and `_selected`, and calls `_listen`.
     """
 
-    session: Session
+    state: WindowState
     model: Any
     view: Any
 
@@ -35,11 +35,11 @@ class RowsDock(QWidget):
         self._timer.timeout.connect(self.update_now)
 
     def _listen(self) -> None:
-        session = self.session
-        follow(self, session.analysis_changed, self._later)
-        follow(self, session.images_changed, self._later)
-        follow(self, session.project_changed, self._on_project)
-        follow(self, session.selection_changed, self._on_selection)
+        state = self.state
+        follow(self, state.analysis_changed, self._later)
+        follow(self, state.images_changed, self._later)
+        follow(self, state.project_changed, self._on_project)
+        follow(self, state.selection_changed, self._on_selection)
 
     def _later(self, *_: object) -> None:
         """Many images may change in a row: one look at them all is enough."""

@@ -100,7 +100,7 @@ def places() -> dict[str, tuple[Shortcut, ...]]:
     return {name.replace("_", " ").capitalize(): value for name, value in found.items()}
 
 
-def key_in_words(key: str) -> str:
+def format_key(key: str) -> str:
     """``Ctrl+Shift+Z`` for napari's ``Control-Shift-Z``."""
     named = {"Control": "Ctrl", "Escape": "Esc", "Return": "Enter", "Left": "←", "Right": "→"}
     named |= {"Up": "↑", "Down": "↓"}
@@ -115,7 +115,7 @@ def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
             if shortcut.argument == 1:
                 out.append(("1 … 9", shortcut.what.removesuffix("class 1") + "this class"))
             continue
-        out.append((" or ".join(map(key_in_words, shortcut.keys)), shortcut.what))
+        out.append((" or ".join(map(format_key, shortcut.keys)), shortcut.what))
     return out
 
 

@@ -37,14 +37,14 @@ from ..controls.forms import folded, in_scroll_area, labelled, main_button, new_
 from ..panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
 from ..panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ..viewer.binding import binding_of
-from ..viewer.models import keep_at_hand, model_folder
+from ..viewer.models import keep_available, model_folder
 
 if TYPE_CHECKING:
     from ...models.classifier import Classifier
     from ...pipeline.fine_tuning import Adaptation
 
-LEAST_CLUSTERS = 10
-"""As `adaptation.LEAST_PSEUDO_LABELS`, which can't be asked without loading torch."""
+MIN_CLUSTERS = 10
+"""As `adaptation.MIN_PSEUDO_LABELS`, which can't be asked without loading torch."""
 BEFORE, AFTER = 0, 1
 # As long as this the layout may go on changing once there is something new to show.
 _LAYOUT_MS = 500
@@ -144,7 +144,7 @@ class Adapt(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.result: Result | None = None
         self._waiting: list[tuple[Analysis, str]] = []
         self._group: object = None
@@ -155,12 +155,12 @@ class Adapt(QWidget):
         self._just_done = QTimer(self)
         self._just_done.setSingleShot(True)
         self._build()
-        session = self.session
-        follow_soon(self, session.status_changed, slot=self._refresh, delay_ms=_STATUS_MS)
-        follow(self, session.current_changed, self._refresh)
-        follow(self, session.project_changed, self._on_project)
-        follow(self, session.images_changed, self._refresh)
-        follow_soon(self, session.analysis_changed, slot=self._refresh)
+        state = self.state
+        follow_soon(self, state.status_changed, slot=self._refresh, delay_ms=_STATUS_MS)
+        follow(self, state.current_changed, self._refresh)
+        follow(self, state.project_changed, self._on_project)
+        follow(self, state.images_changed, self._refresh)
+        follow_soon(self, state.analysis_changed, slot=self._refresh)
         self._refresh()
 
     # ---- how it looks
@@ -175,7 +175,7 @@ class Adapt(QWidget):
             "Let the model learn the conditions of these images, from clusters that leave no "
             "doubt and from your corrections. It is kept only if that helps, and can be undone."
         )
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
 
         form = new_form()
         labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
@@ -265,21 +265,21 @@ class Adapt(QWidget):
 
     # ---- what there is
     def _analysed(self) -> list[Analysis]:
-        found = (self.session.analysis(image) for image in self.session.images)
+        found = (self.state.analysis(image) for image in self.state.images)
         return [a for a in found if a is not None and len(a.table)]
 
     def _chosen(self) -> list[Analysis]:
         analysed = self._analysed()
         if self.images.currentText() == ALL_IMAGES:
             return analysed
-        return [a for a in analysed if a.micrograph.name == self.session.current]
+        return [a for a in analysed if a.micrograph.name == self.state.current]
 
     def _refresh(self, *_: object) -> None:
         chosen = self._chosen()
         n = sum(len(a.table) for a in chosen)
         self.hint.setText(self._in_words(chosen, n))
-        free = not busy(self.session) and not self._waiting
-        self.button.setEnabled(n >= LEAST_CLUSTERS and free)
+        free = not busy(self.state) and not self._waiting
+        self.button.setEnabled(n >= MIN_CLUSTERS and free)
         accepted = self.result is not None and self.result.found.accepted
         side = self._side() if accepted else None
         for which, button in enumerate(self.sides):
@@ -296,10 +296,10 @@ class Adapt(QWidget):
             )
         if not chosen:
             return "This image is not analysed yet. Press Analyse, or take all images."
-        if n < LEAST_CLUSTERS:
+        if n < MIN_CLUSTERS:
             return (
                 f"{n} cluster{'s' * (n != 1)} are too few to learn from: at least "
-                f"{LEAST_CLUSTERS} are needed, and a hundred are better. Take all images, or "
+                f"{MIN_CLUSTERS} are needed, and a hundred are better. Take all images, or "
                 "larger ones."
             )
         given = sum(len(corrected(a.table)) for a in chosen)
@@ -316,7 +316,7 @@ class Adapt(QWidget):
             return None
         known = {_model_id(a[0]): w for w in (BEFORE, AFTER) if (a := self.result.side(w))}
         names = [a.micrograph.name for a in self.result.found.before]
-        shown = {known.get(_model_id(self.session.analysis(n))) for n in names}
+        shown = {known.get(_model_id(self.state.analysis(n))) for n in names}
         return shown.pop() if len(shown) == 1 else None
 
     # ---- the button
@@ -331,7 +331,7 @@ class Adapt(QWidget):
         chosen = self._chosen()
         model = self.models.model
         task = tasks.start(
-            self.session,
+            self.state,
             adapt_model,
             chosen,
             model,
@@ -348,10 +348,10 @@ class Adapt(QWidget):
     def _done(self, result: Result) -> None:
         found = result.found
         self.result = result
-        self.verdict.setText(adapting.verdict_in_words(found))
-        self.shift.setText(adapting.shift_in_words(found.shift))
-        self.learnt.setText(adapting.learnt_in_words(found))
-        self.checks.setText("\n".join(adapting.checks_in_words(found)))
+        self.verdict.setText(adapting.format_verdict(found))
+        self.shift.setText(adapting.format_shift(found.shift))
+        self.learnt.setText(adapting.format_learnt(found))
+        self.checks.setText("\n".join(adapting.format_checks(found)))
         self.checks.setVisible(bool(found.checks))
         self.saved.hide()
         for which in (BEFORE, AFTER):
@@ -363,7 +363,7 @@ class Adapt(QWidget):
         self.panel.show()
         self._just_done.start(_LAYOUT_MS)
         if found.accepted:
-            keep_at_hand(result.classifier)
+            keep_available(result.classifier)
             self._change(AFTER, "adapt {}")
         self._refresh()
 
@@ -387,7 +387,7 @@ class Adapt(QWidget):
             self._waiting = [
                 (analysis, words.format(analysis.micrograph.name))
                 for analysis in self.result.side(which)
-                if _model_id(self.session.analysis(analysis.micrograph.name)) != _model_id(analysis)
+                if _model_id(self.state.analysis(analysis.micrograph.name)) != _model_id(analysis)
             ]
             self._change_next()
 
@@ -396,7 +396,7 @@ class Adapt(QWidget):
             analysis, words = self._waiting.pop(0)
             # Gone or calibrated anew meanwhile: it stays as it is, and the person is told.
             if self.binding.accepts(analysis):
-                self.session.predict(analysis, words, group=self._group)
+                self.state.predict(analysis, words, group=self._group)
                 break
         if self._waiting:
             self._turn.start(0)
@@ -419,10 +419,10 @@ class Adapt(QWidget):
         try:
             path = path_for(name)
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         task = tasks.start(
-            self.session,
+            self.state,
             save_adapted,
             self.result,
             path,

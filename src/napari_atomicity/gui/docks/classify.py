@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core import palette
-from ...core.cluster_table import AGGREGATE, OUTSIDE, UNKNOWN
+from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
@@ -34,7 +34,7 @@ from ..controls.connections import follow, follow_soon
 from ..controls.forms import in_scroll_area, new_form
 from ..controls.glyphs import glyph_icon
 from ..controls.shortcuts import as_help
-from ..panels.forms import ModelCombo, TaskBar, ask_for_device, ask_for_symmetries, busy
+from ..panels.forms import ModelCombo, TaskBar, add_device_row, add_symmetries_row, busy
 from ..viewer.binding import binding_of
 
 CONDITIONS_DIFFER = (
@@ -63,15 +63,15 @@ class Classify(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self._classified: tuple[str | None, bool | None] = (None, None)
         self._build()
-        session = self.session
-        follow(self, session.status_changed, self._enable)
-        follow(self, session.current_changed, self._refresh)
-        follow_soon(self, session.analysis_changed, slot=self._refresh)
-        follow(self, session.selection_changed, self._on_selection)
-        follow(self, session.history_changed, self._on_history)
+        state = self.state
+        follow(self, state.status_changed, self._enable)
+        follow(self, state.current_changed, self._refresh)
+        follow_soon(self, state.analysis_changed, slot=self._refresh)
+        follow(self, state.selection_changed, self._on_selection)
+        follow(self, state.history_changed, self._on_history)
         follow(self, self.binding.label_mode.changed, self._on_label_mode)
         follow(self, self.binding.hidden_changed, self._refresh)
         self._refresh()
@@ -84,7 +84,7 @@ class Classify(QWidget):
             "Ask the model for the atomicity of every cluster of this image. Corrections stay."
         )
         self.button.clicked.connect(self.run)
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
 
         self.conditions = QLabel(f"⚠ {CONDITIONS_DIFFER}")
         self.conditions.setWordWrap(True)
@@ -136,8 +136,8 @@ class Classify(QWidget):
         ask.addWidget(self.models, 1)
         ask.addWidget(self.button)
         form = new_form()
-        self.device = ask_for_device(form)
-        self.symmetries = ask_for_symmetries(
+        self.device = add_device_row(form)
+        self.symmetries = add_symmetries_row(
             form, "as the image was classified before, at first off"
         )
         content = QWidget()
@@ -159,15 +159,15 @@ class Classify(QWidget):
 
     # ---- classify
     def _enable(self, status: Status | None = None) -> None:
-        image = self.session.current
-        found = image is not None and self.session.analysis(image) is not None
-        self.button.setEnabled(found and not busy(self.session))
+        image = self.state.current
+        found = image is not None and self.state.analysis(image) is not None
+        self.button.setEnabled(found and not busy(self.state))
 
     def _follow_symmetries(self) -> None:
         """The box says how the image was classified; what a person ticks stays until that
         changes, or another image is looked at."""
-        image = self.session.current
-        analysis = None if image is None else self.session.analysis(image)
+        image = self.state.current
+        analysis = None if image is None else self.state.analysis(image)
         averaged = None  # nothing is known of it
         if analysis is not None and "model" in analysis.parameters:
             averaged = analysis.symmetries
@@ -178,16 +178,16 @@ class Classify(QWidget):
 
     def run(self) -> None:
         """Classify the clusters of the current image."""
-        image = self.session.current
-        analysis = None if image is None else self.session.analysis(image)
+        image = self.state.current
+        analysis = None if image is None else self.state.analysis(image)
         if analysis is None:
             error = AtomicityError("no clusters have been found yet", advice="Press Detect first")
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         model, device = self.models.model, self.device.device
         self.binding.set_engine(image, model, device)
         tasks.start(
-            self.session,
+            self.state,
             classify,
             analysis,
             model,
@@ -200,17 +200,17 @@ class Classify(QWidget):
         )
 
     def _done(self, result: Analysis) -> None:
-        self.session.predict(result, f"classify {result.micrograph.name}")
+        self.state.predict(result, f"classify {result.micrograph.name}")
         self.binding.label_mode.on = True
 
     # ---- legend
     def _refresh(self, *_: Any) -> None:
         self._enable()
         self._follow_symmetries()
-        table = self.session.table(self.session.current) if self.session.current else None
-        classes = self.session.classes()
+        table = self.state.table(self.state.current) if self.state.current else None
+        classes = self.state.classes()
         self.conditions.setVisible(table is not None and bool(images_that_differ(table)))
-        names = [*classes, *OUTSIDE] if classes else []
+        names = [*classes, *NON_CLASS_LABELS] if classes else []
         counts = {} if table is None else table["label"].value_counts().to_dict()
         corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
         names += [x for x in counts if x and x not in names]
@@ -262,12 +262,12 @@ class Classify(QWidget):
         self._fit_legend()
 
     def _on_click(self, item: QTreeWidgetItem, column: int) -> None:
-        image = self.session.current
+        image = self.state.current
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
         if image is not None and name not in self.binding.hidden:
-            table = self.session.table(image)
+            table = self.state.table(image)
             ids = table.loc[table["label"] == name, "cluster_id"]
-            self.session.select((image, int(i)) for i in ids)
+            self.state.select((image, int(i)) for i in ids)
 
     def _on_tick(self, item: QTreeWidgetItem, column: int) -> None:
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
@@ -280,7 +280,7 @@ class Classify(QWidget):
         with QSignalBlocker(self.labels):
             self.labels.clear()
             self.labels.addItem("Set label of selection to …")
-            for name in [*classes, *OUTSIDE] if classes else []:
+            for name in [*classes, *NON_CLASS_LABELS] if classes else []:
                 icon = glyph_icon(
                     palette.symbol_of(name, classes), palette.colour_of(name, classes)
                 )
@@ -290,11 +290,11 @@ class Classify(QWidget):
 
     def _on_label_chosen(self, index: int) -> None:
         if index > 0:
-            self.session.relabel(self.session.selection, self.labels.itemData(index))
+            self.state.relabel(self.state.selection, self.labels.itemData(index))
         self.labels.setCurrentIndex(0)
 
     def _on_selection(self, *_: Any) -> None:
-        n = len(self.session.selection)
+        n = len(self.state.selection)
         self.selected.setText(
             "Click a cluster in the image, or drag around several, to select."
             if n == 0
@@ -311,8 +311,8 @@ class Classify(QWidget):
 
     def _on_history(self) -> None:
         for button, edits, verb, key in (
-            (self.undo_button, self.session.history, "Undo", "Ctrl+Z"),
-            (self.redo_button, self.session.undone, "Redo", "Ctrl+Shift+Z"),
+            (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
+            (self.redo_button, self.state.undone, "Redo", "Ctrl+Shift+Z"),
         ):
             button.setEnabled(bool(edits))
             what = edits[-1].description if edits else "nothing"

@@ -29,11 +29,11 @@ class Detect(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self._build()
-        follow(self, self.session.status_changed, self._on_status)
-        follow_soon(self, self.session.analysis_changed, slot=self._on_result)
-        follow(self, self.session.current_changed, self._on_result)
+        follow(self, self.state.status_changed, self._on_status)
+        follow_soon(self, self.state.analysis_changed, slot=self._on_result)
+        follow(self, self.state.current_changed, self._on_result)
         self.image_form.changed.connect(self._enable)
         self._enable()
         self._on_result()
@@ -50,7 +50,7 @@ class Detect(QWidget):
         self.outlines.setToolTip("Draw the outline that each cluster was measured in. Default: on.")
         self.outlines.setChecked(self.binding.outlines_wanted)
         self.outlines.toggled.connect(self.binding.show_outlines)
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.result = QLabel()
         self.result.setWordWrap(True)
         by_hand = QLabel(_BY_HAND)
@@ -72,14 +72,14 @@ class Detect(QWidget):
         in_scroll_area(content, self)
 
     def _enable(self) -> None:
-        self.button.setEnabled(self.image_form.ready and not busy(self.session))
+        self.button.setEnabled(self.image_form.ready and not busy(self.state))
 
     def _on_status(self, status: Status) -> None:
         self._enable()
 
     def _on_result(self, *_: object) -> None:
-        image = self.session.current
-        analysis = None if image is None else self.session.analysis(image)
+        image = self.state.current
+        analysis = None if image is None else self.state.analysis(image)
         self.result.setVisible(analysis is not None)
         if analysis is not None:
             table = analysis.table
@@ -97,12 +97,12 @@ class Detect(QWidget):
             settings = self.detection.settings()
             image = self.image_form.take()
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         tasks.start(
-            self.session,
+            self.state,
             detect_clusters,
-            self.session.micrograph(image),
+            self.state.micrograph(image),
             settings,
             message=f"Finding the clusters of {image}",
             on_result=self._done,
@@ -112,4 +112,4 @@ class Detect(QWidget):
 
     def _done(self, analysis: Analysis) -> None:
         if self.binding.accepts(analysis):
-            self.session.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+            self.state.set_analysis(analysis, f"detect in {analysis.micrograph.name}")

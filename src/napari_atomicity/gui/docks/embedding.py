@@ -29,14 +29,14 @@ from ...reporting.plots import PLOTS, save_plot
 from ..controls.connections import follow
 from ..controls.forms import _Combo
 from ..scatter.hover import patch_of, tip
-from ..scatter.legend import Legend, Scale
+from ..scatter.legend import ColourScale, Legend
 from ..scatter.looks import (
     COLOURINGS,
     MISSING_RGBA,
     Looks,
     by_label,
-    cluster_in_words,
     columns_of,
+    format_cluster,
     hex_colours,
     islands,
     looks_of,
@@ -45,11 +45,11 @@ from ..scatter.looks import (
     typical_places,
 )
 from ..scatter.places import Moves
-from ..scatter.rows import Rows
-from ..scatter.save import ask_and_save, map_drawing
+from ..scatter.rows import RowIndex
+from ..scatter.save import choose_and_save, map_drawing
 from ..scatter.scatter import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, Scatter
 from ..tasks import start
-from ..viewer.binding import binding_of, session_of
+from ..viewer.binding import binding_of, state_of
 from ..viewer.models import classifier_of
 
 __all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
@@ -132,10 +132,10 @@ class Embedding(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
+        self.state = state_of(napari_viewer)
         binding_of(napari_viewer).projects.remember("map", self._look, self._restore_look)
-        self._table = self.session.table()
-        self._rows = Rows(self._table)
+        self._table = self.state.table()
+        self._rows = RowIndex(self._table)
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
@@ -156,17 +156,17 @@ class Embedding(QWidget):
         self._name_timer.setSingleShot(True)
         self._name_timer.setInterval(_NAMES_MS)
         self._name_timer.timeout.connect(self._name_islands)
-        session = self.session
-        follow(self, session.analysis_changed, self._on_analysis)
-        follow(self, session.images_changed, self._on_images)
-        follow(self, session.selection_changed, self._on_selection)
-        follow(self, session.project_changed, self._on_project)
+        state = self.state
+        follow(self, state.analysis_changed, self._on_analysis)
+        follow(self, state.images_changed, self._on_images)
+        follow(self, state.selection_changed, self._on_selection)
+        follow(self, state.project_changed, self._on_project)
         # Not before the window is up; a child, so it ends with the dock.
         self._warm_up_timer = QTimer(self)
         self._warm_up_timer.setSingleShot(True)
         self._warm_up_timer.timeout.connect(self._warm_up)
-        for image in session.images:
-            self._moves.note(image, session.columns(image))
+        for image in state.images:
+            self._moves.note(image, state.columns(image))
         self._say_what_is_missing()
 
     # ---- the form
@@ -222,7 +222,7 @@ class Embedding(QWidget):
 
         self.scatter = Scatter()
         self.scatter.tooltip = self._tip
-        self.scatter.picked.connect(self._on_picked)
+        self.scatter.picked.connect(self._on_selected)
         self.scatter.activated.connect(self._on_activated)
         self.scatter.theme_changed.connect(self._on_theme)
         self.fit_button.clicked.connect(self.scatter.fit)
@@ -275,7 +275,7 @@ class Embedding(QWidget):
 
     # ---- what the session says
     def _on_analysis(self, image: str) -> None:
-        self._moves.note(image, self.session.columns(image))
+        self._moves.note(image, self.state.columns(image))
         self._later()
 
     def _on_images(self) -> None:
@@ -283,8 +283,8 @@ class Embedding(QWidget):
 
     def _on_project(self) -> None:
         self._moves.forget()
-        for image in self.session.images:
-            self._moves.note(image, self.session.columns(image))
+        for image in self.state.images:
+            self._moves.note(image, self.state.columns(image))
         self._later()
 
     def _on_selection(self, *_: object) -> None:
@@ -315,10 +315,10 @@ class Embedding(QWidget):
 
     def _rebuild(self) -> None:
         """Show the tables as they are; positions are touched only if they are others."""
-        self._table = self.session.table()
+        self._table = self.state.table()
         same = self._rows.fits(self._table)
         if not same:
-            self._rows = Rows(self._table)
+            self._rows = RowIndex(self._table)
         places = self._with_rough(self._table[["umap_1", "umap_2"]].to_numpy(float))
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
@@ -343,7 +343,7 @@ class Embedding(QWidget):
         known, self._rough = self._rough, {}
         images = self._table["image"].to_numpy(object)
         for image, (analysis, rough) in known.items():
-            if self.session.analysis(image) is not analysis:
+            if self.state.analysis(image) is not analysis:
                 continue
             if rough is None:  # on its way
                 self._rough[image] = analysis, None
@@ -354,7 +354,7 @@ class Embedding(QWidget):
                 places[rows] = np.where(np.isfinite(places[rows]), places[rows], rough)
         return places
 
-    def _ask_for_rough(self) -> None:
+    def _request_positions(self) -> None:
         """Where those about lie that have no place; they are seen at once."""
         wanted = [a for i, (a, n) in self._waiting.items() if n and i not in self._rough]
         if not wanted:
@@ -362,7 +362,7 @@ class Embedding(QWidget):
         for analysis in wanted:  # asked once
             self._rough[analysis.micrograph.name] = analysis, None
         start(
-            self.session, rough_places, wanted,
+            self.state, rough_places, wanted,
             message="", on_result=self._show_rough, key="rough places", owner=self,
         )  # fmt: skip
 
@@ -372,17 +372,17 @@ class Embedding(QWidget):
         self._later()
 
     def _highlight(self) -> None:
-        self.scatter.set_highlight(self._rows.of(self.session.selection))
+        self.scatter.set_highlight(self._rows.of(self.state.selection))
 
     def _restyle(self, *_: object) -> None:
-        classes = self.session.classes()
+        classes = self.state.classes()
         self._looks = looks_of(self._table, self.colour_combo.currentText(), classes)
         self.scatter.set_style(
             self._looks.face,
             shapes_of(self._table["label"], classes),
             (self._table["label_corrected"] != "").to_numpy(bool),
         )
-        if isinstance(self._looks.legend, Scale):
+        if isinstance(self._looks.legend, ColourScale):
             self.legend.show_scale(self._looks.legend)
         else:
             self.legend.show_entries(self._looks.legend)
@@ -411,17 +411,17 @@ class Embedding(QWidget):
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
-        self._ask_for_rough()
+        self._request_positions()
 
     def _analyses(self) -> list[Analysis]:
-        found = (self.session.analysis(image) for image in self.session.images)
+        found = (self.state.analysis(image) for image in self.state.images)
         return [a for a in found if a is not None]
 
     def _count_waiting(self) -> int:
         """Clusters without a place; an analysis is looked at once."""
         known, self._waiting = self._waiting, {}
-        for image in self.session.images:
-            analysis, columns = self.session.analysis(image), self.session.columns(image)
+        for image in self.state.images:
+            analysis, columns = self.state.analysis(image), self.state.columns(image)
             if analysis is None or columns is None:
                 continue
             before = known.get(image)
@@ -470,8 +470,8 @@ class Embedding(QWidget):
 
     def _tip(self, row: int) -> str:
         cluster = self._table.iloc[row]
-        patch = patch_of(self.session.analysis(cluster["image"]), int(cluster["cluster_id"]))
-        return tip(cluster_in_words(cluster), patch)
+        patch = patch_of(self.state.analysis(cluster["image"]), int(cluster["cluster_id"]))
+        return tip(format_cluster(cluster), patch)
 
     # ---- what the person does
     def _on_tool(self, on: bool) -> None:
@@ -484,13 +484,13 @@ class Embedding(QWidget):
         chosen = [tool for button, tool in buttons.items() if button.isChecked()]
         self.scatter.tool = chosen[0] if chosen else PAN
 
-    def _on_picked(self, rows: np.ndarray, mode: str) -> None:
+    def _on_selected(self, rows: np.ndarray, mode: str) -> None:
         self._select(self._keys_of(rows), mode)
 
     def _select(self, keys: set[Key], mode: str) -> None:
-        selection = self.session.selection
+        selection = self.state.selection
         new = {REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode]
-        self.session.select(new)
+        self.state.select(new)
 
     def _on_legend(self, name: str, modifiers: Qt.KeyboardModifier) -> None:
         self.update_now()
@@ -503,14 +503,14 @@ class Embedding(QWidget):
 
     def _on_activated(self, row: int) -> None:
         ((image, cluster_id),) = self._keys_of(np.array([row]))
-        self.session.select([(image, cluster_id)])
-        self.session.request_focus((image, cluster_id))
+        self.state.select([(image, cluster_id)])
+        self.state.request_focus((image, cluster_id))
 
     # ---- out
     def save(self) -> None:
         """Ask for a file and save the map as it is coloured, or its data."""
         self.update_now()
-        ask_and_save(self, "embedding", self._write)
+        choose_and_save(self, "embedding", self._write)
 
     def _write(self, path: Path) -> Path:
         name = self.colour_combo.currentText()
@@ -520,7 +520,7 @@ class Embedding(QWidget):
             data[name] = self._table[name]
         data["colour"] = hex_colours(self._looks.face[data.index])
         draw = map_drawing(self._looks.legend)
-        return save_plot(PLOTS["embedding"], data, path, Look(self.session.classes()), draw)
+        return save_plot(PLOTS["embedding"], data, path, Look(self.state.classes()), draw)
 
     # ---- the map
     def place(self) -> None:
@@ -531,7 +531,7 @@ class Embedding(QWidget):
             return
         self.place_button.setEnabled(False)
         task = start(
-            self.session,
+            self.state,
             place_clusters,
             waiting,
             message="Placing the clusters in the UMAP",
@@ -546,10 +546,10 @@ class Embedding(QWidget):
 
     def _take_places(self, placed: list[Analysis]) -> None:
         for result in placed:
-            now = self.session.analysis(result.micrograph.name)
+            now = self.state.analysis(result.micrograph.name)
             # Of another model meanwhile: these places are of another map.
             if now is not None and _model_id(now) == _model_id(result):
-                self.session.fill(result)
+                self.state.fill(result)
 
     def _follow_model(self) -> None:
         """Put the reference points of the model at hand behind the clusters."""
@@ -559,7 +559,7 @@ class Embedding(QWidget):
             return
         self._model_id = model_id
         start(
-            self.session,
+            self.state,
             _reference_map,
             analysis,
             on_result=self._show_reference,
@@ -574,7 +574,7 @@ class Embedding(QWidget):
             self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
             self._name_islands()
             return
-        classes = list(dict.fromkeys([*self.session.classes(), *reference["label"]]))
+        classes = list(dict.fromkeys([*self.state.classes(), *reference["label"]]))
         rgba = {n: (*to_rgba(c)[:3], 0.22) for n, c in colours(classes).items()}
         faint = (*MISSING_RGBA[:3], 0.22)
         codes, names = pd.factorize(reference["label"])

@@ -27,7 +27,7 @@ from ..controls.rows_dock import RowsDock
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
 from ..gallery.model import GalleryModel
-from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, Wish
+from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
 from ..gallery.pictures import OVERLAYS
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..viewer.binding import binding_of
@@ -42,8 +42,8 @@ class Gallery(RowsDock):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding_of(napari_viewer)
-        self.session = self._binding.session
-        self.model = GalleryModel(self.session, self)
+        self.state = self._binding.state
+        self.model = GalleryModel(self.state, self)
         self._build()
         self._listen()
         self._show_state()
@@ -134,9 +134,9 @@ class Gallery(RowsDock):
         self.state_combo.currentIndexChanged.connect(self._explain_state)
         self.descending_button.toggled.connect(self._on_descending)
         self.sort_again_button.clicked.connect(self.sort)
-        self.view.picked.connect(self._on_picked)
+        self.view.picked.connect(self._on_selected)
         self.view.activated_at.connect(self._on_activated)
-        self.view.asked.connect(self._on_asked)
+        self.view.asked.connect(self._on_requested)
         self._on_overlay()
 
     def _explain_sort(self, *_: object) -> None:
@@ -147,9 +147,9 @@ class Gallery(RowsDock):
         words = STATES[str(self.state_combo.currentData())].tooltip
         self.state_combo.setToolTip(f"Only the clusters in this state. {words} Default: all.")
 
-    def wish(self) -> Wish:
+    def wish(self) -> GalleryOrder:
         """What is chosen in the form."""
-        return Wish(
+        return GalleryOrder(
             str(self.group_combo.currentData()),
             str(self.sort_combo.currentData()),
             self.descending_button.isChecked(),
@@ -201,9 +201,9 @@ class Gallery(RowsDock):
         """How many there are, and whether the order is still what it says."""
         rows, order = self.model.rows, self.model.arrangement.order
         here = int(rows.selected[order].sum())
-        elsewhere = len(self.session.selection) - here
+        elsewhere = len(self.state.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
-        words += "; nothing can be changed" if self.session.read_only else ""
+        words += "; nothing can be changed" if self.state.read_only else ""
         self.note.setText(words)
         self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
         # A selection alone changes no order but that by similarity to it.
@@ -239,20 +239,20 @@ class Gallery(RowsDock):
         self.view.relayout(*at) if at is not None else self.view.relayout()
 
     # ---- what the person does
-    def _on_picked(self, rows: np.ndarray, whole: bool) -> None:
+    def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
         keys = self.model.rows.keys_of(rows)
         if not whole:
             shown = np.zeros(len(self.model.rows), bool)
             shown[self.model.arrangement.order] = True
-            keys |= self.session.selection - self.model.rows.keys_of(shown)
-        self.session.select(keys)
+            keys |= self.state.selection - self.model.rows.keys_of(shown)
+        self.state.select(keys)
 
     def _on_activated(self, row: int) -> None:
         key = self.model.rows.key_of(row)
-        self.session.select([key])
-        self.session.request_focus(key)
+        self.state.select([key])
+        self.state.request_focus(key)
 
-    def _on_asked(self, shortcut: Shortcut) -> None:
+    def _on_requested(self, shortcut: Shortcut) -> None:
         if shortcut.action in ("undo", "redo"):
             do: Callable[[], object] = getattr(self._binding, shortcut.action)
         else:
@@ -261,9 +261,9 @@ class Gallery(RowsDock):
             do()
         except AtomicityError as error:
             show_error(str(error))
-        self._at_once()
+        self._immediately()
 
-    def _at_once(self) -> None:
+    def _immediately(self) -> None:
         """A person sees what a key did before the next one."""
         if self._timer.isActive():
             self._timer.stop()
@@ -275,17 +275,17 @@ class Gallery(RowsDock):
         shown = np.zeros(len(self.model.rows), bool)
         shown[self.model.arrangement.order] = True
         keys = self.model.rows.keys_of(shown & self.model.rows.selected)
-        session, classes = self.session, self.session.classes()
+        state, classes = self.state, self.state.classes()
         if not keys or (shortcut.action == "label" and shortcut.argument > len(classes)):
             self._binding.viewer.status = (
                 f"There is no class {shortcut.argument}" if keys else "Select tiles first"
             )
             return lambda: None
         if shortcut.action == "delete":
-            return lambda: session.remove(keys)
+            return lambda: state.remove(keys)
         named = {"label": [UNKNOWN, *classes][shortcut.argument] if classes else UNKNOWN}
         label = {**named, "aggregate": AGGREGATE, "unlabel": ""}[shortcut.action]
-        return lambda: session.relabel(keys, label)
+        return lambda: state.relabel(keys, label)
 
 
 def _combo(entries: Iterable[str]) -> _Combo:

@@ -24,10 +24,10 @@ from ..controls.connections import follow
 from ..controls.forms import _Combo, in_scroll_area
 from ..controls.settings import remember
 from ..scatter.linked import HINT, Linked
-from ..scatter.save import ask_and_save
+from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView
 from ..tasks import running, start
-from ..viewer.binding import session_of
+from ..viewer.binding import state_of
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 _COALESCE_MS = 30
@@ -65,7 +65,7 @@ class Plots(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
+        self.state = state_of(napari_viewer)
         self._times: dict[str, datetime | None] = {}
         self._task = _TASK.format(id(self))  # a second dock asks questions of its own
         self._build()
@@ -74,12 +74,12 @@ class Plots(QWidget):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.update_now)
         self._stale = self._unmarked = True
-        session = self.session
-        follow(self, session.analysis_changed, self._on_change)
-        follow(self, session.images_changed, self._on_change)
-        follow(self, session.current_changed, self._on_current)
-        follow(self, session.selection_changed, self._on_selection)
-        follow(self, session.project_changed, self._on_project)
+        state = self.state
+        follow(self, state.analysis_changed, self._on_change)
+        follow(self, state.images_changed, self._on_change)
+        follow(self, state.current_changed, self._on_current)
+        follow(self, state.selection_changed, self._on_selection)
+        follow(self, state.project_changed, self._on_project)
 
     def _build(self) -> None:
         self.plot_combo = _Combo()
@@ -113,7 +113,7 @@ class Plots(QWidget):
 
         self.view = PlotView()
         self._linked = Linked(self.view)
-        self.view.picked.connect(self._on_picked)
+        self.view.picked.connect(self._on_selected)
         # One line, always there: the plot must not change its size with every selection.
         self.note = QLabel(HINT)
         self.note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -147,7 +147,7 @@ class Plots(QWidget):
     def _image(self) -> str | None:
         """The image whose clusters are drawn, None for all."""
         this = self.scope_combo.currentData() == "current" and not self.plot.slow
-        return self.session.current if this else None
+        return self.state.current if this else None
 
     def _on_choice(self, *_: object) -> None:
         # Of many images by their nature: there is an order to choose in place of an image.
@@ -195,27 +195,27 @@ class Plots(QWidget):
         self._unmarked = False
 
     def _rebuild(self) -> None:
-        for task in running(self.session, self._task):  # what it finds is of yesterday
+        for task in running(self.state, self._task):  # what it finds is of yesterday
             task.cancel()
-        plot, session = self.plot, self.session
-        table = session.table(self._image)
-        images = list(session.images)
+        plot, state = self.plot, self.state
+        table = state.table(self._image)
+        images = list(state.images)
         context = {
-            "classes": session.classes(),
+            "classes": state.classes(),
             "images": images,
             "order": str(self.order_combo.currentData()),
         }
         if not plot.slow:
-            found = (session.analysis(image) for image in images)
+            found = (state.analysis(image) for image in images)
             # Blind, nobody should read the machine's count off an axis.
-            known = [] if session.blind else [a for a in found if a is not None]
+            known = [] if state.blind else [a for a in found if a is not None]
             scales = scales_of(known)
             data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
         unread = {}
         if context["order"] == "time":
-            unread = {i: session.micrograph(i) for i in images if i not in self._times}
+            unread = {i: state.micrograph(i) for i in images if i not in self._times}
         if not len(self.view.data):
             self.message.setText("Finding the ratios…")
             self._show_empty(True)
@@ -227,7 +227,7 @@ class Plots(QWidget):
                 self._take(plot, table, data)
 
         start(
-            session, make_data, plot, table, context, dict(self._times), unread,
+            state, make_data, plot, table, context, dict(self._times), unread,
             on_result=take, key=self._task, owner=self,
         )  # fmt: skip
 
@@ -237,7 +237,7 @@ class Plots(QWidget):
         # Without corrections enough, the plot itself says how many there are.
         empty = not len(data) and (plot is not PLOTS["reliability"] or not len(table))
         self._show_empty(empty)
-        self._linked.show(plot, table, data, self.session.classes())
+        self._linked.show(plot, table, data, self.state.classes())
         self._mark()
 
     def _show_empty(self, empty: bool) -> None:
@@ -249,17 +249,17 @@ class Plots(QWidget):
     # ---- selection
     def _mark(self) -> None:
         """Show what is selected in the plot."""
-        self.note.setText(self._linked.mark(self.session.selection))
+        self.note.setText(self._linked.mark(self.state.selection))
 
-    def _on_picked(self, rows: Sequence[int], mode: str) -> None:
-        self.session.select(self._linked.picked(rows, mode, self.session.selection))
+    def _on_selected(self, rows: Sequence[int], mode: str) -> None:
+        self.state.select(self._linked.picked(rows, mode, self.state.selection))
 
     # ---- out
     def save(self) -> None:
         """Ask for a file and save what is drawn, or its data."""
-        plot, data, look = self.plot, self.view.data, Look(self.session.classes())
+        plot, data, look = self.plot, self.view.data, Look(self.state.classes())
 
         def write(path: Path) -> Path:
             return save_plot(plot, data, path, look)
 
-        ask_and_save(self, self.name, write)
+        choose_and_save(self, self.name, write)

@@ -26,7 +26,7 @@ from ...core.progress import Progress, Stop
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ...state.export import Choices, Snapshot, export, snapshot
-from ...state.window_state import Session, Status
+from ...state.window_state import Status, WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
 from ..controls.connections import follow
@@ -37,11 +37,11 @@ from ..panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
     REFERENCE_TYPES,
-    ask_for_table,
+    choose_table_path,
     write_in_worker,
 )
 from ..tasks import start
-from ..viewer.binding import session_of
+from ..viewer.binding import state_of
 from ..viewer.models import card_of
 
 FOLDER = "report/folder"
@@ -50,21 +50,21 @@ NOTHING = "Analyse an image first: then all that is known of it can be written h
 _DELAY_MS = 30
 
 
-def summary(session: Session) -> str:
+def summary(state: WindowState) -> str:
     """What a report would hold, in a line or two."""
-    images = [i for i in session.images if session.analysis(i) is not None]
+    images = [i for i in state.images if state.analysis(i) is not None]
     if not images:
         return NOTHING
-    table = session.table()
+    table = state.table()
     said = f"{_number(len(images), 'image')}, {_number(len(table), 'cluster')}"
     corrected = int((table["label_corrected"] != "").sum())
     if corrected:
         said += f", {corrected} with a person's label"
-    left = len(session.images) - len(images)
+    left = len(state.images) - len(images)
     return f"{said}; {_number(left, 'image')} not analysed yet." if left else f"{said}."
 
 
-def written_in_words(files: list[Path]) -> str:
+def format_written(files: list[Path]) -> str:
     """What there is now, and where."""
     folder = files[-1].parent
     of_report = any(path.name == "report.html" for path in files)
@@ -101,7 +101,7 @@ class Report(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
+        self.state = state_of(napari_viewer)
         self._files: list[Path] = []
         self._reference: pd.DataFrame | None = None
         self._build()
@@ -109,10 +109,10 @@ class Report(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._show)
-        session = self.session
-        for signal in (session.analysis_changed, session.images_changed, session.project_changed):
+        state = self.state
+        for signal in (state.analysis_changed, state.images_changed, state.project_changed):
             follow(self, signal, self._later)
-        follow(self, session.status_changed, self._on_status)
+        follow(self, state.status_changed, self._on_status)
         self._show()
 
     def _build(self) -> None:
@@ -125,7 +125,7 @@ class Report(QWidget):
             "how they came about into a folder."
         )
         self.button.clicked.connect(self.write)
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -235,7 +235,7 @@ class Report(QWidget):
         self._timer.start()
 
     def _show(self) -> None:
-        words = summary(self.session)
+        words = summary(self.state)
         self.words.setText(words)
         self._enable()
 
@@ -243,8 +243,8 @@ class Report(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        something = any(self.session.analysis(i) is not None for i in self.session.images)
-        self.button.setEnabled(something and not busy(self.session))
+        something = any(self.state.analysis(i) is not None for i in self.state.images)
+        self.button.setEnabled(something and not busy(self.state))
         self.table_button.setEnabled(something)
 
     # ---- the reference
@@ -300,9 +300,9 @@ class Report(QWidget):
             return
         settings().setValue(FOLDER, chosen)
         start(
-            self.session,
+            self.state,
             write_all,
-            snapshot(self.session),
+            snapshot(self.state),
             Path(chosen),
             choices,
             message="Writing the report",
@@ -313,7 +313,7 @@ class Report(QWidget):
 
     def _written(self, files: list[Path]) -> None:
         self._files = files
-        self.result.setText(written_in_words(files))
+        self.result.setText(format_written(files))
         self.result.show()
         self.folder_button.setEnabled(True)
         self.open_button.setEnabled(self.report_path is not None)
@@ -335,12 +335,12 @@ class Report(QWidget):
 
     def export_clusters(self) -> None:
         """Ask for a file and write the cluster table of all images."""
-        path = ask_for_table(self, "clusters.csv", FILE_TYPES)
+        path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_clusters, self.session.table(), path)
+            write_in_worker(self, write_clusters, self.state.table(), path)
 
     def export_ratios(self) -> None:
         """Ask for a file and write the ratios of every image and of all, as counted."""
-        path = ask_for_table(self, "ratios.csv", RATIO_FILE_TYPES)
+        path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
-            write_in_worker(self, _write_ratios, self.session.table(), path)
+            write_in_worker(self, _write_ratios, self.state.table(), path)

@@ -30,11 +30,11 @@ from ...io.tables import write_table
 from ..controls.cluster_rows import in_numbers
 from ..controls.rows_dock import RowsDock
 from ..controls.settings import settings
-from ..panels.table_files import FILE_TYPES, ask_for_table, write_in_worker
+from ..panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from ..table.model import USUAL, ClusterModel, meaning
 from ..table.view import ClusterView
 from ..tasks import start
-from ..viewer.binding import session_of
+from ..viewer.binding import state_of
 
 EMPTY = "Analyse an image first: its clusters appear here."
 
@@ -53,8 +53,8 @@ class Table(RowsDock):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
-        self.model = ClusterModel(self.session, self)
+        self.state = state_of(napari_viewer)
+        self.model = ClusterModel(self.state, self)
         stored = settings().value("table/columns")
         self._chosen: list[str] = str(stored).split(",") if stored else list(USUAL)
         self._sized: set[str] = set()
@@ -135,7 +135,7 @@ class Table(RowsDock):
         self.sort_again_button.clicked.connect(self.sort)
         self.copy_button.clicked.connect(self.copy)
         self.export_button.clicked.connect(self.export)
-        self.view.picked.connect(self._on_picked)
+        self.view.picked.connect(self._on_selected)
         self.view.activated_at.connect(self._on_activated)
         self.view.copy_wanted.connect(self.copy)
 
@@ -169,7 +169,7 @@ class Table(RowsDock):
     def _say(self) -> None:
         rows, order = self.model.rows, self.model.order
         here = int(rows.selected[order].sum())
-        elsewhere = len(self.session.selection) - here
+        elsewhere = len(self.state.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
         self.note.setText(words)
         self.note.setToolTip(words)
@@ -274,18 +274,18 @@ class Table(RowsDock):
         return table.iloc[rows].reset_index(drop=True)
 
     # ---- what the person does
-    def _on_picked(self, rows: np.ndarray, whole: bool) -> None:
+    def _on_selected(self, rows: np.ndarray, whole: bool) -> None:
         keys = self.model.rows.keys_of(rows)
         if not whole:
             shown = np.zeros(len(self.model.rows), bool)
             shown[self.model.order] = True
-            keys |= self.session.selection - self.model.rows.keys_of(shown)
-        self.session.select(keys)
+            keys |= self.state.selection - self.model.rows.keys_of(shown)
+        self.state.select(keys)
 
     def _on_activated(self, row: int) -> None:
         key = self.model.rows.key_of(row)
-        self.session.select([key])
-        self.session.request_focus(key)
+        self.state.select([key])
+        self.state.request_focus(key)
 
     # ---- out
     def copy(self) -> None:
@@ -296,7 +296,7 @@ class Table(RowsDock):
             self._take_copy(paste(table))
             return
         start(
-            self.session,
+            self.state,
             paste,
             table,
             message="Copying",
@@ -310,7 +310,7 @@ class Table(RowsDock):
 
     def export(self) -> None:
         """Ask for a file and write what is shown."""
-        path = ask_for_table(self, "clusters.csv", FILE_TYPES)
+        path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
             write_in_worker(self, write_table, self.shown(), path)
 

@@ -95,15 +95,15 @@ class Train(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.card: ModelCard | None = None
         self._made = Path()
         self._n_corrected = 0
         self._classes_found: dict[str, int] = {}
         self._build()
         self.learnt.connect(self._on_epoch)
-        follow(self, self.session.status_changed, self._enable)
-        follow_soon(self, self.session.analysis_changed, slot=self._count_corrections)
+        follow(self, self.state.status_changed, self._enable)
+        follow_soon(self, self.state.analysis_changed, slot=self._count_corrections)
         follow(self, model_folder.changed, self._fill_starts)
         self._count_corrections()
         self._enable()
@@ -122,7 +122,7 @@ class Train(QWidget):
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.button = main_button("Train", self)
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.task_bar.cancel_button.setToolTip(
             "Stop what is running. A training can be continued: its last epoch is kept."
         )
@@ -294,11 +294,11 @@ class Train(QWidget):
         if not self.folder.text().strip():
             return
         tasks.start(
-            self.session,
+            self.state,
             count_images,
             self.folder.text().strip(),
             on_result=self._show_found,
-            on_error=lambda error: self.found.setText(tasks.in_words(error)),
+            on_error=lambda error: self.found.setText(tasks.format_error(error)),
             key="train folder",
             owner=self,
         )
@@ -311,7 +311,7 @@ class Train(QWidget):
         self._enable()
 
     def _count_corrections(self, *_: object) -> None:
-        table = corrected(self.session.table())
+        table = corrected(self.state.table())
         self._n_corrected = len(table)
         counts = table["label_corrected"].value_counts()
         self.counted.setText(
@@ -354,8 +354,8 @@ class Train(QWidget):
             SIMULATION: bool(self.classes.text().strip()),
             CORRECTIONS: self._n_corrected > 0,
         }[source]
-        self.button.setEnabled(ready and not busy(self.session))
-        self.source.setEnabled(not busy(self.session))
+        self.button.setEnabled(ready and not busy(self.state))
+        self.source.setEnabled(not busy(self.state))
         text = self.out.text().strip()
         path = Path(text).expanduser().with_suffix(".safetensors") if text else None
         # As in `training.TrainRequest.workspace`, without the seconds that torch takes to load.
@@ -384,14 +384,14 @@ class Train(QWidget):
         try:
             request = self._request()
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         self._made = request["out"]
         self.result.hide()
         self.curve.show_history([], int(self.epochs.value()))
         self.curve.hide()
         task = tasks.start(
-            self.session,
+            self.state,
             train_model,
             request,
             self.learnt.emit,
@@ -427,9 +427,9 @@ class Train(QWidget):
             return lambda: _sources().SimulationSource(names, fields, isomers)
         # what is corrected now: edits go on while it learns
         pairs = tuple(
-            (self.session.micrograph(image), self.session.table(image))
-            for image in self.session.images
-            if len(corrected(self.session.table(image)))
+            (self.state.micrograph(image), self.state.table(image))
+            for image in self.state.images
+            if len(corrected(self.state.table(image)))
         )
         return lambda: _sources().CorrectedImagesSource(pairs)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class GalleryGrid:
     """Sections below each other, each a header and rows of cells.
 
     Parameters

@@ -13,13 +13,13 @@ from qtpy.QtGui import QPixmap
 from ...core import cluster_table as tables
 from ...core import palette
 from ...models.analysis import Analysis
-from ...state.window_state import Session
-from ..controls.cluster_rows import Rows, kept_order
+from ...state.window_state import WindowState
+from ..controls.cluster_rows import SelectableRows, kept_order
 from ..viewer import point_style as marks
-from .order import Arrangement, Wish, arrange, moved, regrouped
+from .order import Arrangement, GalleryOrder, arrange, moved, regrouped
 from .pictures import (
     OVERLAYS,
-    Store,
+    PictureCache,
     common_limits,
     compose_many,
     picture,
@@ -39,11 +39,11 @@ class GalleryModel(QAbstractListModel):
         Order and groups as they are shown.
     """
 
-    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.overlay = "raw"
-        self._store = Store()
+        self._store = PictureCache()
         self._arrays: dict[str, tuple[Analysis, int]] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self.forget()
@@ -51,9 +51,9 @@ class GalleryModel(QAbstractListModel):
     def forget(self) -> None:
         """Hold nothing of the session any more."""
         self.beginResetModel()
-        self.rows = Rows()
+        self.rows = SelectableRows()
         self.arrangement = Arrangement(np.zeros(0, int), np.zeros(0, int), ())
-        self.wish = Wish()
+        self.wish = GalleryOrder()
         self.classes: list[str] = []
         self._analyses: list[Analysis | None] = []
         self._first = np.zeros(0, int)
@@ -71,10 +71,10 @@ class GalleryModel(QAbstractListModel):
         Those that stay, stay where they are.
         """
         before = self.rows.table
-        was = self.rows.take(self.session.table(), self.session.selection)
+        was = self.rows.take(self.state.table(), self.state.selection)
         self._take_arrays()
         n_kept = int((was >= 0).sum())
-        self.classes = self.session.classes()
+        self.classes = self.state.classes()
         if n_kept == len(before) == len(self.rows):
             self._changed()
             return False
@@ -89,7 +89,7 @@ class GalleryModel(QAbstractListModel):
 
     def sort(self, *_: Any) -> None:
         """Put all in order, and filter, as it is wished now."""
-        self._selected_then = self.session.selection
+        self._selected_then = self.state.selection
         self._show(self._fresh())
 
     def _fresh(self) -> Arrangement:
@@ -115,7 +115,7 @@ class GalleryModel(QAbstractListModel):
         other = int(comes_or_goes.sum())
         if not other:
             other = max(int((fresh.order != now.order).sum()), len(strays))
-        if self.wish.sort == "similarity" and self.session.selection != self._selected_then:
+        if self.wish.sort == "similarity" and self.state.selection != self._selected_then:
             other = len(now.order)
         return other, np.bincount(now.group[strays], minlength=len(now.names))
 
@@ -132,7 +132,7 @@ class GalleryModel(QAbstractListModel):
         """The patches of today; a picture is made again only if its arrays are others."""
         blocks, arrays = self.rows.blocks(), {}
         for image in blocks:
-            analysis = self.session.analysis(image)
+            analysis = self.state.analysis(image)
             known = self._arrays.get(image)
             if analysis is None:
                 continue
@@ -257,7 +257,7 @@ class GalleryModel(QAbstractListModel):
 def described(row: pd.Series) -> str:
     """A cluster in words, for the tooltip of its tile."""
     known = tables.conform(row.to_frame().T)
-    count, otherwise = (words[0] for words in tables.in_words(known))
+    count, otherwise = (words[0] for words in tables.format_rows(known))
     said = marks.texts(known)[0] or "no label"
     lines = [said]
     if row["label_corrected"] and row["label_predicted"]:

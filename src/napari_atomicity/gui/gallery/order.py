@@ -23,7 +23,7 @@ _ATOMS_STEP = 10
 
 
 @dataclass(frozen=True)
-class Wish:
+class GalleryOrder:
     """What a person wants to see, and in which order.
 
     Parameters
@@ -69,7 +69,7 @@ class Arrangement:
 
 
 def arrange(
-    table: pd.DataFrame, classes: Sequence[str], wish: Wish, selected: np.ndarray
+    table: pd.DataFrame, classes: Sequence[str], wish: GalleryOrder, selected: np.ndarray
 ) -> Arrangement:
     """The rows that are wanted, in the order and the groups that are wanted.
 
@@ -92,7 +92,7 @@ def arrange(
     return Arrangement(order[wanted(table, wish)[order]], group, tuple(names))
 
 
-def wanted(table: pd.DataFrame, wish: Wish) -> np.ndarray:
+def wanted(table: pd.DataFrame, wish: GalleryOrder) -> np.ndarray:
     """Which rows pass the filter, (N,) bool."""
     mask = STATES[wish.state].of(table)
     if wish.label is not None:
@@ -235,7 +235,7 @@ SORTINGS: dict[str, Sorting] = {
 
 # ---- which ones
 @dataclass(frozen=True)
-class State:
+class StateFilter:
     """Which rows are in a state, (N,) bool, and what it means."""
 
     of: Callable[[pd.DataFrame], np.ndarray]
@@ -257,16 +257,16 @@ def _corrected(table: pd.DataFrame) -> np.ndarray:
     return (table["label_corrected"] != "").to_numpy(bool)
 
 
-STATES: dict[str, State] = {
-    "all": State(lambda table: np.ones(len(table), bool), "All clusters."),
-    "corrected": State(_corrected, "A person gave the label."),
-    "not corrected": State(lambda table: ~_corrected(table), "No person gave a label."),
-    "doubtful": State(
+STATES: dict[str, StateFilter] = {
+    "all": StateFilter(lambda table: np.ones(len(table), bool), "All clusters."),
+    "corrected": StateFilter(_corrected, "A person gave the label."),
+    "not corrected": StateFilter(lambda table: ~_corrected(table), "No person gave a label."),
+    "doubtful": StateFilter(
         doubtful,
         f"Not corrected, and confidence below {DOUBTFUL_BELOW:g}, more than one label possible, "
         "or imaging conditions other than those of the training.",
     ),
-    "unknown": State(
+    "unknown": StateFilter(
         lambda table: (table["label"] == UNKNOWN).to_numpy(bool), "Labelled as none of the classes."
     ),
 }

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QWidget
 
 from ..controls.drawing import small
 from ..controls.glyphs import glyph_icon
-from .grid import Grid
+from .grid import GalleryGrid
 from .order import NO_LABEL
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def text_height(widget: QWidget) -> int:
     return round(1.2 * QFontMetrics(small(widget.font())).height())
 
 
-class Frame:
+class PaintFrame:
     """One paint event of the view, scrolled down by ``top``."""
 
-    def __init__(self, view: GalleryView, painter: QPainter, grid: Grid, top: int) -> None:
+    def __init__(self, view: GalleryView, painter: QPainter, grid: GalleryGrid, top: int) -> None:
         self._view, self._painter, self._grid, self._top = view, painter, grid, top
         self._model = view.gallery
         self._ink = view.palette().windowText().color()

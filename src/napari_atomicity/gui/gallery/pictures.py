@@ -164,7 +164,7 @@ def picture(pixels: np.ndarray, side: int, ratio: float) -> QPixmap:
     return out
 
 
-class Store:
+class PictureCache:
     """Pictures by key; those that were asked for longest ago go when it is full."""
 
     def __init__(self, limit_bytes: int = STORE_BYTES) -> None:

@@ -31,9 +31,9 @@ from qtpy.QtWidgets import QAbstractItemView, QApplication, QWidget
 from ...core.cluster_table import Key
 from ..controls.cluster_rows import after_click
 from ..controls.shortcuts import GALLERY, Shortcut
-from .grid import Grid
+from .grid import GalleryGrid
 from .model import GalleryModel
-from .painter import MARGIN, Frame, text_height
+from .painter import MARGIN, PaintFrame, text_height
 
 SIDES_PX = (32, 192)
 """Smallest and largest edge of a patch in logical pixels."""
@@ -83,7 +83,7 @@ class GalleryView(QAbstractItemView):
         self.gallery = model
         self.side = USUAL_SIDE_PX
         self.strays = np.zeros(0, int)
-        self._grid = Grid(np.zeros(0, int), 1, (1, 1), 0)
+        self._grid = GalleryGrid(np.zeros(0, int), 1, (1, 1), 0)
         self._anchor: int | None = None
         self._band: tuple[QPoint, QPoint] | None = None
         self._pressed: QPoint | None = None
@@ -112,7 +112,9 @@ class GalleryView(QAbstractItemView):
         header = round(1.6 * self.fontMetrics().height())
         counts = model.arrangement.counts() if model.rowCount() else np.zeros(0, int)
         alone = model.wish.group == "nothing"
-        self._grid = Grid(counts, max(self.viewport().width(), 1), cell, 0 if alone else header)
+        self._grid = GalleryGrid(
+            counts, max(self.viewport().width(), 1), cell, 0 if alone else header
+        )
 
     def relayout(self, row: int | None = None, y: int = 0) -> None:
         """Lay the tiles out anew; with a row, so that its tile stands at a height of the view."""
@@ -249,7 +251,7 @@ class GalleryView(QAbstractItemView):
                 lambda: time.perf_counter() - start > _BUDGET_S,
             )
             self._more.stop() if all_there else self._more.start(0)
-            frame = Frame(self, painter, self._grid, top)
+            frame = PaintFrame(self, painter, self._grid, top)
             current = self.currentIndex().row() if self.hasFocus() else -1
             frame.tiles(positions, pixmaps, self._shown_selection()[positions], current)
             frame.headers(self.strays)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...detection import DetectionSettings
-from ...io.stored_micrograph import StoredMicrograph
+from ...io.stored_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse, embed_clusters
 from .. import tasks
 
 
-class Asked(NamedTuple):
+class AnalysisRequest(NamedTuple):
     """What is asked of an analysis."""
 
     detection: DetectionSettings
@@ -24,13 +24,13 @@ class Asked(NamedTuple):
 
 def analyse_without_map(
     micrograph: Micrograph,
-    asked: Asked,
+    asked: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
     """All but the UMAP, which nobody should wait for; run in a worker."""
     tasks.cap_torch_threads()
-    if isinstance(micrograph, StoredMicrograph):
+    if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.described()
     return analyse(
         micrograph,

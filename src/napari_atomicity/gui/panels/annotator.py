@@ -7,7 +7,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
-from ...state.window_state import Session, user_name
+from ...state.window_state import WindowState, user_name
 from ..controls.connections import follow
 from ..controls.settings import settings
 
@@ -21,12 +21,12 @@ BLIND = (
 
 
 # ---- who works here
-class Who(QWidget):
+class AnnotatorForm(QWidget):
     """The annotator's name, which is remembered, and the switch to blind mode."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.name = QLineEdit()
         self.name.setAccessibleName("Annotator")
         self.name.setToolTip(
@@ -49,37 +49,37 @@ class Who(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.words)
         remembered = settings().value(_REMEMBERED)
-        if remembered and session.annotator == user_name():
-            session.annotator = str(remembered)
-        follow(self, session.annotator_changed, self._show)
-        follow(self, session.project_changed, self._show)
+        if remembered and state.annotator == user_name():
+            state.annotator = str(remembered)
+        follow(self, state.annotator_changed, self._show)
+        follow(self, state.project_changed, self._show)
         self._show()
 
     def _on_name(self) -> None:
-        self.session.annotator = self.name.text()
-        settings().setValue(_REMEMBERED, self.session.annotator)
+        self.state.annotator = self.name.text()
+        settings().setValue(_REMEMBERED, self.state.annotator)
         self._show()
 
     def _on_blind(self, on: bool) -> None:
         try:
-            self.session.set_blind(on)
+            self.state.set_blind(on)
         except AtomicityError as error:
             show_error(str(error))
         self._show()
 
     def _show(self) -> None:
-        session = self.session
-        if not self.name.hasFocus() or self.name.text() != session.annotator:
-            self.name.setText(session.annotator)
+        state = self.state
+        if not self.name.hasFocus() or self.name.text() != state.annotator:
+            self.name.setText(state.annotator)
         with QSignalBlocker(self.blind):
-            self.blind.setChecked(session.blind)
-        self.blind.setEnabled(session.project is not None)
+            self.blind.setChecked(state.blind)
+        self.blind.setEnabled(state.project is not None)
         self.blind.setToolTip(
             "For a second opinion: hide what the machine and others say. Default: off."
-            if session.project is not None
+            if state.project is not None
             else NO_PROJECT
         )
-        self.words.setVisible(session.blind)
+        self.words.setVisible(state.blind)
 
 
 NO_PROJECT = "Open a folder or a project first: labels of several people are kept in its file."

@@ -18,11 +18,11 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import AtomicityError, ModelError
-from ...core.micrograph import LARGEST_PIXEL_NM
+from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import ModelCard
 from ...detection import DetectionSettings
 from ...models.files import SHIPPED, model_files, read_card
-from ...state.window_state import Session, State, Status
+from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
 from ..controls.connections import follow
 from ..controls.drawing import ProgressBar
@@ -49,10 +49,10 @@ class ImageCombo(_Combo):
         self._layers: list[weakref.ref[Image]] = []
         follow(self, binding.layers_changed, self._refill)
         follow(self, binding.looked_at, self._show)
-        follow(self, binding.session.current_changed, self._show_current)
+        follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
         self._refill()
-        self._show_current(binding.session.current)
+        self._show_current(binding.state.current)
 
     @property
     def layer(self) -> Image | None:
@@ -107,7 +107,7 @@ class ImageForm(QWidget):
         # What was typed and not yet written to a layer: it must survive that other layers come.
         self._typed: weakref.WeakKeyDictionary[Image, float] = weakref.WeakKeyDictionary()
         self.images = ImageCombo(binding)
-        self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
+        self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("not known")
         self.pixel_size.setSingleStep(0.001)
         self.hint = QLabel()
@@ -221,13 +221,13 @@ class ModelCombo(_Combo):
         remember(self.setting, self)
         follow(self, model_folder.changed, self._refill)
 
-    def at_hand(self) -> list[tuple[str, str]]:
+    def available(self) -> list[tuple[str, str]]:
         """Name of each model, and what its card says."""
         return [(card.name, card.description or ", ".join(card.classes)) for card in _cards()]
 
     def _fill(self) -> None:
         self.addItem(f"{self.usual} (default)", "default")
-        for name, words in self.at_hand():
+        for name, words in self.available():
             if name != self.usual:
                 self.addItem(name, name)
             index = self.findData("default" if name == self.usual else name)
@@ -274,21 +274,21 @@ class DeviceCombo(_Combo):
         return str(self.currentData())
 
 
-def ask_for_model(form: QFormLayout) -> ModelCombo:
+def add_model_row(form: QFormLayout) -> ModelCombo:
     """A row for the network that labels."""
     models = ModelCombo()
     labelled(form, "Model", models, "The network that is asked. Default: the shipped one.")
     return models
 
 
-def ask_for_device(form: QFormLayout) -> DeviceCombo:
+def add_device_row(form: QFormLayout) -> DeviceCombo:
     """A row for where it runs."""
     device = DeviceCombo()
     labelled(form, "Device", device, "Where the network runs. Default: automatic.")
     return device
 
 
-def ask_for_symmetries(form: QFormLayout, default: str = "off") -> QCheckBox:
+def add_symmetries_row(form: QFormLayout, default: str = "off") -> QCheckBox:
     """A row for the average over the symmetries of the square."""
     box = QCheckBox("Average over eight")
     labelled(
@@ -360,9 +360,9 @@ class DetectionForm(QWidget):
 class TaskBar(QWidget):
     """What the window is busy with: words, a bar, and Cancel. Empty while it is not."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Status")
@@ -381,24 +381,24 @@ class TaskBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.words)
         layout.addLayout(row)
-        follow(self, session.status_changed, self._show)
-        self._show(session.status)
+        follow(self, state.status_changed, self._show)
+        self._show(state.status)
 
     def _cancel(self) -> None:
-        tasks.cancel(self.session)
+        tasks.cancel(self.state)
 
     def _show(self, status: Status) -> None:
-        busy = status.state is State.RUNNING
+        busy = status.state is TaskState.RUNNING
         self.bar.setVisible(busy)
         self.cancel_button.setVisible(busy)
         # Done goes without saying: the result is there.
-        said = status.state in (State.RUNNING, State.STOPPED, State.FAILED)
+        said = status.state in (TaskState.RUNNING, TaskState.STOPPED, TaskState.FAILED)
         self.words.setVisible(said and bool(status.message))
         self.words.setText(status.message)
         self.bar.setMaximum(status.total)
         self.bar.setValue(status.done)
 
 
-def busy(session: Session) -> bool:
+def busy(state: WindowState) -> bool:
     """Whether something is running that the person waits for."""
-    return session.status.state is State.RUNNING
+    return state.status.state is TaskState.RUNNING

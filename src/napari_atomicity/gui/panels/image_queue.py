@@ -14,7 +14,7 @@ from .. import tasks
 from ..viewer.binding import Binding
 
 
-class OneByOne:
+class ImageQueue:
     """Works through images of a session: what is done to each, a subclass says.
 
     Signals: ``changed()`` when it starts, goes on or ends.
@@ -24,14 +24,14 @@ class OneByOne:
 
     def __init__(self, binding: Binding, key: str) -> None:
         self.binding = binding
-        self.session = binding.session
+        self.state = binding.state
         self._key = key
         self._waiting: list[str] = []
         self.group: object = None
         """What becomes of all of these images is one step of undo."""
         self.n_done, self.n_in_all = 0, 0
         self.task: tasks.Task | None = None
-        self.session.project_changed.connect(self._on_project)
+        self.state.project_changed.connect(self._on_project)
 
     def _on_project(self) -> None:
         """Other images: what waits is not of them."""
@@ -44,7 +44,7 @@ class OneByOne:
 
     def begin(self, images: list[str]) -> None:
         """These images wait; the one that is looked at comes first."""
-        current = self.session.current
+        current = self.state.current
         self._waiting = sorted(images, key=lambda name: name != current)
         self.group = object()
         self.n_done, self.n_in_all = 0, len(images)
@@ -53,7 +53,7 @@ class OneByOne:
         """The next image that waits and is still there; None after the last."""
         while self._waiting:
             image = self._waiting.pop(0)
-            if image in self.session.images:
+            if image in self.state.images:
                 return image
         return None
 
@@ -72,7 +72,7 @@ class OneByOne:
     ) -> None:
         """Have something done in a worker, and go on with ``then`` unless it is cancelled."""
         task = tasks.start(
-            self.session,
+            self.state,
             function,
             *args,
             message=message,
@@ -108,7 +108,7 @@ class OneByOne:
         self.changed.emit()
 
     def _note(self, record: Mapping[str, Any]) -> None:
-        project = self.session.project
+        project = self.state.project
         if project is None or project.read_only:
             return
         try:

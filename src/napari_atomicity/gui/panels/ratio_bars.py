@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ...core.cluster_table import OUTSIDE
+from ...core.cluster_table import NON_CLASS_LABELS
 from ...core.palette import colour_of, symbol_of
 from ..controls.bars import Bar
 
@@ -44,5 +44,5 @@ def ratio_bars(
             reference=reference.get(row["class"], 0.0) if reference else math.nan,
         )
         for _, row in ratios.iterrows()
-        if row["class"] not in OUTSIDE
+        if row["class"] not in NON_CLASS_LABELS
     ]

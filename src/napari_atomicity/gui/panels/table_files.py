@@ -28,7 +28,7 @@ def as_mime(ratios: pd.DataFrame) -> QMimeData:
     return mime
 
 
-def ask_for_table(parent: QWidget, name: str, types: str) -> Path | None:
+def choose_table_path(parent: QWidget, name: str, types: str) -> Path | None:
     """Ask where a table goes; None if nobody says."""
     chosen, kind = QFileDialog.getSaveFileName(parent, f"Export {name}", name, types)
     return with_suffix(Path(chosen), kind) if chosen else None
@@ -39,7 +39,7 @@ def write_in_worker(
 ) -> None:
     """Write a table of a dock's session and say so: a large workbook takes seconds."""
     start(
-        dock.session,
+        dock.state,
         written,
         write,
         table,

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from ..controls.glyphs import paint_glyph
 
-MOST_LINES = 5
+MAX_LINES = 5
 """Of a legend: an entry that would need more is only counted."""
 
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColourScale:
     """A range of numbers and the matplotlib colormap that shows it."""
 
     title: str
@@ -58,7 +58,7 @@ class Legend(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._entries: tuple[Entry, ...] = ()
-        self._scale: Scale | None = None
+        self._scale: ColourScale | None = None
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
@@ -69,18 +69,18 @@ class Legend(QWidget):
         return self._entries
 
     @property
-    def scale(self) -> Scale | None:
+    def scale(self) -> ColourScale | None:
         return self._scale
 
     def show_entries(self, entries: Sequence[Entry]) -> None:
         self._show(tuple(entries), None)
         self.setAccessibleDescription("; ".join(f"{e.name}: {e.count}" for e in entries))
 
-    def show_scale(self, scale: Scale) -> None:
+    def show_scale(self, scale: ColourScale) -> None:
         self._show((), scale)
         self.setAccessibleDescription(f"{scale.title} from {scale.low:g} to {scale.high:g}")
 
-    def _show(self, entries: tuple[Entry, ...], scale: Scale | None) -> None:
+    def _show(self, entries: tuple[Entry, ...], scale: ColourScale | None) -> None:
         if (entries, scale) != (self._entries, self._scale):
             self._entries, self._scale = entries, scale
             self.updateGeometry()
@@ -101,7 +101,7 @@ class Legend(QWidget):
                 x, y = 0.0, y + line
             boxes.append(QRectF(x, y, min(wide, width), line))
             x += wide
-        end = MOST_LINES * line
+        end = MAX_LINES * line
         if not boxes or boxes[-1].bottom() <= end + 0.5:
             return boxes
         boxes = [box for box in boxes if box.bottom() <= end + 0.5]
@@ -178,7 +178,7 @@ class Legend(QWidget):
             painter.drawText(rest, Qt.AlignmentFlag.AlignVCenter, self._more(len(boxes)))
         painter.end()
 
-    def _paint_scale(self, painter: QPainter, scale: Scale) -> None:
+    def _paint_scale(self, painter: QPainter, scale: ColourScale) -> None:
         metrics = QFontMetricsF(self.font())
         gap, line = metrics.averageCharWidth(), self._line()
         low, high = (f"{v:.{scale.decimals}f}" for v in (scale.low, scale.high))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...core.cluster_table import Key
 from ...reporting.plot_base import Plot
-from .rows import Rows
+from .rows import RowIndex
 from .scatter import ADD, REMOVE, REPLACE
 from .view import PlotView
 
@@ -33,7 +33,7 @@ class Linked:
         self, view: PlotView, id_column: str = "cluster_id", what: str = "cluster"
     ) -> None:
         self._view, self._id_column, self._what = view, id_column, what
-        self._rows = Rows(pd.DataFrame({"image": [], id_column: []}), id_column)
+        self._rows = RowIndex(pd.DataFrame({"image": [], id_column: []}), id_column)
         self._member = np.empty(0, np.int64)
         self._size = np.empty(0)  # how many each mark holds
 
@@ -41,7 +41,7 @@ class Linked:
         self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()
     ) -> None:
         """Show a plot of these data, which were made of this table."""
-        self._rows = Rows(table, self._id_column)
+        self._rows = RowIndex(table, self._id_column)
         self._member = plot.members(table, data)
         self._size = np.bincount(self._member[self._member >= 0], minlength=len(data))
         self._view.setAccessibleName(plot.title)

@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgba
 from scipy import ndimage
 
-from ...core.cluster_table import OUTSIDE
+from ...core.cluster_table import NON_CLASS_LABELS
 from ...core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
-from .legend import Entry, Scale
+from .legend import ColourScale, Entry
 
 NO_LABEL = "no label"
 NOTHING = "none"
@@ -25,7 +25,7 @@ DIMMED = 0.25
 """Opacity of clusters in an excluded region."""
 
 _CELLS = 20
-_LEAST_OF_ISLAND = 5
+_MIN_OF_ISLAND = 5
 _SHARE_OF_ISLAND = 0.15
 
 
@@ -34,12 +34,12 @@ class Looks:
     """(N, 4) RGBA of the points, the legend, and (N,) which of its entries each point is of."""
 
     face: np.ndarray
-    legend: list[Entry] | Scale
+    legend: list[Entry] | ColourScale
     entry: np.ndarray
 
     def rows_of(self, name: str) -> np.ndarray:
         """Rows of one entry of the legend."""
-        if isinstance(self.legend, Scale):
+        if isinstance(self.legend, ColourScale):
             return np.empty(0, np.int64)
         names = [entry.name for entry in self.legend]
         return np.flatnonzero(self.entry == names.index(name) if name in names else [])
@@ -101,7 +101,7 @@ def by_text(column: str) -> Colouring:
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         values = table[column].astype(str)
         names = [str(name) for name in values.unique()]
-        if set(names) <= {*classes, *OUTSIDE, ""}:
+        if set(names) <= {*classes, *NON_CLASS_LABELS, ""}:
             return by_class(column, NOTHING)(table, classes)
         palette = {n: c for n, c in colours(names).items() if n in names}
         return by_names(values, palette, words={"": NOTHING})
@@ -147,7 +147,8 @@ def by_number(
         face = shades[np.rint(255 * share).astype(int)]
         face[~np.isfinite(values)] = MISSING_RGBA
         decimals = int(np.clip(2 - np.floor(np.log10(max(high - low, 1e-12))), 0, 4))
-        scale = Scale(title, float(low), float(high), colormap, min(decimals, 2) if limits else
+        scale = ColourScale(title, float(low), float(high), colormap, min(decimals, 2) if limits
+        else
                       decimals)  # fmt: skip
         return Looks(face, scale, np.full(len(table), -1))
 
@@ -247,7 +248,9 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
     with few of them, less than five or 15 % of the label, has no name.
     """
     xy = points[["umap_1", "umap_2"]].to_numpy(float)
-    placed = np.isfinite(xy).all(axis=1) & ~points["label"].isin(["", *OUTSIDE]).to_numpy(bool)
+    placed = np.isfinite(xy).all(axis=1) & ~points["label"].isin(["", *NON_CLASS_LABELS]).to_numpy(
+        bool
+    )
     xy, labels = xy[placed], points["label"][placed]
     if not len(xy):
         return [], np.empty((0, 2))
@@ -262,7 +265,7 @@ def islands(points: pd.DataFrame) -> tuple[list[str], np.ndarray]:
         part = joined[tuple(cell[rows].T)]
         for number in np.unique(part):
             own = rows[part == number]
-            if len(own) >= max(_LEAST_OF_ISLAND, _SHARE_OF_ISLAND * len(rows)):
+            if len(own) >= max(_MIN_OF_ISLAND, _SHARE_OF_ISLAND * len(rows)):
                 names.append(str(name))
                 places.append(_typical(xy[own]))
     return names, np.reshape(places, (-1, 2))
@@ -289,7 +292,7 @@ def named(
     return names, np.reshape(places, (-1, 2))
 
 
-def cluster_in_words(row: Mapping[str, object] | pd.Series) -> str:
+def format_cluster(row: Mapping[str, object] | pd.Series) -> str:
     """A cluster as the mouse shows it."""
     label, confidence, diameter = row["label"] or NO_LABEL, row["confidence"], row["diameter_nm"]
     sure = f" {confidence:.2f}" if np.isfinite(confidence) else ""  # type: ignore[call-overload]
@@ -298,6 +301,6 @@ def cluster_in_words(row: Mapping[str, object] | pd.Series) -> str:
     return f"{label}{corrected}{size}\n{row['image']}, cluster {row['cluster_id']}"
 
 
-def entries_in_words(entries: Iterable[Entry]) -> str:
+def format_entries(entries: Iterable[Entry]) -> str:
     """A legend for those who don't see it."""
     return "; ".join(f"{e.name}: {e.count}" for e in entries)

@@ -14,14 +14,14 @@ FRAME_MS = 40.0
 MOVE_MS = 300
 """How long points are on their way."""
 
-LEAST_POINTS = 5000
+MIN_POINTS = 5000
 """So many are always drawn."""
 
 _STEP_MS = 16
 _REST_MS = 150
 
 
-class Journey(QObject):
+class Transition(QObject):
     """From one set of places to another, with a picture whenever there is time for one.
 
     Parameters
@@ -68,7 +68,7 @@ class Journey(QObject):
         self._show(here + (there - here) * np.float32(share))
 
 
-class Pace(QObject):
+class FrameLimiter(QObject):
     """How many points to draw while a plot moves, from how long a frame of all of them took.
 
     Parameters
@@ -101,7 +101,7 @@ class Pace(QObject):
     @property
     def wants_time(self) -> bool:
         """Whether it helps to know how long the next frame takes."""
-        return self._n > LEAST_POINTS and not self._hurried
+        return self._n > MIN_POINTS and not self._hurried
 
     def note(self, frame_ms: float) -> None:
         """A frame of all points took so long."""
@@ -110,7 +110,7 @@ class Pace(QObject):
     def hurry(self) -> None:
         """The plot moves."""
         if not self._hurried and self._whole_ms > FRAME_MS:
-            n = max(LEAST_POINTS, int(self._n * FRAME_MS / self._whole_ms))
+            n = max(MIN_POINTS, int(self._n * FRAME_MS / self._whole_ms))
             if n < self._n:
                 self._hurried = True
                 # In their order, so that what lies above stays above.

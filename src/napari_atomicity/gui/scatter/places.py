@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .rows import Rows
+from .rows import RowIndex
 
 _MOVED = 1e-6
 _MOST = 0.5
@@ -58,7 +58,7 @@ class Moves:
         self._last.clear()
         self._before.clear()
 
-    def before(self, table: pd.DataFrame, rows: Rows) -> np.ndarray:
+    def before(self, table: pd.DataFrame, rows: RowIndex) -> np.ndarray:
         """(N, 2) places of before; NaN where there are none, or the cluster has no place now."""
         out = np.full((len(table), 2), np.nan)
         ids = table["cluster_id"].to_numpy()

@@ -10,7 +10,7 @@ import pandas as pd
 from ...core.cluster_table import Key
 
 
-class Rows:
+class RowIndex:
     """Where the clusters of each image stand in a table.
 
     Parameters

@@ -14,13 +14,13 @@ from ...core.errors import AtomicityError
 from ...reporting.plot_base import Look, dress, marker
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
-from .legend import Entry, Scale
+from .legend import ColourScale, Entry
 
 FILE_TYPES = ";;".join(f"{what} (*{suffix})" for suffix, what in SUFFIXES.items())
-_MOST_ENTRIES = 24
+_MAX_ENTRIES = 24
 
 
-def ask_and_save(parent: QWidget, name: str, write: Callable[[Path], object]) -> None:
+def choose_and_save(parent: QWidget, name: str, write: Callable[[Path], object]) -> None:
     """Ask for a file and write it; what goes wrong is said.
 
     Parameters
@@ -49,12 +49,12 @@ def with_suffix(path: Path, file_type: str) -> Path:
     return path.with_name(path.name + (file_type.partition("(*")[2].rstrip(")") or ".png"))
 
 
-def map_drawing(legend: list[Entry] | Scale) -> Callable[[Axes, DataFrame, Look], None]:
+def map_drawing(legend: list[Entry] | ColourScale) -> Callable[[Axes, DataFrame, Look], None]:
     """A way to draw the map in colours (column ``colour``) that this legend explains."""
 
     def draw(axes: Axes, data: DataFrame, look: Look) -> None:
         draw_map(axes, data, look)
-        if isinstance(legend, Scale):
+        if isinstance(legend, ColourScale):
             _colour_bar(axes, legend, look)
         else:
             _entries(axes, legend, look)
@@ -62,7 +62,7 @@ def map_drawing(legend: list[Entry] | Scale) -> Callable[[Axes, DataFrame, Look]
     return draw
 
 
-def _colour_bar(axes: Axes, scale: Scale, look: Look) -> None:
+def _colour_bar(axes: Axes, scale: ColourScale, look: Look) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -77,7 +77,7 @@ def _entries(axes: Axes, entries: list[Entry], look: Look) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=marker(e.symbol), color=e.colour,
                label=f"{e.name} ({e.count})")
-        for e in entries[:_MOST_ENTRIES]
+        for e in entries[:_MAX_ENTRIES]
     ]  # fmt: skip
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False, ncols=3,

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
 from .geometry import extent, marker_size, rows_in_polygon, smoothing
-from .motion import MOVE_MS, Journey, Pace
+from .motion import MOVE_MS, FrameLimiter, Transition
 from .names import Names
 
 PICK_RADIUS_PX = 10
@@ -78,8 +78,8 @@ class Scatter(QWidget):
 
         self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
         self._frame_start_s = 0.0
-        self._pace = Pace(self._draw_some, self)
-        self._journey = Journey(self._show_places, self)
+        self._pace = FrameLimiter(self._draw_some, self)
+        self._journey = Transition(self._show_places, self)
         self._ground: tuple[np.ndarray, np.ndarray] | None = None
         self._words: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
 

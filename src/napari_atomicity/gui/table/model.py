@@ -14,8 +14,8 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 from ...core import cluster_table as tables
 from ...core import palette
 from ...core.filtering import rows as rows_of_line
-from ...state.window_state import Session
-from ..controls.cluster_rows import Rows, kept_order, label_order
+from ...state.window_state import WindowState
+from ..controls.cluster_rows import SelectableRows, kept_order, label_order
 from ..controls.glyphs import glyph_icon
 
 USUAL = (
@@ -124,15 +124,15 @@ class ClusterModel(QAbstractTableModel):
         (M,) rows that are shown.
     """
 
-    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.forget()
 
     def forget(self) -> None:
         """Hold nothing of the session any more; what to sort by and to look for stays."""
         self.beginResetModel()
-        self.rows = Rows()
+        self.rows = SelectableRows()
         self.order = np.zeros(0, int)
         self.columns: list[str] = list(self.rows.table.columns)
         self._hold()
@@ -154,9 +154,9 @@ class ClusterModel(QAbstractTableModel):
         Rows that stay, stay where they are.
         """
         n_before, columns = len(self.rows), self.columns
-        was = self.rows.take(self.session.table(), self.session.selection)
+        was = self.rows.take(self.state.table(), self.state.selection)
         table = self.rows.table
-        self.classes = self.session.classes()
+        self.classes = self.state.classes()
         self.columns = [str(c) for c in table.columns]
         n_kept = int((was >= 0).sum())
         if n_kept == n_before == len(table) and columns == self.columns:

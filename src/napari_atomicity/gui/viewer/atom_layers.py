@@ -89,7 +89,7 @@ class AtomLayers:
             "border_color": atom_looks.border_colours(table, colour_by),
             "face_color": atom_looks.face_colours(table, colour_by),
         }
-        with self._quiet(), _drawn_once(layer):
+        with self._quiet(), _without_duplicates(layer):
             if layer.data.shape != data.shape or not np.array_equal(layer.data, data):
                 layer.selected_data = set()
                 layer.data = data
@@ -103,7 +103,7 @@ class AtomLayers:
         """Select these atoms and no others."""
         layer = self.points
         if layer is not None:
-            with self._quiet(), _drawn_once(layer):
+            with self._quiet(), _without_duplicates(layer):
                 self._select(layer, ids)
 
     def _select(self, layer: Points, ids: set[int]) -> None:
@@ -209,7 +209,7 @@ class AtomLayers:
 
 
 @contextmanager
-def _drawn_once(layer: Points) -> Iterator[None]:
+def _without_duplicates(layer: Points) -> Iterator[None]:
     """Whatever is assigned in the block, napari draws it once; else it would at each assignment."""
     names = ("set_data", "symbol", "border_color", "face_color", "border_width", "highlight")
     with ExitStack() as stack:

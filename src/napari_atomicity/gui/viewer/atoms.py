@@ -19,7 +19,7 @@ from . import atom_style as atom_looks
 from . import compat, picking
 from .atom_layers import AtomLayers
 from .atom_style import COLOURINGS
-from .magnifier import Loupe, LoupeOverCanvas
+from .magnifier import CanvasMagnifier, Magnifier
 from .marking import BESIDE, Marking, frame_of, holds, place_of
 from .support import Support
 
@@ -44,7 +44,7 @@ class AtomView:
 
     def __init__(self, binding: Binding) -> None:
         self._binding = weakref.ref(binding)
-        self.session = binding.session
+        self.state = binding.state
         self._loupe_on = False
         self._show_support = False
         self._support_adds = False
@@ -53,10 +53,10 @@ class AtomView:
         self._removing: list[int] = []
         self._support = Support(self, binding)
         self._marking = Marking(self, binding)
-        self._loupe = LoupeOverCanvas(self, binding)
-        self.session.atoms.changed.connect(self.show)
-        self.session.atoms.selection_changed.connect(self._on_selection)
-        self.session.atoms.focus_requested.connect(self._on_focus)
+        self._loupe = CanvasMagnifier(self, binding)
+        self.state.atoms.changed.connect(self.show)
+        self.state.atoms.selection_changed.connect(self._on_selection)
+        self.state.atoms.focus_requested.connect(self._on_focus)
 
     # ---- switches
     @property
@@ -91,7 +91,7 @@ class AtomView:
             self.loupe_changed.emit(on)
 
     @property
-    def loupe_widget(self) -> Loupe | None:
+    def loupe_widget(self) -> Magnifier | None:
         """What lies over the canvas while the loupe is on."""
         return self._loupe.widget
 
@@ -105,8 +105,8 @@ class AtomView:
         if on == self._show_support:
             return
         self._show_support = on
-        image = self.session.current
-        atoms = self.session.atoms.of(image)
+        image = self.state.current
+        atoms = self.state.atoms.of(image)
         if on and (atoms is None or atoms.support is None):
             show_info("Find atoms first: then it is known what is support, and can be corrected.")
         for name in self._images():
@@ -146,7 +146,7 @@ class AtomView:
 
     def legend(self, image: str | None) -> list[tuple[str, str]]:
         """Words and colour, ``#rrggbb``, of what the colours of an image's atoms say."""
-        return atom_looks.legend(self.session.atoms.table(image or ""), self._colour_by)
+        return atom_looks.legend(self.state.atoms.table(image or ""), self._colour_by)
 
     # ---- layers
     def _images(self) -> list[str]:
@@ -174,14 +174,14 @@ class AtomView:
         binding, layers = self._binding(), self._layers(image)
         if binding is None or binding.viewer is None or layers is None:
             return
-        atoms = self.session.atoms.of(image)
+        atoms = self.state.atoms.of(image)
         if layers.points is None:
             if atoms is None or not len(atoms.table):
                 return self._support.write(image)
             self._make_points(image)
         if layers.points is not None:
             size_nm = 1.0 if atoms is None else atoms.pixel_size_nm
-            table = self.session.atoms.table(image)
+            table = self.state.atoms.table(image)
             layers.write_points(table, size_nm, self._colour_by, self._selected_of(image))
         self._support.write(image)
 
@@ -191,7 +191,7 @@ class AtomView:
         layer = layers.new_points()
         layer.events.data.connect(self._on_points)
         layer.selected_data.events.items_changed.connect(self._on_points_selected)
-        if image == self.session.current and not binding.is_quiet:
+        if image == self.state.current and not binding.is_writing:
             binding.viewer.layers.selection.active = layer
 
     def ready(self, image: str) -> None:
@@ -209,10 +209,10 @@ class AtomView:
         layer.mode = "pan_zoom"
         binding.viewer.layers.selection.active = layer
 
-    def came_to_lie(self, image: str) -> None:
+    def on_layers_created(self, image: str) -> None:
         """An image has come into the viewer, on new layers or on those of another."""
         self.show(image)
-        if self.marking and image == self.session.current:
+        if self.marking and image == self.state.current:
             self.ready(image)
 
     def attempt(self, edit: Callable[[], object]) -> bool:
@@ -230,14 +230,14 @@ class AtomView:
     def _on_points(self, event: Any) -> None:
         binding, layer = self._binding(), event.source
         image = None if binding is None else binding.image_of(layer)
-        if binding is None or binding.is_quiet or image is None:
+        if binding is None or binding.is_writing or image is None:
             return
         if event.action == ActionType.REMOVING:
             ids = layer.features["atom_id"].to_numpy(float)
             self._removing = ids[list(event.data_indices)].astype(int).tolist()
         elif event.action == ActionType.REMOVED:
             keys, self._removing = [(image, i) for i in self._removing], []
-            self.attempt(lambda: self.session.atoms.remove(keys))
+            self.attempt(lambda: self.state.atoms.remove(keys))
         elif event.action == ActionType.ADDED:
             # napari counts them from the end.
             places = layer.data[list(event.data_indices)].copy()
@@ -247,26 +247,26 @@ class AtomView:
 
     def _add(self, image: str, places: np.ndarray) -> None:
         """Marks of napari's own tool; beside the image there is nothing to mark."""
-        binding, shape = self._binding(), self.session.micrograph(image).shape_px
+        binding, shape = self._binding(), self.state.micrograph(image).shape_px
         inside = [place for place in places if holds(shape, *place[-2:])]
         if binding is not None and len(inside) < len(places):
             binding.viewer.status = BESIDE
         if not inside:
             return self.show(image)
-        added = self.session.atoms.add(image, [self._mark(image, place) for place in inside])
-        self.session.atoms.select((image, i) for i in added)
+        added = self.state.atoms.add(image, [self._mark(image, place) for place in inside])
+        self.state.atoms.select((image, i) for i in added)
 
     def _mark(self, image: str, place: np.ndarray) -> Any:
         binding = self._binding()
         assert binding is not None
         frame = round(float(place[0])) if len(place) == 3 else 0
-        size_nm = self.session.micrograph(image).calibrated()
+        size_nm = self.state.micrograph(image).calibrated()
         pixels = frame_of(binding, image, frame)
         return mark_at(pixels, float(place[-2]), float(place[-1]), size_nm, frame)
 
     def _take_moved(self, image: str, layer: Points) -> None:
         """Those that are elsewhere now have been moved."""
-        table = self.session.atoms.table(image)
+        table = self.state.atoms.table(image)
         if len(table) != len(layer.data):
             return
         was = table[["y_px", "x_px"]].to_numpy(float)
@@ -284,7 +284,7 @@ class AtomView:
 
     # ---- selection
     def _selected_of(self, image: str) -> set[int]:
-        return {i for name, i in self.session.atoms.selection if name == image}
+        return {i for name, i in self.state.atoms.selection if name == image}
 
     def _on_selection(self, keys: frozenset[AtomKey]) -> None:
         for image in self._images():
@@ -294,7 +294,7 @@ class AtomView:
 
     def _on_points_selected(self, *_: Any) -> None:
         binding = self._binding()
-        if binding is None or binding.is_quiet or binding.viewer is None:
+        if binding is None or binding.is_writing or binding.viewer is None:
             return
         keys: set[AtomKey] = set()
         for image in self._images():
@@ -302,7 +302,7 @@ class AtomView:
             if layer is not None and len(layer.selected_data):
                 ids = layer.features["atom_id"].to_numpy(float)
                 keys.update((image, int(ids[i])) for i in layer.selected_data if i < len(ids))
-        self.session.atoms.select(keys)
+        self.state.atoms.select(keys)
 
     def key_at(self, image: str, world: Any) -> AtomKey | None:
         """The atom of an image at a place of the scene; None if there is none."""
@@ -321,9 +321,9 @@ class AtomView:
 
     def select_at(self, world: Any, extend: bool = False) -> bool:
         """Select the atom at a place of the image that is looked at; whether there is one."""
-        image = self.session.current
+        image = self.state.current
         key = None if image is None else self.key_at(image, world)
-        atoms = self.session.atoms
+        atoms = self.state.atoms
         if key is not None:
             atoms.select(atoms.selection ^ {key} if extend else {key})
         elif not extend:
@@ -337,14 +337,14 @@ class AtomView:
         if binding is None or binding.viewer is None:
             return False
         active = binding.viewer.layers.selection.active
-        return active is not None and active is self.points_layer(self.session.current or "")
+        return active is not None and active is self.points_layer(self.state.current or "")
 
     # ---- going there
     def _on_focus(self, key: AtomKey) -> None:
         binding, (image, _) = self._binding(), key
-        if binding is None or image not in self.session.images:
+        if binding is None or image not in self.state.images:
             return
-        self.session.current = image
+        self.state.current = image
         if binding.source_layer(image) is None:  # its pixels are being read
             self._focus = key
         else:
@@ -361,7 +361,7 @@ class AtomView:
         """Put an atom of an image that has layers into the middle of the view; whether it is."""
         binding, (image, atom_id) = self._binding(), key
         source = None if binding is None else binding.source_layer(image)
-        table = self.session.atoms.table(image)
+        table = self.state.atoms.table(image)
         row = table[(table["atom_id"] == atom_id).to_numpy()]
         if binding is None or source is None or not len(row):
             return False

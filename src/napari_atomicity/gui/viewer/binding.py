@@ -22,21 +22,21 @@ from ...core.cluster_table import Key
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...models.analysis import Analysis
-from ...state.window_state import Session, Step
+from ...state.window_state import Step, WindowState
 from .. import tasks
 from ..controls.garbage_collection import not_now, pass_over_what_is_there
 from ..controls.settings import ANNOTATOR, settings
 from . import atom_layers, calibration, compat, picking
 from . import point_style as marks
 from .atoms import AtomView
-from .current_image import Stage
+from .current_image import CurrentImage
 from .jobs import class_map_images, outline_strokes
 from .labelling import LabelMode
-from .layers import ROLE, ImageLayers, Quiet, leaving, stroke_px
-from .manual_editing import ByHand
+from .layers import ROLE, EventBlocker, ImageLayers, leaving, stroke_px
+from .manual_editing import ManualEditing
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .projects import Projects
-from .regions import Regions
+from .regions import RegionLayers
 from .tracks import TrackView
 
 # Not at every step of a movement of the camera.
@@ -62,9 +62,9 @@ def binding_of(viewer: Any) -> Binding:
     return _bindings[viewer]
 
 
-def session_of(viewer: Any) -> Session:
+def state_of(viewer: Any) -> WindowState:
     """The session of a viewer: there is one, made when it is first asked for."""
-    return binding_of(viewer).session
+    return binding_of(viewer).state
 
 
 class Binding:
@@ -83,9 +83,9 @@ class Binding:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
-        self.session = Session()
-        self.session.annotator = str(settings().value(ANNOTATOR) or "")
-        self.session.in_turns = self._soon
+        self.state = WindowState()
+        self.state.annotator = str(settings().value(ANNOTATOR) or "")
+        self.state.in_turns = self._soon
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
         self._maps_to_come = 0
@@ -93,13 +93,13 @@ class Binding:
             weakref.WeakKeyDictionary()
         )
         self._hidden: frozenset[str] = frozenset()
-        self._epoch = self.session.epoch
+        self._epoch = self.state.epoch
         self._outlines_wanted = True
         self._turns: dict[object, Callable[[], object]] = {}
         self._turn_timer = QTimer()
         self._turn_timer.timeout.connect(self._take_turn)
-        self._quiet = Quiet()
-        self._by_hand = ByHand(self.session, self.refresh)
+        self._quiet = EventBlocker()
+        self._by_hand = ManualEditing(self.state, self.refresh)
         self._text_timer = QTimer()
         self._text_timer.setSingleShot(True)
         self._text_timer.setInterval(_TEXT_DELAY_MS)
@@ -111,14 +111,14 @@ class Binding:
         viewer.dims.events.current_step.connect(self._write_texts_soon)
         compat.camera(viewer).events.connect(self._write_texts_soon)
         viewer.mouse_drag_callbacks.append(picking.ClickSelects(self.select_at))
-        self.session.analysis_changed.connect(self._on_analysis)
-        self.session.selection_changed.connect(self._on_selection)
-        self.session.current_changed.connect(self._on_current)
-        self.session.explained_class_changed.connect(self._on_explained_class)
-        self.session.focus_requested.connect(self._on_focus)
-        self.session.project_changed.connect(self._on_project)
-        self.regions = Regions(self)
-        self.stage = Stage(self)
+        self.state.analysis_changed.connect(self._on_analysis)
+        self.state.selection_changed.connect(self._on_selection)
+        self.state.current_changed.connect(self._on_current)
+        self.state.explained_class_changed.connect(self._on_explained_class)
+        self.state.focus_requested.connect(self._on_focus)
+        self.state.project_changed.connect(self._on_project)
+        self.regions = RegionLayers(self)
+        self.stage = CurrentImage(self)
         self.projects = Projects(self)
         self.label_mode = LabelMode(self)
         self.atoms = AtomView(self)
@@ -133,9 +133,9 @@ class Binding:
     def settled(self) -> bool:
         """Whether the window shows all there is: no task runs and no text waits to be written."""
         waiting = self._text_timer.isActive() or bool(self._turns)
-        waiting = waiting or self.stage.busy or self.session.busy or self.tracks.busy
+        waiting = waiting or self.stage.busy or self.state.busy or self.tracks.busy
         waiting = waiting or self._maps_to_come > 0
-        return not (waiting or tasks.running(self.session) or leaving(self.viewer))
+        return not (waiting or tasks.running(self.state) or leaving(self.viewer))
 
     def _soon(self, go_on: Callable[[float], bool]) -> None:
         QTimer.singleShot(0, partial(self._in_turns, go_on))
@@ -191,8 +191,8 @@ class Binding:
             self.attach(name, layer)
         micrograph = micrograph_of(layer, name)
         if not same(micrograph, self._known(name)):
-            self.session.add_image(micrograph)
-        self.session.current = name
+            self.state.add_image(micrograph)
+        self.state.current = name
         return name
 
     def attach(self, name: str, layer: Image) -> ImageLayers:
@@ -204,7 +204,7 @@ class Binding:
         layer.events.translate.connect(self._on_placement)
         return known
 
-    def hand_on(self, before: str, name: str) -> ImageLayers:
+    def transfer_layers(self, before: str, name: str) -> ImageLayers:
         """The layers of one image are those of another from now on."""
         known = self._images.pop(before)
         self._drawn.pop(before, None)
@@ -214,15 +214,15 @@ class Binding:
     def show_all_of(self, name: str) -> None:
         """Draw what is known of an image that has just got its layers."""
         self._on_analysis(name)
-        self.atoms.came_to_lie(name)
-        self.tracks.came_to_lie(name)
+        self.atoms.on_layers_created(name)
+        self.tracks.on_layers_created(name)
         self.layers_changed.emit()
 
     def _known(self, name: str) -> Micrograph | None:
-        return self.session.micrograph(name) if name in self.session.images else None
+        return self.state.micrograph(name) if name in self.state.images else None
 
     def _free_name(self, name: str) -> str:
-        taken, free, i = {*self._images, *self.session.images}, name, 1
+        taken, free, i = {*self._images, *self.state.images}, name, 1
         while free in taken:
             free, i = f"{name} [{i}]", i + 1
         return free
@@ -245,7 +245,7 @@ class Binding:
                 self.layers_changed.emit()
 
         tasks.start(
-            self.session,
+            self.state,
             size_in_file_nm,
             str(path),
             layer.data.shape[-2:],
@@ -270,13 +270,13 @@ class Binding:
         return None if known is None else known.texts
 
     @property
-    def is_quiet(self) -> bool:
+    def is_writing(self) -> bool:
         """Whether what happens to layers is our own doing."""
         return bool(self._quiet)
 
     def current_layers(self) -> ImageLayers | None:
         """The layers of the image that is looked at."""
-        return self._images.get(self.session.current or "")
+        return self._images.get(self.state.current or "")
 
     def layers_of(self, image: str) -> ImageLayers | None:
         """The layers of an image."""
@@ -288,7 +288,7 @@ class Binding:
 
     def layers_on_stage(self) -> list[tuple[str, Any]]:
         """Kind and layer of what lies over the image that is looked at, and the image itself."""
-        known = self._images.get(self.session.current or "")
+        known = self._images.get(self.state.current or "")
         if known is None:
             return []
         made = [(layer.metadata[ROLE]["kind"], layer) for layer in known.derived()]
@@ -315,36 +315,36 @@ class Binding:
         if role is not None and role["kind"] == "regions" and not self._quiet:
             QTimer.singleShot(0, partial(self.regions.without_layer, role["image"]))
         if image is not None and layer.metadata.get(ROLE) is None:
-            tasks.cancel_about(self.session, image)
+            tasks.cancel_about(self.state, image)
             known = self._images.pop(image)
             self._drawn.pop(image, None)
             self.stage.left(image)
             if self._is_kept(image):  # it is put away, and not out of the project
-                self.session.current = None
+                self.state.current = None
             else:
                 self._by_hand.forget(image)
-                self.session.remove_image(image)
+                self.state.remove_image(image)
             known.remove()
         self.layers_changed.emit()
 
     def _is_kept(self, image: str) -> bool:
-        project = self.session.project
+        project = self.state.project
         return project is not None and project.has(image)
 
     def _on_active(self, event: Any) -> None:
         if self._quiet:
             return
         image = self.image_of(event.value)
-        if image in self.session.images:
-            self.session.current = image
+        if image in self.state.images:
+            self.state.current = image
         if event.value is not None and is_micrograph(event.value):
             self.looked_at.emit(event.value)
 
     def look_at(self, layer: Image) -> None:
         """Make an image the current one; one that nobody has analysed yet, the active layer."""
         image = self.image_of(layer)
-        if image in self.session.images:
-            self.session.current = image
+        if image in self.state.images:
+            self.state.current = image
         elif self.viewer is not None and self.viewer.layers.selection.active is not layer:
             self.viewer.layers.selection.active = layer
 
@@ -355,14 +355,14 @@ class Binding:
             return
         before, size = self._known(image), calibration.pixel_size_nm(event.source)
         if before is not None and size is not None and size != before.pixel_size_nm:
-            self.session.add_image(before.with_pixel_size(size))
-            if self.session.analysis(image) is not None:
+            self.state.add_image(before.with_pixel_size(size))
+            if self.state.analysis(image) is not None:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "
                     "and labels still are those of the old one."
                 )
-            if self.session.atoms.outdated(image):
-                self.session.atoms.tell(image)
+            if self.state.atoms.outdated(image):
+                self.state.atoms.tell(image)
                 show_info(
                     f"The pixel size of {image} has changed. Press Find atoms again: distances "
                     "and densities still are those of the old one."
@@ -374,7 +374,7 @@ class Binding:
     def _on_analysis(self, image: str) -> None:
         if image not in self._images or self.viewer is None:
             return
-        analysis = self.session.analysis(image)
+        analysis = self.state.analysis(image)
         if analysis is None:
             self._images[image].remove(keep=atom_layers.KINDS)
             self._drawn.pop(image, None)
@@ -385,17 +385,17 @@ class Binding:
 
     def refresh(self, image: str) -> None:
         """Write points, texts and outlines of an image again from the session."""
-        analysis, known = self.session.analysis(image), self._images.get(image)
+        analysis, known = self.state.analysis(image), self._images.get(image)
         if analysis is None or known is None:
             return
-        if known.write_points(analysis, self.session.classes(), self._hidden):
+        if known.write_points(analysis, self.state.classes(), self._hidden):
             self._write_selection(image)
         self.regions.write(known, analysis)
         self._write_texts_soon()
         self._outlines_soon(image)
 
     def _selected_of(self, image: str) -> set[int]:
-        return {i for name, i in self.session.selection if name == image}
+        return {i for name, i in self.state.selection if name == image}
 
     def _on_points_made(self, layer: Points) -> None:
         layer.events.data.connect(self._on_points)
@@ -411,21 +411,21 @@ class Binding:
     def _write_texts(self) -> None:
         if self.viewer is not None:
             for image, known in self._images.items():
-                known.write_texts(self.session.table(image))
+                known.write_texts(self.state.table(image))
 
     # ---- outlines and class maps: computed in a worker, if others are wanted than those shown
     def _outlines_soon(self, image: str) -> None:
         self._in_a_turn((image, "outlines"), lambda: self._show_outlines(image))
 
     def _show_outlines(self, image: str) -> None:
-        known, analysis = self._images.get(image), self.session.analysis(image)
+        known, analysis = self._images.get(image), self.state.analysis(image)
         if known is None or analysis is None:
             return
         table, drawn = analysis.table, self._drawn.setdefault(image, {})
         wanted = dict(zip(table["cluster_id"].tolist(), analysis.outlines, strict=True))
         before = drawn.get("outlines", {})
         if before and all(before.get(i) is outline for i, outline in wanted.items()):
-            colours = marks.outline_colours(table, self.session.classes(), self._hidden)
+            colours = marks.outline_colours(table, self.state.classes(), self._hidden)
             known.colour_outlines(table["cluster_id"].to_numpy(), colours)
             return
         drawn["outlines"] = wanted
@@ -445,7 +445,7 @@ class Binding:
                 self._outlines_soon(image)  # their colours
 
         tasks.start(
-            self.session,
+            self.state,
             outline_strokes,
             analysis,
             on_result=show,
@@ -455,7 +455,7 @@ class Binding:
         )
 
     def _show_class_maps(self, image: str, analysis: Analysis) -> None:
-        label = self.session.explained_class
+        label = self.state.explained_class
         drawn = self._drawn.setdefault(image, {})
         # Held, not only named by id: another array could come to lie at the same place.
         wanted = (label, list(analysis.class_maps.values()))
@@ -484,7 +484,7 @@ class Binding:
             show(images)
 
         tasks.start(
-            self.session,
+            self.state,
             class_map_images,
             analysis,
             label,
@@ -497,7 +497,7 @@ class Binding:
 
     def _on_explained_class(self, label: str | None) -> None:
         for image in list(self._images):
-            analysis = self.session.analysis(image)
+            analysis = self.state.analysis(image)
             if analysis is not None:
                 self._show_class_maps(image, analysis)
 
@@ -524,14 +524,14 @@ class Binding:
             edit()
         except AtomicityError as error:
             show_error(str(error))
-            if self.session.current is not None:
-                self.refresh(self.session.current)
+            if self.state.current is not None:
+                self.refresh(self.state.current)
             return False
         return True
 
     def add_by_clicking(self) -> None:
         """From now on a click adds a cluster; asked again, it selects one."""
-        layer = self.points_layer(self.session.current or "")
+        layer = self.points_layer(self.state.current or "")
         if layer is None:
             show_info("Analyse the image first: then clusters that were missed can be added.")
             return
@@ -559,7 +559,7 @@ class Binding:
         self._by_hand.merge(*self._selected_here())
 
     def _selected_here(self) -> tuple[str, list[int]]:
-        image = self.session.current or ""
+        image = self.state.current or ""
         return image, sorted(self._selected_of(image))
 
     def set_engine(self, image: str, model: str, device: str) -> None:
@@ -570,12 +570,12 @@ class Binding:
         """Take back what was done last; that may be a point that is still being measured."""
         if self._by_hand.take_back():
             return
-        step = self._guarded(self.session.undo)
+        step = self._guarded(self.state.undo)
         self.viewer.status = f"Undone: {step.description}" if step else "There is nothing to undo"
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        step = self._guarded(self.session.redo)
+        step = self._guarded(self.state.redo)
         self.viewer.status = f"Done again: {step.description}" if step else "Nothing to redo"
 
     def _guarded(self, replay: Callable[[], Step | None]) -> Step | None:
@@ -585,8 +585,8 @@ class Binding:
         except AtomicityError as error:
             show_error(str(error))
             return None
-        if step is not None and self.session.current not in step.images:
-            self.session.current = next(iter(step.images), self.session.current)
+        if step is not None and self.state.current not in step.images:
+            self.state.current = next(iter(step.images), self.state.current)
         return step
 
     # ---- selection
@@ -605,7 +605,7 @@ class Binding:
                 ids = layer.features["cluster_id"].to_numpy()
                 chosen = [i for i in layer.selected_data if i < len(ids)]
                 keys.update((image, int(i)) for i in ids[chosen] if i == i and i > 0)
-        self.session.select(keys)
+        self.state.select(keys)
 
     def select_at(self, world: Any, extend: bool = False) -> None:
         """Select the cluster or atom at a place of the scene; none if there is none."""
@@ -613,13 +613,13 @@ class Binding:
             return
         if self.atoms.in_front and self.atoms.select_at(world, extend):
             return
-        current = self.session.current
+        current = self.state.current
         images = sorted(self._images, key=lambda name: name != current)
         found = picking.first_at(((i, self._images[i].points) for i in images), world)
         if found is not None:
-            self.session.select(self.session.selection ^ {found} if extend else {found})
+            self.state.select(self.state.selection ^ {found} if extend else {found})
         elif not self.atoms.select_at(world, extend) and not extend:
-            self.session.select(())
+            self.state.select(())
 
     def _on_selection(self, keys: frozenset[Key]) -> None:
         if self.viewer is not None:
@@ -669,24 +669,24 @@ class Binding:
         """Another project, or none: what lies on the stage is of the old one."""
         if self.viewer is None:
             return
-        if self._epoch == self.session.epoch:
+        if self._epoch == self.state.epoch:
             return  # the same images are kept in a file from now on
-        self._epoch = self.session.epoch
+        self._epoch = self.state.epoch
         for image in list(self._images):
             known = self._images[image]
             if image != self.stage.shown:  # somebody opened it, and it stays as it was opened
                 del self._images[image]
                 self._drawn.pop(image, None)
                 known.remove()
-            elif image not in self.session.images and known.source in self.viewer.layers:
+            elif image not in self.state.images and known.source in self.viewer.layers:
                 self.viewer.layers.remove(known.source)
         for image in list(self._images):
             self._on_analysis(image)
 
     def _on_focus(self, key: Key) -> None:
         image, _ = key
-        if image in self.session.images:
-            self.session.current = image
+        if image in self.state.images:
+            self.state.current = image
             if self.source_layer(image) is None:  # its pixels are being read
                 self.stage.then_focus(key)
             else:
@@ -695,7 +695,7 @@ class Binding:
     def bring_into_view(self, key: Key) -> None:
         """Put a cluster of an image that has layers into the middle of the view."""
         image, cluster_id = key
-        source, table = self.source_layer(image), self.session.table(image)
+        source, table = self.source_layer(image), self.state.table(image)
         row = table[table["cluster_id"] == cluster_id]
         if source is not None and len(row):
             picking.bring_into_view(self.viewer, source, row.iloc[0])

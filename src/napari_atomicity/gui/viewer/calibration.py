@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pint
 
-from ...core.micrograph import LARGEST_PIXEL_NM, SMALLEST_PIXEL_NM
+from ...core.micrograph import MAX_PIXEL_NM, MIN_PIXEL_NM
 
 # As in reading files: beyond this x and y differ by more than rounding.
 _SQUARE_TOLERANCE = 1e-3
@@ -35,7 +35,7 @@ def pixel_size_nm(layer: Any) -> float | None:
             return None
         sizes.append(abs(float(scale)) * nm)
     size = float(np.mean(sizes))
-    if not SMALLEST_PIXEL_NM <= size <= LARGEST_PIXEL_NM:
+    if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:
         return None
     return size if np.ptp(sizes) <= _SQUARE_TOLERANCE * size else None
 
@@ -43,7 +43,7 @@ def pixel_size_nm(layer: Any) -> float | None:
 def suggested_nm(layer: Any) -> float | None:
     """A scale that somebody has set without a unit: perhaps it was meant in nm."""
     scale = float(layer.scale[-1])
-    plausible = SMALLEST_PIXEL_NM <= scale <= LARGEST_PIXEL_NM and scale != 1.0
+    plausible = MIN_PIXEL_NM <= scale <= MAX_PIXEL_NM and scale != 1.0
     return scale if plausible and pixel_size_nm(layer) is None else None
 
 

@@ -17,7 +17,7 @@ from ...core.cluster_table import Key
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
-from ...io.stored_micrograph import StoredMicrograph
+from ...io.stored_micrograph import LazyMicrograph
 from .. import tasks
 from . import compat
 from .layer_data import display_limits, layer_data
@@ -51,7 +51,7 @@ def read_ahead(
     return found
 
 
-class Stage:
+class CurrentImage:
     """Shows the image of a project that is looked at."""
 
     def __init__(self, binding: Binding) -> None:
@@ -63,7 +63,7 @@ class Stage:
         self._visible: dict[str, bool] = {}
         self._drawing = False
         binding.layers_changed.connect(self._obey)
-        binding.session.project_changed.connect(self._on_project)
+        binding.state.project_changed.connect(self._on_project)
 
     @property
     def busy(self) -> bool:
@@ -105,22 +105,22 @@ class Stage:
     def show(self, image: str) -> None:
         """Put an image on the stage, as soon as its pixels are read."""
         binding = self._binding()
-        if binding is None or image not in binding.session.images:
+        if binding is None or image not in binding.state.images:
             return
-        micrograph = binding.session.micrograph(image)
-        at_once = not isinstance(micrograph, StoredMicrograph) or micrograph.is_read
+        micrograph = binding.state.micrograph(image)
+        at_once = not isinstance(micrograph, LazyMicrograph) or micrograph.is_read
         if at_once and image in self._limits:
-            binding.session.describe(image)
+            binding.state.describe(image)
             self._put_soon(image)
             return
 
         def put(limits: Limits) -> None:
             self._limits[image] = limits
-            binding.session.describe(image)
+            binding.state.describe(image)
             self._put_soon(image)
 
         tasks.start(
-            binding.session,
+            binding.state,
             read_for_display,
             micrograph,
             message=f"Opening {image}",
@@ -136,7 +136,7 @@ class Stage:
     def _put_now(self, image: str) -> None:
         self._drawing = False
         binding = self._binding()
-        wanted = binding is not None and binding.session.current == image
+        wanted = binding is not None and binding.state.current == image
         if wanted and image in self._limits and self._shown != image:
             self._put(image, self._limits[image])
 
@@ -144,12 +144,12 @@ class Stage:
         binding = self._binding()
         if binding is None or binding.viewer is None:
             return
-        viewer, session = binding.viewer, binding.session
+        viewer, state = binding.viewer, binding.state
         try:
-            data, options, _ = layer_data(session.micrograph(image), limits)
+            data, options, _ = layer_data(state.micrograph(image), limits)
         except AtomicityError as error:  # the file went away since it was read
             self._limits.pop(image, None)
-            session.status = tasks.failed(str(error))
+            state.status = tasks.failed(str(error))
             return
         before = self._shown
         source = None if before is None else binding.source_layer(before)
@@ -159,7 +159,7 @@ class Stage:
             same_frame = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", source.scale)
             )
-            known = binding.hand_on(before, image)
+            known = binding.transfer_layers(before, image)
             known.show_another(image, data, options)
         else:
             if source is not None:
@@ -199,24 +199,24 @@ class Stage:
     def neighbours(self) -> list[str]:
         """The images after and before the one that is looked at."""
         binding = self._binding()
-        if binding is None or binding.session.current not in binding.session.images:
+        if binding is None or binding.state.current not in binding.state.images:
             return []
-        images = binding.session.images
-        i = images.index(binding.session.current)
+        images = binding.state.images
+        i = images.index(binding.state.current)
         return [images[j] for j in (i + 1, i - 1, i + 2) if 0 <= j < len(images)]
 
     def _read_ahead(self) -> None:
         binding = self._binding()
         assert binding is not None
-        session = binding.session
-        wanted = [session.micrograph(name) for name in self.neighbours()]
+        state = binding.state
+        wanted = [state.micrograph(name) for name in self.neighbours()]
         waiting = [
             m for m in wanted
-            if isinstance(m, StoredMicrograph) and not (m.is_read and m.name in self._limits)
+            if isinstance(m, LazyMicrograph) and not (m.is_read and m.name in self._limits)
         ]  # fmt: skip
         if waiting:
             tasks.start(
-                session,
+                state,
                 read_ahead,
                 waiting,
                 on_result=self._limits.update,
@@ -227,21 +227,21 @@ class Stage:
     def go(self, step: int) -> None:
         """Look at the next image (1) or the one before (-1)."""
         binding = self._binding()
-        if binding is None or not binding.session.images:
+        if binding is None or not binding.state.images:
             return
-        images, current = binding.session.images, binding.session.current
+        images, current = binding.state.images, binding.state.current
         if current not in images:
-            binding.session.current = images[0]
+            binding.state.current = images[0]
             return
         i = images.index(current) + step
         if 0 <= i < len(images):
-            binding.session.current = images[i]
+            binding.state.current = images[i]
         else:
             binding.viewer.status = "This is the " + ("last image" if step > 0 else "first image")
 
     def _on_project(self) -> None:
         binding = self._binding()
-        if binding is not None and self._shown not in binding.session.images:
+        if binding is not None and self._shown not in binding.state.images:
             self._shown = None
             self._limits.clear()
             self._views.clear()

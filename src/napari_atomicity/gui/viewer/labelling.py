@@ -17,16 +17,16 @@ from ...core.cluster_table import AGGREGATE, UNKNOWN, Key
 from ...core.errors import AtomicityError
 from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
-from ...state.window_state import Session
+from ...state.window_state import WindowState
 from ..controls.help import show_help
 from ..controls.shortcuts import LABEL_MODE, REVIEW, Shortcut
 from . import compat
 
 
-class Window(Protocol):
+class LabelModeHost(Protocol):
     """What label mode needs of the binding of a viewer."""
 
-    session: Session
+    state: WindowState
     points_made: SignalInstance
 
     @property
@@ -63,7 +63,7 @@ class LabelMode:
     changed = Signal(bool)
     review_changed = Signal(object)
 
-    def __init__(self, binding: Window) -> None:
+    def __init__(self, binding: LabelModeHost) -> None:
         self._binding = weakref.ref(binding)
         # What is bound, and what its keys did before.
         self._bound: list[tuple[weakref.ref[Any], dict[str, Any]]] = []
@@ -74,8 +74,8 @@ class LabelMode:
         """Queues drawn at random that can be gone on with, by order, and what was no cluster."""
         binding.points_made.connect(self._on_points_made)
         binding.viewer.layers.events.inserted.connect(self._on_layer)
-        binding.session.analysis_changed.connect(self._say)
-        binding.session.project_changed.connect(self._on_project)
+        binding.state.analysis_changed.connect(self._say)
+        binding.state.project_changed.connect(self._on_project)
 
     @property
     def on(self) -> bool:
@@ -215,9 +215,9 @@ class LabelMode:
         overlay.position = "top_left"
         words = overlay.text
         if self._review is not None:
-            words = review_in_words(self._review)
+            words = format_review(self._review)
         elif self._on:
-            words = "Label mode\n" + keys_in_words(binding.session)
+            words = "Label mode\n" + format_keys(binding.state)
         if words != overlay.text:  # napari lays it out anew at each assignment
             overlay.text = words
 
@@ -236,16 +236,16 @@ def focus_canvas(viewer: Any) -> None:
     viewer.window._qt_viewer.canvas.native.setFocus()
 
 
-def keys_in_words(session: Session) -> str:
+def format_keys(state: WindowState) -> str:
     """``1 Pt19   2 Pt30 … 0 unknown   A aggregate``"""
-    numbered = [f"{i} {name}" for i, name in enumerate(session.classes()[:9], start=1)]
+    numbered = [f"{i} {name}" for i, name in enumerate(state.classes()[:9], start=1)]
     return "   ".join([*numbered, f"0 {UNKNOWN}", f"A {AGGREGATE}"])
 
 
-def shown_in_words(review: Reviewing) -> str:
+def format_shown(review: Reviewing) -> str:
     """``field.tif, cluster 12: Pt41 0.53``, and what a person has said."""
     image, cluster_id = review.key
-    table = review.session.table(image)
+    table = review.state.table(image)
     row = table[table["cluster_id"] == cluster_id]
     if not len(row):
         return f"{image}, cluster {cluster_id}: not a cluster"
@@ -256,59 +256,61 @@ def shown_in_words(review: Reviewing) -> str:
     return f"{image}, cluster {cluster_id}" + (f": {', '.join(words)}" if words else "")
 
 
-def review_in_words(review: Reviewing) -> str:
+def format_review(review: Reviewing) -> str:
     """Lines for the corner of the canvas: how far one is, what is shown, and the keys."""
     first = f"Review   {review.n_done} of {review.n}"
     if review.finished:
         first += ", all done: Esc ends"
     remark = review.remarks.get(review.key, "")
-    agree = [] if review.session.blind else ["Enter agree"]
+    agree = [] if review.state.blind else ["Enter agree"]
     keys = ["X not a cluster", *agree, "N next", "P back", "Esc end", "F1 keys"]
     lines = [
-        f"{first}   {shown_in_words(review)}",
+        f"{first}   {format_shown(review)}",
         remark,
-        keys_in_words(review.session),
+        format_keys(review.state),
         "   ".join(keys),
     ]
     return "\n".join(line for line in lines if line)
 
 
-def perform(binding: Window, action: str, argument: int = 0) -> None:
+def perform(binding: LabelModeHost, action: str, argument: int = 0) -> None:
     """Do in label mode what a shortcut stands for."""
-    session = binding.session
+    state = binding.state
     if action == "undo":
         binding.undo()
     elif action == "redo":
         binding.redo()
     elif action == "next":
-        go_to_least_certain(session)
+        go_to_most_uncertain(state)
     elif action == "add":
         binding.add_by_clicking()
     elif action == "exclude":
         binding.exclude_regions()
-    elif not session.selection:
+    elif not state.selection:
         binding.viewer.status = "Select clusters first: click, or drag around them"
     elif action == "split":
         binding.split_selected()
     elif action == "merge":
         binding.merge_selected()
     elif action == "label":
-        label_selection(session, argument)
+        label_selection(state, argument)
     elif action == "aggregate":
-        session.relabel(session.selection, AGGREGATE)
+        state.relabel(state.selection, AGGREGATE)
     elif action == "unlabel":
-        session.relabel(session.selection, "")
+        state.relabel(state.selection, "")
     elif action == "delete":
-        session.remove(session.selection)
+        state.remove(state.selection)
 
 
-def perform_in_review(binding: Window, review: Reviewing, action: str, argument: int = 0) -> None:
+def perform_in_review(
+    binding: LabelModeHost, review: Reviewing, action: str, argument: int = 0
+) -> None:
     """Do in a review what a shortcut stands for: to the cluster that is shown.
 
     If others are selected, it is done to them, and the review goes on where it was.
     """
-    session = binding.session
-    label = label_of(session, action, argument)
+    state = binding.state
+    label = label_of(state, action, argument)
     if action in ("undo", "redo"):
         with review.following_changes():
             binding.undo() if action == "undo" else binding.redo()
@@ -318,8 +320,8 @@ def perform_in_review(binding: Window, review: Reviewing, action: str, argument:
     elif action == "back":
         if not review.back():
             binding.viewer.status = "This is the first one"
-    elif session.selection - {review.key}:
-        _answer_for_others(session, action, label)
+    elif state.selection - {review.key}:
+        _answer_for_others(state, action, label)
         review.show()
     elif action == "unlabel":
         if not review.take_back():
@@ -333,50 +335,50 @@ def perform_in_review(binding: Window, review: Reviewing, action: str, argument:
         review.answer(label)
 
 
-def _answer_for_others(session: Session, action: str, label: str | None) -> None:
+def _answer_for_others(state: WindowState, action: str, label: str | None) -> None:
     if action == "remove":
-        session.remove(session.selection)
+        state.remove(state.selection)
     elif action == "agree":
-        table = session.table()
+        table = state.table()
         keys = zip(table["image"], table["cluster_id"], strict=True)
         predicted = dict(zip(keys, table["label_predicted"], strict=True))
-        session.relabel_each({k: predicted[k] for k in session.selection if predicted.get(k)})
+        state.relabel_each({k: predicted[k] for k in state.selection if predicted.get(k)})
     elif action == "unlabel":
-        session.relabel(session.selection, "")
+        state.relabel(state.selection, "")
     elif label is not None:
-        session.relabel(session.selection, label)
+        state.relabel(state.selection, label)
 
 
-def label_of(session: Session, action: str, number: int) -> str | None:
+def label_of(state: WindowState, action: str, number: int) -> str | None:
     """The label that a key gives: the n-th class, counted from 1, 0 for unknown, or aggregate."""
     if action == "aggregate":
         return AGGREGATE
-    classes = session.classes()
+    classes = state.classes()
     if action != "label" or number > len(classes):
         return None
     return classes[number - 1] if number else UNKNOWN
 
 
-def label_selection(session: Session, number: int) -> None:
+def label_selection(state: WindowState, number: int) -> None:
     """The selected clusters are of the n-th class, counted from 1; 0 is unknown."""
-    label = label_of(session, "label", number)
+    label = label_of(state, "label", number)
     if label is not None:
-        session.relabel(session.selection, label)
+        state.relabel(state.selection, label)
 
 
-def go_to_least_certain(session: Session) -> None:
+def go_to_most_uncertain(state: WindowState) -> None:
     """Select the least certain cluster of the current image that nobody has labelled.
 
     From a selected cluster the next one in that order, so that a review goes on.
     """
-    image = session.current
-    table = session.table(image) if image else session.table()
+    image = state.current
+    table = state.table(image) if image else state.table()
     waiting = table[(table["label_corrected"] == "") & (table["label_predicted"] != "")]
     if image is None or waiting.empty:
         return
     order = [int(i) for i in waiting.sort_values("confidence", kind="stable")["cluster_id"]]
-    chosen = next((i for name, i in session.selection if name == image and i in order), None)
+    chosen = next((i for name, i in state.selection if name == image and i in order), None)
     following = 0 if chosen is None else (order.index(chosen) + 1) % len(order)
     key: Key = (image, order[following])
-    session.select({key})
-    session.request_focus(key)
+    state.select({key})
+    state.request_focus(key)

@@ -26,9 +26,9 @@ ROLE = "atomicity_role"
 """Under this key of ``layer.metadata`` a layer made here says what it is."""
 
 CLASS_MAP_COLOURMAPS = {"raw": "bop orange", "LCN": "bop blue"}
-MOST_TEXTS_IN_VIEW = 250
+MAX_TEXTS_IN_VIEW = 250
 # Screen pixels per nm below which texts would lie on top of each other.
-_LEAST_ZOOM_FOR_TEXT = 12.0
+_MIN_ZOOM_FOR_TEXT = 12.0
 _STROKE_NM = 0.03
 _BORDER_NM = 0.07
 # napari's own highlight is a thin line of one colour, which may be that of the mark.
@@ -37,7 +37,7 @@ _NO_STROKES = np.zeros(0, int), np.zeros(0, int)
 _CLASS_MAP, _REGIONS, _OUTLINES, _POINTS, _TEXTS = 1, 2, 3, 4, 5
 
 
-class Quiet:
+class EventBlocker:
     """While the block runs, what happens to layers is our own doing and is not listened to."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class ImageLayers:
         image: str,
         source: Image,
         viewer: Any,
-        quiet: Quiet,
+        quiet: EventBlocker,
         on_points: Callable[[Points], object],
     ) -> None:
         self.image = image
@@ -411,7 +411,7 @@ class ImageLayers:
         if not len(table) or pixel_size_nm is None or not points.visible:
             return nothing
         scale = np.abs(np.asarray(points.scale[-2:], float))
-        if camera.zoom * scale[0] / pixel_size_nm < _LEAST_ZOOM_FOR_TEXT:
+        if camera.zoom * scale[0] / pixel_size_nm < _MIN_ZOOM_FOR_TEXT:
             return nothing
         half = np.array(compat.canvas_size(viewer)) / camera.zoom / 2
         centre = np.asarray(camera.center[-2:], float)
@@ -419,7 +419,7 @@ class ImageLayers:
         seen = (np.abs(world - centre) <= half).all(axis=1) & np.asarray(points.shown, bool)
         if points.ndim == 3:
             seen &= table["frame"].to_numpy() == viewer.dims.current_step[0]
-        return seen if seen.sum() <= MOST_TEXTS_IN_VIEW else nothing
+        return seen if seen.sum() <= MAX_TEXTS_IN_VIEW else nothing
 
     # ---- outlines
     def write_outlines(self, vectors: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> None:

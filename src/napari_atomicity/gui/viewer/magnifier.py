@@ -14,7 +14,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 from scipy.ndimage import gaussian_filter
 
-from ...atoms.snapping import spot_near
+from ...atoms.snapping import snap_to_spot
 from ...core.errors import AtomicityError
 from . import atom_style as atom_looks
 from .marking import frame_of, place_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FIELD_NM = 1.6
 """What it shows, from edge to edge: an atom and its neighbours."""
 # On the screen, and not more of the canvas than that.
-_SIZE_PX, _MOST_OF_CANVAS = 300, 0.45
+_SIZE_PX, _MAX_OF_CANVAS = 300, 0.45
 _MARGIN_PX = 12
 _SCALE_BAR_PX = 50
 _PERCENTILES = (1.0, 99.8)
@@ -36,7 +36,7 @@ _DELAY_MS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class MagnifierView:
     """What the loupe shows.
 
     Parameters
@@ -76,7 +76,7 @@ def sight(
     pixel_size_nm: float,
     table: pd.DataFrame,
     colour_by: str,
-) -> Sight | None:
+) -> MagnifierView | None:
     """What is around a place of a frame; None outside of it.
 
     Parameters
@@ -105,7 +105,7 @@ def sight(
     grey = (part - dark) / max(light - dark, 1e-12)
     places = table[["y_px", "x_px"]].to_numpy(float)
     near = table[(np.abs(places - centre) <= width / 2 + 5).all(axis=1)]
-    return Sight(
+    return MagnifierView(
         np.ascontiguousarray(255 * np.clip(grey, 0, 1), np.uint8),
         (int(low[0]), int(low[1])),
         centre,
@@ -113,12 +113,12 @@ def sight(
         atom_looks.sizes_px(near, pixel_size_nm) / 2,
         [to_hex(c) for c in atom_looks.colours(near, colour_by)],
         near["uncertain"].to_numpy(bool),
-        spot_near(frame, *centre, pixel_size_nm),
+        snap_to_spot(frame, *centre, pixel_size_nm),
         width,
     )
 
 
-class Loupe(QWidget):
+class Magnifier(QWidget):
     """Draws a sight; the mouse goes through it."""
 
     def __init__(self, canvas: QWidget) -> None:
@@ -126,10 +126,10 @@ class Loupe(QWidget):
         self.setObjectName("Loupe")
         self.setAccessibleName("Loupe")
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.sight: Sight | None = None
+        self.sight: MagnifierView | None = None
         self.hide()
 
-    def show_sight(self, found: Sight | None, mouse: Any = None) -> None:
+    def show_sight(self, found: MagnifierView | None, mouse: Any = None) -> None:
         """Show this, and not where the mouse is."""
         self.sight = found
         self.setVisible(found is not None)
@@ -141,7 +141,7 @@ class Loupe(QWidget):
         room = self.parentWidget()
         if room is None:
             return
-        size = min(_SIZE_PX, round(_MOST_OF_CANVAS * min(room.width(), room.height())))
+        size = min(_SIZE_PX, round(_MAX_OF_CANVAS * min(room.width(), room.height())))
         if self.width() != size:
             self.setFixedSize(size, size)
         right = max(0, room.width() - size - _MARGIN_PX)
@@ -181,7 +181,7 @@ class Loupe(QWidget):
         painter.drawRect(self.rect().adjusted(1, 1, -1, -1))
         painter.end()
 
-    def _draw_pixels(self, painter: QPainter, found: Sight) -> None:
+    def _draw_pixels(self, painter: QPainter, found: MagnifierView) -> None:
         height, width = found.pixels.shape
         data = found.pixels.tobytes()  # which Qt does not keep alive
         image = QImage(data, width, height, width, QImage.Format.Format_Grayscale8)
@@ -190,7 +190,7 @@ class Loupe(QWidget):
         corner = self._at(found, (found.corner[0] - 0.5, found.corner[1] - 0.5))
         painter.drawImage(QRectF(corner.x(), corner.y(), width * scale, height * scale), image)
 
-    def _at(self, found: Sight, place: Any) -> QPointF:
+    def _at(self, found: MagnifierView, place: Any) -> QPointF:
         scale = self.width() / found.width_px
         y, x = (np.asarray(place, float) - found.centre) * scale + self.width() / 2
         return QPointF(float(x), float(y))
@@ -206,7 +206,7 @@ class Loupe(QWidget):
             )
 
 
-class LoupeOverCanvas:
+class CanvasMagnifier:
     """Keeps the loupe where the mouse is.
 
     Parameters
@@ -220,7 +220,7 @@ class LoupeOverCanvas:
     def __init__(self, view: AtomView, binding: Binding) -> None:
         self._view = weakref.ref(view)
         self._binding = weakref.ref(binding)
-        self._widget: Loupe | None = None
+        self._widget: Magnifier | None = None
         self._world: Any = None
         self._mouse: Any = None
         self._timer = QTimer()
@@ -235,10 +235,10 @@ class LoupeOverCanvas:
                 loupe.follow(event.position, event.pos)
 
         binding.viewer.mouse_move_callbacks.append(moved)
-        binding.session.atoms.changed.connect(self._look_soon)
+        binding.state.atoms.changed.connect(self._look_soon)
 
     @property
-    def widget(self) -> Loupe | None:
+    def widget(self) -> Magnifier | None:
         """What lies over the canvas; None while it is off."""
         return self._widget
 
@@ -246,7 +246,7 @@ class LoupeOverCanvas:
         """Show it from the next movement of the mouse on."""
         binding = self._binding()
         if binding is not None and binding.viewer is not None and self._widget is None:
-            self._widget = Loupe(binding.viewer.window._qt_viewer.canvas.native)
+            self._widget = Magnifier(binding.viewer.window._qt_viewer.canvas.native)
             if self._world is None:
                 self._world = binding.viewer.cursor.position
             self._look_soon()
@@ -280,11 +280,11 @@ class LoupeOverCanvas:
         except RuntimeError:  # it went with the canvas
             self._widget = None
 
-    def _sight(self) -> Sight | None:
+    def _sight(self) -> MagnifierView | None:
         binding, view = self._binding(), self._view()
         if binding is None or view is None or binding.viewer is None or self._world is None:
             return None
-        image = binding.session.current
+        image = binding.state.current
         source = None if image is None else binding.source_layer(image)
         if image is None or source is None:
             return None
@@ -293,9 +293,9 @@ class LoupeOverCanvas:
         if not (0 <= y < pixels.shape[0] and 0 <= x < pixels.shape[1]):
             return None
         try:
-            size_nm = binding.session.micrograph(image).calibrated()
+            size_nm = binding.state.micrograph(image).calibrated()
         except AtomicityError:
             return None
-        table = binding.session.atoms.table(image)
+        table = binding.state.atoms.table(image)
         table = table[(table["frame"] == frame).to_numpy()]
         return sight(pixels, (y, x), size_nm, table, view.colour_by)

@@ -17,7 +17,7 @@ from ...core.errors import AtomicityError
 from ...detection import Detection
 from ...models.analysis import Analysis
 from ...state.edits import only, take_rows, unclassified
-from ...state.window_state import Session
+from ...state.window_state import WindowState
 from .. import tasks
 from .jobs import Engine, classify_some, exchanged_clusters, measure_places
 from .layers import ImageLayers
@@ -33,7 +33,7 @@ class _Known:
     removing: tuple[int, ...] = ()
 
 
-class ByHand:
+class ManualEditing:
     """Turns what happens to a points layer into edits; a new place is measured in a worker.
 
     Parameters
@@ -44,8 +44,8 @@ class ByHand:
         Called with the name of an image whose points must be written again from the session.
     """
 
-    def __init__(self, session: Session, refresh: Callable[[str], None]) -> None:
-        self.session = session
+    def __init__(self, state: WindowState, refresh: Callable[[str], None]) -> None:
+        self.state = state
         self._refresh = refresh
         self._known: dict[str, _Known] = {}
         self._measuring: list[tuple[tasks.Task, ImageLayers]] = []
@@ -70,7 +70,7 @@ class ByHand:
     def on_points(self, layers: ImageLayers, event: Any) -> None:
         """The data of the points layer have changed, and it was not us."""
         layer, image = event.source, layers.image
-        if self.session.analysis(image) is None:
+        if self.state.analysis(image) is None:
             return
         known = self._of(image)
         if event.action == ActionType.REMOVING:
@@ -80,7 +80,7 @@ class ByHand:
             ids, known.removing = known.removing, ()
             try:
                 gone = [int(i) for i in ids if i == i and i > 0]
-                self.session.remove_clusters(image, gone)
+                self.state.remove_clusters(image, gone)
             except AtomicityError as error:
                 show_error(str(error))
                 self._refresh(image)
@@ -94,7 +94,7 @@ class ByHand:
             self._on_moved(layers, layer)
 
     def _on_moved(self, layers: ImageLayers, layer: Points) -> None:
-        table = self.session.table(layers.image)
+        table = self.state.table(layers.image)
         ids = layer.features["cluster_id"].to_numpy()
         rows = pd.Index(table["cluster_id"]).get_indexer(ids)
         was = table[["y_px", "x_px"]].to_numpy(float)[rows]
@@ -116,21 +116,21 @@ class ByHand:
             self._exchange(image, [cluster_ids], "merge")
 
     def _exchange(self, image: str, groups: list[list[int]], verb: str) -> None:
-        session, analysis = self.session, self.session.analysis(image)
+        state, analysis = self.state, self.state.analysis(image)
         if analysis is None or not groups:
             show_info("Select a cluster first: click it in the image.")
             return
         settings = analysis.parameters.get("detection", {})
 
         def done(ids: list[int], found: Detection) -> None:
-            new = session.replace_clusters(image, ids, found.table, found.outlines, verb)
-            session.select((image, i) for i in new)
+            new = state.replace_clusters(image, ids, found.table, found.outlines, verb)
+            state.select((image, i) for i in new)
 
         for ids in groups:
             rows = take_rows(analysis, ids)
             self._n_measured += 1
             tasks.start(
-                session,
+                state,
                 exchanged_clusters,
                 analysis.micrograph,
                 int(rows.table["frame"].iloc[0]),
@@ -145,25 +145,25 @@ class ByHand:
     # ---- measuring
     def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:
         """Measure clusters at new places in a worker; then it is an edit of the session."""
-        image, session = layers.image, self.session
-        known = session.analysis(image)
+        image, state = layers.image, self.state
+        known = state.analysis(image)
         settings = known.parameters.get("detection", {}) if known else {}
         self._n_measured += 1
 
         def done(found: Detection) -> None:
-            if session.analysis(image) is None:
+            if state.analysis(image) is None:
                 return
             if ids is None:
-                new = session.add_clusters(image, found.table, found.outlines)
-                session.select((image, i) for i in new)
+                new = state.add_clusters(image, found.table, found.outlines)
+                state.select((image, i) for i in new)
             else:
-                session.move_clusters(image, found.table.assign(cluster_id=ids), found.outlines)
+                state.move_clusters(image, found.table.assign(cluster_id=ids), found.outlines)
 
         task = tasks.start(
-            session,
+            state,
             measure_places,
             # as the others were measured, should the pixel size have been changed since
-            session.micrograph(image) if known is None else known.micrograph,
+            state.micrograph(image) if known is None else known.micrograph,
             places,
             settings,
             message="Measuring",
@@ -192,16 +192,16 @@ class ByHand:
         table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
         places = zip(table.index, table["y_px"], table["x_px"], strict=True)
         new = [place[0] for place in places if place not in known.tried]
-        if not new or self.session.blind:  # to whom no prediction is shown
+        if not new or self.state.blind:  # to whom no prediction is shown
             return
 
         def done(result: Analysis) -> None:
             for row in result.table.itertuples():
                 known.tried.add((row.cluster_id, row.y_px, row.x_px))
-            self.session.fill(result)
+            self.state.fill(result)
 
         tasks.start(
-            self.session,
+            self.state,
             classify_some,
             only(analysis, new),
             known.engine,

@@ -19,7 +19,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent, QKeySequence
 
 from ...atoms.marks import SAME_NM, Mark, mark_at
-from ...atoms.snapping import spot_near
+from ...atoms.snapping import snap_to_spot
 from ...atoms.table import PERSON
 from ...state.atom_store import AtomKey, marks_of
 from ..controls.help import show_help
@@ -61,10 +61,10 @@ class Marking:
         # The candidate that Tab went to last: its image, probability and number.
         self._place: tuple[str, float, int] | None = None
         binding.viewer.mouse_drag_callbacks.append(_Mouse(self))
-        binding.session.atoms.changed.connect(self.say)
-        binding.session.atoms.selection_changed.connect(self.say)
-        binding.session.current_changed.connect(self._on_current)
-        binding.session.project_changed.connect(self._on_project)
+        binding.state.atoms.changed.connect(self.say)
+        binding.state.atoms.selection_changed.connect(self.say)
+        binding.state.current_changed.connect(self._on_current)
+        binding.state.project_changed.connect(self._on_project)
         binding.label_mode.review_changed.connect(self._on_review)
 
     @property
@@ -77,7 +77,7 @@ class Marking:
         binding, view = self._binding(), self._view()
         if binding is None or view is None or binding.viewer is None:
             return False
-        if binding.session.read_only:
+        if binding.state.read_only:
             show_info("This project is open elsewhere: atoms can be looked at, but not marked.")
             return False
         image = self.image()
@@ -116,7 +116,7 @@ class Marking:
         self._place = None
         binding, view = self._binding(), self._view()
         if self._on and binding is not None and view is not None:
-            if binding.session.read_only or not binding.session.images:
+            if binding.state.read_only or not binding.state.images:
                 view.marking = False
             else:
                 self.say()
@@ -135,7 +135,7 @@ class Marking:
         binding = self._binding()
         if binding is None or binding.viewer is None:
             return None
-        current = binding.session.current
+        current = binding.state.current
         if current is not None and binding.source_layer(current) is not None:
             return current
         if current is not None:  # it is on its way to the stage
@@ -168,7 +168,7 @@ class Marking:
     def _measured(self, image: str, frame: int, y_px: float, x_px: float) -> Mark:
         binding = self._binding()
         assert binding is not None
-        size_nm = binding.session.micrograph(image).calibrated()
+        size_nm = binding.state.micrograph(image).calibrated()
         return mark_at(frame_of(binding, image, frame), y_px, x_px, size_nm, frame)
 
     # ---- what a click does
@@ -182,7 +182,7 @@ class Marking:
         binding = self._binding()
         if binding is None:
             return
-        atoms = binding.session.atoms
+        atoms = binding.state.atoms
         if key is not None:
             atoms.select(atoms.selection ^ {key} if extend else {key})
         elif extend:  # it was an atom that was meant
@@ -199,9 +199,9 @@ class Marking:
         if not holds(pixels.shape, y, x):
             binding.viewer.status = BESIDE
             return
-        size_nm = binding.session.micrograph(image).calibrated()
-        atoms = binding.session.atoms
-        spot = None if exactly else spot_near(pixels, y, x, size_nm)
+        size_nm = binding.state.micrograph(image).calibrated()
+        atoms = binding.state.atoms
+        spot = None if exactly else snap_to_spot(pixels, y, x, size_nm)
         # Not on top of another atom: this one was meant to lie beside it.
         if spot is not None and self._nearest(atoms.table(image), frame, *spot, size_nm) is None:
             y, x = spot
@@ -235,7 +235,7 @@ class Marking:
         if binding is not None:
             _, y, x = place_of(binding.source_layer(key[0]), world)
             self._attempt(lambda: self.move({key: (y, x)}))
-            binding.session.atoms.select({key})
+            binding.state.atoms.select({key})
 
     def move(self, places: dict[AtomKey, tuple[float, float]]) -> None:
         """Atoms of one image elsewhere, measured there; doubts about them stay.
@@ -246,20 +246,20 @@ class Marking:
         if binding is None or not places:
             return
         image = next(iter(places))[0]
-        last = np.array(binding.session.micrograph(image).shape_px) - 1
+        last = np.array(binding.state.micrograph(image).shape_px) - 1
         held = {
             key: np.clip(place, -_EDGE_PX, last + _EDGE_PX).tolist()
             for key, place in places.items()
         }
         if any(tuple(held[key]) != tuple(place) for key, place in places.items()):
             binding.viewer.status = BESIDE
-        now = marks_of(binding.session.atoms.table(image), [i for _, i in places])
+        now = marks_of(binding.state.atoms.table(image), [i for _, i in places])
         marks = {
             i: replace(self._measured(image, now[i].frame, y, x), uncertain=now[i].uncertain)
             for (_, i), (y, x) in held.items()
             if i in now
         }
-        binding.session.atoms.move(image, marks)
+        binding.state.atoms.move(image, marks)
 
     # ---- what a key does
     def perform(self, action: str, key: str) -> None:
@@ -285,7 +285,7 @@ class Marking:
     def _to_selected(self, action: str, key: str) -> None:
         binding, image = self._binding(), self.image()
         assert binding is not None
-        atoms = binding.session.atoms
+        atoms = binding.state.atoms
         keys = [k for k in atoms.selection if k[0] == image]
         if not keys or image is None:
             binding.viewer.status = "Select an atom first: click it, or Tab to the least certain"
@@ -310,7 +310,7 @@ class Marking:
         binding, image = self._binding(), self.image()
         if binding is None or image is None:
             return
-        atoms = binding.session.atoms
+        atoms = binding.state.atoms
         table = atoms.table(image)
         waiting = table[(table["origin"] != PERSON).to_numpy()]
         if not len(waiting):
@@ -343,7 +343,7 @@ class Marking:
         if not self._on or binding is None or binding.viewer is None:
             return
         overlay = compat.text_overlay(binding.viewer)
-        words = in_words(binding, binding.session.current)
+        words = in_words(binding, binding.state.current)
         overlay.position = "top_left"
         if words != overlay.text:  # napari lays it out anew at each assignment
             overlay.text = words
@@ -352,15 +352,15 @@ class Marking:
 
 def in_words(binding: Binding, image: str | None) -> str:
     """Lines for the corner of the canvas: how many atoms, which is selected, and the keys."""
-    atoms = binding.session.atoms
+    atoms = binding.state.atoms
     table = atoms.table(image or "")
     n, doubtful = len(table), int(table["uncertain"].sum())
-    first = "Marking atoms" + (", blind" if binding.session.blind else "")
+    first = "Marking atoms" + (", blind" if binding.state.blind else "")
     first += f"   {n} atom{'s' * (n != 1)}" + (f", {doubtful} uncertain" if doubtful else "")
     chosen = table[table["atom_id"].isin([i for name, i in atoms.selection if name == image])]
     return "\n".join(
         [
-            first + (f"   {_selected_in_words(chosen)}" if len(chosen) else ""),
+            first + (f"   {_format_selected(chosen)}" if len(chosen) else ""),
             "click add   Alt exactly there   drag move   Del delete",
             "U uncertain   C confirm   arrows nudge   Tab least certain",
             "L loupe   Esc end   F1 keys",
@@ -368,7 +368,7 @@ def in_words(binding: Binding, image: str | None) -> str:
     )
 
 
-def _selected_in_words(rows: Any) -> str:
+def _format_selected(rows: Any) -> str:
     if len(rows) > 1:
         return f"{len(rows)} selected"
     row = rows.iloc[0]
@@ -378,7 +378,7 @@ def _selected_in_words(rows: Any) -> str:
 
 def frame_of(binding: Binding, image: str, frame: int) -> Any:
     """A frame (Y, X), of which parts are cut; see `Micrograph.frame`."""
-    micrograph = binding.session.micrograph(image)
+    micrograph = binding.state.micrograph(image)
     return micrograph.frame(min(max(frame, 0), micrograph.n_frames - 1))
 
 

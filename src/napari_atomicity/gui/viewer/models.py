@@ -34,7 +34,7 @@ model_folder = ModelFolder()
 _unsaved: dict[str, Classifier] = {}
 
 
-def keep_at_hand(classifier: Classifier) -> None:
+def keep_available(classifier: Classifier) -> None:
     """A model that was made in this window: what it classified needs it, saved or not."""
     _unsaved[classifier.card.model_id] = classifier
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from ...core import palette
-from ...core.cluster_table import OUTSIDE, in_words
+from ...core.cluster_table import NON_CLASS_LABELS, format_rows
 from ...models.analysis import Analysis
 
 FEATURES = (
@@ -38,10 +38,10 @@ all features of the point under the mouse into its status line."""
 _MARK_PER_DIAMETER = 1.5
 # An outline has a hundred corners, and napari draws each stroke: the more outlines, the fewer. Of
 # ten thousand outlines one sees no corners, and twice the strokes would take twice a turn.
-_MOST_STROKES = 40_000
+_MAX_STROKES = 40_000
 _STROKES_PER_OUTLINE = (16, 64)
-_MOST_STROKES_IN_ALL = 160_000
-_FEWEST_STROKES = 8
+_MAX_STROKES_IN_ALL = 160_000
+_MIN_STROKES = 8
 _DEFAULT_DIAMETER_NM = 1.2
 # Larger than discs, so that they are as easily told apart; the outline says where the cluster ends.
 _SYMBOL_SCALE = {
@@ -144,7 +144,7 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
             out[i] = "excluded"
         elif corrected:
             out[i] = f"{label}*"
-        elif label in OUTSIDE:  # there is no confidence in that
+        elif label in NON_CLASS_LABELS:  # there is no confidence in that
             out[i] = label
         elif label:
             out[i] = f"{label} {confidence:.2f}"
@@ -171,7 +171,7 @@ def shown(table: pd.DataFrame, hidden: Collection[str]) -> np.ndarray:
 def features(table: pd.DataFrame) -> pd.DataFrame:
     """The part of the table that goes with the points."""
     out = table[list(FEATURES)].reset_index(drop=True)
-    for name, words in zip(IN_WORDS, in_words(table), strict=True):
+    for name, words in zip(IN_WORDS, format_rows(table), strict=True):
         # None rather than "": napari leaves it out of the status line
         out[name] = pd.Series([w or None for w in words], dtype=object)
     return out
@@ -195,8 +195,8 @@ def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarr
         (M,): row of the table that each stroke belongs to.
     """
     n = max(len(analysis.table), 1)
-    most = int(np.clip(_MOST_STROKES // n, *_STROKES_PER_OUTLINE))
-    most = min(most, max(_MOST_STROKES_IN_ALL // n, _FEWEST_STROKES))
+    most = int(np.clip(_MAX_STROKES // n, *_STROKES_PER_OUTLINE))
+    most = min(most, max(_MAX_STROKES_IN_ALL // n, _MIN_STROKES))
     frames = analysis.table["frame"].to_numpy(float)
     starts, steps, owner = [], [], []
     for i, outline in enumerate(analysis.outlines):

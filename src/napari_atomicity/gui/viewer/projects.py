@@ -20,7 +20,7 @@ from ...core.progress import Progress, Stop
 from ...io.files import replacing, write_text
 from ...io.tables import write_clusters
 from ...models.files import SHIPPED, user_folder
-from ...project import SUFFIX, Opened, Project, Stored, open_any, project_file, survey
+from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
 from .. import tasks
 from ..controls.garbage_collection import pass_over_what_is_there
 from . import compat
@@ -47,14 +47,14 @@ def open_anything(
 
 def take_in(
     project: Project, paths: list[str], progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, Stored]:
+) -> dict[str, ProjectContents]:
     """New images of a project, by their paths; they are read later."""
     return {name: project.load(name) for name in project.add_paths(paths)}
 
 
 def look_for(
     project: Project, folder: str, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, Stored]:
+) -> dict[str, ProjectContents]:
     """Images that were found again in a folder."""
     return {name: project.load(name) for name in project.find_moved(folder, progress, stop)}
 
@@ -107,7 +107,7 @@ class Projects:
 
     def __init__(self, binding: Binding) -> None:
         self._binding = weakref.ref(binding)
-        self.session = binding.session
+        self.state = binding.state
         self.notes: tuple[str, ...] = ()
         self._kept: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._noted: dict[str, Any] = {}
@@ -118,20 +118,20 @@ class Projects:
         self._trying = QTimer()
         self._trying.setInterval(_TRY_AGAIN_MS)
         self._trying.timeout.connect(self._try_again)
-        self.session.saved_changed.connect(self._on_saved)
+        self.state.saved_changed.connect(self._on_saved)
         self.remember("view", self._look_of_image, self._restore_look)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.leave)
         window = getattr(binding.viewer.window, "_qt_window", None)
         if window is not None:
-            window.destroyed.connect(_weak(self._window_gone))
-            window.installEventFilter(_AskBeforeClosing(self, window))
+            window.destroyed.connect(_weak(self._on_window_closed))
+            window.installEventFilter(_ConfirmClosing(self, window))
 
     # ---- opening
     def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task | None:
         """Open a folder or a project file, in a worker; one that is open takes new images in."""
-        project, folder = self.session.project, Path(path)
+        project, folder = self.state.project, Path(path)
         target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
         if project is not None and not project.read_only and _same_file(target, project.path):
             if folder.is_dir():
@@ -140,7 +140,7 @@ class Projects:
                 show_info("This project is open already.")
             return None
         return tasks.start(
-            self.session,
+            self.state,
             open_anything,
             str(path),
             None if file is None else str(file),
@@ -154,7 +154,7 @@ class Projects:
             opened.close()
             return
         self._say(opened.notes)
-        self.session.open_project(opened.project, opened.stored, opened.catalogue)
+        self.state.open_project(opened.project, opened.stored, opened.catalogue)
         pass_over_what_is_there()
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         unread = [n for n, s in opened.stored.items() if s.micrograph.sha256 is None]
@@ -170,10 +170,10 @@ class Projects:
 
     def _survey(self, names: list[str]) -> None:
         """Read what is known by its path only; the one that is looked at comes first."""
-        project, current = self.session.project, self.session.current
+        project, current = self.state.project, self.state.current
         names = sorted(names, key=lambda name: name != current)
         tasks.start(
-            self.session,
+            self.state,
             survey,
             project,
             names,
@@ -182,53 +182,55 @@ class Projects:
             key="survey",
         )
 
-    def _surveyed(self, project: Project, names: list[str], found: dict[str, Stored]) -> None:
-        if self.session.project is project:
+    def _surveyed(
+        self, project: Project, names: list[str], found: dict[str, ProjectContents]
+    ) -> None:
+        if self.state.project is project:
             # What was calibrated by hand meanwhile stays.
-            fresh = {n: s for n, s in found.items() if self.session.analysis(n) is None}
-            self.session.add_stored(fresh)
+            fresh = {n: s for n, s in found.items() if self.state.analysis(n) is None}
+            self.state.add_contents(fresh)
             self.surveyed.emit(tuple(names))
 
     def add(self, paths: list[str]) -> None:
         """Take images and folders into the open project; without one, a folder is opened."""
-        project = self.session.project
+        project = self.state.project
         if project is None:
             self.open(paths[0] if Path(paths[0]).is_dir() else Path(paths[0]).parent)
             return
 
-        def done(found: dict[str, Stored]) -> None:
-            if self.session.project is project and found:
-                self.session.add_stored(found)
+        def done(found: dict[str, ProjectContents]) -> None:
+            if self.state.project is project and found:
+                self.state.add_contents(found)
                 self._survey(list(found))
             else:
                 show_info("These images are in the project already.")
 
         tasks.start(
-            self.session, take_in, project, paths,
+            self.state, take_in, project, paths,
             message="Adding images", on_result=done, key="add images",
         )  # fmt: skip
 
     def find_moved(self, folder: str) -> None:
         """Look in a folder for the images that are not where they were."""
-        project = self.session.project
+        project = self.state.project
 
-        def done(found: dict[str, Stored]) -> None:
-            if self.session.project is not project:
+        def done(found: dict[str, ProjectContents]) -> None:
+            if self.state.project is not project:
                 return
             for name, stored in found.items():
-                analysis = self.session.analysis(name)
+                analysis = self.state.analysis(name)
                 if analysis is not None:
-                    self.session.follow_file(name, stored.micrograph)
-            self.session.add_stored(found)
+                    self.state.follow_file(name, stored.micrograph)
+            self.state.add_contents(found)
             missing = len(project.missing())
             self._say(tuple(n for n in self.notes if "Not where" not in n))
             show_info(f"{len(found)} found again, {missing} still missing.")
-            current = self.session.current
+            current = self.state.current
             if current in found:
-                self.session.current_changed.emit(current)
+                self.state.current_changed.emit(current)
 
         tasks.start(
-            self.session, look_for, project, folder,
+            self.state, look_for, project, folder,
             message="Looking for moved images", on_result=done, key="find moved",
         )  # fmt: skip
 
@@ -243,8 +245,8 @@ class Projects:
         if Path(path).exists():
             raise AtomicityError("there is such a file already", path, "Choose another name")
         project = Project(path)
-        self.session.keep_in(project)
-        left = [n for n in self.session.images if not project.has(n)]
+        self.state.keep_in(project)
+        left = [n for n in self.state.images if not project.has(n)]
         notes = (f"Without a file, and so not kept: {', '.join(left)}.",) if left else ()
         self._say(notes)
         self._noting.start()
@@ -259,20 +261,20 @@ class Projects:
         self._noting.stop()
         self._trying.stop()
         self._noted = {}
-        if self.session.project is not None:
-            tasks.cancel_all(self.session)
-            self.session.close_project()
+        if self.state.project is not None:
+            tasks.cancel_all(self.state)
+            self.state.close_project()
         self._say(())
         return True
 
     def _all_is_saved(self) -> bool:
         """Whether nothing is lost by leaving: else the person says what shall be."""
         buttons = QMessageBox.StandardButton
-        while not self.session.save_again():
+        while not self.state.save_again():
             answer = QMessageBox.warning(
                 None,
                 "Not all is saved",
-                f"{self.session.unsaved}\n\nSave writes the cluster table, with all labels, into "
+                f"{self.state.unsaved}\n\nSave writes the cluster table, with all labels, into "
                 "another file.",
                 buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
                 buttons.Retry,
@@ -287,9 +289,9 @@ class Projects:
 
     def may_close(self) -> bool:
         """Whether the window may be closed: what a person did must not go without a word."""
-        if self.session.project is not None:
+        if self.state.project is not None:
             return self._all_is_saved()
-        said = (self.session.table()["label_corrected"] != "").any()
+        said = (self.state.table()["label_corrected"] != "").any()
         if not said:
             return True
         buttons = QMessageBox.StandardButton
@@ -300,9 +302,9 @@ class Projects:
             buttons.Save | buttons.Discard | buttons.Cancel,
             buttons.Save,
         )
-        return self.ask_where_to_save() if answer == buttons.Save else answer == buttons.Discard
+        return self.choose_save_path() if answer == buttons.Save else answer == buttons.Discard
 
-    def ask_where_to_save(self) -> bool:
+    def choose_save_path(self) -> bool:
         """Keep all in a new project, where the person says; whether that was done."""
         file, _ = QFileDialog.getSaveFileName(
             None, "Save as project", f"session{SUFFIX}", f"Projects (*{SUFFIX})"
@@ -324,28 +326,28 @@ class Projects:
         if not file:
             return False
         try:
-            write_clusters(self.session.table(), file)
+            write_clusters(self.state.table(), file)
         except AtomicityError as error:
             show_warning(str(error))
             return False
         return True
 
-    def _window_gone(self, *_: object) -> None:
+    def _on_window_closed(self, *_: object) -> None:
         """Without a word: there is nobody to be asked."""
         with contextlib.suppress(RuntimeError):  # Qt has taken the timers along
             self._noting.stop()
             self._trying.stop()
-        if self.session.project is not None:
-            self.session.save_again()
-            self.session.project.close()
+        if self.state.project is not None:
+            self.state.save_again()
+            self.state.project.close()
 
     # ---- models
     def keep_model(self, path: Path) -> None:
         """Keep a copy of a model that was made here in the project."""
-        project = self.session.project
+        project = self.state.project
         if project is not None and not project.read_only:
             tasks.start(
-                self.session, put_model, project, path,
+                self.state, put_model, project, path,
                 on_result=lambda _: None, key=f"keep {path.stem}",
             )  # fmt: skip
 
@@ -361,7 +363,7 @@ class Projects:
             self._trying.stop()
 
     def _try_again(self) -> None:
-        if self.session.save_again():
+        if self.state.save_again():
             self._trying.stop()
             show_info("All is saved again.")
 
@@ -382,8 +384,8 @@ class Projects:
 
     def note_view(self) -> None:
         """Write how the window looks into the project, if it looks otherwise than before."""
-        project = self.session.project
-        if project is None or project.read_only or self.session.busy:
+        project = self.state.project
+        if project is None or project.read_only or self.state.busy:
             return  # a step under way would have to be hurried
         now = {key: value for key, (get, _) in self._kept.items() if (value := get()) is not None}
         if now != self._noted:
@@ -394,7 +396,7 @@ class Projects:
                 self._noted = {}
 
     def _restore(self, project: Project) -> None:
-        if self.session.project is not project:
+        if self.state.project is not project:
             return
         noted = project.setting("window", {})
         if "view" not in noted:
@@ -403,7 +405,7 @@ class Projects:
 
     def _restore_next(self, project: Project, noted: list[tuple[str, Any]]) -> None:
         """One of them in each turn of the window; what it looks like is noted when all are."""
-        if self.session.project is not project:
+        if self.state.project is not project:
             return
         if not noted:
             self._noting.start()
@@ -414,13 +416,13 @@ class Projects:
 
     def _look_of_image(self) -> dict[str, Any] | None:
         binding = self._binding()
-        if binding is None or binding.viewer is None or self.session.current is None:
+        if binding is None or binding.viewer is None or self.state.current is None:
             return None
         camera = compat.camera(binding.viewer)
         own = [x for x in binding.layers_on_stage() if x is not None]
         return {
-            "image": self.session.current,
-            "selection": sorted(map(list, self.session.selection))[:5000],
+            "image": self.state.current,
+            "selection": sorted(map(list, self.state.selection))[:5000],
             "centre": [float(c) for c in camera.center],
             "zoom": float(camera.zoom),
             "hidden": sorted(binding.hidden),
@@ -431,28 +433,28 @@ class Projects:
 
     def _restore_look(self, look: dict[str, Any]) -> None:
         binding = self._binding()
-        session = self.session
-        if binding is None or not session.images:
+        state = self.state
+        if binding is None or not state.images:
             return
         image = look.get("image")
-        if image not in session.images:
-            image, look = session.images[0], {}
+        if image not in state.images:
+            image, look = state.images[0], {}
         if "centre" in look:
             binding.stage.then_look(image, (tuple(look["centre"]), look["zoom"]))
             binding.stage.then_show(look.get("visible", {}))
         binding.hidden = frozenset(look.get("hidden", ()))
         binding.show_outlines(look.get("outlines", True))
-        session.current = None
-        session.current = image
+        state.current = None
+        state.current = image
         selected = [(str(image), int(i)) for image, i in look.get("selection", ())]
-        known = {image: session.columns(image) for image in {image for image, _ in selected}}
+        known = {image: state.columns(image) for image in {image for image, _ in selected}}
         there = {n: set(c["cluster_id"].tolist()) for n, c in known.items() if c is not None}
-        session.select((image, i) for image, i in selected if i in there.get(image, ()))
-        if any(session.analysis(name) is not None for name in session.images):
+        state.select((image, i) for image, i in selected if i in there.get(image, ()))
+        if any(state.analysis(name) is not None for name in state.images):
             binding.label_mode.on = bool(look.get("label_mode", True))
 
 
-class _AskBeforeClosing(QObject):
+class _ConfirmClosing(QObject):
     """Asks when a person closes the window, and not when a program does."""
 
     def __init__(self, projects: Projects, window: QObject) -> None:

@@ -36,7 +36,7 @@ def same_regions(a: tuple[np.ndarray, ...], b: tuple[np.ndarray, ...]) -> bool:
     )
 
 
-class Regions:
+class RegionLayers:
     """Keeps the layers ``<image> regions`` and the session's regions the same."""
 
     def __init__(self, binding: Binding) -> None:
@@ -50,11 +50,11 @@ class Regions:
         """Let the person draw regions to exclude on the image at hand; whether that can be."""
         binding = self._binding()
         known = None if binding is None else binding.current_layers()
-        if binding is None or known is None or binding.session.analysis(known.image) is None:
+        if binding is None or known is None or binding.state.analysis(known.image) is None:
             return False
         if known.regions is None:
             known.new_regions(self._connect)
-            self.write(known, binding.session.analysis(known.image))
+            self.write(known, binding.state.analysis(known.image))
         layer = known.regions
         layer.visible = True
         binding.viewer.layers.selection.active = layer
@@ -75,8 +75,8 @@ class Regions:
         binding = self._binding()
         known = None if binding is None else binding.layers_of(image)
         gone = known is not None and known.source is not None and known.regions is None
-        if binding is not None and gone and binding.session.regions(image):
-            binding.attempt(lambda: binding.session.set_regions(image, ()))
+        if binding is not None and gone and binding.state.regions(image):
+            binding.attempt(lambda: binding.state.set_regions(image, ()))
 
     def _connect(self, layer: Shapes) -> None:
         layer.events.data.connect(self._on_data)
@@ -96,7 +96,7 @@ class Regions:
 
     def _on_data(self, event: Any) -> None:
         binding = self._binding()
-        if binding is not None and not binding.is_quiet:
+        if binding is not None and not binding.is_writing:
             self._timer.start(0)
 
     def _take(self) -> None:
@@ -109,9 +109,9 @@ class Regions:
         if getattr(layer, "_is_creating", False):
             self._timer.start(50)
             return
-        drawn, before = self._shapes_of(layer), len(binding.session.regions(known.image))
-        if not same_regions(drawn, binding.session.regions(known.image)):
-            done = binding.attempt(lambda: binding.session.set_regions(known.image, drawn))
+        drawn, before = self._shapes_of(layer), len(binding.state.regions(known.image))
+        if not same_regions(drawn, binding.state.regions(known.image)):
+            done = binding.attempt(lambda: binding.state.set_regions(known.image, drawn))
             if done and len(drawn) > before:
                 self._leave(layer)  # so that Ctrl+Z takes it back; E draws another one
 

@@ -45,7 +45,7 @@ class Support:
         known = None if binding is None else binding.layers_of(image)
         if binding is None or view is None or known is None or known.source is None:
             return
-        layers, atoms = AtomLayers(known), binding.session.atoms.of(image)
+        layers, atoms = AtomLayers(known), binding.state.atoms.of(image)
         if not view.show_support:
             for layer in (layers.support, layers.vacuum):
                 if layer is not None and layer.visible:
@@ -125,7 +125,7 @@ class Support:
 
     def _on_data(self, event: Any) -> None:
         binding = self._binding()
-        if binding is not None and not binding.is_quiet:
+        if binding is not None and not binding.is_writing:
             self._timer.start(0)
 
     def _take(self) -> None:
@@ -139,13 +139,13 @@ class Support:
             self._timer.start(50)
             return
         image, (added, removed) = known.image, self._drawn(AtomLayers(known))
-        atoms = binding.session.atoms.of(image)
+        atoms = binding.state.atoms.of(image)
         if atoms is None or (
             same_regions(added, atoms.support_added)
             and same_regions(removed, atoms.support_removed)
         ):
             return
-        view.attempt(lambda: binding.session.atoms.set_support(image, added, removed))
+        view.attempt(lambda: binding.state.atoms.set_support(image, added, removed))
 
     @staticmethod
     def _drawn(layers: AtomLayers) -> tuple[Polygons, Polygons]:

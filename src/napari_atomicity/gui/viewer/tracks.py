@@ -36,7 +36,7 @@ class TrackView:
 
     def __init__(self, binding: Binding) -> None:
         self._binding = weakref.ref(binding)
-        self._session = binding.session
+        self._session = binding.state
         self._colour_by = BY_ATOMICITY
         self._smoothed: dict[str, tuple[pd.DataFrame, dict[int, str]]] = {}
         # Layers that a person has taken out come back with other tracks only.
@@ -45,7 +45,7 @@ class TrackView:
         self._timer = QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._write_waiting)
-        binding.session.analysis_changed.connect(self._later)
+        binding.state.analysis_changed.connect(self._later)
 
     @property
     def busy(self) -> bool:
@@ -76,7 +76,7 @@ class TrackView:
         self._smoothed[image] = (table, labels)
         self._later(image)
 
-    def came_to_lie(self, image: str) -> None:
+    def on_layers_created(self, image: str) -> None:
         """An image has got its layers."""
         self._written.pop(image, None)
         self._later(image)

@@ -8,7 +8,7 @@ model and is its score. The networks of the model itself then learn from all ima
 
 from .examples import (
     AtomTrainingSettings,
-    Example,
+    TrainingExample,
     imaging_changes,
     make_example,
     simulated_field,
@@ -18,7 +18,7 @@ from .examples import (
 from .fit import FIELD_PX, train_network
 from .judging import (
     CALIBRATED_FROM,
-    Judged,
+    FoldScores,
     calibrated_on,
     calibrations,
     f1_of,
@@ -39,9 +39,9 @@ from .labelled import (
     with_own_marks,
 )
 from .recipe import (
-    LEAST_MARKS,
     LIMITS,
-    MOST_NETWORKS,
+    MAX_NETWORKS,
+    MIN_MARKS,
     AtomRecipe,
     fold_predictions,
     fold_scores,
@@ -57,19 +57,19 @@ __all__ = [
     "CLEAR_CONTRAST",
     "COORDINATES",
     "FIELD_PX",
-    "LEAST_MARKS",
     "LIMITS",
     "MARKED_CONTRAST",
+    "MAX_NETWORKS",
+    "MIN_MARKS",
     "MOLECULAR_PIXEL_NM",
-    "MOST_NETWORKS",
     "SAME_FIELD",
     "SHIPPED_RECIPE",
     "SOURCES",
     "AtomRecipe",
     "AtomTrainingSettings",
-    "Example",
-    "Judged",
+    "FoldScores",
     "LabelledImage",
+    "TrainingExample",
     "calibrated_on",
     "calibrations",
     "contrast_at_marks",

@@ -155,7 +155,7 @@ def turned(
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class TrainingExample:
     """What crops are cut from: channels (C, Y, X), target (Y, X), weight (Y, X)."""
 
     channels: np.ndarray
@@ -168,7 +168,7 @@ def make_example(
     points: np.ndarray,
     settings: AtomTrainingSettings,
     rng: np.random.Generator | None = None,
-) -> Example:
+) -> TrainingExample:
     """Channels and target of an image; with ``rng``, as recorded under other conditions."""
     inside = np.ones(image.shape, bool)
     if rng is not None:
@@ -177,7 +177,7 @@ def make_example(
             scale = np.exp(rng.uniform(*settings.scale))
             image, points, inside = turned(image, points, angle, scale)
         image = imaging_changes(image, rng, settings)
-    return Example(
+    return TrainingExample(
         contrast_channels(image, SAMPLING_NM).astype(np.float16),
         target_map(image.shape, points, settings.spot_nm / SAMPLING_NM).astype(np.float16),
         inside,

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ...atoms.finder import resampled
 from ...atoms.network import AtomNet
 from ...core.progress import Progress, Stop, check, report
-from .examples import AtomTrainingSettings, Example, make_example, simulated_field
+from .examples import AtomTrainingSettings, TrainingExample, make_example, simulated_field
 from .labelled import LabelledImage
 
 FIELD_PX = 288
@@ -96,7 +96,7 @@ def train_network(
     return average.eval()
 
 
-def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> Example:
+def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> TrainingExample:
     """A simulated field; it has conditions of its own, so few are changed."""
     field = simulated_field(FIELD_PX, rng)
     return make_example(*field, replace(settings, strength=0.3), rng)
@@ -117,7 +117,7 @@ def _follow(average: AtomNet, network: AtomNet, kept: float) -> None:
 
 
 def _batch(
-    examples: Sequence[Example], size: int, rng: np.random.Generator
+    examples: Sequence[TrainingExample], size: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A crop of each, in a random symmetry of the square."""
     parts: tuple[list[np.ndarray], ...] = ([], [], [])

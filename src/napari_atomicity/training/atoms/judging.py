@@ -26,7 +26,7 @@ _AS_GOOD = 0.002
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class FoldScores:
     """Candidates of an image that the networks had not learnt from.
 
     Parameters
@@ -53,7 +53,7 @@ class Judged:
 
 def judge(
     image: LabelledImage, points: np.ndarray, score: np.ndarray, tolerance_nm: float
-) -> Judged:
+) -> FoldScores:
     """Which candidates are right: from the highest score on, each takes the nearest free mark."""
     points_nm = points * image.pixel_size_nm
     gap = np.linalg.norm(points_nm[:, None] - image.points_nm[None], axis=2)
@@ -63,7 +63,7 @@ def judge(
         if gap.shape[1] and np.isfinite(nearest := gap[row].min()):
             gap[:, int(np.flatnonzero(gap[row] == nearest)[0])] = np.inf
             right[row] = True
-    return Judged(points_nm, score, right, len(image.points))
+    return FoldScores(points_nm, score, right, len(image.points))
 
 
 def folds_of(images: Sequence[LabelledImage], n_folds: int, seed: int = 0) -> np.ndarray:
@@ -85,13 +85,13 @@ def folds_of(images: Sequence[LabelledImage], n_folds: int, seed: int = 0) -> np
     return fold
 
 
-def threshold_of(calibration: operating.Calibration, judged: Judged) -> float:
+def threshold_of(calibration: operating.Calibration, judged: FoldScores) -> float:
     """The operating point of one image, as `find_atoms` chooses it."""
     return calibration.threshold(judged.score[calibration(judged.score) >= AtomCard.floor])
 
 
 def calibrated_on(
-    images: Sequence[LabelledImage], judged: Sequence[Judged], part: np.ndarray
+    images: Sequence[LabelledImage], judged: Sequence[FoldScores], part: np.ndarray
 ) -> operating.Calibration:
     """Fit to images that the networks had not seen; each set counts as much as the others.
 
@@ -137,7 +137,7 @@ def _sets(images: Sequence[LabelledImage]) -> list[list[int]]:
     return [r for r in rows if any(len(images[n].points) for n in r)]
 
 
-def _curve(images: Sequence[LabelledImage], judged: Sequence[Judged]) -> operating.Calibration:
+def _curve(images: Sequence[LabelledImage], judged: Sequence[FoldScores]) -> operating.Calibration:
     """The calibration but for its operating point."""
     score = np.concatenate([j.score for j in judged])
     right = np.concatenate([j.right for j in judged])
@@ -161,7 +161,7 @@ def _curve(images: Sequence[LabelledImage], judged: Sequence[Judged]) -> operati
 
 
 def _usual_threshold(
-    images: Sequence[LabelledImage], judged: Sequence[Judged], known: operating.Calibration
+    images: Sequence[LabelledImage], judged: Sequence[FoldScores], known: operating.Calibration
 ) -> float:
     """The one threshold that is best for the mean F1 of the sets: the middle of those as good."""
     tried = np.array([_mean_f1(images, judged, known, t) for t in _THRESHOLDS])
@@ -170,7 +170,7 @@ def _usual_threshold(
 
 def _mean_f1(
     images: Sequence[LabelledImage],
-    judged: Sequence[Judged],
+    judged: Sequence[FoldScores],
     known: operating.Calibration,
     threshold: float | None = None,
 ) -> float:
@@ -190,7 +190,7 @@ def _mean_f1(
 def calibrations(
     images: Sequence[LabelledImage],
     fold: np.ndarray,
-    judged: Sequence[Judged],
+    judged: Sequence[FoldScores],
     recipe: AtomRecipe,
 ) -> list[operating.Calibration]:
     """For each image, the calibration on the images of the other folds; last, that on all."""
@@ -211,7 +211,7 @@ def calibrations(
 
 
 def f1_of(
-    judged: Iterable[Judged],
+    judged: Iterable[FoldScores],
     thresholds: Iterable[float],
     calibrations: Iterable[operating.Calibration],
 ) -> dict[str, float]:

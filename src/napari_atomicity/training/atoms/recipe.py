@@ -22,13 +22,13 @@ from ...core.processes import processes_apart
 from ...core.progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings
 from .fit import train_network
-from .judging import Judged, calibrations, f1_of, folds_of, judge, threshold_of
+from .judging import FoldScores, calibrations, f1_of, folds_of, judge, threshold_of
 from .labelled import LabelledImage, read_labelled
 
-_LEAST_SCORE = -6.0
-MOST_NETWORKS = 9
+_MIN_SCORE = -6.0
+MAX_NETWORKS = 9
 """Of a model: so many fit into 3 MB."""
-LEAST_MARKS = 20
+MIN_MARKS = 20
 """Fewer teach nothing."""
 LIMITS = (
     "A probability says how likely the people who labelled the images it learnt from would have "
@@ -155,8 +155,8 @@ def train_on(
     """
     out = out.with_suffix(".safetensors")
     n_marks = sum(len(i.points) for i in images)
-    if n_marks < LEAST_MARKS:
-        raise TableError(f"there are {n_marks} marked atoms; {LEAST_MARKS} are the least")
+    if n_marks < MIN_MARKS:
+        raise TableError(f"there are {n_marks} marked atoms; {MIN_MARKS} are the least")
     n_groups = len({i.group for i in images})
     if n_groups < 2:
         raise ReadError("one image is not enough", advice="Give two labelled images or more")
@@ -212,7 +212,7 @@ def fold_predictions(
     with_model: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> tuple[list[Judged], list[AtomNet]]:
+) -> tuple[list[FoldScores], list[AtomNet]]:
     """What networks say of images that they have not learnt from, and those of the model.
 
     Returns
@@ -234,7 +234,7 @@ def fold_predictions(
     if not with_model:
         return judged, []
     own = [job for job in jobs if job.fold < 0] if recipe.members else _of_all_folds(recipe)
-    return judged, [made[job] for job in own[:MOST_NETWORKS]]
+    return judged, [made[job] for job in own[:MAX_NETWORKS]]
 
 
 def _of_all_folds(recipe: AtomRecipe) -> list[_Job]:
@@ -247,7 +247,7 @@ def _of_all_folds(recipe: AtomRecipe) -> list[_Job]:
     ]
 
 
-def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> Judged:
+def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe) -> FoldScores:
     """Candidates of an image by networks that have not learnt from it, in all eight views."""
     card = AtomCard(
         "judge",
@@ -259,13 +259,13 @@ def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRec
     )
     model = AtomModel(card, packed(networks), torch.device("cpu"))
     points, score = model.candidates(image.pixels, image.pixel_size_nm)
-    likely = score > _LEAST_SCORE
+    likely = score > _MIN_SCORE
     return judge(image, points[likely], score[likely], recipe.tolerance_nm)
 
 
 def fold_scores(
     images: Sequence[LabelledImage],
-    judged: Sequence[Judged],
+    judged: Sequence[FoldScores],
     calibration: Sequence[operating.Calibration],
 ) -> dict[str, Any]:
     """Scores by set; each image at the operating point that its calibration gives."""

@@ -11,9 +11,9 @@ from ....core.errors import AtomicityError
 from ....state.annotators import Annotations
 from ...controls.connections import follow
 from ...controls.line_table import Lines, table_of
-from ...panels.annotator import Who
+from ...panels.annotator import AnnotatorForm
 from ...viewer.binding import Binding
-from .text import looked_lines, who_in_words
+from .text import coverage_lines, format_annotators
 
 HOW = (
     "To mark blind: type your name, tick Blind, and click the atoms in the image. Neither the "
@@ -27,7 +27,7 @@ _TOOLTIP = (
 )
 
 
-class Looked(QWidget):
+class Coverage(QWidget):
     """The annotator's name, the switch to blind mode, and a table of images and annotators.
 
     Signals: ``noted()`` after somebody said that an image is done.
@@ -37,10 +37,10 @@ class Looked(QWidget):
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.binding, self.session = binding, binding.session
+        self.binding, self.state = binding, binding.state
         self.said: Annotations | None = None
         self._known = False
-        self.who = Who(self.session)
+        self.who = AnnotatorForm(self.state)
         self.how = QLabel(HOW)
         self.how.setWordWrap(True)
         self.mark_button = QPushButton("Mark atoms")
@@ -75,50 +75,50 @@ class Looked(QWidget):
         layout.addWidget(self.words)
         layout.addWidget(self.view)
         follow(self, binding.atoms.marking_changed, self._show_mark)
-        follow(self, self.session.current_changed, self._enable)
+        follow(self, self.state.current_changed, self._enable)
         self.show_annotations(None)
 
     def show_annotations(self, said: Annotations | None) -> None:
         """Show who has looked at what; blind, only what oneself has."""
-        self.said, session = said, self.session
+        self.said, state = said, self.state
         names = [] if said is None else said.annotators
-        if session.blind:
-            names = [name for name in names if name == session.annotator]
-        self.how.setVisible(not session.blind)
-        if said is None or session.project is None:
+        if state.blind:
+            names = [name for name in names if name == state.annotator]
+        self.how.setVisible(not state.blind)
+        if said is None or state.project is None:
             self.words.setText("Open a folder or a project first: marks are kept in its file.")
             self.lines.show([])
         else:
-            self.words.setText(who_in_words(said, names))
-            images = session.project.names
-            self.lines.show(looked_lines(said, images, names) if names else [], ["Image", *names])
+            self.words.setText(format_annotators(said, names))
+            images = state.project.names
+            self.lines.show(coverage_lines(said, images, names) if names else [], ["Image", *names])
         self.view.setVisible(bool(self.lines.lines))
         self._enable()
 
     def _enable(self, *_: object) -> None:
-        session, image = self.session, self.session.current
-        here = session.project is not None and image is not None and session.project.has(image)
+        state, image = self.state, self.state.current
+        here = state.project is not None and image is not None and state.project.has(image)
         counts = None if self.said is None else self.said.counts
         own = pd.Series([], dtype=int)
         if counts is not None:
-            mine = (counts["image"] == image) & (counts["annotator"] == session.annotator)
+            mine = (counts["image"] == image) & (counts["annotator"] == state.annotator)
             own = counts.loc[mine, "marks"]
         self._known, marked = len(own) > 0, bool(own.any())
-        free = here and session.blind and not session.read_only
+        free = here and state.blind and not state.read_only
         self.done_button.setEnabled(free and not marked)
         counted = "This image counts as gone through" if marked else NOT_DONE
         self.done_button.setText(counted if self._known else DONE)
-        why = "" if session.blind else " Tick Blind first: only what is marked blind is compared."
+        why = "" if state.blind else " Tick Blind first: only what is marked blind is compared."
         self.done_button.setToolTip(_TOOLTIP + why)
-        self.mark_button.setEnabled(image is not None and not session.read_only)
+        self.mark_button.setEnabled(image is not None and not state.read_only)
 
     def note(self) -> None:
         """The annotator has gone through the image that is looked at, or takes that back."""
-        project, image = self.session.project, self.session.current
+        project, image = self.state.project, self.state.current
         if project is None or image is None:
             return
         try:
-            project.note_looked([image], self.session.annotator, not self._known)
+            project.mark_as_viewed([image], self.state.annotator, not self._known)
         except AtomicityError as error:
             show_error(str(error))
         self.noted.emit()
@@ -133,5 +133,5 @@ class Looked(QWidget):
 
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.lines.lines[index.row()][0]
-        if image in self.session.images:
-            self.session.current = image
+        if image in self.state.images:
+            self.state.current = image

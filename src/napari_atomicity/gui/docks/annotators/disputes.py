@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
-from ....state.annotators import Comparison, consensus_edit, measured_sites
+from ....state.annotators import AnnotatorComparison, consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
 from ...controls.forms import _Combo
 from ...controls.line_table import Lines, table_of
@@ -40,8 +40,8 @@ class Disputes(QWidget):
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.binding, self.session = binding, binding.session
-        self.compared: Comparison | None = None
+        self.binding, self.state = binding, binding.state
+        self.compared: AnnotatorComparison | None = None
         self.shown = pd.DataFrame()
         self.why = _Combo()
         self.why.setAccessibleName("Which places")
@@ -79,12 +79,12 @@ class Disputes(QWidget):
         self._turn.timeout.connect(self._put_next)
         self.show_comparison(None)
 
-    def show_comparison(self, compared: Comparison | None) -> None:
+    def show_comparison(self, compared: AnnotatorComparison | None) -> None:
         """List the places of a comparison."""
         self.compared = compared
         self.setVisible(compared is not None)
         several = compared is not None and len(compared.consensus.annotators) > 1
-        self.take_button.setEnabled(several and not self.session.read_only)
+        self.take_button.setEnabled(several and not self.state.read_only)
         self._show()
 
     def _show(self, *_: object) -> None:
@@ -109,12 +109,12 @@ class Disputes(QWidget):
     def go_to(self, place: pd.Series) -> None:
         """Bring a place into the middle of the view, and select the atom there if there is one."""
         image = place["image"]
-        if image not in self.session.images:
+        if image not in self.state.images:
             show_info(f"{image} is not open.")
             return
         here = self._atom_at(place)
-        self.session.atoms.select([] if here is None else [(image, here)])
-        self.session.current = image
+        self.state.atoms.select([] if here is None else [(image, here)])
+        self.state.current = image
         source, viewer = self.binding.source_layer(image), self.binding.viewer
         if source is not None:
             picking.bring_into_view(viewer, source, place)
@@ -124,7 +124,7 @@ class Disputes(QWidget):
             self.binding.stage.then_look(image, (centre, zoom))
 
     def _atom_at(self, place: pd.Series) -> int | None:
-        table = self.session.atoms.table(place["image"])
+        table = self.state.atoms.table(place["image"])
         table = table[table["frame"] == place["frame"]]
         if not len(table) or self.compared is None:
             return None
@@ -142,10 +142,10 @@ class Disputes(QWidget):
             return
         images = {image for image, _ in self.compared.annotations.fields.values()}
         start(
-            self.session,
+            self.state,
             measured_sites,
             self.compared,
-            {i: self.session.micrograph(i) for i in images if i in self.session.images},
+            {i: self.state.micrograph(i) for i in images if i in self.state.images},
             message="Taking the consensus",
             on_result=self._put,
             key="consensus",
@@ -154,11 +154,11 @@ class Disputes(QWidget):
 
     def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
         """An image in each turn of the window."""
-        self._waiting, self._epoch, self._n_taken = list(found.items()), self.session.epoch, 0
+        self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
         self._turn.start()
 
     def _put_next(self) -> None:
-        if self.session.epoch != self._epoch:
+        if self.state.epoch != self._epoch:
             self._turn.stop()
         elif self._waiting:
             try:
@@ -174,14 +174,14 @@ class Disputes(QWidget):
             self.took.emit()
 
     def _put_one(self, image: str, marks: dict[int, list[Mark]]) -> bool:
-        edit = consensus_edit(self.session.atoms, image, marks)
+        edit = consensus_edit(self.state.atoms, image, marks)
         if edit is None:
             return False
-        before = self.session.annotator
+        before = self.state.annotator
         # It is nobody's own opinion, and is noted as such.
-        self.session.annotator = CONSENSUS
+        self.state.annotator = CONSENSUS
         try:
-            self.session.do(edit)
+            self.state.do(edit)
         finally:
-            self.session.annotator = before
+            self.state.annotator = before
         return True

@@ -12,17 +12,23 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from ....atoms.analysis import AtomAnalysis
 from ....core.progress import Progress, Stop
-from ....state.annotators import Annotations, Comparison, annotations_in, compare, write_comparison
+from ....state.annotators import (
+    Annotations,
+    AnnotatorComparison,
+    annotations_in,
+    compare,
+    write_comparison,
+)
 from ....state.window_state import Status
 from ....statistics.annotation_sites import TOLERANCE_NM
-from ...controls.collapsible import Part
+from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import in_scroll_area, labelled, main_button, new_form, spin_box
 from ...controls.settings import remember, settings
 from ...panels.forms import TaskBar, busy
 from ...tasks import start
 from ...viewer.binding import binding_of
-from .coverage import Looked
+from .coverage import Coverage
 from .disputes import Disputes
 from .packs import Packs, found_by_model
 from .results import Results
@@ -40,7 +46,7 @@ def compared_with(
     tolerance_nm: float,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Comparison:
+) -> AnnotatorComparison:
     """People, and what a model has found beside them; for a worker."""
     atoms = {image: analysis.table for image, analysis in analyses.items()}
     return compare(said, atoms, tolerance_nm, progress=progress, stop=stop)
@@ -52,30 +58,30 @@ class Annotators(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = session = self.binding.session
+        self.state = state = self.binding.state
         self.said: Annotations | None = None
-        self.compared: Comparison | None = None
+        self.compared: AnnotatorComparison | None = None
         self._build()
-        follow(self, session.project_changed, self._on_project)
+        follow(self, state.project_changed, self._on_project)
         follow_soon(
             self,
-            session.history_changed,
-            session.images_changed,
-            session.annotator_changed,
+            state.history_changed,
+            state.images_changed,
+            state.annotator_changed,
             slot=self._later,
             delay_ms=_DELAY_MS,
         )
-        follow(self, session.status_changed, self._on_status)
+        follow(self, state.status_changed, self._on_status)
         self._show(None)
 
     def _build(self) -> None:
         self.tolerance = spin_box(0.01, 1.0, TOLERANCE_NM, 3, " nm")
         remember("annotators/tolerance", self.tolerance)
-        self.looked = Looked(self.binding)
+        self.looked = Coverage(self.binding)
         self.looked.noted.connect(self._update)
-        self.packs = Packs(self.session, self.tolerance)
+        self.packs = Packs(self.state, self.tolerance)
         self.packs.taken.connect(self._update)
-        self.packs_part = Part("Packs for others", self.packs)
+        self.packs_part = CollapsibleSection("Packs for others", self.packs)
         form = new_form()
         labelled(
             form, "One atom within", self.tolerance,
@@ -91,7 +97,7 @@ class Annotators(QWidget):
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.setAccessibleName("Hint")
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.results = Results()
         self.disputes = Disputes(self.binding)
         self.export_button = QPushButton("Export…")
@@ -135,13 +141,13 @@ class Annotators(QWidget):
         self._update()
 
     def _update(self) -> None:
-        if self.session.project is None:
+        if self.state.project is None:
             self._show(None)
             return
         start(
-            self.session,
+            self.state,
             annotations_in,
-            self.session.project,
+            self.state.project,
             on_result=self._show,
             key="annotations",
             owner=self,
@@ -155,11 +161,11 @@ class Annotators(QWidget):
         self.said = said
         self.looked.show_annotations(said)
         self.packs.show_annotations(said)
-        if said is None or self.session.blind:
+        if said is None or self.state.blind:
             self._show_comparison(None)
         self._enable()
 
-    def _show_comparison(self, compared: Comparison | None) -> None:
+    def _show_comparison(self, compared: AnnotatorComparison | None) -> None:
         self.compared = compared
         self.results.show_comparison(compared)
         self.disputes.show_comparison(compared)
@@ -169,14 +175,14 @@ class Annotators(QWidget):
 
     def _enable(self) -> None:
         there = self.said is not None and len(self.said.looked) > 0
-        self.button.setEnabled(there and not self.session.blind and not busy(self.session))
+        self.button.setEnabled(there and not self.state.blind and not busy(self.state))
         self.hint.setText(self._hint(there))
         self.hint.setVisible(bool(self.hint.text()))
 
     def _hint(self, there: bool) -> str:
         if self.said is None:
             return ""
-        if self.session.blind:
+        if self.state.blind:
             return BLIND
         if not there:
             return "There is nothing to compare yet: mark atoms blind, or import packs."
@@ -190,10 +196,10 @@ class Annotators(QWidget):
         if self.said is None:
             return
         start(
-            self.session,
+            self.state,
             compared_with,
             self.said,
-            found_by_model(self.session),
+            found_by_model(self.state),
             self.tolerance.value(),
             message="Comparing annotators",
             on_result=self._show_comparison,
@@ -212,7 +218,7 @@ class Annotators(QWidget):
             return
         settings().setValue(FOLDER, chosen)
         start(
-            self.session,
+            self.state,
             write_comparison,
             self.compared,
             Path(chosen),

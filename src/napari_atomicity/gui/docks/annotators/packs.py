@@ -23,11 +23,11 @@ from ....atoms.table import joined
 from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
 from ....state.annotators import Annotations, TakenIn, pack_images, take_in_packs
-from ....state.window_state import Session
+from ....state.window_state import WindowState
 from ...controls.forms import _Combo, labelled, new_form
 from ...controls.settings import remember
 from ...tasks import start
-from .text import number, taken_in_words
+from .text import format_taken, number
 
 PACKS = "Packs (*.zip manifest.json)"
 ALL, THIS, NOBODY = "all", "this", "nobody"
@@ -65,9 +65,9 @@ def made(
     return pack_images(images, folder, annotator, atoms, tolerance_nm, progress, stop)
 
 
-def found_by_model(session: Session) -> dict[str, AtomAnalysis]:
+def found_by_model(state: WindowState) -> dict[str, AtomAnalysis]:
     """Image → what the model has found, without what people say of it."""
-    book = session.atoms
+    book = state.atoms
     known = {image: book.of(image) for image in book.images if not book.outdated(image)}
     return {i: a.analysis for i, a in known.items() if a is not None and a.analysis is not None}
 
@@ -81,10 +81,10 @@ class Packs(QWidget):
     taken = Signal()
 
     def __init__(
-        self, session: Session, tolerance: QDoubleSpinBox, parent: QWidget | None = None
+        self, state: WindowState, tolerance: QDoubleSpinBox, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self.session, self.tolerance = session, tolerance
+        self.state, self.tolerance = state, tolerance
         self.said: Annotations | None = None
         self.which = _Combo()
         for name, words in _WHICH.items():
@@ -139,19 +139,19 @@ class Packs(QWidget):
     def show_annotations(self, said: Annotations | None) -> None:
         """Know who has looked at what, and whether there is a project."""
         self.said = said
-        project = self.session.project
-        self.export_button.setEnabled(project is not None and not self.session.blind)
+        project = self.state.project
+        self.export_button.setEnabled(project is not None and not self.state.blind)
         self.import_button.setEnabled(
-            project is not None and not self.session.read_only and not self.session.blind
+            project is not None and not self.state.read_only and not self.state.blind
         )
 
     # ---- out
     def images(self) -> list[str]:
         """Those that are chosen."""
-        which, project = self.which.currentData(), self.session.project
+        which, project = self.which.currentData(), self.state.project
         names = [] if project is None else project.names
         if which == THIS:
-            return [name for name in names if name == self.session.current]
+            return [name for name in names if name == self.state.current]
         if which == NOBODY and self.said is not None:
             seen = set(self.said.counts["image"])
             return [name for name in names if name not in seen]
@@ -159,7 +159,7 @@ class Packs(QWidget):
 
     def export(self) -> None:
         """Ask for a folder and make the pack."""
-        project, names = self.session.project, set(self.images())
+        project, names = self.state.project, set(self.images())
         if project is None:
             return
         if not names:
@@ -171,12 +171,12 @@ class Packs(QWidget):
         if not chosen:
             return
         start(
-            self.session,
+            self.state,
             made,
             [image for image in project.images(counts=False) if image.name in names],
             Path(chosen),
             self.annotator.text().strip() or None,
-            found_by_model(self.session) if self.proposals.isChecked() else None,
+            found_by_model(self.state) if self.proposals.isChecked() else None,
             self.tolerance.value(),
             message="Making a pack",
             on_result=lambda archive: self._exported(archive, len(names)),
@@ -194,7 +194,7 @@ class Packs(QWidget):
     # ---- in
     def take_in(self) -> None:
         """Ask for packs and read them."""
-        project = self.session.project
+        project = self.state.project
         if project is None:
             return
         chosen, _ = QFileDialog.getOpenFileNames(
@@ -205,7 +205,7 @@ class Packs(QWidget):
         if not paths:
             return
         start(
-            self.session,
+            self.state,
             take_in,
             project,
             paths,
@@ -217,10 +217,10 @@ class Packs(QWidget):
 
     def _taken(self, result: tuple[TakenIn, dict[str, int]]) -> None:
         taken, free = result
-        self.session.atoms.skip_to(free)
+        self.state.atoms.skip_to(free)
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
-        self._say(taken_in_words(taken))
+        self._say(format_taken(taken))
         self.taken.emit()
 
     def _say(self, words: str) -> None:

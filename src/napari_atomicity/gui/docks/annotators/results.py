@@ -5,10 +5,10 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from ....state.annotators import Comparison
-from ...controls.collapsible import Part
+from ....state.annotators import AnnotatorComparison
+from ...controls.collapsible import CollapsibleSection
 from ...controls.line_table import Lines, table_of
-from .text import agreement_in_words, effect_lines, expert_in_words, f1_table, rater_lines
+from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
 
 _F1 = (
     "F1 of the marks of two: 1 if all are the same within the tolerance, 0 if none; with its 95 % "
@@ -64,12 +64,12 @@ class Results(QWidget):
         expert, raters, f1, effect = self.titles
         for widget in (
             expert, self.expert, self.agreement, raters, self.views[0], f1, self.views[1], effect,
-            self.views[2], Part("What to know about these figures", self.notes),
+            self.views[2], CollapsibleSection("What to know about these figures", self.notes),
         ):  # fmt: skip
             layout.addWidget(widget)
         self.show_comparison(None)
 
-    def show_comparison(self, compared: Comparison | None) -> None:
+    def show_comparison(self, compared: AnnotatorComparison | None) -> None:
         """Show it, or nothing."""
         self.setVisible(compared is not None)
         if compared is None:
@@ -78,8 +78,8 @@ class Results(QWidget):
             for words in (self.expert, self.agreement, self.notes):
                 words.setText("")
             return
-        self.expert.setText(expert_in_words(compared.beside))
-        self.agreement.setText(agreement_in_words(compared))
+        self.expert.setText(format_expert(compared.beside))
+        self.agreement.setText(format_agreement(compared))
         self.raters.show(rater_lines(compared))
         headers, lines = f1_table(compared)
         self.f1.show(lines, headers)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from ....state.annotators import Annotations, Comparison, TakenIn
-from ....statistics.agreement import Figure
+from ....state.annotators import Annotations, AnnotatorComparison, TakenIn
+from ....statistics.agreement import AgreementFigure
 from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"
 MODEL_NAME = "Model"
-_MOST_TOLD = 8
+_MAX_TOLD = 8
 
 WHY = {
     "": "all",
@@ -44,7 +44,7 @@ def _of(row: Mapping[str, Any], name: str, decimals: int = 2) -> str:
 
 
 # ---- who has looked
-def looked_lines(
+def coverage_lines(
     said: Annotations, images: Sequence[str], annotators: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """A line per image: its name, then for each annotator what he has marked there.
@@ -64,7 +64,7 @@ def _marks(n: int, n_uncertain: int) -> str:
     return f"{n} ({n_uncertain} ?)" if n_uncertain else str(n)
 
 
-def who_in_words(said: Annotations, annotators: Sequence[str]) -> str:
+def format_annotators(said: Annotations, annotators: Sequence[str]) -> str:
     """Who has gone through how many images."""
     if not annotators:
         return "Nobody has gone through an image yet."
@@ -78,7 +78,7 @@ def who_in_words(said: Annotations, annotators: Sequence[str]) -> str:
 
 
 # ---- packs
-def taken_in_words(taken: TakenIn) -> str:
+def format_taken(taken: TakenIn) -> str:
     """What came in, what was known, and what was left out and why."""
     said = []
     new = taken.came[taken.came["new"].astype(bool)]
@@ -98,14 +98,14 @@ def taken_in_words(taken: TakenIn) -> str:
         said.append(f"Told by the name only, since the files are not there: {', '.join(by_name)}.")
     if len(taken.refused):
         lines = [f"• {what}: {why}" for what, why in taken.refused.itertuples(index=False)]
-        more = len(lines) - _MOST_TOLD
-        lines = lines[:_MOST_TOLD] + ([f"• and {more} more"] if more > 0 else [])
+        more = len(lines) - _MAX_TOLD
+        lines = lines[:_MAX_TOLD] + ([f"• and {more} more"] if more > 0 else [])
         said.append("\n".join(["Not taken in:", *lines]))
     return "\n".join(said)
 
 
 # ---- the comparison
-def rater_lines(compared: Comparison) -> list[tuple[str, ...]]:
+def rater_lines(compared: AnnotatorComparison) -> list[tuple[str, ...]]:
     """Annotator, images, marks, share of the atoms that he finds, share of his marks that err."""
     return [
         (row["annotator"], str(row["images"]), _marks(row["marks"], row["uncertain"]),
@@ -114,7 +114,7 @@ def rater_lines(compared: Comparison) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def f1_table(compared: Comparison) -> tuple[list[str], list[tuple[str, ...]]]:
+def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, ...]]]:
     """Headers and lines of F1 of each two, the model among them if it has looked."""
     cells = {(p["a"], p["b"]): _of(p, "f1") for p in compared.consensus.pairs.to_dict("records")}
     names = list(compared.consensus.annotators)
@@ -141,7 +141,7 @@ def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
-def agreement_in_words(compared: Comparison) -> str:
+def format_agreement(compared: AnnotatorComparison) -> str:
     """Sites, consensus and alpha in a few lines."""
     found = compared.consensus
     people = number(len(found.annotators), "person").replace("persons", "people")
@@ -164,11 +164,11 @@ def agreement_in_words(compared: Comparison) -> str:
     return "\n".join(said)
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: AgreementFigure) -> str:
     return with_interval(figure.value, figure.low, figure.high)
 
 
-def expert_in_words(beside: Mapping[str, Any] | None) -> str:
+def format_expert(beside: Mapping[str, Any] | None) -> str:
     """Is the model as good as one more expert? One sentence, then the numbers."""
     if beside is None:
         return "The model has not looked at these images yet: find atoms in them first (Atoms)."

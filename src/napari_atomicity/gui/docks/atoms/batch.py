@@ -8,14 +8,14 @@ from napari.utils.notifications import show_info
 
 from ....atoms.analysis import AtomAnalysis
 from ... import tasks
-from ...panels.image_queue import OneByOne
+from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .jobs import find
 
-_MOST_NAMED = 4
+_MAX_NAMED = 4
 
 
-class AtomsOfAll(OneByOne):
+class AtomsOfAll(ImageQueue):
     """Finds the atoms of images of a session, one at a time; all of it is one step of undo."""
 
     def __init__(self, binding: Binding) -> None:
@@ -39,7 +39,7 @@ class AtomsOfAll(OneByOne):
         self.run(
             f"Finding atoms in {self.n_done + 1} of {self.n_in_all}: {image}",
             find,
-            (self.session.micrograph(image), *self._settings),
+            (self.state.micrograph(image), *self._settings),
             self._found,
             partial(self._fail, image),
             self._next,
@@ -49,19 +49,19 @@ class AtomsOfAll(OneByOne):
         self.n_done += 1
         if self.binding.accepts(analysis):
             words = f"find atoms in {self.n_in_all} images"
-            self.session.atoms.set_analysis(analysis, words, group=self.group)
+            self.state.atoms.set_analysis(analysis, words, group=self.group)
 
     def _fail(self, image: str, error: BaseException) -> None:
         self.n_done += 1
-        self.failed[image] = tasks.in_words(error)
+        self.failed[image] = tasks.format_error(error)
 
     def _finish(self) -> None:
         settings = dict(zip(("model", "device", "precision"), self._settings, strict=True))
         self.end("find atoms in all images", len(self.failed), settings)
         if self.failed:
             n = len(self.failed)
-            named = [f"{image}: {why}" for image, why in list(self.failed.items())[:_MOST_NAMED]]
-            more = f" … and {n - _MOST_NAMED} more" if n > _MOST_NAMED else ""
+            named = [f"{image}: {why}" for image, why in list(self.failed.items())[:_MAX_NAMED]]
+            more = f" … and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
             show_info(
                 f"Atoms were found in {self.n_in_all - n} of {self.n_in_all} images. "
                 + " ".join(named)

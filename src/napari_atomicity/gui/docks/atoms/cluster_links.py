@@ -33,7 +33,7 @@ class ClusterLinks(QObject):
     def __init__(self, binding: Binding, parent: QObject) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._session = binding.session
+        self._session = binding.state
         self._image: str | None = None
         self._of: tuple[object, ...] = ()
         self.held: dict[int, int] = {}

@@ -22,12 +22,12 @@ from ....core.errors import AtomicityError
 from ....io.tables import write_table
 from ....state.window_state import Status
 from ... import tasks
-from ...controls.collapsible import Part
+from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form
 from ...controls.settings import remember
 from ...panels.forms import DeviceCombo, ImageForm, TaskBar, busy
-from ...panels.table_files import FILE_TYPES, ask_for_table, write_in_worker
+from ...panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from ...viewer.binding import binding_of
 from .batch import AtomsOfAll
 from .cluster_links import ClusterLinks
@@ -36,7 +36,7 @@ from .jobs import find, pasted, write_atoms
 from .marking import MarkingPart
 from .models import AtomModelCombo
 from .pixel_size import PixelSizePart
-from .single_atom_calibration import YardstickPart
+from .single_atom_calibration import SingleAtomCalibrationPart
 from .threshold import ThresholdPart
 
 CLUSTERS = "Clusters, counted by their atoms"
@@ -60,21 +60,21 @@ class Atoms(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.batch = AtomsOfAll(self.binding)
         self.links = ClusterLinks(self.binding, self)
         self._build()
-        session = self.session
-        follow(self, session.status_changed, self._on_status)
+        state = self.state
+        follow(self, state.status_changed, self._on_status)
         follow(self, self.batch.changed, self._enable)
         follow_soon(
             self,
-            session.atoms.changed,
-            session.analysis_changed,
-            session.current_changed,
-            session.images_changed,
-            session.project_changed,
-            session.annotator_changed,
+            state.atoms.changed,
+            state.analysis_changed,
+            state.current_changed,
+            state.images_changed,
+            state.project_changed,
+            state.annotator_changed,
             slot=self._look,
         )
         self.image_form.changed.connect(self._on_image)
@@ -102,14 +102,14 @@ class Atoms(QWidget):
             "expected F1 is best. What people have marked stays."
         )
         self.all_button = QPushButton("All images")
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.result = QLabel()
         self.result.setWordWrap(True)
         self.threshold = ThresholdPart(self.binding)
         self.found = FoundPart(self.binding)
         self.marking = MarkingPart(self.binding)
-        self.clusters = YardstickPart(self.binding, self.links)
-        self.clusters_part = Part(CLUSTERS, self.clusters)
+        self.clusters = SingleAtomCalibrationPart(self.binding, self.links)
+        self.clusters_part = CollapsibleSection(CLUSTERS, self.clusters)
 
         buttons = QHBoxLayout()
         buttons.addWidget(self.button, 1)
@@ -186,11 +186,11 @@ class Atoms(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        session = self.session
-        free = not busy(session) and not session.read_only and not session.blind
+        state = self.state
+        free = not busy(state) and not state.read_only and not state.blind
         self.button.setEnabled(self.image_form.ready and free)
         waiting = self._waiting()
-        n = len(session.images)
+        n = len(state.images)
         self.all_button.setText(f"All images ({len(waiting)})" if waiting else "All images")
         self.all_button.setEnabled(n > 0 and free and not self.batch.running)
         self.all_button.setToolTip(
@@ -202,16 +202,16 @@ class Atoms(QWidget):
 
     def _waiting(self) -> list[str]:
         def unknown(image: str) -> bool:
-            atoms = self.session.atoms.of(image)
+            atoms = self.state.atoms.of(image)
             return atoms is None or atoms.analysis is None
 
-        return [image for image in self.session.images if unknown(image)]
+        return [image for image in self.state.images if unknown(image)]
 
     def _look(self, *_: object) -> None:
         """Show what there is, once for a burst of changes, and only while somebody looks."""
         if not self.isVisible():
             return
-        atoms = self.session.atoms.of(self.session.current)
+        atoms = self.state.atoms.of(self.state.current)
         self._enable()
         self.pixel_size.update_now()
         self.threshold.show_atoms(atoms)
@@ -222,12 +222,12 @@ class Atoms(QWidget):
         analysis = None if atoms is None else atoms.analysis
         nothing = analysis is not None and not len(atoms.table)
         flat = analysis is not None and analysis.is_flat
-        current = self.session.current
-        outdated = current is not None and self.session.atoms.outdated(current)
+        current = self.state.current
+        outdated = current is not None and self.state.atoms.outdated(current)
         words = NO_CONTRAST if flat else NOTHING_FOUND if nothing else ""
         self.result.setText(OUTDATED if outdated else words)
         self.result.setVisible(nothing or flat or outdated)
-        self.export_button.setEnabled(bool(self.session.atoms.images))
+        self.export_button.setEnabled(bool(self.state.atoms.images))
         self.copy_button.setEnabled(atoms is not None)
 
     # ---- the buttons
@@ -241,12 +241,12 @@ class Atoms(QWidget):
         try:
             image = self.image_form.take()
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         tasks.start(
-            self.session,
+            self.state,
             find,
-            self.session.micrograph(image),
+            self.state.micrograph(image),
             self.models.model,
             self.device.device,
             self.precision,
@@ -260,11 +260,11 @@ class Atoms(QWidget):
     def _done(self, analysis: AtomAnalysis) -> None:
         if self.binding.accepts(analysis):
             words = f"find atoms in {analysis.micrograph.name}"
-            self.session.atoms.set_analysis(analysis, words)
+            self.state.atoms.set_analysis(analysis, words)
 
     def run_all(self) -> None:
         """Find the atoms where nobody has looked yet; if there is no such image, in all again."""
-        images = self._waiting() or self.session.images
+        images = self._waiting() or self.state.images
         if not self._waiting() and not self._wants_all_again(len(images)):
             return
         self.batch.start(images, self.models.model, self.device.device, self.precision)
@@ -284,14 +284,14 @@ class Atoms(QWidget):
     # ---- out
     def copy(self) -> None:
         """Put the atoms of this image on the clipboard."""
-        atoms = self.session.atoms.of(self.session.current)
+        atoms = self.state.atoms.of(self.state.current)
         if atoms is None:
             return
         tasks.start(
-            self.session,
+            self.state,
             pasted,
             atoms,
-            self.session.analysis(atoms.image),
+            self.state.analysis(atoms.image),
             message="Copying",
             on_result=QApplication.clipboard().setText,
             key="copy atoms",
@@ -300,16 +300,16 @@ class Atoms(QWidget):
 
     def export_atoms(self) -> None:
         """Ask for a file and write the atoms of all images, as the command line does."""
-        path = ask_for_table(self, "atoms.csv", FILE_TYPES)
+        path = choose_table_path(self, "atoms.csv", FILE_TYPES)
         if path is None:
             return
-        book = self.session.atoms
+        book = self.state.atoms
         found = [atoms for image in book.images if (atoms := book.of(image)) is not None]
         tasks.start(
-            self.session,
+            self.state,
             write_atoms,
             found,
-            {atoms.image: self.session.analysis(atoms.image) for atoms in found},
+            {atoms.image: self.state.analysis(atoms.image) for atoms in found},
             path,
             message=f"Writing {path.name}",
             on_result=lambda path: show_info(f"Written: {path}"),
@@ -322,6 +322,6 @@ class Atoms(QWidget):
         if rows is None:
             show_info(f"Open “{CLUSTERS}” first: nothing is counted yet.")
             return
-        path = ask_for_table(self, "cluster_atoms.csv", FILE_TYPES)
+        path = choose_table_path(self, "cluster_atoms.csv", FILE_TYPES)
         if path is not None:
             write_in_worker(self, write_table, rows, path)

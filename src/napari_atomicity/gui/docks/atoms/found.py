@@ -11,7 +11,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.completeness import Completeness
-from ....atoms.injection import AddedAtoms
+from ....atoms.injection import InjectedAtoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.species import Species
 from ....atoms.summary import Summary
@@ -24,9 +24,9 @@ from ...controls.forms import _Combo, labelled, new_form, spin_box
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import Column, ColumnChart
-from .jobs import add_more, figures, same_places, tell_species
+from .jobs import add_more, describe_species, figures, same_places
 
-MOST_SIZES = 12
+MAX_SIZES = 12
 """Groups of more atoms stand together in the last column."""
 _TELLING = {
     "confidence": "how likely it is an atom",
@@ -35,7 +35,7 @@ _TELLING = {
 }
 
 
-def in_words(found: Summary) -> str:
+def format_found(found: Summary) -> str:
     """Density, neighbours, and who said so."""
     said = []
     if math.isfinite(found.density_per_nm2):
@@ -54,7 +54,7 @@ def in_words(found: Summary) -> str:
     return "; ".join(said) + "." if said else ""
 
 
-def missed_in_words(census: Completeness) -> str:
+def format_missed(census: Completeness) -> str:
     """Which share is found, and how many atoms there are with the others."""
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
     if not math.isfinite(census.density_per_nm2):
@@ -94,12 +94,12 @@ def _members(kind: str) -> str:
 
 
 def size_columns(sizes: pd.DataFrame) -> list[Column]:
-    """Number of groups of each size, from one atom to `MOST_SIZES` or more."""
+    """Number of groups of each size, from one atom to `MAX_SIZES` or more."""
     colours = palette.colours(KINDS)
-    last = min(int(sizes["size"].max()), MOST_SIZES) if len(sizes) else 0
+    last = min(int(sizes["size"].max()), MAX_SIZES) if len(sizes) else 0
     columns = []
     for size in range(1, last + 1):
-        more = size == MOST_SIZES
+        more = size == MAX_SIZES
         rows = sizes[sizes["size"] >= size] if more else sizes[sizes["size"] == size]
         n = int(rows["groups"].sum())
         label = f"{size}+" if more else str(size)
@@ -114,15 +114,15 @@ class FoundPart(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._book = binding.session.atoms
+        self._book = binding.state.atoms
         self._atoms: ImageAtoms | None = None
         self.found: Summary | None = None
         self._build()
         self.distance.valueChanged.connect(self._on_distance)
         self.sizes.clicked.connect(self._select_size)
         self.colouring.currentIndexChanged.connect(self._on_colouring)
-        self.species_button.clicked.connect(self._tell_species)
-        self.missed_button.clicked.connect(self._tell_missed)
+        self.species_button.clicked.connect(self._describe_species)
+        self.missed_button.clicked.connect(self._describe_missed)
         follow(self, binding.atoms.colouring_changed, self._show_colouring)
         self._show_colouring(binding.atoms.colour_by)
 
@@ -215,7 +215,7 @@ class FoundPart(QWidget):
         for button in (self.species_button, self.missed_button):
             button.setEnabled(atoms.analysis is not None)
         tasks.start(
-            self._binding.session, figures, atoms, on_result=self._take, key="figures of atoms",
+            self._binding.state, figures, atoms, on_result=self._take, key="figures of atoms",
             owner=self, about=atoms.image,
         )  # fmt: skip
 
@@ -231,7 +231,7 @@ class FoundPart(QWidget):
         if atoms is not self._atoms:
             return
         self._show_missed(census)
-        self.words.setText(in_words(self.found))
+        self.words.setText(format_found(self.found))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))
@@ -243,7 +243,7 @@ class FoundPart(QWidget):
         self.species_words.setVisible(species is not None)
 
     def _show_missed(self, census: Completeness | None) -> None:
-        self.missed_words.setText("" if census is None else missed_in_words(census))
+        self.missed_words.setText("" if census is None else format_missed(census))
         self.missed_words.setVisible(census is not None)
 
     def _show_colouring(self, what: str) -> None:
@@ -275,11 +275,11 @@ class FoundPart(QWidget):
         if self._atoms is None:
             return
         table, size = self._atoms.table, index + 1
-        of_size = table["group_size"] >= size if size == MOST_SIZES else table["group_size"] == size
+        of_size = table["group_size"] >= size if size == MAX_SIZES else table["group_size"] == size
         image = self._atoms.image
         self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
 
-    def _tell_species(self) -> None:
+    def _describe_species(self) -> None:
         atoms = self._atoms
         if atoms is None:
             return
@@ -293,18 +293,18 @@ class FoundPart(QWidget):
                 self._binding.atoms.colour_by = "species"
 
         tasks.start(
-            self._binding.session, tell_species, atoms, message="Telling species apart",
+            self._binding.state, describe_species, atoms, message="Telling species apart",
             on_result=found, key="species of atoms", owner=self, about=atoms.image,
         )  # fmt: skip
 
-    def _tell_missed(self) -> None:
+    def _describe_missed(self) -> None:
         atoms = self._atoms
         if atoms is None or atoms.analysis is None:
             return
         analysis = atoms.analysis
-        session = self._binding.session
+        state = self._binding.state
 
-        def found(added: AddedAtoms | None) -> None:
+        def found(added: InjectedAtoms | None) -> None:
             now = self._book.of(atoms.image)
             if now is None or now.analysis is None or not same_places(
                 now.analysis.candidates, analysis.candidates
@@ -319,7 +319,7 @@ class FoundPart(QWidget):
                 self._book.set_added(atoms.image, added)
 
         tasks.start(
-            session, add_more, atoms, session.analysis(atoms.image),
+            state, add_more, atoms, state.analysis(atoms.image),
             message="Adding atoms to the image", on_result=found, key="atoms added", owner=self,
             about=atoms.image,
         )  # fmt: skip

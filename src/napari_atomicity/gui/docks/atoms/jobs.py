@@ -14,7 +14,7 @@ from ....atoms import cluster_atoms
 from ....atoms.analysis import AtomAnalysis, find_atoms
 from ....atoms.card import available_atom_models
 from ....atoms.completeness import Completeness
-from ....atoms.injection import AddedAtoms, add_atoms
+from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.pixel_size import PixelSizeProposal, propose_pixel_size
 from ....atoms.regions import mask_of_clusters
@@ -25,7 +25,7 @@ from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
 from ....io.clipboard import tab_separated
-from ....io.stored_micrograph import StoredMicrograph
+from ....io.stored_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....project import Project
@@ -46,7 +46,7 @@ def find(
 ) -> AtomAnalysis:
     """All candidates of an image, and its operating point."""
     tasks.cap_torch_threads()
-    if isinstance(micrograph, StoredMicrograph):
+    if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.described()
     return find_atoms(micrograph, model, device, precision=precision, progress=progress, stop=stop)
 
@@ -70,7 +70,7 @@ def add_more(
     clusters: Analysis | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> AddedAtoms | None:
+) -> InjectedAtoms | None:
     """Put atoms into an image, away from its clusters, and see what becomes of them.
 
     Raises
@@ -89,7 +89,7 @@ def add_more(
     corrected = atoms.analysis if atoms.support is None else replace(
         atoms.analysis, support=atoms.support
     )  # fmt: skip
-    return add_atoms(corrected, model, mask, progress=progress, stop=stop)
+    return inject_atoms(corrected, model, mask, progress=progress, stop=stop)
 
 
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
@@ -105,7 +105,7 @@ def _model_of(analysis: AtomAnalysis) -> AtomModel:
     )
 
 
-def tell_species(
+def describe_species(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
 ) -> Species:
     """The components of the intensities of an image's atoms."""
@@ -142,7 +142,7 @@ def same_places(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     )
 
 
-def gone_through(
+def reviewed_share(
     project: Project,
     image: str,
     annotator: str,

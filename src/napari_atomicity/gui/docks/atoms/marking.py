@@ -19,7 +19,7 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.connections import follow
 from ...viewer.binding import Binding
-from .jobs import gone_through
+from .jobs import reviewed_share
 
 BLIND = (
     "Blind: neither the model's atoms nor those of others are shown, and what you mark is kept "
@@ -39,7 +39,7 @@ class MarkingPart(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._session = binding.session
+        self._session = binding.state
         self._asked: tuple[object, ...] = ()
         self._done = False
         self._build()
@@ -120,18 +120,18 @@ class MarkingPart(QWidget):
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
         """What can be done with the image that is looked at, or with any that is open."""
-        session, image = self._session, self._session.current
-        project = session.project
+        state, image = self._session, self._session.current
+        project = state.project
         kept = image is not None and project is not None and project.has(image)
-        self.button.setEnabled((any_image or image is not None) and not session.read_only)
+        self.button.setEnabled((any_image or image is not None) and not state.read_only)
         self.support.setEnabled(atoms is not None and atoms.analysis is not None)
-        self.hint.setText(BLIND if session.blind else OPEN)
-        self.done_button.setEnabled(kept and not session.read_only)
+        self.hint.setText(BLIND if state.blind else OPEN)
+        self.done_button.setEnabled(kept and not state.read_only)
         if not kept or project is None:
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)
             return
-        wanted = (image, session.annotator, project, None if atoms is None else atoms.marks)
+        wanted = (image, state.annotator, project, None if atoms is None else atoms.marks)
         if wanted[:2] != self._asked[:2] or any(
             a is not b for a, b in zip(wanted[2:], self._asked[2:], strict=True)
         ):
@@ -145,7 +145,7 @@ class MarkingPart(QWidget):
         project, image = self._session.project, self._session.current
         if project is not None and image is not None:
             tasks.start(
-                self._session, gone_through, project, image, self._session.annotator,
+                self._session, reviewed_share, project, image, self._session.annotator,
                 on_result=self._show_done, key="gone through", owner=self, about=image,
             )  # fmt: skip
 
@@ -180,7 +180,7 @@ class MarkingPart(QWidget):
             # what is marked must be there before it is said that nothing else is
             if not self._session.save_again():
                 raise AtomicityError(self._session.unsaved, advice="Mend that first")
-            project.note_looked([image], self._session.annotator, looked)
+            project.mark_as_viewed([image], self._session.annotator, looked)
 
         if self._binding.attempt(note):
             if looked:

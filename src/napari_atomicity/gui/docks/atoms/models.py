@@ -11,6 +11,6 @@ class AtomModelCombo(ModelCombo):
 
     setting, usual = "atoms/model", SHIPPED["default"]
 
-    def at_hand(self) -> list[tuple[str, str]]:
+    def available(self) -> list[tuple[str, str]]:
         cards = available_atom_models()
         return [(card.name, card.description or card.intended_use) for card in cards]

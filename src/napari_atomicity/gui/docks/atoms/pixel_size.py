@@ -17,7 +17,7 @@ from .jobs import propose
 NO_PROPOSAL = "Too few spots stand out to guess the pixel size from their width."
 
 
-def proposal_in_words(found: PixelSizeProposal) -> str:
+def format_proposal(found: PixelSizeProposal) -> str:
     """``by the width of its spots: 0.029 nm (0.02–0.04)``."""
     return (
         f"By the width of its spots: {found.value_nm:.2g} nm "
@@ -86,7 +86,7 @@ class PixelSizePart(QWidget):
                     self._show(asked)
 
         task = tasks.start(
-            self._binding.session,
+            self._binding.state,
             propose,
             layer.data,
             on_result=found,
@@ -98,7 +98,7 @@ class PixelSizePart(QWidget):
     def _show(self, layer: Image) -> None:
         proposal = self._known.get(layer)
         if proposal is not None:
-            self.words.setText(proposal_in_words(proposal))
+            self.words.setText(format_proposal(proposal))
         else:
             asked = layer in self._asked
             self.words.setText("Looking at the width of its spots …" if asked else NO_PROPOSAL)

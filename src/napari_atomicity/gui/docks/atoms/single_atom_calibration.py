@@ -10,7 +10,7 @@ from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from ....atoms import cluster_atoms
-from ....atoms.injection import AddedAtoms
+from ....atoms.injection import InjectedAtoms
 from ....atoms.marks import ADDED, ImageAtoms
 from ....core.cluster_table import classes_of
 from ....core.errors import ModelError
@@ -23,7 +23,7 @@ from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks, unchanged
 from .jobs import add_more, count_clusters, same_places
 
-MOST_ROWS = 10
+MAX_ROWS = 10
 HEADERS = ("Cluster", "By its atoms", "Network", "Seen", "Note")
 TOOLTIPS = (
     "Number of the cluster, as in the dock Table.",
@@ -39,7 +39,7 @@ STOPPED = "Stopped, so nothing was counted. Close and open this part to count."
 NO_CLUSTERS = "There are no clusters in this image: analyse it (dock Analyse) to count them."
 
 
-def count_in_words(n: float, low: float, high: float) -> str:
+def format_count(n: float, low: float, high: float) -> str:
     """``41 (36–47)``; a dash where there is no count."""
     return "–" if n != n else f"{n:.0f} ({low:.0f}–{high:.0f})"
 
@@ -49,7 +49,7 @@ def lines_of(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
         (
             str(row.cluster_id),
-            count_in_words(row.n_yardstick, row.n_yardstick_low, row.n_yardstick_high),
+            format_count(row.n_yardstick, row.n_yardstick_low, row.n_yardstick_high),
             row.label,
             str(row.n_atoms_found),
             row.yardstick_reason or _beside(row),
@@ -96,7 +96,7 @@ class _Missed:
 
     atoms: ImageAtoms
     analysis: Analysis
-    added: AddedAtoms | None = None
+    added: InjectedAtoms | None = None
 
     def is_of(self, atoms: ImageAtoms, analysis: Analysis) -> bool:
         """Whether it would be the same if they were put in anew."""
@@ -112,14 +112,14 @@ class _Missed:
         )
 
 
-class YardstickPart(QWidget):
+class SingleAtomCalibrationPart(QWidget):
     """The table of clusters; it is counted while somebody looks at it."""
 
     def __init__(
         self, binding: Binding, links: ClusterLinks, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self._session = binding.session
+        self._session = binding.state
         self._links = links
         self._of: tuple[object, ...] = ()
         self._counted: pd.DataFrame | None = None
@@ -132,7 +132,7 @@ class YardstickPart(QWidget):
         self.words.setWordWrap(True)
         self.words.setAccessibleName("Clusters counted by their atoms")
         self.model = Lines(HEADERS, TOOLTIPS, self)
-        self.table = table_of(self.model, "Clusters counted by the atoms of their image", MOST_ROWS)
+        self.table = table_of(self.model, "Clusters counted by the atoms of their image", MAX_ROWS)
         self.table.setToolTip("A click selects the cluster, and the atoms in it.")
         self.together = QCheckBox("Select clusters and their atoms together")
         self.together.setToolTip(
@@ -202,7 +202,7 @@ class YardstickPart(QWidget):
             return
         adding = self._adding = _Missed(atoms, analysis)
 
-        def take(added: AddedAtoms | None) -> None:
+        def take(added: InjectedAtoms | None) -> None:
             self._missed = replace(adding, added=added)
             self._again()
 
@@ -238,7 +238,7 @@ class YardstickPart(QWidget):
         self._fill()
 
     def _fail(self, error: BaseException) -> None:
-        self._nothing(tasks.in_words(error))
+        self._nothing(tasks.format_error(error))
 
     def _fill(self) -> None:
         image, counted = self._session.current, self._counted

@@ -33,7 +33,7 @@ _PAUSE_MS = 700
 _TICKS = ((0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1"))
 
 
-def expected_in_words(expected: dict[str, float]) -> str:
+def format_expected(expected: dict[str, float]) -> str:
     """``precision 0.81, recall 0.76, F1 0.78``; a dash where it is not defined."""
     names = {"precision": "precision", "recall": "recall", "f1": "F1"}
     return ", ".join(f"{word} {_figure(expected[name])}" for name, word in names.items())
@@ -71,7 +71,7 @@ class ThresholdPart(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding = binding
-        self._book = binding.session.atoms
+        self._book = binding.state.atoms
         self._image: str | None = None
         self._analysis: AtomAnalysis | None = None
         self._build()
@@ -163,7 +163,7 @@ class ThresholdPart(QWidget):
         n = len(atoms.table)
         self.words.setText(
             f"<b>{n} atom{'s' * (n != 1)}</b> at a probability of {analysis.threshold:.2f} or "
-            f"more; expected {expected_in_words(analysis.expected)}"
+            f"more; expected {format_expected(analysis.expected)}"
         )
         self.show()
 

@@ -10,28 +10,28 @@ from napari.utils.notifications import show_error, show_info
 
 from ....core.errors import AtomicityError
 from ....io.provenance import Outcome
-from ....io.stored_micrograph import StoredMicrograph
+from ....io.stored_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ... import tasks
-from ...panels.analysis_task import Asked, analyse_without_map, place_in_map
-from ...panels.image_queue import OneByOne
+from ...panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
-from .remote_batch import Relay, analyse_elsewhere
+from .remote_batch import Relay, analyse_remotely
 
 
-class AnalyseAll(OneByOne):
+class AnalyseAll(ImageQueue):
     """Analyses images of a session one at a time, and places their clusters in the map."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding, "analyse all")
         self._to_place: list[str] = []
-        self._asked: Asked | None = None
+        self._asked: AnalysisRequest | None = None
         self.n_failed = 0
 
     def start(
         self,
         images: list[str],
-        asked: Asked,
+        asked: AnalysisRequest,
         place: int | str | None = None,
     ) -> None:
         """Analyse these images; the one that is looked at comes first.
@@ -58,14 +58,14 @@ class AnalyseAll(OneByOne):
 
     def _send(self, place: int | str) -> None:
         assert self._asked is not None
-        micrographs = {image: self.session.micrograph(image) for image in self._waiting}
+        micrographs = {image: self.state.micrograph(image) for image in self._waiting}
         paths = {i: Path(m.path) for i, m in micrographs.items() if m.path is not None}
         asked = {**self._asked._asdict(), "umap": False}
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
             f"Analysing {len(paths)} images elsewhere",
-            analyse_elsewhere,
+            analyse_remotely,
             (paths, asked, place, relay.came.emit),
             lambda _: None,
             self._lost,
@@ -74,22 +74,22 @@ class AnalyseAll(OneByOne):
 
     def _came(self, image: str, outcome: Outcome, analysis: Analysis | None) -> None:
         """One of those that were sent is there; what is not as expected is done here."""
-        if image not in self._waiting or image not in self.session.images:
+        if image not in self._waiting or image not in self.state.images:
             return
         if analysis is None:
             self._waiting.remove(image)
             self._failed(image, AtomicityError(str(outcome.error)))
             return
-        own = self.session.micrograph(image)
+        own = self.state.micrograph(image)
         if own.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
             return
         self._waiting.remove(image)
         assert self._asked is not None
         self.binding.set_engine(image, self._asked.model, self._asked.device)
-        if isinstance(own, StoredMicrograph) and own.sha256 is None and own.path is not None:
+        if isinstance(own, LazyMicrograph) and own.sha256 is None and own.path is not None:
             # As the other process has read it: here it would take its time.
             found = analysis.micrograph
-            own = StoredMicrograph(
+            own = LazyMicrograph(
                 own.path,
                 found.shape,
                 found.pixel_size_nm,
@@ -97,14 +97,14 @@ class AnalyseAll(OneByOne):
                 sha256=found.sha256,
                 metadata=found.metadata,
             )
-            self.session.follow_file(image, own)
+            self.state.follow_file(image, own)
         self._analysed(image, replace(analysis, micrograph=own))
         self.changed.emit()
 
     def _lost(self, error: BaseException) -> None:
         """Nobody is there to do it: what is left waits for the person to say what to do."""
         self.forget()
-        show_error(tasks.in_words(error))
+        show_error(tasks.format_error(error))
 
     def forget(self) -> None:
         super().forget()
@@ -120,7 +120,7 @@ class AnalyseAll(OneByOne):
         self.run(
             f"Analysing {self.n_done + 1} of {self.n_in_all}: {image}",
             analyse_without_map,
-            (self.session.micrograph(image), self._asked),
+            (self.state.micrograph(image), self._asked),
             partial(self._analysed, image),
             partial(self._failed, image),
             self._next,
@@ -130,7 +130,7 @@ class AnalyseAll(OneByOne):
         self.n_done += 1
         if not self.binding.accepts(analysis):
             return
-        self.session.set_analysis(
+        self.state.set_analysis(
             analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
         )
         self.binding.label_mode.on = True
@@ -139,10 +139,10 @@ class AnalyseAll(OneByOne):
     def _failed(self, image: str, error: BaseException) -> None:
         self.n_done += 1
         self.n_failed += 1
-        project = self.session.project
+        project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:
-                project.fail(image, tasks.in_words(error))
+                project.fail(image, tasks.format_error(error))
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
 
@@ -153,7 +153,7 @@ class AnalyseAll(OneByOne):
             return
         assert self._asked is not None
         image = self._to_place.pop(0)
-        analysis = self.session.analysis(image)
+        analysis = self.state.analysis(image)
         if analysis is None or not len(analysis.table):
             self._place_next()
             return
@@ -161,7 +161,7 @@ class AnalyseAll(OneByOne):
             f"Placing the clusters of {image} in the map",
             place_in_map,
             (analysis, self._asked.model),
-            self.session.place,
+            self.state.place,
             lambda _: None,
             self._place_next,
         )

@@ -35,17 +35,17 @@ from ... import tasks
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, labelled, main_button, new_form
 from ...controls.shortcuts import BROWSE
-from ...panels.analysis_task import Asked
+from ...panels.analysis_task import AnalysisRequest
 from ...panels.forms import (
     DetectionForm,
     TaskBar,
-    ask_for_device,
-    ask_for_model,
-    ask_for_symmetries,
+    add_device_row,
+    add_model_row,
+    add_symmetries_row,
     busy,
 )
 from ...viewer.binding import binding_of
-from ...viewer.current_image import Stage
+from ...viewer.current_image import CurrentImage
 from ...viewer.projects import with_suffix, write_model
 from .batch import AnalyseAll
 from .image_list import ImageDelegate, ImageModel
@@ -60,25 +60,25 @@ class Browse(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.projects = self.binding.projects
         self.batch = AnalyseAll(self.binding)
         self._changed: dict[str, None] = {}
         self.setAcceptDrops(True)
         self._build()
         self._bind_keys()
-        session = self.session
+        state = self.state
         # While files are being looked at, what is known of them grows.
         self._refresh_timer = QTimer(self)
         self._refresh_timer.setInterval(_REFRESH_MS)
         self._refresh_timer.timeout.connect(self._refresh_files)
-        follow(self, session.images_changed, self._rebuild)
-        follow(self, session.project_changed, self._rebuild)
-        follow(self, session.analysis_changed, self._on_analysis)
-        follow_soon(self, session.analysis_changed, slot=self._refresh_changed)
-        follow(self, session.current_changed, self._on_current)
-        follow(self, session.status_changed, self._on_status)
-        follow(self, session.saved_changed, self._say)
+        follow(self, state.images_changed, self._rebuild)
+        follow(self, state.project_changed, self._rebuild)
+        follow(self, state.analysis_changed, self._on_analysis)
+        follow_soon(self, state.analysis_changed, slot=self._refresh_changed)
+        follow(self, state.current_changed, self._on_current)
+        follow(self, state.status_changed, self._on_status)
+        follow(self, state.saved_changed, self._say)
         follow(self, self.projects.notes_changed, self._say)
         follow(self, self.projects.surveyed, self._refresh_files)
         follow(self, self.batch.changed, self._on_batch)
@@ -122,10 +122,10 @@ class Browse(QWidget):
         self.notes.setAccessibleName("Notes on the project")
         self.notes.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
 
-        self.model = ImageModel(self.session, self)
+        self.model = ImageModel(self.state, self)
         self.list = QListView()
         self.list.setModel(self.model)
-        self.list.setItemDelegate(ImageDelegate(self.session, self.list))
+        self.list.setItemDelegate(ImageDelegate(self.state, self.list))
         self.list.setUniformItemSizes(True)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -150,10 +150,10 @@ class Browse(QWidget):
         bottom.addWidget(self.next_button)
         bottom.addWidget(self.analyse_button, 1)
 
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         form = new_form()
-        self.models, self.device = ask_for_model(form), ask_for_device(form)
-        self.symmetries = ask_for_symmetries(form)
+        self.models, self.device = add_model_row(form), add_device_row(form)
+        self.symmetries = add_symmetries_row(form)
         self.detection = DetectionForm()
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")
@@ -177,19 +177,19 @@ class Browse(QWidget):
         layout.addWidget(self.task_bar)
         layout.addWidget(self.settings)
 
-        self.open_button.clicked.connect(self._ask_for_folder)
+        self.open_button.clicked.connect(self._choose_folder)
         self.list.clicked.connect(self._on_clicked)
         self.list.activated.connect(self._on_clicked)
         self.previous_button.clicked.connect(self.previous)
         self.next_button.clicked.connect(self.next)
         self.analyse_button.clicked.connect(self.analyse_all)
         for name, act in {
-            "project": self._ask_for_project,
-            "save": self._ask_where_to_save,
-            "copy": self._ask_where_to_copy,
-            "add": self._ask_for_images,
-            "moved": self._ask_where_moved,
-            "model": self._ask_which_model,
+            "project": self._choose_project,
+            "save": self._choose_save_path,
+            "copy": self._choose_copy_path,
+            "add": self._choose_images,
+            "moved": self._choose_moved_folder,
+            "model": self._choose_model,
             "close": self.projects.leave,
         }.items():
             self.actions_by_name[name].triggered.connect(act)
@@ -210,7 +210,7 @@ class Browse(QWidget):
         self._say()
 
     def _refresh_files(self, *_: object) -> None:
-        if self.model.rowCount() == len(self.session.images):
+        if self.model.rowCount() == len(self.state.images):
             self.model.refresh_files()
 
     def _on_analysis(self, image: str) -> None:
@@ -223,7 +223,7 @@ class Browse(QWidget):
         self._enable()
 
     def _on_current(self, *_: object) -> None:
-        row = self.model.row_of(self.session.current)
+        row = self.model.row_of(self.state.current)
         if row >= 0:
             index = self.model.index(row)
             self.list.setCurrentIndex(index)
@@ -233,7 +233,7 @@ class Browse(QWidget):
         self._enable()
 
     def _on_status(self, status: Status) -> None:
-        surveying = bool(tasks.running(self.session, "survey"))
+        surveying = bool(tasks.running(self.state, "survey"))
         if surveying != self._refresh_timer.isActive():
             (self._refresh_timer.start if surveying else self._refresh_timer.stop)()
             self._refresh_files()
@@ -245,15 +245,15 @@ class Browse(QWidget):
         self._enable()
 
     def _say(self, *_: object) -> None:
-        project = self.session.project
-        images = self.session.images
+        project = self.state.project
+        images = self.state.images
         if project is not None:
             n = len(images)
             title = f"<b>{escape(project.path.stem)}</b>, {n} image{'s' * (n != 1)}"
             if project.read_only:
                 title += ", to be looked at only"
-            if self.session.blind:
-                title += f", blind: {escape(self.session.annotator)}"
+            if self.state.blind:
+                title += f", blind: {escape(self.state.annotator)}"
             self.title.setText(title)
             self.title.setToolTip(str(project.path))
         elif images:
@@ -263,15 +263,15 @@ class Browse(QWidget):
                 "Open the folder of a session, or drop it here. To try it out: "
                 "<i>File ▸ Open Sample ▸ Atomicity</i>."
             )
-        trouble = self.session.unsaved
+        trouble = self.state.unsaved
         words = [f"NOT SAVED: {trouble}"] if trouble else []
         self.notes.setText("\n".join([*words, *self.projects.notes]))
         self.notes.setVisible(bool(self.notes.text()))
         self._enable()
 
     def _enable(self) -> None:
-        session, project = self.session, self.session.project
-        row, n = self.model.row_of(session.current), self.model.rowCount()
+        state, project = self.state, self.state.project
+        row, n = self.model.row_of(state.current), self.model.rowCount()
         self.previous_button.setEnabled(row > 0)
         self.next_button.setEnabled(0 <= row < n - 1 or (row < 0 and n > 0))
         waiting = self._waiting()
@@ -282,10 +282,10 @@ class Browse(QWidget):
             if n
             else "Analyse all"
         )
-        free = not busy(session) or bool(tasks.running(session, "survey"))
+        free = not busy(state) or bool(tasks.running(state, "survey"))
         self.analyse_button.setEnabled(
-            bool(n) and free and not self.batch.running and not session.read_only
-            and not session.blind
+            bool(n) and free and not self.batch.running and not state.read_only
+            and not state.blind
         )  # fmt: skip
         act = self.actions_by_name
         act["save"].setEnabled(project is None and bool(n))
@@ -294,13 +294,13 @@ class Browse(QWidget):
         act["add"].setEnabled(project is not None and not project.read_only)
 
     def _waiting(self) -> list[str]:
-        return [name for name in self.session.images if self.session.analysis(name) is None]
+        return [name for name in self.state.images if self.state.analysis(name) is None]
 
     # ---- what the person does
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
         if image is not None:
-            self.session.current = image
+            self.state.current = image
 
     def next(self) -> None:
         self.binding.stage.go(1)
@@ -314,13 +314,15 @@ class Browse(QWidget):
             detection = self.detection.settings()
             place = place_of(self.place.text())
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         waiting = self._waiting()
-        images = waiting or self.session.images
+        images = waiting or self.state.images
         if not waiting and not self._wants_all_again(len(images)):
             return
-        asked = Asked(detection, self.models.model, self.device.device, self.symmetries.isChecked())
+        asked = AnalysisRequest(
+            detection, self.models.model, self.device.device, self.symmetries.isChecked()
+        )
         self.batch.start(images, asked, place)
 
     def _wants_all_again(self, n: int) -> bool:
@@ -355,7 +357,7 @@ class Browse(QWidget):
 
     def _may_leave(self) -> bool:
         """What is in memory only must not go without a word."""
-        if self.session.project is not None or not self.session.history:
+        if self.state.project is not None or not self.state.history:
             return True
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
@@ -366,24 +368,24 @@ class Browse(QWidget):
             buttons.Save,
         )
         if answer == buttons.Save:
-            return self._ask_where_to_save()
+            return self._choose_save_path()
         return answer == buttons.Discard
 
-    def _ask_for_folder(self) -> None:
+    def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Open the folder of a session")
         if folder:
             self.open(folder)
 
-    def _ask_for_project(self) -> None:
+    def _choose_project(self) -> None:
         file, _ = QFileDialog.getOpenFileName(self, "Open a project", "", f"Projects (*{SUFFIX})")
         if file:
             self.open(file)
 
-    def _ask_where_to_save(self) -> bool:
-        return self.projects.ask_where_to_save()
+    def _choose_save_path(self) -> bool:
+        return self.projects.choose_save_path()
 
-    def _ask_where_to_copy(self) -> None:
-        project = self.session.project
+    def _choose_copy_path(self) -> None:
+        project = self.state.project
         if project is None:
             return
         file, _ = QFileDialog.getSaveFileName(
@@ -391,24 +393,24 @@ class Browse(QWidget):
         )
         if file:
             tasks.start(
-                self.session, copy_project, project, with_suffix(file),
+                self.state, copy_project, project, with_suffix(file),
                 message="Copying the project", key="copy project", owner=self,
                 on_result=lambda path: show_info(f"The copy is {path}"),
             )  # fmt: skip
 
-    def _ask_for_images(self) -> None:
+    def _choose_images(self) -> None:
         files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project")
         if files:
             self.projects.add(files)
 
-    def _ask_where_moved(self) -> None:
+    def _choose_moved_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Where may the images be now?")
         if folder:
             self.projects.find_moved(folder)
 
-    def _ask_which_model(self) -> None:
+    def _choose_model(self) -> None:
         """Write a model that was made in this project into a file for others."""
-        project = self.session.project
+        project = self.state.project
         names = [] if project is None else list(project.models())
         if not names:
             show_info("No model was made in this project yet: Adapt and Train make them.")
@@ -421,7 +423,7 @@ class Browse(QWidget):
         )
         if file:
             tasks.start(
-                self.session, write_model, project, name, Path(file).with_suffix(".safetensors"),
+                self.state, write_model, project, name, Path(file).with_suffix(".safetensors"),
                 message=f"Writing {name}", key="share model", owner=self,
                 on_result=lambda path: show_info(f"The model is {path}, with its card beside it."),
             )  # fmt: skip
@@ -436,7 +438,7 @@ class Browse(QWidget):
         if not paths:
             return
         event.acceptProposedAction()
-        if self.session.project is not None and not paths[0].endswith(SUFFIX):
+        if self.state.project is not None and not paths[0].endswith(SUFFIX):
             self.projects.add(paths)
         elif len(paths) == 1:
             path = Path(paths[0])
@@ -445,7 +447,7 @@ class Browse(QWidget):
             self.open(str(Path(paths[0]).parent))
 
 
-def _going(stage: Stage, step: int) -> Callable[[object], None]:
+def _going(stage: CurrentImage, step: int) -> Callable[[object], None]:
     """What a key does that goes from image to image; it keeps nothing alive."""
     reference = weakref.ref(stage)
 

@@ -11,10 +11,10 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRectF, QSize,
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from ....core.cluster_table import OUTSIDE
+from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
 from ....project import ProjectImage
-from ....state.window_state import Session
+from ....state.window_state import WindowState
 
 ROW = Qt.ItemDataRole.UserRole
 
@@ -32,7 +32,7 @@ class Row:
     thumbnail: QPixmap | None = field(default=None, compare=False)
 
 
-def size_in_words(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str:
+def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str:
     """``2048 × 2048 px, 0.0360 nm/px``"""
     if shape is None:
         return ""
@@ -44,19 +44,19 @@ def size_in_words(shape: Sequence[int] | None, pixel_size_nm: float | None) -> s
 def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Share of each class among the clusters whose label is one."""
     counts = Counter(labels)
-    n = sum(k for label, k in counts.items() if label not in ("", *OUTSIDE))
+    n = sum(k for label, k in counts.items() if label not in ("", *NON_CLASS_LABELS))
     return tuple((c, counts[c] / n) for c in classes if counts[c]) if n else ()
 
 
-def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
+def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     """What is known of an image now: of its clusters from the session, of its file the rest."""
-    micrograph, analysis = session.micrograph(name), session.analysis(name)
+    micrograph, analysis = state.micrograph(name), state.analysis(name)
     shape = image.shape if image is not None else None
     # Not of the micrograph if the file would have to be read for it.
     known_shape = shape or getattr(micrograph, "_shape", None)
     if known_shape is None and image is None:
         known_shape = micrograph.shape
-    row = Row(name, size_in_words(known_shape, micrograph.pixel_size_nm))
+    row = Row(name, format_size(known_shape, micrograph.pixel_size_nm))
     path = "" if micrograph.path is None else f"\n{micrograph.path}"
     if image is not None and image.error:
         return replace(row, state="failed", words=image.error, tooltip=f"{image.error}{path}")
@@ -74,7 +74,7 @@ def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
     words = f"{n} {noun}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
     whole = there & ~table["touches_border"].to_numpy(bool)
-    shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), session.classes())
+    shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,
@@ -85,9 +85,9 @@ def row_of(session: Session, image: ProjectImage | None, name: str) -> Row:
 class ImageModel(QAbstractListModel):
     """One row per image of the session; what it says is found when it comes into sight."""
 
-    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = session
+        self._session = state
         self._names: list[str] = []
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
@@ -173,9 +173,9 @@ class ImageModel(QAbstractListModel):
 class ImageDelegate(QStyledItemDelegate):
     """Paints a row: thumbnail at the left, three lines and a bar of the classes beside it."""
 
-    def __init__(self, session: Session, parent: QObject | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._session = session
+        self._session = state
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
         line = QFontMetrics(option.font).height()

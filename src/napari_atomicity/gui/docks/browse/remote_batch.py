@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report
 
-MOST_PROCESSES = 512
+MAX_PROCESSES = 512
 
 
 class Relay(QObject):
@@ -33,15 +33,15 @@ def place_of(text: str) -> int | str | None:
         return None
     if not text.isdigit():
         return text
-    if not 1 <= int(text) <= MOST_PROCESSES:
+    if not 1 <= int(text) <= MAX_PROCESSES:
         raise AtomicityError(
             f"{text} processes are not possible",
-            advice=f"Give 1 to {MOST_PROCESSES}, or the address of a scheduler",
+            advice=f"Give 1 to {MAX_PROCESSES}, or the address of a scheduler",
         )
     return int(text)
 
 
-def analyse_elsewhere(
+def analyse_remotely(
     paths: Mapping[str, Path],
     asked: Mapping[str, Any],
     place: int | str,
@@ -56,7 +56,7 @@ def analyse_elsewhere(
     paths
         Image → file, which the other processes must see under the same path.
     asked
-        Parts of a `runs.Request`.
+        Parts of a `runs.RunRequest`.
     place
         As of `place_of`.
     came
@@ -77,9 +77,9 @@ def analyse_elsewhere(
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
     from ....pipeline.dask_workers import SentModel, Workers
-    from ....pipeline.runs import Request
+    from ....pipeline.runs import RunRequest
 
-    request = Request(**asked)
+    request = RunRequest(**asked)
     items = [Input(image, path) for image, path in paths.items()]
     report(progress, 0, len(items), "Starting the processes")
     model = SentModel.of(request.model, request.device)

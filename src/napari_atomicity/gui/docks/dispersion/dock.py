@@ -24,7 +24,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....atoms.dispersion import Spread, Spreads, SpreadSettings, spread_of_all
+from ....atoms.dispersion import (
+    DispersionResult,
+    DispersionResults,
+    DispersionSettings,
+    spread_of_all,
+)
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
@@ -33,16 +38,16 @@ from ....io.tables import write_table
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
-from ...controls.collapsible import Part
+from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.forms import _Combo, in_scroll_area
 from ...controls.settings import remember
-from ...panels.table_files import FILE_TYPES, ask_for_table
+from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
-from ...scatter.save import ask_and_save
+from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
-from ...tasks import Task, in_words, running, start
-from ...viewer.binding import session_of
+from ...tasks import Task, format_error, running, start
+from ...viewer.binding import state_of
 from .figures import FigureModel, figures
 from .settings import SpreadForm, Waiting
 
@@ -64,9 +69,9 @@ NO_PIXEL_SIZE = (
 def write_rows(
     path: Path,
     images: dict[str, ImageAtoms],
-    settings: SpreadSettings,
+    settings: DispersionSettings,
     micrographs: dict[str, Micrograph],
-    known: dict[str, Spread],
+    known: dict[str, DispersionResult],
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
@@ -80,10 +85,10 @@ class Dispersion(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
-        self.found: Spreads | None = None
+        self.state = state_of(napari_viewer)
+        self.found: DispersionResults | None = None
         # Of each image the last one: what is not touched is not found again. A worker adds to it.
-        self._known: dict[str, Spread] = {}
+        self._known: dict[str, DispersionResult] = {}
         self._task = f"dispersion {id(self)}"
         self._stale = self._unmarked = True
         self._build()
@@ -93,12 +98,12 @@ class Dispersion(QWidget):
         self._mark_timer = QTimer(self)
         self._mark_timer.setSingleShot(True)
         self._mark_timer.timeout.connect(self._mark)
-        session = self.session
-        follow(self, session.atoms.changed, self._on_atoms)
-        follow(self, session.atoms.selection_changed, self._on_selection)
-        follow(self, session.current_changed, self._on_current)
-        follow(self, session.images_changed, self._on_images)
-        follow(self, session.project_changed, self._on_images)
+        state = self.state
+        follow(self, state.atoms.changed, self._on_atoms)
+        follow(self, state.atoms.selection_changed, self._on_selection)
+        follow(self, state.current_changed, self._on_current)
+        follow(self, state.images_changed, self._on_images)
+        follow(self, state.project_changed, self._on_images)
 
     # ---- parts
     def _build(self) -> None:
@@ -142,7 +147,7 @@ class Dispersion(QWidget):
         layout.addWidget(self.body, 1)
         self.form = SpreadForm()
         self.form.changed.connect(self._on_settings)
-        self.settings_part = Part("Settings", self.form)
+        self.settings_part = CollapsibleSection("Settings", self.form)
         layout.addWidget(self.settings_part)
         layout.addStretch(0)
         in_scroll_area(content, self)
@@ -203,7 +208,7 @@ class Dispersion(QWidget):
         self.view = PlotView()
         self.view.setMinimumHeight(round(17 * self.fontMetrics().height()))
         self._linked = Linked(self.view, "atom_id", "atom")
-        self.view.picked.connect(self._on_picked)
+        self.view.picked.connect(self._on_selected)
         # One line, always there: the plot must not change its size with every selection.
         self.hint = QLabel(HINT)
         self.hint.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -231,21 +236,21 @@ class Dispersion(QWidget):
 
     def wanted(self) -> dict[str, ImageAtoms]:
         """Image → atoms of those whose dispersion is asked for."""
-        return self._atoms(self.session.images if self.of_all else [self.session.current])
+        return self._atoms(self.state.images if self.of_all else [self.state.current])
 
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
-        book = self.session.atoms
+        book = self.state.atoms
         known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
         # Lengths of the old pixel size would be wrong, and nobody could see it.
         return {i: atoms for i, atoms in known.items() if not book.outdated(i)}
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Those whose support nobody has looked for yet."""
-        return {i: self.session.micrograph(i) for i, a in images.items() if a.analysis is None}
+        return {i: self.state.micrograph(i) for i, a in images.items() if a.analysis is None}
 
     # ---- what the session says
     def _on_atoms(self, image: str) -> None:
-        if self.of_all or image == self.session.current:
+        if self.of_all or image == self.state.current:
             self._later()
 
     def _on_current(self, *_: object) -> None:
@@ -253,7 +258,7 @@ class Dispersion(QWidget):
             self._later(0)
 
     def _on_images(self, *_: object) -> None:
-        there = set(self.session.images)
+        there = set(self.state.images)
         # A copy: a worker may put in what it has just found.
         for image in [i for i in list(self._known) if i not in there]:
             del self._known[image]
@@ -305,7 +310,7 @@ class Dispersion(QWidget):
         self._age()
         self.waiting.begin("updating…")
         task = start(
-            self.session,
+            self.state,
             spread_of_all,
             images,
             settings,
@@ -322,18 +327,18 @@ class Dispersion(QWidget):
 
     def _what_to_do(self) -> str:
         """Why there is nothing to find."""
-        image = self.session.current
+        image = self.state.current
         if self.of_all or image is None:
             return NO_ATOMS
-        if self.session.micrograph(image).pixel_size_nm is None:
+        if self.state.micrograph(image).pixel_size_nm is None:
             return NO_PIXEL_SIZE.format(image)
-        if self.session.atoms.outdated(image):
+        if self.state.atoms.outdated(image):
             return OUTDATED.format(image)
         return NO_ATOMS
 
     def _stop(self) -> None:
         """What is under way finds what was there before."""
-        for task in running(self.session, self._task):
+        for task in running(self.state, self._task):
             task.cancel()
 
     def cancel(self) -> None:
@@ -345,13 +350,13 @@ class Dispersion(QWidget):
         self.update_button.show()
 
     def _on_finished(self, task: Task) -> None:
-        if not any(t is not task for t in running(self.session, self._task)):
+        if not any(t is not task for t in running(self.state, self._task)):
             self.waiting.end()
 
     def _on_error(self, error: BaseException) -> None:
-        self._show_none(in_words(error))
+        self._show_none(format_error(error))
 
-    def _take(self, found: Spreads) -> None:
+    def _take(self, found: DispersionResults) -> None:
         self.update_button.hide()
         if found.dispersion is None:
             self._show_none(_sentences(found.without))
@@ -360,7 +365,7 @@ class Dispersion(QWidget):
         self.message.hide()
         missed = found.rows().iloc[-1].to_dict()
         self.model.show_figures(figures(found.dispersion, missed))
-        self.note.setText(_left_out(found, len(self.session.images) if self.of_all else 1))
+        self.note.setText(_left_out(found, len(self.state.images) if self.of_all else 1))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
@@ -400,13 +405,13 @@ class Dispersion(QWidget):
     def _mark(self) -> None:
         """Show what is selected in the plot."""
         self._unmarked = False
-        words = self._linked.mark(self.session.atoms.selection)
+        words = self._linked.mark(self.state.atoms.selection)
         curve = len(self.view.data) > 0 and not self._linked.holds
         self.hint.setText("A curve is of all atoms together." if curve else words)
 
-    def _on_picked(self, rows: Sequence[int], mode: str) -> None:
+    def _on_selected(self, rows: Sequence[int], mode: str) -> None:
         if self._linked.holds:
-            atoms = self.session.atoms
+            atoms = self.state.atoms
             atoms.select(self._linked.picked(rows, mode, atoms.selection))
 
     # ---- out
@@ -423,12 +428,12 @@ class Dispersion(QWidget):
 
     def export(self) -> None:
         """Ask for a file and write a row per image and one of all."""
-        path = ask_for_table(self, "dispersion.csv", FILE_TYPES)
+        path = choose_table_path(self, "dispersion.csv", FILE_TYPES)
         if path is None:
             return
-        images = self._atoms(self.session.images)
+        images = self._atoms(self.state.images)
         start(
-            self.session,
+            self.state,
             write_rows,
             path,
             images,
@@ -447,7 +452,7 @@ class Dispersion(QWidget):
         def write(path: Path) -> Path:
             return save_plot(plot, data, path, Look())
 
-        ask_and_save(self, self.plot_name, write)
+        choose_and_save(self, self.plot_name, write)
 
 
 def _words(name: str) -> QLabel:
@@ -463,7 +468,7 @@ def _sentences(why: dict[str, str]) -> str:
     return f"{said}. The support can be drawn in the dock Atoms."
 
 
-def _left_out(found: Spreads, images: int) -> str:
+def _left_out(found: DispersionResults, images: int) -> str:
     """Which images are not among what is shown."""
     without = found.without
     lines = []

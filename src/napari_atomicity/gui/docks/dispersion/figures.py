@@ -14,7 +14,7 @@ from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
 from ....reporting.plot_base import per_cent
-from ....statistics.dispersion import Dispersion
+from ....statistics.dispersion import DispersionStatistics
 from ...controls.line_table import Lines
 
 NONE = "–"
@@ -37,7 +37,7 @@ FEW = (
 
 
 @dataclass(frozen=True)
-class Figure:
+class DispersionFigure:
     """One line: what it is called, its value with unit, its interval or verdict, what it means."""
 
     name: str
@@ -46,7 +46,9 @@ class Figure:
     meaning: str
 
 
-def figures(found: Dispersion, missed: Mapping[str, Any] | None = None) -> list[Figure]:
+def figures(
+    found: DispersionStatistics, missed: Mapping[str, Any] | None = None
+) -> list[DispersionFigure]:
     """All lines of a dispersion.
 
     Parameters
@@ -67,11 +69,11 @@ def figures(found: Dispersion, missed: Mapping[str, Any] | None = None) -> list[
     ]
 
 
-def _density(row: dict[str, Any], level: str) -> list[Figure]:
+def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
     area, off = row["support_nm2"], row["n_off_support"]
     here = [row[f"density_of_field_{end}_per_nm2"] * area for end in ("low", "high")]
     return [
-        Figure(
+        DispersionFigure(
             "Density",
             f"{number(row['density_per_nm2'])} /nm²",
             interval(row["density_low_per_nm2"], row["density_high_per_nm2"]),
@@ -80,20 +82,20 @@ def _density(row: dict[str, Any], level: str) -> list[Figure]:
             "(clustered atoms more), and detection is uncertain (Fay and Feuer, Stat. Med. 16, "
             f"791, 1997).{'' if row['images'] == 1 else FEW}",
         ),
-        Figure(
+        DispersionFigure(
             "Atoms, expected",
             number(row["n_atoms_expected"]),
             interval(*here),
             "Sum of the probabilities of all places where an atom may be, over the share of the "
             f"atoms that are among them; {level} interval of this very field, of detection alone.",
         ),
-        Figure(
+        DispersionFigure(
             "Atoms, counted",
             str(row["n_atoms"]),
             f"{off} off the support" if off else "",
             "Atoms of the atom table that lie on the support. Those off it count in nothing.",
         ),
-        Figure(
+        DispersionFigure(
             "Support",
             f"{number(area)} nm²",
             "" if row["images"] == 1 else f"{row['images']} fields",
@@ -102,11 +104,11 @@ def _density(row: dict[str, Any], level: str) -> list[Figure]:
     ]
 
 
-def _missed(row: Mapping[str, Any]) -> list[Figure]:
+def _missed(row: Mapping[str, Any]) -> list[DispersionFigure]:
     if not math.isfinite(row.get("completeness", math.nan)):
         return []
     return [
-        Figure(
+        DispersionFigure(
             "Found of them",
             share_of(row["completeness"]),
             shares(row["completeness_low"], row["completeness_high"]),
@@ -114,7 +116,7 @@ def _missed(row: Mapping[str, Any]) -> list[Figure]:
             "became of atoms that were put into the image (dock Atoms, How many are missed?). "
             "Where it is below two thirds, the density is a lower bound.",
         ),
-        Figure(
+        DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
             interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
@@ -124,10 +126,10 @@ def _missed(row: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
-def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[Figure]:
-    def distance(name: str, words: str) -> Figure:
+def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[DispersionFigure]:
+    def distance(name: str, words: str) -> DispersionFigure:
         of = f"nearest_neighbour_{name}"
-        return Figure(
+        return DispersionFigure(
             f"Neighbour, {name}",
             with_unit(row[f"{of}_nm"], "nm"),
             interval(row[f"{of}_low_nm"], row[f"{of}_high_nm"]),
@@ -139,7 +141,7 @@ def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[Figure
     return [
         distance("median", "Median"),
         distance("mean", "Mean"),
-        Figure(
+        DispersionFigure(
             "Clark–Evans R",
             number(row["clark_evans"]),
             verdict(row["clark_evans"], row["clark_evans_p"], coverage),
@@ -150,11 +152,11 @@ def _neighbours(row: dict[str, Any], level: str, coverage: float) -> list[Figure
     ]
 
 
-def _shares(found: Dispersion, row: dict[str, Any], level: str) -> list[Figure]:
+def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> list[DispersionFigure]:
     linked = f"no further apart than {row['group_distance_nm']:g} nm"
     random = per_cent(row["share_isolated_if_random"])
     lines = [
-        Figure(
+        DispersionFigure(
             KIND_NAMES[kind],
             share_of(share.value),
             shares(share.low, share.high),
@@ -168,7 +170,7 @@ def _shares(found: Dispersion, row: dict[str, Any], level: str) -> list[Figure]:
     n = row["groups"]
     return [
         *lines,
-        Figure(
+        DispersionFigure(
             "Group size, mean",
             number(row["group_size_mean"]),
             f"{n} group{'s' * (n != 1)}, largest {row['group_size_max']}" if n else "",
@@ -177,10 +179,10 @@ def _shares(found: Dispersion, row: dict[str, Any], level: str) -> list[Figure]:
     ]
 
 
-def _evenness(found: Dispersion, row: dict[str, Any]) -> list[Figure]:
+def _evenness(found: DispersionStatistics, row: dict[str, Any]) -> list[DispersionFigure]:
     size = f" of {row['quadrat_nm']:.3g} nm" if math.isfinite(row["quadrat_nm"]) else ""
     return [
-        Figure(
+        DispersionFigure(
             "Quadrat index",
             number(row["quadrat_index"]),
             spread_evenly(row["quadrat_index"], row["quadrat_p"], found.level),
@@ -192,9 +194,9 @@ def _evenness(found: Dispersion, row: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def _curves(row: dict[str, Any], level: float) -> list[Figure]:
+def _curves(row: dict[str, Any], level: float) -> list[DispersionFigure]:
     return [
-        Figure(
+        DispersionFigure(
             name,
             _p(row[column]),
             "" if math.isnan(row[column]) else random_or_not(row[column], level),
@@ -274,9 +276,9 @@ class FigureModel(Lines):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(self.HEADERS, self.TOOLTIPS, parent)
-        self.figures: Sequence[Figure] = ()
+        self.figures: Sequence[DispersionFigure] = ()
 
-    def show_figures(self, figures: Sequence[Figure]) -> None:
+    def show_figures(self, figures: Sequence[DispersionFigure]) -> None:
         self.figures = tuple(figures)
         self.show([(f.name, f.value, f.interval) for f in self.figures])
 

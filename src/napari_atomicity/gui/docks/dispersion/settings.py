@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
-from ....atoms.dispersion import SpreadSettings
+from ....atoms.dispersion import DispersionSettings
 from ...controls.drawing import ProgressBar
 from ...controls.forms import labelled, new_form, spin_box
 from ...controls.settings import remember
@@ -21,7 +21,7 @@ class SpreadForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        usual = SpreadSettings()
+        usual = DispersionSettings()
         self.linking = QLabel()
         self.simulations = spin_box(19, 9999, usual.simulations, 0, "")
         self.simulations.setSingleStep(100)
@@ -72,9 +72,9 @@ class SpreadForm(QWidget):
             remember(f"dispersion/{name}", box)
             box.valueChanged.connect(lambda _: self.changed.emit())
 
-    def settings(self) -> SpreadSettings:
+    def settings(self) -> DispersionSettings:
         """What is set."""
-        return SpreadSettings(
+        return DispersionSettings(
             simulations=int(self.simulations.value()),
             largest_nm=self.largest.value() or None,
             seed=int(self.seed.value()),

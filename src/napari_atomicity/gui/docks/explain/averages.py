@@ -26,7 +26,7 @@ from ....core.progress import Progress, Stop, check, report
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....models.class_averages import Averages, of_analyses, write_picture
-from ....state.window_state import Session
+from ....state.window_state import WindowState
 from ...controls.forms import scrolling
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, with_suffix
@@ -66,7 +66,7 @@ def why_empty(analyses: list[Analysis]) -> str:
     return "" if any(a.patches and a.class_maps for a in analyses) else NO_PATCHES
 
 
-def said_of(averages: Averages) -> str:
+def format_average(averages: Averages) -> str:
     """How many clusters were averaged, and which were not."""
     n = sum(max(a.clusters for a in averages.items if a.label == label)
             for label in averages.labels)  # fmt: skip
@@ -81,9 +81,9 @@ class ClassAverages(QWidget):
     Whoever holds it calls `later` when something has changed; it computes only while it is seen.
     """
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.averages: Averages | None = None
         self._request: object = None
         self._stale = True
@@ -178,16 +178,16 @@ class ClassAverages(QWidget):
     @property
     def settled(self) -> bool:
         """Whether what is shown is of now, or nobody looks."""
-        waiting = self._stale or self._timer.isActive() or running(self.session, _TASK)
+        waiting = self._stale or self._timer.isActive() or running(self.state, _TASK)
         return not (self.isVisible() and waiting)
 
     def analyses(self) -> list[Analysis]:
         """Those that are wanted, that of the current image first: it decides the model."""
-        session = self.session
-        names = [session.current] if session.current is not None else []
+        state = self.state
+        names = [state.current] if state.current is not None else []
         if self.scope_combo.currentText() == ALL_IMAGES:
-            names += [image for image in session.images if image != session.current]
-        found = [session.analysis(name) for name in names]
+            names += [image for image in state.images if image != state.current]
+        found = [state.analysis(name) for name in names]
         return [a for a in found if a is not None]
 
     def update_now(self) -> None:
@@ -204,7 +204,7 @@ class ClassAverages(QWidget):
             self.note.setText(words)
             return
         start(
-            self.session,
+            self.state,
             of_analyses,
             analyses,
             "radius" if self.unit_combo.currentText() == IN_RADII else "nm",
@@ -217,7 +217,7 @@ class ClassAverages(QWidget):
         if request is self._request:
             self.averages = averages
             self._show()
-            self.note.setText(said_of(averages))
+            self.note.setText(format_average(averages))
 
     # ---- showing
     def _show(self, *_: object) -> None:
@@ -251,7 +251,7 @@ class ClassAverages(QWidget):
         if path.suffix.lower() not in (".png", ".svg"):
             path = path.with_name(path.name + (".svg" if "*.svg" in filter_ else ".png"))
         start(
-            self.session,
+            self.state,
             save_picture,
             self.averages,
             path,

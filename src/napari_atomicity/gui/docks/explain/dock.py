@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import OUTSIDE, Key, classes_of, in_words
+from ....core.cluster_table import NON_CLASS_LABELS, Key, classes_of, format_rows
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
@@ -33,9 +33,9 @@ from ...controls.bars import Bar, BarChart
 from ...controls.connections import follow
 from ...controls.forms import scrolling
 from ...controls.glyphs import glyph_icon
-from ...controls.patch_view import PatchView, Tile
+from ...controls.patch_view import PatchTile, PatchView
 from ...tasks import start
-from ...viewer.binding import session_of
+from ...viewer.binding import state_of
 from ...viewer.models import classifier_of
 from .averages import ClassAverages
 
@@ -96,7 +96,7 @@ def probability_bars(row: pd.Series, classes: Sequence[str]) -> list[Bar]:
     return bars
 
 
-def novelty_in_words(ood_score: float) -> str:
+def format_novelty(ood_score: float) -> str:
     """What the distance from everything learnt means; "" if it was not computed."""
     if not math.isfinite(ood_score):
         return ""
@@ -125,7 +125,7 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
                 "they carry a dot in the bars.",
             )
         )
-    (count,), (otherwise,) = in_words(row.to_frame().T)
+    (count,), (otherwise,) = format_rows(row.to_frame().T)
     if count:
         out.append(
             (
@@ -151,7 +151,7 @@ def facts(row: pd.Series) -> list[tuple[str, str, str]]:
             "Of a circle with the area of the outline, in nm.",
         )
     )
-    words = novelty_in_words(row["ood_score"])
+    words = format_novelty(row["ood_score"])
     if words:
         out.append(
             (
@@ -187,18 +187,18 @@ class Explain(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
+        self.state = state_of(napari_viewer)
         self._shown: Key | None = None
         self._order: tuple[object, list[Key]] = (None, [])
         self._chosen_maps: dict[str, np.ndarray] = {}
         self._chosen_for: tuple[Key, str | None, int] | None = None
         self._build()
-        session = self.session
-        follow(self, session.selection_changed, self._on_selection)
-        follow(self, session.analysis_changed, self._on_analysis)
-        follow(self, session.current_changed, self._on_current)
-        follow(self, session.images_changed, self.averages.later)
-        follow(self, session.explained_class_changed, self._on_class)
+        state = self.state
+        follow(self, state.selection_changed, self._on_selection)
+        follow(self, state.analysis_changed, self._on_analysis)
+        follow(self, state.current_changed, self._on_current)
+        follow(self, state.images_changed, self.averages.later)
+        follow(self, state.explained_class_changed, self._on_class)
         self._fill_classes()
         self._on_selection()
 
@@ -275,7 +275,7 @@ class Explain(QWidget):
         of_cluster.setContentsMargins(0, 4, 0, 0)
         of_cluster.addLayout(top)
         of_cluster.addWidget(scroll, 1)
-        self.averages = ClassAverages(self.session)
+        self.averages = ClassAverages(self.state)
         self.pages = QTabWidget()
         self.pages.setDocumentMode(True)
         self.pages.tabBar().setDrawBase(False)
@@ -304,7 +304,7 @@ class Explain(QWidget):
 
     # ---- what the session says
     def _on_selection(self, *_: object) -> None:
-        if self._shown not in self.session.selection:
+        if self._shown not in self.state.selection:
             self._shown = next(iter(self._in_order()), None)
         self._refresh()
 
@@ -329,41 +329,41 @@ class Explain(QWidget):
         if not keys:
             return
         index = (index + by) % len(keys) if index >= 0 else (0 if by > 0 else len(keys) - 1)
-        if len(self.session.selection) > 1:
+        if len(self.state.selection) > 1:
             self._shown = keys[index]
             self._refresh()
         else:
-            self.session.select([keys[index]])
+            self.state.select([keys[index]])
 
     def _walk(self) -> tuple[list[Key], int]:
         """The clusters that the arrows walk through, and where we are (-1: nowhere yet)."""
-        session = self.session
-        if len(session.selection) > 1:
+        state = self.state
+        if len(state.selection) > 1:
             keys = self._in_order()
         else:
-            image = self._shown[0] if self._shown else session.current
-            ids = session.table(image)["cluster_id"] if image is not None else []
+            image = self._shown[0] if self._shown else state.current
+            ids = state.table(image)["cluster_id"] if image is not None else []
             keys = [(str(image), int(i)) for i in ids]
         return keys, keys.index(self._shown) if self._shown in keys else -1
 
     def _in_order(self) -> list[Key]:
         """The selected clusters, put in order once: there may be thousands."""
-        session = self.session
-        asked = session.selection, session.images, session.current
+        state = self.state
+        asked = state.selection, state.images, state.current
         if self._order[0] != asked:
             self._order = asked, ordered(*asked)
         return self._order[1]
 
     def _focus(self) -> None:
         if self._shown is not None:
-            self.session.request_focus(self._shown)
+            self.state.request_focus(self._shown)
 
     def _choose_class(self, index: int) -> None:
-        self.session.explained_class = self.class_combo.itemData(index)
+        self.state.explained_class = self.class_combo.itemData(index)
 
     # ---- showing
     def _fill_classes(self) -> None:
-        classes = self.session.classes()
+        classes = self.state.classes()
         wanted = [None, *classes]
         combo = self.class_combo
         with QSignalBlocker(combo):
@@ -373,14 +373,14 @@ class Explain(QWidget):
                 for name in classes:
                     icon = glyph_icon(symbol_of(name, classes), colour_of(name, classes))
                     combo.addItem(icon, name, name)
-            explained = self.session.explained_class
+            explained = self.state.explained_class
             combo.setCurrentIndex(wanted.index(explained) if explained in wanted else 0)
 
     def _row(self) -> tuple[Analysis, int] | None:
         """The analysis and the row of the cluster that is shown."""
         if self._shown is None:
             return None
-        analysis = self.session.analysis(self._shown[0])
+        analysis = self.state.analysis(self._shown[0])
         if analysis is None:
             return None
         found = np.flatnonzero(analysis.table["cluster_id"] == self._shown[1])
@@ -388,7 +388,7 @@ class Explain(QWidget):
 
     def _refresh(self) -> None:
         keys, index = self._walk()
-        several = len(self.session.selection) > 1
+        several = len(self.state.selection) > 1
         self.previous_button.setEnabled(bool(keys))
         self.next_button.setEnabled(bool(keys))
         self.place.setText(
@@ -457,10 +457,10 @@ class Explain(QWidget):
         top = max((float(np.nanmax(m)) for m in maps.values() if np.isfinite(m).any()), default=0)
         tiles = []
         for channel, patch in patches.items():
-            tiles.append(Tile(channel, patch, tooltip=_PATCH_TOOLTIPS.get(channel, "")))
+            tiles.append(PatchTile(channel, patch, tooltip=_PATCH_TOOLTIPS.get(channel, "")))
             if channel in maps:
                 tiles.append(
-                    Tile(
+                    PatchTile(
                         f"{channel} · {label}" if label else f"{channel} · class map",
                         patch,
                         maps[channel],
@@ -475,16 +475,16 @@ class Explain(QWidget):
         """Class maps of the cluster as far as they are known, and their class."""
         values = analysis.table.iloc[row]
         predicted = {c: m[row] for c, m in analysis.class_maps.items() if len(m) > row}
-        wanted = self.session.explained_class
+        wanted = self.state.explained_class
         classes = classes_of(analysis.table)
         if wanted is None or wanted not in classes or not predicted:
-            return predicted, _most_probable(values, classes)
+            return predicted, _top_class(values, classes)
         assert self._shown is not None
-        request = (self._shown, wanted, self.session.generation(self._shown[0]))
+        request = (self._shown, wanted, self.state.generation(self._shown[0]))
         if self._chosen_for != request:
             self._chosen_for, self._chosen_maps = request, {}
             start(
-                self.session,
+                self.state,
                 class_maps_of,
                 analysis,
                 int(values["cluster_id"]),
@@ -508,9 +508,9 @@ _PATCH_TOOLTIPS = {
 }
 
 
-def _most_probable(row: pd.Series, classes: Sequence[str]) -> str:
+def _top_class(row: pd.Series, classes: Sequence[str]) -> str:
     """The class whose maps inference made; a cluster of no class has one too."""
-    if row.get("label_network", "") or row["label_predicted"] not in ("", *OUTSIDE):
+    if row.get("label_network", "") or row["label_predicted"] not in ("", *NON_CLASS_LABELS):
         # the network's own, which the label need not be
         return str(row.get("label_network", "") or row["label_predicted"])
     p = np.array([row[f"p_{c}"] for c in classes], float)

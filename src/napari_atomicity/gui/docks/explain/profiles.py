@@ -29,7 +29,7 @@ from ...controls.glyphs import paint_glyph
 from ...controls.patch_view import COLORMAP, grey
 
 OUTLINE_COLOUR = "#56b4e9"
-_LARGEST_TILE_CHARACTERS = 16
+_MAX_TILE_CHARACTERS = 16
 
 
 def picture(average: Average, top: float) -> np.ndarray:
@@ -42,7 +42,7 @@ def picture(average: Average, top: float) -> np.ndarray:
     return (255 * rgb).round().astype(np.uint8)
 
 
-def in_words(average: Average) -> str:
+def format_profile(average: Average) -> str:
     """What a tile shows, for the mouse and for who can't see it."""
     what = "Average patch" if average.quantity == "patch" else "Average class map"
     words = f"{what} of {average.label}, {average.channel}: {average.clusters} clusters"
@@ -75,7 +75,7 @@ class AverageGrid(QWidget):
         self._images = {}
         items = () if averages is None else averages.items
         self.setAccessibleDescription(
-            " ".join(in_words(a) for a in items if a.quantity == "class map")
+            " ".join(format_profile(a) for a in items if a.quantity == "class map")
         )
         self.updateGeometry()
         self.update()
@@ -107,7 +107,7 @@ class AverageGrid(QWidget):
 
     def _side(self, width: float) -> float:
         n = max(len(self._averages.labels), 1) if self._averages is not None else 1
-        largest = _LARGEST_TILE_CHARACTERS * QFontMetricsF(self.font()).averageCharWidth()
+        largest = _MAX_TILE_CHARACTERS * QFontMetricsF(self.font()).averageCharWidth()
         side = (width - self._left() - (n - 1) * self._gap()) / n
         return max(min(side, largest), 24.0)
 
@@ -143,7 +143,7 @@ class AverageGrid(QWidget):
             for boxes, row in zip(self.boxes(), self.cells(), strict=True):
                 for box, average in zip(boxes, row, strict=True):
                     if average is not None and box.contains(QPointF(event.pos())):
-                        QToolTip.showText(event.globalPos(), in_words(average), self)
+                        QToolTip.showText(event.globalPos(), format_profile(average), self)
                         return True
             QToolTip.hideText()
             return True

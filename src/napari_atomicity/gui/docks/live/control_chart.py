@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from ....core.palette import colours
 from ...controls.drawing import Panels, height_in, small
-from .history import History, last_finite
+from .history import LiveHistory, last_finite
 
 # Of Okabe and Ito: told apart by everybody, and by the style of the line as well.
 _CONFIDENCE, _UNKNOWN, _DRIFT, _CHANGE = "#56b4e9", "#d55e00", "#cc79a7", "#e69f00"
@@ -19,14 +19,14 @@ _LINES = 30
 """Height in lines of text."""
 
 
-class Strip(Panels):
+class ControlChart(Panels):
     """Running class ratios with their intervals, confidence with the share of unknown clusters, and
     change of the session and drift from the training against their limits; a mark under the images
     with an alarm."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._history = History()
+        self._history = LiveHistory()
         self.setAccessibleName("Figures of the live session over its images")
         self.setToolTip(
             "Change: how far the conditions have moved from those of the session's own first "
@@ -34,7 +34,7 @@ class Strip(Panels):
             "their limits."
         )
 
-    def show_history(self, history: History) -> None:
+    def show_history(self, history: LiveHistory) -> None:
         """Draw this, which may have grown."""
         self._history = history
         parts = [

@@ -25,21 +25,21 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....core.micrograph import LARGEST_PIXEL_NM
-from ....pipeline.control_chart import FIRST, LEAST_FIRST, SESSION_CHANGED
+from ....core.micrograph import MAX_PIXEL_NM
+from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
 from ...controls.settings import remember
-from ...panels.forms import DetectionForm, ask_for_device, ask_for_model
+from ...panels.forms import DetectionForm, add_device_row, add_model_row
 from ...viewer.binding import binding_of
-from .control_chart import Strip
-from .history import History
+from .control_chart import ControlChart
+from .history import LiveHistory
 from .taking_in import TakingIn
 from .watching import Watching
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
-    from ....pipeline.watch import Live as Taken
+    from ....pipeline.watch import LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
 RESULTS = "atomicity-live"
@@ -52,9 +52,9 @@ class Live(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.watching: Watching | None = None
-        self.history = History()
+        self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, FIRST
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
@@ -62,7 +62,7 @@ class Live(QWidget):
         self._build()
         self.images = TakingIn(self.binding, self.show_images.isChecked, self)
         self.images.left_out.connect(self._say_what_is_left_out)
-        follow(self, self.session.project_changed, self._on_project)
+        follow(self, self.state.project_changed, self._on_project)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self._leave)
@@ -83,7 +83,7 @@ class Live(QWidget):
         self.choose.setText("…")
         self.choose.setToolTip("Choose the folder")
         self.choose.setAccessibleName("Choose the folder")
-        self.choose.clicked.connect(self._ask_for_folder)
+        self.choose.clicked.connect(self._choose_folder)
         row = QHBoxLayout()
         row.addWidget(self.folder, 1)
         row.addWidget(self.choose)
@@ -113,10 +113,10 @@ class Live(QWidget):
         )
         self.accept_button.clicked.connect(self.accept)
         self.accept_button.hide()
-        self.state = QLabel()
-        self.state.setWordWrap(True)
-        self.state.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
-        self.state.setAccessibleName("What has come")
+        self.status_label = QLabel()
+        self.status_label.setWordWrap(True)
+        self.status_label.setTextFormat(Qt.TextFormat.PlainText)  # names of files are not markup
+        self.status_label.setAccessibleName("What has come")
         self.failures = QLabel()
         self.failures.setWordWrap(True)
         self.failures.setTextFormat(Qt.TextFormat.PlainText)
@@ -126,15 +126,15 @@ class Live(QWidget):
         self.left_out.setWordWrap(True)
         self.left_out.setAccessibleName("What is not in the window")
         self.left_out.hide()
-        self.strip = Strip()
+        self.strip = ControlChart()
         self.strip.hide()
 
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
-        self.pixel_size = spin_box(0.0, LARGEST_PIXEL_NM, 0.0, 5, " nm")
+        self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("as the files say")
         self.pixel_size.setSingleStep(0.001)
-        self.reference = spin_box(LEAST_FIRST - 1, 1000, FIRST, 0, " images")
+        self.reference = spin_box(MIN_FIRST - 1, 1000, FIRST, 0, " images")
         self.reference.setSpecialValueText("none: no such alarm")
         remember("live/reference", self.reference)
         form = new_form()
@@ -153,7 +153,7 @@ class Live(QWidget):
             "So many of the session's first images say what its conditions are; an alarm tells "
             f"when they have changed, beyond chance. Default: {FIRST}.",
         )  # fmt: skip
-        self.models, self.device = ask_for_model(form), ask_for_device(form)
+        self.models, self.device = add_model_row(form), add_device_row(form)
         self.detection = DetectionForm()
         self.settings = folded(form, self.detection)
 
@@ -165,7 +165,7 @@ class Live(QWidget):
             self.show_images,
             self.alarm,
             self.accept_button,
-            self.state,
+            self.status_label,
             self.left_out,
             self.strip,
             self.failures,
@@ -189,11 +189,11 @@ class Live(QWidget):
             widget.setEnabled(watching is None)
 
     def _on_project(self) -> None:
-        project = self.session.project
+        project = self.state.project
         if project is not None and not self.folder.text() and self.watching is None:
             self.folder.setText(str(project.path.parent))
 
-    def _ask_for_folder(self) -> None:
+    def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Which folder does the microscope write?")
         if folder:
             self.folder.setText(folder)
@@ -203,7 +203,7 @@ class Live(QWidget):
         """Watch, or stop watching."""
         if self.watching is not None:
             self.watching.stop()
-            self.state.setText("Stopping: writing tables and report …")
+            self.status_label.setText("Stopping: writing tables and report …")
             self._enable()
             return
         try:
@@ -215,12 +215,12 @@ class Live(QWidget):
                 "detection": self.detection.settings(),
             }
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
         n = round(self.reference.value())
-        reference = n if n >= LEAST_FIRST else 0
+        reference = n if n >= MIN_FIRST else 0
         self.start(folder, out if out.is_absolute() else folder / out, asked, reference)
 
     def start(
@@ -228,9 +228,9 @@ class Live(QWidget):
     ) -> None:
         """Watch a folder; what an earlier session in ``out`` has found is shown as well.
 
-        ``asked`` are the parts of a `runs.Request`.
+        ``asked`` are the parts of a `runs.RunRequest`.
         """
-        self.history = History()
+        self.history = LiveHistory()
         self._n_failed, self._n_reference = 0, reference_images
         self.failures.hide()
         self.alarm.hide()
@@ -267,9 +267,9 @@ class Live(QWidget):
 
     # ---- what comes
     def _say(self, words: str) -> None:
-        self.state.setText(words)
+        self.status_label.setText(words)
 
-    def _on_earlier(self, history: History) -> None:
+    def _on_earlier(self, history: LiveHistory) -> None:
         self.history = history
         self._draw()
 
@@ -338,7 +338,7 @@ class Live(QWidget):
         self.watching = None
         self.accept_button.hide()  # nobody is there to hear it
         if isinstance(outcome, Exception):
-            words = tasks.in_words(outcome)
+            words = tasks.format_error(outcome)
             self._say(words)
             show_error(words)
         else:
@@ -354,10 +354,10 @@ class Live(QWidget):
 
 
 def _watch(folder: Path, out: Path, asked: dict[str, Any], reference: int, notice: Any) -> Watch:
-    from ....pipeline.runs import Request
+    from ....pipeline.runs import RunRequest
     from ....pipeline.watch import Watch
 
-    return Watch(folder, out, Request(**asked), notice=notice, reference_images=reference)
+    return Watch(folder, out, RunRequest(**asked), notice=notice, reference_images=reference)
 
 
 def _soon(latency_s: float) -> bool:

@@ -14,14 +14,14 @@ MOST = 2000
 
 
 @dataclass
-class History:
+class LiveHistory:
     """Rows of ``live.csv`` (`pipeline.live`), as far as they are plotted."""
 
     classes: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def of_log(cls, log: pd.DataFrame) -> History:
+    def of_log(cls, log: pd.DataFrame) -> LiveHistory:
         """What an earlier session has left."""
         classes = [c.removeprefix("fraction_") for c in log.columns if c.startswith("fraction_")]
         history = cls(tuple(classes))

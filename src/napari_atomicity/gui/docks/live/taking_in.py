@@ -11,11 +11,11 @@ from qtpy.QtCore import QObject, Signal
 from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
 from ....project.opening import take_in_analysed
-from ....project.project import Stored
+from ....project.project import ProjectContents
 from ... import tasks
 from ...viewer.binding import Binding
 
-MOST_WAITING = 12
+MAX_WAITING = 12
 """More than so many are not kept for the window: files may come faster than it shows them."""
 
 
@@ -36,7 +36,7 @@ class TakingIn(QObject):
 
     def __init__(self, binding: Binding, follow: Callable[[], bool], parent: QObject) -> None:
         super().__init__(parent)
-        self.binding, self.session = binding, binding.session
+        self.binding, self.state = binding, binding.state
         self._follow = follow
         self._waiting: deque[Analysis] = deque()
         self._engine = ("default", "auto")
@@ -48,12 +48,12 @@ class TakingIn(QObject):
     @property
     def why_not(self) -> str:
         """Why images can't be taken in now; "" if they can."""
-        project = self.session.project
+        project = self.state.project
         if project is None:
             return "no project is open"
         if project.read_only:
             return "the open project can only be read"
-        return "blind mode is on" if self.session.blind else ""
+        return "blind mode is on" if self.state.blind else ""
 
     def add(self, analysis: Analysis, folder: Path, model: str, device: str) -> None:
         """Take this one in after those that wait.
@@ -61,11 +61,11 @@ class TakingIn(QObject):
         Where nothing is open at all, the watched folder is opened as a project.
         """
         self._engine = (model, device)
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()  # whole analyses are large; its results are on disk
             self._leave_out(1)
         self._waiting.append(analysis)
-        nothing_open = self.session.project is None and not self.session.images
+        nothing_open = self.state.project is None and not self.state.images
         if nothing_open and not self._opening:
             task = self.binding.projects.open(folder)
             if task is not None:
@@ -89,9 +89,9 @@ class TakingIn(QObject):
             self._leave_out(len(self._waiting))
             self._waiting.clear()
             return
-        project = self.session.project
+        project = self.state.project
         self._task = tasks.start(
-            self.session,
+            self.state,
             take_in_analysed,
             project,
             self._waiting.popleft(),
@@ -107,18 +107,18 @@ class TakingIn(QObject):
         self._task = None
         self._next()
 
-    def _take(self, found: tuple[Stored, Analysis]) -> None:
+    def _take(self, found: tuple[ProjectContents, Analysis]) -> None:
         stored, analysis = found
         image = analysis.micrograph.name
-        self.session.add_stored({image: stored})
+        self.state.add_contents({image: stored})
         self.binding.projects.surveyed.emit((image,))
         self.binding.set_engine(image, *self._engine)
         if self.binding.accepts(analysis):
             try:
-                self.session.set_analysis(analysis, f"analysed live: {image}", undoable=False)
+                self.state.set_analysis(analysis, f"analysed live: {image}", undoable=False)
             except AtomicityError as error:
-                self.session.status = tasks.failed(str(error))
+                self.state.status = tasks.failed(str(error))
                 return
         if self._follow() and not self._waiting:
-            self.session.current = image
+            self.state.current = image
             self.binding.label_mode.on = True

@@ -12,10 +12,10 @@ from qtpy.QtCore import QObject, Signal
 
 from ....core.errors import AtomicityError
 from ...tasks import cap_torch_threads
-from .history import History
+from .history import LiveHistory
 
 if TYPE_CHECKING:
-    from ....pipeline.watch import Live, LiveRun, Watch
+    from ....pipeline.watch import LiveRun, LiveUpdate, Watch
 
 PATIENCE_S = 20.0
 """How long the end of the program waits for what is being written."""
@@ -72,7 +72,7 @@ class Watching(QObject):
             outcome = error
         self._emit(self.ended, outcome)
 
-    def _tell(self, live: Live) -> None:
+    def _tell(self, live: LiveUpdate) -> None:
         self._emit(self.taken, live)
 
     def _say(self, words: str) -> None:
@@ -84,10 +84,10 @@ class Watching(QObject):
             signal.emit(value)
 
 
-def _history_in(folder: Path) -> History:
+def _history_in(folder: Path) -> LiveHistory:
     from ....pipeline.live import LIVE, read_log
 
     try:
-        return History.of_log(read_log(folder / LIVE))
+        return LiveHistory.of_log(read_log(folder / LIVE))
     except AtomicityError:  # there is none, or the session puts it aside
-        return History()
+        return LiveHistory()

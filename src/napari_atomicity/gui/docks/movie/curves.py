@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ....statistics.scores import atoms_of
-from ....tracking.following import Movie
+from ....tracking.following import TrackedMovie
 
-MOST_CURVES = 6
+MAX_CURVES = 6
 """Tracks that are drawn at once: more can't be told apart."""
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class TrackCurve:
     """The atomicity of one track, at the N frames in which it was seen.
 
     Parameters
@@ -47,16 +47,16 @@ class Curve:
     words: tuple[str, ...]
 
 
-def curves_of(movie: Movie, track_ids: Sequence[int]) -> tuple[Curve, ...]:
+def curves_of(movie: TrackedMovie, track_ids: Sequence[int]) -> tuple[TrackCurve, ...]:
     """The curves of these tracks, in this order."""
     of_track = dict(tuple(movie.table.groupby("track_id")))
     return tuple(_curve(t, of_track[t]) for t in track_ids if t in of_track)
 
 
-def _curve(track_id: int, rows: pd.DataFrame) -> Curve:
+def _curve(track_id: int, rows: pd.DataFrame) -> TrackCurve:
     raw = rows["n_atoms"].to_numpy(float)
     raw = np.where(np.isfinite(raw), raw, _sizes(rows["label"]))
-    return Curve(
+    return TrackCurve(
         track_id,
         rows["frame"].to_numpy(int),
         rows["cluster_id"].to_numpy(int),
@@ -81,7 +81,7 @@ def _words(row: object) -> str:
     )
 
 
-def counts_over_time(movie: Movie, labels: Sequence[str]) -> dict[str, np.ndarray]:
+def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Smoothed label → (T,) clusters of that label in each frame; labels without any are left out.
 
     A cluster that was missed in a frame counts all the same: it has not gone.

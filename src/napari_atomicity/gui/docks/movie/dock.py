@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import NO_TRACK, OUTSIDE
+from ....core.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....core.errors import AtomicityError
 from ....core.micrograph import Micrograph
 from ....core.palette import colours
@@ -32,12 +32,12 @@ from ....statistics.scores import atoms_of
 from ....tracking import text as words
 from ....tracking.averaging import ALL, average_frames
 from ....tracking.files import FILES, write_movies
-from ....tracking.following import Movie as Found
+from ....tracking.following import TrackedMovie as Found
 from ....tracking.following import movie_of, track_clusters
 from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
-from ...controls.collapsible import Part
+from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow, follow_event, follow_soon
 from ...controls.forms import _Combo, in_scroll_area, main_button
 from ...controls.line_table import Lines, table_of
@@ -46,7 +46,7 @@ from ...panels.forms import TaskBar, busy
 from ...viewer.binding import binding_of
 from ...viewer.layer_data import layer_data
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
-from .curves import MOST_CURVES, counts_over_time, curves_of
+from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot
 from .settings import MovieForm
 
@@ -83,7 +83,7 @@ class Movie(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session = self.binding.session
+        self.state = self.binding.state
         self.found: Found | None = None
         # What the movie that is shown was found in: image, table, settings.
         self._found_in: tuple[Any, ...] = ()
@@ -91,13 +91,13 @@ class Movie(QWidget):
         self._stale = True
         self._task = f"movie {id(self)}"
         self._build()
-        session = self.session
+        state = self.state
         follow_soon(
-            self, session.analysis_changed, session.images_changed, session.current_changed,
-            session.project_changed, slot=self._on_change,
+            self, state.analysis_changed, state.images_changed, state.current_changed,
+            state.project_changed, slot=self._on_change,
         )  # fmt: skip
-        follow_soon(self, session.selection_changed, slot=self._on_selection)
-        follow(self, session.status_changed, self._enable)
+        follow_soon(self, state.selection_changed, slot=self._on_selection)
+        follow(self, state.status_changed, self._enable)
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
         self._enable()
 
@@ -109,12 +109,12 @@ class Movie(QWidget):
             "their atomicity against time, smoothed, and what happens to them."
         )
         self.button.clicked.connect(self.track)
-        self.task_bar = TaskBar(self.session)
+        self.task_bar = TaskBar(self.state)
         self.message = _label("Message")
         self.summary = _label("Movie in words")
         self.plot = TimePlot()
-        self.plot.picked.connect(self._on_picked)
-        self.plot.frame_picked.connect(self._on_frame_picked)
+        self.plot.picked.connect(self._on_selected)
+        self.plot.frame_picked.connect(self._on_frame_selected)
         self.form = MovieForm()
         self.form.changed.connect(self.look)
 
@@ -134,7 +134,7 @@ class Movie(QWidget):
         inner.addWidget(self._events())
         inner.addWidget(self._dwells())
         layout.addWidget(self.body)
-        self.settings_part = Part("Settings", self.form)
+        self.settings_part = CollapsibleSection("Settings", self.form)
         layout.addWidget(self.settings_part)
         layout.addWidget(self._averaging())
         layout.addStretch(1)
@@ -167,21 +167,21 @@ class Movie(QWidget):
         row.addWidget(self.save_button)
         return row
 
-    def _events(self) -> Part:
+    def _events(self) -> CollapsibleSection:
         self.events = Lines(words.EVENT_HEADERS, words.EVENT_TOOLTIPS, self)
         self.event_table: QTableView = table_of(self.events, "Events", 7)
         self.event_table.clicked.connect(self._on_event)
-        self.events_part = Part("Events", self.event_table)
+        self.events_part = CollapsibleSection("Events", self.event_table)
         self.events_part.button.setChecked(True)
         return self.events_part
 
-    def _dwells(self) -> Part:
+    def _dwells(self) -> CollapsibleSection:
         self.dwells = Lines(words.DWELL_HEADERS, words.DWELL_TOOLTIPS, self)
         self.dwell_table: QTableView = table_of(self.dwells, "Dwell times", 8)
-        self.dwells_part = Part("How long labels last", self.dwell_table)
+        self.dwells_part = CollapsibleSection("How long labels last", self.dwell_table)
         return self.dwells_part
 
-    def _averaging(self) -> Part:
+    def _averaging(self) -> CollapsibleSection:
         self.n_averaged = QSpinBox()
         self.n_averaged.setRange(1, 100_000)
         self.n_averaged.setValue(1)
@@ -203,7 +203,7 @@ class Movie(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.n_averaged, 1)
         row.addWidget(self.average_button)
-        self.averaging_part = Part("Average frames", inner)
+        self.averaging_part = CollapsibleSection("Average frames", inner)
         return self.averaging_part
 
     # ---- what the session says
@@ -220,13 +220,13 @@ class Movie(QWidget):
     def look(self) -> None:
         """Show what is known of the image that is looked at; what is not, is found."""
         self._stale = False
-        image = self.session.current
+        image = self.state.current
         if image != self._image:
             self._image = image
             self.form.forget()
-        analysis = None if image is None else self.session.analysis(image)
-        known = None if image is None else self.session.micrograph(image)
-        self.form.told_s(None if known is None else frame_time_of(known))
+        analysis = None if image is None else self.state.analysis(image)
+        known = None if image is None else self.state.micrograph(image)
+        self.form.frame_time_s(None if known is None else frame_time_of(known))
         self.message.setText(self._what_to_do(image, known, analysis))
         self.message.setVisible(bool(self.message.text()))
         self._enable()
@@ -243,7 +243,7 @@ class Movie(QWidget):
             self._show_none()
         self._found_in = wanted
         tasks.start(
-            self.session, movie_of, analysis, settings,
+            self.state, movie_of, analysis, settings,
             on_result=partial(self._take, wanted),
             on_error=self._on_error,
             key=self._task,
@@ -276,33 +276,33 @@ class Movie(QWidget):
         return "" if is_tracked(analysis) else NOT_TRACKED
 
     def _enable(self, *_: object) -> None:
-        image = self.session.current
-        known = None if image is None else self.session.analysis(image)
+        image = self.state.current
+        known = None if image is None else self.state.analysis(image)
         stack = known is not None and known.micrograph.n_frames > 1
-        free = not busy(self.session)
+        free = not busy(self.state)
         self.button.setEnabled(stack and free)
         self.average_button.setEnabled(free)
 
     def _on_error(self, error: BaseException) -> None:
         self._found_in = ()
         self._show_none()
-        self.message.setText(tasks.in_words(error))
+        self.message.setText(tasks.format_error(error))
         self.message.show()
 
     # ---- the button
     def track(self) -> None:
         """Follow the clusters of the image that is looked at."""
-        image = self.session.current
-        analysis = None if image is None else self.session.analysis(image)
+        image = self.state.current
+        analysis = None if image is None else self.state.analysis(image)
         if image is None or analysis is None:
             return
         try:
             settings = self.form.settings()
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         tasks.start(
-            self.session,
+            self.state,
             track_clusters,
             analysis,
             settings,
@@ -314,14 +314,14 @@ class Movie(QWidget):
 
     def _take_tracks(self, tracked: Analysis) -> None:
         image = tracked.micrograph.name
-        now = self.session.analysis(image)
+        now = self.state.analysis(image)
         if now is None or not self.binding.accepts(tracked):
             return
         a, b = now.table, tracked.table
         if len(a) != len(b) or any((a[n].to_numpy() != b[n].to_numpy()).any() for n in _SAME):
             show_info(f"The clusters of {image} have changed meanwhile: press Track again.")
             return
-        self.binding.attempt(partial(self.session.set_tracks, tracked))
+        self.binding.attempt(partial(self.state.set_tracks, tracked))
 
     def _take(self, wanted: tuple[Any, ...], found: Found) -> None:
         if not self._same(wanted):
@@ -333,7 +333,7 @@ class Movie(QWidget):
         )
         self.binding.tracks.take_smoothed(found.image, wanted[1], labels)
         self.summary.setText(words.summary(found))
-        classes = self.session.classes()
+        classes = self.state.classes()
         self.events.show(words.event_lines(found.events), classes=classes)
         self.dwells.show(words.dwell_lines(found.dwell_rates), classes=classes)
         self.events_part.button.setText(f"Events ({len(found.events)})")
@@ -343,7 +343,7 @@ class Movie(QWidget):
         self._on_selection()
 
     def _show_none(self) -> None:
-        for task in tasks.running(self.session, self._task):
+        for task in tasks.running(self.state, self._task):
             task.cancel()
         self.found, self._found_in = None, ()
         self.body.hide()
@@ -355,8 +355,8 @@ class Movie(QWidget):
         if self.found is None:
             return []
         image = self.found.image
-        ids = [i for name, i in self.session.selection if name == image]
-        table = self.session.table(image)
+        ids = [i for name, i in self.state.selection if name == image]
+        table = self.state.table(image)
         if not ids or "track_id" not in table.columns:
             return []
         found = table.loc[table["cluster_id"].isin(ids), "track_id"]
@@ -371,9 +371,9 @@ class Movie(QWidget):
             return
         chosen = self.selected_tracks
         self.whole_button.setEnabled(bool(chosen))
-        classes = self.session.classes()
+        classes = self.state.classes()
         if chosen:
-            shown = chosen[:MOST_CURVES]
+            shown = chosen[:MAX_CURVES]
             said = f"track {shown[0]}" if len(shown) == 1 else f"{len(shown)} tracks"
             if len(chosen) > len(shown):
                 said = f"{len(shown)} of {len(chosen)} selected tracks"
@@ -382,7 +382,7 @@ class Movie(QWidget):
                 curves_of(found, shown), sizes, f"Atoms of {said}: counted (dots), smoothed (lines)"
             )
         else:
-            labels = [*classes, *OUTSIDE]
+            labels = [*classes, *NON_CLASS_LABELS]
             self.plot.show_counts(
                 counts_over_time(found, labels), colours(classes), "Clusters of each label"
             )
@@ -400,24 +400,24 @@ class Movie(QWidget):
         """Select the selected tracks in all frames."""
         if self.found is not None:
             image = self.found.image
-            ids = clusters_of(self.session.table(image), self.selected_tracks)
-            self.session.select((image, i) for i in ids)
+            ids = clusters_of(self.state.table(image), self.selected_tracks)
+            self.state.select((image, i) for i in ids)
 
-    def _on_picked(self, cluster_id: int) -> None:
+    def _on_selected(self, cluster_id: int) -> None:
         if self.found is not None:
             key = (self.found.image, cluster_id)
-            self.session.select({key})
-            self.session.request_focus(key)
+            self.state.select({key})
+            self.state.request_focus(key)
 
     def _on_event(self, index: QModelIndex) -> None:
         if self.found is None:
             return
         event = self.found.events.iloc[index.row()]
         key = (self.found.image, int(event["cluster_id"]))
-        there = self.session.table(key[0])["cluster_id"]
+        there = self.state.table(key[0])["cluster_id"]
         if key[1] in set(there.tolist()):
-            self.session.select({key})
-            self.session.request_focus(key)
+            self.state.select({key})
+            self.state.request_focus(key)
 
     # ---- frames
     def _on_step(self, event: Any = None) -> None:
@@ -425,8 +425,8 @@ class Movie(QWidget):
         if viewer is not None and self.found is not None and len(viewer.dims.current_step) > 2:
             self.plot.show_frame(int(viewer.dims.current_step[0]))
 
-    def _on_frame_picked(self, frame: int) -> None:
-        source = self.binding.source_layer(self.session.current or "")
+    def _on_frame_selected(self, frame: int) -> None:
+        source = self.binding.source_layer(self.state.current or "")
         if source is not None and source.ndim == 3:
             self.binding.viewer.dims.set_point(0, source.data_to_world((frame, 0, 0))[0])
 
@@ -441,7 +441,7 @@ class Movie(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Folder for the tables of the movie")
         if chosen:
             tasks.start(
-                self.session,
+                self.state,
                 write_into,
                 self.found,
                 Path(chosen),
@@ -454,7 +454,7 @@ class Movie(QWidget):
     def average(self) -> None:
         """Make a new image of registered frames of the stack that is looked at."""
         layers = [x for x in self.binding.image_layers() if x.ndim == 3]
-        source = self.binding.source_layer(self.session.current or "")
+        source = self.binding.source_layer(self.state.current or "")
         layer = source if source in layers else (layers[-1] if layers else None)
         if layer is None:
             show_error(NO_IMAGE)
@@ -463,14 +463,14 @@ class Movie(QWidget):
         frames: int | str = ALL if value == self.n_averaged.minimum() else value
         try:
             image = self.binding.ensure_image(layer)
-            micrograph = self.session.micrograph(image)
+            micrograph = self.state.micrograph(image)
             micrograph.calibrated()
         except AtomicityError as error:
-            show_error(tasks.in_words(error))
+            show_error(tasks.format_error(error))
             return
         name = f"{image} mean" if frames == ALL else f"{image} mean of {frames}"
         tasks.start(
-            self.session,
+            self.state,
             averaged,
             micrograph,
             frames,

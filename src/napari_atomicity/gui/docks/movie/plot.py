@@ -19,7 +19,7 @@ from qtpy.QtGui import (
 from qtpy.QtWidgets import QToolTip, QWidget
 
 from ...controls.drawing import Drawing, small
-from .curves import Curve
+from .curves import TrackCurve
 
 # Okabe and Ito's, told apart on dark and on light; dashes say it a second time.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2")
@@ -39,7 +39,7 @@ class TimePlot(Drawing):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.curves: tuple[Curve, ...] = ()
+        self.curves: tuple[TrackCurve, ...] = ()
         self.counts: dict[str, np.ndarray] = {}
         self._colours: Mapping[str, str] = {}
         self._levels: tuple[tuple[str, float], ...] = ()
@@ -62,7 +62,7 @@ class TimePlot(Drawing):
             self.update()
 
     def show_curves(
-        self, curves: Sequence[Curve], levels: Sequence[tuple[str, float]], title: str
+        self, curves: Sequence[TrackCurve], levels: Sequence[tuple[str, float]], title: str
     ) -> None:
         """Draw tracks; ``levels`` are the classes and their sizes."""
         self.curves, self.counts, self._levels = tuple(curves), {}, tuple(levels)
@@ -196,7 +196,7 @@ class TimePlot(Drawing):
                 self._steps(painter, curve.frames[part], curve.smoothed[part], colour, i)
         self._names(painter)
 
-    def _band(self, painter: QPainter, curve: Curve, colour: QColor) -> None:
+    def _band(self, painter: QPainter, curve: TrackCurve, colour: QColor) -> None:
         faint = QColor(colour)
         faint.setAlphaF(0.22)
         painter.setPen(Qt.PenStyle.NoPen)
@@ -252,7 +252,7 @@ class TimePlot(Drawing):
             painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, label or "no label")
 
     # ---- the mouse
-    def nearest(self, place: QPointF) -> tuple[Curve, int] | None:
+    def nearest(self, place: QPointF) -> tuple[TrackCurve, int] | None:
         """The curve and the index of its point that lies nearest to a place, if it is near."""
         best, found = _NEAR_PX, None
         for curve in self.curves:

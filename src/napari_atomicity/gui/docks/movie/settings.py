@@ -72,13 +72,13 @@ class MovieForm(QWidget):
             "How often a cluster changes its class, per second, or per frame where the time of a "
             "frame is not known. Default: estimated from all tracks.",
         )  # fmt: skip
-        self.told_s(None)
+        self.frame_time_s(None)
         remember("movie/search_range", self.search_range)
         remember("movie/drift", self.drift)
         for box in (self.frame_time, self.rate):
             box.valueChanged.connect(lambda _: self.changed.emit())
 
-    def told_s(self, seconds: float | None) -> None:
+    def frame_time_s(self, seconds: float | None) -> None:
         """What the file of the image that is looked at says of the time of a frame."""
         words = "not known" if seconds is None else f"{seconds:g} s, as the file says"
         self.frame_time.setSpecialValueText(words)

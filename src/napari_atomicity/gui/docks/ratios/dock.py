@@ -45,11 +45,11 @@ from ...panels.table_files import (
     RATIO_FILE_TYPES,
     REFERENCE_TYPES,
     as_mime,
-    ask_for_table,
+    choose_table_path,
     write_in_worker,
 )
 from ...tasks import running, start
-from ...viewer.binding import session_of
+from ...viewer.binding import state_of
 from ...viewer.models import card_of
 from .parity import ParityPlot
 from .table import RatioModel, capital, parity_points, summary, verdict
@@ -59,7 +59,7 @@ WORKER_FROM_IMAGES = 3
 """Tables of more rows, and more images, are counted in a worker."""
 
 _DEBOUNCE_MS = 25
-MOST_ROWS = 12
+MAX_ROWS = 12
 """A table of more rows scrolls."""
 
 
@@ -94,7 +94,7 @@ class Ratios(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session_of(napari_viewer)
+        self.state = state_of(napari_viewer)
         self.ratios = pd.DataFrame(columns=COLUMNS)
         self.comparison: Comparison | None = None
         self._card: ModelCard | None = None
@@ -104,14 +104,14 @@ class Ratios(QWidget):
         self._stale = False
         self._build()
         self._judge(None)
-        session = self.session
+        state = self.state
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DEBOUNCE_MS)
         self._timer.timeout.connect(self.update_now)
-        follow(self, session.analysis_changed, self._later)
-        follow(self, session.images_changed, self._later)
-        follow(self, session.current_changed, self._show)
+        follow(self, state.analysis_changed, self._later)
+        follow(self, state.images_changed, self._later)
+        follow(self, state.current_changed, self._show)
         self.update_now()
 
     def _build(self) -> None:
@@ -244,28 +244,28 @@ class Ratios(QWidget):
         return str(self.method_combo.currentData())
 
     def _images(self) -> list[str]:
-        return [i for i in self.session.images if self.session.analysis(i) is not None]
+        return [i for i in self.state.images if self.state.analysis(i) is not None]
 
     def update_now(self) -> None:
         """Count the clusters of all images and show the result."""
         self._stale = False
-        session = self.session
-        table = session.table()
+        state = self.state
+        table = state.table()
         self._card = card_of(table)
         self._offer_methods(table)
-        for task in running(session, "ratios"):  # what it finds is of yesterday
+        for task in running(state, "ratios"):  # what it finds is of yesterday
             task.cancel()
         if self._reason is not None:
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        wanted = (table, session.classes(), images, self.method, self._card)
+        wanted = (table, state.classes(), images, self.method, self._card)
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
         if few and self.method == "counted":
             self._take(count(*wanted))
             return
         self.note.setText("Finding the ratios…")
-        start(session, count, *wanted, on_result=self._take, key="ratios", owner=self)
+        start(state, count, *wanted, on_result=self._take, key="ratios", owner=self)
 
     def _offer_methods(self, table: pd.DataFrame) -> None:
         """Those that can't be used are greyed out and say why."""
@@ -288,21 +288,21 @@ class Ratios(QWidget):
     @property
     def scope(self) -> str | None:
         """Name of the scope that is shown, as in the table of ratios."""
-        return self.session.current if self.scope_combo.currentText() == THIS_IMAGE else ALL
+        return self.state.current if self.scope_combo.currentText() == THIS_IMAGE else ALL
 
     def shown(self) -> pd.DataFrame:
         """The ratios of the scope that is shown."""
         if not len(self.ratios):
             return self.ratios
         found = self.ratios[self.ratios["scope"] == self.scope]
-        if ALL in self.session.images:  # an image of that name: its rows come first
+        if ALL in self.state.images:  # an image of that name: its rows come first
             half = len(found) // 2
             of_all = self.scope_combo.currentText() == ALL_IMAGES
             found = found.iloc[half:] if of_all else found.iloc[:half]
         return found.reset_index(drop=True)
 
     def _show(self, *_: object) -> None:
-        ratios, classes = self.shown(), self.session.classes()
+        ratios, classes = self.shown(), self.state.classes()
         known = self._known()
         bars = ratio_bars(ratios, classes, known) if len(ratios) else []
         self.chart.bars = bars
@@ -310,8 +310,8 @@ class Ratios(QWidget):
         self.model.show(ratios, classes)
         self.view.setVisible(len(ratios) > 0)
         self._fit_table()
-        image = self.session.current if self.scope_combo.currentText() == THIS_IMAGE else None
-        table = self.session.table(image)
+        image = self.state.current if self.scope_combo.currentText() == THIS_IMAGE else None
+        table = self.state.table(image)
         if image is None and self.scope_combo.currentText() == THIS_IMAGE:
             table = table.iloc[:0]
         self.note.setText(summary(table))
@@ -327,7 +327,7 @@ class Ratios(QWidget):
         self.view.verticalHeader().setDefaultSectionSize(line)
         self.view.setIconSize(QSize(round(0.6 * line), round(0.6 * line)))
         header = self.view.horizontalHeader().sizeHint().height()
-        rows = min(self.model.rowCount(), MOST_ROWS)
+        rows = min(self.model.rowCount(), MAX_ROWS)
         self.view.setFixedHeight(header + rows * line + 2 * self.view.frameWidth())
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
@@ -366,7 +366,7 @@ class Ratios(QWidget):
         if line:
             try:
                 typed = parse_reference(line)
-                check_reference(typed, [], self.session.classes() or list(typed["class"]))
+                check_reference(typed, [], self.state.classes() or list(typed["class"]))
             except TableError as error:
                 self._judge(None, str(error))
             else:
@@ -400,20 +400,20 @@ class Ratios(QWidget):
 
     def _compare_loaded(self) -> None:
         """Every scope of the file of which images are open; these may have to be pooled anew."""
-        for task in running(self.session, "reference ratios"):
+        for task in running(self.state, "reference ratios"):
             task.cancel()
         if self._loaded is None or self._reason is not None:
             return
-        session, images = self.session, self._images()
+        state, images = self.state, self._images()
         try:
-            check_reference(self._loaded, images, session.classes())
+            check_reference(self._loaded, images, state.classes())
         except TableError as error:
             self._judge(None, str(error))
             return
         start(
-            session,
+            state,
             beside,
-            session.table(),
+            state.table(),
             self._loaded,
             images,
             self.method,
@@ -429,7 +429,7 @@ class Ratios(QWidget):
         self.verdict.setText(verdict(comparison) if comparison is not None else capital(words))
         self.verdict.setVisible(bool(self.verdict.text()))
         pairs = None if comparison is None else comparison.pairs
-        points = [] if pairs is None else parity_points(pairs, self.session.classes())
+        points = [] if pairs is None else parity_points(pairs, self.state.classes())
         self.parity.points = points
         self.parity.setVisible(bool(points))
 
@@ -444,12 +444,12 @@ class Ratios(QWidget):
 
     def export_ratios(self) -> None:
         """Ask for a file and write the ratios of every image and of all."""
-        path = ask_for_table(self, "ratios.csv", RATIO_FILE_TYPES)
+        path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
             write_in_worker(self, write_ratios, self.ratios, path)
 
     def export_clusters(self) -> None:
         """Ask for a file and write the cluster table of all images."""
-        path = ask_for_table(self, "clusters.csv", FILE_TYPES)
+        path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_clusters, self.session.table(), path)
+            write_in_worker(self, write_clusters, self.state.table(), path)

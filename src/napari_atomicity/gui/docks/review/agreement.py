@@ -32,7 +32,7 @@ from ....core.progress import Progress, Stop
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import CONSENSUS, Figure, Opinions, confusion, opinions
+from ....statistics.agreement import CONSENSUS, AgreementFigure, Opinions, confusion, opinions
 from ...controls.connections import follow
 from ...controls.forms import _Combo
 from ...controls.line_table import Lines, table_of
@@ -52,14 +52,14 @@ def opinions_in(
 
 
 # ---- words
-def figure_in_words(figure: Figure) -> str:
+def format_figure(figure: AgreementFigure) -> str:
     """``0.82 (0.74–0.90)``; a dash where it is not defined."""
     if not math.isfinite(figure.value):
         return "–"
     return f"{figure.value:.2f} ({figure.low:.2f}–{figure.high:.2f})"
 
 
-def merged_in_words(report: MergeReport) -> str:
+def format_merged(report: MergeReport) -> str:
     """What came of taking in another project."""
     who = ", ".join(report.annotators) or "nobody"
     new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
@@ -77,7 +77,7 @@ def merged_in_words(report: MergeReport) -> str:
     return ". ".join(said) + "."
 
 
-def who_in_words(found: Opinions) -> str:
+def format_annotators(found: Opinions) -> str:
     """Who has judged how many, and what that means for the figures."""
     if found.annotators.empty:
         return "Nobody has given a label yet."
@@ -103,15 +103,15 @@ def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
     if not agreed.n_items:
         return []
     both = (agreed.kappa, agreed.alpha)
-    lines = [("all", _equal(agreed.share.value, agreed.n_items), *map(figure_in_words, both))]
+    lines = [("all", _equal(agreed.share.value, agreed.n_items), *map(format_figure, both))]
     place = {name: i for i, name in enumerate(order)}
     rows = sorted(agreed.by_label.itertuples(), key=lambda r: place.get(r.label, len(place)))
     for row in rows:
         figures = [
-            Figure(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
+            AgreementFigure(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
             for name in ("kappa", "alpha")
         ]
-        lines.append((row.label, _equal(row.share, row.n), *map(figure_in_words, figures)))
+        lines.append((row.label, _equal(row.share, row.n), *map(format_figure, figures)))
     return lines
 
 
@@ -120,7 +120,7 @@ def _equal(share: float, n: int) -> str:
 
 
 # ---- agreement
-class Annotators(QWidget):
+class AnnotatorPanel(QWidget):
     """Merge another person's project, see how far annotators agree, and settle the rest."""
 
     HEADERS = ("Label", "Equal", "Cohen's κ", "Krippendorff's α")
@@ -136,7 +136,7 @@ class Annotators(QWidget):
 
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.binding, self.session = binding, binding.session
+        self.binding, self.state = binding, binding.state
         self.found: Opinions | None = None
         self._keys: list[Key] = []
         self._stale = True
@@ -145,9 +145,9 @@ class Annotators(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._update)
-        session = self.session
-        follow(self, session.project_changed, self._on_project)
-        follow(self, session.history_changed, self._later)
+        state = self.state
+        follow(self, state.project_changed, self._on_project)
+        follow(self, state.history_changed, self._later)
         self._show(None)
 
     def _build(self) -> None:
@@ -214,13 +214,13 @@ class Annotators(QWidget):
 
     def _update(self) -> None:
         self._stale = False
-        project = self.session.project
+        project = self.state.project
         # Blind, one should not even see where the others disagree.
-        if project is None or self.session.blind:
+        if project is None or self.state.blind:
             self._show(None)
             return
         start(
-            self.session, opinions_in, project, on_result=self._show, on_error=self._failed,
+            self.state, opinions_in, project, on_result=self._show, on_error=self._failed,
             key="agreement", owner=self,
         )  # fmt: skip
 
@@ -229,20 +229,18 @@ class Annotators(QWidget):
 
     # ---- showing
     def _show(self, found: Opinions | None) -> None:
-        if self.session.blind or self.session.project is None:
+        if self.state.blind or self.state.project is None:
             found = None
         self.found = found
-        self.merge_button.setEnabled(
-            self.session.project is not None and not self.session.read_only
-        )
+        self.merge_button.setEnabled(self.state.project is not None and not self.state.read_only)
         if found is None:
             blind = "Leave blind mode to compare your labels with those of others."
-            self.words.setText(blind if self.session.blind else NO_PROJECT)
+            self.words.setText(blind if self.state.blind else NO_PROJECT)
             self.figures.show([])
             self._keys = []
         else:
-            self.words.setText(who_in_words(found))
-            self.figures.show(rows_of(found, self._order()), classes=self.session.classes())
+            self.words.setText(format_annotators(found))
+            self.figures.show(rows_of(found, self._order()), classes=self.state.classes())
         there = bool(self.figures.lines)
         self.figure_view.setVisible(there)
         pairs = found.agreement.pairs if found is not None else pd.DataFrame()
@@ -257,7 +255,7 @@ class Annotators(QWidget):
         self.compared.emit()
 
     def _order(self) -> list[str]:
-        return self.session.classes()
+        return self.state.classes()
 
     def _show_pair(self) -> None:
         chosen = self.pair.currentData()
@@ -267,7 +265,7 @@ class Annotators(QWidget):
         lines = [(str(i), *(str(v) if v else "·" for v in row)) for i, row in zip(
             table.index, table.to_numpy(), strict=True
         )]  # fmt: skip
-        self.confusion.show(lines, ["", *map(str, table.columns)], self.session.classes())
+        self.confusion.show(lines, ["", *map(str, table.columns)], self.state.classes())
         for widget in (self.pair, self.confusion_view):
             widget.setVisible(bool(lines))
 
@@ -285,7 +283,7 @@ class Annotators(QWidget):
             )
         ]  # fmt: skip
         self.disagreements.show(
-            lines, ["Cluster", *who, "Machine", "Settled"], self.session.classes()
+            lines, ["Cluster", *who, "Machine", "Settled"], self.state.classes()
         )
         self.disagreements.faint = {i for i, done in enumerate(settled) if done}
         n, n_settled = len(lines), sum(map(bool, settled))
@@ -297,8 +295,8 @@ class Annotators(QWidget):
         self.where.setVisible(several)
         for widget in (self.disagreement_view, self.settle_button, self.settle_as):
             widget.setVisible(n > 0)
-        self.settle_button.setEnabled(n > n_settled and not self.session.read_only)
-        self.settle_as.setEnabled(n > 0 and not self.session.read_only)
+        self.settle_button.setEnabled(n > n_settled and not self.state.read_only)
+        self.settle_as.setEnabled(n > 0 and not self.state.read_only)
         with QSignalBlocker(self.settle_as):
             self.settle_as.clear()
             self.settle_as.addItem("Settle the chosen as…", None)
@@ -310,7 +308,7 @@ class Annotators(QWidget):
     # ---- what a person does
     def merge(self) -> None:
         """Ask for a project and take it in."""
-        folder = str(self.session.project.path.parent) if self.session.project else ""
+        folder = str(self.state.project.path.parent) if self.state.project else ""
         path, _ = QFileDialog.getOpenFileName(self, "Merge another project", folder, _PROJECTS)
         if path:
             self.merge_from(Path(path))
@@ -319,19 +317,19 @@ class Annotators(QWidget):
         """Take in another project and say what came of it."""
         QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
         try:
-            report = self.session.merge(path)
+            report = self.state.merge(path)
         except AtomicityError as error:
             show_error(str(error))
         else:
-            show_info(escape(merged_in_words(report), quote=False))
+            show_info(escape(format_merged(report), quote=False))
         finally:
             QApplication.restoreOverrideCursor()
         self._later()
 
     def _on_clicked(self, index: QModelIndex) -> None:
         key = self._keys[index.row()]
-        self.session.select([key])
-        self.session.request_focus(key)
+        self.state.select([key])
+        self.state.request_focus(key)
 
     def remark(self, row: int) -> str:
         """What annotators and machine say of a cluster in the list."""
@@ -342,14 +340,14 @@ class Annotators(QWidget):
     def settle(self) -> None:
         """Review what is not settled, the answers in the name of all."""
         open_rows = [i for i, line in enumerate(self.disagreements.lines) if not line[-1]]
-        there = set(zip(*(self.session.table()[c] for c in ("image", "cluster_id")), strict=True))
+        there = set(zip(*(self.state.table()[c] for c in ("image", "cluster_id")), strict=True))
         rows = [i for i in open_rows if self._keys[i] in there]
         if not rows:
             show_info("What is left to settle is not in the table any more.")
             return
         keys = [self._keys[i] for i in rows]
         self.binding.label_mode.review = Reviewing(
-            self.session,
+            self.state,
             queue_of(keys),
             annotator=CONSENSUS,
             remarks={key: self.remark(i) for key, i in zip(keys, rows, strict=True)},
@@ -373,7 +371,7 @@ class Annotators(QWidget):
         if not labels:
             show_info("This annotator has not judged the chosen ones.")
             return
-        review = Reviewing(self.session, queue_of(list(labels)), annotator=CONSENSUS)
+        review = Reviewing(self.state, queue_of(list(labels)), annotator=CONSENSUS)
         try:
             review.answer_all(labels)
         except AtomicityError as error:

@@ -7,24 +7,24 @@ from functools import partial
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from ....core.cluster_table import AGGREGATE, UNKNOWN, in_words
+from ....core.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....core.palette import colour_of, symbol_of
 from ....state.reviewing import Reviewing
 from ...controls.glyphs import glyph_icon
 from ...viewer.binding import Binding
-from ...viewer.labelling import shown_in_words
+from ...viewer.labelling import format_shown
 
 _NONE = "not a cluster"
 
 
-def more_in_words(review: Reviewing) -> str:
+def format_more(review: Reviewing) -> str:
     """What else is known of the cluster that is shown."""
     image, cluster_id = review.key
-    table = review.session.table(image)
+    table = review.state.table(image)
     row = table[table["cluster_id"] == cluster_id]
     if not len(row):
         return ""
-    counts, others = in_words(row)
+    counts, others = format_rows(row)
     could = row["prediction_set"].iloc[0]
     words = [
         f"could be {could.replace('|', ' or ')}" if "|" in could else "",
@@ -98,7 +98,7 @@ class Answers(QWidget):
             self.update_now()
 
     def _fill(self) -> None:
-        classes = self.binding.session.classes()
+        classes = self.binding.state.classes()
         labels = [*classes[:9], UNKNOWN, AGGREGATE]
         if labels == self._labels:
             return
@@ -134,8 +134,8 @@ class Answers(QWidget):
         if review is None:
             return
         remark = review.remarks.get(review.key, "")
-        self.shown.setText(shown_in_words(review))
-        self.more.setText("\n".join(w for w in (remark, more_in_words(review)) if w))
+        self.shown.setText(format_shown(review))
+        self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))
         self.more.setVisible(bool(self.more.text()))
         self.buttons["agree"].setEnabled(bool(review.predicted))
         self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")

@@ -21,29 +21,29 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import AGGREGATE, OUTSIDE, UNKNOWN, Key
+from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
-from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, Request, build
+from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, ReviewRequest, build
 from ....state.reviewing import Reviewing
-from ....state.window_state import Session
+from ....state.window_state import WindowState
 from ....statistics.agreement import taken_out
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
-from ...controls.collapsible import Part
+from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.drawing import ProgressBar
 from ...controls.forms import _Combo, in_scroll_area, labelled, main_button, new_form
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
-from ...panels.annotator import Who
+from ...panels.annotator import AnnotatorForm
 from ...viewer.binding import binding_of
 from ...viewer.labelling import focus_canvas
-from .agreement import Annotators
+from .agreement import AnnotatorPanel
 from .answers import Answers
 from .editing import Editing
-from .history import History
+from .history import EditHistory
 from .learning import Learning
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
@@ -56,23 +56,23 @@ NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
 
 
 # ---- words
-def progress_in_words(review: Reviewing) -> str:
+def format_progress(review: Reviewing) -> str:
     """``Reviewed 37 of 212``"""
     return f"Reviewed {review.n_done} of {review.n}"
 
 
-def pace_in_words(review: Reviewing) -> str:
+def format_pace(review: Reviewing) -> str:
     """The seed if there is one; how long one takes and what is left; what was left out."""
     words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
     seconds, left = review.seconds_each(), review.n - review.n_done
     if seconds is not None and left:
-        words.append(f"{seconds:.1f} s each, {duration_in_words(seconds * left)} left")
+        words.append(f"{seconds:.1f} s each, {format_duration(seconds * left)} left")
     if review.n_skipped:
         words.append(f"{review.n_skipped} skipped")
     return "; ".join(words)
 
 
-def duration_in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``40 s``, ``12 min``, ``1 h 5 min``"""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -80,14 +80,14 @@ def duration_in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def share_in_words(share: Share) -> str:
+def format_share(share: Share) -> str:
     """``94.1 % (89.2–97.0)``; a dash without answers."""
     if not math.isfinite(share.value):
         return "–"
     return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
 
 
-def accuracy_in_words(review: Reviewing, found: Accuracy | None) -> str:
+def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
     """What follows from the answers, and what does not."""
     if found is None:
         return (
@@ -95,13 +95,13 @@ def accuracy_in_words(review: Reviewing, found: Accuracy | None) -> str:
             f"says nothing of the others. For an estimate choose '{ORDERS['sample'].title}' or "
             f"'{ORDERS['random'].title}'."
         )
-    if review.session.blind:
+    if review.state.blind:
         return "In blind mode there are no predictions to set the answers against."
     if not found.overall.n:
         return "The accuracy of the labels will be estimated here from the answers."
     n, of = found.overall.n, found.n_population
     said = [
-        f"{share_in_words(found.overall)} of the labels of these {of} clusters are right, with its "
+        f"{format_share(found.overall)} of the labels of these {of} clusters are right, with its "
         f"95 % interval: {found.overall.right} of {n} answers."
     ]
     if found.false_detections:
@@ -140,7 +140,7 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
         return Bar(
             name,
             share.value,
-            share_in_words(share),
+            format_share(share),
             colour,
             symbol,
             share.low if known else math.nan,
@@ -149,7 +149,7 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
             tooltip=f"Of {whose}, {share.right} of {share.n} answers were right.",
         )
 
-    order = [*classes, *OUTSIDE]
+    order = [*classes, *NON_CLASS_LABELS]
     names = sorted(found.by_class, key=lambda n: order.index(n) if n in order else len(order))
     return [*(bar(n, found.by_class[n]) for n in names), bar("all", found.overall)]
 
@@ -161,18 +161,18 @@ class Review(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding_of(napari_viewer)
-        self.session: Session = self.binding.session
+        self.state: WindowState = self.binding.state
         self._noted: tuple[object, Queue | None] = (None, None)
         self._build()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_DELAY_MS)
         self._timer.timeout.connect(self._update)
-        session, mode = self.session, self.binding.label_mode
-        follow(self, session.analysis_changed, self._later)
-        follow(self, session.project_changed, self._later)
-        follow(self, session.images_changed, self._later)
-        follow(self, session.current_changed, self._later)
+        state, mode = self.state, self.binding.label_mode
+        follow(self, state.analysis_changed, self._later)
+        follow(self, state.project_changed, self._later)
+        follow(self, state.images_changed, self._later)
+        follow(self, state.current_changed, self._later)
         follow(self, mode.review_changed, self._on_review)
         self._following: Reviewing | None = None
         self._on_review(mode.review)
@@ -180,7 +180,7 @@ class Review(QWidget):
 
     # ---- parts
     def _build(self) -> None:
-        self.who = Who(self.session)
+        self.who = AnnotatorForm(self.state)
         self._build_form()
         self.button = main_button(START, self)
         self.button.setToolTip(
@@ -215,10 +215,13 @@ class Review(QWidget):
         self.draw_button.clicked.connect(self._draw_anew)
         self.editing = Editing(self.binding)
         self.learning = Learning(self.binding)
-        self.history = History(self.session)
-        self.history.gone.connect(self._on_gone)
-        self.annotators = Annotators(self.binding)
-        self.parts = [Part("History", self.history), Part("Second opinion", self.annotators)]
+        self.history = EditHistory(self.state)
+        self.history.gone.connect(self._on_removed_cluster)
+        self.annotators = AnnotatorPanel(self.binding)
+        self.parts = [
+            CollapsibleSection("History", self.history),
+            CollapsibleSection("Second opinion", self.annotators),
+        ]
 
         content = QWidget()
         layout = QVBoxLayout(content)
@@ -280,11 +283,11 @@ class Review(QWidget):
         """The review that is on."""
         return self.binding.label_mode.review
 
-    def request(self) -> Request:
+    def request(self) -> ReviewRequest:
         """What is set."""
-        order, current = str(self.order.currentData()), self.session.current
+        order, current = str(self.order.currentData()), self.state.current
         only = self.scope.currentData() == THIS_IMAGE and current is not None
-        return Request(
+        return ReviewRequest(
             order,
             (current,) if only else None,
             str(self.label.currentData() or "") if order == "class" else "",
@@ -298,7 +301,7 @@ class Review(QWidget):
         """The random queue of this order that can be gone on with."""
         order = str(self.order.currentData())
         known = self.binding.label_mode.kept.get(order)
-        project = self.session.project
+        project = self.state.project
         if order != "sample" or project is None:
             return known
         if self._noted[0] is not project:
@@ -310,7 +313,7 @@ class Review(QWidget):
         return queue, taken_out(log[~log["blind"]])
 
     def _read_noted(self) -> Queue | None:
-        project = self.session.project
+        project = self.state.project
         try:
             noted = None if project is None else project.setting(SAMPLE_SETTING)
             return Queue.from_json(noted) if noted else None
@@ -320,9 +323,9 @@ class Review(QWidget):
 
     def _has_kept(self) -> bool:
         order = str(self.order.currentData())
-        if order == "sample" and self.session.project is not None:
-            if self._noted[0] is not self.session.project:
-                self._noted = (self.session.project, self._read_noted())
+        if order == "sample" and self.state.project is not None:
+            if self._noted[0] is not self.state.project:
+                self._noted = (self.state.project, self._read_noted())
             return self._noted[1] is not None or order in self.binding.label_mode.kept
         return order in self.binding.label_mode.kept
 
@@ -340,7 +343,7 @@ class Review(QWidget):
                 queue, removed = kept
             else:
                 queue, removed = self._draw(), set()
-            review = Reviewing(self.session, queue, removed)
+            review = Reviewing(self.state, queue, removed)
             if not review.n:
                 review.close()
                 raise AtomicityError(
@@ -353,8 +356,8 @@ class Review(QWidget):
             self.hint.show()
 
     def _draw(self) -> Queue:
-        queue = build(self.session.table(), self.request(), datetime.now(UTC).isoformat())
-        project = self.session.project
+        queue = build(self.state.table(), self.request(), datetime.now(UTC).isoformat())
+        project = self.state.project
         if queue.request.order == "sample" and project is not None:
             project.set_setting(SAMPLE_SETTING, queue.to_json())
             self._noted = (project, queue)
@@ -364,9 +367,9 @@ class Review(QWidget):
         """Forget what was drawn; the form comes back, with the next seed."""
         self.binding.label_mode.review = None
         self.binding.label_mode.kept.pop(str(self.order.currentData()), None)
-        if self.order.currentData() == "sample" and self.session.project is not None:
-            self.session.project.set_setting(SAMPLE_SETTING, None)
-            self._noted = (self.session.project, None)
+        if self.order.currentData() == "sample" and self.state.project is not None:
+            self.state.project.set_setting(SAMPLE_SETTING, None)
+            self._noted = (self.state.project, None)
         self.seed.setValue(self.seed.value() + 1)
         self._update()
 
@@ -379,7 +382,7 @@ class Review(QWidget):
         self.answers.show_review(review)
         self._update()
 
-    def _on_gone(self) -> None:
+    def _on_removed_cluster(self) -> None:
         """A click in the history has changed clusters: show one of them, and give the keys back."""
         review = self.review
         if review is not None:
@@ -397,11 +400,11 @@ class Review(QWidget):
 
     def _update(self, *_: object) -> None:
         review = self.review
-        there = any(self.session.analysis(i) is not None for i in self.session.images)
+        there = any(self.state.analysis(i) is not None for i in self.state.images)
         self._show_form(review)
         on = review is not None
         self.button.setText(END if on else GO_ON if self._has_kept() else START)
-        self.button.setEnabled(on or (there and not self.session.read_only))
+        self.button.setEnabled(on or (there and not self.state.read_only))
         self._show_hint(there)
         for widget in (self.bar, self.pace):
             widget.setVisible(on)
@@ -413,8 +416,8 @@ class Review(QWidget):
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
-            self.bar.setFormat(progress_in_words(review))
-            self.pace.setText(pace_in_words(review))
+            self.bar.setFormat(format_progress(review))
+            self.pace.setText(format_pace(review))
             self.pace.setVisible(bool(self.pace.text()))
             self.answers.update_now()
         self._show_accuracy(review)
@@ -426,7 +429,7 @@ class Review(QWidget):
 
     def _show_hint(self, there: bool) -> None:
         words = "" if there else NO_CLUSTERS
-        if self.session.read_only:
+        if self.state.read_only:
             words = "The project is open in another window: nothing can be reviewed in this one."
         self.hint.setText(words)
         self.hint.setVisible(bool(words))
@@ -451,7 +454,7 @@ class Review(QWidget):
             self._fill_labels()
 
     def _fill_labels(self) -> None:
-        classes = self.session.classes()
+        classes = self.state.classes()
         names = [*classes, UNKNOWN, AGGREGATE]
         if [self.label.itemData(i) for i in range(1, self.label.count())] == names:
             return
@@ -469,14 +472,14 @@ class Review(QWidget):
         self.draw_button.setVisible(
             review.queue.order.estimates if review is not None else self._has_kept()
         )
-        if review is None or self.session.blind:
+        if review is None or self.state.blind:
             found = None if review is None else found
             self.chart.bars = []
         else:
-            self.chart.bars = accuracy_bars(found, self.session.classes())
+            self.chart.bars = accuracy_bars(found, self.state.classes())
         self.chart.setVisible(bool(self.chart.bars))
         if review is not None:
-            self.words.setText(accuracy_in_words(review, found))
+            self.words.setText(format_accuracy(review, found))
 
     # ---- keys
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
 
 from ...controls.connections import follow_soon
-from ...controls.shortcuts import LABEL_MODE, key_in_words
+from ...controls.shortcuts import LABEL_MODE, format_key
 from ...viewer.binding import Binding
 
 _PER_ROW = 3
@@ -17,7 +17,7 @@ class Editing(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding
-        keys = {s.action: key_in_words(s.keys[0]) for s in LABEL_MODE}
+        keys = {s.action: format_key(s.keys[0]) for s in LABEL_MODE}
         self.buttons: dict[str, QPushButton] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -53,28 +53,28 @@ class Editing(QWidget):
             button.clicked.connect(act)
             grid.addWidget(button, i // _PER_ROW, i % _PER_ROW)
             self.buttons[action] = button
-        session = binding.session
+        state = binding.state
         follow_soon(
             self,
-            session.history_changed,
-            session.selection_changed,
-            session.current_changed,
-            session.project_changed,
-            session.analysis_changed,
+            state.history_changed,
+            state.selection_changed,
+            state.current_changed,
+            state.project_changed,
+            state.analysis_changed,
             slot=self._enable,
         )
         self._enable()
 
     def _enable(self) -> None:
-        session = self.binding.session
-        may = session.analysis(session.current or "") is not None and not session.read_only
-        here = [key for key in session.selection if key[0] == session.current]
+        state = self.binding.state
+        may = state.analysis(state.current or "") is not None and not state.read_only
+        here = [key for key in state.selection if key[0] == state.current]
         for action, possible in {
-            "add": may and not session.blind,
-            "exclude": may and not session.blind,
-            "split": may and not session.blind and len(here) > 0,
-            "merge": may and not session.blind and len(here) > 1,
-            "undo": session.can_undo and not session.read_only,
-            "redo": session.can_redo and not session.read_only,
+            "add": may and not state.blind,
+            "exclude": may and not state.blind,
+            "split": may and not state.blind and len(here) > 0,
+            "merge": may and not state.blind and len(here) > 1,
+            "undo": state.can_undo and not state.read_only,
+            "redo": state.can_redo and not state.read_only,
         }.items():
             self.buttons[action].setEnabled(possible)

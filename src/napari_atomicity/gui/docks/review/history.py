@@ -12,7 +12,7 @@ from qtpy.QtGui import QFont, QKeyEvent, QPalette, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QLabel, QListView, QVBoxLayout, QWidget
 
 from ....core.errors import AtomicityError
-from ....state.window_state import Session, Step
+from ....state.window_state import Step, WindowState
 from ...controls.connections import follow
 
 _DELAY_MS = 30
@@ -23,13 +23,13 @@ _MOVES = (
 )  # fmt: skip
 
 
-def step_in_words(step: Step) -> str:
+def format_step(step: Step) -> str:
     """What was done, and in which image if there is one."""
     where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
     return f"{step.description} · {where}" if where else step.description
 
 
-def time_in_words(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """As a clock on the wall shows it here."""
     return time.astimezone().strftime("%H:%M:%S")
 
@@ -75,11 +75,11 @@ class HistoryModel(QAbstractListModel):
         row = index.row()
         step = self._steps[row - 1] if row else None
         if role == Qt.ItemDataRole.DisplayRole:
-            return START if step is None else step_in_words(step)
+            return START if step is None else format_step(step)
         if role == Qt.ItemDataRole.ToolTipRole:
             if step is None:
                 return "Take all back."
-            who = f"{step.annotator}, {time_in_words(step.time)}: {', '.join(step.images)}"
+            who = f"{step.annotator}, {format_time(step.time)}: {', '.join(step.images)}"
             undone = ". Undone." if row > self.n_done else ""
             return f"<p>{escape(who)}{undone}</p>"  # names are not markup
         if role == Qt.ItemDataRole.ForegroundRole and row > self.n_done:
@@ -104,7 +104,7 @@ class _List(QListView):
             event.ignore()
 
 
-class History(QWidget):
+class EditHistory(QWidget):
     """All steps of the session, the newest below; those that are undone are grey.
 
     Signals: ``gone()`` after a click has taken steps back or done them again.
@@ -112,9 +112,9 @@ class History(QWidget):
 
     gone = Signal()
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(self, state: WindowState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session = session
+        self.state = state
         self.model = HistoryModel(self)
         self.view = _List()
         self.view.setModel(self.model)
@@ -143,8 +143,8 @@ class History(QWidget):
         self._walker.setSingleShot(True)
         self._walker.setInterval(0)
         self._walker.timeout.connect(self._walk)
-        follow(self, session.history_changed, self._on_history)
-        follow(self, session.project_changed, self._on_history)
+        follow(self, state.history_changed, self._on_history)
+        follow(self, state.project_changed, self._on_history)
         self._update()
 
     def _on_history(self) -> None:
@@ -161,7 +161,7 @@ class History(QWidget):
         if not self._stale:
             return
         self._stale = False
-        self.model.show(self.session.history, self.session.undone)
+        self.model.show(self.state.history, self.state.undone)
         there = self.model.rowCount() > 1
         self.view.setVisible(there)
         self.empty.setVisible(not there)
@@ -171,7 +171,7 @@ class History(QWidget):
 
     def _on_clicked(self, index: QModelIndex) -> None:
         self._goal = index.row()
-        self._expected = len(self.session.history)
+        self._expected = len(self.state.history)
         self._walk()
 
     def _walk(self) -> None:
@@ -179,21 +179,21 @@ class History(QWidget):
 
         Whoever does something else meanwhile is not disturbed.
         """
-        if self.session.busy:  # a long step takes several turns
+        if self.state.busy:  # a long step takes several turns
             self._walker.start()
             return
-        here = len(self.session.history)
+        here = len(self.state.history)
         if here == self._goal or here != self._expected:
             self.gone.emit()
             return
         self._expected = here + (1 if self._goal > here else -1)
         try:
-            self.session.go_to(self._expected)
+            self.state.go_to(self._expected)
         except AtomicityError as error:
             show_error(str(error))
             self.gone.emit()
             return
-        if not self.session.busy and len(self.session.history) == here:  # nothing to do again
+        if not self.state.busy and len(self.state.history) == here:  # nothing to do again
             self.gone.emit()
         else:
             self._walker.start()

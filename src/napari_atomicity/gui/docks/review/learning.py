@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
-from ....state.window_state import State
+from ....state.window_state import TaskState
 from ...controls.connections import follow_soon
 from ...panels.dock_windows import show_dock
 from ...viewer.binding import Binding
@@ -39,20 +39,20 @@ class Learning(QWidget):
             grid.addWidget(button, 1, column)
         self.adapt_button.clicked.connect(self.adapt)
         self.train_button.clicked.connect(self.train)
-        session = binding.session
+        state = binding.state
         follow_soon(
             self,
-            session.analysis_changed,
-            session.project_changed,
-            session.status_changed,
+            state.analysis_changed,
+            state.project_changed,
+            state.status_changed,
             slot=self._count,
             delay_ms=_DELAY_MS,
         )
         self._count()
 
     def _count(self) -> None:
-        session = self.binding.session
-        table = session.table()
+        state = self.binding.state
+        table = state.table()
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         n, other = len(said), int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
@@ -61,8 +61,8 @@ class Learning(QWidget):
             if n
             else "What you correct, a model can learn."
         )
-        free = session.status.state is not State.RUNNING and not session.read_only
-        ready = n > 0 and free and not session.blind
+        free = state.status.state is not TaskState.RUNNING and not state.read_only
+        ready = n > 0 and free and not state.blind
         self.adapt_button.setEnabled(ready and len(table) > 0)
         self.train_button.setEnabled(ready)
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.progress import Progress, Stop, check, report
-from .background import Grid, noise_of_sample, noise_step
+from .background import BackgroundGrid, noise_of_sample, noise_step
 from .filters import gaussian, inner, laplacian, mirrored, reach
 from .frame import Frame, Tile, parts, tiles
 
@@ -23,12 +23,12 @@ _TILE_PX = 1024
 # The summit of the next scale lies some way from here and so is higher than its value here; which
 # of the two is the stronger is settled where their discs overlap.
 _HARDLY_LESS = np.float32(0.97)
-_LEAST_PX = 32  # smaller grids are not halved
+_MIN_PX = 32  # smaller grids are not halved
 _EDGE = 10.0  # largest accepted ratio of the curvatures of a summit
 
 
 @dataclass(frozen=True, eq=False)
-class Summits:
+class Peaks:
     """What stands out from the noise of a frame, strongest first.
 
     Parameters
@@ -69,7 +69,7 @@ class _Sample:
             self.values[top : top + len(rows), left : left + len(columns)] = part
         self.largest = max(self.largest, float(values.max()), -float(values.min()))
 
-    def noise(self) -> Grid:
+    def noise(self) -> BackgroundGrid:
         return noise_of_sample(self.values, self.block, self.shape, self.largest)
 
 
@@ -98,14 +98,14 @@ class _Octave:
         return max(1, *(round(sigma / 2) for sigma in self.sigmas))
 
 
-def find_summits(
+def find_peaks(
     frame: Frame,
     sigmas_px: np.ndarray,
     threshold: float,
     block_px: float,
     stop: Stop | None = None,
     progress: Progress | None = None,
-) -> Summits:
+) -> Peaks:
     """Significant maxima in position and scale that fall off in every direction.
 
     Parameters
@@ -133,7 +133,7 @@ def find_summits(
     while first < len(sigmas_px):
         own = sigmas_px[first:] / step / scale
         count = max(1, int((own < 2 * FINEST_PX).sum()))
-        if min(octave.shape) < _LEAST_PX:
+        if min(octave.shape) < _MIN_PX:
             count = len(own)
         octave.more = count < len(own)
         octave.sigmas = own[: count + 1] if octave.more else own
@@ -164,10 +164,12 @@ def find_summits(
         first, scale = first + count, 2 * scale
     rows_ = np.vstack(found)
     rows_ = rows_[np.lexsort((rows_[:, 1], rows_[:, 0], -rows_[:, 2]))]
-    return Summits(rows_[:, :2], rows_[:, 2], rows_[:, 3])
+    return Peaks(rows_[:, :2], rows_[:, 2], rows_[:, 3])
 
 
-def noise_under(frame: Frame, sigma_px: float, block_px: int, stop: Stop | None = None) -> Grid:
+def noise_under(
+    frame: Frame, sigma_px: float, block_px: int, stop: Stop | None = None
+) -> BackgroundGrid:
     """Noise of the frame blurred by ``sigma_px``, on blocks of ``block_px``."""
     step = noise_step(block_px)
     sample = np.empty([-(-n // step) for n in frame.shape], np.float32)

@@ -23,12 +23,12 @@ from . import atoms as cli_atoms
 from . import many as cli_many
 from .common import (
     AsJson,
+    ConsoleProgress,
     Device,
     DeviceOption,
     DiameterMax,
     DiameterMin,
     ModelOption,
-    Narrator,
     Ratios,
     SymmetriesOption,
     Threshold,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..io.provenance import Outcome
     from ..models.analysis import Analysis
     from ..pipeline.adaptation import AdaptRun
-    from ..pipeline.runs import Request, Run
+    from ..pipeline.runs import Run, RunRequest
     from ..training.request import Source
 
 app = typer.Typer(
@@ -142,7 +142,7 @@ def analyse(
         },
     )
     run, _ = _run(images, out, request)
-    _tell_ratios(run)
+    _print_ratios(run)
     if as_json:
         print_json(run.summary())
     _leave(run, out)
@@ -157,7 +157,7 @@ def _frames_of(text: str | None) -> int | str | None:
     return int(text)
 
 
-def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis | None]:
+def _run(images: list[Path], out: Path, request: RunRequest) -> tuple[Run, Analysis | None]:
     """Analyse, telling how far it is; also the analysis of the last image."""
     from ..pipeline.runs import analyse_images
 
@@ -168,7 +168,7 @@ def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis
         if analysis is not None:
             last[:] = [analysis]
 
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         try:
             run = analyse_images(images, out, request, narrator.progress, on_outcome=on_outcome)
         except (ModelError, ReadError, TableError) as error:
@@ -177,7 +177,7 @@ def _run(images: list[Path], out: Path, request: Request) -> tuple[Run, Analysis
     return run, last[0] if last else None
 
 
-def _tell_ratios(run: Run) -> None:
+def _print_ratios(run: Run) -> None:
     """Say what the ratios over all images are worth."""
     from ..core.cluster_table import ALL
 
@@ -214,10 +214,10 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the bundled example and show it in napari."""
-    from ..pipeline.runs import Request
+    from ..pipeline.runs import RunRequest
     from ..simulation.examples import example_path
 
-    run, analysis = _run([example_path()], out, Request())
+    run, analysis = _run([example_path()], out, RunRequest())
     if run.interrupted or analysis is None:
         _leave(run, out)
         raise typer.Exit(1)
@@ -420,7 +420,7 @@ def simulate(
             {name: value for name, value in overrides.items() if value is not None},
             demanding_settings if demanding else random_settings,
         )
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         where = str(choose_device(device))
         truth = write_recipe(out, recipe, progress=narrator.progress, device=where)
     n, names = len(recipe.fields), list(recipe.classes)
@@ -525,7 +525,7 @@ def train(
         device,
         pixel_size_nm,
     )
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         if request.resumable:
             narrator.line(f"Going on with {request.workspace.name}, if it is of the same request")
         try:
@@ -619,7 +619,7 @@ def adapt(
     if out.suffix != ".safetensors":
         raise typer.BadParameter(f"the model must be a .safetensors file, not {out.name}")
     request = AdaptRequest(out, model, corrections, pixel_size_nm, device)
-    with Narrator() as narrator:
+    with ConsoleProgress() as narrator:
         try:
             if find_model(model).resolve() == out.resolve():
                 raise typer.BadParameter("the adapted model can't replace the one it comes from")
@@ -627,7 +627,7 @@ def adapt(
         except (ModelError, TableError) as error:  # as the command stands, nothing can be adapted
             fail(str(error), 2)
     summary = run.summary()
-    _tell_adaptation(run, summary)
+    _print_adaptation(run, summary)
     if as_json:
         print_json(summary)
     reasons = "; ".join(run.found.reasons)
@@ -640,15 +640,15 @@ def adapt(
         fail(f"{len(failed)} of the images could not be analysed")
 
 
-def _tell_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
+def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """The conditions, what was learnt from, and the ratios before and after."""
-    from ..pipeline.adaptation import checks_in_words, learnt_in_words, shift_in_words
+    from ..pipeline.adaptation import format_checks, format_learnt, format_shift
 
-    say(shift_in_words(run.found.shift))
-    say(learnt_in_words(run.found))
+    say(format_shift(run.found.shift))
+    say(format_learnt(run.found))
     if run.corrections_lost:
         say(f"note: {run.corrections_lost} corrections are of no cluster of these images")
-    for line in checks_in_words(run.found):
+    for line in format_checks(run.found):
         say(f"  {line}")
     if not run.found.accepted:
         return
