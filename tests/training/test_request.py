@@ -20,7 +20,7 @@ from napari_atomicity.detection import detect
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.files import read_model
 from napari_atomicity.models.network import AtomicityNet
-from napari_atomicity.simulation.fields import random_settings
+from napari_atomicity.simulation.field_settings import random_settings
 from napari_atomicity.training import (
     CorrectedImagesSource,
     CorrectionsSource,

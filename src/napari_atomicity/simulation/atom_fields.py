@@ -33,7 +33,6 @@ from scipy.spatial.transform import Rotation
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..statistics.point_patterns import ObservationWindow
-from .fields import _waves
 from .imaging import (
     Microscope,
     Scan,
@@ -43,6 +42,8 @@ from .imaging import (
     scatter_atoms,
     scatter_carbon,
 )
+from .point_processes import clustered_points, inhibited_points, random_points
+from .support import smooth_noise
 
 PATTERNS = ("random", "clustered", "inhibited")
 FWHM = 2.3548
@@ -139,67 +140,6 @@ class AtomField:
         return lone[["y_nm", "x_nm"]].to_numpy(float)
 
 
-# ---- patterns
-def random_points(
-    window: ObservationWindow, per_nm2: float, rng: np.random.Generator
-) -> np.ndarray:
-    """(N, 2) of a Poisson process on the support."""
-    return window.random(rng.poisson(per_nm2 * window.area_nm2), rng)
-
-
-def clustered_points(
-    window: ObservationWindow,
-    per_nm2: float,
-    parents_per_nm2: float,
-    spread_nm: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """(N, 2) of Thomas' process: a Poisson number of offspring, normal around each parent.
-
-    Parents beyond the support have offspring on it, too.
-    """
-    parents = poisson_points(window, parents_per_nm2, 5 * spread_nm, rng)
-    times = rng.poisson(per_nm2 / parents_per_nm2, len(parents))
-    points = np.repeat(parents, times, axis=0)
-    points = points + rng.normal(0, spread_nm, points.shape)
-    return points[window.contains(points)]
-
-
-def inhibited_points(
-    window: ObservationWindow, per_nm2: float, apart_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """(N, 2) of Matérn's second process: of two random points too near, the older one stays.
-
-    Raises
-    ------
-    AtomicityError
-        If so many don't find room: at most one on a disc of this radius.
-    """
-    disc = np.pi * apart_nm**2
-    if per_nm2 * disc >= 1:
-        raise AtomicityError(
-            f"{per_nm2:g} atoms on a nm² can't all be {apart_nm:g} nm apart",
-            advice=f"With this process there is room for less than {1 / disc:.2g}",
-        )
-    points = poisson_points(window, -np.log(1 - per_nm2 * disc) / disc, apart_nm, rng)
-    age = rng.random(len(points))
-    pairs = KDTree(points).query_pairs(apart_nm, output_type="ndarray")
-    one, other = pairs.T
-    goes = np.where(age[one] < age[other], one, other)
-    points = np.delete(points, np.unique(goes), axis=0)
-    return points[window.contains(points)]
-
-
-def poisson_points(
-    window: ObservationWindow, per_nm2: float, margin_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Poisson points on the rectangle around the support and a margin."""
-    low_y, high_y, low_x, high_x = window.bounds_nm
-    low = np.array([low_y, low_x]) - margin_nm
-    side = np.array([high_y, high_x]) + margin_nm - low
-    return np.asarray(low + side * rng.random((rng.poisson(per_nm2 * side.prod()), 2)))
-
-
 def ripley_k(settings: AtomFieldSettings, r_nm: np.ndarray) -> np.ndarray:
     """K(r) of the process that the lone atoms are a sample of, in nm²."""
     r = np.asarray(r_nm, float)
@@ -293,7 +233,7 @@ def simulate_atoms(
 def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarray:
     """Thickness (Y, X) of the carbon in nm; 0 is vacuum."""
     shape, pixel = settings.shape_px, settings.pixel_size_nm
-    relief = sum(_waves(shape, pixel, s, rng) * (s / 10) ** 0.5 for s in (1.5, 4.0, 10.0))
+    relief = sum(smooth_noise(shape, pixel, s, rng) * (s / 10) ** 0.5 for s in (1.5, 4.0, 10.0))
     relief = np.asarray(relief) * settings.roughness / max(float(np.std(relief)), 1e-9)
     thickness = settings.carbon_nm * np.clip(1 + relief, 0.05, None)
     angle = rng.uniform(0, 2 * np.pi)

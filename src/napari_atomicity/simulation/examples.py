@@ -51,7 +51,8 @@ def make_example() -> None:
     DependencyError
         If ASE is not installed.
     """
-    from .fields import FieldSettings, simulate_field
+    from .field_settings import FieldSettings
+    from .fields import simulate_field
     from .imaging import Microscope, Scan
     from .structures import isomer_library
 

@@ -199,28 +199,61 @@ def scatter_atoms(
     table = probe(microscope, fine_nm, int(np.ceil((reach_nm * 1.5) / fine_nm)))
     middle = table.shape[0] // 2
     half = int(np.ceil(reach_nm / pixel_nm)) + 1
-    window = np.arange(-half, half + 1)
-    dy, dx = displacement_px
     sample = _sample_on_cpu if device == "cpu" else partial(_sample_on, device)
     flat = image.ravel()
     for start in range(0, len(positions_nm), 2048):  # bounded memory
         place = positions_nm[start : start + 2048] / pixel_nm
         weight = cross_sections_nm2[start : start + 2048]
-        # the window lies where the drifting beam meets the atom
-        nominal = np.clip(np.round(place[:, 0]).astype(int), 0, shape[0] - 1)
-        centre = np.round(place[:, 0] - dy[nominal]).astype(int)
-        iy = centre[:, None] + window
-        row = np.clip(iy, 0, shape[0] - 1)
-        off_y = (iy + dy[row] - place[:, :1]) * pixel_nm / fine_nm + middle
-        strayed = dx[np.clip(centre, 0, shape[0] - 1)]
-        ix = np.round(place[:, 1] - strayed).astype(int)[:, None] + window
-        column = np.clip(ix, 0, shape[1] - 1)
-        off_x = (ix - place[:, 1:]) * pixel_nm / fine_nm + middle
-        stray = dx[row] * pixel_nm / fine_nm
-        inside = (iy == row)[:, :, None] & (ix == column)[:, None]
-        index = row[:, :, None] * shape[1] + column[:, None]
-        flat += sample(table, off_y, off_x, stray, weight, inside, index, flat.size)
+        rows, columns, shift, inside, index = _windows(place, shape, half, displacement_px)
+        off_y, off_x = (d * pixel_nm / fine_nm + middle for d in (rows, columns))
+        shift = shift * pixel_nm / fine_nm
+        flat += sample(table, off_y, off_x, shift, weight, inside, index, flat.size)
     return image
+
+
+def _windows(
+    place_px: np.ndarray,
+    shape: tuple[int, int],
+    half: int,
+    displacement_px: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the windows of pixels around N atoms, of W = 2 × half + 1 pixels along an edge.
+
+    Parameters
+    ----------
+    place_px : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    shape : tuple of int
+        Of the image.
+    half : int
+        Half width of a window in pixels.
+    displacement_px : tuple of ndarray
+        Of `scan_positions`.
+
+    Returns
+    -------
+    rows, columns : ndarray of shape (N, W)
+        Distance of the pixels of each row and column from the atom, in pixels.
+    shift : ndarray of shape (N, W)
+        Displacement of the beam along x in each row, in pixels.
+    inside : ndarray of shape (N, W, W)
+        Whether a pixel of the window is in the image.
+    index : ndarray of shape (N, W, W)
+        Flat index of the pixel in the image.
+    """
+    dy, dx = displacement_px
+    window = np.arange(-half, half + 1)
+    # the window is where the drifting beam meets the atom
+    nominal = np.clip(np.round(place_px[:, 0]).astype(int), 0, shape[0] - 1)
+    centre = np.round(place_px[:, 0] - dy[nominal]).astype(int)
+    iy = centre[:, None] + window
+    row = np.clip(iy, 0, shape[0] - 1)
+    shift_at_centre = dx[np.clip(centre, 0, shape[0] - 1)]
+    ix = np.round(place_px[:, 1] - shift_at_centre).astype(int)[:, None] + window
+    column = np.clip(ix, 0, shape[1] - 1)
+    inside = (iy == row)[:, :, None] & (ix == column)[:, None]
+    index = row[:, :, None] * shape[1] + column[:, None]
+    return iy + dy[row] - place_px[:, :1], ix - place_px[:, 1:], dx[row], inside, index
 
 
 def _sample_on_cpu(

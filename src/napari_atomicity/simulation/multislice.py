@@ -11,9 +11,10 @@ import numpy as np
 from scipy import fft, ndimage
 
 from ..core.errors import DependencyError
-from .fields import _in_line_above, _sigma
+from .deposits import count_atoms_above, cross_sections_nm2
 from .imaging import Microscope, scatter_atoms, wavelength_nm
-from .structures import Isomer, _ase
+from .metals import import_ase
+from .structures import Isomer
 
 MARGIN_NM = 0.35
 """Between the atoms and the edge of the cell: most of the probe's tails."""
@@ -57,7 +58,9 @@ def incoherent_image(
         Gain in weight of an atom per atom in line above it.
     """
     n, atoms = cell_of(isomer, pixel_nm)
-    weights = _sigma(isomer) * (1 + channelling * np.minimum(_in_line_above(atoms), 4))
+    weights = cross_sections_nm2(isomer) * (
+        1 + channelling * np.minimum(count_atoms_above(atoms), 4)
+    )
     still = (np.zeros(n), np.zeros(n))
     return scatter_atoms((n, n), pixel_nm, atoms[:, :2], weights, microscope, still)
 
@@ -97,22 +100,12 @@ def multislice_image(
     """
     abtem = _abtem()
     n, atoms = cell_of(isomer, pixel_nm)
-    edge, height = n * pixel_nm * 10, 10 * np.ptp(atoms[:, 2]) + 2  # abTEM's unit is Å
-    depth = 10 * (atoms[:, 2].max() - atoms[:, 2]) + 1  # the beam comes from where z is largest
-    symbols = [isomer.element] * isomer.n if isomer.symbols is None else list(isomer.symbols)
-    structure = _ase("atoms").Atoms(
-        symbols, np.column_stack([atoms[:, :2] * 10, depth]), cell=(edge, edge, height)
-    )
+    edge = n * pixel_nm * 10  # abTEM's unit is Å
+    structure = _structure(isomer, atoms, edge)
     # two thirds of the waves' band are kept from aliasing, and its rim fades: a fifth to spare
     finest = 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * angles_mrad[1] * 1e-3)
-    aberrations = {
-        "C10": 10 * microscope.defocus_nm,
-        "C12": 10 * microscope.astigmatism_nm,
-        "phi12": np.pi / 2 - microscope.astigmatism_rad,  # abTEM's first axis is our second
-        "C30": 1e4 * microscope.cs_um,
-    }
-    quiet = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
-    with abtem.config.set(quiet):
+    configuration = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
+    with abtem.config.set(configuration):
         moving = abtem.FrozenPhonons(
             structure, configurations, sigmas=10 * microscope.thermal_nm, seed=seed
         )
@@ -121,10 +114,32 @@ def multislice_image(
         probe = abtem.Probe(
             energy=microscope.voltage_kv * 1e3,
             semiangle_cutoff=microscope.convergence_mrad,
-            aberrations=aberrations,
+            aberrations=_aberrations(microscope),
         )
         detector = abtem.AnnularDetector(*angles_mrad)
         scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
         image = probe.scan(potential, scan, detector, max_batch=32, lazy=False).array
     blur = microscope.source_nm / 2.3548 / pixel_nm
     return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
+
+
+def _structure(isomer: Isomer, atoms_nm: np.ndarray, edge_angstrom: float) -> Any:
+    """Return the isomer as ASE's Atoms in a cell with the beam along the third axis."""
+    height = 10 * np.ptp(atoms_nm[:, 2]) + 2
+    depth = 10 * (atoms_nm[:, 2].max() - atoms_nm[:, 2]) + 1  # the beam enters at the largest z
+    symbols = [isomer.element] * isomer.n if isomer.symbols is None else list(isomer.symbols)
+    return import_ase("atoms").Atoms(
+        symbols,
+        np.column_stack([atoms_nm[:, :2] * 10, depth]),
+        cell=(edge_angstrom, edge_angstrom, height),
+    )
+
+
+def _aberrations(microscope: Microscope) -> dict[str, float]:
+    """Return the aberrations of a microscope in abTEM's notation, lengths in Å."""
+    return {
+        "C10": 10 * microscope.defocus_nm,
+        "C12": 10 * microscope.astigmatism_nm,
+        "phi12": np.pi / 2 - microscope.astigmatism_rad,  # abTEM's first axis is our second
+        "C30": 1e4 * microscope.cs_um,
+    }

@@ -20,7 +20,8 @@ from ..core.progress import Progress, Stop, check, report
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..models.intensity_scale import usable
-from ..simulation.fields import FieldSettings, random_settings, simulate_field
+from ..simulation.field_settings import FieldSettings, random_settings
+from ..simulation.fields import simulate_field
 from ..simulation.structures import Isomer
 from ..statistics.scores import atoms_of
 

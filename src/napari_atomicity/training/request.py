@@ -23,8 +23,13 @@ from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_model, save_model
 from ..models.intensity_scale import intensity_per_atom
-from ..simulation.fields import random_atom_settings, random_outlier_settings, random_settings
-from ..simulation.structures import Isomer, composition, library_of
+from ..simulation.field_settings import (
+    random_atom_settings,
+    random_outlier_settings,
+    random_settings,
+)
+from ..simulation.metals import composition
+from ..simulation.structures import Isomer, library_of
 from ..statistics.scores import atoms_of
 from .calibrate import scores
 from .checkpoint import Checkpoint, load_patches, save_patches

@@ -25,13 +25,14 @@ from ..models.estimators import count_atoms
 from ..models.files import read_model, save_model, shipped_folder
 from ..models.intensity_scale import SURE
 from ..models.out_of_distribution import OUTCOMES, out_of_distribution
-from ..simulation.fields import (
+from ..simulation.field_settings import (
     FieldSettings,
     random_atom_settings,
     random_outlier_settings,
     random_settings,
 )
-from ..simulation.structures import KINDS, Isomer, isomer_library, load_library, save_library
+from ..simulation.starting_structures import KINDS
+from ..simulation.structures import Isomer, isomer_library, load_library, save_library
 from .calibrate import HeldOutPredictions, finished, scores, see
 from .data import PatchSet, from_simulation, split_library
 from .fit import TrainingSettings, replay, scaled, train_classifier
