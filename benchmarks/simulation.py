@@ -29,7 +29,7 @@ from napari_atomicity.simulation.imaging import (
 )
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.simulation.support import smooth_noise
-from napari_atomicity.training.data import from_simulation
+from napari_atomicity.training.simulated import from_simulation
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 

@@ -492,7 +492,7 @@ def train(
     DIR/labels, or images and their CSV of X,Y side by side.
     """
     from ..training.request import TrainRequest, check_source
-    from ..training.request import train as train_model
+    from ..training.run import train as train_model
 
     names = _listed(channels)
     if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):

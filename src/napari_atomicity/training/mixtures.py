@@ -18,7 +18,7 @@ SHARES = 2.0
 """Concentration of the Dirichlet distribution of the shares."""
 
 
-def as_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
+def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
     """Images of known scale as mixtures of random shares with one scale; others as they are.
 
     Every cluster occurs once. Its intensity and its raw patch are put into atoms by the scale of

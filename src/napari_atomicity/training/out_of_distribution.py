@@ -14,11 +14,11 @@ from torch.nn import functional
 from ..core.model_card import ModelCard
 from ..models.estimators import class_sizes
 from ..models.out_of_distribution import COMPONENTS, OUTCOMES, QUANTILE, features, margins, placed
-from .calibrate import HeldOutPredictions, see
 from .data import PatchSet
+from .held_out import HeldOutPredictions, predict_images
 
 HIDDEN = 64
-LEAST = 20
+MIN_EXAMPLES = 20
 """Examples of each outcome."""
 STEPS = 3000
 DROPPED = 0.3
@@ -35,7 +35,7 @@ def can_fit_out_of_distribution(
     truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
     aggregates = int((truth == "aggregate").sum())
     unknown = int((~np.isin(truth, [*classes, "aggregate"])).sum())
-    return min(len(clusters), aggregates, unknown) >= LEAST
+    return min(len(clusters), aggregates, unknown) >= MIN_EXAMPLES
 
 
 def fit_out_of_distribution(
@@ -72,8 +72,8 @@ def fit_out_of_distribution(
         The tensors with those of `models.out_of_distribution`.
     """
     tensors = {k: v for k, v in tensors.items() if not k.startswith("outside.")}
-    inside = see(card, tensors, clusters, device)
-    beyond = [see(card, tensors, part, device) for part in others]
+    inside = predict_images(card, tensors, clusters, device)
+    beyond = [predict_images(card, tensors, part, device) for part in others]
     white = np.concatenate([s.embedding[s.label >= 0] for s in inside])
     for images in beyond:
         white = np.concatenate([white, *(s.embedding[outcome(s) > 0] for s in images)])
@@ -81,30 +81,38 @@ def fit_out_of_distribution(
     tensors["outside.centre"] = pca.mean_.astype(np.float32)
     tensors["outside.axes"] = pca.components_.T.astype(np.float32)
 
-    parts, number = [], 0
-    for i, images in enumerate([inside, *beyond]):
-        for image in images:
-            what = outcome(image)
-            rows = what == 0 if i == 0 else what > 0
-            own = features(image.known, placed(image.embedding, tensors), tensors)
-            of_image = np.full(rows.sum(), number % FOLDS)
-            parts.append((own[rows], what[rows], np.full(rows.sum(), i), of_image))
-            number += 1
-    x, y, group, fold = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # what the fit has seen it turns away too seldom: the limit is set on images it has not
+    x, y, group, fold = _examples([inside, *beyond], tensors)
+    # a fit rejects too few of its own training clusters: the limit comes from held-out images
     margin = np.empty(len(y))
     for k in range(FOLDS):
-        learnt, judged = fold != k, (fold == k) & (group == 0)
-        if judged.any():
-            head = _head(x[learnt], y[learnt], group[learnt], seed)
-            margin[judged] = margins(x[judged], head)
-    head = _head(x, y, group, seed)
+        training, held_out = fold != k, (fold == k) & (group == 0)
+        if held_out.any():
+            head = _fit_head(x[training], y[training], group[training], seed)
+            margin[held_out] = margins(x[held_out], head)
+    head = _fit_head(x, y, group, seed)
     bias = head["outside.output.bias"].copy()
     bias[0] += max(0.0, float(np.quantile(margin[group == 0], QUANTILE)))
     return {**tensors, **head, "outside.output.bias": bias}
 
 
-def _head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _examples(
+    sets: Sequence[Sequence[HeldOutPredictions]], tensors: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return features (N, F), outcome, set and fold (N,) of the clusters; set 0 has the classes."""
+    parts, number = [], 0
+    for i, images in enumerate(sets):
+        for image in images:
+            index = outcome(image)
+            rows = index == 0 if i == 0 else index > 0
+            own = features(image.known, placed(image.embedding, tensors), tensors)
+            fold = np.full(rows.sum(), number % FOLDS)
+            parts.append((own[rows], index[rows], np.full(rows.sum(), i), fold))
+            number += 1
+    x, y, group, fold = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return x, y, group, fold
+
+
+def _fit_head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """The second network, fitted, and the scaling of its input."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.clip((x - mean) / deviation, -_FAR, _FAR)

@@ -33,10 +33,15 @@ from ..simulation.field_settings import (
 )
 from ..simulation.starting_structures import KINDS
 from ..simulation.structures import Isomer, isomer_library, load_library, save_library
-from .calibrate import HeldOutPredictions, finished, scores, see
-from .data import PatchSet, from_simulation, split_library
-from .fit import TrainingSettings, replay, scaled, train_classifier
+from .calibrate import finalize_model
+from .classifier import select_replay, train_classifier
+from .data import PatchSet
+from .evaluation import scores
+from .held_out import HeldOutPredictions, predict_images
 from .out_of_distribution import fit_out_of_distribution, outcome
+from .scaling import scale_patches
+from .settings import TrainingSettings
+from .simulated import from_simulation, split_library
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143
@@ -168,11 +173,11 @@ def with_out_of_distribution(
     device = torch.device("cpu")
     others = [sets[name] for name in DRAWS]
     tensors = fit_out_of_distribution(card, tensors, sets["held_out"], others, device, SEED)
-    of_classes = see(card, tensors, sets["test"], device)
+    of_classes = predict_images(card, tensors, sets["test"], device)
     inside = np.concatenate([_ood(s, tensors)[s.label >= 0] for s in of_classes])
     found = {}
     for name in DRAWS:
-        images = see(card, tensors, sets[f"{name}_test"], device)
+        images = predict_images(card, tensors, sets[f"{name}_test"], device)
         rows = [outcome(s) > 0 for s in images]
         truth = np.concatenate(
             [s.known.table["truth"][r] for s, r in zip(images, rows, strict=True)]
@@ -209,7 +214,7 @@ def count_of_other_sizes(
     ``sure`` is of the clusters in images whose scale is beyond doubt (`SURE`).
     """
     counted = []
-    for image in see(card, tensors, part, device):
+    for image in predict_images(card, tensors, part, device):
         rows = outcome(image) == OUTCOMES.index("unknown")
         table = pd.DataFrame(count_atoms(image.known)[rows], columns=["count", "low", "high"])
         scale = image.known.scale
@@ -267,7 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 limits=described.limits,
                 data={**card.data, "fields": described.data["fields"]},
             )
-            card, tensors = finished(card, tensors, None, sets["held_out"], torch.device("cpu"))
+            card, tensors = finalize_model(
+                card, tensors, None, sets["held_out"], torch.device("cpu")
+            )
         else:
             started = time.monotonic()
             card, tensors = train_classifier(
@@ -282,8 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             card = replace(card, training={**card.training, "seconds": seconds})
         if card.scale is None:
             raise ValueError("a trained model has a scale")
-        replayed, _ = scaled(sets["replay"], card.scale)
-        tensors = {**tensors, **replay(replayed, card.classes, card.patches.channels, SEED)}
+        replayed, _ = scale_patches(sets["replay"], card.scale)
+        tensors = {**tensors, **select_replay(replayed, card.classes, card.patches.channels, SEED)}
         card = save_model(path, *with_out_of_distribution(card, tensors, sets))
         print(f"{card.model_id}: {card.scores['test']} {card.scores['out_of_distribution']}")
 
