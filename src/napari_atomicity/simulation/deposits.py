@@ -18,7 +18,17 @@ from .structures import Isomer
 
 @dataclass(frozen=True, eq=False)
 class Deposit:
-    """What lies in one place: isomers (by index), atoms (n, 3) as (y, x, z), cross-sections."""
+    """A cluster or an aggregate in one place of the support.
+
+    Parameters
+    ----------
+    isomers : tuple of int
+        Indices into the library; two for an aggregate.
+    atoms : ndarray of shape (n, 3)
+        Positions (y, x, z) about the centre in nm.
+    sigma_nm2 : ndarray of shape (n,)
+        Cross-sections of the atoms in nm².
+    """
 
     isomers: tuple[int, ...]
     atoms: np.ndarray
@@ -28,6 +38,24 @@ class Deposit:
 def draw_cluster_isomers(
     library: Sequence[Isomer], settings: FieldSettings, area_nm2: float, rng: np.random.Generator
 ) -> np.ndarray:
+    """Draw the isomers of a field, a Poisson number.
+
+    Parameters
+    ----------
+    library : sequence of Isomer
+        Isomers of the classes of the mixture.
+    settings : FieldSettings
+        Density and mixture of clusters.
+    area_nm2 : float
+        Area of the field.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Indices into the library.
+    """
     if sum(settings.mixture.values()) <= 0:
         return np.empty(0, int)
     n = rng.poisson(settings.clusters_per_nm2 * area_nm2)
@@ -37,7 +65,29 @@ def draw_cluster_isomers(
 def draw_isomers(
     library: Sequence[Isomer], settings: FieldSettings, n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Indices of n isomers: classes by their share, isomers of a class alike."""
+    """Draw isomers: classes by their share, isomers of a class with equal probability.
+
+    Parameters
+    ----------
+    library : sequence of Isomer
+        Isomers of the classes of the mixture.
+    settings : FieldSettings
+        Mixture of clusters.
+    n : int
+        How many to draw.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Indices into the library.
+
+    Raises
+    ------
+    AtomicityError
+        If the library lacks a class of the mixture.
+    """
     labels = list(settings.mixture)
     shares = np.array([settings.mixture[c] for c in labels], float)
     of_class: dict[str, list[int]] = {c: [] for c in labels}
@@ -52,7 +102,10 @@ def draw_isomers(
 
 
 def orient_isomer(isomer: Isomer, rng: np.random.Generator) -> np.ndarray:
-    """Positions (n, 3) as (y, x, z): lying isomers mostly lie, the others are free."""
+    """Return positions (n, 3) as (y, x, z) in a random orientation.
+
+    Isomers with a face for the support are mostly on it, all others are in any orientation.
+    """
     if isomer.kind in SUPPORTED_KINDS and rng.random() < 0.6:
         spin = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi))
         tilt = Rotation.from_rotvec([*rng.normal(0, np.radians(8), 2), 0])
@@ -61,7 +114,7 @@ def orient_isomer(isomer: Isomer, rng: np.random.Generator) -> np.ndarray:
 
 
 def cross_sections_nm2(isomer: Isomer) -> np.ndarray:
-    """(n,) cross-sections of the atoms in nm²."""
+    """Return the cross-sections (n,) of the atoms in nm²."""
     if isomer.symbols is None:
         return np.full(isomer.n, cross_section_nm2(isomer.element))
     return np.array([cross_section_nm2(e) for e in isomer.symbols.tolist()])
@@ -73,7 +126,24 @@ def add_aggregates(
     settings: FieldSettings,
     rng: np.random.Generator,
 ) -> list[Deposit]:
-    """On a share of the deposits lands a second cluster, drawn from the same mixture."""
+    """Put a second cluster of the same mixture on top of a share of the deposits.
+
+    Parameters
+    ----------
+    deposits : sequence of Deposit
+        Single clusters.
+    library : sequence of Isomer
+        Isomers of the classes of the mixture.
+    settings : FieldSettings
+        Mixture, and share of aggregates.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    list of Deposit
+        In the same order.
+    """
     hit = rng.random(len(deposits)) < settings.aggregates
     seconds = iter(draw_isomers(library, settings, int(hit.sum()), rng))
     out = []
@@ -90,10 +160,24 @@ def add_aggregates(
 def stack_clusters(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator, bond_nm: float = 0.26
 ) -> np.ndarray:
-    """Atoms of both (n, 3) about their common centre, the second resting on the first.
+    """Put a second cluster on top of a first one.
 
     In projection the centres are 0.3 to 0.9 of the sum of the radii apart, nearer where irregular
     outlines would leave a gap.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n, 3)
+        Positions (y, x, z) in nm.
+    rng : numpy.random.Generator
+        Source of random numbers.
+    bond_nm : float, optional
+        Smallest distance of two atoms.
+
+    Returns
+    -------
+    ndarray of shape (n_first + n_second, 3)
+        Positions of both about their common centre.
     """
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
@@ -115,7 +199,22 @@ def stack_clusters(
 def draw_lone_atoms(
     settings: FieldSettings, extent_nm: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Positions (n, 2) of the atoms that belong to no cluster: lone ones and loose groups."""
+    """Draw the atoms that belong to no cluster: lone ones and loose groups.
+
+    Parameters
+    ----------
+    settings : FieldSettings
+        Densities of lone atoms and loose groups.
+    extent_nm : ndarray of shape (2,)
+        Height and width of the field.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (n, 2)
+        Positions (y, x) in nm.
+    """
     area = extent_nm.prod()
     lone = rng.uniform(0, 1, (rng.poisson(settings.lone_atoms_per_nm2 * area), 2)) * extent_nm
     groups = [lone]
@@ -133,7 +232,28 @@ def place_deposits(
     pixel_nm: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Centres (m, 2), m ≤ n: apart from each other, but for the share that touches."""
+    """Place clusters on a support, apart from each other except for a share that touches.
+
+    Parameters
+    ----------
+    placed : sequence of ndarray of shape (n, 3)
+        Atoms of each cluster about its centre in nm.
+    extent_nm : ndarray of shape (2,)
+        Height and width of the field.
+    touching : float
+        Share of clusters that are placed against another.
+    thickness : ndarray of shape (Y, X)
+        Thickness of the support; nothing is placed where it is 0.
+    pixel_nm : float
+        Edge length of a pixel.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (m, 2)
+        Centres of the first m clusters; fewer than given if the field is full.
+    """
     centres: list[np.ndarray] = []
     radii = [float(np.linalg.norm(p[:, :2], axis=1).max()) for p in placed]
     trees = [cKDTree(p[:, :2]) for p in placed]
@@ -174,7 +294,26 @@ def touching_centre(
     far: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A centre from which the cluster just touches another one, in a random direction."""
+    """Return a centre from which a cluster just touches another one, in a random direction.
+
+    Parameters
+    ----------
+    atoms : ndarray of shape (n, 3)
+        Atoms of the cluster about its centre in nm.
+    other : cKDTree
+        Atoms (n, 2) of the other cluster about its centre.
+    other_centre : ndarray of shape (2,)
+        Centre of the other cluster in nm.
+    far : float
+        Distance of the centres in nm at which the clusters are surely apart.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (2,)
+        The centre (y, x) in nm.
+    """
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
     gap = rng.uniform(0.26, 0.4)
@@ -187,14 +326,14 @@ def touching_centre(
 
 
 def count_atoms_above(atoms: np.ndarray) -> np.ndarray:
-    """For every atom, how many others lie in line above it: they focus the beam onto it."""
+    """Count for every atom the atoms in line above it, which focus the beam onto it."""
     lateral = np.linalg.norm(atoms[:, None, :2] - atoms[None, :, :2], axis=2)
     above = atoms[None, :, 2] > atoms[:, None, 2] + 0.1
     return np.asarray(((lateral < 0.05) & above).sum(axis=1))
 
 
 def projected_diameter_nm(atoms: np.ndarray, atom_radius_nm: float = 0.138) -> float:
-    """Equivalent diameter of the area that the atoms cover in projection."""
+    """Return the equivalent diameter of the area that the atoms cover in projection."""
     step = 0.03
     points = atoms[:, :2]
     low = points.min(axis=0) - atom_radius_nm

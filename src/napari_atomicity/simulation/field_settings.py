@@ -15,41 +15,47 @@ from .metals import composition
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """Everything that decides a field but its isomers and its seed.
+    """All settings of a field except its isomers and its seed.
 
     Parameters
     ----------
-    shape_px, pixel_size_nm
-        Size and sampling.
-    clusters_per_nm2
-        Mean number of clusters on a nm².
-    mixture
+    shape_px : tuple of int
+        Height and width in pixels.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    clusters_per_nm2 : float
+        Mean number of clusters per nm².
+    mixture : dict of str to float
         Class → share.
-    microscope, scan
+    microscope, scan : Microscope, Scan
         Imaging conditions.
-    carbon_nm
+    carbon_nm : float
         Thickness of the support.
-    roughness
+    roughness : float
         Relative standard deviation of the thickness over nanometres.
-    order
+    order : float
         Short-range order of the carbon, see `scatter_carbon`.
-    step
+    step : float
         Relative height of a thickness step across the field (-1: vacuum beyond an edge).
-    intensity_scatter
+    intensity_scatter : float
         Relative standard deviation of the scattering between clusters.
-    channelling
+    channelling : float
         Gain in weight of an atom per atom in line above it.
-    element, lone_atoms_per_nm2
-        Single atoms between the clusters.
-    loose_groups_per_nm2
-        Groups of a few atoms that lie near each other without being a cluster, as where molecules
+    element : str
+        Metal of single atoms between the clusters.
+    lone_atoms_per_nm2 : float
+        Density of single atoms.
+    loose_groups_per_nm2 : float
+        Density of groups of a few atoms near each other that are no cluster, as where molecules
         with one metal atom each gather.
-    touching
+    touching : float
         Share of the clusters that are placed against another.
-    aggregates
+    aggregates : float
         Share of the clusters on which a second one has landed: one object in the image.
-    contamination, contamination_nm
-        Share of the support that patches of hydrocarbons cover, and the carbon in their middle.
+    contamination : float
+        Share of the support that patches of hydrocarbons cover.
+    contamination_nm : float
+        Thickness of the carbon in the middle of these patches.
     """
 
     shape_px: tuple[int, int] = (768, 768)
@@ -74,7 +80,7 @@ class FieldSettings:
 
 
 def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """Imaging conditions and a mixture drawn widely, so that a model relies on none of them."""
+    """Draw imaging conditions and a mixture widely, so that a model depends on none of them."""
     pixel = float(np.exp(rng.uniform(np.log(0.024), np.log(0.06))))
     kind = rng.random()
     concentration = 0.7 if kind < 0.6 else 5.0
@@ -122,7 +128,7 @@ def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSe
 
 
 def random_atom_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """As `random_settings`, but single atoms and loose groups of them instead of clusters."""
+    """Draw settings as `random_settings`, with single atoms and loose groups instead of clusters."""
     settings = random_settings(classes, rng)
     return replace(
         settings,
@@ -133,13 +139,13 @@ def random_atom_settings(classes: Sequence[str], rng: np.random.Generator) -> Fi
 
 
 def random_outlier_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """As `random_settings`, but on about half of the clusters a second one has landed."""
+    """Draw settings as `random_settings`, with a second cluster on about half of the clusters."""
     settings = random_settings(classes, rng)
     return replace(settings, aggregates=float(rng.uniform(0.3, 0.7)))
 
 
 def demanding_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """As `random_settings`, with contamination, after-glow and aggregates at times."""
+    """Draw settings as `random_settings`, at times with contamination, afterglow and aggregates."""
     settings = random_settings(classes, rng)
     microscope = replace(
         settings.microscope,
@@ -156,12 +162,12 @@ def demanding_settings(classes: Sequence[str], rng: np.random.Generator) -> Fiel
 
 
 def override(settings: FieldSettings, values: dict[str, Any]) -> FieldSettings:
-    """Settings with some of them replaced; nested ones may be given in part.
+    """Return settings with some values replaced; values of nested settings may be given in part.
 
     Raises
     ------
     AtomicityError
-        If a setting is not known.
+        If a setting is unknown.
     """
     changed = {}
     for name, value in values.items():

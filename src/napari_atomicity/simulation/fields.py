@@ -31,10 +31,10 @@ from .support import add_contamination, draw_thickness
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A simulated micrograph, the truth in the columns of the cluster table, and how it was made.
+    """A simulated micrograph, the truth in the columns of the cluster table, and its settings.
 
-    The truth's ``n_atoms``, ``isomer`` (index into the library), ``kind`` and ``parts`` (the
-    classes that landed there, joined by +) are additional columns.
+    The truth has the additional columns ``n_atoms``, ``isomer`` (index into the library), ``kind``
+    and ``parts`` (the classes of the clusters in this place, joined by +).
     """
 
     micrograph: Micrograph
@@ -43,7 +43,7 @@ class Field:
     seed: int
 
     def intensity_per_atom(self, label: str) -> float:
-        """Integrated intensity of one atom of a class, the mean of its metals, in counts nm²."""
+        """Return the integrated intensity of one atom of a class, the mean of its metals, in counts nm²."""
         microscope, pixel = self.settings.microscope, self.settings.pixel_size_nm
         counts_nm2 = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
         atoms_of = composition(label)
@@ -58,21 +58,26 @@ def simulate_field(
     name: str = "field.tif",
     device: str = "cpu",
 ) -> Field:
-    """One field; the same library, settings and seed give the same pixels.
+    """Simulate a field; the same library, settings and seed give the same pixels.
 
     Parameters
     ----------
-    library
+    library : sequence of Isomer
         Isomers of the classes of the mixture.
-    settings
-        All else that decides the field.
-    seed
-        Of every random number in it; all are drawn on the CPU.
-    name
-        Of the micrograph, also in the truth.
-    device
+    settings : FieldSettings
+        All other settings of the field.
+    seed : int
+        Seed of all random numbers, which are drawn on the CPU.
+    name : str, optional
+        Name of the micrograph, which is in the truth, too.
+    device : str, optional
         "cpu", or a device of PyTorch that forms the image. There, expected intensities differ by
-        rounding, and so here and there a pixel's count by chance.
+        rounding, so that a few pixels may differ by a count.
+
+    Returns
+    -------
+    Field
+        The image and the truth.
 
     Raises
     ------
@@ -138,6 +143,7 @@ def _truth(
     settings: FieldSettings,
     name: str,
 ) -> pd.DataFrame:
+    """Return the truth: a row per deposit in the columns of the cluster table."""
     pixel = settings.pixel_size_nm
     drift = np.array(settings.scan.drift_px_per_row)
     n = len(centres)

@@ -27,7 +27,7 @@ SYMBOL = r"[A-Z][a-z]?"
 
 
 def composition(label: str) -> dict[str, int]:
-    """Metal → number of atoms: ``Au24Pd1`` → {"Au": 24, "Pd": 1}.
+    """Return the number of atoms of each metal: ``Au24Pd1`` → {"Au": 24, "Pd": 1}.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def composition(label: str) -> dict[str, int]:
 
 
 def size_of(label: str) -> int:
-    """The number of atoms that a class such as ``Pt55`` or ``Au24Pd1`` names.
+    """Return the number of atoms that a class such as ``Pt55`` or ``Au24Pd1`` names.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def size_of(label: str) -> int:
 
 
 def nearest_neighbour_nm(element: str) -> float:
-    """Nearest-neighbour distance in the metal."""
+    """Return the nearest-neighbour distance in the metal in nm."""
     data = import_ase("data")
     state = data.reference_states[data.atomic_numbers[element]]
     lattice: float = state["a"]
@@ -71,6 +71,13 @@ def nearest_neighbour_nm(element: str) -> float:
 
 
 def import_ase(module: str) -> Any:
+    """Import a module of ASE.
+
+    Raises
+    ------
+    DependencyError
+        If ASE is not installed.
+    """
     from importlib import import_module
 
     try:

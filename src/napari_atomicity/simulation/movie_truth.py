@@ -13,30 +13,32 @@ from .metals import size_of
 
 @dataclass(frozen=True)
 class MovieTruthSettings:
-    """What happens in a simulated movie; lengths in nm, rates per frame.
+    """Events of a simulated movie; lengths in nm, rates per frame.
 
     Parameters
     ----------
-    classes
-        Equally likely at the beginning and after a change.
-    n_frames, n_clusters
-        Size of the movie.
-    extent_nm
+    classes : tuple of str
+        Equally probable at the beginning and after a change.
+    n_frames, n_clusters : int
+        Number of frames and of clusters.
+    extent_nm : tuple of float
         Height and width of the field.
-    frame_time_s
+    frame_time_s : float
         Time from frame to frame.
-    change
+    change : float
         Probability that a cluster is of another class in the next frame.
-    wander_nm
+    wander_nm : float
         Standard deviation of a cluster's step along an axis.
-    drift_nm, drift_scatter_nm
-        Mean step (y, x) of the stage, and the standard deviation of its steps along an axis.
-    merges
-        How many pairs merge.
-    isomer_change
+    drift_nm : tuple of float
+        Mean step (y, x) of the stage.
+    drift_scatter_nm : float
+        Standard deviation of the steps of the stage along an axis.
+    merges : int
+        Number of pairs that merge.
+    isomer_change : float
         Probability that a cluster of the same class takes another structure or orientation.
-    apart_nm
-        Least distance of two centres in the first frame.
+    apart_nm : float
+        Smallest distance of two centres in the first frame.
     """
 
     classes: tuple[str, ...] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -55,18 +57,18 @@ class MovieTruthSettings:
 
 @dataclass(frozen=True, eq=False)
 class Courses:
-    """What really happens to N clusters in T frames.
+    """True courses of N clusters in T frames.
 
     Parameters
     ----------
-    places_nm
-        (T, N, 2) on the stage: without drift.
-    states
-        (T, N) index of the class; -1 once it is part of another cluster.
-    drift_nm
-        (T, 2): zero in the first frame.
-    merges
-        Frame, cluster that is gone from then on, and cluster that it is part of.
+    places_nm : ndarray of shape (T, N, 2)
+        Positions on the stage, without drift.
+    states : ndarray of shape (T, N)
+        Index of the class; -1 after a cluster has become part of another one.
+    drift_nm : ndarray of shape (T, 2)
+        Drift of the stage; zero in the first frame.
+    merges : tuple of tuple of int
+        Frame, cluster that ends in this frame, and cluster that it becomes part of.
     """
 
     places_nm: np.ndarray
@@ -75,7 +77,7 @@ class Courses:
     merges: tuple[tuple[int, int, int], ...] = ()
 
     def merged(self) -> np.ndarray:
-        """(T, N) bool: whether a cluster holds a second one."""
+        """Return for each frame and cluster (T, N) whether it contains a second one."""
         out = np.zeros(self.states.shape, bool)
         for frame, _, other in self.merges:
             out[frame:, other] = True
@@ -83,7 +85,7 @@ class Courses:
 
 
 def draw_courses(settings: MovieTruthSettings, rng: np.random.Generator) -> Courses:
-    """What happens, at random."""
+    """Draw the courses of the clusters at random."""
     t, extent = settings.n_frames, np.array(settings.extent_nm)
     start = _apart(settings, rng)
     n, k = len(start), len(settings.classes)
@@ -104,7 +106,7 @@ def draw_courses(settings: MovieTruthSettings, rng: np.random.Generator) -> Cour
 
 
 def _apart(settings: MovieTruthSettings, rng: np.random.Generator) -> np.ndarray:
-    """(n, 2) places at least so far apart; fewer than asked for if the field is full."""
+    """Draw places (n, 2) with a smallest distance; fewer than ``n_clusters`` if the field is full."""
     places: list[np.ndarray] = []
     extent = np.array(settings.extent_nm)
     for _ in range(settings.n_clusters):
@@ -119,7 +121,7 @@ def _apart(settings: MovieTruthSettings, rng: np.random.Generator) -> np.ndarray
 def _merge(
     settings: MovieTruthSettings, places: np.ndarray, states: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[int, int, int]]:
-    """Let some clusters go to their nearest neighbour and become part of it; in place."""
+    """Move some clusters to their nearest neighbour and make them part of it, in place."""
     t, n, _ = places.shape
     merges: list[tuple[int, int, int]] = []
     taken: set[int] = set()
@@ -152,7 +154,22 @@ _CONTACT_NM = 1.6
 
 
 def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> pd.DataFrame:
-    """A row per cluster that is in the field, frame by frame."""
+    """Return the truth: a row for each frame and cluster in the field.
+
+    Parameters
+    ----------
+    settings : MovieTruthSettings
+        Settings of the movie.
+    courses : Courses
+        Courses of the clusters.
+    image : str
+        Name of the image.
+
+    Returns
+    -------
+    DataFrame
+        With the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
+    """
     t, n = courses.states.shape
     frame, cluster = (a.ravel() for a in np.meshgrid(np.arange(t), np.arange(n), indexing="ij"))
     at = (courses.places_nm + courses.drift_nm[:, None]).reshape(-1, 2)
@@ -188,33 +205,33 @@ def simulate_tables(
     error_nm: float = 0.02,
     false_per_frame: float = 0.2,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Courses]:
-    """A cluster table as a classifier of known confusion would give it, and the truth.
+    """Simulate the cluster table of a classifier of known confusion, without images.
 
-    Probabilities are what follows from the word of such a classifier by Bayes' rule if all classes
-    are as likely beforehand: calibrated, and independent from frame to frame.
+    Probabilities follow from the predictions of such a classifier by Bayes' rule if all classes have
+    the same prior: they are calibrated, and independent from frame to frame.
 
     Parameters
     ----------
-    settings
-        What happens.
-    confusion
-        (C, C): probability of each word (column) for each class (row).
-    seed
-        Of everything.
-    missed
-        Share of clusters that are not found.
-    error_nm
-        Of the places, along an axis.
-    false_per_frame
-        Mean number of things found that are none.
+    settings : MovieTruthSettings
+        Settings of the movie.
+    confusion : ndarray of shape (C, C)
+        Probability of each prediction (column) for each class (row).
+    seed : int
+        Seed of all random numbers.
+    missed : float, optional
+        Share of clusters that are not detected.
+    error_nm : float, optional
+        Standard deviation of the error of positions along an axis.
+    false_per_frame : float, optional
+        Mean number of false detections.
 
     Returns
     -------
-    table, truth
-        A row per thing found, and per cluster in the field; ``truth_id`` is the number of the true
-        cluster in both, -1 for none.
-    Courses
-        What happened.
+    table, truth : DataFrame
+        A row per detection, and per cluster in the field; ``truth_id`` is the number of the true
+        cluster in both, -1 for false detections.
+    courses : Courses
+        True courses of the clusters.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

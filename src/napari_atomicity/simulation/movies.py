@@ -27,7 +27,17 @@ from .support import draw_thickness
 
 @dataclass(frozen=True, eq=False)
 class SimulatedMovie:
-    """A stack, and the truth: a row per cluster and frame with ``track_id``; what happened."""
+    """A simulated stack and its truth.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The frames.
+    truth : DataFrame
+        A row per cluster and frame with ``truth_id``.
+    courses : Courses
+        Courses of the clusters.
+    """
 
     micrograph: Micrograph
     truth: pd.DataFrame
@@ -51,25 +61,34 @@ def simulate_movie(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> SimulatedMovie:
-    """Frames of a movie by the image formation of `fields`; the same seed gives the same pixels.
+    """Simulate the frames of a movie as in `fields`; the same seed gives the same pixels.
 
     The support drifts with the clusters; noise, jitter and structures are new in every frame.
 
     Parameters
     ----------
-    library
+    library : sequence of Isomer
         Isomers of the classes.
-    settings
-        What happens.
-    seed
-        Of everything.
-    imaging
+    settings : MovieTruthSettings
+        Events of the movie.
+    seed : int
+        Seed of all random numbers.
+    imaging : FieldSettings, optional
         Conditions and sampling of a frame; its size follows from ``settings``.
+    name : str, optional
+        Name of the micrograph.
+    progress, stop : callable, optional
+        Called between frames.
+
+    Returns
+    -------
+    SimulatedMovie
+        The frames and the truth.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
@@ -151,7 +170,7 @@ def _update_appearances(
 def _draw_appearance(
     members: Sequence[Isomer], imaging: FieldSettings, rng: np.random.Generator
 ) -> _Appearance:
-    """A cluster of one class in any structure and orientation."""
+    """Draw a cluster of one class in any structure and orientation."""
     isomer = members[int(rng.integers(len(members)))]
     atoms = orient_isomer(isomer, rng)
     gain = 1 + imaging.channelling * np.minimum(count_atoms_above(atoms), 4)
@@ -162,7 +181,7 @@ def _draw_appearance(
 def _merge_appearances(
     first: _Appearance, second: _Appearance, rng: np.random.Generator
 ) -> _Appearance:
-    """Two clusters on top of each other."""
+    """Put one cluster on top of another."""
     return _Appearance(
         stack_clusters(first.atoms, second.atoms, rng),
         np.concatenate([first.weights, second.weights]),

@@ -1,6 +1,6 @@
-"""One isomer by multislice, to check the incoherent images against. Needs the extra `multislice`.
+"""Multislice image of one isomer, for comparison with incoherent images.
 
-Nothing else in the package uses this module.
+Needs the extra `multislice`. Nothing else in the package uses this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _abtem() -> Any:
 
 
 def cell_of(isomer: Isomer, pixel_nm: float = 0.05) -> tuple[int, np.ndarray]:
-    """Pixels along the edge of a square cell around an isomer, and its atoms (n, 3) in it in nm."""
+    """Return the edge of a square cell around an isomer in pixels, and its atoms (n, 3) in it in nm."""
     low, high = isomer.positions_nm.min(axis=0), isomer.positions_nm.max(axis=0)
     n = int(np.ceil(((high - low)[:2].max() + 2 * MARGIN_NM) / pixel_nm))
     return n, isomer.positions_nm - (low + high) / 2 + [n * pixel_nm / 2, n * pixel_nm / 2, 0]
@@ -44,18 +44,23 @@ def incoherent_image(
     pixel_nm: float = 0.05,
     channelling: float = 0.03,
 ) -> np.ndarray:
-    """Share of the beam that an isomer scatters, as in simulated fields, on the cell of `cell_of`.
+    """Compute the share of the beam that an isomer scatters, as in simulated fields.
 
     Parameters
     ----------
-    isomer
-        As it lies: z points against the beam.
-    microscope
-        Voltage and probe; dose and detector don't enter.
-    pixel_nm
+    isomer : Isomer
+        Oriented isomer: z points against the beam.
+    microscope : Microscope
+        Voltage and probe; dose and detector have no effect.
+    pixel_nm : float, optional
         Step of the scan.
-    channelling
+    channelling : float, optional
         Gain in weight of an atom per atom in line above it.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        Share of the beam, on the cell of `cell_of`.
     """
     n, atoms = cell_of(isomer, pixel_nm)
     weights = cross_sections_nm2(isomer) * (
@@ -74,29 +79,41 @@ def multislice_image(
     slice_nm: float = 0.24,
     seed: int = 0,
 ) -> np.ndarray:
-    """Share of the beam that an isomer scatters into a ring, by abTEM's multislice.
+    """Compute the share of the beam that an isomer scatters into a ring, by abTEM's multislice.
 
-    Independent-atom potentials (Lobato and van Dyck, Acta Cryst. A 70, 636 (2014)), frozen
-    phonons, the source by convolution.
+    Independent-atom potentials [1]_, frozen phonons, the source by convolution.
 
     Parameters
     ----------
-    isomer, microscope, pixel_nm
-        As in `incoherent_image`, which gives the same grid.
-    angles_mrad
+    isomer : Isomer
+        Oriented isomer, as in `incoherent_image`.
+    microscope : Microscope
+        Voltage and probe.
+    pixel_nm : float, optional
+        Step of the scan; the grid is that of `incoherent_image`.
+    angles_mrad : tuple of float, optional
         Inner and outer angle of the detector. The sampling of the waves goes with the outer one,
         and the time with its square.
-    configurations
-        Of the displaced atoms, averaged.
-    slice_nm
+    configurations : int, optional
+        Number of configurations of displaced atoms that are averaged.
+    slice_nm : float, optional
         Thickness of a slice.
-    seed
-        Of the displacements.
+    seed : int, optional
+        Seed of the displacements.
+
+    Returns
+    -------
+    ndarray of shape (n, n)
+        Share of the beam.
 
     Raises
     ------
     DependencyError
         If abTEM or ASE is not installed.
+
+    References
+    ----------
+    .. [1] I. Lobato and D. Van Dyck, Acta Cryst. A 70, 636 (2014).
     """
     abtem = _abtem()
     n, atoms = cell_of(isomer, pixel_nm)

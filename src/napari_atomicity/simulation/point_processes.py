@@ -12,7 +12,22 @@ from ..statistics.point_patterns import ObservationWindow
 def random_points(
     window: ObservationWindow, per_nm2: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(N, 2) of a Poisson process on the support."""
+    """Draw a Poisson process on a support.
+
+    Parameters
+    ----------
+    window : ObservationWindow
+        Support.
+    per_nm2 : float
+        Density in nm⁻².
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N, 2)
+        Positions (y, x) in nm.
+    """
     return window.random(rng.poisson(per_nm2 * window.area_nm2), rng)
 
 
@@ -23,9 +38,25 @@ def clustered_points(
     spread_nm: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(N, 2) of Thomas' process: a Poisson number of offspring, normal around each parent.
+    """Draw a Thomas process: a Poisson number of offspring, normally distributed about each parent.
 
-    Parents beyond the support have offspring on it, too.
+    Parents beyond the support have offspring on it as for any other parent.
+
+    Parameters
+    ----------
+    window : ObservationWindow
+        Support.
+    per_nm2, parents_per_nm2 : float
+        Density of offspring and of parents in nm⁻².
+    spread_nm : float
+        Standard deviation of offspring along an axis.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N, 2)
+        Positions (y, x) in nm.
     """
     parents = poisson_points(window, parents_per_nm2, 5 * spread_nm, rng)
     times = rng.poisson(per_nm2 / parents_per_nm2, len(parents))
@@ -37,12 +68,28 @@ def clustered_points(
 def inhibited_points(
     window: ObservationWindow, per_nm2: float, apart_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(N, 2) of Matérn's second process: of two random points too near, the older one stays.
+    """Draw Matérn's second process: of two random points too near, only the older one remains.
+
+    Parameters
+    ----------
+    window : ObservationWindow
+        Support.
+    per_nm2 : float
+        Density in nm⁻².
+    apart_nm : float
+        Smallest distance of two points.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N, 2)
+        Positions (y, x) in nm.
 
     Raises
     ------
     AtomicityError
-        If so many don't find room: at most one on a disc of this radius.
+        If the density exceeds one point per disc of this radius.
     """
     disc = np.pi * apart_nm**2
     if per_nm2 * disc >= 1:
@@ -62,7 +109,24 @@ def inhibited_points(
 def poisson_points(
     window: ObservationWindow, per_nm2: float, margin_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Poisson points on the rectangle around the support and a margin."""
+    """Draw Poisson points on the rectangle around a support, with a margin.
+
+    Parameters
+    ----------
+    window : ObservationWindow
+        Support.
+    per_nm2 : float
+        Density in nm⁻².
+    margin_nm : float
+        Margin on each side.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N, 2)
+        Positions (y, x) in nm.
+    """
     low_y, high_y, low_x, high_x = window.bounds_nm
     low = np.array([low_y, low_x]) - margin_nm
     side = np.array([high_y, high_x]) + margin_nm - low

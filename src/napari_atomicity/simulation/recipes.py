@@ -24,13 +24,15 @@ from .structures import library_of
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a number of fields; what ``settings.json`` holds.
+    """All settings of a number of fields; the content of ``settings.json``.
 
     Parameters
     ----------
-    classes, seed, isomers_per_class
-        Of the library of isomers.
-    fields
+    classes : tuple of str
+        Classes of the library of isomers.
+    seed, isomers_per_class : int
+        Seed and size of the library of isomers.
+    fields : dict of str to tuple
         Name → seed and settings.
 
     Raises
@@ -57,28 +59,33 @@ def draw_recipe(
     overrides: dict[str, Any] | None = None,
     draw: Callable[[Sequence[str], np.random.Generator], FieldSettings] = random_settings,
 ) -> Recipe:
-    """Conditions for a number of fields.
+    """Draw the conditions of a number of fields.
 
     Parameters
     ----------
-    n_fields
-        How many.
-    classes
+    n_fields : int
+        Number of fields.
+    classes : sequence of str, optional
         Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms.
-    seed
-        Of isomers, conditions and noise.
-    isomers_per_class
+    seed : int, optional
+        Seed of isomers, conditions and noise.
+    isomers_per_class : int, optional
         Size of the library to draw from.
-    overrides
-        Settings to hold fixed, by the names of `FieldSettings`; ``microscope`` and ``scan`` may
-        be dictionaries of some of their own settings.
-    draw
-        Draws the conditions of a field.
+    overrides : dict of str to Any, optional
+        Fixed settings, by the names of `FieldSettings`; ``microscope`` and ``scan`` may be
+        dictionaries of some of their own settings.
+    draw : callable, optional
+        Function that draws the settings of a field from classes and a generator.
+
+    Returns
+    -------
+    Recipe
+        The settings of all fields.
 
     Raises
     ------
     AtomicityError
-        If a class or a setting is not known.
+        If a class or a setting is unknown.
     """
     recipe = Recipe(tuple(classes), seed, isomers_per_class, {})
     for index, field_seed in enumerate(np.random.SeedSequence(seed).generate_state(n_fields)):
@@ -89,15 +96,15 @@ def draw_recipe(
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a ``settings.json``, as written with simulated fields or by hand.
+    """Read a ``settings.json``, as written with simulated fields or by a user.
 
-    Settings that are not given have the values of `FieldSettings`, seeds are 0, and there are 20
+    Settings that are missing have the values of `FieldSettings`, seeds are 0, and there are 20
     isomers of each class.
 
     Raises
     ------
     ReadError
-        If the file is no such thing, or knows a setting that we don't.
+        If the file is no recipe, or has an unknown setting.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -110,14 +117,14 @@ def read_recipe(path: Path) -> Recipe:
         return Recipe(tuple(content["classes"]), *of_library, fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AtomicityError) as error:
         raise ReadError(
-            f"these are no settings of simulated fields ({error})",
+            f"these are not settings of simulated fields ({error})",
             path,
-            "Give the settings.json that was written beside them",
+            "Give the settings.json that was written with them",
         ) from error
 
 
 def _from_json(values: dict[str, Any]) -> FieldSettings:
-    """Settings with every value of the kind that it must have; JSON has no tuples."""
+    """Return settings with values of the right types; JSON has no tuples."""
     settings = override(FieldSettings(), {k: v for k, v in values.items() if k != "seed"})
     drift_y, drift_x = settings.scan.drift_px_per_row
     scan = replace(settings.scan, drift_px_per_row=(drift_y, drift_x))
@@ -137,7 +144,23 @@ def simulate_recipe(
     stop: Stop | None = None,
     device: str = "cpu",
 ) -> Iterator[Field]:
-    """The fields of a recipe, one after another; on the CPU the same recipe gives the same bits.
+    """Simulate the fields of a recipe, one after another.
+
+    On the CPU the same recipe gives the same bits.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        From `draw_recipe` or `read_recipe`.
+    progress, stop : callable, optional
+        Called between fields.
+    device : str, optional
+        See `fields.simulate_field`.
+
+    Yields
+    ------
+    Field
+        The next field.
 
     Raises
     ------
@@ -161,18 +184,18 @@ def write_recipe(
     stop: Stop | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Simulate into a folder: the images of a recipe, ``truth.csv`` and ``settings.json``.
+    """Simulate a recipe into a folder: its images, ``truth.csv`` and ``settings.json``.
 
     Parameters
     ----------
-    out_dir
-        Created if need be.
-    recipe
+    out_dir : Path
+        Created if it does not exist.
+    recipe : Recipe
         From `draw_recipe` or `read_recipe`.
-    progress, stop
+    progress, stop : callable, optional
         Called between fields.
-    device
-        See `simulate_field`.
+    device : str, optional
+        See `fields.simulate_field`.
 
     Returns
     -------

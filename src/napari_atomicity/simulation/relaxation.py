@@ -10,19 +10,22 @@ from .metals import EMT_METALS_EV, PAIR_METALS_EV, import_ase, nearest_neighbour
 
 
 class MorsePotential:
-    """Morse pairs between all atoms, in the form that ASE asks of a calculator.
+    """Morse pairs between all atoms, as a calculator for ASE.
 
-    ASE's own knows one metal only. The distance is that of nearest neighbours in the metal, the
-    range that of Lennard-Jones (ρ₀ = 6; Doye and Wales, J. Chem. Soc. Faraday Trans. 93, 4233
-    (1997)). A pair is a third as strong as the cohesive energy over six: in metals the bonds that
-    remain get stronger when others break, so that a vacancy costs a third of what pairs would say,
-    and atoms move at the temperatures of annealing. Unlike pairs take the arithmetic mean of the
-    distances and the geometric mean of the depths.
+    ASE's own calculator knows one metal only. The distance is that of nearest neighbours in the
+    metal, the range that of Lennard-Jones (ρ₀ = 6) [1]_. A pair is a third as strong as the cohesive
+    energy over six: in metals the remaining bonds become stronger when others break, so that a
+    vacancy costs a third of the sum of its pairs, and atoms move at the temperatures of annealing.
+    Unlike pairs take the arithmetic mean of the distances and the geometric mean of the depths.
 
     Parameters
     ----------
-    symbols
-        (n,) metal of each atom.
+    symbols : ndarray of shape (n,)
+        Metal of each atom.
+
+    References
+    ----------
+    .. [1] J. P. K. Doye and D. J. Wales, J. Chem. Soc. Faraday Trans. 93, 4233 (1997).
     """
 
     RANGE = 6.0
@@ -41,23 +44,43 @@ class MorsePotential:
         return apart, distance, np.exp(-self.RANGE * (distance / self._bond - 1))
 
     def get_potential_energy(self, atoms: Any, force_consistent: bool = False) -> float:
-        """In eV; there is only one energy, so it is consistent with the forces."""
+        """Return the energy in eV.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+            The cluster.
+        force_consistent : bool, optional
+            Has no effect: there is only one energy, which is consistent with the forces.
+        """
         _, _, decay = self._pairs(atoms)
         return float((self._depth * decay * (decay - 2)).sum() / 2)
 
     def get_forces(self, atoms: Any) -> np.ndarray:
-        """(n, 3) in eV per Å."""
+        """Return the forces (n, 3) in eV per Å."""
         apart, distance, decay = self._pairs(atoms)
         slope = 2 * self._depth * self.RANGE / self._bond * decay * (decay - 1)
         return np.asarray((slope / distance)[:, :, None] * apart).sum(axis=1)
 
 
 def quench(atoms: Any, steps: int) -> None:
+    """Relax atoms in place with FIRE."""
     FIRE = import_ase("optimize.fire").FIRE
     FIRE(atoms, logfile=None, maxstep=0.15).run(fmax=0.08, steps=steps)
 
 
 def anneal(atoms: Any, rng: np.random.Generator, steps: int = 250) -> None:
+    """Move atoms in place by Langevin dynamics at a random temperature.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The cluster.
+    rng : numpy.random.Generator
+        Source of random numbers.
+    steps : int, optional
+        Time steps of 4 fs.
+    """
     units = import_ase("units")
     Langevin = import_ase("md.langevin").Langevin
     kelvin = rng.uniform(600, 1400)

@@ -10,7 +10,7 @@ import numpy as np
 from .metals import import_ase
 
 SUPPORTED_KINDS = ("raft", "hemisphere", "flat")
-"""Kinds with a face that lies on the support; z is the direction away from it."""
+"""Kinds with a face on the support; z is the direction away from it."""
 KINDS: dict[str, float] = {
     "compact": 0.12,
     "annealed": 0.16,
@@ -26,7 +26,7 @@ KINDS: dict[str, float] = {
 
 
 def _fcc_sites(extent: float) -> np.ndarray:
-    """Sites of an fcc lattice of unit neighbour distance with z along [111]."""
+    """Return sites of an fcc lattice of unit neighbour distance with z along [111]."""
     m = int(np.ceil(extent)) + 2
     i, j, k = np.mgrid[-m : m + 1, -m : m + 1, -m : m + 1].reshape(3, -1).astype(float)
     x = i + j / 2 + k / 2
@@ -36,7 +36,7 @@ def _fcc_sites(extent: float) -> np.ndarray:
 
 
 def _nearest(sites: np.ndarray, n: int, weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The n sites nearest to a random centre in a metric that makes the outline irregular."""
+    """Return the n sites nearest to a random centre in a metric that makes the outline irregular."""
     shifted = (sites - rng.uniform(-0.5, 0.5, 3)) * weight
     distance = np.linalg.norm(shifted, axis=1) + rng.normal(0, 0.12, len(sites))
     return sites[np.argsort(distance)[:n]]
@@ -96,7 +96,7 @@ def _decahedral(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_compact(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Random sequential addition in a slightly ellipsoidal volume, to be quenched."""
+    """Add atoms at random places in a slightly ellipsoidal volume."""
     radius = (n * 1.25 / np.sqrt(2) * 3 / (4 * np.pi)) ** (1 / 3)
     axes = radius * np.exp(rng.normal(0, 0.12, 3))
     points: list[np.ndarray] = []
@@ -117,7 +117,7 @@ def _random_compact(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _grown(n: int, rng: np.random.Generator, flatness: float) -> np.ndarray:
-    """Atom by atom at the surface; ``flatness`` 1 is isotropic, larger spreads in the plane."""
+    """Add atom by atom at the surface; ``flatness`` 1 is isotropic, larger values are flatter."""
     points = np.zeros((1, 3))
     ragged = rng.uniform(0.05, 0.5)
     while len(points) < n:

@@ -26,18 +26,18 @@ from .starting_structures import KINDS, STARTING_STRUCTURES
 
 @dataclass(frozen=True, eq=False)
 class Isomer:
-    """One structure: positions (n, 3) in nm about the centre of mass, and how it was made.
+    """A structure of a cluster.
 
     Parameters
     ----------
-    element
+    element : str
         The metal; of an alloy its metals in the order of the class, such as ``AuPd``.
-    kind
-        One of `KINDS`.
-    positions_nm
-        (n, 3).
-    symbols
-        (n,) the metal of each atom; None where there is only one.
+    kind : str
+        One of `starting_structures.KINDS`.
+    positions_nm : ndarray of shape (n, 3)
+        Positions about the centre of mass.
+    symbols : ndarray of shape (n,), optional
+        Metal of each atom; None for a single metal.
     """
 
     element: str
@@ -47,11 +47,12 @@ class Isomer:
 
     @property
     def n(self) -> int:
+        """Number of atoms."""
         return len(self.positions_nm)
 
     @property
     def composition(self) -> dict[str, int]:
-        """Metal → number of its atoms."""
+        """Number of atoms of each metal."""
         if self.symbols is None:
             return {self.element: self.n}
         counts = Counter(self.symbols.tolist())
@@ -59,30 +60,50 @@ class Isomer:
 
     @property
     def label(self) -> str:
-        """The class, such as ``Pt55`` or ``Au24Pd1``."""
+        """Class, such as ``Pt55`` or ``Au24Pd1``."""
         if self.symbols is None:  # the usual case, quickly: libraries are large
             return f"{self.element}{self.n}"
         return "".join(f"{e}{n}" for e, n in self.composition.items())
 
 
 def make_isomer(element: str, n: int, kind: str, seed: int) -> Isomer:
-    """Build one isomer of a single metal and relax it, see `make_alloy`."""
+    """Build one isomer of a single metal and relax it.
+
+    Parameters
+    ----------
+    element : str
+        The metal.
+    n : int
+        Number of atoms.
+    kind, seed : str, int
+        See `make_alloy`.
+
+    Returns
+    -------
+    Isomer
+        The relaxed isomer.
+    """
     return make_alloy({element: n}, kind, seed)
 
 
 def make_alloy(atoms_of: Mapping[str, int], kind: str, seed: int) -> Isomer:
     """Build one isomer, its metals in random order, and relax it.
 
-    Relaxed with EMT if that has parameters for all its metals, else with Morse pairs.
+    The potential is EMT [1]_ if that has parameters for all metals, else Morse pairs.
 
     Parameters
     ----------
-    atoms_of
+    atoms_of : mapping of str to int
         Metal (one of `METALS`) → number of atoms.
-    kind
+    kind : str
         One of `KINDS`.
-    seed
+    seed : int
         The same seed gives the same isomer.
+
+    Returns
+    -------
+    Isomer
+        The relaxed isomer.
 
     Raises
     ------
@@ -90,6 +111,10 @@ def make_alloy(atoms_of: Mapping[str, int], kind: str, seed: int) -> Isomer:
         If ASE is not installed.
     AtomicityError
         If there is no potential for a metal.
+
+    References
+    ----------
+    .. [1] K. W. Jacobsen, P. Stoltze and J. K. Nørskov, Surf. Sci. 366, 394 (1996).
     """
     without = [e for e in atoms_of if e not in METALS]
     if without:
@@ -128,7 +153,27 @@ def isomer_library(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Isomer]:
-    """Isomers of every size in the shares of `KINDS`; reproducible, whatever the workers.
+    """Build isomers of every size in the shares of `KINDS`; the result is the same for any ``workers``.
+
+    Parameters
+    ----------
+    element : str
+        The metal.
+    sizes : sequence of int
+        Numbers of atoms.
+    per_size : int
+        Isomers of each size.
+    seed : int, optional
+        Seed of all random numbers.
+    workers : int, optional
+        Number of processes.
+    progress : callable, optional
+        Called after every isomer.
+
+    Returns
+    -------
+    list of Isomer
+        The isomers.
 
     Raises
     ------
@@ -145,7 +190,25 @@ def library_of(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Isomer]:
-    """As `isomer_library`, for classes of any metals and alloys, such as ``Pt55`` or ``Au24Pd1``.
+    """Build isomers of classes of any metals and alloys, such as ``Pt55`` or ``Au24Pd1``.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        The classes.
+    per_class : int
+        Isomers of each class.
+    seed : int, optional
+        Seed of all random numbers.
+    workers : int, optional
+        Number of processes.
+    progress : callable, optional
+        Called after every isomer.
+
+    Returns
+    -------
+    list of Isomer
+        The isomers.
 
     Raises
     ------

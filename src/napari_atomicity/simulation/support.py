@@ -9,6 +9,7 @@ from .field_settings import FieldSettings
 
 
 def draw_thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndarray:
+    """Draw the thickness (Y, X) of a support in nm."""
     shape, pixel = settings.shape_px, settings.pixel_size_nm
     relief = np.zeros(shape, np.float32)
     for scale_nm in (1.5, 4.0, 10.0):
@@ -27,7 +28,24 @@ def draw_thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndar
 def smooth_noise(
     shape: tuple[int, int], pixel_nm: float, scale_nm: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random smooth field (Y, X) float32, of unit variance at its knots, ``scale_nm`` apart."""
+    """Draw a random smooth field, of unit variance at its knots.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    pixel_nm : float
+        Edge length of a pixel.
+    scale_nm : float
+        Distance of the knots.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        The field, float32.
+    """
     coarse = [max(2, int(n * pixel_nm / scale_nm) + 3) for n in shape]
     knots = rng.normal(size=coarse).astype(np.float32)
     # a spline through knots is linear in them: one matrix per axis, faster than zooming the image
@@ -40,7 +58,22 @@ def smooth_noise(
 def add_contamination(
     thickness: np.ndarray, settings: FieldSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """Smooth patches of additional carbon, where there is a support to hold it."""
+    """Add smooth patches of carbon where there is a support.
+
+    Parameters
+    ----------
+    thickness : ndarray of shape (Y, X)
+        Thickness of the support in nm.
+    settings : FieldSettings
+        Share and height of the patches.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Thickness in nm.
+    """
     waves = smooth_noise(settings.shape_px, settings.pixel_size_nm, 4.0, rng)
     above = waves - np.quantile(waves[thickness > 0], 1 - settings.contamination)
     height = np.clip(above / max(float(above.max()), 1e-9), 0, None)

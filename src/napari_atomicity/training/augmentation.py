@@ -26,20 +26,20 @@ def augmented(
 
     Parameters
     ----------
-    batch
+    batch : dict of str to Tensor
         Channel → (N, P, P).
-    jitter
+    jitter : float
         Standard deviation of the logarithm of a misjudged scale of the raw channel.
-    generator
+    generator : torch.Generator
         Of all chance.
-    conditions
+    conditions : float, optional
         Strength of other conditions. At 1 a patch gets up to as much noise again as it has, a
         blur of up to `BLUR_PX`, and a background misjudged by half the noise (one standard
         deviation).
-    neighbours
+    neighbours : float, optional
         Share of the patches that get another cluster of the batch beside their own.
-    radius_px
-        (N,) radius of the clusters in pixels of the patch; without it none gets a neighbour.
+    radius_px : Tensor of shape (N,), optional
+        Radius of the clusters in pixels of the patch; without it none gets a neighbour.
     """
     n = len(next(iter(batch.values())))
     out = _turned(batch, n, generator)

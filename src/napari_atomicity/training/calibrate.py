@@ -48,12 +48,12 @@ def finalize_model(
 
     Parameters
     ----------
-    card, tensors
+    card, tensors : ModelCard and dict of str to ndarray
         Of the network.
-    train, held_out
+    train, held_out : PatchSet, optional and PatchSet
         Mixtures from different images, raw channel in counts. Without ``train``, the class means
         of the embedding that the tensors hold already are kept.
-    device
+    device : torch.device
         Where to compute.
     """
     card = fit_calibration(card, tensors, held_out, device)
@@ -77,11 +77,11 @@ def fit_calibration(
 
     Parameters
     ----------
-    card, tensors
+    card, tensors : ModelCard and dict of str to ndarray
         Of a trained network.
-    held_out
+    held_out : PatchSet
         From other images than the training; raw channel in counts.
-    device
+    device : torch.device
         Where to compute.
     """
     c = len(card.classes)

@@ -22,9 +22,9 @@ class Checkpoint:
 
     Parameters
     ----------
-    path
+    path : Path
         A .safetensors file; its metadata hold the rest of the state as JSON.
-    key
+    key : str
         Of the request: a file of another one is not gone on from.
     """
 
@@ -36,9 +36,9 @@ class Checkpoint:
 
         Parameters
         ----------
-        state
+        state : dict of str to Any
             What JSON can hold; Python's floats come back exactly.
-        parts
+        parts : dict of str, dict[str to Tensor]
             Name → tensors.
         """
         from safetensors.torch import save

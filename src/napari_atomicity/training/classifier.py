@@ -51,20 +51,20 @@ def train_classifier(
 
     Parameters
     ----------
-    train, held_out
+    train, held_out : PatchSet
         From different images (and, if simulated, of different isomers). ``held_out`` decides
         when to stop and calibrates the probabilities.
-    card
+    card : ModelCard
         Name, classes, geometry and texts; the rest is filled in.
-    settings
+    settings : TrainingSettings, optional
         Of the fit.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    progress, stop
+    progress, stop : callable, optional
         Called at every step.
-    start
+    start : tuple[ModelCard, dict[str, ndarray]], optional
         Card and tensors of a model whose convolutions the fit starts from; random ones if None.
-    on_epoch, checkpoint
+    on_epoch, checkpoint : callable and Checkpoint, optional
         Of `fit_network`.
 
     Returns
@@ -256,11 +256,11 @@ def select_replay(
 
     Parameters
     ----------
-    train
+    train : PatchSet
         Raw channel in atoms per nm².
-    classes, channels
+    classes, channels : sequence of str
         Of the model.
-    seed
+    seed : int
         Of the choice.
     """
     whole = select_classes(train, classes)

@@ -33,11 +33,11 @@ def from_corrections(
 
     Parameters
     ----------
-    images
+    images : iterable of tuple[Micrograph, DataFrame]
         Calibrated micrographs, each with its cluster table.
-    settings
+    settings : PatchSettings, optional
         Geometry of the patches.
-    progress, stop
+    progress, stop : callable, optional
         Called between images.
 
     Returns
@@ -107,11 +107,11 @@ def tables_with_images(
 
     Parameters
     ----------
-    files
+    files : sequence of Path
         Cluster tables as this package writes them.
-    folders
+    folders : sequence of Path
         Where the images lie: files, and folders of them.
-    pixel_size_nm
+    pixel_size_nm : float, optional
         Instead of that with which the table was measured.
 
     Raises

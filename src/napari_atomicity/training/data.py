@@ -21,13 +21,13 @@ class PatchSet:
 
     Parameters
     ----------
-    table
+    table : DataFrame
         The cluster table, N rows, with ``truth`` (class, or "" where a detection is none) and,
         from simulation, ``true_intensity_per_atom``.
-    patches
+    patches : dict of str to ndarray
         Channel → (N, P, P); the raw channel in background-subtracted counts, not yet divided by
         the intensity of an atom.
-    left_out
+    left_out : dict of str to int
         Reason → number of detections that were not used.
     """
 

@@ -43,23 +43,23 @@ def fit_network(
 
     Parameters
     ----------
-    network
+    network : AtomicityNet
         With random weights, or those to start from.
-    train, held_out
+    train, held_out : tuple[dict[str, Tensor], Tensor]
         Channel → (N, P, P), and (N,) class indices.
-    settings
+    settings : TrainingSettings
         Of the fit.
-    device
+    device : torch.device
         Where to compute.
-    progress, stop
+    progress, stop : callable, optional
         Called at every step.
-    atoms
+    atoms : sequence of int, optional
         (C,) number of atoms of each class, for the mean error in atoms.
-    radius_px
-        (N,) radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
-    on_epoch
+    radius_px : Tensor of shape (N,), optional
+        Radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
+    on_epoch : callable, optional
         Called with the history after every epoch.
-    checkpoint
+    checkpoint : Checkpoint, optional
         Written after every epoch; the fit goes on from it if it is there.
 
     Returns

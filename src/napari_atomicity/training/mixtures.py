@@ -26,11 +26,11 @@ def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> 
 
     Parameters
     ----------
-    part
+    part : PatchSet
         With ``known_intensity_per_atom``, else it comes back unchanged. Raw channel in counts.
-    classes
+    classes : sequence of str
         In order.
-    seed
+    seed : int
         Of the shuffling.
     """
     table = part.table

@@ -54,16 +54,16 @@ def fit_out_of_distribution(
 
     Parameters
     ----------
-    card, tensors
+    card, tensors : ModelCard and dict of str to ndarray
         Of a calibrated model.
-    clusters
+    clusters : PatchSet
         Of the classes, from held-out images; raw channel in counts.
-    others
+    others : sequence of PatchSet
         Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
         ``truth`` that is no class are unknown. Clusters of the classes are left out.
-    device
+    device : torch.device
         Where to compute.
-    seed
+    seed : int, optional
         Of the fit.
 
     Returns

@@ -31,13 +31,13 @@ class SimulationSource:
 
     Parameters
     ----------
-    classes
+    classes : tuple of str
         Of one metal or several.
-    fields
+    fields : int
         All of them: for training, held out, and for the test.
-    isomers
+    isomers : int
         Structures per class; none occurs on two sides.
-    workers
+    workers : int
         Processes that simulate.
     """
 
@@ -71,24 +71,24 @@ class TrainRequest:
 
     Parameters
     ----------
-    source
+    source : Source
         Where labelled clusters come from.
-    out
+    out : Path
         The .safetensors file to write; its card lies beside it.
-    channels
+    channels : tuple of str
         "raw" and "LCN", or one of them.
-    start
+    start : str
         "default": the convolutions of the shipped model; "scratch": random weights; else the name
         or path of a model.
-    epochs
+    epochs : int
         Passes over the training patches at most.
-    patience
+    patience : int
         Epochs without a lower held-out loss after which the fit ends; 0 never.
-    seed
+    seed : int
         Of split, fit and simulation: the same seed gives the same weights on the same machine.
-    device
+    device : str
         "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm
+    pixel_size_nm : float, optional
         For images without calibration.
     """
 

@@ -38,11 +38,11 @@ def train(
 
     Parameters
     ----------
-    request
+    request : TrainRequest
         What to train, from what.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    on_epoch
+    on_epoch : callable, optional
         Called with the history after every epoch; see `fit.fit_network`.
 
     Returns
@@ -132,13 +132,13 @@ def train_from_folder(
 
     Parameters
     ----------
-    data_dir
+    data_dir : Path
         ``data_dir/<class>/*.tif``; see `from_folder`.
-    out_path
+    out_path : Path
         Where the .safetensors and the .json go.
-    channels, seed, epochs, pixel_size_nm, device, start
+    channels, seed, epochs, pixel_size_nm, device, start : sequence of str and int and float and str, optional
         See `TrainRequest`.
-    progress, stop
+    progress, stop : callable, optional
         As elsewhere.
 
     Returns

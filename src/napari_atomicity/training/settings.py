@@ -11,29 +11,29 @@ class TrainingSettings:
 
     Parameters
     ----------
-    epochs
+    epochs : int
         Passes over the training patches at most; the best on held-out images is kept.
-    batch_size, learning_rate, weight_decay
+    batch_size, learning_rate, weight_decay : int and float
         Of AdamW with a warm-up and a cosine.
-    neighbour_smoothing
+    neighbour_smoothing : float
         Share of the target that goes to the next smaller and larger class: mistaking a cluster
         for its neighbour is the lesser error.
-    scale_jitter
+    scale_jitter : float
         Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
-    body_rate
+    body_rate : float
         Learning rate of the convolutions as a share of the head's; less than 1 where they start
         from trained ones.
-    conditions
+    conditions : float
         How much noise, blur and misjudged background are added to patches (`augmentation`);
         simulated fields vary in them by themselves.
-    neighbours
+    neighbours : float
         Share of patches that get another cluster beside their own; simulated fields have
         clusters that touch.
-    patience
+    patience : int
         Epochs without a lower held-out loss after which the fit ends; 0 never.
-    width
+    width : int
         Features of the network's first layer.
-    seed
+    seed : int
         Of weights, order and augmentation.
     """
 

@@ -52,21 +52,21 @@ def from_simulation(
 
     Parameters
     ----------
-    library
+    library : sequence of Isomer
         Isomers; give training and test sets libraries that share none.
-    classes
+    classes : sequence of str
         In order of size.
-    n_fields
+    n_fields : int
         Fields to simulate.
-    seed
+    seed : int
         The same seed gives the same patches, whatever the workers.
-    settings
+    settings : PatchSettings, optional
         Geometry of the patches.
-    workers
+    workers : int, optional
         Processes.
-    progress, stop
+    progress, stop : callable, optional
         Called between fields.
-    draw
+    draw : DrawSettings, optional
         Draws the conditions of a field.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n_fields)]

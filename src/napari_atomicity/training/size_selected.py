@@ -62,13 +62,13 @@ def from_folder(
 
     Parameters
     ----------
-    data_dir
+    data_dir : Path
         With a folder per class, such as ``Pt19``.
-    settings
+    settings : PatchSettings, optional
         Geometry of the patches.
-    pixel_size_nm
+    pixel_size_nm : float, optional
         For images without calibration.
-    progress, stop
+    progress, stop : callable, optional
         Called between images.
 
     Returns

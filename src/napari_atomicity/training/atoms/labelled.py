@@ -28,17 +28,17 @@ class LabelledImage:
 
     Parameters
     ----------
-    name
+    name : str
         Of the image.
-    pixels
-        (Y, X) float32, finite.
-    pixel_size_nm
+    pixels : ndarray of shape (Y, X)
+        Float32, finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    points
-        (N, 2) of (y, x) in pixels.
-    group
+    points : ndarray of shape (N, 2)
+        (y, x) in pixels.
+    group : str
         Images of one group are never on two sides of a split.
-    source
+    source : str
         The set that it belongs to.
     """
 
@@ -63,9 +63,9 @@ def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> 
 
     Parameters
     ----------
-    directory
+    directory : str or Path
         The folder.
-    pixel_size_nm
+    pixel_size_nm : float, optional
         For images that don't say theirs.
 
     Raises
@@ -86,7 +86,7 @@ def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> 
     for path in sorted(images.iterdir()):
         table = _table_of(path, tables) if path.is_file() and reader_of(path) else None
         if table is not None:
-            found.append(_labelled(path, table, directory.name, pixel_size_nm))
+            found.append(_read_image(path, table, directory.name, pixel_size_nm))
     if not found:
         raise ReadError(
             "no image in this folder has a table of positions",
@@ -103,7 +103,7 @@ def _table_of(image: Path, tables: Path) -> Path | None:
     return None
 
 
-def _labelled(path: Path, table: Path, source: str, pixel_size_nm: float | None) -> LabelledImage:
+def _read_image(path: Path, table: Path, source: str, pixel_size_nm: float | None) -> LabelledImage:
     micrograph = load(path)
     if micrograph.is_stack:
         raise ReadError("a stack can't be trained on", path, "Give single images")
@@ -153,7 +153,7 @@ def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
     )
 
 
-def grouped_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
+def group_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
     """The images, those that show one place (`SAME_FIELD`) in one group."""
     groups = {name: same[0] for same in SAME_FIELD for name in same}
     return [
@@ -175,7 +175,7 @@ def contrast_at_marks(image: LabelledImage) -> np.ndarray:
     return np.asarray(ndimage.maximum_filter(band, size) / max(float(band.std()), 1e-12))
 
 
-def with_own_marks(
+def reassign_marks(
     images: Sequence[LabelledImage],
 ) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
     """Marks moved to the image that they belong to.
