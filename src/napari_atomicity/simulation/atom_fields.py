@@ -219,15 +219,31 @@ def simulate_atoms(
     image += scatter_atoms(shape, pixel, atoms, weight * bright, microscope, displacement, 0.8)
     pixels = record(image, pixel, microscope, settings.scan, rng)
 
+    truth = _truth(settings, lone, centres, owner, bright)
+    per_electron = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
+    metadata = {"simulated": True, "seed": seed, "settings": asdict(settings)}
+    micrograph = Micrograph(pixels, pixel, name=name, metadata=metadata)
+    return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
+
+
+def _truth(
+    settings: AtomFieldSettings,
+    lone: np.ndarray,
+    centres: np.ndarray,
+    owner: np.ndarray,
+    bright: np.ndarray,
+) -> pd.DataFrame:
+    """Return the truth: a row per lone atom, then one per nanocluster."""
+    pixel = settings.pixel_size_nm
     n_lone, n_clusters = len(lone), len(centres)
-    where = np.concatenate([lone, centres]) / pixel
-    where = where - np.array(settings.scan.drift_px_per_row) * where[:, :1]
-    truth = pd.DataFrame(
+    place = np.concatenate([lone, centres]) / pixel
+    place = place - np.array(settings.scan.drift_px_per_row) * place[:, :1]
+    return pd.DataFrame(
         {
-            "y_px": where[:, 0],
-            "x_px": where[:, 1],
-            "y_nm": where[:, 0] * pixel,
-            "x_nm": where[:, 1] * pixel,
+            "y_px": place[:, 0],
+            "x_px": place[:, 1],
+            "y_nm": place[:, 0] * pixel,
+            "x_nm": place[:, 1] * pixel,
             "n": np.append(np.ones(n_lone, int), np.bincount(owner, minlength=n_clusters)),
             "which": ["lone"] * n_lone + ["cluster"] * n_clusters,
             "intensity_atoms": np.append(
@@ -235,10 +251,6 @@ def simulate_atoms(
             ),
         }
     )
-    per_electron = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
-    metadata = {"simulated": True, "seed": seed, "settings": asdict(settings)}
-    micrograph = Micrograph(pixels, pixel, name=name, metadata=metadata)
-    return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
 
 
 def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarray:

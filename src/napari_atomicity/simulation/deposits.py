@@ -272,19 +272,19 @@ def place_deposits(
                 k for k, other in enumerate(centres)
                 if np.linalg.norm(centre - other) < radius + radii[k] + 0.25
             ]  # fmt: skip
-            gap = min(
-                (
-                    float(trees[k].query(placed[i][:, :2] + centre - centres[k])[0].min())
-                    for k in near
-                ),
-                default=np.inf,
-            )
-            if gap >= 0.24:
+            if all(_gap_nm(placed[i], centre, trees[k], centres[k]) >= 0.24 for k in near):
                 centres.append(centre)
                 break
         else:  # the field is full
             return np.array(centres).reshape(-1, 2)
     return np.array(centres).reshape(-1, 2)
+
+
+def _gap_nm(
+    atoms: np.ndarray, centre: np.ndarray, other: cKDTree, other_centre: np.ndarray
+) -> float:
+    """Return the smallest distance of the atoms of two clusters in projection."""
+    return float(other.query(atoms[:, :2] + centre - other_centre)[0].min())
 
 
 def touching_centre(

@@ -34,7 +34,7 @@ def example_truth_path() -> Path:
 
 
 def atom_example_path() -> Path:
-    """Return the path of the example of single atoms and a few clusters on carbon, a calibrated TIFF."""
+    """Return the path of the example of single atoms and a few clusters, a calibrated TIFF."""
     return _folder() / "example_atoms.tif"
 
 

@@ -128,7 +128,7 @@ def random_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSe
 
 
 def random_atom_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """Draw settings as `random_settings`, with single atoms and loose groups instead of clusters."""
+    """Draw settings as `random_settings`, with single atoms and loose groups, no clusters."""
     settings = random_settings(classes, rng)
     return replace(
         settings,

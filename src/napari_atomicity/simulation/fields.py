@@ -43,7 +43,10 @@ class Field:
     seed: int
 
     def intensity_per_atom(self, label: str) -> float:
-        """Return the integrated intensity of one atom of a class, the mean of its metals, in counts nm²."""
+        """Return the integrated intensity of one atom of a class in counts nm².
+
+        Of an alloy it is the mean of its atoms.
+        """
         microscope, pixel = self.settings.microscope, self.settings.pixel_size_nm
         counts_nm2 = microscope.dose_e_per_a2 * 100 * pixel**2 * microscope.gain
         atoms_of = composition(label)
@@ -93,10 +96,7 @@ def simulate_field(
     thickness = draw_thickness(settings, rng)
     if settings.contamination > 0:
         thickness = add_contamination(thickness, settings, contaminating)
-    deposits = [
-        Deposit((i,), orient_isomer(library[i], rng), cross_sections_nm2(library[i]))
-        for i in chosen
-    ]
+    deposits = [_deposit(library, i, rng) for i in chosen]
     if settings.aggregates > 0:
         deposits = add_aggregates(deposits, library, settings, landing)
     centres = place_deposits(
@@ -114,6 +114,12 @@ def simulate_field(
     micrograph = Micrograph(pixels, pixel, name=name, metadata={"simulated": True, "seed": seed})
     truth = _truth(library, deposits, centres, settings, name)
     return Field(micrograph, truth, settings, seed)
+
+
+def _deposit(library: Sequence[Isomer], index: int, rng: np.random.Generator) -> Deposit:
+    """Return an isomer of the library in a random orientation."""
+    isomer = library[index]
+    return Deposit((index,), orient_isomer(isomer, rng), cross_sections_nm2(isomer))
 
 
 def _scattering_atoms(

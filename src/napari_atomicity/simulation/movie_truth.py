@@ -106,7 +106,7 @@ def draw_courses(settings: MovieTruthSettings, rng: np.random.Generator) -> Cour
 
 
 def _apart(settings: MovieTruthSettings, rng: np.random.Generator) -> np.ndarray:
-    """Draw places (n, 2) with a smallest distance; fewer than ``n_clusters`` if the field is full."""
+    """Draw places (n, 2) with a smallest distance; fewer clusters if the field is full."""
     places: list[np.ndarray] = []
     extent = np.array(settings.extent_nm)
     for _ in range(settings.n_clusters):
@@ -207,8 +207,8 @@ def simulate_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame, Courses]:
     """Simulate the cluster table of a classifier of known confusion, without images.
 
-    Probabilities follow from the predictions of such a classifier by Bayes' rule if all classes have
-    the same prior: they are calibrated, and independent from frame to frame.
+    Probabilities follow from the predictions of such a classifier by Bayes' rule with the same
+    prior for all classes: they are calibrated, and independent from frame to frame.
 
     Parameters
     ----------
@@ -236,12 +236,7 @@ def simulate_tables(
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
     truth = truth_table(settings, courses, "movie")
-    found = truth[rng.random(len(truth)) >= missed]
-    false = [
-        _false_detections(settings, frame, rng.poisson(false_per_frame), rng)
-        for frame in range(settings.n_frames)
-    ]
-    table = pd.concat([found, *false], ignore_index=True).sort_values("frame", kind="stable")
+    table = _detections(settings, truth, missed, false_per_frame, rng)
     n, state = len(table), table["state"].to_numpy(int)
     predicted = np.array([rng.choice(len(confusion), p=confusion[s]) for s in state], int)
     p = confusion.T / confusion.T.sum(axis=1, keepdims=True)
@@ -259,6 +254,22 @@ def simulate_tables(
         label=label,
     )
     return tables.conform(table.join(probabilities)), truth, courses
+
+
+def _detections(
+    settings: MovieTruthSettings,
+    truth: pd.DataFrame,
+    missed: float,
+    false_per_frame: float,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the detected clusters and the false detections, frame by frame."""
+    found = truth[rng.random(len(truth)) >= missed]
+    false = [
+        _false_detections(settings, frame, rng.poisson(false_per_frame), rng)
+        for frame in range(settings.n_frames)
+    ]
+    return pd.concat([found, *false], ignore_index=True).sort_values("frame", kind="stable")
 
 
 def _false_detections(

@@ -92,10 +92,8 @@ def simulate_movie(
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
-    imaging = imaging or FieldSettings()
-    pixel = imaging.pixel_size_nm
-    shape = (int(settings.extent_nm[0] / pixel), int(settings.extent_nm[1] / pixel))
-    imaging = replace(imaging, shape_px=shape)
+    imaging = _with_extent(imaging or FieldSettings(), settings.extent_nm)
+    pixel, shape = imaging.pixel_size_nm, imaging.shape_px
     drift_px = courses.drift_nm / pixel
     support, first = _drifting_support(imaging, drift_px, rng)
     members = {c: [i for i in library if i.label == c] for c in settings.classes}
@@ -106,27 +104,50 @@ def simulate_movie(
         check(stop)
         report(progress, t, settings.n_frames, "Simulating frames")
         _update_appearances(appearances, t, settings, courses, members, imaging, rng)
-        present = [i for i in range(courses.states.shape[1]) if courses.states[t, i] >= 0]
-        points = [
-            appearances[i].atoms[:, :2] + courses.places_nm[t, i] + courses.drift_nm[t]
-            for i in present
-        ]
-        weights = [appearances[i].weights for i in present]
-        for i in present:
+        for i in np.flatnonzero(courses.states[t] >= 0).tolist():
             diameters[t, i] = projected_diameter_nm(appearances[i].atoms)
         moved = ndimage.shift(support, drift_px[t], order=3, mode="nearest")
-        image = moved[first[0] : first[0] + shape[0], first[1] : first[1] + shape[1]].copy()
-        image += scatter_atoms(
-            shape, pixel, np.concatenate(points), np.concatenate(weights), imaging.microscope,
-            scan_positions(shape, imaging.scan, rng),
-        )  # fmt: skip
-        frames[t] = record(np.clip(image, 0, None), pixel, imaging.microscope, imaging.scan, rng)
+        background = moved[first[0] : first[0] + shape[0], first[1] : first[1] + shape[1]]
+        frames[t] = _frame(background, appearances, courses, t, imaging, rng)
     truth = truth_table(settings, courses, name)
-    truth["diameter_nm"] = [
-        diameters[k] for k in zip(truth["frame"].tolist(), truth["truth_id"].tolist(), strict=True)
-    ]
+    truth["diameter_nm"] = _track_diameters(truth, diameters)
     metadata = {"simulated": True, "seed": seed, "frame_time_s": settings.frame_time_s}
     return SimulatedMovie(Micrograph(frames, pixel, name=name, metadata=metadata), truth, courses)
+
+
+def _with_extent(imaging: FieldSettings, extent_nm: tuple[float, float]) -> FieldSettings:
+    """Return the settings with as many pixels as fit into the extent."""
+    pixel = imaging.pixel_size_nm
+    return replace(imaging, shape_px=(int(extent_nm[0] / pixel), int(extent_nm[1] / pixel)))
+
+
+def _track_diameters(truth: pd.DataFrame, diameters: dict[tuple[int, int], float]) -> list[float]:
+    """Return the diameter of each row of the truth."""
+    keys = zip(truth["frame"].tolist(), truth["truth_id"].tolist(), strict=True)
+    return [diameters[key] for key in keys]
+
+
+def _frame(
+    background: np.ndarray,
+    appearances: dict[int, _Appearance],
+    courses: Courses,
+    frame: int,
+    imaging: FieldSettings,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return a recorded frame: clusters on the image of their support."""
+    pixel, shape = imaging.pixel_size_nm, imaging.shape_px
+    present = np.flatnonzero(courses.states[frame] >= 0).tolist()
+    points = [
+        appearances[i].atoms[:, :2] + courses.places_nm[frame, i] + courses.drift_nm[frame]
+        for i in present
+    ]
+    weights = [appearances[i].weights for i in present]
+    image = background + scatter_atoms(
+        shape, pixel, np.concatenate(points), np.concatenate(weights), imaging.microscope,
+        scan_positions(shape, imaging.scan, rng),
+    )  # fmt: skip
+    return record(np.clip(image, 0, None), pixel, imaging.microscope, imaging.scan, rng)
 
 
 def _drifting_support(

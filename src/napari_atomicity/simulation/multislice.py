@@ -32,7 +32,7 @@ def _abtem() -> Any:
 
 
 def cell_of(isomer: Isomer, pixel_nm: float = 0.05) -> tuple[int, np.ndarray]:
-    """Return the edge of a square cell around an isomer in pixels, and its atoms (n, 3) in it in nm."""
+    """Return the edge in pixels of a square cell around an isomer, and its atoms (n, 3) in nm."""
     low, high = isomer.positions_nm.min(axis=0), isomer.positions_nm.max(axis=0)
     n = int(np.ceil(((high - low)[:2].max() + 2 * MARGIN_NM) / pixel_nm))
     return n, isomer.positions_nm - (low + high) / 2 + [n * pixel_nm / 2, n * pixel_nm / 2, 0]
@@ -118,26 +118,26 @@ def multislice_image(
     abtem = _abtem()
     n, atoms = cell_of(isomer, pixel_nm)
     edge = n * pixel_nm * 10  # abTEM's unit is Å
-    structure = _structure(isomer, atoms, edge)
-    # two thirds of the waves' band are kept from aliasing, and its rim fades: a fifth to spare
-    finest = 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * angles_mrad[1] * 1e-3)
+    finest = _sampling(microscope, angles_mrad[1])
     configuration = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
     with abtem.config.set(configuration):
-        moving = abtem.FrozenPhonons(
-            structure, configurations, sigmas=10 * microscope.thermal_nm, seed=seed
-        )
+        sigmas = 10 * microscope.thermal_nm
+        structure = _structure(isomer, atoms, edge)
+        moving = abtem.FrozenPhonons(structure, configurations, sigmas=sigmas, seed=seed)
         points = fft.next_fast_len(int(np.ceil(edge / finest)) + 1)
         potential = abtem.Potential(moving, gpts=points, slice_thickness=10 * slice_nm)
-        probe = abtem.Probe(
-            energy=microscope.voltage_kv * 1e3,
-            semiangle_cutoff=microscope.convergence_mrad,
-            aberrations=_aberrations(microscope),
-        )
         detector = abtem.AnnularDetector(*angles_mrad)
         scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
+        probe = _probe(abtem, microscope)
         image = probe.scan(potential, scan, detector, max_batch=32, lazy=False).array
     blur = microscope.source_nm / 2.3548 / pixel_nm
     return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
+
+
+def _sampling(microscope: Microscope, outer_mrad: float) -> float:
+    """Return the sampling of the waves in Å that a detector of this outer angle needs."""
+    # two thirds of the waves' band are kept from aliasing, and its rim fades: a fifth to spare
+    return 10 * wavelength_nm(microscope.voltage_kv) / (3 * 1.2 * outer_mrad * 1e-3)
 
 
 def _structure(isomer: Isomer, atoms_nm: np.ndarray, edge_angstrom: float) -> Any:
@@ -149,6 +149,15 @@ def _structure(isomer: Isomer, atoms_nm: np.ndarray, edge_angstrom: float) -> An
         symbols,
         np.column_stack([atoms_nm[:, :2] * 10, depth]),
         cell=(edge_angstrom, edge_angstrom, height),
+    )
+
+
+def _probe(abtem: Any, microscope: Microscope) -> Any:
+    """Return abTEM's probe of a microscope."""
+    return abtem.Probe(
+        energy=microscope.voltage_kv * 1e3,
+        semiangle_cutoff=microscope.convergence_mrad,
+        aberrations=_aberrations(microscope),
     )
 
 

@@ -13,9 +13,10 @@ class MorsePotential:
     """Morse pairs between all atoms, as a calculator for ASE.
 
     ASE's own calculator knows one metal only. The distance is that of nearest neighbours in the
-    metal, the range that of Lennard-Jones (ρ₀ = 6) [1]_. A pair is a third as strong as the cohesive
-    energy over six: in metals the remaining bonds become stronger when others break, so that a
-    vacancy costs a third of the sum of its pairs, and atoms move at the temperatures of annealing.
+    metal, the range that of Lennard-Jones (ρ₀ = 6) [1]_. A pair is a third as strong as the
+    cohesive energy over six: in metals the remaining bonds become stronger when others break, so
+    that a vacancy costs a third of the sum of its pairs, and atoms move at the temperatures of
+    annealing.
     Unlike pairs take the arithmetic mean of the distances and the geometric mean of the depths.
 
     Parameters

@@ -36,7 +36,7 @@ def _fcc_sites(extent: float) -> np.ndarray:
 
 
 def _nearest(sites: np.ndarray, n: int, weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the n sites nearest to a random centre in a metric that makes the outline irregular."""
+    """Return the n sites nearest to a random centre in an irregular metric."""
     shifted = (sites - rng.uniform(-0.5, 0.5, 3)) * weight
     distance = np.linalg.norm(shifted, axis=1) + rng.normal(0, 0.12, len(sites))
     return sites[np.argsort(distance)[:n]]

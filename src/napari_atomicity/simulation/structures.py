@@ -153,7 +153,7 @@ def isomer_library(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Isomer]:
-    """Build isomers of every size in the shares of `KINDS`; the result is the same for any ``workers``.
+    """Build isomers of every size in the shares of `KINDS`, the same for any number of workers.
 
     Parameters
     ----------

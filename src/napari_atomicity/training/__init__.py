@@ -1,4 +1,4 @@
-"""From size-selected images, corrected labels or simulation, to a model with its card."""
+"""Training of models from size-selected images, corrected labels or simulation."""
 
 from .classifier import train_classifier
 from .corrections import from_corrections

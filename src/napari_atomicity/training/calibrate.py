@@ -31,8 +31,8 @@ DRIFT_QUANTILE = 0.99
 COUNT_LEVEL = 0.95
 MIN_CLUSTERS = 20
 PRIOR_CLUSTERS = 20
-"""What the weights of the pool are drawn to the middle with, and biases to none: held-out images
-may be few and easy, and then leave them free, or unlike those to come."""
+"""Strength of the prior of pool weights (0.5) and biases (0), in clusters: few or easy held-out
+images hardly determine them, and future images may differ."""
 REPLICATES = 100
 _MIN_PROBABILITY = 1e-9
 
@@ -44,17 +44,28 @@ def finalize_model(
     held_out: PatchSet,
     device: torch.device,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """A trained network with all that makes it a model: calibration, limits, scores.
+    """Add to a trained network all that makes it a model: calibration, limits and scores.
 
     Parameters
     ----------
-    card, tensors : ModelCard and dict of str to ndarray
-        Of the network.
-    train, held_out : PatchSet, optional and PatchSet
-        Mixtures from different images, raw channel in counts. Without ``train``, the class means
-        of the embedding that the tensors hold already are kept.
+    card : ModelCard
+        Card of the network.
+    tensors : dict of str to ndarray
+        Tensors of the network.
+    train : PatchSet, optional
+        Mixtures of training images, raw channel in counts. Without it, the class means of the
+        embedding in ``tensors`` are kept.
+    held_out : PatchSet
+        Mixtures of other images.
     device : torch.device
-        Where to compute.
+        Device of the network.
+
+    Returns
+    -------
+    card : ModelCard
+        Calibrated, with limits and scores.
+    tensors : dict of str to ndarray
+        With the class means of the embedding.
     """
     card = fit_calibration(card, tensors, held_out, device)
     if train is not None:
@@ -68,21 +79,34 @@ def finalize_model(
 def fit_calibration(
     card: ModelCard, tensors: dict[str, np.ndarray], held_out: PatchSet, device: torch.device
 ) -> ModelCard:
-    """Everything of a card that makes probabilities honest, from held-out images.
+    """Fit all values of a card that calibrate probabilities, on held-out images.
 
-    Bias-corrected temperature scaling of the network: Alexandari, Kundaje, Shrikumar, ICML 2020.
-    Its log-linear pool with the locked mixture. Split conformal prediction: Vovk et al. 2005; the
-    score is the probability of the true class. Bootstrap replicates of the calibration, resampled
-    by image. The error of the continuous count.
+    Bias-corrected temperature scaling of the network [1]_. Its log-linear pool with the constrained
+    mixture. Split conformal prediction [2]_ with the probability of the true class as the score.
+    Bootstrap replicates of the calibration, resampled by image. The error of the continuous count.
 
     Parameters
     ----------
-    card, tensors : ModelCard and dict of str to ndarray
-        Of a trained network.
+    card : ModelCard
+        Card of a trained network.
+    tensors : dict of str to ndarray
+        Its tensors.
     held_out : PatchSet
         From other images than the training; raw channel in counts.
     device : torch.device
-        Where to compute.
+        Device of the network.
+
+    Returns
+    -------
+    ModelCard
+        The calibrated card.
+
+    References
+    ----------
+    .. [1] A. Alexandari, A. Kundaje and A. Shrikumar, "Maximum Likelihood with Bias-Corrected
+       Calibration is Hard-To-Beat at Label Shift Adaptation", ICML 2020.
+    .. [2] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World",
+       Springer (2005).
     """
     c = len(card.classes)
     bare = replace(card, temperature=1.0, bias=(), combination=None)
@@ -121,13 +145,16 @@ def fit_calibration(
 
 
 def _apply(p: np.ndarray, factor_and_bias: np.ndarray) -> np.ndarray:
+    """Return probabilities sharpened by a factor and shifted by biases."""
     log_p = np.log(np.clip(p, _MIN_PROBABILITY, 1))
     return np.asarray(softmax(factor_and_bias[0] * log_p + factor_and_bias[1:], axis=1))
 
 
 def _class_balanced(label: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weights that sum to 1 and let every class count the same, so that the mixture of the
-    held-out images is no prior."""
+    """Return weights that sum to 1, equal for all classes.
+
+    The mixture of the held-out images is then no prior.
+    """
     weight = (1 / np.maximum(np.bincount(label, minlength=n_classes), 1))[label]
     return np.asarray(weight / weight.sum())
 
@@ -135,7 +162,7 @@ def _class_balanced(label: np.ndarray, n_classes: int) -> np.ndarray:
 def _fit_temperature_and_bias(
     log_p: np.ndarray, label: np.ndarray, weight: np.ndarray, start: np.ndarray | None = None
 ) -> np.ndarray:
-    """The factor and the biases (C + 1,) that make softmax(factor × log p + bias) calibrated."""
+    """Fit the factor and the biases (C + 1,) that calibrate softmax(factor × log p + bias)."""
     n, c = log_p.shape
     target = np.eye(c)[label]
     drawn = PRIOR_CLUSTERS / n
@@ -156,6 +183,7 @@ def _fit_temperature_and_bias(
 def _fit_combination(
     images: Sequence[HeldOutPredictions], label: np.ndarray, weight: np.ndarray
 ) -> Combination:
+    """Fit the weights and biases of the pool of network and mixture."""
     c = images[0].known.network.shape[1]
     network = stack_labelled(images, [s.known.network for s in images])
     mixture = stack_labelled(images, [constrained_mixture(s.known) for s in images])
@@ -180,7 +208,7 @@ def _fit_combination(
 def _bootstrap_calibration(
     p: np.ndarray, label: np.ndarray, image: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[float, ...], ...]:
-    """Factors and biases that other held-out images of the same kind would have asked for."""
+    """Return factors and biases fitted to bootstrap samples of the held-out images."""
     log_p = np.log(np.clip(p, _MIN_PROBABILITY, 1))
     rows_of = list(pd.Series(image).groupby(image).indices.values())
     out = []
@@ -195,7 +223,7 @@ def _bootstrap_calibration(
 
 
 def _count_error(images: Sequence[HeldOutPredictions]) -> CountError | None:
-    """Quantiles of the error of log count, of clusters that stand alone and of the others."""
+    """Return quantiles of the error of the log count, of isolated clusters and of others."""
     sizes = class_sizes(images[0].known.card.classes)
     if sizes is None:
         return None
@@ -216,7 +244,24 @@ def _count_error(images: Sequence[HeldOutPredictions]) -> CountError | None:
 def class_means(
     card: ModelCard, tensors: dict[str, np.ndarray], train: PatchSet, device: torch.device
 ) -> dict[str, np.ndarray]:
-    """``ood.mean`` (C, D) and ``ood.whitening`` (D, D), by a common covariance, of embeddings."""
+    """Compute class means of the embedding, and a whitening by the common covariance.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    train : PatchSet
+        Training clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``ood.mean`` (C, D) and ``ood.whitening`` (D, D).
+    """
     images = predict_images(card, tensors, train, device)
     embedding = stack_labelled(images, [s.embedding for s in images]).astype(np.float64)
     label = stack_labels(images)
@@ -234,9 +279,9 @@ def class_means(
 def _distance_limits(
     images: Sequence[HeldOutPredictions], tensors: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """What only one in two hundred held-out clusters exceeds; and the median.
+    """Return the distance that one in two hundred held-out clusters exceeds, and the median.
 
-    Where few of them touch, as in size-selected images, those that do get twice the limit.
+    If few of them touch, as in size-selected images, the limit of touching clusters is doubled.
     """
     held = stack_labelled(images, [s.embedding for s in images])
     distance = placed(held, tensors).to_classes.min(axis=1)
@@ -258,7 +303,7 @@ def _distance_limits(
 def _drift_limit(
     images: Sequence[HeldOutPredictions], tensors: dict[str, np.ndarray]
 ) -> float | None:
-    """The drift that only one in a hundred held-out images exceeds."""
+    """Return the domain shift that one in a hundred held-out images exceeds."""
     embedding = stack_labelled(images, [s.embedding for s in images])
     best = stack_labelled(images, [combination(s.known).argmax(axis=1) for s in images])
     origin = stack_labelled(images, [recorded_image(s.known.table) for s in images])

@@ -18,6 +18,22 @@ from .request import FolderSource, SimulationSource, TrainRequest
 
 
 def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str]) -> ModelCard:
+    """Return the card of a model before it is trained.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        The request.
+    sets : dict of str to PatchSet
+        Sets of labelled patches.
+    classes : list of str
+        Classes by size.
+
+    Returns
+    -------
+    ModelCard
+        With name, classes, geometry and texts.
+    """
     source, names = request.source, ", ".join(classes)
     images = sorted({str(i) for part in sets.values() for i in part.table["image"].unique()})
     match source:
@@ -49,10 +65,11 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
 
 
 def check_scales(parts: Iterable[PatchSet], card: ModelCard) -> tuple[int, int]:
-    """In how many images the mixture misjudges a scale that is known, and of how many.
+    """Count the images in which the mixture misjudges a known scale, and all images of known scale.
 
-    By more than half the least distance of two classes: what the network sees is then nearer to
-    another class. In fields of one size that happens oftener than in mixtures.
+    A scale is misjudged if it is off by more than half the smallest distance of two classes, so that
+    the network takes clusters for another class. This is more frequent in fields of one size than in
+    mixtures.
     """
     if card.scale is None:
         raise ValueError("a trained model has a scale")
@@ -71,7 +88,24 @@ def check_scales(parts: Iterable[PatchSet], card: ModelCard) -> tuple[int, int]:
 def score_test_fields(
     card: ModelCard, tensors: dict[str, np.ndarray], test: PatchSet, device: str
 ) -> ModelCard:
-    """Scores on fields that decided nothing, with the scale as the mixture finds it."""
+    """Add scores on test fields, with the scale as the mixture finds it.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    test : PatchSet
+        Clusters of fields that had no part in training and calibration.
+    device : str
+        Device of the network.
+
+    Returns
+    -------
+    ModelCard
+        With the scores ``test``.
+    """
     if card.scale is None:
         raise ValueError("a trained model has a scale")
     found = scores(card, tensors, test, choose_device(device))

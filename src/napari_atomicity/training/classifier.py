@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,89 +55,116 @@ def train_classifier(
         From different images (and, if simulated, of different isomers). ``held_out`` decides
         when to stop and calibrates the probabilities.
     card : ModelCard
-        Name, classes, geometry and texts; the rest is filled in.
+        Name, classes, geometry and texts.
     settings : TrainingSettings, optional
-        Of the fit.
+        Settings of the fit.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
     progress, stop : callable, optional
         Called at every step.
-    start : tuple[ModelCard, dict[str, ndarray]], optional
-        Card and tensors of a model whose convolutions the fit starts from; random ones if None.
-    on_epoch, checkpoint : callable and Checkpoint, optional
-        Of `fit_network`.
+    start : tuple of ModelCard and dict, optional
+        Card and tensors of a model whose convolutions the fit starts from, instead of random ones.
+    on_epoch, checkpoint : callable, Checkpoint, optional
+        See `fit_network`.
 
     Returns
     -------
-    ModelCard
-        Complete but for the hash, which `save_model` adds.
-    dict
-        Name → array, to be saved with it.
+    card : ModelCard
+        Complete except for the hash, which `save_model` adds.
+    tensors : dict of str to ndarray
+        Tensors of the model.
 
     Raises
     ------
     AtomicityError
-        If a class has no patches.
-    ModelError
-        If ``start`` does not fit.
+        If a class has no patches, or ``start`` has another geometry.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     settings = settings or TrainingSettings()
-    classes, channels = card.classes, card.patches.channels
-    for part_name, part in (("training", train), ("held-out", held_out)):
-        _check_classes(part_name, part, classes)
+    if start is not None:
+        settings = replace(settings, width=start[0].width)
+    _check_classes("training", train, card.classes)
+    _check_classes("held-out", held_out, card.classes)
     torch.manual_seed(settings.seed)
     torch_device = choose_device(device)
+    card, sets = _scale_sets(card, train, held_out, settings.seed)
+    network = AtomicityNet(card.patches.channels, len(card.classes), settings.width)
+    if start is not None:
+        transfer_weights(network, card, *start)
+    history = fit_network(
+        network, *_fit_arguments(card, sets), settings, torch_device, progress, stop,
+        atoms=[atoms_of(c) or 0 for c in card.classes],
+        radius_px=_radius_px(sets.train, card.patches),
+        on_epoch=on_epoch, checkpoint=checkpoint,
+    )  # fmt: skip
+    started_from = start[0].model_id if start is not None else "random weights"
+    card = _with_training(card, settings, started_from, history)
+    tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
+    return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, torch_device)
+
+
+@dataclass(frozen=True, eq=False)
+class _ScaledSets:
+    """Clusters of the classes with the raw channel in atoms per nm², and the same as mixtures."""
+
+    train: PatchSet
+    held_out: PatchSet
+    mixed_train: PatchSet
+    mixed_held_out: PatchSet
+
+
+def _scale_sets(
+    card: ModelCard, train: PatchSet, held_out: PatchSet, seed: int
+) -> tuple[ModelCard, _ScaledSets]:
+    """Scale the sets; return the card with reference, thresholds and numbers of clusters."""
+    classes = card.classes
     reference = card.scale or fit_scale_reference(train, classes)
     thresholds = _thresholds(train, classes, reference)
     left_out = _left_out(train, classes)
     mixed_train, mixed_held_out = (
-        shuffle_into_mixtures(part, classes, settings.seed) for part in (train, held_out)
+        shuffle_into_mixtures(part, classes, seed) for part in (train, held_out)
     )
     train = select_classes(scale_patches(train, reference)[0], classes)
     held_out = select_classes(scale_patches(held_out, reference)[0], classes)
-    if start is not None:
-        settings = replace(settings, width=start[0].width)
-    network = AtomicityNet(channels, len(classes), settings.width)
-    if start is not None:
-        transfer_weights(network, card, *start)
-    history = fit_network(
-        network,
-        _tensors(train, classes, channels),
-        _tensors(held_out, classes, channels),
-        settings,
-        torch_device,
-        progress,
-        stop,
-        atoms=[atoms_of(c) or 0 for c in classes],
-        radius_px=_radius_px(train, card.patches),
-        on_epoch=on_epoch,
-        checkpoint=checkpoint,
-    )
-    tensors = {
-        f"network.{k}": v.detach().float().cpu().numpy() for k, v in network.state_dict().items()
-    }
-    card = replace(
+    data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
+    card = replace(card, scale=reference, thresholds=thresholds, data=data)
+    return card, _ScaledSets(train, held_out, mixed_train, mixed_held_out)
+
+
+def _with_training(
+    card: ModelCard,
+    settings: TrainingSettings,
+    started_from: str,
+    history: list[dict[str, float]],
+) -> ModelCard:
+    """Return the card with the settings and the history of the fit, not yet calibrated."""
+    return replace(
         card,
-        scale=reference,
-        thresholds=thresholds,
         width=settings.width,
         version=__version__,
         temperature=1.0,
         bias=(),
-        data={**card.data, **_data(train, held_out, classes), "left_out": left_out},
         training={
             **asdict(settings),
-            "started_from": start[0].model_id if start is not None else "random weights",
+            "started_from": started_from,
             "epoch_kept": best_epoch(history),
             "torch": str(torch.__version__),
             "history": history,
         },
     )
-    tensors.update(_references(card, tensors, train, settings.seed, torch_device))
-    tensors.update(select_replay(train, classes, channels, settings.seed))
-    return finalize_model(card, tensors, mixed_train, mixed_held_out, torch_device)
+
+
+def _tensors(
+    card: ModelCard, network: AtomicityNet, train: PatchSet, seed: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return the tensors of a model: weights, reference embeddings, patches to replay."""
+    tensors = {
+        f"network.{k}": v.detach().float().cpu().numpy() for k, v in network.state_dict().items()
+    }
+    tensors.update(_references(card, tensors, train, seed, device))
+    tensors.update(select_replay(train, card.classes, card.patches.channels, seed))
+    return tensors
 
 
 def _check_classes(name: str, part: PatchSet, classes: Sequence[str]) -> None:
@@ -150,7 +177,7 @@ def _check_classes(name: str, part: PatchSet, classes: Sequence[str]) -> None:
         )
 
 
-def _data(train: PatchSet, held_out: PatchSet, classes: Sequence[str]) -> dict[str, Any]:
+def _counts_of_sets(train: PatchSet, held_out: PatchSet, classes: Sequence[str]) -> dict[str, Any]:
     """Return the numbers of clusters and images for the card."""
     return {
         "training_clusters": _counts(train, classes),
@@ -169,14 +196,25 @@ def _radius_px(part: PatchSet, geometry: PatchSettings) -> Tensor:
 def transfer_weights(
     network: AtomicityNet, card: ModelCard, other: ModelCard, tensors: dict[str, np.ndarray]
 ) -> None:
-    """Give a network the convolutions of a trained one, and its decision on classes they share.
+    """Copy the convolutions of a trained network, and its decisions on shared classes, in place.
 
-    A new class gets random weights of the head, as does any if the channels differ.
+    A new class keeps random weights of the head, as do all if the channels differ.
+
+    Parameters
+    ----------
+    network : AtomicityNet
+        Network with random weights.
+    card : ModelCard
+        Card of the network.
+    other : ModelCard
+        Card of the trained network.
+    tensors : dict of str to ndarray
+        Tensors of the trained network.
 
     Raises
     ------
     ModelError
-        If the trained one sees patches of another geometry or lacks a channel.
+        If the trained network has patches of another geometry or lacks a channel.
     """
     geometry, wanted = other.patches, card.patches
     if replace(geometry, channels=wanted.channels) != wanted:
@@ -208,16 +246,20 @@ def transfer_weights(
     network.load_state_dict(state)
 
 
-def _tensors(
-    part: PatchSet, classes: Sequence[str], channels: Sequence[str]
-) -> tuple[dict[str, Tensor], Tensor]:
-    index = {c: i for i, c in enumerate(classes)}
-    label = torch.tensor([index[t] for t in part.table["truth"]], dtype=torch.long)
-    return {c: torch.from_numpy(part.patches[c]) for c in channels}, label
+def _fit_arguments(card: ModelCard, sets: _ScaledSets) -> list[tuple[dict[str, Tensor], Tensor]]:
+    """Return patches by channel and class indices of the training and the held-out set."""
+    index = {c: i for i, c in enumerate(card.classes)}
+    return [
+        (
+            {c: torch.from_numpy(part.patches[c]) for c in card.patches.channels},
+            torch.tensor([index[t] for t in part.table["truth"]], dtype=torch.long),
+        )
+        for part in (sets.train, sets.held_out)
+    ]
 
 
 def _left_out(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
-    """Reason → detections that are not learnt from, here or before."""
+    """Return reason → number of detections that are not used for training, here or before."""
     border = part.table["touches_border"].to_numpy(bool)
     no_class = ~part.table["truth"].isin(list(classes)).to_numpy() & ~border
     found = dict(part.left_out)
@@ -230,6 +272,7 @@ def _left_out(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
 def _thresholds(
     train: PatchSet, classes: Sequence[str], reference: ScaleReference
 ) -> dict[str, tuple[float, ...]]:
+    """Fit thresholds between classes for each quantity."""
     values: dict[str, list[np.ndarray]] = {}
     labels = []
     for _, table in train.table.groupby("image", sort=False):
@@ -246,13 +289,14 @@ def _thresholds(
 
 
 def _counts(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of clusters of each class."""
     return {c: int((part.table["truth"] == c).sum()) for c in classes}
 
 
 def select_replay(
     train: PatchSet, classes: Sequence[str], channels: Sequence[str], seed: int
 ) -> dict[str, np.ndarray]:
-    """Patches of every class that an adaptation sees again, so that it forgets nothing.
+    """Select patches of every class that an adaptation replays, so that it forgets nothing.
 
     Parameters
     ----------
@@ -261,7 +305,12 @@ def select_replay(
     classes, channels : sequence of str
         Of the model.
     seed : int
-        Of the choice.
+        Seed of the selection.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``replay.<channel>`` and ``replay.label``.
     """
     whole = select_classes(train, classes)
     label, chosen = _sample_classes(whole, classes, REPLAYED_PER_CLASS, seed)
@@ -276,7 +325,7 @@ def _references(
     seed: int,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Embeddings of some training clusters of every class, and their UMAP."""
+    """Return embeddings of some training clusters of every class, and their UMAP."""
     from ..models.embedding import fit_map
 
     label, chosen = _sample_classes(train, card.classes, REFERENCES_PER_CLASS, seed)

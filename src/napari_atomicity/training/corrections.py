@@ -26,14 +26,14 @@ def from_corrections(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[PatchSet, list[str]]:
-    """The clusters that a person has corrected, cut again where they were measured.
+    """Cut patches of the clusters with a corrected label at their measured positions.
 
-    A correction to `table.UNKNOWN` or `table.AGGREGATE` names no class: it is left out and
-    counted, and so are clusters cut by the border.
+    A correction to `table.UNKNOWN` or `table.AGGREGATE` names no class: such clusters are left out
+    and counted, and so are clusters at the border.
 
     Parameters
     ----------
-    images : iterable of tuple[Micrograph, DataFrame]
+    images : iterable of tuple of Micrograph and DataFrame
         Calibrated micrographs, each with its cluster table.
     settings : PatchSettings, optional
         Geometry of the patches.
@@ -42,16 +42,16 @@ def from_corrections(
 
     Returns
     -------
-    PatchSet
+    patches : PatchSet
         The clusters.
-    list of str
+    classes : list of str
         The classes, ordered by their number of atoms.
 
     Raises
     ------
     AtomicityError
         If a class names no number of atoms, or there are fewer than two, or one of them was
-        corrected in one image only: nothing could be held out.
+        corrected in one image only, so that no image can be held out.
     """
     settings = settings or PatchSettings()
     pairs = list(images)
@@ -103,21 +103,28 @@ def tables_with_images(
     folders: Sequence[Path],
     pixel_size_nm: float | None = None,
 ) -> Iterator[tuple[Micrograph, pd.DataFrame]]:
-    """The images that cluster tables name, each read once, with its rows.
+    """Read the images of cluster tables, each one time, with its rows.
 
     Parameters
     ----------
     files : sequence of Path
         Cluster tables as this package writes them.
     folders : sequence of Path
-        Where the images lie: files, and folders of them.
+        Files and folders with the images.
     pixel_size_nm : float, optional
-        Instead of that with which the table was measured.
+        Replaces that of the measurement in the table.
+
+    Yields
+    ------
+    micrograph : Micrograph
+        The image.
+    table : DataFrame
+        Its rows.
 
     Raises
     ------
     ReadError
-        If an image is not there, or several have its name.
+        If an image is missing, or several have its name.
     """
     from ..io.images import find_images, load
     from ..io.tables import concatenate, read_clusters

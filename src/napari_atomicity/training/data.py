@@ -22,7 +22,7 @@ class PatchSet:
     Parameters
     ----------
     table : DataFrame
-        The cluster table, N rows, with ``truth`` (class, or "" where a detection is none) and,
+        The cluster table, N rows, with ``truth`` (class, or "" for false detections) and,
         from simulation, ``true_intensity_per_atom``.
     patches : dict of str to ndarray
         Channel → (N, P, P); the raw channel in background-subtracted counts, not yet divided by
@@ -39,7 +39,7 @@ class PatchSet:
         return len(self.table)
 
     def take(self, rows: np.ndarray) -> PatchSet:
-        """Some of the rows, by boolean mask or index."""
+        """Return some of the rows, by boolean mask or index."""
         index = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(
             self,
@@ -49,7 +49,7 @@ class PatchSet:
 
     @classmethod
     def join(cls, parts: Sequence[PatchSet]) -> PatchSet:
-        """Several sets as one."""
+        """Join several sets."""
         left_out: dict[str, int] = {}
         for part in parts:
             for reason, n in part.left_out.items():
@@ -62,9 +62,23 @@ class PatchSet:
 
 
 def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(N,) bool, true for the held-out share: whole images, of every class in turn.
+    """Choose whole images of every class in turn as the held-out share.
 
-    Of every class that occurs in more than one image, some stay for the training.
+    Of every class that occurs in more than one image, some images remain for the training.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns ``image`` and ``truth``.
+    share : float
+        Share of the images of each class.
+    rng : numpy.random.Generator
+        Source of random numbers.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        True for held-out rows.
     """
     holds = table.groupby("truth")["image"].unique()
     held: set[str] = set()
@@ -83,8 +97,8 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
 def with_known_scale(part: PatchSet) -> PatchSet:
     """Add ``known_intensity_per_atom``: per image, the median of intensity / atoms of its class.
 
-    The number of atoms is known, so the scale is: no mixture needs to be fitted. Clusters that
-    touch or are cut count only in images that have no other.
+    The number of atoms is known, and so is the scale: no mixture needs to be fitted. Clusters that
+    touch others or the border count only in images that have no other.
     """
     table = part.table
     ratio = table["integrated_intensity"] / table["truth"].map(atoms_of).astype(float)
@@ -98,7 +112,25 @@ def with_known_scale(part: PatchSet) -> PatchSet:
 def match(
     found: pd.DataFrame, truth: pd.DataFrame, pixel_nm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (rows of found, rows of truth) within half a diameter, at least `MATCH_NM`."""
+    """Match detections to the truth within half a diameter, at least `MATCH_NM`.
+
+    Parameters
+    ----------
+    found, truth : DataFrame
+        With ``y_px`` and ``x_px``; ``truth`` with ``diameter_nm``, too.
+    pixel_nm : float
+        Edge length of a pixel.
+
+    Returns
+    -------
+    rows, truths : ndarray of shape (n_pairs,)
+        Rows of ``found`` and of ``truth`` that match.
+
+    References
+    ----------
+    .. [1] D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE Trans. Aerosp.
+       Electron. Syst. 52, 1679 (2016), for the optimal assignment.
+    """
     if len(found) == 0 or len(truth) == 0:
         return np.empty(0, int), np.empty(0, int)
     apart = pixel_nm * np.hypot(

@@ -15,7 +15,7 @@ from .held_out import predict_images, stack_labelled, stack_labels
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over ten bins of confidence, weighted by number."""
+    """Compute the mean gap between confidence and accuracy over ten bins, weighted by number."""
     which = np.clip(np.digitize(confidence, np.linspace(0, 1, 11)) - 1, 0, 9)
     gaps = np.bincount(which, confidence - right, minlength=10)
     return float(np.abs(gaps).sum() / max(1, len(confidence)))
@@ -24,7 +24,24 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
 def scores(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> dict[str, Any]:
-    """Accuracy, order, calibration and coverage of the combination on labelled images."""
+    """Compute accuracy, confusion, calibration and coverage on labelled images.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Labelled clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    dict of str to Any
+        The scores.
+    """
     images = predict_images(card, tensors, part, device)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..core.progress import Progress, Stop, report
+from ..core.progress import Progress, Stop
 from ..models.network import AtomicityNet
 from .augmentation import augmented
 from .checkpoint import Checkpoint, optimiser_tensors, restore_optimiser, weights
@@ -36,81 +37,92 @@ def fit_network(
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
-    """Fit a network in place; the average of its weights over the last steps is what remains.
+    """Fit a network in place; the average of its weights over the last steps remains.
 
-    Every epoch draws its chance from (seed, epoch), so that a fit that goes on from a checkpoint
-    ends with the same weights as one that was never interrupted.
+    Every epoch has its own seed, so that a resumed fit ends with the same weights as one without
+    interruption.
 
     Parameters
     ----------
     network : AtomicityNet
         With random weights, or those to start from.
-    train, held_out : tuple[dict[str, Tensor], Tensor]
+    train, held_out : tuple of dict and Tensor
         Channel → (N, P, P), and (N,) class indices.
     settings : TrainingSettings
-        Of the fit.
+        Settings of the fit.
     device : torch.device
-        Where to compute.
+        Device of the network.
     progress, stop : callable, optional
         Called at every step.
     atoms : sequence of int, optional
-        (C,) number of atoms of each class, for the mean error in atoms.
+        Number of atoms of each class, for the mean error in atoms.
     radius_px : Tensor of shape (N,), optional
         Radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
     on_epoch : callable, optional
         Called with the history after every epoch.
     checkpoint : Checkpoint, optional
-        Written after every epoch; the fit goes on from it if it is there.
+        Written after every epoch; the fit resumes from it if it exists.
 
     Returns
     -------
     list of dict
-        Per epoch: loss, and of held-out images loss, accuracy, share that is off by one class
-        (mean of the classes each), mean error in atoms.
+        Per epoch: loss, and of held-out images loss, accuracy, share off by one class, error in atoms.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
-    n_steps = max(1, -(-len(train[1]) // settings.batch_size))
     network.to(device)
     average = copy.deepcopy(network)
-    trainer = _trainer(network, average, settings, n_steps, progress, stop)
-    batches = _Batches(*train, radius_px, settings, device, n_steps, network.head.out_features)
-    history, best = _restore(checkpoint, trainer)
-    for epoch in range(len(history), settings.epochs):
-        if _is_patience_over(history, settings.patience):
-            break
-        loss = _fit_epoch(trainer, batches, epoch)
-        found = held_out_scores(average, *held_out, device, atoms)
-        history.append({"epoch": epoch + 1, "loss": loss, **found})
-        if found["held_out_loss"] <= min(h["held_out_loss"] for h in history):
-            best = weights(average)
-        if checkpoint is not None:
-            _save(checkpoint, trainer, history, best)
-        if on_epoch is not None:
-            on_epoch(list(history))
-        report(
-            progress,
-            (epoch + 1) * n_steps,
-            trainer.total_steps,
-            f"Epoch {epoch + 1}: loss {loss:.3f}, held-out accuracy {found['accuracy']:.3f}",
-        )
+    batches = _Batches(*train, radius_px, settings, device, network.head.out_features)
+    trainer = _trainer(network, average, batches, progress, stop)
+    score = partial(held_out_scores, average, *held_out, device, atoms)
+    history, best = _fit_epochs(trainer, batches, score, on_epoch, checkpoint)
     network.load_state_dict(best)
     network.eval()
     return history
 
 
+def _fit_epochs(
+    trainer: Trainer,
+    batches: _Batches,
+    score: Callable[[], dict[str, float]],
+    on_epoch: OnEpoch | None,
+    checkpoint: Checkpoint | None,
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """Fit all epochs that are left; return the history and the best averaged weights."""
+    settings = batches.settings
+    history, best = _restore(checkpoint, trainer)
+    for epoch in range(len(history), settings.epochs):
+        if _is_patience_over(history, settings.patience):
+            break
+        loss = _fit_epoch(trainer, batches, epoch)
+        found = score()
+        history.append({"epoch": epoch + 1, "loss": loss, **found})
+        if found["held_out_loss"] <= min(h["held_out_loss"] for h in history):
+            best = weights(trainer.average)
+        if checkpoint is not None:
+            _save(checkpoint, trainer, history, best)
+        if on_epoch is not None:
+            on_epoch(list(history))
+        accuracy = found["accuracy"]
+        trainer.report(
+            (epoch + 1) * batches.n_steps,
+            f"Epoch {epoch + 1}: loss {loss:.3f}, held-out accuracy {accuracy:.3f}",
+        )
+    return history, best
+
+
 def _trainer(
     network: AtomicityNet,
     average: AtomicityNet,
-    settings: TrainingSettings,
-    n_steps: int,
+    batches: _Batches,
     progress: Progress | None,
     stop: Stop | None,
 ) -> Trainer:
     """Return a trainer with a learning rate for the head and one for the convolutions."""
+    settings = batches.settings
     return Trainer(
         network,
         average,
@@ -119,7 +131,7 @@ def _trainer(
             {"params": list(network.branches.parameters())},
         ],
         [settings.learning_rate, settings.learning_rate * settings.body_rate],
-        total_steps=n_steps * settings.epochs,
+        total_steps=batches.n_steps * settings.epochs,
         warmup=0.15,
         weight_decay=settings.weight_decay,
         progress=progress,
@@ -143,8 +155,6 @@ class _Batches:
         Settings of the fit.
     device : torch.device
         Device of the network.
-    n_steps : int
-        Batches in an epoch.
     n_classes : int
         Number of classes.
     """
@@ -154,10 +164,14 @@ class _Batches:
     radius_px: Tensor | None
     settings: TrainingSettings
     device: torch.device
-    n_steps: int
     n_classes: int
 
-    def augmented(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    @property
+    def n_steps(self) -> int:
+        """Number of batches in an epoch."""
+        return max(1, -(-len(self.label) // self.settings.batch_size))
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the patches of some rows, augmented, on the device."""
         settings = self.settings
         batch = augmented(
@@ -187,7 +201,7 @@ def _fit_epoch(trainer: Trainer, batches: _Batches, epoch: int) -> float:
     for step in trainer.steps(epoch * n_steps, (epoch + 1) * n_steps):
         start = (step - epoch * n_steps) * settings.batch_size
         rows = order[start : start + settings.batch_size]
-        batch = batches.augmented(rows, generator)
+        batch = batches.draw(rows, generator)
         label = batches.label[rows].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = trainer.network(batch).logits
@@ -241,22 +255,39 @@ def _save(
 
 
 def best_epoch(history: Sequence[dict[str, float]]) -> int:
-    """The epoch with the least held-out loss, the last of equal ones, counted from 1."""
+    """Return the epoch with the lowest held-out loss, the last of equal ones, counted from 1."""
     losses = [h["held_out_loss"] for h in history]
     return len(losses) - int(np.argmin(losses[::-1]))
 
 
 def _is_patience_over(history: Sequence[dict[str, float]], patience: int) -> bool:
+    """Return whether as many epochs as the patience brought no lower loss."""
     return bool(patience and history) and len(history) - best_epoch(history) >= patience
 
 
 def class_balanced_weights(label: np.ndarray, n_classes: int) -> np.ndarray:
-    """(C,) weights that make every class count the same."""
+    """Return weights (C,) that give every class the same total weight."""
     count = np.bincount(label, minlength=n_classes)
     return np.asarray(len(label) / (n_classes * np.maximum(count, 1)), np.float32)
 
 
 def smooth_targets(label: Tensor, n_classes: int, smoothing: float) -> Tensor:
+    """Return target probabilities that give a share to the neighbours of the class.
+
+    Parameters
+    ----------
+    label : Tensor of shape (N,)
+        Class indices.
+    n_classes : int
+        Number of classes.
+    smoothing : float
+        Share of the next smaller and the next larger class together.
+
+    Returns
+    -------
+    Tensor of shape (N, n_classes)
+        Rows sum to 1.
+    """
     target = functional.one_hot(label, n_classes).float()
     spill = torch.zeros_like(target)
     spill[:, 1:] += target[:, :-1] / 2
@@ -273,7 +304,26 @@ def held_out_scores(
     device: torch.device,
     atoms: Sequence[int],
 ) -> dict[str, float]:
-    """Loss, accuracy and share off by one: means of the classes; mean error in atoms."""
+    """Compute loss, accuracy, share off by one class (means over classes) and error in atoms.
+
+    Parameters
+    ----------
+    network : AtomicityNet
+        The network.
+    patches : dict of str to Tensor
+        Channel → (N, P, P).
+    label : Tensor of shape (N,)
+        Class indices.
+    device : torch.device
+        Device of the network.
+    atoms : sequence of int
+        Number of atoms of each class; may be empty.
+
+    Returns
+    -------
+    dict of str to float
+        The scores.
+    """
     network.eval()
     logits = torch.cat(
         [

@@ -18,9 +18,18 @@ from .data import PatchSet
 
 @dataclass(frozen=True, eq=False)
 class HeldOutPredictions:
-    """An image of labelled clusters as the model sees it.
+    """Predictions of a model on the labelled clusters of an image.
 
-    ``rows`` are those of the patch set; ``label`` is the class index, -1 for none of them.
+    Parameters
+    ----------
+    rows : ndarray of shape (N,)
+        Rows of the patch set.
+    known : Measured
+        Measurements and probabilities of the clusters.
+    embedding : ndarray of shape (N, D)
+        Embedding of the clusters.
+    label : ndarray of shape (N,)
+        Class index, -1 for clusters of no class.
     """
 
     rows: np.ndarray
@@ -32,9 +41,25 @@ class HeldOutPredictions:
 def predict_images(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> list[HeldOutPredictions]:
-    """Classify a patch set image by image, the scale found as on real images.
+    """Classify a patch set image by image, with the scale found as on real images.
 
-    Clusters that the border cuts have no label: they are not of the class that they were.
+    Clusters at the border have no label: they are only a part of the cluster of their class.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Labelled clusters, raw channel in counts.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    list of HeldOutPredictions
+        One for each image.
     """
     classifier = Classifier(card, tensors, device)
     images = []
@@ -54,7 +79,22 @@ def predict_images(
 def patches_at(
     part: PatchSet, rows: np.ndarray, scale: ConstrainedMixture | None
 ) -> dict[str, np.ndarray]:
-    """Patches of some rows, the raw channel in atoms per nm²."""
+    """Return the patches of some rows, the raw channel in atoms per nm².
+
+    Parameters
+    ----------
+    part : PatchSet
+        Clusters of an image, raw channel in counts.
+    rows : ndarray of shape (n,)
+        Rows of the set.
+    scale : ConstrainedMixture or None
+        Scale of the image.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Channel → (n, P, P).
+    """
     patches = {c: p[rows] for c, p in part.patches.items()}
     if "raw" in patches and scale is not None:
         patches["raw"] = (patches["raw"] / scale.intensity_per_atom).astype(np.float32)
@@ -62,17 +102,17 @@ def patches_at(
 
 
 def stack_labels(images: Sequence[HeldOutPredictions]) -> np.ndarray:
-    """Labels of all clusters that have one, in order."""
+    """Return the labels of all clusters that have one, in order."""
     return np.concatenate([s.label[s.label >= 0] for s in images])
 
 
 def stack_labelled(
     images: Sequence[HeldOutPredictions], values: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Values of the labelled clusters of all images, in order."""
+    """Return values of the labelled clusters of all images, in order."""
     return np.concatenate([v[s.label >= 0] for s, v in zip(images, values, strict=True)])
 
 
 def recorded_image(table: pd.DataFrame) -> np.ndarray:
-    """The recorded image of every cluster, also of those that were shuffled into mixtures."""
+    """Return the recorded image of every cluster, also of clusters in shuffled mixtures."""
     return table["origin" if "origin" in table else "image"].to_numpy(object)

@@ -1,5 +1,7 @@
-"""Learning what no cluster of the classes looks like: the second network of
-`models.out_of_distribution`."""
+"""Training of the second network of `models.out_of_distribution`.
+
+It detects clusters that belong to no class of the model.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,22 @@ _FAR = 5.0
 def can_fit_out_of_distribution(
     clusters: PatchSet, others: Sequence[PatchSet], classes: Sequence[str]
 ) -> bool:
-    """Whether there is enough of each outcome to learn from, and the classes name their sizes."""
+    """Return whether there are enough examples of each outcome, and the classes name their sizes.
+
+    Parameters
+    ----------
+    clusters : PatchSet
+        Clusters of the classes.
+    others : sequence of PatchSet
+        Sets with aggregates and unknown objects.
+    classes : sequence of str
+        Of the model.
+
+    Returns
+    -------
+    bool
+        Whether `fit_out_of_distribution` is possible.
+    """
     if not others or class_sizes(classes) is None:
         return False
     truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
@@ -48,27 +65,29 @@ def fit_out_of_distribution(
 ) -> dict[str, np.ndarray]:
     """Fit the second network.
 
-    Every outcome counts the same, and among the unknown every set of ``others``. As with the
-    distance, no more than one in two hundred of the labelled clusters is turned away, judged on
-    images that a fit has not seen.
+    Every outcome has the same weight, and among the unknown every set of ``others``. As with the
+    distance, at most one in two hundred of the labelled clusters is rejected, on images that a fit
+    was not trained on.
 
     Parameters
     ----------
-    card, tensors : ModelCard and dict of str to ndarray
-        Of a calibrated model.
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
     clusters : PatchSet
-        Of the classes, from held-out images; raw channel in counts.
+        Clusters of the classes, from held-out images; raw channel in counts.
     others : sequence of PatchSet
         Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
         ``truth`` that is no class are unknown. Clusters of the classes are left out.
     device : torch.device
-        Where to compute.
+        Device of the network.
     seed : int, optional
-        Of the fit.
+        Seed of the fit.
 
     Returns
     -------
-    dict
+    dict of str to ndarray
         The tensors with those of `models.out_of_distribution`.
     """
     tensors = {k: v for k, v in tensors.items() if not k.startswith("outside.")}
@@ -113,7 +132,7 @@ def _examples(
 
 
 def _fit_head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """The second network, fitted, and the scaling of its input."""
+    """Fit the second network and the scaling of its input."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.clip((x - mean) / deviation, -_FAR, _FAR)
     hidden, output = _fitted(
@@ -130,7 +149,7 @@ def _fit_head(x: np.ndarray, y: np.ndarray, group: np.ndarray, seed: int) -> dic
 
 
 def outcome(image: HeldOutPredictions) -> np.ndarray:
-    """Index (N,) among `OUTCOMES`; -1 for what the border cuts."""
+    """Return the index (N,) among `OUTCOMES`; -1 for clusters at the border."""
     truth = image.known.table["truth"].to_numpy(object)
     what = np.where(truth == "aggregate", OUTCOMES.index("aggregate"), OUTCOMES.index("unknown"))
     what = np.where(np.isin(truth, image.known.card.classes), 0, what)
@@ -138,7 +157,7 @@ def outcome(image: HeldOutPredictions) -> np.ndarray:
 
 
 def _weights(y: np.ndarray, group: np.ndarray) -> Tensor:
-    """Equal for the outcomes and, within each, for the sets it comes from."""
+    """Return weights equal for the outcomes and, within each, for its sets."""
     weight = np.zeros(len(y))
     for k in range(len(OUTCOMES)):
         sets = np.unique(group[y == k])
@@ -150,7 +169,7 @@ def _weights(y: np.ndarray, group: np.ndarray) -> Tensor:
 
 
 def _fitted(x: Tensor, y: Tensor, weight: Tensor, seed: int) -> tuple[nn.Linear, nn.Linear]:
-    """The hidden and the output layer."""
+    """Fit the hidden and the output layer."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

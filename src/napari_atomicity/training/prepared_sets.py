@@ -38,7 +38,24 @@ FIELD_SHARES = {"train": 0.76, "held_out": 0.12, "test": 0.12}
 def prepare_sets(
     request: TrainRequest, key: str, progress: Progress | None, stop: Stop | None
 ) -> tuple[dict[str, PatchSet], list[str]]:
-    """The sets "train", "held_out" and, from simulation, "test"; and the classes."""
+    """Prepare the sets of labelled patches of a request, or read those that are kept.
+
+    Parameters
+    ----------
+    request : TrainRequest
+        The request.
+    key : str
+        Key of the request, see `request_key`.
+    progress, stop : callable, optional
+        Called between images.
+
+    Returns
+    -------
+    sets : dict of str to PatchSet
+        "train", "held_out" and, from simulation, "test" and objects of no class.
+    classes : list of str
+        Classes by size.
+    """
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):
         names += ["test", *OTHER_DRAWS]
@@ -58,6 +75,7 @@ def prepare_sets(
 def _make_sets(
     request: TrainRequest, progress: Progress | None, stop: Stop | None
 ) -> dict[str, PatchSet]:
+    """Make the sets from the source of the request."""
     source, geometry = request.source, PatchSettings(channels=request.channels)
     match source:
         case SimulationSource():
@@ -80,7 +98,7 @@ def _simulated_sets(
     progress: Progress | None,
     stop: Stop | None,
 ) -> dict[str, PatchSet]:
-    """Isomers are divided before anything else, then every part has its own fields."""
+    """Divide the isomers, then simulate separate fields for every part."""
 
     def stoppable(done: int, total: int, message: str) -> None:
         check(stop)

@@ -20,25 +20,25 @@ MIN_ISOMERS = 10
 
 @dataclass(frozen=True)
 class FolderSource:
-    """``folder/<class>/*.tif``: size-selected images."""
+    """Size-selected images: ``folder/<class>/*.tif``."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
 class SimulationSource:
-    """Simulated fields of classes such as ``Au55``, under conditions drawn widely.
+    """Simulated fields of classes such as ``Au55``, under widely varied conditions.
 
     Parameters
     ----------
     classes : tuple of str
         Of one metal or several.
     fields : int
-        All of them: for training, held out, and for the test.
+        Number of all fields: for training, held out, and for the test.
     isomers : int
-        Structures per class; none occurs on two sides.
+        Structures per class; none occurs in two of these parts.
     workers : int
-        Processes that simulate.
+        Number of processes.
     """
 
     classes: tuple[str, ...]
@@ -57,7 +57,7 @@ class CorrectionsSource:
 
 @dataclass(frozen=True, eq=False)
 class CorrectedImagesSource:
-    """The same in memory: micrographs with their cluster tables."""
+    """Corrected labels in memory: micrographs with their cluster tables."""
 
     images: tuple[tuple[Micrograph, pd.DataFrame], ...]
 
@@ -67,23 +67,23 @@ Source = FolderSource | SimulationSource | CorrectionsSource | CorrectedImagesSo
 
 @dataclass(frozen=True, eq=False)
 class TrainRequest:
-    """All that decides what a training gives.
+    """All settings that decide the result of a training.
 
     Parameters
     ----------
     source : Source
-        Where labelled clusters come from.
+        Source of labelled clusters.
     out : Path
-        The .safetensors file to write; its card lies beside it.
+        The .safetensors file to write; its card has the same name.
     channels : tuple of str
         "raw" and "LCN", or one of them.
     start : str
         "default": the convolutions of the shipped model; "scratch": random weights; else the name
         or path of a model.
     epochs : int
-        Passes over the training patches at most.
+        Largest number of passes over the training patches.
     patience : int
-        Epochs without a lower held-out loss after which the fit ends; 0 never.
+        Epochs without a lower held-out loss after which the fit ends; 0: no limit.
     seed : int
         Of split, fit and simulation: the same seed gives the same weights on the same machine.
     device : str
@@ -104,17 +104,17 @@ class TrainRequest:
 
     @property
     def workspace(self) -> Path:
-        """The folder beside the model in which an interrupted training is kept."""
+        """Folder next to the model that keeps an interrupted training."""
         return self.out.with_suffix(".training")
 
     @property
     def resumable(self) -> bool:
-        """Whether something of an interrupted training of this file is kept."""
+        """Whether there is a checkpoint of an interrupted training of this file."""
         return (self.workspace / "train.safetensors").is_file()
 
 
 def settings_for(request: TrainRequest) -> TrainingSettings:
-    """The fit's settings: gentler where it starts from trained weights.
+    """Return the settings of the fit: lower learning rates if it starts from trained weights.
 
     Chosen by cross-validation by image within size-selected images.
     """
@@ -135,7 +135,7 @@ def settings_for(request: TrainRequest) -> TrainingSettings:
 
 
 def check_source(source: Source) -> None:
-    """Refuse at once what can't be simulated.
+    """Refuse classes that can't be simulated.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from .request import (
 
 
 def request_key(request: TrainRequest, start: ModelCard | None) -> str:
-    """A hash of all that decides the result but the device; files by size and time."""
+    """Return a hash of all that decides the result except the device; files by size and time."""
     source = request.source
     match source:
         case FolderSource():
@@ -51,7 +51,7 @@ def request_key(request: TrainRequest, start: ModelCard | None) -> str:
 
 
 def pixel_hash(micrograph: Micrograph) -> str:
-    """A hash of the pixels; of a large image that of its file, if that is known."""
+    """Return a hash of the pixels; of a large image that of its file, if it is known."""
     if not micrograph.is_large:
         return hashlib.sha256(micrograph.data.tobytes()).hexdigest()
     if micrograph.sha256 is not None:
@@ -64,11 +64,12 @@ def pixel_hash(micrograph: Micrograph) -> str:
 
 
 def _hash_corrections(table: pd.DataFrame) -> str:
+    """Return a hash of the corrected labels of a table."""
     columns = ["cluster_id", "frame", "y_px", "x_px", "label_corrected"]
     return hashlib.sha256(table[columns].to_csv(index=False).encode()).hexdigest()
 
 
 def _stamp_files(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file."""
+    """Return name, size and time of every file."""
     files = [f for p in paths for f in (sorted(p.rglob("*")) if p.is_dir() else [p]) if f.is_file()]
     return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]

@@ -33,13 +33,13 @@ def train(
 ) -> ModelCard:
     """Train a model and write it with its card.
 
-    The patches and, after every epoch, the state of the fit are kept in ``request.workspace``;
-    the same request goes on from there. The folder goes when the model is written.
+    The patches and, after every epoch, the state of the fit are kept in ``request.workspace``, from
+    which the same request resumes. The folder is removed when the model is written.
 
     Parameters
     ----------
     request : TrainRequest
-        What to train, from what.
+        Source and settings.
     progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
     on_epoch : callable, optional
@@ -53,10 +53,10 @@ def train(
     Raises
     ------
     AtomicityError
-        If the data don't suffice, an image can't be read, the model to start from does not fit,
-        or the result can't be written.
+        If the data are not sufficient, an image can't be read, the model to start from does not
+        fit, or the result can't be written.
     Cancelled
-        If ``stop()`` says so; what was done is kept.
+        If ``stop()`` is true; the workspace is kept.
     """
     started = time.monotonic()
     check_source(request.source)
@@ -107,6 +107,7 @@ def _complete(
 
 
 def _read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]] | None:
+    """Read the model to start from; None for random weights."""
     if request.start == SCRATCH:
         return None
     name = request.start
@@ -135,11 +136,17 @@ def train_from_folder(
     data_dir : Path
         ``data_dir/<class>/*.tif``; see `from_folder`.
     out_path : Path
-        Where the .safetensors and the .json go.
-    channels, seed, epochs, pixel_size_nm, device, start : sequence of str and int and float and str, optional
+        The .safetensors file to write; its card has the same name.
+    channels : sequence of str, optional
+        See `TrainRequest`.
+    seed, epochs : int, optional
+        See `TrainRequest`.
+    pixel_size_nm : float, optional
+        See `TrainRequest`.
+    device, start : str, optional
         See `TrainRequest`.
     progress, stop : callable, optional
-        As elsewhere.
+        Called at every step.
 
     Returns
     -------
@@ -149,7 +156,7 @@ def train_from_folder(
     Raises
     ------
     ReadError, AtomicityError, ModelError
-        If the data don't suffice or the model can't be written.
+        If the data are not sufficient or the model can't be written.
     """
     request = TrainRequest(
         FolderSource(Path(data_dir)),

@@ -14,10 +14,10 @@ from .data import PatchSet
 
 
 def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
-    """The intensity of one atom in an image: from its known classes, else by the mixture.
+    """Return the intensity of one atom in an image: from its known classes, else by the mixture.
 
     In a field of one size there are no intensity ratios to recognise, and the mixture may be one
-    class off. Where a person says what the clusters are, it is not asked.
+    class off. It is not used where the classes of the clusters are known.
     """
     if "known_intensity_per_atom" in image:
         return float(image["known_intensity_per_atom"].iloc[0])
@@ -29,10 +29,10 @@ def scale_patches(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, 
 
     Returns
     -------
-    PatchSet
+    part : PatchSet
         With the raw channel in atoms per nm².
-    ndarray
-        (N,) the intensity per atom.
+    scale : ndarray of shape (N,)
+        Intensity per atom.
     """
     scale = np.ones(len(part))
     for _, rows in part.table.groupby("image", sort=False).indices.items():
@@ -44,10 +44,10 @@ def scale_patches(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, 
 
 
 def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReference:
-    """The classes' intensities and diameters.
+    """Fit the intensities and diameters of the classes.
 
-    Simulated clusters know the intensity of an atom. On images whose classes are known it is
-    found image by image from the number of atoms that the class names.
+    Simulated clusters have a known intensity of an atom. On images of known classes it follows image
+    by image from the number of atoms that the class names.
     """
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
     known = "true_intensity_per_atom" in table
@@ -61,6 +61,6 @@ def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReferen
 
 
 def select_classes(part: PatchSet, classes: Sequence[str]) -> PatchSet:
-    """Clusters of a class, whole: what the border cuts is not of the class that it was."""
+    """Select the clusters of the classes that are not cut by the border."""
     keep = part.table["truth"].isin(list(classes)) & ~part.table["touches_border"]
     return part.take(keep.to_numpy(bool))

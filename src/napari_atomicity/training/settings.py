@@ -7,30 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is fitted.
+    """Settings of the fit of a network.
 
     Parameters
     ----------
     epochs : int
-        Passes over the training patches at most; the best on held-out images is kept.
-    batch_size, learning_rate, weight_decay : int and float
-        Of AdamW with a warm-up and a cosine.
+        Largest number of passes over the training patches; the best on held-out images is kept.
+    batch_size : int
+        Patches in a batch.
+    learning_rate, weight_decay : float
+        Of AdamW with a one-cycle schedule.
     neighbour_smoothing : float
-        Share of the target that goes to the next smaller and larger class: mistaking a cluster
-        for its neighbour is the lesser error.
+        Share of the target that goes to the next smaller and larger class, since confusing
+        neighbouring classes is the smaller error.
     scale_jitter : float
-        Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
+        Standard deviation of the logarithm of an artificial error of the scale of the raw channel.
     body_rate : float
-        Learning rate of the convolutions as a share of the head's; less than 1 where they start
-        from trained ones.
+        Learning rate of the convolutions as a share of the head's; less than 1 if they start from
+        trained ones.
     conditions : float
-        How much noise, blur and misjudged background are added to patches (`augmentation`);
-        simulated fields vary in them by themselves.
+        Strength of the noise, blur and error of the background that are added to patches
+        (`augmentation`); the conditions of simulated fields vary already.
     neighbours : float
-        Share of patches that get another cluster beside their own; simulated fields have
-        clusters that touch.
+        Share of patches that get another cluster as a neighbour; in simulated fields some clusters
+        touch already.
     patience : int
-        Epochs without a lower held-out loss after which the fit ends; 0 never.
+        Epochs without a lower held-out loss after which the fit ends; 0: no limit.
     width : int
         Features of the network's first layer.
     seed : int

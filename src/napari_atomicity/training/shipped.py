@@ -56,7 +56,7 @@ OUTSIDE_FIELDS = {
     "aggregates_test": 100,
     "other_sizes_test": 150,
 }
-"""Fields of what is none of the classes: single atoms and loose groups of them, aggregates,
+"""Fields of objects that belong to no class: single atoms and loose groups of them, aggregates,
 clusters of other sizes among those of the classes."""
 OTHER_SIZES = (8, 13, 25, 36, 48, 62, 85, 100, 130)
 OTHER_ISOMERS = 40
@@ -66,7 +66,7 @@ OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
-    "beside a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
+    "and a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
     "in all; other metals and supports much heavier than carbon are outside of what it knows. The "
     "intensity of one atom is found from each image's own clusters: with fewer than about ten of "
     "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
@@ -75,7 +75,7 @@ LIMITS = (
 
 
 def terminal_progress() -> Progress:
-    """Progress on standard error, a line every few seconds."""
+    """Return a progress function that writes a line to standard error every few seconds."""
     last = [0.0]
 
     def progress(done: int, total: int, message: str) -> None:
@@ -87,7 +87,7 @@ def terminal_progress() -> Progress:
 
 
 def other_sizes_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
-    """As `random_settings`, but some of the clusters are of sizes that no class has."""
+    """Draw settings as `random_settings`, with some clusters of sizes that are no class."""
     settings = random_settings(classes, rng)
     others = float(rng.uniform(*OTHER_SHARE))
     mixture = {c: share * (1 - others) for c, share in settings.mixture.items()}
@@ -103,7 +103,7 @@ DRAWS = {
 
 
 def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[Isomer]:
-    """Isomers, made once and kept."""
+    """Read isomers, or make and keep them."""
     if not stored.exists():
         made = isomer_library("Pt", list(sizes), n, SEED, workers, terminal_progress())
         save_library(stored, made)
@@ -113,7 +113,24 @@ def _library(stored: Path, sizes: Sequence[int], n: int, workers: int) -> list[I
 def patch_sets(
     build: Path, isomers_per_class: int, fields: dict[str, int], workers: int
 ) -> dict[str, PatchSet]:
-    """Isomers (kept in ``build``) and the patches of the fields that are asked for."""
+    """Make the sets of labelled patches of the shipped models.
+
+    Parameters
+    ----------
+    build : Path
+        Folder that keeps the isomers.
+    isomers_per_class : int
+        Isomers of each class.
+    fields : dict of str to int
+        Set → number of fields.
+    workers : int
+        Number of processes.
+
+    Returns
+    -------
+    dict of str to PatchSet
+        Set → patches.
+    """
     sizes = [int(c[2:]) for c in CLASSES]
     stored = build / f"isomers_{isomers_per_class}_{SEED}.npz"
     parts = split_library(_library(stored, sizes, isomers_per_class, workers), SEED)
@@ -144,7 +161,24 @@ def patch_sets(
 def new_card(
     name: str, channels: tuple[str, ...], isomers: int, fields: dict[str, int]
 ) -> ModelCard:
-    """What is known of a shipped model before it is trained."""
+    """Return the card of a shipped model before it is trained.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    channels : tuple of str
+        Channels of the patches.
+    isomers : int
+        Isomers of each class.
+    fields : dict of str to int
+        Set → number of fields.
+
+    Returns
+    -------
+    ModelCard
+        With texts and data.
+    """
     return ModelCard(
         name=name,
         classes=CLASSES,
@@ -169,7 +203,24 @@ def new_card(
 def with_out_of_distribution(
     card: ModelCard, tensors: dict[str, np.ndarray], sets: dict[str, PatchSet]
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Teach a calibrated model what is none of its classes, and score it on the test fields."""
+    """Fit the detection of objects of no class to a calibrated model, and score it on test fields.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    sets : dict of str to PatchSet
+        From `patch_sets`.
+
+    Returns
+    -------
+    card : ModelCard
+        With scores.
+    tensors : dict of str to ndarray
+        With the second network.
+    """
     device = torch.device("cpu")
     others = [sets[name] for name in DRAWS]
     tensors = fit_out_of_distribution(card, tensors, sets["held_out"], others, device, SEED)
@@ -209,9 +260,25 @@ def _separable(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
 def count_of_other_sizes(
     card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """The continuous count of clusters between and beyond the classes.
+    """Evaluate the continuous count of clusters between and beyond the classes.
 
-    ``sure`` is of the clusters in images whose scale is beyond doubt (`SURE`).
+    ``sure`` is of the clusters in images of certain scale (`SURE`).
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of a calibrated model.
+    tensors : dict of str to ndarray
+        Its tensors.
+    part : PatchSet
+        Clusters of other sizes.
+    device : torch.device
+        Device of the network.
+
+    Returns
+    -------
+    dict of str to dict
+        Size → figures.
     """
     counted = []
     for image in predict_images(card, tensors, part, device):

@@ -25,7 +25,22 @@ DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
 def split_library(
     library: Sequence[Isomer], seed: int, shares: dict[str, float] = SHARES
 ) -> dict[str, list[Isomer]]:
-    """Isomers for training, held-out and test fields; every class in the same shares."""
+    """Divide isomers into training, held-out and test; every class in the same shares.
+
+    Parameters
+    ----------
+    library : sequence of Isomer
+        Isomers of all classes.
+    seed : int
+        Seed of the division.
+    shares : dict of str to float, optional
+        Name of the part → share.
+
+    Returns
+    -------
+    dict of str to list of Isomer
+        Name of the part → isomers.
+    """
     rng = np.random.default_rng(seed)
     parts: dict[str, list[Isomer]] = {name: [] for name in shares}
     for n in sorted({i.n for i in library}):
@@ -48,26 +63,31 @@ def from_simulation(
     stop: Stop | None = None,
     draw: DrawSettings = random_settings,
 ) -> PatchSet:
-    """Clusters detected in simulated fields, by the same code as in real ones.
+    """Detect clusters in simulated fields by the same code as in real ones.
 
     Parameters
     ----------
     library : sequence of Isomer
-        Isomers; give training and test sets libraries that share none.
+        Isomers; use disjoint libraries for training and test sets.
     classes : sequence of str
         In order of size.
     n_fields : int
-        Fields to simulate.
+        Number of fields.
     seed : int
-        The same seed gives the same patches, whatever the workers.
+        The same seed gives the same patches for any number of workers.
     settings : PatchSettings, optional
         Geometry of the patches.
     workers : int, optional
-        Processes.
+        Number of processes.
     progress, stop : callable, optional
         Called between fields.
-    draw : DrawSettings, optional
-        Draws the conditions of a field.
+    draw : callable, optional
+        Function that draws the conditions of a field from classes and a generator.
+
+    Returns
+    -------
+    PatchSet
+        The detected clusters with their true classes.
     """
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(n_fields)]
     job = partial(

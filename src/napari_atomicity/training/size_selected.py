@@ -19,7 +19,7 @@ from .data import PatchSet, with_known_scale
 
 
 def size_selected(data_dir: Path) -> dict[str, list[Path]]:
-    """Class → image files of ``data_dir/<class>``, ordered by the number of atoms.
+    """Return the image files of each class in ``data_dir/<class>``, by the number of atoms.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def from_folder(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[PatchSet, list[str]]:
-    """Every detected cluster of ``data_dir/<class>/*.tif`` has the class of its folder.
+    """Detect clusters in ``data_dir/<class>/*.tif`` and give them the class of their folder.
 
     Left out, and counted: clusters cut by the border, touching ones, and outliers in diameter or
     intensity within their image (an aggregate, a speck).
@@ -73,9 +73,9 @@ def from_folder(
 
     Returns
     -------
-    PatchSet
+    patches : PatchSet
         The clusters.
-    list of str
+    classes : list of str
         The classes, ordered by their number of atoms.
 
     Raises
@@ -117,6 +117,7 @@ def _check_classes(part: PatchSet, classes: Sequence[str], data_dir: Path) -> No
 
 
 def _clean(part: PatchSet) -> PatchSet:
+    """Leave out clusters at the border, touching ones and outliers, and count them."""
     table = part.table
     border = table["touches_border"].to_numpy(bool)
     touching = table["touches_neighbour"].to_numpy(bool) & ~border

@@ -91,7 +91,11 @@ class Trainer:
         for step in range(first, last):
             check(self._stop)
             yield step
-            report(self._progress, step + 1, self.total_steps, "Training")
+            self.report(step + 1, "Training")
+
+    def report(self, done: int, message: str) -> None:
+        """Report the number of steps that are done."""
+        report(self._progress, done, self.total_steps, message)
 
     def update(self, loss: Tensor, kept: float) -> None:
         """Take one step of the optimiser and update the average.

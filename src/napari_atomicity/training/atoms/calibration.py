@@ -29,7 +29,24 @@ def fit_calibrations(
     judged: Sequence[FoldScores],
     recipe: AtomRecipe,
 ) -> list[operating.Calibration]:
-    """For each image, the calibration on the images of the other folds; last, that on all."""
+    """Fit a calibration for each image on the images of the other folds, and one on all images.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        The images.
+    fold : ndarray of shape (N,)
+        Fold of each image.
+    judged : sequence of FoldScores
+        Candidates of each image.
+    recipe : AtomRecipe
+        Recipe of the model.
+
+    Returns
+    -------
+    list of Calibration
+        One for each image, then that on all images.
+    """
     sure = [i.source not in recipe.not_calibrating for i in images]
     if not any(sure):
         sure = [True] * len(images)
@@ -49,12 +66,25 @@ def fit_calibrations(
 def fit_calibration(
     images: Sequence[LabelledImage], judged: Sequence[FoldScores], part: np.ndarray
 ) -> operating.Calibration:
-    """Fit to images that the networks had not seen; each set counts as much as the others.
+    """Fit a calibration; each set of images has the same weight.
 
-    Only candidates near the decision and above (`MIN_CALIBRATION_SCORE`) count: the many
-    would take for atoms follow another law and would bend the curve where it matters. How much of
-    its own threshold an image gets is what serves best the images of each part (N,) with all else
-    from the others.
+    Only candidates near the decision and above (`MIN_CALIBRATION_SCORE`) count: the many others, which
+    are clearly no atoms, follow another law and would bend the curve in the range that matters. The
+    weight of an image's own threshold is chosen by cross-validation over the parts.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        Images that the networks were not trained on.
+    judged : sequence of FoldScores
+        Candidates of each image.
+    part : ndarray of shape (N,)
+        Part of each image for the cross-validation.
+
+    Returns
+    -------
+    Calibration
+        With its operating point.
     """
     trials = [(v, np.flatnonzero(part != v)) for v in np.unique(part)]
     scores = np.zeros(len(OWN_WEIGHTS))
@@ -85,7 +115,7 @@ def _select(values: Sequence[T], rows: np.ndarray) -> list[T]:
 
 
 def _sets(images: Sequence[LabelledImage]) -> list[list[int]]:
-    """Rows of each set that has marks."""
+    """Return the rows of each set that has marks."""
     rows = [
         [n for n, i in enumerate(images) if i.source == source]
         for source in sorted({i.source for i in images})
@@ -96,7 +126,7 @@ def _sets(images: Sequence[LabelledImage]) -> list[list[int]]:
 def _fit_curve(
     images: Sequence[LabelledImage], judged: Sequence[FoldScores]
 ) -> operating.Calibration:
-    """The calibration but for its operating point."""
+    """Fit the calibration without its operating point."""
     score = np.concatenate([j.score for j in judged])
     right = np.concatenate([j.right for j in judged])
     fine = np.repeat([fineness(i.pixel_size_nm) for i in images], [len(j.score) for j in judged])
@@ -121,7 +151,7 @@ def _fit_curve(
 def _best_threshold(
     images: Sequence[LabelledImage], judged: Sequence[FoldScores], known: operating.Calibration
 ) -> float:
-    """The one threshold that is best for the mean F1 of the sets: the middle of those as good."""
+    """Return the threshold of the best mean F1 of the sets: the middle of those about as good."""
     tried = np.array([_mean_f1(images, judged, known, t) for t in _THRESHOLDS])
     return float(_THRESHOLDS[tried >= tried.max() - _F1_TOLERANCE].mean())
 
@@ -132,7 +162,7 @@ def _mean_f1(
     known: operating.Calibration,
     threshold: float | None = None,
 ) -> float:
-    """Mean over the sets, with one threshold or each image at its operating point."""
+    """Return the mean F1 over the sets, with one threshold or each image at its operating point."""
     found = []
     for rows in map(np.array, _sets(images)):
         of_set = _select(judged, rows)

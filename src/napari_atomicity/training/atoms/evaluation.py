@@ -14,16 +14,16 @@ from .labelled import LabelledImage
 
 @dataclass(frozen=True, eq=False)
 class FoldScores:
-    """Candidates of an image that the networks had not learnt from.
+    """Candidates of an image that the networks were not trained on.
 
     Parameters
     ----------
     points_nm : ndarray of shape (N, 2)
         Positions.
     score : ndarray of shape (N,)
-        The networks.
+        Scores (logits) of the networks.
     right : ndarray of shape (N,)
-        Bool: a mark is near, and no candidate of a higher score has it.
+        Whether a mark is near that no candidate of a higher score has taken.
     marked : int
         Number of marks.
     """
@@ -35,13 +35,31 @@ class FoldScores:
 
     @property
     def missed(self) -> int:
+        """Number of marks without a candidate."""
         return self.marked - int(self.right.sum())
 
 
 def match_to_marks(
     image: LabelledImage, points: np.ndarray, score: np.ndarray, tolerance_nm: float
 ) -> FoldScores:
-    """Which candidates are right: from the highest score on, each takes the nearest free mark."""
+    """Match candidates to marks: from the highest score on, each takes the nearest free mark.
+
+    Parameters
+    ----------
+    image : LabelledImage
+        The marks.
+    points : ndarray of shape (N, 2)
+        Candidates (y, x) in pixels.
+    score : ndarray of shape (N,)
+        Scores of the candidates.
+    tolerance_nm : float
+        Largest distance of a candidate from its mark.
+
+    Returns
+    -------
+    FoldScores
+        Candidates, and which of them have a mark.
+    """
     points_nm = points * image.pixel_size_nm
     gap = np.linalg.norm(points_nm[:, None] - image.points_nm[None], axis=2)
     gap = np.where(gap <= tolerance_nm * (1 + 1e-9), gap, np.inf)
@@ -54,7 +72,7 @@ def match_to_marks(
 
 
 def choose_threshold(calibration: operating.Calibration, judged: FoldScores) -> float:
-    """The operating point of one image, as `find_atoms` chooses it."""
+    """Return the operating point of one image, as `find_atoms` chooses it."""
     return calibration.threshold(judged.score[calibration(judged.score) >= AtomCard.floor])
 
 
@@ -63,7 +81,22 @@ def score_detections(
     thresholds: Iterable[float],
     calibrations: Iterable[operating.Calibration],
 ) -> dict[str, float]:
-    """Precision, recall and F1 over images, each at its threshold."""
+    """Compute precision, recall and F1 over images, each at its threshold.
+
+    Parameters
+    ----------
+    judged : iterable of FoldScores
+        Candidates of each image.
+    thresholds : iterable of float
+        Threshold of the probability for each image.
+    calibrations : iterable of Calibration
+        Calibration of each image.
+
+    Returns
+    -------
+    dict of str to float
+        ``precision``, ``recall``, ``f1``, and the numbers ``marked`` and ``reported``.
+    """
     right = reported = marked = 0
     for one, threshold, calibration in zip(judged, thresholds, calibrations, strict=True):
         chosen = calibration(one.score) >= threshold

@@ -18,7 +18,7 @@ _VALLEY_RATIO = 3.5
 
 @dataclass(frozen=True, eq=False)
 class TrainingExample:
-    """What crops are cut from: channels (C, Y, X), target (Y, X), weight (Y, X)."""
+    """A source of crops: channels (C, Y, X), target (Y, X) and weight (Y, X)."""
 
     channels: np.ndarray
     target: np.ndarray
@@ -31,7 +31,24 @@ def make_example(
     settings: AtomTrainingSettings,
     rng: np.random.Generator | None = None,
 ) -> TrainingExample:
-    """Channels and target of an image; with ``rng``, as recorded under other conditions."""
+    """Compute channels and target of an image.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Image at the common sampling.
+    points : ndarray of shape (N, 2)
+        Marks (y, x) in pixels.
+    settings : AtomTrainingSettings
+        Settings of the training.
+    rng : numpy.random.Generator, optional
+        With it, the image is varied as if recorded under other conditions.
+
+    Returns
+    -------
+    TrainingExample
+        Channels, target and weight.
+    """
     inside = np.ones(image.shape, bool)
     if rng is not None:
         if rng.random() < 0.6 * settings.strength:
@@ -47,9 +64,23 @@ def make_example(
 
 
 def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> np.ndarray:
-    """(Y, X) float32: Gaussians of height 1 on the points, the highest where they meet.
+    """Draw Gaussians of height 1 on points, with the maximum where they overlap.
 
-    Where points are close they are narrower, so that there is a valley between them.
+    Close points have narrower Gaussians, so that there is a valley between them.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width in pixels.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    sigma_px : float
+        Standard deviation in pixels.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Target, float32.
     """
     out = np.zeros(shape, np.float32)
     sigmas = np.clip(
@@ -70,10 +101,24 @@ def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> 
 def vary_imaging(
     image: np.ndarray, rng: np.random.Generator, settings: AtomTrainingSettings
 ) -> np.ndarray:
-    """The image as other conditions might have recorded it; atoms stay where they are.
+    """Vary an image as if recorded under other conditions; atoms keep their positions.
 
     Blur, contrast, slow background, thickness steps, jumps half-way through the scan, offsets and
-    noise of rows, white and correlated noise, each now and then.
+    noise of rows, white and correlated noise, each with some probability.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Image at the common sampling.
+    rng : numpy.random.Generator
+        Source of random numbers.
+    settings : AtomTrainingSettings
+        Strength of the variation.
+
+    Returns
+    -------
+    ndarray of shape (Y, X)
+        Varied image, float32.
     """
     strength = settings.strength
     height, width = image.shape
@@ -114,7 +159,28 @@ def vary_imaging(
 def rotate_and_scale(
     image: np.ndarray, points: np.ndarray, angle: float, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image and points, turned and enlarged about the centre; and where there is an image."""
+    """Rotate and scale an image and its points about the centre.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        The image.
+    points : ndarray of shape (N, 2)
+        Positions (y, x) in pixels.
+    angle : float
+        Angle in rad.
+    scale : float
+        Magnification.
+
+    Returns
+    -------
+    image : ndarray of shape (Y', X')
+        Transformed image.
+    points : ndarray of shape (N, 2)
+        Transformed positions.
+    inside : ndarray of shape (Y', X')
+        True where the original image has pixels.
+    """
     height, width = image.shape
     shape = round(height * scale), round(width * scale)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
@@ -134,10 +200,10 @@ def rotate_and_scale(
 
 
 def simulate_field_of_atoms(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms on amorphous carbon: an image (size, size) and the atoms that a person would mark.
+    """Simulate atoms on amorphous carbon: an image (size, size), and the atoms visible in it.
 
-    The support is white noise, blurred as the atoms of the carbon are by the probe, with slow
-    relief; noise of counting, of the rows, sometimes vacuum.
+    The support is white noise, blurred as the probe blurs the atoms of the carbon, with slow relief;
+    with counting noise, noise of the rows, and at times vacuum.
     """
 
     def textured(sigma_nm: float) -> np.ndarray:

@@ -29,21 +29,26 @@ def train_network(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomNet:
-    """Fit a network; the running average of its weights is returned.
+    """Fit a network and return the running average of its weights.
 
     Parameters
     ----------
     images : sequence of LabelledImage
-        Labelled images; each is seen as often as its area at the common sampling says.
+        Labelled images; each is drawn in proportion to its area at the common sampling.
     settings : AtomTrainingSettings
-        How.
+        Settings of the fit.
     progress, stop : callable, optional
         Called between steps.
+
+    Returns
+    -------
+    AtomNet
+        The fitted network.
 
     Raises
     ------
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` is true.
     """
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
@@ -133,13 +138,13 @@ class _ExamplePool:
 
 
 def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> TrainingExample:
-    """A simulated field; it has conditions of its own, so few are changed."""
+    """Return a simulated field; its conditions are random already, so that few are varied."""
     field = simulate_field_of_atoms(FIELD_PX, rng)
     return make_example(*field, replace(settings, strength=0.3), rng)
 
 
 def _has_bfloat16() -> bool:
-    """Whether the processor multiplies in 16 bits: training is several times faster then."""
+    """Return whether the processor multiplies in 16 bits, which speeds up training several times."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported is not None and supported())
 
@@ -147,7 +152,7 @@ def _has_bfloat16() -> bool:
 def _batch(
     examples: Sequence[TrainingExample], size: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A crop of each, in a random symmetry of the square."""
+    """Return a crop of each example in a random symmetry of the square."""
     parts: tuple[list[np.ndarray], ...] = ([], [], [])
     for example in examples:
         shape = example.target.shape

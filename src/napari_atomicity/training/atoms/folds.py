@@ -28,18 +28,34 @@ MAX_NETWORKS = 9
 
 @dataclass(frozen=True)
 class _Job:
-    """One network: without a fold, or of all images (-1)."""
+    """A network to train: without a fold, or on all images (-1)."""
 
     fold: int
     k: int
 
     @property
     def name(self) -> str:
+        """Name of its file."""
         return f"{'all' if self.fold < 0 else f'without-{self.fold}'}-network-{self.k}"
 
 
 def assign_folds(images: Sequence[LabelledImage], n_folds: int, seed: int = 0) -> np.ndarray:
-    """(N,) fold of each image: groups stay together, sets are spread, sizes are even."""
+    """Assign images to folds: groups stay together, sets are spread evenly.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        The images.
+    n_folds : int
+        Number of folds.
+    seed : int, optional
+        Seed of the order of the groups.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Fold of each image.
+    """
     rng = np.random.default_rng(seed)
     fold = np.zeros(len(images), int)
     for source in sorted({i.source for i in images}):
@@ -68,14 +84,36 @@ def predict_folds(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[list[FoldScores], list[AtomNet]]:
-    """What networks say of images that they have not learnt from, and those of the model.
+    """Train the networks of all folds and predict each image by those that were not trained on it.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        The images.
+    fold : ndarray of shape (N,)
+        Fold of each image.
+    recipe : AtomRecipe
+        Recipe of the model.
+    build : Path, optional
+        Folder that keeps trained networks; those in it are not trained again.
+    workers : int, optional
+        Number of processes.
+    with_model : bool, optional
+        Whether to train the networks of the model, too.
+    progress, stop : callable, optional
+        Called between steps.
 
     Returns
     -------
-    judged : list of Judged
+    predictions : list of FoldScores
         For each image, by the networks without its fold.
     networks : list of AtomNet
-        Trained on all images; empty unless ``with_model``.
+        Networks of the model; empty unless ``with_model``.
+
+    Raises
+    ------
+    Cancelled
+        If ``stop()`` is true.
     """
     jobs = [_Job(f, s) for f in range(recipe.folds) for s in range(recipe.fold_members)]
     if with_model:
@@ -93,8 +131,7 @@ def predict_folds(
 
 
 def _fold_jobs(recipe: AtomRecipe) -> list[_Job]:
-    """Without networks of its own, the model is the average of those of the folds: the first of
-    these are of all folds and of all kinds."""
+    """Return the networks of the folds in an order in which the first are of all folds and kinds."""
     return [
         _Job(fold, (fold + turn) % recipe.fold_members)
         for turn in range(recipe.fold_members)
@@ -105,7 +142,22 @@ def _fold_jobs(recipe: AtomRecipe) -> list[_Job]:
 def predict_held_out(
     networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRecipe
 ) -> FoldScores:
-    """Candidates of an image by networks that have not learnt from it, in all eight views."""
+    """Find the candidates of an image by networks that were not trained on it, in all eight views.
+
+    Parameters
+    ----------
+    networks : sequence of AtomNet
+        Networks whose scores are averaged.
+    image : LabelledImage
+        Image with its marks.
+    recipe : AtomRecipe
+        Recipe of the model.
+
+    Returns
+    -------
+    FoldScores
+        Candidates, and which of them have a mark.
+    """
     card = AtomCard(
         "judge",
         members=len(networks),
@@ -130,7 +182,7 @@ def _train_networks(
     progress: Progress | None,
     stop: Stop | None,
 ) -> dict[_Job, AtomNet]:
-    """The networks of the jobs, those that are in ``build`` from there."""
+    """Return the networks of the jobs, from ``build`` if they are there, else trained."""
     made: dict[_Job, AtomNet] = {}
     missing = []
     for job in jobs:
@@ -168,6 +220,7 @@ def _train_networks(
 
 
 def _train_state(task: tuple[list[LabelledImage], AtomTrainingSettings]) -> dict[str, Tensor]:
+    """Train a network in a process of its own and return its state."""
     torch.set_num_threads(1)
     return train_network(*task).state_dict()
 
@@ -175,6 +228,7 @@ def _train_state(task: tuple[list[LabelledImage], AtomTrainingSettings]) -> dict
 def _keep_network(
     state: Mapping[str, Tensor], job: _Job, recipe: AtomRecipe, build: Path | None
 ) -> AtomNet:
+    """Return a network with a state, and write it to ``build``."""
     if build is not None:
         build.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous() for name, value in state.items()}

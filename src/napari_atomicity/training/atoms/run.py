@@ -39,18 +39,18 @@ def train_atoms(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomCard:
-    """A model from folders of images with tables of positions; see `read_labelled`.
+    """Train a model on folders of images with tables of positions; see `read_labelled`.
 
     Parameters
     ----------
-    directory : str or Path or Sequence[str or Path]
-        A folder or several; each is a set of its own in the scores.
+    directory : str or Path or sequence of str or Path
+        A folder or several; each is a separate set in the scores.
     out : str or Path
-        The .safetensors file to write; its card lies beside it.
+        The .safetensors file to write; its card has the same name.
     pixel_size_nm : float, optional
-        For images that don't say theirs.
+        For images without a calibration.
     recipe : AtomRecipe, optional
-        How.
+        Recipe of the model.
     progress, stop : callable, optional
         Called between steps.
 
@@ -62,9 +62,9 @@ def train_atoms(
     Raises
     ------
     ReadError, CalibrationError, TableError
-        If images or positions are missing or not what they should be.
+        If images or positions are missing or invalid.
     Cancelled
-        If ``stop()`` says so; nothing is written then.
+        If ``stop()`` is true; nothing is written then.
     """
     folders = [directory] if isinstance(directory, str | Path) else list(directory)
     images = [i for folder in folders for i in read_labelled(folder, pixel_size_nm)]
@@ -82,16 +82,36 @@ def train_on_images(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomCard:
-    """As `train_atoms`, of images in memory.
+    """Train a model on images in memory, as `train_atoms` does.
 
     Parameters
     ----------
+    images : sequence of LabelledImage
+        Labelled images.
+    out : Path
+        The .safetensors file to write.
+    recipe : AtomRecipe
+        Recipe of the model.
     build : Path, optional
-        Folder in which every network is kept once it is trained; what is there is not made again.
+        Folder that keeps trained networks; those in it are not trained again.
     workers : int, optional
-        Processes; with more than one, ``stop`` is heard only between networks.
-    about : mapping of str to Any, optional
+        Number of processes; with more than one, ``stop`` has an effect only between networks.
+    about : mapping, optional
         Fields of the card.
+    progress, stop : callable, optional
+        Called between steps.
+
+    Returns
+    -------
+    AtomCard
+        As written.
+
+    Raises
+    ------
+    ReadError, TableError
+        If there are too few images or marks.
+    Cancelled
+        If ``stop()`` is true.
     """
     out = out.with_suffix(".safetensors")
     n_marks = sum(len(i.points) for i in images)
@@ -158,7 +178,22 @@ def score_folds(
     predictions: Sequence[FoldScores],
     calibration: Sequence[operating.Calibration],
 ) -> dict[str, Any]:
-    """Scores by set; each image at the operating point that its calibration gives."""
+    """Compute scores by set, each image at the operating point of its calibration.
+
+    Parameters
+    ----------
+    images : sequence of LabelledImage
+        The images.
+    predictions : sequence of FoldScores
+        Candidates of each image.
+    calibration : sequence of Calibration
+        Calibration of each image.
+
+    Returns
+    -------
+    dict
+        Set → scores, see `score_detections`.
+    """
     scores = {}
     for source in sorted({i.source for i in images}):
         rows = [k for k, i in enumerate(images) if i.source == source]

@@ -7,39 +7,38 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class AtomTrainingSettings:
-    """How a network is trained.
+    """Settings of the training of a network.
 
     Parameters
     ----------
     width : int
-        Features of its first level.
+        Features of the first level of the network.
     dropout : float
-        Share of features silenced in its deepest levels.
+        Share of features that are dropped in its deepest levels.
     steps : int
-        Of the optimiser.
+        Steps of the optimiser.
     batch : int
         Crops in a step.
     crop_px : int
         Edge of a crop at the common sampling, a multiple of `network.STRIDE`.
     learning_rate, weight_decay : float
-        Of AdamW; the rate rises and falls once (one cycle).
+        Of AdamW with a one-cycle schedule.
     averaging : float
         Share of the running average of the weights that a step keeps.
     spot_nm : float
-        Standard deviation of the target around a mark: as far as a person's marks scatter.
+        Standard deviation of the target around a mark: that of manual marks.
     simulated : float
         Share of crops from simulated fields.
     renew : int
-        Every so many steps an image is recorded anew under other conditions.
+        An image is varied again every so many steps.
     strength : float
-        Of these conditions: 0 none, 1 as in `vary_imaging`.
+        Strength of the variation: 0 no variation, 1 as in `vary_imaging`.
     blur : tuple of float
-        Logarithm of the standard deviation (pixels) by which an image is blurred at times, from
-        and to.
+        Lowest and highest logarithm of the standard deviation in pixels of an occasional blur.
     scale : tuple of float
-        Logarithm of an enlargement, from and to: out of focus, atoms are up to twice as wide.
+        Lowest and highest logarithm of a magnification: out of focus, atoms are up to twice as wide.
     seed : int
-        Of all chance.
+        Seed of all random numbers.
     """
 
     width: int = 16
@@ -61,27 +60,27 @@ class AtomTrainingSettings:
 
 @dataclass(frozen=True)
 class AtomRecipe:
-    """What makes an atom model from labelled images.
+    """Recipe of an atom model from labelled images.
 
     Parameters
     ----------
     settings : AtomTrainingSettings
-        Of each network.
+        Settings of each network.
     folds : int
-        Parts of the images, each left out once, for calibration and scores.
+        Parts of the images for cross-validation, which calibrates the model and gives its scores.
     members : int
-        Networks of the model, which learn from all images; 0: the model is those of the folds.
+        Networks of the model, trained on all images; 0: the model consists of those of the folds.
     fold_members : int
         Networks trained without each fold.
     also : tuple of AtomTrainingSettings
-        Settings of every second (third, ...) network: conditions that differ make networks that
-        err differently.
+        Settings of every second (third, ...) network: networks of different settings make
+        different errors.
     scales : tuple of float
         See `finder.AtomCard`.
     tolerance_nm : float
-        A candidate this near to a mark is right.
+        Largest distance of a correct candidate from its mark.
     not_calibrating : tuple of str
-        Sets that are learnt from and scored, but whose marks are not sure enough to calibrate.
+        Sets for training and scores whose marks are too uncertain for the calibration.
     """
 
     settings: AtomTrainingSettings = field(default_factory=AtomTrainingSettings)
@@ -94,7 +93,7 @@ class AtomRecipe:
     not_calibrating: tuple[str, ...] = ()
 
     def network(self, k: int) -> AtomTrainingSettings:
-        """Settings of the k-th network."""
+        """Return the settings of the k-th network."""
         kinds = (self.settings, *self.also)
         chosen = kinds[k % len(kinds)]
         return replace(chosen, seed=chosen.seed + k // len(kinds))

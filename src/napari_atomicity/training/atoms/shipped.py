@@ -56,7 +56,7 @@ SOURCES = {
 def read_shared_images(
     directories: Sequence[Path], own_marks: bool = True
 ) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
-    """The labelled images that the shipped model learns from, and the marks that were moved."""
+    """Read the labelled images of the shipped model; return them and the marks that were moved."""
     images = [i for folder in directories for i in read_labelled(folder, MOLECULAR_PIXEL_NM)]
     names = {"Ptporph": "Pt porphyrin", "bpy": "Re bipyridine"}
     images = [
