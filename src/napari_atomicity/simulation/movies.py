@@ -83,7 +83,7 @@ def simulate_movie(
     Returns
     -------
     SimulatedMovie
-        The frames and the truth.
+        Frames and truth.
 
     Raises
     ------
@@ -93,8 +93,8 @@ def simulate_movie(
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
     imaging = _with_extent(imaging or FieldSettings(), settings.extent_nm)
-    pixel, shape = imaging.pixel_size_nm, imaging.shape_px
-    drift_px = courses.drift_nm / pixel
+    shape = imaging.shape_px
+    drift_px = courses.drift_nm / imaging.pixel_size_nm
     support, first = _drifting_support(imaging, drift_px, rng)
     members = {c: [i for i in library if i.label == c] for c in settings.classes}
     appearances: dict[int, _Appearance] = {}
@@ -104,15 +104,15 @@ def simulate_movie(
         check(stop)
         report(progress, t, settings.n_frames, "Simulating frames")
         _update_appearances(appearances, t, settings, courses, members, imaging, rng)
-        for i in np.flatnonzero(courses.states[t] >= 0).tolist():
-            diameters[t, i] = projected_diameter_nm(appearances[i].atoms)
-        moved = ndimage.shift(support, drift_px[t], order=3, mode="nearest")
-        background = moved[first[0] : first[0] + shape[0], first[1] : first[1] + shape[1]]
+        present = np.flatnonzero(courses.states[t] >= 0).tolist()
+        diameters |= {(t, i): projected_diameter_nm(appearances[i].atoms) for i in present}
+        background = _shift(support, drift_px[t], first, shape)
         frames[t] = _frame(background, appearances, courses, t, imaging, rng)
     truth = truth_table(settings, courses, name)
     truth["diameter_nm"] = _track_diameters(truth, diameters)
     metadata = {"simulated": True, "seed": seed, "frame_time_s": settings.frame_time_s}
-    return SimulatedMovie(Micrograph(frames, pixel, name=name, metadata=metadata), truth, courses)
+    stack = Micrograph(frames, imaging.pixel_size_nm, name=name, metadata=metadata)
+    return SimulatedMovie(stack, truth, courses)
 
 
 def _with_extent(imaging: FieldSettings, extent_nm: tuple[float, float]) -> FieldSettings:
@@ -161,6 +161,14 @@ def _drifting_support(
     thickness = draw_thickness(replace(imaging, shape_px=wide), rng)
     pixel = imaging.pixel_size_nm
     return scatter_carbon(thickness, pixel, imaging.microscope, rng, imaging.order), before
+
+
+def _shift(
+    support: np.ndarray, drift_px: np.ndarray, first: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Return the field of view on a support that has drifted."""
+    moved = ndimage.shift(support, drift_px, order=3, mode="nearest")
+    return np.asarray(moved[first[0] :, first[1] :][: shape[0], : shape[1]])
 
 
 def _update_appearances(

@@ -121,15 +121,13 @@ def multislice_image(
     finest = _sampling(microscope, angles_mrad[1])
     configuration = {"device": "cpu", "diagnostics.progress_bar": False, "precision": "float32"}
     with abtem.config.set(configuration):
-        sigmas = 10 * microscope.thermal_nm
-        structure = _structure(isomer, atoms, edge)
+        structure, sigmas = _structure(isomer, atoms, edge), 10 * microscope.thermal_nm
         moving = abtem.FrozenPhonons(structure, configurations, sigmas=sigmas, seed=seed)
         points = fft.next_fast_len(int(np.ceil(edge / finest)) + 1)
         potential = abtem.Potential(moving, gpts=points, slice_thickness=10 * slice_nm)
-        detector = abtem.AnnularDetector(*angles_mrad)
-        scan = abtem.GridScan((0, 0), (edge, edge), gpts=n)
-        probe = _probe(abtem, microscope)
-        image = probe.scan(potential, scan, detector, max_batch=32, lazy=False).array
+        detector, scan = abtem.AnnularDetector(*angles_mrad), _scan(abtem, edge, n)
+        waves = _probe(abtem, microscope)
+        image = waves.scan(potential, scan, detector, max_batch=32, lazy=False).array
     blur = microscope.source_nm / 2.3548 / pixel_nm
     return np.asarray(ndimage.gaussian_filter(image, blur, mode="wrap"), np.float32)
 
@@ -159,6 +157,11 @@ def _probe(abtem: Any, microscope: Microscope) -> Any:
         semiangle_cutoff=microscope.convergence_mrad,
         aberrations=_aberrations(microscope),
     )
+
+
+def _scan(abtem: Any, edge_angstrom: float, n: int) -> Any:
+    """Return abTEM's scan of n × n points over the cell."""
+    return abtem.GridScan((0, 0), (edge_angstrom, edge_angstrom), gpts=n)
 
 
 def _aberrations(microscope: Microscope) -> dict[str, float]:

@@ -59,7 +59,7 @@ def augmented(
 
 
 def _turned(batch: dict[str, Tensor], n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Apply a random one of the eight symmetries of the square to each patch, the same in all channels."""
+    """Apply a random symmetry of the square to each patch, the same in all channels."""
     which = torch.randint(8, (n,), generator=generator)
     out = {}
     for channel, x in batch.items():

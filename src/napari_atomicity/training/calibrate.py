@@ -117,11 +117,7 @@ def fit_calibration(
         np.clip(stack_labelled(images, [s.known.network for s in images]), _MIN_PROBABILITY, 1)
     )
     fitted = _fit_temperature_and_bias(log_p, label, weight)
-    card = replace(
-        bare,
-        temperature=float(1 / fitted[0]),
-        bias=tuple(map(float, fitted[1:])),
-    )
+    card = replace(bare, temperature=float(1 / fitted[0]), bias=tuple(map(float, fitted[1:])))
     images = [
         replace(s, known=replace(s.known, card=card, network=_apply(s.known.network, fitted)))
         for s in images
@@ -131,17 +127,21 @@ def fit_calibration(
         images = [replace(s, known=replace(s.known, card=card)) for s in images]
     p = stack_labelled(images, [combination(s.known) for s in images])
     image = stack_labelled(images, [recorded_image(s.known.table) for s in images])
-    true_p = p[np.arange(len(label)), label]
-    rank = np.floor((1 - card.conformal_level) * (len(label) + 1)) - 1
-    threshold = float(np.sort(true_p)[int(rank)]) if rank >= 0 else 0.0
     confusion = np.bincount(label * c + p.argmax(axis=1), minlength=c * c).reshape(c, c)
     return replace(
         card,
-        conformal_threshold=threshold,
+        conformal_threshold=_conformal_threshold(p, label, card.conformal_level),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
         recalibration=_bootstrap_calibration(p, label, image, np.random.default_rng(len(label))),
         count=_count_error(images),
     )
+
+
+def _conformal_threshold(p: np.ndarray, label: np.ndarray, level: float) -> float:
+    """Return the probability that the true class exceeds at this level."""
+    true_p = p[np.arange(len(label)), label]
+    rank = np.floor((1 - level) * (len(label) + 1)) - 1
+    return float(np.sort(true_p)[int(rank)]) if rank >= 0 else 0.0
 
 
 def _apply(p: np.ndarray, factor_and_bias: np.ndarray) -> np.ndarray:

@@ -67,9 +67,9 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
 def check_scales(parts: Iterable[PatchSet], card: ModelCard) -> tuple[int, int]:
     """Count the images in which the mixture misjudges a known scale, and all images of known scale.
 
-    A scale is misjudged if it is off by more than half the smallest distance of two classes, so that
-    the network takes clusters for another class. This is more frequent in fields of one size than in
-    mixtures.
+    A scale is misjudged if it is off by more than half the smallest distance of two classes, so
+    that the network takes clusters for another class. This is more frequent in fields of one size
+    than in mixtures.
     """
     if card.scale is None:
         raise ValueError("a trained model has a scale")

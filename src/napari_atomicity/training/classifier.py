@@ -32,6 +32,8 @@ from .settings import TrainingSettings
 
 REFERENCES_PER_CLASS = 300
 REPLAYED_PER_CLASS = 60
+Start = tuple[ModelCard, dict[str, np.ndarray]]
+"""Card and tensors of the model that a fit starts from."""
 
 
 def train_classifier(
@@ -43,7 +45,7 @@ def train_classifier(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
-    start: tuple[ModelCard, dict[str, np.ndarray]] | None = None,
+    start: Start | None = None,
     on_epoch: OnEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
@@ -52,8 +54,7 @@ def train_classifier(
     Parameters
     ----------
     train, held_out : PatchSet
-        From different images (and, if simulated, of different isomers). ``held_out`` decides
-        when to stop and calibrates the probabilities.
+        From different images and isomers. ``held_out`` decides when to stop, and calibrates.
     card : ModelCard
         Name, classes, geometry and texts.
     settings : TrainingSettings, optional
@@ -63,16 +64,14 @@ def train_classifier(
     progress, stop : callable, optional
         Called at every step.
     start : tuple of ModelCard and dict, optional
-        Card and tensors of a model whose convolutions the fit starts from, instead of random ones.
+        Card and tensors of a model whose convolutions the fit starts from.
     on_epoch, checkpoint : callable, Checkpoint, optional
         See `fit_network`.
 
     Returns
     -------
-    card : ModelCard
-        Complete except for the hash, which `save_model` adds.
-    tensors : dict of str to ndarray
-        Tensors of the model.
+    tuple of ModelCard and dict of str to ndarray
+        Card without its hash, which `save_model` adds, and tensors.
 
     Raises
     ------
@@ -81,27 +80,35 @@ def train_classifier(
     Cancelled
         If ``stop()`` is true.
     """
-    settings = settings or TrainingSettings()
-    if start is not None:
-        settings = replace(settings, width=start[0].width)
+    settings = _with_width(settings or TrainingSettings(), start)
     _check_classes("training", train, card.classes)
     _check_classes("held-out", held_out, card.classes)
     torch.manual_seed(settings.seed)
     torch_device = choose_device(device)
     card, sets = _scale_sets(card, train, held_out, settings.seed)
-    network = AtomicityNet(card.patches.channels, len(card.classes), settings.width)
-    if start is not None:
-        transfer_weights(network, card, *start)
+    network = _new_network(card, settings, start)
     history = fit_network(
         network, *_fit_arguments(card, sets), settings, torch_device, progress, stop,
         atoms=[atoms_of(c) or 0 for c in card.classes],
         radius_px=_radius_px(sets.train, card.patches),
         on_epoch=on_epoch, checkpoint=checkpoint,
     )  # fmt: skip
-    started_from = start[0].model_id if start is not None else "random weights"
-    card = _with_training(card, settings, started_from, history)
+    card = _with_training(card, settings, start, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
     return finalize_model(card, tensors, sets.mixed_train, sets.mixed_held_out, torch_device)
+
+
+def _with_width(settings: TrainingSettings, start: Start | None) -> TrainingSettings:
+    """Return the settings with the width of the model to start from."""
+    return settings if start is None else replace(settings, width=start[0].width)
+
+
+def _new_network(card: ModelCard, settings: TrainingSettings, start: Start | None) -> AtomicityNet:
+    """Return a network with random weights, or those of the model to start from."""
+    network = AtomicityNet(card.patches.channels, len(card.classes), settings.width)
+    if start is not None:
+        transfer_weights(network, card, *start)
+    return network
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +142,7 @@ def _scale_sets(
 def _with_training(
     card: ModelCard,
     settings: TrainingSettings,
-    started_from: str,
+    start: Start | None,
     history: list[dict[str, float]],
 ) -> ModelCard:
     """Return the card with the settings and the history of the fit, not yet calibrated."""
@@ -147,7 +154,7 @@ def _with_training(
         bias=(),
         training={
             **asdict(settings),
-            "started_from": started_from,
+            "started_from": start[0].model_id if start is not None else "random weights",
             "epoch_kept": best_epoch(history),
             "torch": str(torch.__version__),
             "history": history,

@@ -66,7 +66,7 @@ def fit_network(
     Returns
     -------
     list of dict
-        Per epoch: loss, and of held-out images loss, accuracy, share off by one class, error in atoms.
+        Per epoch: loss, and of held-out images loss, accuracy, share off by one, error in atoms.
 
     Raises
     ------
@@ -172,7 +172,20 @@ class _Batches:
         return max(1, -(-len(self.label) // self.settings.batch_size))
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the patches of some rows, augmented, on the device."""
+        """Return the patches of some rows, augmented, on the device.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n,)
+            Rows of the batch.
+        generator : torch.Generator
+            Source of random numbers.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Channel → (n, P, P).
+        """
         settings = self.settings
         batch = augmented(
             {c: p[rows].float() for c, p in self.patches.items()},

@@ -100,11 +100,11 @@ def _simulated_sets(
 ) -> dict[str, PatchSet]:
     """Divide the isomers, then simulate separate fields for every part."""
 
-    def stoppable(done: int, total: int, message: str) -> None:
+    def _check_and_report(done: int, total: int, message: str) -> None:
         check(stop)
         report(progress, done, total, message)
 
-    library = library_of(source.classes, source.isomers, seed, source.workers, stoppable)
+    library = library_of(source.classes, source.isomers, seed, source.workers, _check_and_report)
     parts: dict[str, list[Isomer]] = {}
     for label in source.classes:
         for name, isomers in split_library([i for i in library if i.label == label], seed).items():

@@ -46,8 +46,8 @@ def scale_patches(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, 
 def fit_scale_reference(train: PatchSet, classes: Sequence[str]) -> ScaleReference:
     """Fit the intensities and diameters of the classes.
 
-    Simulated clusters have a known intensity of an atom. On images of known classes it follows image
-    by image from the number of atoms that the class names.
+    Simulated clusters have a known intensity of an atom. On images of known classes it follows
+    image by image from the number of atoms that the class names.
     """
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
     known = "true_intensity_per_atom" in table

@@ -66,7 +66,7 @@ OTHER_SHARES = {"held_out": 0.6, "test": 0.4}
 
 LIMITS = (
     "Trained on simulation only. Sizes between the classes get the nearest one or 'unknown', "
-    "and a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
+    "beside a continuous count; clusters on top of each other are 'aggregate' in most cases, not "
     "in all; other metals and supports much heavier than carbon are outside of what it knows. The "
     "intensity of one atom is found from each image's own clusters: with fewer than about ten of "
     "them, or all of one size or one unexpected shape, it can be wrong, and all labels of the "
@@ -78,12 +78,12 @@ def terminal_progress() -> Progress:
     """Return a progress function that writes a line to standard error every few seconds."""
     last = [0.0]
 
-    def progress(done: int, total: int, message: str) -> None:
+    def _print_line(done: int, total: int, message: str) -> None:
         if time.monotonic() - last[0] > 10 or done == total or message.startswith("Epoch"):
             last[0] = time.monotonic()
             print(f"{message}: {done}/{total}", file=sys.stderr, flush=True)
 
-    return progress
+    return _print_line
 
 
 def other_sizes_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:

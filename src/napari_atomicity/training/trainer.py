@@ -94,7 +94,15 @@ class Trainer:
             self.report(step + 1, "Training")
 
     def report(self, done: int, message: str) -> None:
-        """Report the number of steps that are done."""
+        """Report progress.
+
+        Parameters
+        ----------
+        done : int
+            Number of steps that are done.
+        message : str
+            What is done.
+        """
         report(self._progress, done, self.total_steps, message)
 
     def update(self, loss: Tensor, kept: float) -> None:

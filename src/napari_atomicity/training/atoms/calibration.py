@@ -68,8 +68,8 @@ def fit_calibration(
 ) -> operating.Calibration:
     """Fit a calibration; each set of images has the same weight.
 
-    Only candidates near the decision and above (`MIN_CALIBRATION_SCORE`) count: the many others, which
-    are clearly no atoms, follow another law and would bend the curve in the range that matters. The
+    Only candidates near the decision and above (`MIN_CALIBRATION_SCORE`) count: the many others,
+    which are clearly no atoms, follow another law and would bend the curve in the range that matters. The
     weight of an image's own threshold is chosen by cross-validation over the parts.
 
     Parameters

@@ -202,8 +202,8 @@ def rotate_and_scale(
 def simulate_field_of_atoms(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Simulate atoms on amorphous carbon: an image (size, size), and the atoms visible in it.
 
-    The support is white noise, blurred as the probe blurs the atoms of the carbon, with slow relief;
-    with counting noise, noise of the rows, and at times vacuum.
+    The support is white noise, blurred as the probe blurs the atoms of the carbon, with slow
+    relief; with counting noise, noise of the rows, and at times vacuum.
     """
 
     def textured(sigma_nm: float) -> np.ndarray:

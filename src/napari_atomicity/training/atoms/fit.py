@@ -144,7 +144,7 @@ def _field_example(settings: AtomTrainingSettings, rng: np.random.Generator) -> 
 
 
 def _has_bfloat16() -> bool:
-    """Return whether the processor multiplies in 16 bits, which speeds up training several times."""
+    """Return whether the processor multiplies in 16 bits, which speeds up training."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported is not None and supported())
 

@@ -131,7 +131,7 @@ def predict_folds(
 
 
 def _fold_jobs(recipe: AtomRecipe) -> list[_Job]:
-    """Return the networks of the folds in an order in which the first are of all folds and kinds."""
+    """Return the networks of the folds, ordered so that the first are of all folds and kinds."""
     return [
         _Job(fold, (fold + turn) % recipe.fold_members)
         for turn in range(recipe.fold_members)
@@ -210,11 +210,11 @@ def _train_networks(
         return made
     for n, (job, task) in enumerate(zip(missing, tasks, strict=True)):
 
-        def step(done: int, _total: int, _message: str, before: int = n * steps) -> None:
+        def _report_step(done: int, _total: int, _message: str, before: int = n * steps) -> None:
             words = f"Training network {before // steps + 1} of {len(missing)}"
             report(progress, before + done, len(missing) * steps, words)
 
-        network = train_network(*task, progress=step, stop=stop)
+        network = train_network(*task, progress=_report_step, stop=stop)
         made[job] = _keep_network(network.state_dict(), job, recipe, build)
     return made
 

@@ -175,7 +175,7 @@ _MARK_PX = 2.0, 15.0, 5
 
 
 def contrast_at_marks(image: LabelledImage) -> np.ndarray:
-    """Return the highest difference of Gaussians within two pixels (Y, X), in standard deviations."""
+    """Return the highest difference of Gaussians within two pixels (Y, X), standardised."""
     fine, wide, size = _MARK_PX
     band = ndimage.gaussian_filter(image.pixels, fine) - ndimage.gaussian_filter(image.pixels, wide)
     return np.asarray(ndimage.maximum_filter(band, size) / max(float(band.std()), 1e-12))
@@ -186,8 +186,8 @@ def reassign_marks(
 ) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
     """Move marks to the image that they belong to.
 
-    A tool that keeps the marks of the previous image writes tables whose last rows belong to another
-    image. If the marks from some row on are on no spots of their own image (change of the mean
+    A tool that keeps the marks of the previous image writes tables whose last rows belong to
+    another image. If the marks from some row on are on no spots of their own image (change of the mean
     contrast, by the largest cumulative sum), they move to the image of the same set in which they
     are on spots. Without such an image they are removed.
 

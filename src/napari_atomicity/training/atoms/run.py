@@ -114,12 +114,7 @@ def train_on_images(
         If ``stop()`` is true.
     """
     out = out.with_suffix(".safetensors")
-    n_marks = sum(len(i.points) for i in images)
-    if n_marks < MIN_MARKS:
-        raise TableError(f"there are {n_marks} marked atoms; {MIN_MARKS} are the least")
-    n_groups = len({i.group for i in images})
-    if n_groups < 2:
-        raise ReadError("one image is not enough", advice="Give two labelled images or more")
+    n_groups = _count_groups(images)
     recipe = replace(recipe, folds=min(recipe.folds, n_groups))
     fold = assign_folds(images, recipe.folds, recipe.settings.seed)
     predictions, networks = predict_folds(
@@ -135,6 +130,20 @@ def train_on_images(
     card = _card(out.stem, images, recipe, calibration, len(networks))
     card = replace(card, scores=score_folds(images, predictions, of_images))
     return save_atom_model(out, replace(card, **(about or {})), networks)
+
+
+def _count_groups(images: Sequence[LabelledImage]) -> int:
+    """Return the number of groups of images; refuse images that are not enough to train on."""
+    n_marks = sum(len(i.points) for i in images)
+    if n_marks < MIN_MARKS:
+        raise TableError(
+            f"there are {n_marks} marked atoms, but at least {MIN_MARKS} are needed",
+            advice="Mark more atoms, or add labelled images",
+        )
+    n_groups = len({i.group for i in images})
+    if n_groups < 2:
+        raise ReadError("one image is not enough", advice="Give two labelled images or more")
+    return n_groups
 
 
 def _card(

@@ -36,7 +36,7 @@ class AtomTrainingSettings:
     blur : tuple of float
         Lowest and highest logarithm of the standard deviation in pixels of an occasional blur.
     scale : tuple of float
-        Lowest and highest logarithm of a magnification: out of focus, atoms are up to twice as wide.
+        Lowest and highest logarithm of a magnification: out of focus, atoms are twice as wide.
     seed : int
         Seed of all random numbers.
     """
