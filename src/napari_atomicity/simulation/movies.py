@@ -93,12 +93,11 @@ def simulate_movie(
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
     imaging = _with_extent(imaging or FieldSettings(), settings.extent_nm)
-    shape = imaging.shape_px
     drift_px = courses.drift_nm / imaging.pixel_size_nm
     support, first = _drifting_support(imaging, drift_px, rng)
     members = {c: [i for i in library if i.label == c] for c in settings.classes}
     appearances: dict[int, _Appearance] = {}
-    frames = np.empty((settings.n_frames, *shape), np.float32)
+    frames = np.empty((settings.n_frames, *imaging.shape_px), np.float32)
     diameters: dict[tuple[int, int], float] = {}
     for t in range(settings.n_frames):
         check(stop)
@@ -106,7 +105,7 @@ def simulate_movie(
         _update_appearances(appearances, t, settings, courses, members, imaging, rng)
         present = np.flatnonzero(courses.states[t] >= 0).tolist()
         diameters |= {(t, i): projected_diameter_nm(appearances[i].atoms) for i in present}
-        background = _shift(support, drift_px[t], first, shape)
+        background = _shift(support, drift_px[t], first, imaging.shape_px)
         frames[t] = _frame(background, appearances, courses, t, imaging, rng)
     truth = truth_table(settings, courses, name)
     truth["diameter_nm"] = _track_diameters(truth, diameters)

@@ -88,10 +88,10 @@ def train_classifier(
     card, sets = _scale_sets(card, train, held_out, settings.seed)
     network = _new_network(card, settings, start)
     history = fit_network(
-        network, *_fit_arguments(card, sets), settings, torch_device, progress, stop,
+        network, _arrays(sets.train, card), _arrays(sets.held_out, card),
+        settings, torch_device, progress, stop,
         atoms=[atoms_of(c) or 0 for c in card.classes],
-        radius_px=_radius_px(sets.train, card.patches),
-        on_epoch=on_epoch, checkpoint=checkpoint,
+        radius_px=_radius_px(sets.train, card.patches), on_epoch=on_epoch, checkpoint=checkpoint,
     )  # fmt: skip
     card = _with_training(card, settings, start, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
@@ -253,16 +253,11 @@ def transfer_weights(
     network.load_state_dict(state)
 
 
-def _fit_arguments(card: ModelCard, sets: _ScaledSets) -> list[tuple[dict[str, Tensor], Tensor]]:
-    """Return patches by channel and class indices of the training and the held-out set."""
+def _arrays(part: PatchSet, card: ModelCard) -> tuple[dict[str, Tensor], Tensor]:
+    """Return patches by channel, and class indices (N,)."""
     index = {c: i for i, c in enumerate(card.classes)}
-    return [
-        (
-            {c: torch.from_numpy(part.patches[c]) for c in card.patches.channels},
-            torch.tensor([index[t] for t in part.table["truth"]], dtype=torch.long),
-        )
-        for part in (sets.train, sets.held_out)
-    ]
+    label = torch.tensor([index[t] for t in part.table["truth"]], dtype=torch.long)
+    return {c: torch.from_numpy(part.patches[c]) for c in card.patches.channels}, label
 
 
 def _left_out(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:

@@ -69,8 +69,8 @@ def fit_calibration(
     """Fit a calibration; each set of images has the same weight.
 
     Only candidates near the decision and above (`MIN_CALIBRATION_SCORE`) count: the many others,
-    which are clearly no atoms, follow another law and would bend the curve in the range that matters. The
-    weight of an image's own threshold is chosen by cross-validation over the parts.
+    which are clearly no atoms, follow another law and would bend the curve where it matters.
+    The weight of an image's own threshold is chosen by cross-validation over the parts.
 
     Parameters
     ----------

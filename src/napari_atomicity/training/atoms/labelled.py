@@ -187,9 +187,9 @@ def reassign_marks(
     """Move marks to the image that they belong to.
 
     A tool that keeps the marks of the previous image writes tables whose last rows belong to
-    another image. If the marks from some row on are on no spots of their own image (change of the mean
-    contrast, by the largest cumulative sum), they move to the image of the same set in which they
-    are on spots. Without such an image they are removed.
+    another image. If the marks from some row on are on no spots of their own image (change of the
+    mean contrast, by the largest cumulative sum), they move to the image of the same set in which
+    they are on spots. Without such an image they are removed.
 
     Parameters
     ----------
