@@ -140,7 +140,30 @@ def content_of_project(path: Path) -> dict[str, Any]:
                 found[f"predictions-{name}"] = project.predictions(name, model_id)
             if stored.atoms is not None:
                 found[f"atoms-{name}"] = content_of_atoms(stored.atoms)
-        return found
+    found["window"] = content_of_window(path)
+    return found
+
+
+def content_of_window(path: Path) -> dict[str, Any]:
+    """What the window shows of a project: labels that count, and what is excluded; by image."""
+    from napari_atomicity.session import Session
+
+    session = Session()
+    project = Project(path)
+    session.open_project(project, project.load_all())
+    found: dict[str, Any] = {}
+    for name in session.images:
+        table = session.table(name)
+        excluded = table["excluded"] if "excluded" in table.columns else []
+        found[name] = {
+            "cluster_id": table["cluster_id"] if len(table) else [],
+            "label": table["label"] if len(table) else [],
+            "excluded": table.loc[excluded, "cluster_id"] if len(excluded) else [],
+            "atom_id": session.atoms.table(name)["atom_id"],
+        }
+    session.close_project()
+    Project(path).close()  # waits until the session has let go of the file
+    return found
 
 
 def content_of_analysis(analysis: Any) -> dict[str, Any]:
@@ -181,8 +204,10 @@ def plain(value: Any) -> Any:
     """Anything above as JSON knows it; a table as its columns, no number as None."""
     if isinstance(value, pd.DataFrame):
         return {str(name): plain(value[name].tolist()) for name in value.columns}
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | pd.Series):
         return plain(value.tolist())
+    if value is pd.NA:
+        return None
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
