@@ -19,13 +19,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tifffile
+from napari_atomicity.annotation_packs import export_pack, read_packs
+from napari_atomicity.atoms.added import AddedAtoms
+from napari_atomicity.many import batch
+from napari_atomicity.model.card import PatchSettings
+from napari_atomicity.movies import track_clusters
+from napari_atomicity.session import Session
 from test_files_of_0_1 import MODIFIED_NS, content_of_project, write_expected
 from typer.testing import CliRunner
 
 from conftest import lattice_isomer
 from napari_atomicity import Project, analyse, cli, load
-from napari_atomicity.annotation_packs import export_pack, read_packs
-from napari_atomicity.atoms.added import AddedAtoms
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.marks import mark_at
@@ -33,11 +37,7 @@ from napari_atomicity.atoms.species import Species
 from napari_atomicity.detection.by_hand import measure_at
 from napari_atomicity.detection.by_hand import split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
-from napari_atomicity.many import batch
-from napari_atomicity.model.card import PatchSettings
-from napari_atomicity.movies import track_clusters
 from napari_atomicity.project.opening import survey
-from napari_atomicity.session import Session
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.training import fit
 from napari_atomicity.training import request as training

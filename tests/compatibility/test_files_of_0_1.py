@@ -49,8 +49,8 @@ def read_cluster_table(path: Path) -> pd.DataFrame:
 
 def corrections_for_adapt(path: Path) -> pd.DataFrame:
     """Read corrected labels as ``atomicity adapt --corrections`` does."""
-    from napari_atomicity.adaptation.runs import read_corrections
-    from napari_atomicity.model.files import read_model
+    from napari_atomicity.models.files import read_model
+    from napari_atomicity.pipeline.adaptation import read_corrections
 
     return read_corrections(path, read_model(MODEL)[0])
 
@@ -64,16 +64,16 @@ def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
 
 def clusters_of_part(path: Path, stem: str) -> pd.DataFrame:
     """Read one part of the folder of a batch."""
-    from napari_atomicity.many.store import Store
+    from napari_atomicity.pipeline.part_store import PartStore
 
-    return Store(path).table(stem)
+    return PartStore(path).table(stem)
 
 
 def relabel(path: Path, image: str, cluster_id: int, label: str) -> None:
     """Open a project as the window does, and correct a label."""
-    from napari_atomicity.session import Session
+    from napari_atomicity.state.window_state import WindowState
 
-    session = Session()
+    session = WindowState()
     project = Project(path)
     session.open_project(project, project.load_all())
     session.annotator = "Eve"
@@ -118,7 +118,7 @@ def content_of_project(path: Path) -> dict[str, Any]:
             "setting": project.setting("compatibility"),
         }
         for who in ("Ada", "Bo"):
-            labels, removed = project.blind_words(who)
+            labels, removed = project.blind_labels(who)
             marks = {n: [vars(m) for m in a.marks.values()] for n, a in
                      project.blind_marks(who).items()}  # fmt: skip
             removed = {image: sorted(ids) for image, ids in removed.items()}
@@ -146,9 +146,9 @@ def content_of_project(path: Path) -> dict[str, Any]:
 
 def content_of_window(path: Path) -> dict[str, Any]:
     """What the window shows of a project: labels that count, and what is excluded; by image."""
-    from napari_atomicity.session import Session
+    from napari_atomicity.state.window_state import WindowState
 
-    session = Session()
+    session = WindowState()
     project = Project(path)
     session.open_project(project, project.load_all())
     found: dict[str, Any] = {}
