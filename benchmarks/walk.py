@@ -1,6 +1,6 @@
 """How far one edit travels through our own code: calls, files, and moves between files.
 
-    python -m napari_atomicity.display python benchmarks/walk.py [--json FILE] [--trace 200]
+    python -m napari_atomicity.cli.display python benchmarks/walk.py [--json FILE] [--trace 200]
         [--show]
 
 All docks of the workbench are made. A folder with one small image is opened as a project and
