@@ -855,7 +855,7 @@ class Project:
             found[image][cluster_id] = label
         return found
 
-    def format_blind(
+    def blind_labels(
         self, annotator: str
     ) -> tuple[dict[str, dict[int, str]], dict[str, frozenset[int]]]:
         """What one annotator has said blind.

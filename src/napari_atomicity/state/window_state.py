@@ -358,7 +358,7 @@ class WindowState:
                 "blind labels need a project to be kept in", advice="Open a folder or a project"
             )
         if on:
-            labels, removed = self._project.format_blind(self._annotator)
+            labels, removed = self._project.blind_labels(self._annotator)
             shown = {
                 n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
                 for n, a in self._analyses.items()
