@@ -26,7 +26,7 @@ from .table import MODEL, conform, validate
 if TYPE_CHECKING:
     from .finder import AtomModel
 
-COARSEST_NM = 0.1
+MAX_PIXEL_SIZE_NM = 0.1
 """Of pixels in which single atoms, some 0.1 to 0.2 nm wide, can still be told apart."""
 FLAT = "frames_without_contrast"
 """Under this key the parameters of an analysis hold their indices."""
@@ -182,7 +182,7 @@ def find_atoms(
 
     if precision is not None and not 0 <= precision <= 1:
         raise ValueError(f"a precision of {precision} does not lie in 0 to 1")
-    pixel_size_nm = calibrated(micrograph)
+    pixel_size_nm = require_pixel_size(micrograph)
     seconds: dict[str, float] = {}
     with _timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
@@ -239,7 +239,7 @@ def find_atoms(
     )
 
 
-def calibrated(micrograph: Micrograph) -> float:
+def require_pixel_size(micrograph: Micrograph) -> float:
     """The pixel size in nm.
 
     Raises
@@ -250,11 +250,11 @@ def calibrated(micrograph: Micrograph) -> float:
         If it is too large for atoms.
     """
     size = micrograph.pixel_size_nm
-    if size is not None and size > COARSEST_NM:
+    if size is not None and size > MAX_PIXEL_SIZE_NM:
         raise UnsuitableImageError(
             f"with {size:g} nm per pixel single atoms can't be seen",
             micrograph.path or micrograph.name,
-            f"Take an image of at most {COARSEST_NM:g} nm per pixel, or check the pixel size",
+            f"Take an image of at most {MAX_PIXEL_SIZE_NM:g} nm per pixel, or check the pixel size",
         )
     if size is not None:
         return size

@@ -50,7 +50,7 @@ class CandidateSettings:
     elongation: float = 4.0
 
 
-def smoothed(image: np.ndarray, sigma_px: float) -> np.ndarray:
+def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
     """Gaussian blur; a wide one on block means, where it costs little.
 
     Parameters
@@ -89,8 +89,8 @@ def local_contrast(
     ndarray
         (Y, X) float32, without unit; 0 where the image is constant.
     """
-    rest = image - smoothed(image, background_nm / pixel_size_nm)
-    power = np.maximum(smoothed(rest * rest, window_nm / pixel_size_nm), 0)
+    rest = image - gaussian_blur(image, background_nm / pixel_size_nm)
+    power = np.maximum(gaussian_blur(rest * rest, window_nm / pixel_size_nm), 0)
     # Where there is next to nothing (vacuum of a noise-free image), nothing is blown up.
     floor = _FLOOR * float(np.sqrt(power.mean())) + np.finfo(np.float32).tiny
     return np.asarray(rest / np.maximum(np.sqrt(power), floor), np.float32)
@@ -160,7 +160,7 @@ def scale_space_response(
     for response in space.laplacians(sigmas):
         power = response * response
         if settings.contrast_nm > 0:
-            power = np.maximum(smoothed(power, settings.contrast_nm / pixel_size_nm), 0)
+            power = np.maximum(gaussian_blur(power, settings.contrast_nm / pixel_size_nm), 0)
         floor = _FLOOR**2 * float((response**2).mean()) + np.finfo(np.float32).tiny
         around = np.maximum(power if settings.contrast_nm > 0 else power.mean(), floor)
         np.maximum(best, response / np.sqrt(around), out=best)
@@ -191,11 +191,11 @@ def find_candidates(
     settings = settings or CandidateSettings()
     image = np.asarray(image, np.float32)
     response = scale_space_response(image, pixel_size_nm, settings)
-    points, height = maxima(response, settings.distance_nm / pixel_size_nm)
+    points, height = find_local_maxima(response, settings.distance_nm / pixel_size_nm)
     clear = height >= settings.threshold
     points, height = points[clear], height[clear]
     narrow, wide = (s / FWHM_PER_SIGMA / pixel_size_nm for s in _ends(settings.fwhm_nm))
-    is_round = elongations(image, points, 0.5 * (narrow + wide)) <= settings.elongation
+    is_round = compute_elongations(image, points, 0.5 * (narrow + wide)) <= settings.elongation
     return points[is_round], height[is_round]
 
 
@@ -203,7 +203,7 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
+def compute_elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
     """(N,) ratio of the curvatures, the larger by the smaller, of the blurred image at points.
 
     Infinite where the image is not bent down in every direction.
@@ -225,8 +225,8 @@ def elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.nd
     return np.where(middle + spread < 0, ratio, np.inf)
 
 
-def maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima at least ``distance_px`` apart: (N, 2) points and (N,) heights, highest first.
+def find_local_maxima(scores: np.ndarray, distance_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Local find_local_maxima at least ``distance_px`` apart: (N, 2) points and (N,) heights, highest first.
 
     A point lies at the summit of the parabola through a maximum and its neighbours. Of a plateau
     only its first pixel counts.

@@ -24,7 +24,7 @@ COLUMNS = (
 """Of ``cluster_atoms.csv``."""
 
 
-def holders(
+def find_clusters_of_atoms(
     atoms: ImageAtoms, clusters: pd.DataFrame, outlines: Sequence[np.ndarray] | None = None
 ) -> dict[int, int]:
     """Of every place where an atom may be the cluster that holds it: atom_id → cluster_id.
@@ -39,12 +39,12 @@ def holders(
     return dict(zip(ids.tolist(), held[there].astype(int).tolist(), strict=True))
 
 
-def count(
+def count_cluster_atoms(
     atoms: ImageAtoms,
     clusters: pd.DataFrame,
     micrograph: Micrograph,
     outlines: Sequence[np.ndarray] | None = None,
-    census: Completeness | None = None,
+    completeness: Completeness | None = None,
 ) -> pd.DataFrame:
     """The clusters of an image counted by its atoms: see `count_atoms_by_intensity`.
 
@@ -56,12 +56,14 @@ def count(
     )
     counted = count_atoms_by_intensity(
         clusters, places, micrograph, outlines, atoms.support, classes_of(clusters),
-        census=census,
+        completeness=completeness,
     )  # fmt: skip
     return counted.set_axis(clusters["cluster_id"].to_numpy(), axis=0)
 
 
-def rows(clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame) -> pd.DataFrame:
+def make_cluster_table(
+    clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame
+) -> pd.DataFrame:
     """The clusters of an image with their counts and their atoms.
 
     Parameters
@@ -69,7 +71,7 @@ def rows(clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame) -> 
     clusters
         Cluster table of the image.
     counted
-        From `count`; clusters that are not in it are left out.
+        From `count_cluster_atoms`; clusters that are not in it are left out.
     atoms
         Atom table of the image, with its ``cluster_id``.
 

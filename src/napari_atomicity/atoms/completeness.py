@@ -105,7 +105,7 @@ class Completeness:
         return self.share < LOWER_BOUND
 
 
-def completeness(added: InjectedAtoms, threshold: float) -> Completeness:
+def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completeness:
     """How many atoms a threshold leaves out.
 
     Parameters
@@ -128,9 +128,11 @@ def completeness(added: InjectedAtoms, threshold: float) -> Completeness:
     of_atoms, of_number = weight.sum((0, 1)), weight.sum((0, 2, 3))
     crowded, crowd_error = _crowding(added)
     share = (belongs @ found) * crowded
-    value, low, high = _told(np.broadcast_to(share, of_atoms.shape), of_atoms, crowd_error)
+    value, low, high = _weighted_interval(
+        np.broadcast_to(share, of_atoms.shape), of_atoms, crowd_error
+    )
     number = np.broadcast_to(np.log(numbers / crowded), of_number.shape)
-    middle, fewest, most = _told(number, of_number)
+    middle, fewest, most = _weighted_interval(number, of_number)
     heights = np.exp(means + np.array(SCATTERS)[:, None] ** 2 / 2)
     mean = float((np.log(heights) * of_atoms).sum())
     error = float(np.sqrt(((np.log(heights) - mean) ** 2 * of_atoms).sum()))
@@ -282,7 +284,9 @@ def _crowding(added: InjectedAtoms) -> tuple[float, float]:
     return 1 - CROWDING * (1 - float(np.clip(ratio, *_CROWDED))), CROWDING * float(error)
 
 
-def _told(value: np.ndarray, weight: np.ndarray, error: float = 0.0) -> tuple[float, float, float]:
+def _weighted_interval(
+    value: np.ndarray, weight: np.ndarray, error: float = 0.0
+) -> tuple[float, float, float]:
     """Mean and interval of values with these weights; relative ``error`` widens it."""
     value, weight = value.ravel(), weight.ravel()
     order = np.argsort(value)

@@ -25,7 +25,7 @@ from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
 from .marks import ImageAtoms
-from .table import empty_table, joined
+from .table import concat_atom_tables, empty_table
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,20 @@ class DispersionResult:
         Atom table of those on the support, with their neighbours and groups there.
     dispersion
         None where nothing could be found.
-    why
-        Why not, or which frames are left out.
-    census
-        What is missed of its atoms, where atoms were put into it.
+    reason
+        Why there is none, or which frames are left out.
+    completeness
+        Share of its atoms that are found, where atoms were injected.
     """
 
     atoms: ImageAtoms
     settings: DispersionSettings
     table: pd.DataFrame
     dispersion: DispersionStatistics | None = None
-    why: str = ""
-    census: Completeness | None = None
+    reason: str = ""
+    completeness: Completeness | None = None
 
-    def is_of(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
+    def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
         """Whether it would be the same if it were found anew."""
         return self.atoms is atoms and self.settings == settings
 
@@ -89,7 +89,7 @@ class DispersionResults:
     of
         Image → its own.
     table
-        Their tables, joined.
+        Their tables, concat_atom_tables.
     dispersion
         Of all together; that of the image if it is one; None if no image has any.
     """
@@ -99,18 +99,18 @@ class DispersionResults:
     dispersion: DispersionStatistics | None
 
     @property
-    def without(self) -> dict[str, str]:
+    def reasons(self) -> dict[str, str]:
         """Image that has no dispersion → why."""
-        return {image: s.why for image, s in self.of.items() if s.dispersion is None}
+        return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
     def rows(self) -> pd.DataFrame:
         """The rows of ``dispersion.csv``: see `dispersion_rows` and `with_completeness`."""
         found = [(image, len(s.atoms.table), s.dispersion) for image, s in self.of.items()]
-        missed = {image: s.census for image, s in self.of.items()}
+        missed = {image: s.completeness for image, s in self.of.items()}
         return with_completeness(dispersion_rows(found, self.dispersion), missed, ALL)
 
 
-def spread_of(
+def compute_image_dispersion(
     atoms: ImageAtoms,
     settings: DispersionSettings | None = None,
     micrograph: Micrograph | None = None,
@@ -172,13 +172,13 @@ def spread_of(
     why = _left_out(flat, len(masks))
     if not frames:
         why = why or "no support was found, so there is no density"
-        return DispersionResult(atoms, settings, empty_table(), why=why)
-    table = with_neighbours(joined(tables), atoms.group_distance_nm)
+        return DispersionResult(atoms, settings, empty_table(), reason=why)
+    table = with_neighbours(concat_atom_tables(tables), atoms.group_distance_nm)
     found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
-    return DispersionResult(atoms, settings, table, found, why, atoms.census)
+    return DispersionResult(atoms, settings, table, found, why, atoms.completeness)
 
 
-def spread_of_all(
+def compute_dispersions(
     images: Mapping[str, ImageAtoms],
     settings: DispersionSettings | None = None,
     micrographs: Mapping[str, Micrograph] | None = None,
@@ -193,9 +193,9 @@ def spread_of_all(
     images
         Image → its atoms.
     settings, progress, stop
-        As of `spread_of`.
+        As of `compute_image_dispersion`.
     micrographs
-        Image → what `spread_of` may need.
+        Image → what `compute_image_dispersion` may need.
     known
         What was found before, by image: what still holds is not found anew. It is brought up to
         date image by image, so that nothing is lost when it is stopped.
@@ -210,20 +210,20 @@ def spread_of_all(
     settings, known = settings or DispersionSettings(), {} if known is None else known
     for number, (image, atoms) in enumerate(images.items(), 1):
         before = known.get(image)
-        if before is not None and before.is_of(atoms, settings):
+        if before is not None and before.is_current(atoms, settings):
             continue
         which = f"{image} ({number} of {len(images)}): " if len(images) > 1 else ""
         micrograph = (micrographs or {}).get(image)
         try:
-            known[image] = spread_of(
+            known[image] = compute_image_dispersion(
                 atoms, settings, micrograph, prefixed(progress, which), stop
             )  # fmt: skip
         except AtomicityError as error:  # one image must not keep the others from being seen
-            known[image] = DispersionResult(atoms, settings, empty_table(), why=str(error))
+            known[image] = DispersionResult(atoms, settings, empty_table(), reason=str(error))
     of = {image: known[image] for image in images}
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
-    table = joined([s.table for s in of.values()])
+    table = concat_atom_tables([s.table for s in of.values()])
     return DispersionResults(of, table, pooled(parts, settings.seed, stop) if parts else None)
 
 
@@ -279,7 +279,7 @@ def _masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]
         return []
     drawn = atoms.support_added, atoms.support_removed
     return [
-        support.edited(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
+        support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
         for frame in micrograph.frames()
     ]
 

@@ -17,9 +17,9 @@ from ..core.errors import ModelError
 from ..core.progress import Progress, Stop, check, report
 from ..models.files import find_model, read_tensors, save_model
 from ..models.symmetries import apply_symmetry, undo_symmetry
-from .candidates import contrast_channels, maxima
+from .candidates import contrast_channels, find_local_maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard, read_atom_card
-from .network import AtomNet, extended
+from .network import AtomNet, pad_to_stride
 
 SAME_SAMPLING = 0.05
 """An image whose pixels differ less than this from it (relative) is taken as it is."""
@@ -30,7 +30,7 @@ _SYMMETRIES = 8
 _LEVELS = 127.0
 
 
-class Steps:
+class PassProgress:
     """Counts the passes of the networks for whoever waits."""
 
     def __init__(self, progress: Progress | None, stop: Stop | None, total: int) -> None:
@@ -55,7 +55,7 @@ class AtomModel:
     card
         Of the model.
     tensors
-        Name → array, as of `packed`.
+        Name → array, as of `quantize_weights`.
     device
         Where to compute.
 
@@ -72,7 +72,9 @@ class AtomModel:
         self.device = device
         try:
             self.networks = [
-                fused(_network(card, unpacked(tensors, f"network.{i}."))).to(device)
+                fuse_batch_norm(_network(card, dequantize_weights(tensors, f"network.{i}."))).to(
+                    device
+                )
                 for i in range(card.members)
             ]
         except (RuntimeError, KeyError, ValueError) as error:
@@ -113,21 +115,21 @@ class AtomModel:
         Cancelled
             If ``stop()`` says so.
         """
-        base, factor = resampled(image, pixel_size_nm)
+        base, factor = resample_image(image, pixel_size_nm)
         views = [(n, v) for n in range(len(self.networks)) for v in self._views(n)]
-        seen = [resampled(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
+        seen = [resample_image(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
         total = sum(len(list(_tiles(s.shape))) for s in seen) * len(views)
-        steps = Steps(progress, stop, total)
+        steps = PassProgress(progress, stop, total)
         best: np.ndarray | None = None
         for one in seen:
-            scores = enlarged(self._mean_scores(one, views, steps), base.shape)
+            scores = upsample_scores(self._mean_scores(one, views, steps), base.shape)
             best = scores if best is None else np.maximum(best, scores)
         steps.end()
         assert best is not None
         return best, factor
 
     def _mean_scores(
-        self, image: np.ndarray, views: Sequence[tuple[int, int]], steps: Steps
+        self, image: np.ndarray, views: Sequence[tuple[int, int]], steps: PassProgress
     ) -> np.ndarray:
         """(Y, X) mean score of the views of an image at the common sampling."""
         channels = torch.from_numpy(contrast_channels(image, SAMPLING_NM))
@@ -148,7 +150,7 @@ class AtomModel:
     def _pass(self, network: nn.Module, channels: Tensor, view: int) -> Tensor:
         height, width = channels.shape[-2:]
         turned = apply_symmetry(channels, view)
-        batch = extended(turned[None].to(self.device))
+        batch = pad_to_stride(turned[None].to(self.device))
         logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
         rows, columns = (height, width) if view % 2 == 0 else (width, height)
         return undo_symmetry(logits[:rows, :columns].float().cpu(), view)
@@ -170,7 +172,7 @@ class AtomModel:
             (N,) scores, the highest first; the card's calibration makes them probabilities.
         """
         scores, factor = self.score_map(image, pixel_size_nm, progress, stop)
-        points, score = maxima(scores, self.card.distance_nm / SAMPLING_NM)
+        points, score = find_local_maxima(scores, self.card.distance_nm / SAMPLING_NM)
         likely = self.card.calibration(pixel_size_nm)(score) >= self.card.floor
         return (points[likely] + 0.5) / factor - 0.5, score[likely]
 
@@ -179,7 +181,7 @@ _ORDER = (0, 5, 2, 7, 1, 4, 3, 6)
 """Symmetries in the order in which they are used: number = quarter turns + 4 × mirrored."""
 
 
-def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
+def resample_image(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
     """The image at the common sampling, and (2,) its pixels per pixel of the original."""
     wanted = pixel_size_nm / SAMPLING_NM
     pixels = np.ascontiguousarray(pixels, np.float32)
@@ -196,7 +198,7 @@ def resampled(pixels: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.
     return image[0, 0].numpy(), np.array(shape) / np.array(pixels.shape)
 
 
-def enlarged(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def upsample_scores(scores: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A map (Y, X) on the pixels of ``shape``, by cubic interpolation."""
     if scores.shape == tuple(shape):
         return scores
@@ -224,7 +226,7 @@ def _tiles(shape: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], ...]]:
 # ---- weights
 
 
-def packed(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
+def quantize_weights(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
     """Weights of networks for a file: convolutions in 8 bits with a scale for each output.
 
     The rounding, at most 0.4 % of the largest weight of an output, changes no score that matters
@@ -244,7 +246,7 @@ def packed(networks: Sequence[AtomNet]) -> dict[str, np.ndarray]:
     return out
 
 
-def unpacked(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+def dequantize_weights(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
     """The state of the network whose tensors begin so."""
     state = {}
     for key, value in tensors.items():
@@ -261,7 +263,7 @@ def _network(card: AtomCard, state: Mapping[str, Tensor]) -> AtomNet:
     return network.eval()
 
 
-def fused(network: AtomNet) -> AtomNet:
+def fuse_batch_norm(network: AtomNet) -> AtomNet:
     """The same network with every normalisation taken into the convolution before it."""
     for block in [*network.down, *network.up]:
         assert isinstance(block, nn.Sequential)
@@ -282,7 +284,7 @@ def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> 
     AtomicityError
         If a file can't be written.
     """
-    return save_model(path, card, packed(networks))
+    return save_model(path, card, quantize_weights(networks))
 
 
 def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:

@@ -28,18 +28,18 @@ from ..detection.background import without_gaps
 from ..detection.clusters import detect
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, find_atoms
-from .isolation import width_of_atoms
+from .isolation import fit_atom_width
 from .localisation import SIGMA_NM
-from .regions import mask_of_clusters
+from .regions import make_cluster_mask
 
 if TYPE_CHECKING:
     from .finder import AtomModel
 
 HEIGHTS = (0.1, 2.5)
 """Of added lone atoms, relative to the median of the found ones, from and to."""
-ENOUGH, MAX_ROUNDS = 200, 3
+TARGET_INJECTED, MAX_ROUNDS = 200, 3
 """So many lone ones are added, in so many rounds at most: more at once would crowd the image."""
-FEW, MAX_OF_FEW, TOO_FEW = 60, 12, 30
+TARGET_INJECTED_SMALL_FIELD, MAX_ROUNDS_SMALL_FIELD, MIN_INJECTED = 60, 12, 30
 """In a small field rounds go on up to so many, and up to that number; with fewer at the end nothing
 is said: they tell too little of the others."""
 CROWD_ROUNDS, CROWD_SHARE, MAX_IN_CROWD = 2, 0.5, 150
@@ -55,7 +55,7 @@ _SAME_NM = 0.15
 _NEIGHBOURS_NM = 0.25, 0.8
 _AMONG_NM = 0.25
 _CROP_PX = 1024
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def inject_atoms(
     Returns
     -------
     AddedAtoms or None
-        None with fewer than `MIN_ATOMS` candidates, or where there is no room for `TOO_FEW` more.
+        None with fewer than `MIN_ATOMS` candidates, or where there is no room for `MIN_INJECTED` more.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def inject_atoms(
             return None
         found, usual = _clearest(usable, analysis.threshold)
     everything = candidates[["y_px", "x_px"]].to_numpy(float)
-    sigma_nm = width_of_atoms(image, size, everything, candidates["confidence"].to_numpy(float))
+    sigma_nm = fit_atom_width(image, size, everything, candidates["confidence"].to_numpy(float))
     looking = _Looking(image, mask, usual, sigma_nm, size, model, stop)
     rng = np.random.default_rng(seed)
     doubtful = candidates[candidates["confidence"] >= analysis.threshold / 2]
@@ -193,7 +193,7 @@ def inject_atoms(
         _log_odds(candidates),
         candidates["amplitude"].to_numpy(float) / usual,
         float(logit(model.card.floor)),
-        float(logit(np.clip(analysis.threshold, _LEAST, 1 - _LEAST))),
+        float(logit(np.clip(analysis.threshold, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))),
     )
 
 
@@ -211,7 +211,7 @@ def _bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> n
     atom = 2 * np.pi * SIGMA_NM**2 * usual
     rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
     outlines = [found.outlines[i] for i in rows]
-    return mask_of_clusters(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
+    return make_cluster_mask(found.table.iloc[rows], image.shape, pixel_size_nm, outlines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,9 @@ class _Looking:
         self, points: np.ndarray, height: np.ndarray, progress: Progress | None
     ) -> pd.DataFrame:
         """Candidates on the support, with spots of these heights at these points (px)."""
-        image = with_spots(self.image, points, self.usual * height, self.sigma_nm / self.size)
+        image = add_gaussian_spots(
+            self.image, points, self.usual * height, self.sigma_nm / self.size
+        )
         found = find_atoms(
             Micrograph(image, self.size), self.model, progress=progress, stop=self.stop
         ).candidates
@@ -246,7 +248,9 @@ def _lone(
     measured: list[np.ndarray] = []
     while True:
         done, added = len(heights), sum(map(len, heights))
-        if added >= ENOUGH or done >= (MAX_ROUNDS if added >= FEW else MAX_OF_FEW):
+        if added >= TARGET_INJECTED or done >= (
+            MAX_ROUNDS if added >= TARGET_INJECTED_SMALL_FIELD else MAX_ROUNDS_SMALL_FIELD
+        ):
             break
         points = _free_places(looking.mask, taken, looking.size, rng)
         if not len(points):
@@ -262,7 +266,7 @@ def _lone(
         heights.append(height)
         scores.append(score)
         measured.append(amplitude)
-    if sum(map(len, heights)) < TOO_FEW:
+    if sum(map(len, heights)) < MIN_INJECTED:
         return None
     return np.concatenate(heights), np.concatenate(scores), np.concatenate(measured)
 
@@ -322,7 +326,7 @@ def _on(mask: np.ndarray, table: pd.DataFrame) -> np.ndarray:
 
 
 def _log_odds(table: pd.DataFrame) -> np.ndarray:
-    p = np.clip(table["confidence"].to_numpy(float), _LEAST, 1 - _LEAST)
+    p = np.clip(table["confidence"].to_numpy(float), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
     return np.asarray(logit(p))
 
 
@@ -373,7 +377,7 @@ def _places_among(
     return np.concatenate([here, rest + rng.uniform(-0.5, 0.5, rest.shape)])
 
 
-def with_spots(
+def add_gaussian_spots(
     image: np.ndarray, points: np.ndarray, heights: np.ndarray, sigma_px: float
 ) -> np.ndarray:
     """The image (Y, X) and round Gaussian spots."""

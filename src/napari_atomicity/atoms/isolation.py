@@ -8,26 +8,26 @@ from scipy.spatial import KDTree
 
 from .localisation import SIGMA_NM, SIGMA_RANGE_NM
 
-ALONE_NM = 0.5
+ISOLATION_RADIUS_NM = 0.5
 """No other atom is nearer to an atom of the yardstick."""
 PROFILE_NM = 0.35
 """Radius up to which the mean atom is looked at."""
 
 
 def isolation_probability(points_nm: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(N,) probability that no other candidate within `ALONE_NM` is an atom."""
+    """(N,) probability that no other candidate within `ISOLATION_RADIUS_NM` is an atom."""
     alone = np.ones(len(p))
     there = np.flatnonzero(np.isfinite(points_nm).all(axis=1))
     if len(there) == 0:
         return alone
-    pairs = KDTree(points_nm[there]).query_pairs(ALONE_NM, output_type="ndarray")
+    pairs = KDTree(points_nm[there]).query_pairs(ISOLATION_RADIUS_NM, output_type="ndarray")
     one, other = there[pairs[:, 0]], there[pairs[:, 1]]
     np.multiply.at(alone, one, 1 - p[other])
     np.multiply.at(alone, other, 1 - p[one])
     return alone
 
 
-def width_of_atoms(
+def fit_atom_width(
     pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, confidence: np.ndarray
 ) -> float:
     """Standard deviation in nm of the mean lone atom of a frame.
@@ -47,12 +47,12 @@ def width_of_atoms(
     """
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
-    return mean_width(
+    return fit_mean_width(
         pixels, pixel_size_nm, positions, p * isolation_probability(positions * pixel_size_nm, p)
     )
 
 
-def mean_width(
+def fit_mean_width(
     pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
 ) -> float:
     """Standard deviation in nm of the Gaussian that fits the mean atom."""

@@ -17,17 +17,17 @@ from ..statistics.atom_groups import LINK_NM
 from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
-from .completeness import Completeness, completeness
+from .completeness import Completeness, estimate_completeness
 from .injection import InjectedAtoms
 from .localisation import fit_spots
-from .species import Species, labelled
-from .table import PERSON, conform, empty_table, joined
+from .species import Species, label_species
+from .table import PERSON, concat_atom_tables, conform, empty_table
 
 SAME_NM = 0.138
 """Two places closer than that are one atom: half the distance of neighbours in platinum."""
 SPECIES = "species"
 """Under this key the parameters of an analysis hold the components of its intensities."""
-ADDED = "added"
+INJECTED = "added"
 """Under this key they hold what became of atoms that were put into the image."""
 _PLACE = ["atom_id", "frame", "y_nm", "x_nm"]
 
@@ -92,10 +92,10 @@ class ImageAtoms:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The atom table: candidates above the threshold, with the marks on top."""
-        table = joined([self._unmarked, self._marked])
+        table = concat_atom_tables([self._unmarked, self._marked])
         table = conform(table.sort_values("atom_id", kind="stable"))
         if self.species is not None:
-            table = labelled(table, self.species)
+            table = label_species(table, self.species)
         return with_neighbours(table, self.group_distance_nm)
 
     @cached_property
@@ -106,17 +106,17 @@ class ImageAtoms:
         return None if known is None else Species.from_dict(known)
 
     @cached_property
-    def added(self) -> InjectedAtoms | None:
+    def injected(self) -> InjectedAtoms | None:
         """What became of atoms that were put into the image; None if none were."""
-        known = None if self.analysis is None else self.analysis.parameters.get(ADDED)
+        known = None if self.analysis is None else self.analysis.parameters.get(INJECTED)
         return None if known is None else InjectedAtoms.from_dict(known)
 
     @cached_property
-    def census(self) -> Completeness | None:
+    def completeness(self) -> Completeness | None:
         """What its threshold leaves out; None if no atoms were put into the image."""
-        if self.added is None or self.threshold is None:
+        if self.injected is None or self.threshold is None:
             return None
-        return completeness(self.added, self.threshold)
+        return estimate_completeness(self.injected, self.threshold)
 
     @property
     def everything(self) -> pd.DataFrame:
@@ -124,7 +124,9 @@ class ImageAtoms:
         if self.analysis is None:
             return self.table
         others = self.analysis.candidates
-        return joined([self.table, others[~others["atom_id"].isin(self.table["atom_id"])]])
+        return concat_atom_tables(
+            [self.table, others[~others["atom_id"].isin(self.table["atom_id"])]]
+        )
 
     @property
     def _unmarked(self) -> pd.DataFrame:
@@ -158,8 +160,8 @@ class ImageAtoms:
         masks = self.analysis.support
         drawn = self.support_added, self.support_removed
         if masks.ndim == 3:
-            return np.stack([support.edited(mask, *drawn) for mask in masks])
-        return support.edited(masks, *drawn)
+            return np.stack([support.edit_mask(mask, *drawn) for mask in masks])
+        return support.edit_mask(masks, *drawn)
 
     @property
     def threshold(self) -> float | None:
@@ -207,18 +209,18 @@ class ImageAtoms:
         candidates = analysis.candidates.assign(species="")
         if species is not None:
             parameters[SPECIES] = species.to_dict()
-            candidates = labelled(candidates, species)
+            candidates = label_species(candidates, species)
         return replace(
             self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
         )
 
-    def with_added(self, added: InjectedAtoms | None) -> ImageAtoms:
+    def with_injected(self, added: InjectedAtoms | None) -> ImageAtoms:
         """The same with what became of added atoms, or without."""
         if self.analysis is None:
             return self
-        parameters = {k: v for k, v in self.analysis.parameters.items() if k != ADDED}
+        parameters = {k: v for k, v in self.analysis.parameters.items() if k != INJECTED}
         if added is not None:
-            parameters[ADDED] = added.to_dict()
+            parameters[INJECTED] = added.to_dict()
         return replace(self, analysis=replace(self.analysis, parameters=parameters))
 
     def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STRIDE = 16
-"""Images are extended to multiples of this."""
+"""Images are pad_to_stride to multiples of this."""
 PRIOR_LOGIT = -4.0
 """Of the untrained network: atoms cover a small part of an image."""
 
@@ -79,7 +79,7 @@ class AtomNet(nn.Module):
         return functional.pixel_shuffle(self.head(features), 2)[:, 0]
 
 
-def extended(image: Tensor) -> Tensor:
+def pad_to_stride(image: Tensor) -> Tensor:
     """The image (B, C, Y, X) mirrored beyond its far edges to multiples of `STRIDE`."""
     height, width = image.shape[-2:]
     bottom, right = -height % STRIDE, -width % STRIDE

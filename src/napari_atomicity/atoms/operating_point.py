@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 _RIDGE = 1e-3
 
 
@@ -44,7 +44,7 @@ class OperatingPoint:
         own = best_threshold(probability, candidate_recall)
         if self.usual is None:
             return own
-        logits = logit(np.clip([own, self.usual], _LEAST, 1 - _LEAST))
+        logits = logit(np.clip([own, self.usual], _MIN_PROBABILITY, 1 - _MIN_PROBABILITY))
         return float(expit(logits @ [self.own_weight, 1 - self.own_weight]))
 
 
@@ -158,7 +158,11 @@ def fit_calibration(
         value = float((weight * np.logaddexp(0, -margin)).sum() + ridge * off @ off)
         return value, pull @ features + 2 * ridge * off
 
-    prior = float(logit(np.clip((weight * right).sum() / weight.sum(), _LEAST, 1 - _LEAST)))
+    prior = float(
+        logit(
+            np.clip((weight * right).sum() / weight.sum(), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+        )
+    )
     found = minimize(loss, [1.0, prior, 0.0, 0.0], jac=True, method="L-BFGS-B").x
     n_right = int(right.sum())
     return Calibration(
@@ -192,7 +196,7 @@ def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> fl
     ordered = np.sort(_finite(probability))[::-1]
     if len(ordered) == 0 or ordered[0] <= 0:
         return 1.0
-    marked = ordered.sum() / max(candidate_recall, _LEAST)
+    marked = ordered.sum() / max(candidate_recall, _MIN_PROBABILITY)
     f1 = 2 * np.cumsum(ordered) / (np.arange(1, len(ordered) + 1) + marked)
     return float(ordered[_whole(ordered, f1)])
 
@@ -242,7 +246,7 @@ def expected(probability: np.ndarray, threshold: float, candidate_recall: float 
     """
     probability = _finite(probability)
     reported = probability[probability >= threshold]
-    marked = float(probability.sum()) / max(candidate_recall, _LEAST)
+    marked = float(probability.sum()) / max(candidate_recall, _MIN_PROBABILITY)
     right = float(reported.sum())
     return Expected(
         precision=right / len(reported) if len(reported) else float("nan"),

@@ -32,7 +32,7 @@ def integrate(
     radius_nm: float = APERTURE_NM,
     sources: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Intensity of discs above the mean level of the ring around each.
+    """Intensity of draw_discs above the mean level of the ring around each.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def integrate(
     positions
         (N, 2) centres (y, x) in pixels.
     radius_nm
-        Of the discs.
+        Of the draw_discs.
     sources
         (Y, X) bool: what is left out of the rings.
 
@@ -136,7 +136,7 @@ def _above_ring(
     return float((values[inside] - values[free].mean()).sum())
 
 
-def mask_of_clusters(
+def make_cluster_mask(
     clusters: pd.DataFrame,
     shape: tuple[int, ...],
     pixel_size_nm: float,
@@ -165,12 +165,12 @@ def mask_of_clusters(
             continue
         outline = None if outlines is None else outlines[row]
         frame = frames[int(cluster["frame"])]
-        region = region_of(cluster, outline, frame.shape, pixel_size_nm)
-        mark_around(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
+        region = make_cluster_region(cluster, outline, frame.shape, pixel_size_nm)
+        mark_regions(frame, [region], NEAR_CLUSTER_NM / pixel_size_nm)
     return mask
 
 
-def region_of(
+def make_cluster_region(
     cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
 ) -> Region:
     """The outline of a cluster, or a disc that holds its ellipse."""
@@ -191,8 +191,8 @@ def region_of(
     return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
 
 
-def discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
-    """(Y, X) bool: discs around positions (N, 2)."""
+def draw_discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) -> np.ndarray:
+    """(Y, X) bool: draw_discs around positions (N, 2)."""
     mask = np.zeros(shape, bool)
     for centre in positions[np.isfinite(positions).all(axis=1)]:
         window = _window(np.floor(centre - radius_px), np.ceil(centre + radius_px) + 1, shape)
@@ -206,14 +206,14 @@ def _disc(window: tuple[slice, ...], centre: np.ndarray, radius_px: float) -> np
     return np.asarray(np.hypot((y - centre[0])[:, None], x - centre[1]) <= radius_px)
 
 
-def near_to(mask: np.ndarray, distance_px: float) -> np.ndarray:
+def dilate_mask(mask: np.ndarray, distance_px: float) -> np.ndarray:
     """(Y, X) bool: within a distance of the mask."""
     if not mask.any():
         return mask
     return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
 
 
-def mark_around(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
+def mark_regions(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
     """Set in a mask (Y, X) what lies in regions or within a distance of them, in place."""
     for region in regions:
         if region.inside.any():
@@ -228,7 +228,7 @@ def _window(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]) -> tuple[
     )
 
 
-def values_at(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def sample_mask(mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """(N,) the mask at positions (N, 2), the nearest pixel of the image; False where NaN."""
     there = np.isfinite(positions).all(axis=1)
     last = np.array(mask.shape) - 1

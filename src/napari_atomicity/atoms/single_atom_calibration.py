@@ -22,7 +22,7 @@ where atoms are dimmer than there, dim ones count too little. If atoms were adde
 (`atoms.completeness`) the mean atom is that of the density that was found with them, and its error
 too. In simulated fields it is off by some 5 % where the candidates' own mean is 7 to 50 % too long.
 
-**Alone.** A candidate counts by the probability that no other atom is within `ALONE_NM`, and not
+**Alone.** A candidate counts by the probability that no other atom is within `ISOLATION_RADIUS_NM`, and not
 at all in or near a cluster.
 
 The interval of a count holds: the error of the yardstick (bootstrap over the candidates; an atom
@@ -48,19 +48,19 @@ from ..core.micrograph import Micrograph
 from ..detection.background import without_gaps
 from ..detection.outlines import TAIL_NM
 from ..statistics.scores import atoms_of
-from .isolation import isolation_probability, mean_width
+from .isolation import fit_mean_width, isolation_probability
 from .regions import (
     APERTURE_NM,
     NEAR_CLUSTER_NM,
     RING_NM,
     Region,
-    discs,
+    dilate_mask,
+    draw_discs,
     integrate,
     integrate_regions,
-    mark_around,
-    near_to,
-    region_of,
-    values_at,
+    make_cluster_region,
+    mark_regions,
+    sample_mask,
 )
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ LIKELY = 0.5
 """Probability from which on a candidate is left out of the rings of others."""
 MIN_ATOMS = 10
 """Lone atoms that a yardstick needs."""
-CENSUS_ERROR = 0.05
+COMPLETENESS_ERROR = 0.05
 """Relative error that the mean atom of `atoms.completeness` has besides its own: in simulated
 fields it is off by about that in the mean."""
 MIN_SURE = 0.4
@@ -155,7 +155,7 @@ def calibrate_single_atoms(
     clusters: np.ndarray | None = None,
     support: np.ndarray | None = None,
     seed: int = 0,
-    census: Completeness | None = None,
+    completeness: Completeness | None = None,
 ) -> SingleAtomCalibration:
     """The intensity of one atom from the lone atoms of a frame.
 
@@ -175,7 +175,7 @@ def calibrate_single_atoms(
         (Y, X) bool, where support is; everywhere if None.
     seed
         Of the bootstrap and of the places of empty discs.
-    census
+    completeness
         Of the image, if atoms were put into it: gives the mean atom.
     """
     rng = np.random.default_rng(seed)
@@ -183,18 +183,18 @@ def calibrate_single_atoms(
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
     clusters = np.zeros(pixels.shape, bool) if clusters is None else clusters
-    sources = clusters | discs(pixels.shape, positions[p >= LIKELY], SPOT_NM / pixel_size_nm)
+    sources = clusters | draw_discs(pixels.shape, positions[p >= LIKELY], SPOT_NM / pixel_size_nm)
     intensity = integrate(pixels, pixel_size_nm, positions, sources=sources)
     alone = isolation_probability(positions * pixel_size_nm, p)
-    alone *= ~values_at(near_to(clusters, NEAR_CLUSTER_NM / pixel_size_nm), positions)
+    alone *= ~sample_mask(dilate_mask(clusters, NEAR_CLUSTER_NM / pixel_size_nm), positions)
     use = np.isfinite(intensity) & (alone > 0.01) & (p > 0)
     blank = _blank(pixels, pixel_size_nm, sources, support, rng)
     n = float((alone * p)[use].sum())
     if n < MIN_ATOMS:
         return _none(f"only {n:.0f} lone atoms; {MIN_ATOMS} are needed", n, blank)
 
-    if census is not None:
-        return _of_census(census, n, blank)
+    if completeness is not None:
+        return _calibrate_from_completeness(completeness, n, blank)
 
     sure = float((alone * p)[use & (p >= LIKELY)].sum()) / n
     if sure < MIN_SURE:
@@ -213,7 +213,7 @@ def calibrate_single_atoms(
     error = float(np.hypot(np.std(resampled) / mean, SELECTION * (1 - sure)))
     if not error <= MAX_ERROR:
         return _none(f"{n:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n, blank)
-    sigma_nm = mean_width(pixels, pixel_size_nm, centres, weight)
+    sigma_nm = fit_mean_width(pixels, pixel_size_nm, centres, weight)
     # robust: two atoms that pass for one are few, and far off
     order = np.argsort(intensity)
     share = np.cumsum(weight[order]) / weight.sum()
@@ -231,17 +231,17 @@ def _none(reason: str, n_atoms: float, blank: tuple[float, ...]) -> SingleAtomCa
     return SingleAtomCalibration(nan, nan, nan, nan, n_atoms, blank, reason)
 
 
-def _of_census(
-    census: Completeness, n_atoms: float, blank: tuple[float, ...]
+def _calibrate_from_completeness(
+    completeness: Completeness, n_atoms: float, blank: tuple[float, ...]
 ) -> SingleAtomCalibration:
     """The mean atom of an image of which it is known what is not found."""
-    error = float(np.hypot(census.atom_error, CENSUS_ERROR))
+    error = float(np.hypot(completeness.atom_error, COMPLETENESS_ERROR))
     if not error <= MAX_ERROR:
         return _none(
             f"{n_atoms:.0f} lone atoms are too faint: ± {100 * error:.0f} %", n_atoms, blank
         )
-    whole = census.atom_intensity * TAILS
-    return SingleAtomCalibration(whole, error, USUAL_SCATTER, census.sigma_nm, n_atoms, blank)
+    whole = completeness.atom_intensity * TAILS
+    return SingleAtomCalibration(whole, error, USUAL_SCATTER, completeness.sigma_nm, n_atoms, blank)
 
 
 def _atom_weights(intensity: np.ndarray, p: np.ndarray, alone: np.ndarray) -> np.ndarray:
@@ -320,7 +320,7 @@ def count_atoms_by_intensity(
     classes: Sequence[str] = (),
     level: float = 0.95,
     seed: int = 0,
-    census: Completeness | None = None,
+    completeness: Completeness | None = None,
 ) -> pd.DataFrame:
     """Number of atoms of each cluster, in units of the lone atoms of its frame.
 
@@ -343,7 +343,7 @@ def count_atoms_by_intensity(
         Coverage of the interval.
     seed
         Of the bootstrap.
-    census
+    completeness
         What atoms that were put into the image tell of its own (`atoms.completeness`): the mean
         atom is taken from there then. Where none are found but the brightest, the candidates alone
         make too long a yardstick. Not of a stack: the frames differ, and it is of one of them.
@@ -366,7 +366,7 @@ def count_atoms_by_intensity(
     if outlines is not None and len(outlines) != len(clusters):
         raise ValueError(f"{len(outlines)} outlines for {len(clusters)} clusters")
     pixel_size_nm = micrograph.calibrated()
-    census = None if micrograph.is_stack else census
+    completeness = None if micrograph.is_stack else completeness
     counts = np.full((len(clusters), 3), np.nan)
     reasons = np.full(len(clusters), "", object)
     for index, frame in enumerate(micrograph.frames()):
@@ -375,23 +375,23 @@ def count_atoms_by_intensity(
             continue
         drawn = [None if outlines is None else outlines[int(i)] for i in rows]
         regions = [
-            region_of(clusters.iloc[i], outline, frame.shape, pixel_size_nm)
+            make_cluster_region(clusters.iloc[i], outline, frame.shape, pixel_size_nm)
             for i, outline in zip(rows, drawn, strict=True)
         ]
         near = np.zeros(frame.shape, bool)
-        mark_around(near, regions, TAIL_NM / pixel_size_nm)
+        mark_regions(near, regions, TAIL_NM / pixel_size_nm)
         own = atoms[atoms["frame"] == index]
         positions = own[["y_px", "x_px"]].to_numpy(float)
         confidence = own["confidence"].to_numpy(float)
         held = support if support is None or support.ndim == 2 else support[index]
         yardstick = calibrate_single_atoms(
-            frame, pixel_size_nm, positions, confidence, near, held, seed, census
+            frame, pixel_size_nm, positions, confidence, near, held, seed, completeness
         )
         if yardstick.reason:
             reasons[rows] = yardstick.reason
             continue
         likely = np.nan_to_num(confidence, nan=1.0) >= LIKELY
-        spots = discs(frame.shape, positions[likely], SPOT_NM / pixel_size_nm)
+        spots = draw_discs(frame.shape, positions[likely], SPOT_NM / pixel_size_nm)
         intensity = integrate_regions(without_gaps(frame), pixel_size_nm, regions, near | spots)
         for i, region, value in zip(rows, regions, intensity, strict=True):
             reasons[i] = _why_not(clusters.iloc[i], value)

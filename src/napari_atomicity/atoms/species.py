@@ -2,13 +2,13 @@
 
 Heavy atoms scatter more into HAADF than light ones, about as Z^1.6 to Z^2, but those of one metal
 scatter by a third about their mean as well. So the intensities are a mixture of as many components
-as the Bayesian information criterion [1]_ calls for, between 1 and `MOST`, with two guards against
+as the Bayesian information criterion [1]_ calls for, between 1 and `MAX_COMPONENTS`, with two guards against
 splitting one metal in two:
 
 - the rival is not one normal distribution alone, but the best of several single ones that may be
   skewed (log-normal, gamma, skew-normal), since a sum of normal components fits any skew;
-- the mixture must be better by `MARGIN` (evidence of e⁵ to 1), its components must hold `LEAST`
-  atoms and `MIN_SHARE` of them each and lie apart by `MIN_RATIO`.
+- the mixture must be better by `MARGIN` (evidence of e⁵ to 1), its components must hold `MIN_COMPONENT_ATOMS`
+  atoms and `MIN_COMPONENT_SHARE` of them each and lie apart by `MIN_RATIO`.
 
 What the components are is for the person to say. A ratio of intensities implies a ratio of atomic
 numbers only as a hint: the exponent depends on the detector's angles and the thermal motion
@@ -36,15 +36,15 @@ import pandas as pd
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-MOST = 3
+MAX_COMPONENTS = 3
 """Components that are tried at most."""
 MARGIN = 10.0
 """By how much the criterion of a mixture must be lower than that of any single distribution."""
-LEAST, MIN_SHARE = 8, 0.08
+MIN_COMPONENT_ATOMS, MIN_COMPONENT_SHARE = 8, 0.08
 """Atoms of a component, and their share."""
 MIN_RATIO = 1.4
 """Of the mean intensities of neighbouring components."""
-SURE = 0.8
+MIN_RESPONSIBILITY = 0.8
 """Responsibility from which on an atom is said to be of a component."""
 EXPONENTS = (1.6, 2.0)
 """HAADF intensity goes with Z to a power between these."""
@@ -108,7 +108,9 @@ class Species:
         if self.n_components < 2:
             return np.zeros(len(np.asarray(intensity)), np.int64)
         p = np.nan_to_num(self.responsibilities(intensity))
-        return np.where(p.max(axis=1) >= SURE, p.argmax(axis=1) + 1, 0).astype(np.int64)
+        return np.where(p.max(axis=1) >= MIN_RESPONSIBILITY, p.argmax(axis=1) + 1, 0).astype(
+            np.int64
+        )
 
     def labels(self, intensity: np.ndarray) -> list[str]:
         """Of each atom the number of its component as text; "" where it can't be told."""
@@ -132,7 +134,7 @@ class Species:
         )
         return cls(mean, scatter, share, int(values["n_atoms"]), dict(values["criterion"]))
 
-    def in_words(self) -> str:
+    def format_summary(self) -> str:
         """One sentence for a person."""
         if self.n_components < 2:
             return f"The intensities of {self.n_atoms} atoms are those of one species."
@@ -160,12 +162,12 @@ def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
     scatter = float(logs.std()) if len(logs) else 0.0
     centre = np.array([logs.mean() if len(logs) else 0.0])
     one = Species(centre, np.array([max(scatter, 1e-9)]), np.ones(1), len(values))
-    if len(values) < 2 * LEAST or scatter < 1e-6:
+    if len(values) < 2 * MIN_COMPONENT_ATOMS or scatter < 1e-6:
         return one
     unit = values / np.exp(centre[0])  # the fits don't depend on the detector's gain
     criterion = _single(unit)
     best, found = min(criterion.values()), one
-    for k in range(2, MOST + 1):
+    for k in range(2, MAX_COMPONENTS + 1):
         mixture, value = _mixture(np.log(unit), k, seed)
         criterion[f"{k} components"] = value
         # each further component must earn its place against the best without it
@@ -187,10 +189,10 @@ def with_species(atoms: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, Spec
     intensity = atoms["intensity"].to_numpy(float)
     lone = alone == 1 if (alone > 0).any() else np.ones(len(atoms), bool)
     found = find_species(intensity[lone], seed)
-    return labelled(atoms, found), found
+    return label_species(atoms, found), found
 
 
-def labelled(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
+def label_species(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
     """A copy of an atom table with the ``species`` that known components make of it."""
     labels = species.labels(atoms["intensity"].to_numpy(float))
     return atoms.assign(species=pd.Series(labels, index=atoms.index, dtype=object))
@@ -230,4 +232,8 @@ def _mixture(logs: np.ndarray, k: int, seed: int) -> tuple[Species, float]:
 def _plausible(mixture: Species, n: int) -> bool:
     smallest = float(mixture.share.min())
     apart = float(mixture.intensity_ratios.min())
-    return smallest >= MIN_SHARE and smallest * n >= LEAST and apart >= MIN_RATIO
+    return (
+        smallest >= MIN_COMPONENT_SHARE
+        and smallest * n >= MIN_COMPONENT_ATOMS
+        and apart >= MIN_RATIO
+    )

@@ -93,7 +93,7 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
     return np.asarray(recorded & ~_without_spots(vacuum, least_px))
 
 
-def edited(
+def edit_mask(
     mask: np.ndarray,
     added: Sequence[np.ndarray] = (),
     removed: Sequence[np.ndarray] = (),

@@ -74,7 +74,7 @@ def empty_table() -> pd.DataFrame:
     return conform(pd.DataFrame())
 
 
-def joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def concat_atom_tables(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Atom tables below each other; the empty one if nothing is in them."""
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else empty_table()

@@ -65,7 +65,7 @@ class StageDrift:
         """(T, 2): how far it has gone since the frame before."""
         return np.diff(self.shift_nm, axis=0, prepend=self.shift_nm[:1])
 
-    def removed(self, places_nm: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def subtract(self, places_nm: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """(N, 2) places (y, x) of things seen in these frames as if nothing had drifted."""
         return np.asarray(places_nm, float) - self.shift_nm[np.asarray(frames, int)]
 
@@ -88,7 +88,9 @@ class StageDrift:
 
 def no_drift(n_frames: int) -> StageDrift:
     """All that is known where nobody looked."""
-    return StageDrift(np.zeros((n_frames, 2)), np.full(n_frames, np.nan), _said(n_frames, ASSUMED))
+    return StageDrift(
+        np.zeros((n_frames, 2)), np.full(n_frames, np.nan), _source_array(n_frames, ASSUMED)
+    )
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def estimate_drift(
     return _solved(pairs, n)
 
 
-def drift_of_clusters(
+def estimate_drift_from_clusters(
     places_nm: np.ndarray, frames: np.ndarray, n_frames: int, largest_step_nm: float | None = None
 ) -> StageDrift:
     """The drift that clusters tell, without any image.
@@ -364,7 +366,7 @@ def _overlap(frame: np.ndarray, shift: np.ndarray) -> np.ndarray:
 # ---- all pairs together
 def _solved(pairs: list[_Pair], n: int) -> StageDrift:
     """Weighted least squares with Huber's weights, from one stretch of bound frames to the next."""
-    shift, error, source = np.full((n, 2), np.nan), np.full(n, np.nan), _said(n, ASSUMED)
+    shift, error, source = np.full((n, 2), np.nan), np.full(n, np.nan), _source_array(n, ASSUMED)
     shift[0] = 0.0
     if pairs:
         one, other = (np.array([getattr(p, k) for p in pairs]) for k in ("one", "other"))
@@ -415,5 +417,5 @@ def _solve_normal_equations(
     return places, of_frame
 
 
-def _said(n: int, word: str) -> np.ndarray:
+def _source_array(n: int, word: str) -> np.ndarray:
     return np.full(n, word, object)

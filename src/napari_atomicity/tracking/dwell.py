@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import CensoredData, chi2, ecdf
 
-from .smoothing import Track, _stretches
+from .smoothing import Track, find_dwells
 
 DWELL_COLUMNS = (
     "image", "track_id", "label", "first_frame", "last_frame", "frames", "duration_s",
@@ -32,7 +32,7 @@ def dwell_times(
     """
     rows = []
     for track in tracks:
-        stretches = _stretches(track.label)
+        stretches = find_dwells(track.label)
         for part in stretches:
             frames = part.stop - part.start
             rows.append(

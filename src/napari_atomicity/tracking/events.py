@@ -138,10 +138,10 @@ def find_events(
 
 
 def _course(index: int, track: Track, table: pd.DataFrame, places_nm: np.ndarray) -> _Course:
-    rows = track.rows[track.seen]
+    rows = track.rows[track.detected]
     return _Course(
         index,
-        track.frames[track.seen],
+        track.frames[track.detected],
         np.asarray(places_nm, float)[rows],
         table["integrated_intensity"].to_numpy(float)[rows],
         np.nan_to_num(table["diameter_nm"].to_numpy(float)[rows], nan=0.0) / 2,
@@ -309,8 +309,8 @@ class _Known:
             end += 1
         p = min(float(track.p[start:at].max()), float(track.p[at:end].max()))
         # the change may fall into a gap: then the first frame in which it is seen again
-        seen = np.flatnonzero(track.seen[at:])
-        row = int(track.rows[at + seen[0]]) if len(seen) else int(track.rows[track.seen][-1])
+        seen = np.flatnonzero(track.detected[at:])
+        row = int(track.rows[at + seen[0]]) if len(seen) else int(track.rows[track.detected][-1])
         return self.row(JUMP, row, [track], before, after, p, frame=track.first_frame + at)
 
     def meeting(

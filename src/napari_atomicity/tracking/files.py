@@ -15,7 +15,7 @@ from ..core.progress import Progress, Stop
 from ..io.files import plain, write_json
 from ..io.tables import write_table
 from ..models.analysis import Analysis
-from .following import TrackedMovie, movie_of, track_clusters
+from .following import TrackedMovie, analyse_movie, track_clusters
 from .tracks import is_tracked
 
 TABLES = ("tracks.csv", "events.csv", "dwell_times.csv", "drift.csv")
@@ -23,7 +23,7 @@ SUMMARY = "movies.json"
 FILES = (*TABLES, SUMMARY)
 
 
-def averaged(
+def average_if_stack(
     micrograph: Micrograph,
     frames: int | str | None,
     progress: Progress | None = None,
@@ -37,7 +37,7 @@ def averaged(
     return average_frames(micrograph, frames, progress=progress, stop=stop)
 
 
-def followed(
+def track_if_stack(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> Analysis:
     """A stack with its clusters linked over the frames; a single image as it is."""
@@ -46,15 +46,15 @@ def followed(
     return track_clusters(analysis, progress=progress, stop=stop)
 
 
-def found_in(
+def analyse_if_tracked(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> TrackedMovie | None:
     """What is known over time; None of a single image."""
-    return movie_of(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
+    return analyse_movie(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class MovieResult:
     """What is written of a movie: tables by the names of their files, and a summary."""
 
     image: str
@@ -62,7 +62,7 @@ class Found:
     summary: Mapping[str, Any]
 
     @classmethod
-    def of(cls, movie: TrackedMovie) -> Found:
+    def of(cls, movie: TrackedMovie) -> MovieResult:
         drift = movie.drift.table(movie.image, movie.frame_time_s)
         tables = (movie.table, movie.events, movie.dwells, drift)
         return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
@@ -79,7 +79,7 @@ class Found:
         return json.dumps({"image": self.image, "tables": tables, "summary": plain(self.summary)})
 
     @classmethod
-    def from_json(cls, text: str) -> Found:
+    def from_json(cls, text: str) -> MovieResult:
         """The inverse of `to_json`."""
         values = json.loads(text)
         tables = {}
@@ -91,21 +91,21 @@ class Found:
             tables[name] = pd.DataFrame(columns)
         return cls(values["image"], tables, values["summary"])
 
-    def renamed(self, image: str) -> Found:
+    def renamed(self, image: str) -> MovieResult:
         """The same of an image under another name."""
         tables = {
             name: table.assign(image=image) if "image" in table else table
             for name, table in self.tables.items()
         }
-        return Found(image, tables, self.summary)
+        return MovieResult(image, tables, self.summary)
 
 
 def movie_tables(movies: Sequence[TrackedMovie]) -> dict[str, pd.DataFrame]:
     """File name → table of all movies below each other; nothing without any movie."""
-    return _together([Found.of(movie) for movie in movies])
+    return _together([MovieResult.of(movie) for movie in movies])
 
 
-def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
+def _together(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
     if not found:
         return {}
     # empty tables would let columns forget what they hold
@@ -118,10 +118,10 @@ def _together(found: Sequence[Found]) -> dict[str, pd.DataFrame]:
 
 def write_movies(movies: Sequence[TrackedMovie], folder: Path) -> list[Path]:
     """Write `FILES`; those of an earlier run go where there is no movie any more."""
-    return write_found([Found.of(movie) for movie in movies], folder)
+    return write_movie_results([MovieResult.of(movie) for movie in movies], folder)
 
 
-def write_found(found: Sequence[Found], folder: Path) -> list[Path]:
+def write_movie_results(found: Sequence[MovieResult], folder: Path) -> list[Path]:
     """The same of movies that were found before."""
     folder = Path(folder)
     if not found:

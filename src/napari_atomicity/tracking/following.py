@@ -1,7 +1,7 @@
 """From the clusters of every frame to clusters over time.
 
 `track_clusters` says which clusters are one, and is all that has to be kept; everything else is
-found again from the table by `movie_of`, so that labels a person corrects count at once.
+found again from the table by `analyse_movie`, so that labels a person corrects count at once.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def track_clusters(
     drift = estimate_drift(micrograph, table, settings.drift, progress, stop)
     frames = table["frame"].to_numpy(int)
     track, notices = link_clusters(
-        drift.removed(table[["y_nm", "x_nm"]].to_numpy(float), frames),
+        drift.subtract(table[["y_nm", "x_nm"]].to_numpy(float), frames),
         frames,
         settings.search_range_nm,
         settings.memory_frames,
@@ -159,10 +159,12 @@ def track_clusters(
         stop,
     )
     numbers = dict(zip(table["cluster_id"].tolist(), track.tolist(), strict=True))
-    return with_tracking(analysis, Tracking(numbers, kept_tracking(settings, drift, notices)))
+    return with_tracking(
+        analysis, Tracking(numbers, make_tracking_parameters(settings, drift, notices))
+    )
 
 
-def kept_tracking(
+def make_tracking_parameters(
     settings: MovieSettings, drift: StageDrift, notices: Sequence[str] = ()
 ) -> dict[str, Any]:
     """All but the tracks themselves, as plain values that JSON can hold."""
@@ -175,7 +177,7 @@ def kept_tracking(
     }
 
 
-def drift_of(analysis: Analysis) -> StageDrift:
+def read_drift(analysis: Analysis) -> StageDrift:
     """The drift that the tracks of an analysis rest on; none where it was not found."""
     kept, n = analysis.parameters.get(MOVIE), analysis.micrograph.n_frames
     if kept is None or len(kept["drift_nm"]) != n:
@@ -185,7 +187,7 @@ def drift_of(analysis: Analysis) -> StageDrift:
     return StageDrift(np.array(kept["drift_nm"], float), np.array(error, float), source)
 
 
-def movie_of(
+def analyse_movie(
     analysis: Analysis,
     settings: MovieSettings | None = None,
     progress: Progress | None = None,
@@ -219,8 +221,8 @@ def movie_of(
     settings = linked if settings is None else settings
     micrograph, table = analysis.micrograph, analysis.table
     frame_time_s = settings.frame_time_s or frame_time_of(micrograph)
-    classes, drift = classes_of(table), drift_of(analysis)
-    places = drift.removed(table[["y_nm", "x_nm"]].to_numpy(float), table["frame"].to_numpy(int))
+    classes, drift = classes_of(table), read_drift(analysis)
+    places = drift.subtract(table[["y_nm", "x_nm"]].to_numpy(float), table["frame"].to_numpy(int))
     n_states = len(classes) + 1
     change = None
     if settings.rate is not None:
@@ -277,7 +279,7 @@ def _table_of(
     image: str,
     frame_time_s: float | None,
 ) -> pd.DataFrame:
-    parts = [(t, t.rows[t.seen]) for t in tracks]
+    parts = [(t, t.rows[t.detected]) for t in tracks]
     rows = np.concatenate([r for _, r in parts]) if parts else np.zeros(0, int)
     mine = table.iloc[rows]
 
@@ -285,7 +287,7 @@ def _table_of(
         empty = np.zeros((0,) if width is None else (0, width))
         return np.concatenate(values) if values else empty
 
-    atoms = over([smoothed_atoms(t, classes)[t.seen] for t in tracks], 3)
+    atoms = over([smoothed_atoms(t, classes)[t.detected] for t in tracks], 3)
     frame = mine["frame"].to_numpy(int)
     number = np.full(len(rows), np.nan)
     columns = {
@@ -300,8 +302,8 @@ def _table_of(
         "x_px": mine["x_px"].to_numpy(float),
         "label": mine["label"].to_numpy(object),
         "label_predicted": mine["label_predicted"].to_numpy(object),
-        "label_smoothed": over([t.label[t.seen] for t in tracks]).astype(object),
-        "p_smoothed": over([t.p[t.seen] for t in tracks]).astype(float),
+        "label_smoothed": over([t.label[t.detected] for t in tracks]).astype(object),
+        "p_smoothed": over([t.p[t.detected] for t in tracks]).astype(float),
         **{
             name: mine[name].to_numpy(float) if name in mine.columns else number
             for name in ("n_atoms", "n_atoms_low", "n_atoms_high")

@@ -111,14 +111,14 @@ def _linked(
             yield t, points
 
     options = {"adaptive_stop": 1e-3 * search_range_nm, "adaptive_step": _STEP} if crowded else {}
-    with _quiet():
+    with _TrackpyLogSilencer():
         found: Iterable[tuple[int, list[int]]] = link_iter(
             coordinates(), search_range_nm, memory=memory, **options
         )
         return np.array([number for _, numbers in found for number in numbers], np.int64)
 
 
-class _quiet:  # noqa: N801
+class _TrackpyLogSilencer:
     """trackpy prints a line per frame, and warns of what is handled here."""
 
     def __enter__(self) -> None:

@@ -20,9 +20,9 @@ from ..core.progress import Progress, Stop
 from ..models.estimators import class_sizes
 from .hidden_markov import MAX_CHANGE, MIN_CHANGE, RateFit, Smoothed, fit_rate, smooth
 
-OUTSIDE_SEEN = 0.8
+P_DETECTED_OUTLIER = 0.8
 """How often a thing that is no class is called ``unknown`` or ``aggregate``."""
-OUTSIDE_BY_MISTAKE = 0.03
+P_FALSE_OUTLIER = 0.03
 """How often a cluster of a class is."""
 _CERTAIN = 1e-6
 """What a person's label leaves to all others."""
@@ -68,12 +68,12 @@ class Track:
         return self.first_frame + len(self.rows) - 1
 
     @property
-    def seen(self) -> np.ndarray:
+    def detected(self) -> np.ndarray:
         """(T,) bool."""
         return self.rows >= 0
 
 
-def emissions_of(
+def compute_emissions(
     table: pd.DataFrame, prior: np.ndarray | None = None, weight: float = 1.0
 ) -> np.ndarray:
     """How likely what is known of each cluster is if it were of each class, or of none.
@@ -113,10 +113,10 @@ def emissions_of(
     spoken = known & (predicted != "") & ~table["touches_border"].to_numpy(bool)
     outside &= spoken
     inside = spoken & ~outside
-    out[inside, :k] = (1 - OUTSIDE_BY_MISTAKE) * likelihood[inside] ** weight
-    out[inside, k] = 1 - OUTSIDE_SEEN
-    out[outside, :k] = OUTSIDE_BY_MISTAKE
-    out[outside, k] = OUTSIDE_SEEN
+    out[inside, :k] = (1 - P_FALSE_OUTLIER) * likelihood[inside] ** weight
+    out[inside, k] = 1 - P_DETECTED_OUTLIER
+    out[outside, :k] = P_FALSE_OUTLIER
+    out[outside, k] = P_DETECTED_OUTLIER
     said = table["label_corrected"].to_numpy(object)
     column = {name: i for i, name in enumerate(classes)} | dict.fromkeys(NON_CLASS_LABELS, k)
     for row in np.flatnonzero(said != ""):
@@ -143,7 +143,7 @@ def smooth_tracks(
     change
         Probability of another class in the next frame; estimated from all tracks if None.
     prior, weight
-        See `emissions_of`.
+        See `compute_emissions`.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def smooth_tracks(
     order = np.lexsort((frames, numbers))
     followed, numbers, frames = followed[order], numbers[order], frames[order]
     cuts = np.flatnonzero(np.diff(numbers)) + 1
-    of_row = emissions_of(table, prior, weight)
+    of_row = compute_emissions(table, prior, weight)
     members = np.split(followed, cuts) if len(followed) else []
     at = np.split(frames, cuts) if len(followed) else []
     rows, emissions = [], []
@@ -197,7 +197,7 @@ def _track(
     label = np.array([*classes, UNKNOWN], object)[found.path]
     p = found.posterior[np.arange(len(rows)), found.path]
     # Which of the two words for none: that which is said more often while it lasts.
-    for part in _stretches(found.path):
+    for part in find_dwells(found.path):
         if found.path[part.start] == len(classes):
             said = [labels[r] for r in rows[part] if r >= 0]
             if said.count(AGGREGATE) > said.count(UNKNOWN):
@@ -205,7 +205,7 @@ def _track(
     return Track(track_id, first_frame, rows, label, p, found.posterior)
 
 
-def _stretches(path: np.ndarray) -> list[slice]:
+def find_dwells(path: np.ndarray) -> list[slice]:
     """Where nothing changes."""
     cuts = [0, *(np.flatnonzero(path[1:] != path[:-1]) + 1).tolist(), len(path)]
     return [slice(a, b) for a, b in itertools.pairwise(cuts)]

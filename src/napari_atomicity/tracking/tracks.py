@@ -25,7 +25,7 @@ class Tracking:
     track
         cluster_id → number of its track; what is not there is in none.
     kept
-        Settings, drift and notices, as plain values (`following.kept_tracking`).
+        Settings, drift and notices, as plain values (`following.make_tracking_parameters`).
     """
 
     track: Mapping[int, int]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...atoms.finder import resampled
+from ...atoms.finder import resample_image
 from ...atoms.network import AtomNet
 from ...core.progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings, TrainingExample, make_example, simulated_field
@@ -47,7 +47,7 @@ def train_network(
     torch.manual_seed(settings.seed)
     plain: list[tuple[np.ndarray, np.ndarray]] = []
     for labelled in images:
-        image, factor = resampled(labelled.pixels, labelled.pixel_size_nm)
+        image, factor = resample_image(labelled.pixels, labelled.pixel_size_nm)
         plain.append((image, (labelled.points + 0.5) * factor - 0.5))
     share = np.array([float(image.size) for image, _ in plain])
     share /= share.sum()

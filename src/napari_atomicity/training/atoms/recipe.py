@@ -15,7 +15,7 @@ from torch import Tensor
 from ..._version import __version__
 from ...atoms import operating_point as operating
 from ...atoms.card import AtomCard
-from ...atoms.finder import AtomModel, packed, save_atom_model
+from ...atoms.finder import AtomModel, quantize_weights, save_atom_model
 from ...atoms.network import AtomNet
 from ...core.errors import ReadError, TableError
 from ...core.processes import processes_apart
@@ -257,7 +257,7 @@ def judged_by(networks: Sequence[AtomNet], image: LabelledImage, recipe: AtomRec
         scales=recipe.scales,
         floor=0.0,
     )
-    model = AtomModel(card, packed(networks), torch.device("cpu"))
+    model = AtomModel(card, quantize_weights(networks), torch.device("cpu"))
     points, score = model.candidates(image.pixels, image.pixel_size_nm)
     likely = score > _MIN_SCORE
     return judge(image, points[likely], score[likely], recipe.tolerance_nm)

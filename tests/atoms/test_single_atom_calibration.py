@@ -14,7 +14,7 @@ from napari_atomicity.atoms.regions import (
     Region,
     integrate,
     integrate_regions,
-    mask_of_clusters,
+    make_cluster_mask,
 )
 from napari_atomicity.atoms.single_atom_calibration import (
     MIN_ATOMS,
@@ -253,7 +253,7 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     assert (few["label_yardstick"] == "").all()
 
 
-def census(intensity: float, error: float) -> Completeness:
+def make_completeness(intensity: float, error: float) -> Completeness:
     """What atoms that were put into an image may tell of its own."""
     return Completeness(0.3, 0.2, 0.4, 1.0, 200, 0.5, 0.3, 0.8, intensity, error, 0.09)
 
@@ -265,7 +265,7 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
     )
 
     half, same, vague = (
-        count_atoms_by_intensity(clusters, atoms, micrograph, census=census(*what)).iloc[0]
+        count_atoms_by_intensity(clusters, atoms, micrograph, completeness=make_completeness(*what)).iloc[0]
         for what in ((own.intensity / TAILS / 2, 0.02), (own.intensity / TAILS, 0.02),
                      (own.intensity / TAILS, 0.2))
     )  # fmt: skip
@@ -279,7 +279,9 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
 def test_atoms_that_are_too_faint_are_no_yardstick():
     micrograph, clusters, atoms = with_a_cluster(30)
 
-    out = count_atoms_by_intensity(clusters, atoms, micrograph, census=census(17.0, 0.4)).iloc[0]
+    out = count_atoms_by_intensity(
+        clusters, atoms, micrograph, completeness=make_completeness(17.0, 0.4)
+    ).iloc[0]
 
     assert np.isnan(out["n_yardstick"])
     assert "too faint: ± 40 %" in out["yardstick_reason"]
@@ -291,8 +293,8 @@ def test_around_clusters_no_atom_stands_alone():
     y, x = np.mgrid[: micrograph.shape[0], : micrograph.shape[1]]
     off_nm = np.hypot(y - row["y_px"], x - row["x_px"]) * PIXEL_NM
 
-    mask = mask_of_clusters(clusters, micrograph.shape, PIXEL_NM)
-    both = mask_of_clusters(clusters.assign(frame=1), (2, *micrograph.shape), PIXEL_NM)
+    mask = make_cluster_mask(clusters, micrograph.shape, PIXEL_NM)
+    both = make_cluster_mask(clusters.assign(frame=1), (2, *micrograph.shape), PIXEL_NM)
 
     assert mask[off_nm < row["diameter_nm"] / 2 + NEAR_CLUSTER_NM - PIXEL_NM].all()
     assert not mask[off_nm > 0.8 * row["diameter_nm"] + NEAR_CLUSTER_NM + PIXEL_NM].any()
