@@ -179,7 +179,7 @@ def test_lone_atoms_are_added_on_the_support_away_from_the_others():
     mask[:, 90:] = True
     taken = scattered(40, mask.shape, 15, 5)
 
-    points = adding._free_places(mask, taken, PX, np.random.default_rng(0))
+    points = adding._free_positions(mask, taken, PX, np.random.default_rng(0))
 
     assert mask[tuple(points.round().astype(int).T)].all()
     gap = np.linalg.norm(points[:, None] - taken[None], axis=2).min()
@@ -197,7 +197,7 @@ def test_atoms_that_are_added_among_others_have_as_many_neighbours(clumped):
     if clumped:
         found = np.repeat(found[:20], 7, axis=0) + rng.normal(0, 8, (140, 2))
 
-    points = adding._places_among(mask, found, PX, 400, np.random.default_rng(0))
+    points = adding._positions_among(mask, found, PX, 400, np.random.default_rng(0))
 
     def neighbours(places):
         tree = KDTree(found)

@@ -38,15 +38,15 @@ class Mark:
 
     Parameters
     ----------
-    y_px, x_px
+    y_px, x_px : float
         Where, in pixels.
-    present
+    present : bool, default True
         Whether there is an atom.
-    uncertain
+    uncertain : bool, default False
         Whether the person is not sure.
-    frame
+    frame : int, default 0
         Index of the frame in a stack.
-    intensity, amplitude, background, sigma_nm
+    intensity, amplitude, background, sigma_nm : float, optional
         As the image has it there: see `table`; None where nothing could be measured.
     """
 
@@ -67,17 +67,17 @@ class ImageAtoms:
 
     Parameters
     ----------
-    image
+    image : str
         Its name.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
-    analysis
+    analysis : AtomAnalysis, optional
         What the model found; None before it has looked, and for a blind annotator.
-    marks
+    marks : mapping of int to Mark, optional
         What people say, by ``atom_id``: of a candidate, or of a place of its own.
-    support_added, support_removed
+    support_added, support_removed : tuple of ndarray, optional
         Polygons, (M, 2) in pixels (y, x), that a person drew to correct the support.
-    group_distance_nm
+    group_distance_nm : float, optional
         Atoms no further apart than this are linked.
     """
 
@@ -228,9 +228,9 @@ class ImageAtoms:
 
         Parameters
         ----------
-        analysis
+        analysis : AtomAnalysis
             The new one.
-        next_id
+        next_id : int, default 1
             Numbers below that were in use once.
         """
         new, marks, old = analysis.candidates, self._places_of_marks(), self._places()
@@ -306,13 +306,12 @@ def mark_at(
 
     Parameters
     ----------
-    frame
-        (Y, X).
-    y_px, x_px
+    frame : ndarray of shape (Y, X)
+    y_px, x_px : float
         Where.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
-    index
+    index : int, default 0
         Which frame of a stack it is.
     """
     # A part of the image is enough, and the fit takes no longer in a large one.

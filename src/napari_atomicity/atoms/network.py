@@ -38,11 +38,11 @@ class AtomNet(nn.Module):
 
     Parameters
     ----------
-    channels
+    channels : int, default 3
         Of the input.
-    width
+    width : int, default 16
         Features of the first level; the next have twice and four times as many.
-    dropout
+    dropout : float, default 0.1
         Share of features that a training step silences, in the two deepest levels.
     """
 

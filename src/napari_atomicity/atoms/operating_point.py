@@ -30,9 +30,9 @@ class OperatingPoint:
 
     Parameters
     ----------
-    usual
+    usual : float, optional
         The threshold that was best for other images; None: each image has its own alone.
-    own_weight
+    own_weight : float, default 1.0
         Weight of the image's own, 0 to 1.
     """
 
@@ -61,15 +61,15 @@ class Calibration:
 
     Parameters
     ----------
-    slope, offset
+    slope, offset : float, default 1.0
         At the common sampling; fitted on images that the network had not learnt from.
-    candidate_recall
+    candidate_recall : float, default 1.0
         Share of the marked atoms that are among the candidates at all.
-    slope_finer, offset_finer
+    slope_finer, offset_finer : float, default 0.0
         What is added for each halving of the pixels.
-    fineness
+    fineness : tuple of float, optional
         From and to which fineness there were images; beyond, the nearest of the two counts.
-    point
+    point : OperatingPoint, optional
         The threshold for an image.
     """
 
@@ -124,16 +124,15 @@ def fit_calibration(
 
     Parameters
     ----------
-    score
-        (N,) of the candidates.
-    right
-        (N,) bool.
-    missed
+    score : ndarray of shape (N,)
+        Of the candidates.
+    right : ndarray of bool, shape (N,)
+    missed : int, default 0
         Marked atoms that no candidate is near.
-    weight
-        (N,) how much each counts.
-    fineness
-        (N,) how many times the pixels of its image were halved, from the common sampling on.
+    weight : ndarray of shape (N,), optional
+        How much each counts.
+    fineness : ndarray of shape (N,), optional
+        How many times the pixels of its image were halved, from the common sampling on.
 
     Raises
     ------
@@ -183,9 +182,9 @@ def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> fl
 
     Parameters
     ----------
-    probability
-        (N,) calibrated.
-    candidate_recall
+    probability : ndarray of shape (N,)
+        Calibrated.
+    candidate_recall : float, default 1.0
         Share of the marked atoms that are among the candidates.
 
     Returns
@@ -232,11 +231,11 @@ def expected(probability: np.ndarray, threshold: float, candidate_recall: float 
 
     Parameters
     ----------
-    probability
-        (N,) calibrated.
-    threshold
+    probability : ndarray of shape (N,)
+        Calibrated.
+    threshold : float
         Least probability of what is reported.
-    candidate_recall
+    candidate_recall : float, default 1.0
         Share of the marked atoms that are among the candidates.
 
     Returns

@@ -36,13 +36,13 @@ class PixelSizeProposal:
 
     Parameters
     ----------
-    value_nm
+    value_nm : float
         Edge length of a pixel if atoms are as wide as usual.
-    low_nm, high_nm
+    low_nm, high_nm : float
         If they are as narrow and as wide as they can be, and by the spread of the spots.
-    n_spots
+    n_spots : int
         Spots that it comes from.
-    fwhm_px
+    fwhm_px : float
         Their median full width at half maximum in pixels.
     """
 
@@ -67,8 +67,8 @@ def propose_pixel_size(pixels: np.ndarray) -> PixelSizeProposal | None:
 
     Parameters
     ----------
-    pixels
-        (Y, X), any units.
+    pixels : ndarray of shape (Y, X)
+        Any units.
 
     Returns
     -------

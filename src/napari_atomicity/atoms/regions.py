@@ -36,16 +36,16 @@ def integrate(
 
     Parameters
     ----------
-    pixels
-        (Y, X), finite.
-    pixel_size_nm
+    pixels : ndarray of shape (Y, X)
+        Finite.
+    pixel_size_nm : float
         Edge length of a pixel.
-    positions
-        (N, 2) centres (y, x) in pixels.
-    radius_nm
+    positions : ndarray of shape (N, 2)
+        Centres (y, x) in pixels.
+    radius_nm : float, optional
         Of the draw_discs.
-    sources
-        (Y, X) bool: what is left out of the rings.
+    sources : ndarray of bool, shape (Y, X), optional
+        What is left out of the rings.
 
     Returns
     -------
@@ -146,11 +146,11 @@ def make_cluster_mask(
 
     Parameters
     ----------
-    clusters, outlines
+    clusters, outlines : pandas.DataFrame
         Of the micrograph, as of `count_atoms_by_intensity`.
-    shape
+    shape : tuple of int
         (Y, X) of a frame, or (T, Y, X) of a stack.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
 
     Returns

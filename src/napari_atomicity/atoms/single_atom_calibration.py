@@ -104,19 +104,19 @@ class SingleAtomCalibration:
 
     Parameters
     ----------
-    intensity
+    intensity : float
         Of one atom, tails included: counts times nm². NaN if it can't be had.
-    error
+    error : float
         Its relative standard error.
-    scatter
+    scatter : float
         Relative standard deviation of the atoms about it, without the noise of the background.
-    sigma_nm
+    sigma_nm : float
         Width of the Gaussian that stands for the probe.
-    n_atoms
+    n_atoms : float
         Number of lone atoms, an effective one: candidates count by their weights.
-    blank
+    blank : tuple of float
         Standard deviation of empty discs of `_BLANK_RADII_NM`: counts times nm².
-    reason
+    reason : str, optional
         Why there is none; "" where there is one.
     """
 
@@ -161,21 +161,20 @@ def calibrate_single_atoms(
 
     Parameters
     ----------
-    pixels
-        (Y, X).
-    pixel_size_nm
+    pixels : ndarray of shape (Y, X)
+    pixel_size_nm : float
         Edge length of a pixel.
-    positions
-        (N, 2) candidates (y, x) in pixels, the more the better.
-    confidence
-        (N,) probabilities that they are atoms; NaN: set by a person, and certain.
-    clusters
-        (Y, X) bool, where clusters are.
-    support
-        (Y, X) bool, where support is; everywhere if None.
-    seed
+    positions : ndarray of shape (N, 2)
+        Candidates (y, x) in pixels, the more the better.
+    confidence : ndarray of shape (N,)
+        Probabilities that they are atoms; NaN: set by a person, and certain.
+    clusters : ndarray of bool, shape (Y, X), optional
+        Where clusters are.
+    support : ndarray of bool, shape (Y, X), optional
+        Where support is; everywhere if None.
+    seed : int, default 0
         Of the bootstrap and of the places of empty discs.
-    completeness
+    completeness : Completeness, optional
         Of the image, if atoms were put into it: gives the mean atom.
     """
     rng = np.random.default_rng(seed)
@@ -326,24 +325,24 @@ def count_atoms_by_intensity(
 
     Parameters
     ----------
-    clusters
+    clusters : pandas.DataFrame
         Cluster table of the micrograph.
-    atoms
+    atoms : pandas.DataFrame
         Atom table: of all candidates, not only of those above a threshold.
-    micrograph
+    micrograph : Micrograph
         The image or stack.
-    outlines
+    outlines : sequence of ndarray, optional
         Closed polygons (M, 2) in pixels (y, x), one for each cluster in table order; without them
         a cluster is a disc that holds its ellipse.
-    support
-        (Y, X) bool, or (T, Y, X) of a stack; everywhere if None.
-    classes
+    support : ndarray of bool, shape (Y, X) or (T, Y, X), optional
+        ; everywhere if None.
+    classes : sequence of str, optional
         Class names, for the label and the set.
-    level
+    level : float, default 0.95
         Coverage of the interval.
-    seed
+    seed : int, default 0
         Of the bootstrap.
-    completeness
+    completeness : Completeness, optional
         What atoms that were put into the image tell of its own (`atoms.completeness`): the mean
         atom is taken from there then. Where none are found but the brightest, the candidates alone
         make too long a yardstick. Not of a stack: the frames differ, and it is of one of them.

@@ -28,13 +28,12 @@ def snap_to_spot(
 
     Parameters
     ----------
-    frame
-        (Y, X).
-    y_px, x_px
+    frame : ndarray of shape (Y, X)
+    y_px, x_px : float
         Where a person points to.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel.
-    reach_nm
+    reach_nm : float, optional
         How far off the spot may lie.
 
     Returns

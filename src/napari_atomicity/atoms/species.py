@@ -56,13 +56,13 @@ class Species:
 
     Parameters
     ----------
-    log_mean, log_scatter
-        (K,) of the logarithm of the intensity.
-    share
-        (K,) of the atoms.
-    n_atoms
+    log_mean, log_scatter : ndarray of shape (K,)
+        Of the logarithm of the intensity.
+    share : ndarray of shape (K,)
+        Of the atoms.
+    n_atoms : int
         How many were looked at.
-    criterion
+    criterion : dict of str to float, optional
         Bayesian information criterion of every model that was tried, by name.
     """
 
@@ -151,9 +151,9 @@ def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
 
     Parameters
     ----------
-    intensity
-        (N,) integrated intensities of lone atoms. What is not positive is left out.
-    seed
+    intensity : ndarray of int, shape (N,)
+        Egrated intensities of lone atoms. What is not positive is left out.
+    seed : int, default 0
         Of the starts of the mixtures.
     """
     values = np.asarray(intensity, float)

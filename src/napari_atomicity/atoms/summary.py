@@ -19,17 +19,17 @@ class Summary:
 
     Parameters
     ----------
-    n_atoms, n_by_person, n_uncertain
+    n_atoms, n_by_person, n_uncertain : int
         All of them, those that a person set or spoke of, and those that a person doubts.
-    area_nm2
+    area_nm2 : float
         Of the support, all frames together; NaN where none is known.
-    n_off_support
+    n_off_support : int
         Atoms beside it: they count in no density.
-    kinds
+    kinds : pandas.DataFrame
         As `groups.kinds`: a row for isolated, dimer, multimer and cluster.
-    sizes
+    sizes : pandas.DataFrame
         As `groups.size_distribution`: a row for each size of group.
-    nearest_nm
+    nearest_nm : float
         Median distance to the nearest other atom; NaN with fewer than two. No correction for the
         edges, unlike that of `statistics.dispersion`.
     """

@@ -59,10 +59,10 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
 
     Parameters
     ----------
-    pixels
+    pixels : ndarray
         Intensities (Y, X) of one frame. Pixels that are not finite were not recorded, and are no
         support.
-    pixel_size_nm
+    pixel_size_nm : float
         Edge length of a pixel in nm.
 
     Returns
@@ -102,9 +102,8 @@ def edit_mask(
 
     Parameters
     ----------
-    mask
-        (Y, X) bool.
-    added, removed
+    mask : ndarray of bool, shape (Y, X)
+    added, removed : sequence of ndarray, optional
         Polygons, (M, 2) corners in pixels (y, x), pixel centres at whole numbers, as of a layer
         of shapes. What is removed goes last.
     """

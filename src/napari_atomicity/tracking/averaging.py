@@ -29,11 +29,11 @@ def average_frames(
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated stack.
-    frames
+    frames : int or str
         How many, or "all".
-    drift
+    drift : StageDrift, optional
         Of the stage; found by the images, if None.
 
     Returns

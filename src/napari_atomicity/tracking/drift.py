@@ -45,12 +45,12 @@ class StageDrift:
 
     Parameters
     ----------
-    shift_nm
-        (T, 2): its place (y, x) in the frame less that in the first frame.
-    error_nm
-        (T,): standard error of the shift against the neighbouring frames; NaN where it is assumed.
-    source
-        (T,): "clusters", "image", or "assumed" where no other frame could be matched.
+    shift_nm : ndarray of shape (T, 2)
+        Its place (y, x) in the frame less that in the first frame.
+    error_nm : ndarray of shape (T,)
+        Standard error of the shift against the neighbouring frames; NaN where it is assumed.
+    source : ndarray of shape (T,)
+        "clusters", "image", or "assumed" where no other frame could be matched.
     """
 
     shift_nm: np.ndarray
@@ -115,11 +115,11 @@ def estimate_drift(
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated stack.
-    table
+    table : pandas.DataFrame, optional
         Its clusters, columns ``frame, y_nm, x_nm``; without them only images are compared.
-    method
+    method : str, default "auto"
         "clusters", "image", "none", or "auto": by the clusters, and by the images between those
         pairs of frames in which too few clusters are found again.
 
@@ -162,13 +162,13 @@ def estimate_drift_from_clusters(
 
     Parameters
     ----------
-    places_nm
-        (N, 2) places (y, x).
-    frames
-        (N,) frame of each.
-    n_frames
+    places_nm : ndarray of shape (N, 2)
+        Places (y, x).
+    frames : ndarray of shape (N,)
+        Frame of each.
+    n_frames : int
         T.
-    largest_step_nm
+    largest_step_nm : float, optional
         Beyond this a step between two neighbouring frames is not looked for.
     """
     places, frames = np.asarray(places_nm, float).reshape(-1, 2), np.asarray(frames, int)

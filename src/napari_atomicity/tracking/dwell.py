@@ -93,10 +93,10 @@ def survival(lasted: np.ndarray, ended: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     Parameters
     ----------
-    lasted
-        (N,) durations.
-    ended
-        (N,) bool; False: it went on when nobody watched any more.
+    lasted : ndarray of shape (N,)
+        Durations.
+    ended : ndarray of bool, shape (N,)
+        ; False: it went on when nobody watched any more.
     """
     if not ended.any():
         return np.empty(0), np.empty(0)

@@ -73,19 +73,19 @@ def find_events(
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         N clusters of one image.
-    places_nm
-        (N, 2) places, drift removed.
-    tracks
+    places_nm : ndarray of shape (N, 2)
+        Places, drift removed.
+    tracks : sequence of Track
         Smoothed.
-    n_frames
+    n_frames : int
         Of the stack.
-    search_range_nm, memory
+    search_range_nm, memory : float
         Of the linking.
-    extent_nm
+    extent_nm : tuple of float, optional
         Height and width of a frame: to tell what may just have left the field.
-    image, frame_time_s
+    image, frame_time_s : str, optional
         For the table.
 
     Returns

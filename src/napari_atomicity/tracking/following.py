@@ -39,25 +39,25 @@ class TrackedMovie:
 
     Parameters
     ----------
-    image
+    image : str
         Its name.
-    settings
+    settings : MovieSettings
         That it was found with.
-    frame_time_s
+    frame_time_s : float or None
         Time from frame to frame; None: all times are in frames.
-    drift
+    drift : StageDrift
         Of the stage.
-    tracks
+    tracks : list of Track
         Smoothed courses, by number.
-    table
+    table : pandas.DataFrame
         A row per cluster in a track (`TRACK_COLUMNS`): ``y_nm, x_nm`` with the drift removed,
         ``y_px, x_px`` as in the frame; ``label_smoothed`` on the most probable course, with its
         probability; ``n_smoothed`` the expected atomicity and the ends of its 90 % band.
-    events, dwells, dwell_rates
+    events, dwells, dwell_rates : pandas.DataFrame
         See `find_events`, `dwell_times` and `dwell_summary`.
-    change
+    change : RateFit
         How often clusters change their class.
-    notices
+    notices : tuple of str, optional
         What a person should know.
     """
 
@@ -118,11 +118,11 @@ def track_clusters(
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         Of a calibrated stack; labels play no part.
-    settings
+    settings : MovieSettings, optional
         Lengths in nm.
-    progress, stop
+    progress, stop : callable, optional
         Called now and then.
 
     Returns
@@ -197,9 +197,9 @@ def analyse_movie(
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         From `track_clusters`; edited since, if a person did.
-    settings
+    settings : MovieSettings, optional
         Frame time, rate and weight of a frame; those of the linking are what they were. As kept
         with the tracks, if None.
 

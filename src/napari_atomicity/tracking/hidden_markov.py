@@ -42,11 +42,11 @@ class Smoothed:
 
     Parameters
     ----------
-    posterior
-        (T, K): probability of each state given the whole track.
-    path
-        (T,): states of the most probable path (Viterbi).
-    log_likelihood
+    posterior : ndarray of shape (T, K)
+        Probability of each state given the whole track.
+    path : ndarray of shape (T,)
+        States of the most probable path (Viterbi).
+    log_likelihood : float
         Of the emissions of the track.
     """
 
@@ -61,15 +61,15 @@ class RateFit:
 
     Parameters
     ----------
-    change
+    change : float
         Probability of a change from one frame to the next.
-    low, high
+    low, high : float
         Its 95 % interval, by the profile of the likelihood; 0 where no change at all is as good.
-    expected_changes
+    expected_changes : float
         How many there were in all tracks, as the model sees it.
-    steps
+    steps : int
         From one frame to the next in all tracks together: what the estimate rests on.
-    estimated
+    estimated : bool, default True
         Whether it was found in the tracks, or given.
     """
 
@@ -120,13 +120,13 @@ def smooth(
 
     Parameters
     ----------
-    emissions
+    emissions : sequence of ndarray
         Of each track (T, K), T ≥ 1: multiples of p(seen | state), not negative and with a positive
         one in every frame; the same in all states where nothing was seen.
-    change
+    change : float
         Probability of another state in the next frame, 0 to (K - 1) / K.
-    initial
-        (K,) probabilities of the states in the first frame of a track; equal, if None.
+    initial : ndarray of shape (K,), optional
+        Probabilities of the states in the first frame of a track; equal, if None.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def fit_rate(
 
     Parameters
     ----------
-    emissions
+    emissions : sequence of ndarray
         As in `smooth`.
 
     Returns

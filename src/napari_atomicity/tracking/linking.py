@@ -32,17 +32,17 @@ def link_clusters(
 
     Parameters
     ----------
-    places_nm
-        (N, 2) places (y, x), drift removed.
-    frames
-        (N,) frame of each cluster.
-    search_range_nm
+    places_nm : ndarray of shape (N, 2)
+        Places (y, x), drift removed.
+    frames : ndarray of shape (N,)
+        Frame of each cluster.
+    search_range_nm : float
         How far a cluster may go from one frame in which it is seen to the next.
-    memory
+    memory : int, default 0
         For how many frames it may be missed in between.
-    min_frames
+    min_frames : int, default 1
         In fewer frames seen, a cluster is in no track.
-    progress, stop
+    progress, stop : callable, optional
         Called from frame to frame.
 
     Returns

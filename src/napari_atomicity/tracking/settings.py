@@ -21,20 +21,20 @@ class MovieSettings:
 
     Parameters
     ----------
-    search_range_nm
+    search_range_nm : float, default 1.0
         How far a cluster may go from one frame to the next, the drift of the stage apart.
-    memory_frames
+    memory_frames : int, default 2
         For how many frames it may be missed.
-    min_frames
+    min_frames : int, default 2
         Clusters that are seen in fewer frames are in no track.
-    drift
+    drift : str, default "auto"
         "auto", "clusters", "image" or "none": see `estimate_drift`.
-    frame_time_s
+    frame_time_s : float, optional
         Time from frame to frame; None: as the file says, and if it doesn't, times are in frames.
-    rate
+    rate : float, optional
         How often a cluster leaves its class, per second, or per frame where the time of a frame is
         not known; None: found in the movie.
-    frame_weight
+    frame_weight : float, default 1.0
         What a frame is worth beside an independent one: successive frames show a cluster in the
         same place and the same shape, and so the model errs alike in them.
 

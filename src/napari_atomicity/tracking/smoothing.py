@@ -37,18 +37,18 @@ class Track:
 
     Parameters
     ----------
-    track_id
+    track_id : int
         Its number.
-    first_frame
+    first_frame : int
         Frame of the first of the T rows.
-    rows
-        (T,) row of the table in each frame; -1 where the cluster was missed.
-    label
-        (T,) most probable course of labels, ``unknown`` and ``aggregate`` among them.
-    p
-        (T,) posterior probability of that label.
-    posterior
-        (T, C + 1): of each class, and last of being none.
+    rows : ndarray of shape (T,)
+        Row of the table in each frame; -1 where the cluster was missed.
+    label : ndarray of shape (T,)
+        Most probable course of labels, ``unknown`` and ``aggregate`` among them.
+    p : ndarray of shape (T,)
+        Posterior probability of that label.
+    posterior : ndarray of shape (T, C + 1)
+        Of each class, and last of being none.
     """
 
     track_id: int
@@ -84,12 +84,12 @@ def compute_emissions(
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         N clusters of one image.
-    prior
-        (C,) shares of the classes that the probabilities assume; equal, as the estimators of this
+    prior : ndarray of shape (C,), optional
+        Shares of the classes that the probabilities assume; equal, as the estimators of this
         package assume, if None.
-    weight
+    weight : float, default 1.0
         What a frame is worth beside an independent one, 0 to 1: the exponent of the likelihood.
 
     Returns
@@ -138,11 +138,11 @@ def smooth_tracks(
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         Clusters of one image with ``track_id`` and probabilities.
-    change
+    change : float, optional
         Probability of another class in the next frame; estimated from all tracks if None.
-    prior, weight
+    prior, weight : ndarray, optional
         See `compute_emissions`.
 
     Returns

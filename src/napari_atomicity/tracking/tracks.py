@@ -22,9 +22,9 @@ class Tracking:
 
     Parameters
     ----------
-    track
+    track : mapping of int to int
         cluster_id → number of its track; what is not there is in none.
-    kept
+    kept : mapping of str to object
         Settings, drift and notices, as plain values (`following.make_tracking_parameters`).
     """
 
