@@ -121,7 +121,7 @@ def test_the_shipped_model_is_small_and_listed():
     assert path in model_files(ATOMS)
     assert path not in model_files(CLUSTERS)
     card = finder.read_atom_card(path)
-    assert "metal-atoms" in [c.name for c in finder.available_atom_models()]
+    assert "metal-atoms" in [c.name for c in card.available_atom_models()]
     assert 0 < card.candidate_recall <= 1
     assert card.slope > 0
 

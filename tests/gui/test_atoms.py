@@ -667,7 +667,7 @@ def test_too_few_lone_atoms_are_said(found, state, finder, settled):
     found.clusters_part.button.click()
     settled()
     assert "No cluster can be counted" in found.clusters.words.text()
-    assert "lone atoms; 10 are needed" in found.clusters.words.text()
+    assert "isolated atoms; 10 are needed" in found.clusters.words.text()
 
 
 def test_without_clusters_or_atoms_it_says_what_to_do(dock, state, settled):

@@ -280,7 +280,7 @@ def require_pixel_size(micrograph: Micrograph) -> float:
         raise UnsuitableImageError(
             f"the pixel size of {size:g} nm is too large to resolve single atoms",
             micrograph.path or micrograph.name,
-            f"Use an image with at most {MAX_PIXEL_SIZE_NM:g} nm per pixel, or check the pixel size",
+            f"Use at most {MAX_PIXEL_SIZE_NM:g} nm per pixel, or check the pixel size",
         )
     if size is not None:
         return size

@@ -14,8 +14,8 @@ from ..core.cluster_table import classes_of
 from ..core.micrograph import Micrograph
 from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
+from .counting import count_atoms_by_intensity
 from .marks import ImageAtoms
-from .single_atom_calibration import count_atoms_by_intensity
 
 COLUMNS = (
     "image", "frame", "cluster_id", "label", "n_yardstick", "n_yardstick_low", "n_yardstick_high",

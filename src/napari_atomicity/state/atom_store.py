@@ -16,7 +16,7 @@ from psygnal import Signal
 
 from ..atoms.analysis import AtomAnalysis
 from ..atoms.injection import InjectedAtoms
-from ..atoms.marks import ImageAtoms, Mark, known
+from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
 from ..atoms.table import concat_atom_tables, empty_table
 from ..core.micrograph import Micrograph
@@ -284,7 +284,7 @@ def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
         "sigma_nm",
     ]  # fmt: skip
     return {
-        i: Mark(y, x, True, uncertain, frame, *map(known, measured))
+        i: Mark(y, x, True, uncertain, frame, *map(finite_or_none, measured))
         for i, y, x, uncertain, frame, *measured in zip(
             *(rows[name].tolist() for name in names), strict=True
         )

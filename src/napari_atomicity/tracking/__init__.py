@@ -1,6 +1,6 @@
-"""Stacks over time: drift, tracks, atomicity against time, events, dwell times, averaging.
+"""Movies: drift, tracks, atomicity against time, events, dwell times, averaging.
 
-Nothing is loaded before it is used: a session knows of tracks without SciPy's statistics.
+Modules are loaded on first use, so that the tracks of a project need no SciPy statistics.
 """
 
 from __future__ import annotations

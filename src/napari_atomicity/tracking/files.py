@@ -1,4 +1,4 @@
-"""The files of movies: tracks, events, dwell times and drift as tables, rates as JSON."""
+"""Files of movies: tracks, events, dwell times and drift as tables, rates as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,22 @@ def average_if_stack(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Micrograph:
-    """A stack with its frames averaged as asked for; anything else as it is."""
+    """Average the frames of a stack if requested.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        An image or stack.
+    frames : int, str or None
+        Number of frames, "all", or None.
+    progress, stop : callable, optional
+        As of `average_frames`.
+
+    Returns
+    -------
+    Micrograph
+        Unchanged for a single image or if ``frames`` is None.
+    """
     if frames is None or micrograph.n_frames < 2:
         return micrograph
     from .averaging import average_frames
@@ -40,7 +55,20 @@ def average_if_stack(
 def track_if_stack(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> Analysis:
-    """A stack with its clusters linked over the frames; a single image as it is."""
+    """Track the clusters of a stack.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Analysis of an image or stack.
+    progress, stop : callable, optional
+        As of `track_clusters`.
+
+    Returns
+    -------
+    Analysis
+        Unchanged for a single image.
+    """
     if analysis.micrograph.n_frames < 2:
         return analysis
     return track_clusters(analysis, progress=progress, stop=stop)
@@ -49,13 +77,26 @@ def track_if_stack(
 def analyse_if_tracked(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> TrackedMovie | None:
-    """What is known over time; None of a single image."""
+    """Analyse a movie if its clusters are tracked.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Analysis of an image or stack.
+    progress, stop : callable, optional
+        As of `analyse_movie`.
+
+    Returns
+    -------
+    TrackedMovie or None
+        None if the clusters are not tracked.
+    """
     return analyse_movie(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 
 @dataclass(frozen=True, eq=False)
 class MovieResult:
-    """What is written of a movie: tables by the names of their files, and a summary."""
+    """Output of a movie: tables by the names of their files, and a summary."""
 
     image: str
     tables: Mapping[str, pd.DataFrame]
@@ -63,12 +104,13 @@ class MovieResult:
 
     @classmethod
     def of(cls, movie: TrackedMovie) -> MovieResult:
+        """Make the output of a movie."""
         drift = movie.drift.table(movie.image, movie.frame_time_s)
         tables = (movie.table, movie.events, movie.dwells, drift)
         return cls(movie.image, dict(zip(TABLES, tables, strict=True)), movie.summary())
 
     def to_json(self) -> str:
-        """All of it as text; every number comes back as it was."""
+        """Return the output as JSON, without loss of precision."""
         tables = {
             name: {
                 "types": [str(dtype) for dtype in table.dtypes],
@@ -80,7 +122,7 @@ class MovieResult:
 
     @classmethod
     def from_json(cls, text: str) -> MovieResult:
-        """The inverse of `to_json`."""
+        """Build from `to_json`."""
         values = json.loads(text)
         tables = {}
         for name, known in values["tables"].items():
@@ -92,7 +134,7 @@ class MovieResult:
         return cls(values["image"], tables, values["summary"])
 
     def renamed(self, image: str) -> MovieResult:
-        """The same of an image under another name."""
+        """Return a copy with another name of the image."""
         tables = {
             name: table.assign(image=image) if "image" in table else table
             for name, table in self.tables.items()
@@ -101,14 +143,14 @@ class MovieResult:
 
 
 def movie_tables(movies: Sequence[TrackedMovie]) -> dict[str, pd.DataFrame]:
-    """File name → table of all movies below each other; nothing without any movie."""
-    return _together([MovieResult.of(movie) for movie in movies])
+    """Concatenate the tables of movies, by file name; empty without any movie."""
+    return _concat_tables([MovieResult.of(movie) for movie in movies])
 
 
-def _together(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
+def _concat_tables(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
     if not found:
         return {}
-    # empty tables would let columns forget what they hold
+    # empty tables would change the dtypes of columns
     parts = {name: [one.tables[name] for one in found] for name in TABLES}
     return {
         name: pd.concat([t for t in some if len(t)] or some[:1], ignore_index=True)
@@ -117,17 +159,17 @@ def _together(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
 
 
 def write_movies(movies: Sequence[TrackedMovie], folder: Path) -> list[Path]:
-    """Write `FILES`; those of an earlier run go where there is no movie any more."""
+    """Write `FILES`; without any movie, delete those of an earlier run."""
     return write_movie_results([MovieResult.of(movie) for movie in movies], folder)
 
 
 def write_movie_results(found: Sequence[MovieResult], folder: Path) -> list[Path]:
-    """The same of movies that were found before."""
+    """Write `FILES` of earlier results; without any, delete those of an earlier run."""
     folder = Path(folder)
     if not found:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         return []
-    files = [write_table(table, folder / name) for name, table in _together(found).items()]
+    files = [write_table(table, folder / name) for name, table in _concat_tables(found).items()]
     write_json(folder / SUMMARY, {one.image: one.summary for one in found})
     return [*files, folder / SUMMARY]
