@@ -14,7 +14,7 @@ import torch
 from napari_atomicity.atoms import finder
 from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.card import AtomCard
+from napari_atomicity.atoms.card import AtomCard, available_atom_models
 from napari_atomicity.atoms.finder import AtomModel
 from napari_atomicity.atoms.network import STRIDE, AtomNet, pad_to_stride
 from napari_atomicity.core.errors import (
@@ -121,7 +121,7 @@ def test_the_shipped_model_is_small_and_listed():
     assert path in model_files(ATOMS)
     assert path not in model_files(CLUSTERS)
     card = finder.read_atom_card(path)
-    assert "metal-atoms" in [c.name for c in card.available_atom_models()]
+    assert "metal-atoms" in [c.name for c in available_atom_models()]
     assert 0 < card.candidate_recall <= 1
     assert card.slope > 0
 

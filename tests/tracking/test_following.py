@@ -110,7 +110,7 @@ def test_what_a_person_says_counts(tracked):
 
 def test_a_single_image_and_untracked_stacks_are_refused():
     analysis, _, _ = film()
-    with pytest.raises(AtomicityError, match="not been linked"):
+    with pytest.raises(AtomicityError, match="not linked"):
         analyse_movie(analysis)
     single = replace(analysis, micrograph=Micrograph(np.zeros((9, 9)), 0.1, "one"))
     with pytest.raises(AtomicityError, match="single image"):
@@ -122,7 +122,7 @@ def test_a_stack_without_clusters():
     empty = Analysis(analysis.micrograph, analysis.table.iloc[:0], [])
     movie = analyse_movie(track_clusters(empty))
     assert len(movie.tracks) == len(movie.events) == len(movie.table) == len(movie.dwells) == 0
-    assert "No drift" in movie.notices[0]
+    assert "drift" in movie.notices[0]
     assert list(movie.table.columns) == list(TRACK_COLUMNS)
     assert movie.summary()["rate"]["value"] == 0
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, sparse
+from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from scipy.spatial import cKDTree
-from skimage.registration import phase_cross_correlation
 
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from .registration import FINE_NM, band_pass, measure_shift
 
 BY_CLUSTERS, BY_IMAGE, ASSUMED = "clusters", "image", "assumed"
 LAGS = (1, 2, 4, 8)
@@ -34,10 +34,6 @@ MIN_SHARE = 0.3
 """Minimum number of matched clusters, and their minimum share of the smaller frame."""
 _VOTE_NM = 0.15
 _MATCH_NM = 0.5
-_UPSAMPLING = 20
-# Band of the grain of the support and of single atoms, between noise and background.
-_FINE_NM, _COARSE_NM = 0.08, 0.8
-_MIN_CORRELATION = 6.0
 _IMAGE_ERROR_PX = 0.5
 
 
@@ -346,62 +342,12 @@ def _pairs_of_images(
             del filtered[t]
         for t in (one, other):
             if t not in filtered:
-                filtered[t] = _band_pass(np.asarray(micrograph.data[t], np.float32), pixel_nm)
-        shift = _image_shift(filtered[one], filtered[other], _FINE_NM / pixel_nm)
+                filtered[t] = band_pass(np.asarray(micrograph.data[t], np.float32), pixel_nm)
+        shift = measure_shift(filtered[one], filtered[other], FINE_NM / pixel_nm)
         if shift is not None:
             variance = (_IMAGE_ERROR_PX * pixel_nm) ** 2
             out.append(_Pair(one, other, shift * pixel_nm, variance, BY_IMAGE))
     return out
-
-
-def _band_pass(frame: np.ndarray, pixel_nm: float) -> np.ndarray | None:
-    """Return the band-passed, windowed frame; None without contrast."""
-    finite = np.isfinite(frame)
-    if not finite.any():
-        return None
-    frame = np.where(finite, frame, np.median(frame[finite]))
-    # Hot pixels would dominate the correlation.
-    low, high = np.percentile(frame, [0.1, 99.9])
-    frame = np.clip(frame, low, high)
-    fine = ndimage.gaussian_filter(frame, max(_FINE_NM / pixel_nm, 0.7))
-    grain = fine - ndimage.gaussian_filter(frame, _COARSE_NM / pixel_nm)
-    spread = float(grain.std())
-    if not spread > 1e-6 * max(abs(float(frame.mean())), 1e-12):
-        return None
-    window = np.outer(*(np.hanning(n + 2)[1:-1] for n in frame.shape))
-    return np.asarray((grain / spread) * window, np.float32)
-
-
-def _image_shift(
-    one: np.ndarray | None, other: np.ndarray | None, grain_px: float
-) -> np.ndarray | None:
-    """Return the shift (y, x) in pixels; None without significant correlation.
-
-    The correlation of two unrelated frames of n independent grains is about 1 / √n. The limit is
-    much higher, since the shift is the best of many.
-    """
-    if one is None or other is None:
-        return None
-    found, _, _ = phase_cross_correlation(
-        one, other, upsample_factor=_UPSAMPLING, normalization=None
-    )
-    moved = -np.asarray(found, float)
-    whole = np.round(moved).astype(int)
-    a, b = _overlap(one, whole), _overlap(other, -whole)
-    if min(a.shape) < 8:
-        return None
-    power = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    correlation = float((a * b).sum()) / power if power > 0 else 0.0
-    grains = a.size / (4 * np.pi * max(grain_px, 0.7) ** 2)
-    return moved if correlation > _MIN_CORRELATION / np.sqrt(grains) else None
-
-
-def _overlap(frame: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return the part of a frame that overlaps the other one after this shift."""
-    rows, columns = (
-        slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, frame.shape, strict=True)
-    )
-    return frame[rows, columns]
 
 
 # ---- solution for all pairs
