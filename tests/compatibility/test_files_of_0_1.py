@@ -195,7 +195,7 @@ def content_of_atoms(atoms: Any) -> dict[str, Any]:
         "support_added": atoms.support_added,
         "support_removed": atoms.support_removed,
         "species_mean": atoms.species.mean,
-        "injected": atoms.added.to_dict(),
+        "injected": atoms.injected.to_dict(),
     }
 
 

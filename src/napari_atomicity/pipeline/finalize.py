@@ -18,7 +18,7 @@ from ..reporting.examples import ClusterExample, foremost
 from ..reporting.report import Section, with_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import write_found
+from ..tracking.files import write_movie_results
 from .part_store import FAILURES, Failure, PartStore, as_frame, write_all
 from .runs import Run, RunRequest, finalize_run
 
@@ -78,7 +78,7 @@ def finalize_batch(
         parts = (store.read(stem)[0] for _, stem in sorted(stems.items()))
         write_all(parts, together.nothing, csv, parquet)
         store.write_failures(one for _, one in sorted(failed.items()))
-        write_found(movies, store.folder)
+        write_movie_results(movies, store.folder)
 
     movies = [m for _, stem in sorted(stems.items()) if (m := store.movie(stem)) is not None]
 

@@ -44,7 +44,7 @@ from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample, gathered
 from ..reporting.plots import scales_of
 from ..reporting.report import Section, image_section
-from ..tracking.files import Found, found_in
+from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
 from .runs import RunRequest
 
@@ -150,13 +150,13 @@ def part_of(
     about
         More that the part says of itself: see `packed`.
     """
-    movie = found_in(analysis)
+    movie = analyse_if_tracked(analysis)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(
         outcome,
         packed(analysis.table, outcome, said),
         _drawing(analysis, outcome, card, small, movie) if draw else None,
-        None if movie is None else Found.of(movie).to_json(),
+        None if movie is None else MovieResult.of(movie).to_json(),
     )
 
 
@@ -392,10 +392,10 @@ class PartStore:
         """Take a drawing away, if there is one."""
         (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
-    def movie(self, stem: str) -> Found | None:
+    def movie(self, stem: str) -> MovieResult | None:
         """What is known over time of a stack; None of a single image."""
         try:
-            return Found.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
+            return MovieResult.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

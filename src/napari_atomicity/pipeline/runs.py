@@ -32,7 +32,12 @@ from ..reporting.report import MANY_IMAGES, Section, image_section, warnings, wr
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import averaged, followed, found_in, write_movies
+from ..tracking.files import (
+    analyse_if_tracked,
+    average_if_stack,
+    track_if_stack,
+    write_movies,
+)
 from ..tracking.following import TrackedMovie
 from .analysis import analyse
 
@@ -385,7 +390,7 @@ def analyse_one(
             "pixel_size_nm": micrograph.pixel_size_nm,
             "calibration": micrograph.metadata.get("calibration"),
         }
-        micrograph = averaged(micrograph, request.average_frames, progress, stop)
+        micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
         analysis = analyse(
             micrograph,
             classifier,
@@ -395,7 +400,7 @@ def analyse_one(
             umap=request.umap,
             symmetries=request.symmetries,
         )
-        analysis = followed(analysis, progress, stop)
+        analysis = track_if_stack(analysis, progress, stop)
         outcome = item.outcome(
             "done",
             **known,
@@ -425,7 +430,7 @@ def _one(
     def drawn(
         analysis: Analysis, outcome: Outcome
     ) -> tuple[Section, Sequence[ClusterExample], TrackedMovie | None]:
-        movie = found_in(analysis, progress, stop)
+        movie = analyse_if_tracked(analysis, progress, stop)
         report(progress, 0, 0, "Drawing")
         section = image_section(
             analysis, outcome, small, request.ratios, classifier.card, movie=movie
