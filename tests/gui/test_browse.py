@@ -117,6 +117,7 @@ def elsewhere(monkeypatch, model):
     from napari_atomicity.pipeline import batch
     from napari_atomicity.pipeline import dask_workers as cluster
     from napari_atomicity.pipeline.runs import analyse_one
+    from napari_atomicity.pipeline.sent_model import SentModel
 
     asked = []
 
@@ -133,7 +134,7 @@ def elsewhere(monkeypatch, model):
             yield item, outcome, analysis
 
     monkeypatch.setattr(cluster, "Workers", workers)
-    monkeypatch.setattr(cluster.SentModel, "of", lambda *_: "a model")
+    monkeypatch.setattr(SentModel, "of", lambda *_: "a model")
     monkeypatch.setattr(batch, "analyse_on", analyse_on)
     return asked
 

@@ -25,9 +25,10 @@ from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import batch as module
 from napari_atomicity.pipeline import runs
 from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
-from napari_atomicity.pipeline.dask_workers import SchedulerLost, SentModel, Workers
+from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest, analyse_images
+from napari_atomicity.pipeline.sent_model import SentModel
 from napari_atomicity.reporting.report import Section
 from pipeline.conftest import write_film, write_image
 
@@ -139,7 +140,7 @@ def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tin
     tell = {"on_outcome": lambda outcome, part: worked.append(outcome.image)}
     run(request=RunRequest(str(tiny_model), "cpu", pixel_size_nm=0.101, umap=False), **tell)
     assert len(worked) == 5
-    from napari_atomicity.pipeline.part_store import key_of
+    from napari_atomicity.pipeline.parts import key_of
 
     counted = key_of("a" * 64, "m", request_)
     assert key_of("a" * 64, "m", RunRequest(str(tiny_model), umap=False, ratios="em")) == counted
@@ -344,7 +345,7 @@ def test_who_waits_for_a_scheduler_can_stop(images, tmp_path, request_, monkeypa
 
 
 def test_workers_of_another_version_are_refused(run, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.dask_workers.__version__", "0.0.0")
+    monkeypatch.setattr("napari_atomicity.pipeline.sent_model.__version__", "0.0.0")
     with pytest.raises(AtomicityError, match=r"0\.0\.0 where the run was started: install"):
         run()
 
@@ -366,7 +367,7 @@ def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
     def denied(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.part_store.os.scandir", denied)
+    monkeypatch.setattr("napari_atomicity.pipeline.parts.os.scandir", denied)
     with pytest.raises(AtomicityError, match="this folder can't be read"):
         run()
 

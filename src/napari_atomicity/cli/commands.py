@@ -642,7 +642,7 @@ def adapt(
 
 def _print_adaptation(run: AdaptRun, summary: dict[str, Any]) -> None:
     """The conditions, what was learnt from, and the ratios before and after."""
-    from ..pipeline.adaptation import format_checks, format_learnt, format_shift
+    from ..pipeline.adaptation_text import format_checks, format_learnt, format_shift
 
     say(format_shift(run.found.shift))
     say(format_learnt(run.found))

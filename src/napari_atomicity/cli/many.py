@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..core.progress import Stop
     from ..io.provenance import Outcome
     from ..pipeline.batch import BatchRun
-    from ..pipeline.watch import LiveUpdate
+    from ..pipeline.live_results import LiveUpdate
 
 PLAIN_LINE_S = 10.0
 """Where no line can move, in the log of a job, one says how far it is after so many seconds."""

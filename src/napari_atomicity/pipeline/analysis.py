@@ -174,20 +174,20 @@ def analyse(
 
     Parameters
     ----------
-    micrograph
+    micrograph : Micrograph
         A calibrated image or stack.
-    model
+    model : str or Classifier, optional
         Name of a model at hand, path of a model file, or a loaded classifier.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps": where the patches are cut (CUDA, else the CPU) and the
         network runs. Clusters are found by the CPU.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    settings
+    settings : DetectionSettings, optional
         Of the detection, in nm and in units of the noise.
-    umap
+    umap : bool, optional
         Whether to place the clusters in the UMAP, which takes seconds the first time.
-    symmetries
+    symmetries : bool, optional
         Whether to average the network over the eight symmetries of the square, at eight times its
         cost.
 

@@ -56,24 +56,24 @@ class AtomRequest:
 
     Parameters
     ----------
-    model
+    model : str, optional
         Name of an atom model at hand, or path of a model file.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm
+    pixel_size_nm : float, optional
         Overrides what the files say; None to believe them.
-    precision
+    precision : float, optional
         Expected precision of what is reported; None for the best expected F1.
-    threshold
+    threshold : float, optional
         Least probability of what is reported, instead.
-    group_distance_nm
+    group_distance_nm : float, optional
         Atoms no further apart belong to one group.
-    clusters
+    clusters : str, optional
         A cluster table of these images: atoms are told which cluster holds them, and clusters are
         counted by the atoms' yardstick.
-    seed
+    seed : int, optional
         Of random patterns, of bootstraps, and of atoms that are added.
-    completeness
+    completeness : bool, optional
         Whether atoms are put into each image to tell how many would be found; takes longer.
     """
 
@@ -162,18 +162,18 @@ def find_atoms_in_images(
 
     Parameters
     ----------
-    paths
+    paths : Iterable[str or path-like]
         Image files, and folders that are searched for them.
-    out_dir
+    out_dir : str or path-like
         Folder that gets ``atoms.csv``, ``atoms.parquet``, ``dispersion.csv``, ``run.json`` and
         ``report.html``, ``cluster_atoms.csv`` if there are clusters, and ``figures/``.
-    request
+    request : AtomRequest, optional
         Model, device and settings.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` of the image at hand, and ``stop() -> bool``.
-    on_outcome
+    on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
-    command
+    command : sequence of str, optional
         For the record; the command line of this process if None.
 
     Returns

@@ -25,10 +25,13 @@ from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
-from .dask_workers import PATIENCE_S, Failed, Notice, SentModel, Workers, classifier_of
+from .dask_workers import PATIENCE_S, Failed, Notice, Workers
+from .failures import Failure
 from .finalize import finalize_batch
-from .part_store import Failure, Part, PartStore, key_of, model_hash, part_of, stem_of
+from .part_store import PartStore
+from .parts import Part, key_of, make_part, model_hash, stem_of
 from .runs import Run, RunRequest, analyse_one
+from .sent_model import SentModel, classifier_of
 
 SHOWN = MANY_IMAGES
 """So many images have a section in the report: all, or as many evenly among them."""
@@ -40,9 +43,9 @@ class BatchRun(Run):
 
     Parameters
     ----------
-    reused
+    reused : int, optional
         Images that an earlier run had done.
-    problem
+    problem : str, optional
         Why it ended early, if nobody stopped it: the scheduler is lost.
     """
 
@@ -71,7 +74,7 @@ def analyse_part(task: ImageTask) -> Part:
     classifier = classifier_of(task.model)
 
     def kept(analysis: Analysis, outcome: Outcome) -> Part:
-        return part_of(analysis, outcome, classifier.card, task.draw, task.small)
+        return make_part(analysis, outcome, classifier.card, task.draw, task.small)
 
     outcome, _, part = analyse_one(
         task.item, classifier, task.request, stop=lambda: False, then=kept
@@ -110,13 +113,13 @@ def analyse_on(
 
     Parameters
     ----------
-    workers
+    workers : Workers
         In their context, with the model of the request.
-    items
+    items : sequence of Input
         From `runs.named_inputs`.
-    request
+    request : RunRequest
         Settings.
-    stop
+    stop : callable, optional
         ``stop() -> bool``.
 
     Yields
@@ -154,27 +157,27 @@ def run_batch(
 
     Parameters
     ----------
-    paths
+    paths : Iterable[str or path-like]
         Image files, and folders that are searched for them; the workers must see them too.
-    out_dir
+    out_dir : str or path-like
         Folder that gets ``clusters/`` with a part for each image, the files of
         `runs.analyse_images`, and ``failures.csv``.
-    request
+    request : RunRequest, optional
         Model, device and settings.
-    workers
+    workers : int, optional
         Number of processes on this machine; as many as it has cores if None.
-    scheduler
+    scheduler : str, optional
         Address of a running dask scheduler, or its JSON file; its workers are used instead.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` of all images, with rate and remaining time in words,
         and ``stop() -> bool``.
-    on_outcome
+    on_outcome : callable, optional
         Called after each image that was worked on, with its outcome and the file of its part.
-    notice
+    notice : callable, optional
         Told in words what a person should know: the address of the dashboard, who is waited for.
-    command
+    command : sequence of str, optional
         For the record; the command line of this process if None.
-    patience_s
+    patience_s : float, optional
         How long a scheduler that does not answer, or that has no worker, is waited for.
 
     Returns

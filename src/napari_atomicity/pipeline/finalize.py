@@ -19,7 +19,10 @@ from ..reporting.report import Section, with_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_found
-from .part_store import FAILURES, Failure, PartStore, as_frame, write_all
+from .failures import FAILURES, Failure
+from .part_store import PartStore
+from .part_tables import write_all
+from .parts import concatenate_parts
 from .runs import Run, RunRequest, finalize_run
 
 NEITHER_COUNTED_NOR_DRAWN = (
@@ -47,16 +50,16 @@ def finalize_batch(
 
     Parameters
     ----------
-    store
+    store : PartStore
         Where the parts lie.
     request, card
         What was asked for, and of which model.
-    inputs
+    inputs : sequence of Input
         The images, in the order of the tables.
     stems, failed
         Number of an image → its part, or why there is none; a damaged part moves from the one to
         the other. Images in neither were not reached.
-    shown
+    shown : collection of int
         Numbers of images that are shown in the report if they were drawn.
     started, reference, interrupted, command, more
         See `runs.finalize_run`.
@@ -136,7 +139,7 @@ def _gathered(
     if not held:
         nothing = empty(card.classes)
         return _Together(nothing, nothing, scales)
-    table = as_frame(held)
+    table = concatenate_parts(held)
     return _Together(slim(table), table.iloc[:0], scales)
 
 

@@ -47,23 +47,23 @@ class RunRequest:
 
     Parameters
     ----------
-    model
+    model : str, optional
         Name of a model at hand, or path of a model file.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    pixel_size_nm
+    pixel_size_nm : float, optional
         Overrides what the files say; None to believe them.
-    umap
+    umap : bool, optional
         Whether to place the clusters in the model's map.
-    symmetries
+    symmetries : bool, optional
         Whether to average the network over the eight symmetries of the square.
-    detection
+    detection : DetectionSettings, optional
         Settings in nm and in units of the noise.
-    ratios
+    ratios : str, optional
         How ratios are found, a name in `statistics.prevalence.METHODS`.
-    reference
+    reference : str, optional
         Table of reference ratios to set beside those that are found: see `statistics.reference`.
-    average_frames
+    average_frames : int or str, optional
         Of stacks: how many registered frames are averaged before clusters are looked for, a number
         or "all"; None: none.
     """
@@ -132,19 +132,19 @@ def analyse_images(
 
     Parameters
     ----------
-    paths
+    paths : Iterable[str or path-like]
         Image files, and folders that are searched for them.
-    out_dir
+    out_dir : str or path-like
         Folder that gets ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``
         and ``run.json``, and ``reference.json`` if there is a reference; of stacks also those of
         `tracking.files`; those of an earlier run are replaced, each as a whole.
-    request
+    request : RunRequest, optional
         Model, device and settings.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` of the image at hand, and ``stop() -> bool``.
-    on_outcome
+    on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
-    command
+    command : sequence of str, optional
         For the record; the command line of this process if None.
 
     Returns
@@ -241,21 +241,21 @@ def finalize_run(
 
     Parameters
     ----------
-    out_dir
+    out_dir : Path
         Folder, which is there.
     request, card
         What was asked for, and of which model.
-    table
+    table : DataFrame
         Clusters of all images; of columns that neither ratios nor plots need it may have none.
-    outcomes
+    outcomes : list of Outcome
         One for each image.
-    write_tables
+    write_tables : callable
         Writes all clusters to a CSV and a Parquet file.
     started, device, interrupted, command
         For the record.
-    reference
+    reference : DataFrame, optional
         From `io.tables.read_reference`.
-    more
+    more : sequence of str, optional
         Names of further files that ``write_tables`` writes.
     sections, examples, scales
         For the report: see `reporting.report.write_report`.
@@ -355,13 +355,13 @@ def analyse_one(
 
     Parameters
     ----------
-    item
+    item : Input
         The image.
     classifier, request
         What is done to it.
-    progress, stop
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    then
+    then : callable, optional
         What is made of the result, such as drawings; if it fails, the image has.
 
     Returns

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ..core.cluster_table import ALL, empty
 from ..core.errors import Cancelled, ReadError, TableError
@@ -38,9 +36,12 @@ from .arrivals import (
     is_remote,
 )
 from .control_chart import FIRST, SESSION_CHANGED, Chart, FeatureSummary, Reading
+from .failures import Failure
 from .finalize import finalize_batch
 from .live import LIVE, Conditions, Log, Running, conditions_of, row_of
-from .part_store import Failure, Part, PartStore, key_of, model_hash, part_of, stem_of
+from .live_results import LiveRun, LiveUpdate, compute_latency_s
+from .part_store import PartStore
+from .parts import Part, key_of, make_part, model_hash, stem_of
 from .runs import Run, RunRequest, analyse_one
 
 SHOWN = 40
@@ -48,55 +49,6 @@ SHOWN = 40
 REFERENCE = "live.json"
 """Since when images are the reference of the conditions."""
 _STEP_S = 0.25
-
-
-@dataclass(frozen=True, eq=False)
-class LiveUpdate:
-    """What there is to show once a file was taken.
-
-    Parameters
-    ----------
-    outcome
-        Of the image.
-    analysis
-        Its analysis; None if it failed, or was analysed before under another name.
-    conditions
-        Confidence, drift and alarms; None if it failed.
-    ratios
-        Running ones of all images, or None where they were found just before (`live.Running`).
-    row
-        Of ``live.csv``; None if the image was not analysed now.
-    waiting
-        Files that are there and were not taken yet.
-    latency_s
-        From the last change of the file to now.
-    alarm
-        What has begun to be wrong with this image; "" if nothing, or if it was before.
-    calm
-        Whether an alarm has ended with it.
-    """
-
-    outcome: Outcome
-    analysis: Analysis | None = None
-    conditions: Conditions | None = None
-    ratios: pd.DataFrame | None = None
-    row: dict[str, Any] | None = None
-    waiting: int = 0
-    latency_s: float = float("nan")
-    alarm: str = ""
-    calm: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class LiveRun(Run):
-    """What came of it; ``analysed`` images in this session, and how many wait."""
-
-    analysed: int = 0
-    waiting: int = 0
-
-    def summary(self) -> dict[str, Any]:
-        """In a few words, ready for JSON."""
-        return {**super().summary(), "analysed": self.analysed, "waiting": self.waiting}
 
 
 @dataclass(eq=False)
@@ -117,27 +69,27 @@ class Watch:
 
     Parameters
     ----------
-    folder
+    folder : str or path-like
         Watched with its subfolders; images are named by their path in it.
-    out_dir
+    out_dir : str or path-like
         Folder for the parts, ``live.csv``, ``failures.csv`` and, at the end, tables and report.
-    request
+    request : RunRequest, optional
         Model, device and settings; without the map of the embedding if None, for it takes long.
-    settle_s
+    settle_s : float, optional
         So long a file must stay as it is.
-    patience_s
+    patience_s : float, optional
         So long after its last change a file that can't be read may still be on its way.
-    polling
+    polling : bool, optional
         Whether to look every `poll_s` seconds instead of being told by the system; None: only on
         network drives.
-    poll_s
+    poll_s : float, optional
         How often, then.
-    notice
+    notice : callable, optional
         Told in words what a person should know.
-    reference_images
+    reference_images : int, optional
         So many of the first images are the reference of the conditions
         (`pipeline.control_chart.Chart`); 0: no alarm is relative to the session.
-    new_reference
+    new_reference : bool, optional
         Whether those are meant that come now, whatever earlier sessions have seen.
 
     Raises
@@ -205,13 +157,13 @@ class Watch:
 
         Parameters
         ----------
-        on_result
+        on_result : callable, optional
             Called after each file that was taken.
-        stop
+        stop : callable, optional
             ``stop() -> bool``, asked several times a second.
-        until_idle_s
+        until_idle_s : float, optional
             End by itself once nothing waits and nothing has come for so long; None: never.
-        command
+        command : sequence of str, optional
             For the record; the command line of this process if None.
 
         Returns
@@ -388,7 +340,7 @@ class Watch:
                 "taken": taken,
                 "where": None if found.where is None else found.where.to_dict(),
             }
-            return part_of(analysis, outcome, card, draw=False, about=about), found
+            return make_part(analysis, outcome, card, draw=False, about=about), found
 
         start = time.perf_counter()
         outcome, analysis, found = analyse_one(item, classifier, self.request, stop=stop, then=made)
@@ -406,7 +358,7 @@ class Watch:
         self._running.set(item.name, analysis.table)
         self.analysed += 1
         ratios = self._running.ratios(hurry=arrivals.waiting > 0)
-        latency_s = _latency_s(signature)
+        latency_s = compute_latency_s(signature)
         row = row_of(
             item.name,
             outcome.sha256,
@@ -481,7 +433,7 @@ class Watch:
             self._forget(outcome.image)
         self._state.failed[outcome.image] = Failure.of(outcome)
         self.store.write_failures(self._state.failed.values())
-        return LiveUpdate(outcome, waiting=arrivals.waiting, latency_s=_latency_s(signature))
+        return LiveUpdate(outcome, waiting=arrivals.waiting, latency_s=compute_latency_s(signature))
 
     # ---- the report
     def _draw(self, live: LiveUpdate, classifier: Classifier) -> None:
@@ -541,11 +493,6 @@ class Watch:
         if name in self._state.paths:
             return self._state.paths[name]
         return Path(self._state.failed[name].outcome.path)
-
-
-def _latency_s(signature: FileFingerprint) -> float:
-    """Seconds since the last change of a file, by its own time."""
-    return time.time() - signature.mtime_ns / 1e9
 
 
 def _warm_up(classifier: Classifier, request: RunRequest) -> None:
