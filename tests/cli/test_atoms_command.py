@@ -460,7 +460,7 @@ def test_packs_that_nobody_filled_in_or_filled_in_badly(tmp_path):
     image = write_image(tmp_path / "a.tif")
     atomicity("pack", image, "--out", tmp_path / "p")
     result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
-    assert result.exit_code == 1 and "filled in" in result.stderr
+    assert result.exit_code == 1 and "annotations" in result.stderr
     (tmp_path / "p" / "tables" / "a.tif.csv").write_text("X,Y\n1,900\n")
     result = atomicity("consensus", tmp_path / "p", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "tables/a.tif.csv, line 2: Y is 900" in result.stderr
@@ -495,7 +495,7 @@ def test_train_passes_on_what_is_asked_and_refuses_the_rest(tmp_path, monkeypatc
     assert result.exit_code == 0, result.stderr
     assert asked[0][0] == tmp_path and asked[0][2]["recipe"].settings.seed == 3
     assert json.loads(result.stdout)["model_id"] == "m-01234567"
-    assert "mine: F1 0.750 on images that were left out, 30 marked atoms" in result.stderr
+    assert "mine: F1 0.750 on held-out images, 30 marked atoms" in result.stderr
     assert atomicity(*usual).exit_code == 2
     assert atomicity(*usual, "--data", tmp_path, "--epochs", "3").exit_code == 2
 

@@ -390,7 +390,7 @@ def test_the_command_names_no_results_that_there_are_not(images, tmp_path, tiny_
     monkeypatch.setattr(module, "_warm_up", end)
     arguments = ["watch", images, "--out", tmp_path / "out", "--model", tiny_model]
     early = CliRunner().invoke(cli.app, [str(a) for a in [*arguments, "--device", "cpu"]])
-    assert "0 images, 0 of them now; ended before there was anything to write" in early.stderr
+    assert "0 images, 0 of them now; stopped before" in early.stderr
     assert "results in" not in early.stderr and not (tmp_path / "out" / "clusters.csv").exists()
 
 

@@ -112,7 +112,7 @@ def _mean(values: np.ndarray) -> float:
 def find_objections(
     checks: dict[str, tuple[float, float]], settings: AdaptSettings
 ) -> tuple[str, ...]:
-    """Why a fine_tune network is not kept; nothing if it is."""
+    """Why a fine-tuned network is not kept; nothing if it is."""
     out = []
     for name in ("pseudo-labels left out", "corrections left out"):
         before, after = checks[name]

@@ -1,12 +1,12 @@
 """Adapt a model to new imaging conditions, without labels or with a few.
 
-The intensities and diameters of the classes are re-estimated for the new blur and sampling. Clusters
-with an unambiguous class get pseudo-labels (`pseudo_labels`). The last convolutions, the head and the
-scales of the normalisations are fine-fine_tune on these pseudo-labels and on corrected labels, with
-balanced classes, while patches of the training are replayed. The result is kept only if it agrees
-better with held-out pseudo-labels and corrections, still classifies the training patches, and does
-not collapse to one class (`adaptation_checks`). Otherwise the model is not changed, and the reason is
-reported.
+The intensities and diameters of the classes are re-estimated for the new blur and sampling.
+Clusters with an unambiguous class get pseudo-labels (`pseudo_labels`). The last convolutions, the
+head and the scales of the normalisations are fine-tuned on these pseudo-labels and on corrected
+labels, with balanced classes, while patches of the training are replayed. The result is kept only
+if it agrees better with held-out pseudo-labels and corrections, still classifies the training
+patches, and does not collapse to one class (`adaptation_checks`). Otherwise the model is not
+changed, and the reason is reported.
 """
 
 from __future__ import annotations

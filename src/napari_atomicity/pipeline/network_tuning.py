@@ -26,7 +26,7 @@ def fine_tune(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomicityNet:
-    """A copy of a network, fine-fine_tune; the average of its weights over the second half."""
+    """A copy of a network, fine-tuned; the average of its weights over the second half."""
     from ..training.augmentation import augmented
 
     network = copy.deepcopy(network).to(device)
