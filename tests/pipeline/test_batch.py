@@ -23,7 +23,7 @@ from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import batch as module
-from napari_atomicity.pipeline import runs
+from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
 from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore
@@ -49,7 +49,7 @@ def quick(request, monkeypatch):
         monkeypatch.setattr(module, "SHOWN", 0)
         monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
         monkeypatch.setattr(runs, "gathered", lambda *_: [])
-        monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
+        monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
 
 
 @pytest.fixture
@@ -470,14 +470,14 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
 def test_pace_and_what_is_left_are_told_once_they_are_known():
     now = [0.0]
     pace = Throughput(10, clock=lambda: now[0])
-    assert pace.words(0) == "0 of 10 images"
+    assert pace.format(0) == "0 of 10 images"
     for _ in range(3):
         now[0] += 2
-        pace.step()
-    assert pace.words(3) == "3 of 10 images, 0.5 per s, 14 s left"
+        pace.add_image()
+    assert pace.format(3) == "3 of 10 images, 0.5 per s, 14 s left"
     for _ in range(3):
         now[0] += 60
-        pace.step()
-    assert pace.words(6) == "6 of 10 images, 1.0 per min, 4 min left"
-    assert pace.words(10) == "10 of 10 images, 1.0 per min"
+        pace.add_image()
+    assert pace.format(6) == "6 of 10 images, 1.0 per min, 4 min left"
+    assert pace.format(10) == "10 of 10 images, 1.0 per min"
     assert [duration(s) for s in (89, 600, 9000)] == ["89 s", "10 min", "2 h 30 min"]

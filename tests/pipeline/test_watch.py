@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline import runs
+from napari_atomicity.pipeline import run_files, runs
 from napari_atomicity.pipeline import watch as module
 from napari_atomicity.pipeline.batch import run_batch
 from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, FeatureSummary
@@ -35,7 +35,7 @@ from support import synthetic_analysis
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Nothing is drawn."""
-    monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 

@@ -23,7 +23,7 @@ from ..models.domain_shift import MIN_CLUSTERS
 from ..reporting.report import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
-from .finalize import slim
+from .finalize import drop_columns
 
 N_BOOTSTRAP = 200
 """Resamples of running ratios: their intervals move by less than from image to image."""
@@ -158,7 +158,7 @@ class Running:
     def set(self, image: str, table: pd.DataFrame) -> None:
         """Another image, or the same one anew."""
         again = image in self._tables
-        self._tables[image] = slim(table)
+        self._tables[image] = drop_columns(table)
         if again or self._together is None or not len(table):
             self._together = None if again else self._together
         else:

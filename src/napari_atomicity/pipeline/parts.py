@@ -32,7 +32,7 @@ from ..reporting.plots import scales_of
 from ..reporting.report import image_section
 from ..tracking.files import Found, found_in
 from ..tracking.following import TrackedMovie
-from .runs import RunRequest
+from .run_request import RunRequest
 
 FORM = 1
 """Of the parts and of what is in them; another one makes all images be analysed again."""
