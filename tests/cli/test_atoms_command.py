@@ -267,7 +267,7 @@ def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     assert not (out / "cluster_atoms.csv").exists()
     other = write_image(tmp_path / "other.tif")
     run = find_atoms_in_images([other], out, AtomRequest(clusters=str(clusters)))
-    assert "has none in this image" in run.outcomes[0].warnings[0]
+    assert "no cluster of this image" in run.outcomes[0].warnings[0]
 
 
 def test_a_table_of_atoms_is_none_of_clusters(finder, tmp_path):
