@@ -126,7 +126,7 @@ def test_a_restart_goes_on_and_takes_what_came_meanwhile(watch, images, tmp_path
     (images / "3.tif").rename(images / "three.tif")
     said = []
     run, took = watch(notice=said.append)
-    assert said == ["going on: 5 images of earlier sessions"]
+    assert len(said) == 1 and "5 images of earlier sessions" in said[0]
     assert names(took) == ["1.tif", "new.tif", "three.tif"]
     assert {live.outcome.image: live.analysis is None for live in took}["three.tif"]
     assert run.analysed == 2
