@@ -1,7 +1,8 @@
-"""A model adapted to files, or to what a window has analysed; and what came of it, in words.
+"""Adapt a model to image files, or to analysed images in memory.
 
-The science is in `adaptation`. Torch is loaded inside the functions that need it, so that a window
-opens without the seconds that this takes."""
+`pipeline.fine_tuning` contains the method. Torch is imported inside the functions that need it, so
+that a window opens without this delay.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import AtomicityError, Cancelled, ReadError, TableError
+from ..core.errors import ReadError, TableError
+from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, report
-from ..io.images import load
+from ..core.progress import Progress, Stop, check, prefixed, report
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
@@ -187,35 +188,38 @@ def adapt_files(
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> AdaptRun:
-    """Analyse files, adapt the model to them, and write what it has become if that helps.
+    """Analyse files, adapt the model to them, and write it if it improves.
 
     Parameters
     ----------
-    paths : Iterable[str or path-like]
-        Image files, and folders that are searched for them. Those that can't be analysed are
-        left out, and named in the outcomes.
+    paths : iterable of str or path-like
+        Image files, and folders of images. Images that cannot be analysed are left out and named
+        in the outcomes.
     request : AdaptRequest
-        Model, corrections and where the result goes; nothing is written there if the adaptation is
-        rolled back.
+        Model, corrections and output file.
     progress, stop : callable, optional
-        As elsewhere.
+        ``progress(done, total, message)`` and ``stop() -> bool``.
     on_outcome : callable, optional
         Called after each image.
+
+    Returns
+    -------
+    AdaptRun
+        Result; no file is written if the adaptation is rolled back.
 
     Raises
     ------
     ModelError
-        If the model can't be loaded or adapted.
+        If the model cannot be loaded or adapted.
     TableError
-        If the corrections are none, or of none of the images.
+        If there are no corrections, or they match no cluster of the images.
     ReadError
-        If no image could be analysed, or the corrections can't be read.
+        If no image can be analysed, or the corrections cannot be read.
     AtomicityError
-        If the result can't be written.
+        If the result cannot be written.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
-    from ..io.inputs import named_inputs
     from ..models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
 
@@ -223,23 +227,13 @@ def adapt_files(
     refuse_unadaptable(card, tensors)
     given = None if request.corrections is None else read_corrections(request.corrections, card)
     classifier = load_classifier(request.model, request.device)
-    outcomes, analyses = [], []
-    for item in named_inputs(paths):
-        check(stop)
-        outcome, analysis = _one(item, classifier, request.pixel_size_nm, progress, stop)
-        outcomes.append(outcome)
-        if analysis is not None:
-            analyses.append(analysis)
-        if on_outcome is not None:
-            on_outcome(outcome)
-    if not analyses:
-        raise ReadError("none of the images could be analysed")
-    lost = 0
+    outcomes, analyses = _analyse_files(paths, classifier, request, progress, stop, on_outcome)
+    n_unmatched = 0
     if given is not None:
-        analyses, lost = with_corrections(analyses, given)
-        if lost == len(given):
+        analyses, n_unmatched = with_corrections(analyses, given)
+        if n_unmatched == len(given):
             raise TableError(
-                "none of these corrections is of a cluster of the images",
+                "the corrections match no cluster of the images",
                 request.corrections,
                 "The table must name the images as their files are called",
             )
@@ -247,37 +241,45 @@ def adapt_files(
     check(stop)
     if found.accepted:
         save_model(request.out, found.card, found.tensors)
-    return AdaptRun(found, outcomes, lost)
+    return AdaptRun(found, outcomes, n_unmatched)
 
 
-def _one(
-    item: Input,
+def _analyse_files(
+    paths: Iterable[str | PathLike[str]],
     classifier: Classifier,
-    pixel_size_nm: float | None,
+    request: AdaptRequest,
     progress: Progress | None,
     stop: Stop | None,
-) -> tuple[Outcome, Analysis | None]:
-    """Read and analyse one image; whatever goes wrong with it becomes its outcome."""
-    if item.error is not None:
-        return item.outcome("failed", item.error), None
+    on_outcome: Callable[[Outcome], None] | None,
+) -> tuple[list[Outcome], list[Analysis]]:
+    from ..io.inputs import named_inputs
+    from .image_loop import process_image, serial
 
-    def told(done: int, total: int, message: str) -> None:
-        report(progress, done, total, f"{item.name}: {message}")
+    def step(item: Input) -> tuple[Outcome, Analysis | None, None]:
+        shown = prefixed(progress, f"{item.name}: ")
 
-    try:
-        told(0, 0, "Reading")
-        micrograph = load(item.path, pixel_size_nm, name=item.name)
-        analysis = analyse(micrograph, classifier, progress=told, stop=stop, umap=False)
-    except Cancelled:
-        raise
-    except AtomicityError as error:
-        return item.outcome("failed", str(error)), None
-    except Exception as error:  # one image must not end the run
-        return item.outcome("failed", f"unexpected {type(error).__name__}: {error}"), None
-    outcome = item.outcome(
-        "done",
-        clusters=len(analysis.table),
-        seconds=analysis.seconds,
-        warnings=warnings(analysis.table),
-    )
-    return outcome, analysis
+        def analyse_clusters(
+            micrograph: Micrograph, known: dict[str, Any]
+        ) -> tuple[Outcome, Analysis, None]:
+            analysis = analyse(micrograph, classifier, progress=shown, stop=stop, umap=False)
+            outcome = item.outcome(
+                "done",
+                **known,
+                clusters=len(analysis.table),
+                seconds=analysis.seconds,
+                warnings=warnings(analysis.table),
+            )
+            return outcome, analysis, None
+
+        return process_image(item, analyse_clusters, request.pixel_size_nm, shown)
+
+    outcomes, analyses = [], []
+    for outcome, analysis, _ in serial(step, named_inputs(paths), stop):
+        outcomes.append(outcome)
+        if analysis is not None:
+            analyses.append(analysis)
+        if on_outcome is not None:
+            on_outcome(outcome)
+    if not analyses:
+        raise ReadError("no image could be analysed")
+    return outcomes, analyses

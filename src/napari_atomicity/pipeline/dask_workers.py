@@ -12,7 +12,7 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -195,33 +195,34 @@ class Workers:
     # ---- tasks
     def each(
         self, function: Callable[[T], R], tasks: Iterable[T], stop: Stop | None = None
-    ) -> Iterator[tuple[T, R | Failed]]:
-        """Do something with each; results in the order in which they come.
+    ) -> Generator[tuple[T, R | Failed], None, None]:
+        """Apply a function to each task on the workers; an executor of `image_loop.for_each_image`.
 
         Parameters
         ----------
         function : callable
-            Of a module, and of nothing but the task; what it raises ends that task only.
-        tasks : iterable of T
-            Taken one by one when there is room.
+            Module-level function of the task; an exception is the result of this task only.
+        tasks : iterable
+            Taken one by one when a worker is free.
         stop : callable, optional
             ``stop() -> bool``.
 
         Yields
         ------
         task, result
-            Each task once. `Failed` where ``function`` raised, or where workers died of it.
+            Each task once, in the order of completion. `Failed` if ``function`` raised, or if
+            workers died of the task.
 
         Raises
         ------
         Cancelled
-            If ``stop()`` says so.
+            If ``stop()`` returns True.
         SchedulerLost
-            If there is nobody left to work.
+            If there are no workers any more.
         """
         given: dict[Any, _Given[T]] = {}
         back: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        waiting: deque[tuple[T, bool]] = deque()  # to be given out again; whether alone
+        waiting: deque[tuple[T, bool]] = deque()  # tasks to submit again, and whether alone
         more = iter(tasks)
         try:
             while True:
@@ -235,26 +236,35 @@ class Workers:
                     self._look_after(given, waiting, stop)
                     continue
                 one = given.get(future.key)
-                if one is None or one.future is not future:
-                    continue
-                result = self._result(one, stop)
-                del given[future.key]
-                with contextlib.suppress(Exception):
-                    future.release()
-                if isinstance(result, _Lost):
-                    waiting.append((one.task, one.alone))
-                    self._recover(stop)
-                elif isinstance(result, KilledWorker) and not one.alone:
-                    # Perhaps it only stood beside the one that killed them.
-                    waiting.append((one.task, True))
-                elif isinstance(result, KilledWorker):
-                    yield one.task, Failed(_died_of(result))
-                elif isinstance(result, Exception):
-                    yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
-                else:
-                    yield one.task, result
+                if one is not None and one.future is future:
+                    yield from self._take(one, given, waiting, stop)
         finally:
             self._take_back(given)
+
+    def _take(
+        self,
+        one: _Given[T],
+        given: dict[Any, _Given[T]],
+        waiting: deque[tuple[T, bool]],
+        stop: Stop | None,
+    ) -> Iterator[tuple[T, Any]]:
+        """Yield the result of a completed task; nothing if the task must run again."""
+        result = self._result(one, stop)
+        del given[one.future.key]
+        with contextlib.suppress(Exception):
+            one.future.release()
+        if isinstance(result, _Lost):
+            waiting.append((one.task, one.alone))
+            self._recover(stop)
+        elif isinstance(result, KilledWorker) and not one.alone:
+            # Another task on the same worker may be the cause.
+            waiting.append((one.task, True))
+        elif isinstance(result, KilledWorker):
+            yield one.task, Failed(_died_of(result))
+        elif isinstance(result, Exception):
+            yield one.task, Failed(f"unexpected {type(result).__name__}: {result}")
+        else:
+            yield one.task, result
 
     def _give_out(
         self,

@@ -24,7 +24,7 @@ from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check
 from ..core.scale_reference import ScaleReference
 from ..models.analysis import Analysis
-from ..models.classifier import Classifier
+from ..models.classifier import Classifier, Prediction
 from ..models.domain_shift import Shift, compare
 from ..models.intensity_scale import fit_image, refined
 from ..models.label_assignment import assign_labels
@@ -128,73 +128,114 @@ def adapt(
     Cancelled
         If ``stop()`` says so.
     """
-    settings = settings or AdaptSettings()
-    device = device or torch.device("cpu")
-    refuse_unadaptable(card, tensors)
-    old = Classifier(card, tensors, device)
-    before = tuple(reclassified(a, old) for a in analyses)
-    shift = _shift(before, card, tensors)
-    reference = refined([select_classified(a.table) for a in before], _scale_of(card))
-    seen_anew = [rescaled(a, reference) for a in before]
-    steady = [
-        not is_scale_ambiguous(a, b, reference) for a, b in zip(before, seen_anew, strict=True)
-    ]
-    target = find_target(seen_anew, replace(card, scale=reference), settings, steady)
-    numbers = {c: int((target.label == i).sum()) for i, c in enumerate(card.classes)}
+    return _Adapter(analyses, card, tensors, settings or AdaptSettings(), device).run(
+        progress, stop
+    )
 
-    def unchanged(*reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
+
+class _Adapter:
+    """One adaptation: the model before, the pseudo-labels, and the decision."""
+
+    def __init__(
+        self,
+        analyses: Sequence[Analysis],
+        card: ModelCard,
+        tensors: dict[str, np.ndarray],
+        settings: AdaptSettings,
+        device: torch.device | None,
+    ) -> None:
+        refuse_unadaptable(card, tensors)
+        self.card, self.tensors, self.settings = card, tensors, settings
+        self.device = device or torch.device("cpu")
+        self.old = Classifier(card, tensors, self.device)
+        self.before = tuple(reclassified(a, self.old) for a in analyses)
+        self.shift = _shift(self.before, card, tensors)
+        self.reference = refined([select_classified(a.table) for a in self.before], _scale_of(card))
+        self.rescaled = [rescaled(a, self.reference) for a in self.before]
+        steady = [
+            not is_scale_ambiguous(a, b, self.reference)
+            for a, b in zip(self.before, self.rescaled, strict=True)
+        ]
+        new_card = replace(card, scale=self.reference)
+        self.target = find_target(self.rescaled, new_card, settings, steady)
+        self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
+
+    def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
+        """Fine-tune the network, and accept it or roll it back."""
+        n_named = (self.target.label >= 0).sum()
+        n_classes = sum(n > 0 for n in self.numbers.values())
+        if n_named < MIN_PSEUDO_LABELS or n_classes < 2:
+            return self._roll_back(
+                f"only {n_named} clusters of {n_classes} classes are unambiguous; at least "
+                f"{MIN_PSEUDO_LABELS} of two are needed: correct some labels, or take more images",
+                checks={},
+            )
+        split = Split.random(self.target, self.tensors["replay.label"], self.settings)
+        remembered = predict_replayed(self.old, self.tensors)
+        original = replace(
+            self.target, patches=join_patches(self.before, self.card.patches.channels)
+        )
+        at_first = compute_checks(self.old, original, remembered, self.tensors, split)
+        network = fine_tune(
+            self.old.network, self.target, self.tensors, split, self.settings, self.device,
+            progress, stop,
+        )  # fmt: skip
+        reasons: tuple[str, ...] = ()
+        checks: dict[str, tuple[float, float]] = {}
+        for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
+            blended = interpolate_networks(self.old.network, network, share)
+            tensors = replace_network(self.tensors, blended)
+            new = Classifier(self.card, tensors, self.device)
+            replayed = predict_replayed(new, self.tensors)
+            found = compute_checks(new, self.target, replayed, self.tensors, split)
+            checks = {name: (at_first[name], found[name]) for name in found}
+            reasons = find_objections(checks, self.settings)
+            if not reasons:
+                break
+        if reasons:
+            return self._roll_back(*reasons, checks=checks)
+        check(stop)
+        tensors = update_references(self.old, tensors, remembered.embedding, replayed.embedding)
+        return self._accept(new, tensors, replayed, share, checks)
+
+    def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
         return Adaptation(
-            False, reasons, card, tensors, shift, numbers, int(target.certain.sum()), checks,
-            before, before,
+            False, reasons, self.card, self.tensors, self.shift, self.numbers,
+            int(self.target.certain.sum()), checks, self.before, self.before,
         )  # fmt: skip
 
-    named = (target.label >= 0).sum()
-    if named < MIN_PSEUDO_LABELS or sum(n > 0 for n in numbers.values()) < 2:
-        return unchanged(
-            f"only {named} clusters of {sum(n > 0 for n in numbers.values())} classes are beyond "
-            f"doubt; at least {MIN_PSEUDO_LABELS} of two are needed: correct some labels, or "
-            "take more images",
-            checks={},
+    def _accept(
+        self,
+        new: Classifier,
+        tensors: dict[str, np.ndarray],
+        replayed: Prediction,
+        share: float,
+        checks: dict[str, tuple[float, float]],
+    ) -> Adaptation:
+        """Update limits and card, and classify the images with the adapted model."""
+        card = replace(self.card, scale=self.reference)
+        seen = [(a, new.predict(a.patches, symmetries=a.symmetries)) for a in self.rescaled]
+        tensors = raise_margin_limit(card, tensors, seen, self.target)
+        card = update_card(
+            card, tensors, self.numbers, self.target, self.settings, seen, replayed, share
         )
-    split = Split.random(target, tensors["replay.label"], settings)
-    remembered = predict_replayed(old, tensors)
-    was = replace(target, patches=join_patches(before, card.patches.channels))
-    at_first = compute_checks(old, was, remembered, tensors, split)
-    network = fine_tune(old.network, target, tensors, split, settings, device, progress, stop)
-    reasons: tuple[str, ...] = ()
-    checks: dict[str, tuple[float, float]] = {}
-    for share in (1.0, 0.5, 0.25, 0.0):  # less of the change, if all of it forgets too much
-        blended = interpolate_networks(old.network, network, share)
-        candidate = replace_network(tensors, blended)
-        new = Classifier(card, candidate, device)
-        replayed = predict_replayed(new, tensors)
-        found = compute_checks(new, target, replayed, tensors, split)
-        checks = {name: (at_first[name], found[name]) for name in found}
-        reasons = find_objections(checks, settings)
-        if not reasons:
-            break
-    if reasons:
-        return unchanged(*reasons, checks=checks)
-    check(stop)
-    candidate = update_references(old, candidate, remembered.embedding, replayed.embedding)
-    card = replace(card, scale=reference)
-    seen = [(a, new.predict(a.patches, symmetries=a.symmetries)) for a in seen_anew]
-    candidate = raise_margin_limit(card, candidate, seen, target)
-    new_card = update_card(card, candidate, numbers, target, settings, seen, replayed, share)
-    new = Classifier(new_card, candidate, device)
-    after = tuple(reclassified(a, new) for a in seen_anew)
-    gained = tuple(
-        f"of the {name}, {last:.0%} are met instead of {first:.0%}"
+        new = Classifier(card, tensors, self.device)
+        after = tuple(reclassified(a, new) for a in self.rescaled)
+        return Adaptation(
+            True, _improvements(checks), card, tensors, self.shift, self.numbers,
+            int(self.target.certain.sum()), checks, self.before, after,
+        )  # fmt: skip
+
+
+def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Format the agreement with held-out labels before and after."""
+    return tuple(
+        f"{last:.0%} of the {name} agree instead of {first:.0%}"
         if last > first
-        else f"of the {name}, {last:.0%} are met as before, and with more confidence"
+        else f"{last:.0%} of the {name} agree as before, with higher confidence"
         for name, (first, last) in checks.items()
         if name.endswith("left out") and np.isfinite(last)
     )
-    return Adaptation(
-        True,
-        gained,
-        new_card, candidate, shift, numbers, int(target.certain.sum()), checks, before, after,
-    )  # fmt: skip
 
 
 def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
