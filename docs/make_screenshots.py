@@ -866,7 +866,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     with tempfile.TemporaryDirectory() as temporary:
         # Whoever makes the pictures may have another theme, docks elsewhere, models of their own.
         home = Path(temporary)
