@@ -59,7 +59,7 @@ class Analyse(Dock):
             "Find the clusters, determine the number of atoms of each, show class maps, place the "
             "clusters in the map and count the classes.",
             self.run,
-            enabled_when=lambda: self.image_form.ready,
+            enabled_when=self._is_ready,
         )
         self.task_bar = self.add_task_bar()
         self.result = self.add_label()
@@ -68,6 +68,9 @@ class Analyse(Dock):
         more = new_form()
         self.device, self.symmetries = add_device_row(more), add_symmetries_row(more)
         self.settings = self.add(folded(self.detection, more))
+
+    def _is_ready(self) -> bool:
+        return self.image_form.ready
 
     def refresh(self) -> None:
         text = summary(self.state, self.state.current)

@@ -69,7 +69,7 @@ class Classify(Dock):
             "Classify",
             "Predict the atomicity of every cluster of this image. Corrections are kept.",
             self.run,
-            enabled_when=lambda: self.state.analysis(self.state.current or "") is not None,
+            enabled_when=self._is_detected,
         )
         row.addWidget(self.button)
         self.task_bar = self.add_task_bar()
@@ -129,6 +129,9 @@ class Classify(Dock):
         history.addWidget(self.undo_button)
         history.addWidget(self.redo_button)
         self.content.addLayout(history)
+
+    def _is_detected(self) -> bool:
+        return self.state.analysis(self.state.current or "") is not None
 
     def _follow_symmetries(self) -> None:
         """Show how the image was classified; a change by the user is kept until the image or its

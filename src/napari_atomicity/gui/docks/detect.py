@@ -26,7 +26,7 @@ class Detect(Dock):
             "Detect",
             "Find the clusters. Clusters found before keep their numbers and corrections.",
             self.run,
-            enabled_when=lambda: self.image_form.ready,
+            enabled_when=self._is_ready,
         )
         self.task_bar = self.add_task_bar()
         self.result = self.add_label()
@@ -38,6 +38,9 @@ class Detect(Dock):
         self.outlines.toggled.connect(self.binding.show_outlines)
         self.detection = self.add(DetectionForm())
         self.add_label(_MANUAL_EDITING)
+
+    def _is_ready(self) -> bool:
+        return self.image_form.ready
 
     def refresh(self) -> None:
         analysis = self.state.analysis(self.state.current or "")
