@@ -402,7 +402,7 @@ class Day:
 
     # ---- learning
     def adapt(self) -> None:
-        """Adapt to them: before and after."""
+        """Adapt to corrections: before and after."""
         studio = self.studio
         review = studio.front(Review)
         studio.click(review.learning.adapt_button)

@@ -122,7 +122,7 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
-    monkeypatch.setattr(docks, "start", lambda *a, **k: pytest.fail("started"))
+    monkeypatch.setattr(docks.tasks, "start", lambda *a, **k: pytest.fail("started"))
     click(dock.button)
 
 

@@ -119,12 +119,13 @@ def path_for(name: str) -> Path:
     name = name.strip()
     if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
         raise AtomicityError(
-            f"{name!r} can't be the name of a model", advice="Use letters, digits, - and _"
+            f"{name!r} is not a valid name of a model", advice="Use letters, digits, - and _"
         )
     path = user_folder() / f"{name}.safetensors"
     if name in {*SHIPPED, *SHIPPED.values()} or path.exists():
         raise AtomicityError(
-            f"there is a model {name!r} already", advice="Choose another name: nothing is replaced"
+            f"there is a model {name!r} already",
+            advice="Choose another name. Models are never replaced",
         )
     return path
 
@@ -169,11 +170,11 @@ class Adapt(QWidget):
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
         self.device = DeviceCombo()
-        self.hint = _words("What there is to learn from")
+        self.hint = _words("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
-            "Let the model learn the conditions of these images, from clusters that leave no "
-            "doubt and from your corrections. It is kept only if that helps, and can be undone."
+            "Fine-tune the model to the conditions of these images, with unambiguous clusters and your "
+            "corrections. The result is kept only if it is better. You can undo it."
         )
         self.task_bar = TaskBar(self.state)
 
@@ -183,11 +184,11 @@ class Adapt(QWidget):
             form,
             "Images",
             self.images,
-            "Whose clusters it learns from: those of the image that is looked at, or of all that "
-            "are analysed. They should be recorded alike. Default: this image.",
+            "Images to learn from: the current one, or all analysed images. They should be recorded "
+            "under the same conditions. Default: this image.",
         )
         more = new_form()
-        labelled(more, "Device", self.device, "Where the network learns. Default: automatic.")
+        labelled(more, "Device", self.device, "Device for the training. Default: automatic.")
         inner = QWidget()
         inner.setLayout(more)
         self.settings = folded(inner)
@@ -215,8 +216,8 @@ class Adapt(QWidget):
         font.setBold(True)
         self.verdict.setFont(font)
         self.shift = _words("Conditions")
-        self.learnt = _words("What was learnt from")
-        self.checks = _words("What decided, before and after")
+        self.learnt = _words("Clusters learnt from")
+        self.checks = _words("Criteria, before and after")
         self.sides = tuple(QPushButton(words) for words in ("Before", "After"))
         self.charts = tuple(BarChart() for _ in self.sides)
         self.confidences = tuple(QLabel() for _ in self.sides)
@@ -228,8 +229,8 @@ class Adapt(QWidget):
             name = ("before", "after")[which]
             button.setCheckable(True)
             button.setToolTip(
-                f"Show image, map and ratios as they are {name} the adaptation. Corrections stay, "
-                "and it can be undone."
+                f"Show image, map and ratios {name} the adaptation. Corrections are kept. "
+                "You can undo this."
             )
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             chart.setAccessibleName(f"Ratios {name} the adaptation")
@@ -242,10 +243,10 @@ class Adapt(QWidget):
         self.sides[AFTER].clicked.connect(self.show_after)
         self.save_button = QPushButton("Save model…")
         self.save_button.setToolTip(
-            "Write the adapted model into your folder of models, from which all docks list it."
+            "Save the adapted model in your folder of models, which all docks list."
         )
         self.save_button.clicked.connect(self.save)
-        self.saved = _words("Where the model is")
+        self.saved = _words("Path of the model")
 
         self.panel = QWidget()
         layout = QVBoxLayout(self.panel)
@@ -291,16 +292,16 @@ class Adapt(QWidget):
     def _in_words(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
             return (
-                "Analyse an image first. Then, if it was recorded under other conditions than a "
-                "model has learnt, the model can be adapted to it here."
+                "Analyse an image first. If its conditions differ from the training of the model, adapt "
+                "the model to it here."
             )
         if not chosen:
-            return "This image is not analysed yet. Press Analyse, or take all images."
+            return "This image is not analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
                 f"{n} cluster{'s' * (n != 1)} are too few to learn from: at least "
-                f"{MIN_CLUSTERS} are needed, and a hundred are better. Take all images, or "
-                "larger ones."
+                f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger "
+                "ones."
             )
         given = sum(len(corrected(a.table)) for a in chosen)
         images = f"{len(chosen)} image{'s' * (len(chosen) != 1)}"
@@ -308,7 +309,7 @@ class Adapt(QWidget):
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
             return f"{words}; your {labels} count{'s' * (given == 1)} as certain."
-        return f"{words}. No labels are needed; corrected ones would count as certain."
+        return f"{words}. No labels are needed; corrections count as certain."
 
     def _side(self) -> int | None:
         """Which side the images show, if all show the same."""
@@ -436,7 +437,7 @@ class Adapt(QWidget):
     def _on_saved(self, result: Result) -> None:
         shown = self._side()
         self.result = result
-        self.saved.setText(f"Saved as {result.found.card.name}: all docks list it now.")
+        self.saved.setText(f"Saved as {result.found.card.name}: all docks list it.")
         self.saved.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(path_of(result))

@@ -78,8 +78,8 @@ def summary(card: ModelCard) -> str:
     ]
     if scale.get("off"):
         lines.append(
-            f"In {scale['off']} of {scale['images']} images that it learnt from, the scale that an "
-            "analysis finds is a class off. That happens to deposits of a single size."
+            f"In {scale['off']} of {scale['images']} training images, the scale found by an "
+            "analysis is wrong by one class. This happens for deposits of a single size."
         )
     return "\n".join(lines)
 
@@ -118,13 +118,13 @@ class Train(QWidget):
         self.out = QLineEdit(str(free_path()))
         self.out_button = QPushButton("…")
         self.out_button.setToolTip("Choose the file.")
-        self.out_button.setAccessibleName("Choose where the model goes")
+        self.out_button.setAccessibleName("Choose the file of the model")
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.button = main_button("Train", self)
         self.task_bar = TaskBar(self.state)
         self.task_bar.cancel_button.setToolTip(
-            "Stop what is running. A training can be continued: its last epoch is kept."
+            "Stop the training. You can continue it later from its last epoch."
         )
         self.curve = LearningCurve()
         self.result = QLabel()
@@ -135,10 +135,10 @@ class Train(QWidget):
         form = new_form()
         labelled(
             form,
-            "Learn from",
+            "Train on",
             self.source,
-            "Images of deposits of one size each; simulated images of classes that you name; or "
-            "the labels that you have corrected in this window.",
+            "Images of size-selected deposits; simulated images of given classes; or the labels "
+            "corrected in this window.",
         )
         form.addRow(self.pages)
         labelled(
@@ -185,8 +185,8 @@ class Train(QWidget):
             form,
             "Folder",
             _beside(self.folder, self.folder_button),
-            "Holds a folder of images for each class. Every cluster in them has its class; those "
-            "that the border cuts, that touch or that are outliers are left out.",
+            "Holds a folder of images for each class. Clusters that are cut by the "
+            "border, touch another or are outliers are left out.",
         )
         form.addRow(self.found)
         return _with_layout(form)
@@ -202,7 +202,7 @@ class Train(QWidget):
             self.classes,
             "Separated by commas: a metal and a number of atoms each. Default: Au20, Au55, Au92.",
         )
-        labelled(form, "Images", self.fields, "How many are simulated. Default: 300.")
+        labelled(form, "Images", self.fields, "Number of simulated images. Default: 300.")
         labelled(form, "Structures", self.isomers, "Isomers for each class. Default: 60.")
         return _with_layout(form)
 
@@ -228,30 +228,30 @@ class Train(QWidget):
         self.patience.setSpecialValueText("never")
         self.seed = spin_box(0, 2**31 - 1, 0, 0, "")
         self.pixel_size = spin_box(0.0, 1e4, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("as the files say")
+        self.pixel_size.setSpecialValueText("from the files")
         self.device = DeviceCombo()
         form = new_form()
         for name, field, words in (
-            ("Channels", self.channels, "What the network sees. Default: raw and LCN."),
+            ("Channels", self.channels, "Input channels of the network. Default: raw and LCN."),
             (
                 "Start from",
                 self.start,
-                "Whose convolutions the network starts with. Default: the shipped model, which "
-                "has seen simulated Pt; from scratch takes longer and more images.",
+                "Model whose convolutions are the starting point. Default: the shipped model, trained "
+                "on simulated Pt. Training from scratch needs more time and images.",
             ),
-            ("Epochs", self.epochs, "Passes over the clusters at most. Default: 40."),
+            ("Epochs", self.epochs, "Maximum number of passes over the clusters. Default: 40."),
             (
                 "End after",
                 self.patience,
-                "So many epochs without a lower held-out loss end the training. Default: 8.",
+                "Epochs without a lower held-out loss after which training ends. Default: 8.",
             ),
-            ("Seed", self.seed, "Of all chance: the same seed, the same model. Default: 0."),
+            ("Seed", self.seed, "Random seed. The same seed gives the same model. Default: 0."),
             (
                 "Pixel size",
                 self.pixel_size,
-                "For images whose files don't give it; wins over the file. Default: as they say.",
+                "For images without calibration; overrides the files. Default: from the files.",
             ),
-            ("Device", self.device, "Where the network learns. Default: automatic."),
+            ("Device", self.device, "Device for the training. Default: automatic."),
         ):
             labelled(form, name, field, words)
         for name in ("epochs", "patience", "seed"):
@@ -338,7 +338,7 @@ class Train(QWidget):
         """
         text = self.out.text().strip()
         if not text:
-            raise AtomicityError("the model needs a file", advice="Give one under Model")
+            raise AtomicityError("the model needs a file", advice="Enter one under Model")
         path = Path(text).expanduser()
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
         if path.stem in {*SHIPPED, *SHIPPED.values()} or path.parent == shipped_folder():
@@ -362,9 +362,9 @@ class Train(QWidget):
         kept = path is not None and path.with_suffix(".training").is_dir()
         self.button.setText("Continue" if kept else "Train")
         self.button.setToolTip(
-            "Go on with the training of this file that was stopped, if nothing was changed."
+            "Continue the stopped training of this file, if the settings are unchanged."
             if kept
-            else "Train a network, calibrate it and write it with its card."
+            else "Train a network, calibrate it and save it with its card."
         )
         elsewhere = path is not None and path.parent != user_folder()
         self.note.setText(

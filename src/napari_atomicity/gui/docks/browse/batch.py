@@ -64,7 +64,7 @@ class AnalyseAll(ImageQueue):
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
-            f"Analysing {len(paths)} images elsewhere",
+            f"Analysing {len(paths)} images remotely",
             analyse_remotely,
             (paths, asked, place, relay.came.emit),
             lambda _: None,
@@ -176,6 +176,6 @@ class AnalyseAll(ImageQueue):
         if self.n_failed:
             n = self.n_failed
             show_info(
-                f"{self.n_in_all - n} of {self.n_in_all} images analysed; of the other"
-                f"{'s' * (n != 1)} Browse says why not."
+                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the reason why "
+                f"{n} failed."
             )

@@ -135,7 +135,7 @@ def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
         is_all = name == "all"
         colour = "#808080" if is_all else colour_of(name, classes)
         symbol = "square" if is_all else symbol_of(name, classes)
-        whose = "all labels" if is_all else f"what is called {name}"
+        whose = "all labels" if is_all else f"clusters labelled {name}"
         known = math.isfinite(share.value)
         return Bar(
             name,
@@ -184,8 +184,8 @@ class Review(QWidget):
         self._build_form()
         self.button = main_button(START, self)
         self.button.setToolTip(
-            "One cluster after the other comes into view; a key says what it is, and the next one "
-            "comes by itself. Keys hold in the canvas."
+            "Shows one cluster after the other. A key on the canvas labels it and shows the next "
+            "one."
         )
         self.button.clicked.connect(self._on_button)
         self.help_button = QPushButton("Keys…")
@@ -206,11 +206,11 @@ class Review(QWidget):
         self.chart.setAccessibleName("Accuracy of the labels")
         self.words = QLabel()
         self.words.setWordWrap(True)
-        self.words.setAccessibleName("What the answers say")
+        self.words.setAccessibleName("Accuracy from the answers")
         self.draw_button = QPushButton("Draw another sample…")
         self.draw_button.setToolTip(
-            "Forget which clusters were drawn, and draw others with another seed or number; the "
-            "labels stay."
+            "Discard this sample and draw another one with a different seed or number. Labels are "
+            "kept."
         )
         self.draw_button.clicked.connect(self._draw_anew)
         self.editing = Editing(self.binding)
@@ -248,16 +248,16 @@ class Review(QWidget):
         self.scope = _Combo()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
-        self.again = QCheckBox("Those already reviewed too")
-        self.again.setToolTip("Whether clusters that have a person's label come too. Default: no.")
+        self.again = QCheckBox("Include reviewed clusters")
+        self.again.setToolTip("Whether to include clusters with a manual label. Default: no.")
         self.by_image = QCheckBox("Image by image")
         self.by_image.setToolTip(
-            "Whether to finish an image before the next one comes, which is quicker. Default: no."
+            "Whether to finish one image before the next, which is faster. Default: no."
         )
         self.form = QWidget()
         form = new_form()
         self.form.setLayout(form)
-        labelled(form, "Order", self.order, "Which clusters come first. Default: least certain.")
+        labelled(form, "Order", self.order, "Order of the clusters. Default: least certain first.")
         labelled(form, "Label", self.label, "Clusters of this label only. Default: all labels.")
         labelled(
             form, "Number", self.number,
@@ -266,9 +266,9 @@ class Review(QWidget):
         )  # fmt: skip
         labelled(
             form, "Seed", self.seed,
-            "Of what is drawn at random: the same seed draws the same. Default: 0.",
+            "Random seed. The same seed gives the same sample. Default: 0.",
         )  # fmt: skip
-        labelled(form, "Of", self.scope, "Whose clusters are reviewed. Default: all images.")
+        labelled(form, "Of", self.scope, "Images whose clusters are reviewed. Default: all images.")
         form.addRow(self.again)
         form.addRow(self.by_image)
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
@@ -347,7 +347,7 @@ class Review(QWidget):
             if not review.n:
                 review.close()
                 raise AtomicityError(
-                    "none of these clusters is in the table any more",
+                    "these clusters are no longer in the table",
                     advice="Draw another sample",
                 )
             self.binding.label_mode.review = review
@@ -430,7 +430,7 @@ class Review(QWidget):
     def _show_hint(self, there: bool) -> None:
         words = "" if there else NO_CLUSTERS
         if self.state.read_only:
-            words = "The project is open in another window: nothing can be reviewed in this one."
+            words = "The project is open in another window: it cannot be reviewed here."
         self.hint.setText(words)
         self.hint.setVisible(bool(words))
 
