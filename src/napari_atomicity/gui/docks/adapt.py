@@ -173,7 +173,8 @@ class Adapt(QWidget):
         self.hint = _words("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
-            "Fine-tune the model to the conditions of these images, with unambiguous clusters and your "
+            "Fine-tune the model to the conditions of these images, with unambiguous clusters and "
+            "your "
             "corrections. The result is kept only if it is better. You can undo it."
         )
         self.task_bar = TaskBar(self.state)
@@ -184,7 +185,8 @@ class Adapt(QWidget):
             form,
             "Images",
             self.images,
-            "Images to learn from: the current one, or all analysed images. They should be recorded "
+            "Images to learn from: the current one, or all analysed images. They should be "
+            "recorded "
             "under the same conditions. Default: this image.",
         )
         more = new_form()
@@ -292,7 +294,8 @@ class Adapt(QWidget):
     def _in_words(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
             return (
-                "Analyse an image first. If its conditions differ from the training of the model, adapt "
+                "Analyse an image first. If its conditions differ from the training of the model, "
+                "adapt "
                 "the model to it here."
             )
         if not chosen:

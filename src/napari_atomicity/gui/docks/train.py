@@ -236,7 +236,8 @@ class Train(QWidget):
             (
                 "Start from",
                 self.start,
-                "Model whose convolutions are the starting point. Default: the shipped model, trained "
+                "Model whose convolutions are the starting point. Default: the shipped model, "
+                "trained "
                 "on simulated Pt. Training from scratch needs more time and images.",
             ),
             ("Epochs", self.epochs, "Maximum number of passes over the clusters. Default: 40."),

@@ -176,6 +176,7 @@ class AnalyseAll(ImageQueue):
         if self.n_failed:
             n = self.n_failed
             show_info(
-                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the reason why "
+                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the "
+                f"reason why "
                 f"{n} failed."
             )

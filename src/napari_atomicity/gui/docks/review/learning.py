@@ -23,7 +23,8 @@ class Learning(QWidget):
         self.words.setAccessibleName("Corrections to learn from")
         self.adapt_button = QPushButton("Adapt to corrections")
         self.adapt_button.setToolTip(
-            "Fine-tune the model to these images in seconds, with your corrections as certain labels. "
+            "Fine-tune the model to these images in seconds, with your corrections as certain "
+            "labels. "
             "Adapt compares before and after. You can undo it."
         )
         self.train_button = QPushButton("Train on corrections")
@@ -56,7 +57,8 @@ class Learning(QWidget):
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         n, other = len(said), int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
-            f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from the "
+            f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from "
+            f"the "
             "prediction."
             if n
             else "A model can learn from your corrections."
