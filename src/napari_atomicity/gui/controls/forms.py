@@ -148,3 +148,10 @@ def wrapped_label(
     if not visible:
         label.hide()
     return label
+
+
+def selectable_label(accessible_name: str = "", *, bold: bool = False) -> QLabel:
+    """Make an empty label whose text wraps and can be selected and copied."""
+    label = wrapped_label(accessible_name, bold=bold)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

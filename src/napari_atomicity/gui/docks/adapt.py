@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -33,7 +33,14 @@ from ...pipeline import adaptation as adapting
 from .. import tasks
 from ..controls.bars import BarChart
 from ..controls.connections import follow, follow_soon
-from ..controls.forms import folded, in_scroll_area, labelled, main_button, new_form
+from ..controls.forms import (
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+    selectable_label,
+)
 from ..panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
 from ..panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ..viewer.binding import binding_of
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     from ...pipeline.fine_tuning import Adaptation
 
 MIN_CLUSTERS = 10
-"""As `adaptation.MIN_PSEUDO_LABELS`, which can't be asked without loading torch."""
+"""Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
 BEFORE, AFTER = 0, 1
 # As long as this the layout may go on changing once there is something new to show.
 _LAYOUT_MS = 500
@@ -100,7 +107,7 @@ def save_adapted(
 
 # ---- names
 def free_name(model: str) -> str:
-    """A name for what a model becomes, which no file in the user's folder has yet."""
+    """Return a name for an adapted model that no file in the user's folder has yet."""
     base = re.sub(r"-adapted-\d+$", "", Path(SHIPPED.get(model, model)).stem)
     i = 1
     while (user_folder() / f"{base}-adapted-{i}.safetensors").exists():
@@ -170,7 +177,7 @@ class Adapt(QWidget):
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
         self.device = DeviceCombo()
-        self.hint = _words("Clusters to learn from")
+        self.hint = selectable_label("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
             "Fine-tune the model to the conditions of these images, with unambiguous clusters and "
@@ -212,14 +219,11 @@ class Adapt(QWidget):
         self.button.clicked.connect(self.run)
 
     def _panel(self) -> QWidget:
-        """What came of it: hidden until something has."""
-        self.verdict = _words("Verdict")
-        font = self.verdict.font()
-        font.setBold(True)
-        self.verdict.setFont(font)
-        self.shift = _words("Conditions")
-        self.learnt = _words("Clusters learnt from")
-        self.checks = _words("Criteria, before and after")
+        """Build the panel with the result, hidden until there is one."""
+        self.verdict = selectable_label("Verdict", bold=True)
+        self.shift = selectable_label("Conditions")
+        self.learnt = selectable_label("Clusters learnt from")
+        self.checks = selectable_label("Criteria, before and after")
         self.sides = tuple(QPushButton(words) for words in ("Before", "After"))
         self.charts = tuple(BarChart() for _ in self.sides)
         self.confidences = tuple(QLabel() for _ in self.sides)
@@ -248,7 +252,7 @@ class Adapt(QWidget):
             "Save the adapted model in your folder of models, which all docks list."
         )
         self.save_button.clicked.connect(self.save)
-        self.saved = _words("Path of the model")
+        self.saved = selectable_label("Path of the model")
 
         self.panel = QWidget()
         layout = QVBoxLayout(self.panel)
@@ -280,7 +284,7 @@ class Adapt(QWidget):
     def _refresh(self, *_: object) -> None:
         chosen = self._chosen()
         n = sum(len(a.table) for a in chosen)
-        self.hint.setText(self._in_words(chosen, n))
+        self.hint.setText(self._format_hint(chosen, n))
         free = not busy(self.state) and not self._waiting
         self.button.setEnabled(n >= MIN_CLUSTERS and free)
         accepted = self.result is not None and self.result.found.accepted
@@ -291,7 +295,7 @@ class Adapt(QWidget):
         self.save_button.setVisible(accepted)
         self.save_button.setEnabled(free)
 
-    def _in_words(self, chosen: list[Analysis], n: int) -> str:
+    def _format_hint(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
             return (
                 "Analyse an image first. If its conditions differ from the training of the model, "
@@ -378,11 +382,11 @@ class Adapt(QWidget):
 
     # ---- back and forth
     def show_before(self) -> None:
-        """The images as the model saw them before; an edit like any other."""
+        """Show the images as classified before the adaptation, as an undoable edit."""
         self._change(BEFORE, "show {} before the adaptation")
 
     def show_after(self) -> None:
-        """The images as the adapted model sees them; an edit like any other."""
+        """Show the images as classified by the adapted model, as an undoable edit."""
         self._change(AFTER, "show {} after the adaptation")
 
     def _change(self, which: int, words: str) -> None:
@@ -446,11 +450,3 @@ class Adapt(QWidget):
         self.binding.projects.keep_model(path_of(result))
         if shown == AFTER:  # under another name the tables say another model
             self._change(AFTER, f"name the model of {{}} {result.found.card.name}")
-
-
-def _words(name: str) -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setAccessibleName(name)
-    return label

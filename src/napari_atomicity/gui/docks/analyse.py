@@ -21,7 +21,7 @@ from ..panels.forms import (
 
 
 def summary(state: WindowState, image: str | None) -> str:
-    """``57 clusters: 12 Pt19, 20 Pt30 …``"""
+    """Count the clusters by label, as in ``57 clusters: 12 Pt19, 20 Pt30``."""
     if image is None or state.analysis(image) is None:
         return ""
     table = state.table(image)
@@ -35,7 +35,7 @@ def summary(state: WindowState, image: str | None) -> str:
 
 
 def typical_cluster(analysis: Analysis) -> int | None:
-    """A cluster that is worth a first look: whole, alone, and rather certain."""
+    """Return a typical cluster to look at first: complete, isolated, and rather certain."""
     table = analysis.table
     whole = table[~(table["touches_border"] | table["touches_neighbour"])]
     chosen = whole if len(whole) else table

@@ -134,8 +134,10 @@ class Classify(Dock):
         return self.state.analysis(self.state.current or "") is not None
 
     def _follow_symmetries(self) -> None:
-        """Show how the image was classified; a change by the user is kept until the image or its
-        classification changes."""
+        """Show how the image was classified.
+
+        A change by the user is kept until the image or its classification changes.
+        """
         image = self.state.current
         analysis = None if image is None else self.state.analysis(image)
         averaged = None  # not classified yet

@@ -63,7 +63,7 @@ def train_model(
 
 
 def summary(card: ModelCard) -> str:
-    """What a person wants to know of a new model: how good, on what, what was left out."""
+    """Summarise a new model: its accuracy, on which data, and what was left out."""
     which = "test" if "test" in card.scores else "held_out"
     scores, history = card.scores[which], card.training["history"]
     left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
@@ -144,7 +144,7 @@ class Train(QWidget):
         labelled(
             form,
             "Model",
-            _beside(self.out, self.out_button),
+            _with_button(self.out, self.out_button),
             "The .safetensors file to write. Default: a new one in your folder of models, from "
             "which the other docks list them.",
         )
@@ -184,7 +184,7 @@ class Train(QWidget):
         labelled(
             form,
             "Folder",
-            _beside(self.folder, self.folder_button),
+            _with_button(self.folder, self.folder_button),
             "Holds a folder of images for each class. Clusters that are cut by the "
             "border, touch another or are outliers are left out.",
         )
@@ -330,7 +330,7 @@ class Train(QWidget):
             self.out.setText(str(Path(chosen).with_suffix(".safetensors")))
 
     def _out_path(self) -> Path:
-        """The file to write.
+        """Return the file to write.
 
         Raises
         ------
@@ -417,7 +417,7 @@ class Train(QWidget):
         }
 
     def _source(self) -> Any:
-        """Makes the source in the worker: its module loads torch."""
+        """Make the source in the worker, since its module loads torch."""
         kind = self.source.currentIndex()
         if kind == FOLDER:
             folder = Path(self.folder.text().strip())
@@ -449,7 +449,7 @@ class Train(QWidget):
 
 
 def free_path() -> Path:
-    """A file in the user's folder of models that is not there yet."""
+    """Return a new file name in the user's folder of models."""
     folder, i = user_folder(), 1
     while (folder / f"trained-{i}.safetensors").exists():
         i += 1
@@ -462,8 +462,8 @@ def _sources() -> Any:
     return training
 
 
-def _beside(field: QLineEdit, button: QPushButton) -> QWidget:
-    """A field with its button, as one field of a form."""
+def _with_button(field: QLineEdit, button: QPushButton) -> QWidget:
+    """Combine a field and its button into one field of a form."""
     both = QWidget()
     row = QHBoxLayout(both)
     row.setContentsMargins(0, 0, 0, 0)

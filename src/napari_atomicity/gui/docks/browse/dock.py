@@ -347,7 +347,7 @@ class Browse(QWidget):
                 self.projects.open(path, with_suffix(file))
 
     def _may_leave(self) -> bool:
-        """What is in memory only must not go without a word."""
+        """Offer to save what is in memory only."""
         if self.state.project is not None or not self.state.history:
             return True
         buttons = QMessageBox.StandardButton
@@ -404,7 +404,7 @@ class Browse(QWidget):
         project = self.state.project
         names = [] if project is None else list(project.models())
         if not names:
-            show_info("This project has no model of its own yet. Create one with Adapt or Train.")
+            show_info("This project contains no model yet. Create one with Adapt or Train.")
             return
         name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
         if not wanted:
@@ -439,7 +439,7 @@ class Browse(QWidget):
 
 
 def _going(stage: CurrentImage, step: int) -> Callable[[object], None]:
-    """What a key does that goes from image to image; it keeps nothing alive."""
+    """Make the action of a key that switches to another image, without references to a dock."""
     reference = weakref.ref(stage)
 
     def go_to_image(viewer: object) -> None:

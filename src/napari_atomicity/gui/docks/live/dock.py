@@ -241,7 +241,7 @@ class Live(QWidget):
         self._enable()
 
     def accept(self) -> None:
-        """The conditions are meant to be what they are."""
+        """Accept the present conditions as the reference."""
         if self.watching is not None:
             self.watching.accept()
         self.accept_button.hide()
@@ -249,7 +249,7 @@ class Live(QWidget):
         self._show_alarms(self._alarmed, [a for a in self._alarms if a != SESSION_CHANGED])
 
     def _leave(self) -> None:
-        """The program ends: what is being written is written."""
+        """Finish writing before the program ends."""
         if self.watching is not None:
             self.watching.stop()
             self.watching.wait()

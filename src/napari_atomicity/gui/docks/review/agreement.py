@@ -47,7 +47,7 @@ _PROJECTS = "Projects (*.atomicity)"
 def opinions_in(
     project: Project, progress: Progress | None = None, stop: Stop | None = None
 ) -> Opinions:
-    """What the log of a project says; for a worker."""
+    """Compute the agreement of annotators from the log of a project, in a worker."""
     return opinions(project.corrections())
 
 
@@ -60,7 +60,7 @@ def format_figure(figure: AgreementFigure) -> str:
 
 
 def format_merged(report: MergeReport) -> str:
-    """What came of taking in another project."""
+    """Describe the result of merging another project."""
     who = ", ".join(report.annotators) or "nobody"
     new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
     said = [f"{new} of {who} in {report.n_images} images that both have"]
@@ -332,7 +332,7 @@ class AnnotatorPanel(QWidget):
         self.state.request_focus(key)
 
     def remark(self, row: int) -> str:
-        """What annotators and machine say of a cluster in the list."""
+        """Describe the labels of annotators and model for a cluster in the list."""
         headers, line = self.disagreements.headers, self.disagreements.lines[row]
         said = [f"{who}: {what}" for who, what in zip(headers[1:-1], line[1:-1], strict=True)]
         return "   ".join(s for s in said if not s.endswith(": "))

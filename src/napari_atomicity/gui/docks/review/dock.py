@@ -57,12 +57,12 @@ NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
 
 # ---- words
 def format_progress(review: Reviewing) -> str:
-    """``Reviewed 37 of 212``"""
+    """Format the progress, as in ``Reviewed 37 of 212``."""
     return f"Reviewed {review.n_done} of {review.n}"
 
 
-def format_pace(review: Reviewing) -> str:
-    """The seed if there is one; how long one takes and what is left; what was left out."""
+def format_speed(review: Reviewing) -> str:
+    """Format seed, time per cluster, time left and the number of skipped clusters."""
     words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
     seconds, left = review.seconds_each(), review.n - review.n_done
     if seconds is not None and left:
@@ -73,7 +73,7 @@ def format_pace(review: Reviewing) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``1 h 5 min``"""
+    """Format a duration, as in ``40 s``, ``12 min``, ``1 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -88,7 +88,7 @@ def format_share(share: Share) -> str:
 
 
 def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
-    """What follows from the answers, and what does not."""
+    """Describe what follows from the answers, and what does not."""
     if found is None:
         return (
             "These clusters were chosen because they are special: how often their labels are right "
@@ -127,7 +127,7 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
 
 
 def accuracy_bars(found: Accuracy | None, classes: Sequence[str]) -> list[Bar]:
-    """A bar per predicted label, and one for all."""
+    """Make a bar per predicted label, and one for all."""
     if found is None or not found.overall.n:
         return []
 
@@ -284,7 +284,7 @@ class Review(QWidget):
         return self.binding.label_mode.review
 
     def request(self) -> ReviewRequest:
-        """What is set."""
+        """Return the settings."""
         order, current = str(self.order.currentData()), self.state.current
         only = self.scope.currentData() == THIS_IMAGE and current is not None
         return ReviewRequest(
@@ -298,7 +298,7 @@ class Review(QWidget):
         )
 
     def _kept(self) -> tuple[Queue, set[Key]] | None:
-        """The random queue of this order that can be gone on with."""
+        """Return the random queue of this order that can be continued."""
         order = str(self.order.currentData())
         known = self.binding.label_mode.kept.get(order)
         project = self.state.project
@@ -383,7 +383,7 @@ class Review(QWidget):
         self._update()
 
     def _on_removed_cluster(self) -> None:
-        """A click in the history has changed clusters: show one of them, and give the keys back."""
+        """Show one of the clusters that a click in the history has changed."""
         review = self.review
         if review is not None:
             review.go_to_changed()
@@ -417,7 +417,7 @@ class Review(QWidget):
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
             self.bar.setFormat(format_progress(review))
-            self.pace.setText(format_pace(review))
+            self.pace.setText(format_speed(review))
             self.pace.setVisible(bool(self.pace.text()))
             self.answers.update_now()
         self._show_accuracy(review)

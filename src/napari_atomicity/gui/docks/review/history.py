@@ -24,7 +24,7 @@ _MOVES = (
 
 
 def format_step(step: Step) -> str:
-    """What was done, and in which image if there is one."""
+    """Format a step and its image, if there is one."""
     where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
     return f"{step.description} · {where}" if where else step.description
 
@@ -150,7 +150,7 @@ class EditHistory(QWidget):
         self._update()
 
     def _on_history(self) -> None:
-        """A hidden list does nothing until it is shown."""
+        """Update the list when it is shown."""
         self._stale = True
         if self.isVisible():
             self._timer.start()
