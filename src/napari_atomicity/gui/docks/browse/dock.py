@@ -27,7 +27,6 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....io.images import reader_of
 from ....project import SUFFIX
 from ....state.window_state import Status
 from ... import tasks
@@ -48,6 +47,7 @@ from ...viewer.current_image import CurrentImage
 from ...viewer.projects import with_suffix, write_model
 from .batch import AnalyseAll
 from .image_list import ImageDelegate, ImageModel
+from .paths import _paths_in, copy_project
 from .remote_batch import place_of
 
 _REFRESH_MS = 600
@@ -448,17 +448,3 @@ def _going(stage: CurrentImage, step: int) -> Callable[[object], None]:
             shown.go(step)
 
     return go_to_image
-
-
-def copy_project(project, path, progress=None, stop=None):
-    """Write a copy of a project; for a worker."""
-    return project.copy(path)
-
-
-def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
-    """Local files and folders that can be opened here."""
-    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
-    return [
-        p for p in paths
-        if Path(p).is_dir() or Path(p).suffix == SUFFIX or reader_of(p) is not None
-    ]  # fmt: skip

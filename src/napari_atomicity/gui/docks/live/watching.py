@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ....pipeline.watch import LiveRun, LiveUpdate, Watch
 
 PATIENCE_S = 20.0
-"""How long the end of the program waits for what is being written."""
+"""How long the end of the program waits for files being written."""
 
 
 class Watching(QObject):

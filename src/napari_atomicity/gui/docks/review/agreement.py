@@ -61,7 +61,7 @@ def format_figure(figure: AgreementFigure) -> str:
 
 def format_merged(report: MergeReport) -> str:
     """Describe the result of merging another project."""
-    who = ", ".join(report.annotators) or "nobody"
+    who = ", ".join(report.annotators) or "no annotator"
     new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
     said = [f"{new} of {who} in {report.n_images} images that both have"]
     if report.n_marks:
@@ -93,7 +93,7 @@ def format_annotators(found: Opinions) -> str:
         return f"{who}. They have no cluster in common."
     said = f"{who}. {n} in common."
     if (found.annotators["n_blind"] < found.annotators["n"]).sum() > 1:
-        said += " Who sees the labels of others agrees with them too easily: better judge blind."
+        said += " Annotators who see the labels of others agree too easily: label blind."
     return said
 
 

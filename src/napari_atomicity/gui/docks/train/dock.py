@@ -12,6 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -21,67 +22,22 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import corrected
-from ...core.errors import AtomicityError
-from ...core.model_card import ModelCard
-from ...core.progress import Progress, Stop
-from ...models.files import SHIPPED, shipped_folder, user_folder
-from .. import tasks
-from ..controls.connections import follow, follow_soon
-from ..controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
-from ..controls.learning_curve import LearningCurve
-from ..controls.settings import remember
-from ..panels.forms import DeviceCombo, TaskBar, busy
-from ..viewer.binding import binding_of
-from ..viewer.models import model_folder
+from ....core.cluster_table import corrected
+from ....core.errors import AtomicityError
+from ....core.model_card import ModelCard
+from ....models.files import SHIPPED, shipped_folder, user_folder
+from ... import tasks
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
+from ...controls.learning_curve import LearningCurve
+from ...controls.settings import remember
+from ...panels.forms import DeviceCombo, TaskBar, busy
+from ...viewer.binding import binding_of
+from ...viewer.models import model_folder
+from .tasks import count_images, free_path, summary, train_model
 
 FOLDER, SIMULATION, CORRECTIONS = range(3)
 _FILE_TYPE = "Model (*.safetensors)"
-
-
-def count_images(
-    folder: str, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, int]:
-    """Class → number of images of a folder of size-selected images; run in a worker."""
-    from ...training.data import size_selected
-
-    return {name: len(paths) for name, paths in size_selected(Path(folder)).items()}
-
-
-def train_model(
-    request: dict[str, Any],
-    on_epoch: Any,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> ModelCard:
-    """Train and write a model; run in a worker, where torch may take its seconds to load."""
-    from ...training import TrainRequest, train
-
-    tasks.cap_torch_threads()
-    wanted = TrainRequest(**{**request, "source": request["source"]()})
-    return train(wanted, progress, stop, on_epoch)
-
-
-def summary(card: ModelCard) -> str:
-    """Summarise a new model: its accuracy, on which data, and what was left out."""
-    which = "test" if "test" in card.scores else "held_out"
-    scores, history = card.scores[which], card.training["history"]
-    left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
-    scale = card.scores.get("scale", {})
-    lines = [
-        f"{card.name}: {100 * scores['accuracy']:.1f} % of {scores['clusters']} clusters of other "
-        f"images right; {100 * scores['off_by_one']:.1f} % one class off; mean error "
-        f"{scores['error_atoms']:.1f} atoms.",
-        "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
-        f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
-        f"Left out: {', '.join(left_out) or 'nothing'}.",
-    ]
-    if scale.get("off"):
-        lines.append(
-            f"In {scale['off']} of {scale['images']} training images, the scale found by an "
-            "analysis is wrong by one class. This happens for deposits of a single size."
-        )
-    return "\n".join(lines)
 
 
 class Train(QWidget):
@@ -132,22 +88,7 @@ class Train(QWidget):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Result of the training")
 
-        form = new_form()
-        labelled(
-            form,
-            "Train on",
-            self.source,
-            "Images of size-selected deposits; simulated images of given classes; or the labels "
-            "corrected in this window.",
-        )
-        form.addRow(self.pages)
-        labelled(
-            form,
-            "Model",
-            _with_button(self.out, self.out_button),
-            "The .safetensors file to write. Default: a new one in your folder of models, from "
-            "which the other docks list them.",
-        )
+        form = self._source_form()
         self.settings = folded(self._settings_page())
 
         content = QWidget()
@@ -171,6 +112,25 @@ class Train(QWidget):
         self.out.textChanged.connect(self._enable)
         self.out_button.clicked.connect(self._choose_out)
         self.button.clicked.connect(self.run)
+
+    def _source_form(self) -> QFormLayout:
+        form = new_form()
+        labelled(
+            form,
+            "Train on",
+            self.source,
+            "Images of size-selected deposits; simulated images of given classes; or the labels "
+            "corrected in this window.",
+        )
+        form.addRow(self.pages)
+        labelled(
+            form,
+            "Model",
+            _with_button(self.out, self.out_button),
+            "The .safetensors file to write. Default: a new one in your folder of models, from "
+            "which the other docks list them.",
+        )
+        return form
 
     def _folder_page(self) -> QWidget:
         self.folder = QLineEdit()
@@ -448,16 +408,8 @@ class Train(QWidget):
         self.binding.projects.keep_model(self._made)
 
 
-def free_path() -> Path:
-    """Return a new file name in the user's folder of models."""
-    folder, i = user_folder(), 1
-    while (folder / f"trained-{i}.safetensors").exists():
-        i += 1
-    return folder / f"trained-{i}.safetensors"
-
-
 def _sources() -> Any:
-    from ... import training
+    from .... import training
 
     return training
 
