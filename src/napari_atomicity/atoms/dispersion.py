@@ -19,8 +19,8 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..statistics.dispersion import ALL, DispersionStatistics, dispersion, over_frames, pooled
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.dispersion import ALL, DispersionStatistics, dispersion, pool_frames, pool_images
+from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
@@ -117,7 +117,7 @@ def spread_of(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> DispersionResult:
-    """The dispersion of the atoms of an image, over all of its frames: see `over_frames`.
+    """The dispersion of the atoms of an image, over all of its frames: see `pool_frames`.
 
     A frame without any contrast is left out: nobody could see an atom there.
 
@@ -174,7 +174,7 @@ def spread_of(
         why = why or "no support was found, so there is no density"
         return DispersionResult(atoms, settings, empty_table(), why=why)
     table = with_neighbours(joined(tables), atoms.group_distance_nm)
-    found = over_frames(frames, _seed(settings.seed, atoms.image), stop)
+    found = pool_frames(frames, _seed(settings.seed, atoms.image), stop)
     return DispersionResult(atoms, settings, table, found, why, atoms.census)
 
 
@@ -224,7 +224,7 @@ def spread_of_all(
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
     table = joined([s.table for s in of.values()])
-    return DispersionResults(of, table, pooled(parts, settings.seed, stop) if parts else None)
+    return DispersionResults(of, table, pool_images(parts, settings.seed, stop) if parts else None)
 
 
 def dispersion_rows(
