@@ -63,26 +63,26 @@ class Agreement:
 
     Attributes
     ----------
-    annotators
+    annotators : tuple of str
         Who gave labels, in order of appearance.
-    labels
+    labels : tuple of str
         All labels that were given to what two or more have judged.
-    n_items
+    n_items : int
         How many clusters two or more annotators have judged.
-    share
+    share : AgreementFigure
         Share of these of which all say the same.
-    alpha
+    alpha : AgreementFigure
         Krippendorff's.
-    by_label
-        A row per label: ``label, n`` (answers), ``share`` (of the pairs of answers with this label
-        in them that are equal), ``alpha, alpha_low, alpha_high, kappa, kappa_low, kappa_high``;
-        kappa is NaN unless there are two annotators.
-    pairs
-        A row per two annotators: ``a, b, n`` (clusters that both judged), ``share, share_low,
-        share_high, kappa, kappa_low, kappa_high``.
-    disagreements
-        A row per cluster of which not all say the same: ``item``, and a column per annotator with
-        the label; "" where one has not judged.
+    by_label : pandas.DataFrame
+        A row per label: ``label, n`` (answers), ``share`` (of the pairs of answers with
+        this label in them that are equal), ``alpha, alpha_low, alpha_high, kappa,
+        kappa_low, kappa_high``; kappa is NaN unless there are two annotators.
+    pairs : pandas.DataFrame
+        A row per two annotators: ``a, b, n`` (clusters that both judged), ``share,
+        share_low, share_high, kappa, kappa_low, kappa_high``.
+    disagreements : pandas.DataFrame
+        A row per cluster of which not all say the same: ``item``, and a column per
+        annotator with the label; "" where one has not judged.
     """
 
     annotators: tuple[str, ...]
@@ -108,9 +108,10 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    corrections
-        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label", "remove", or
-        "restore" or "add" for what is a cluster again. Anything else is passed over.
+    corrections : pandas.DataFrame
+        Columns ``annotator, image, cluster_id, label, what``; ``what`` is "label",
+        "remove", or "restore" or "add" for what is a cluster again. Anything else is passed
+        over.
 
     Returns
     -------
@@ -162,16 +163,16 @@ class Opinions:
 
     Attributes
     ----------
-    labels
+    labels : pandas.DataFrame
         As from `last_labels`, without what was settled.
-    agreement
+    agreement : Agreement
         Of these.
-    annotators
-        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, said without
-        seeing what others and the machine say).
-    machine
+    annotators : pandas.DataFrame
+        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, said
+        without seeing what others and the machine say).
+    machine : tuple of str
         A label per row of ``agreement.disagreements``: what the model said last.
-    settled
+    settled : tuple of str
         The same, what was settled on; "" where nothing was.
     """
 
@@ -187,8 +188,9 @@ def opinions(corrections: pd.DataFrame) -> Opinions:
 
     Parameters
     ----------
-    corrections
-        The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``.
+    corrections : pandas.DataFrame
+        The log of a project: the columns of `last_labels`, ``label_predicted`` and
+        ``blind``.
     """
     is_settled = corrections["annotator"] == CONSENSUS
     labels = last_labels(corrections[~is_settled])
@@ -228,10 +230,10 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
 
     Parameters
     ----------
-    labels
-        Columns ``item`` (anything hashable), ``annotator``, ``label``; one row per annotator and
-        item. Labels "" are no answer.
-    seed
+    labels : pandas.DataFrame
+        Columns ``item`` (anything hashable), ``annotator``, ``label``; one row per
+        annotator and item. Labels "" are no answer.
+    seed : int
         Of the bootstrap.
 
     Returns
@@ -287,11 +289,11 @@ def confusion(labels: pd.DataFrame, a: str, b: str, order: Sequence[str] = ()) -
 
     Parameters
     ----------
-    labels
+    labels : pandas.DataFrame
         As for `agreement`.
-    a, b
+    a, b : str
         Names of two annotators.
-    order
+    order : sequence of str
         Labels that come first, in this order; the others follow, sorted.
     """
     of_a, of_b = (
@@ -391,11 +393,11 @@ def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) 
 
     Parameters
     ----------
-    given
-        (P, L): how many annotators give each of the labels to an item of each kind.
-    n
-        (P,): how many items there are of each kind.
-    rng
+    given : ndarray of shape (P, L)
+        How many annotators give each of the labels to an item of each kind.
+    n : ndarray of shape (P,)
+        How many items there are of each kind.
+    rng : numpy.random.Generator
         Of the bootstrap over items.
     """
 
@@ -418,11 +420,11 @@ def _beyond_chance(
 
     Parameters
     ----------
-    tables
-        (P, K, K): what an item of each kind adds to the table of coincidences.
-    n
-        (P,): how many items there are of each kind.
-    reached
+    tables : ndarray of shape (P, K, K)
+        What an item of each kind adds to the table of coincidences.
+    n : ndarray of shape (P,)
+        How many items there are of each kind.
+    reached : _Chance
         From tables (B, K, K) to the shares p and the chances e, (B,) each.
     """
     total = int(n.sum())
@@ -454,7 +456,7 @@ def taken_out(corrections: pd.DataFrame) -> set[Key]:
 
     Parameters
     ----------
-    corrections
+    corrections : pandas.DataFrame
         Columns ``image, cluster_id, what`` and, if known, ``time``; in order.
     """
     log = without_replaced(corrections)

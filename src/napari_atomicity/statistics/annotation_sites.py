@@ -33,9 +33,9 @@ def merge(points: Sequence[np.ndarray], tolerance: float) -> list[np.ndarray]:
 
     Parameters
     ----------
-    points
+    points : sequence of ndarray
         For each person (N, 2) positions.
-    tolerance
+    tolerance : float
         Largest distance of two marks of a site, in the unit of the positions.
 
     Returns
@@ -101,9 +101,9 @@ def merge_annotations(
 
     Parameters
     ----------
-    marks, looked
+    marks, looked : pandas.DataFrame
         As from `checked`.
-    tolerance_nm
+    tolerance_nm : float
         Within which marks are one site.
 
     Returns

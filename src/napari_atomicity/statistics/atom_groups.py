@@ -41,9 +41,9 @@ def link(points_nm: np.ndarray, distance_nm: float = LINK_NM) -> tuple[np.ndarra
 
     Parameters
     ----------
-    points_nm
-        (N, 2) positions (y, x). Those that are not finite belong to no group.
-    distance_nm
+    points_nm : ndarray of shape (N, 2)
+        Positions (y, x). Those that are not finite belong to no group.
+    distance_nm : float
         Atoms no further apart than this are linked.
 
     Returns
@@ -115,7 +115,7 @@ def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
 
     Parameters
     ----------
-    group_size
+    group_size : ndarray
         Sizes of the groups, one value a group, as from `sizes`.
 
     Returns
@@ -162,17 +162,18 @@ def clusters_of_atoms(
 
     Parameters
     ----------
-    atoms
+    atoms : pandas.DataFrame
         Atom table.
-    clusters
+    clusters : pandas.DataFrame
         Cluster table of the same images.
-    outlines
+    outlines : sequence of ndarray, optional
         Closed polygons (M, 2) in pixels (y, x), one for each cluster in table order, as of
-        `detection.clusters.Detection`. Without them, and where one has fewer than three corners,
-        a cluster is a disc of its diameter.
-    margin_nm
-        How far beyond its disc a cluster reaches. Outlines are taken as they are: they follow the
-        image after a blur of 0.12 nm, so the centres of its outer atoms lie inside.
+        `detection.clusters.Detection`. Without them, and where one has fewer than three
+        corners, a cluster is a disc of its diameter.
+    margin_nm : float
+        How far beyond its disc a cluster reaches. Outlines are taken as they are: they
+        follow the image after a blur of 0.12 nm, so the centres of its outer atoms lie
+        inside.
 
     Returns
     -------
@@ -218,9 +219,9 @@ def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFra
 
     Parameters
     ----------
-    atoms
+    atoms : pandas.DataFrame
         Atom table with its ``cluster_id``.
-    clusters
+    clusters : pandas.DataFrame
         Cluster table.
 
     Returns

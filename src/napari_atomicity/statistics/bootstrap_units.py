@@ -21,11 +21,11 @@ class Units:
 
     Parameters
     ----------
-    images
+    images : iterable of str
         Names.
-    points
+    points : pandas.DataFrame
         ``image, y_nm, x_nm``: their extent is what is divided into 4 × 4 tiles.
-    seed
+    seed : int
         Of the draws.
 
     Attributes

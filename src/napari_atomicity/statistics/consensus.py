@@ -68,30 +68,31 @@ class Consensus:
 
     Attributes
     ----------
-    annotators
+    annotators : tuple of str
         Who looked, in order of appearance.
-    tolerance_nm
+    tolerance_nm : float
         Within which marks are one site.
-    sites
+    sites : pandas.DataFrame
         A row per site, as from `mark_sites.sites_of`, with its ``posterior``.
-    raters
+    raters : pandas.DataFrame
         A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity`` and
-        ``false_share`` (of his marks, those that are no atom) and ``false_per_nm2``, each with
-        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of his marks from those of the others
-        and ``scatter_nm`` about that, along an axis.
-    pairs
-        A row per two annotators with images in common: ``a, b, images, marks_a, marks_b, matched,
-        f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and ``rms_distance_nm``.
-    alpha_sites, alpha_places
+        ``false_share`` (of his marks, those that are no atom) and ``false_per_nm2``, each
+        with ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of his marks from those of
+        the others and ``scatter_nm`` about that, along an axis.
+    pairs : pandas.DataFrame
+        A row per two annotators with images in common: ``a, b, images, marks_a, marks_b,
+        matched, f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and
+        ``rms_distance_nm``.
+    alpha_sites, alpha_places : AgreementFigure
         Krippendorff's alpha, of marked sites and of all places.
-    missed_by_all
-        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all; NaN of
-        one person an image.
-    effect
-        What disagreement does: a row per annotator and one of the ``consensus``, over the images
-        that all have looked at: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), of
-        the consensus with ``_low`` and ``_high``.
-    notes
+    missed_by_all : float
+        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all;
+        NaN of one person an image.
+    effect : pandas.DataFrame
+        What disagreement does: a row per annotator and one of the ``consensus``, over the
+        images that all have looked at: ``who, atoms, density_per_nm2,
+        nearest_neighbour_nm`` (mean), of the consensus with ``_low`` and ``_high``.
+    notes : tuple of str
         What a reader should know.
     """
 
@@ -138,15 +139,15 @@ def consensus(
 
     Parameters
     ----------
-    marks
+    marks : pandas.DataFrame
         A row per mark: ``image, annotator, y_nm, x_nm``; where known ``y_px, x_px`` and
         ``uncertain``.
-    looked
+    looked : pandas.DataFrame
         A row per image and annotator who has looked at it, also if he marked nothing:
         ``image, annotator, area_nm2``.
-    tolerance_nm
+    tolerance_nm : float
         Within which marks are one site.
-    seed
+    seed : int
         Of bootstrap and draws.
 
     Raises

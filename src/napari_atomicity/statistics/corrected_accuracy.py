@@ -22,10 +22,10 @@ class OnCorrected:
 
     Parameters
     ----------
-    confusion
-        Counts; the index is what the person says, the columns are what the machine says, both in
-        the order of the classes.
-    by_hand
+    confusion : pandas.DataFrame
+        Counts; the index is what the person says, the columns are what the machine says,
+        both in the order of the classes.
+    by_hand : int
         Number of clusters that a person has labelled and the machine has not.
     """
 
@@ -68,9 +68,9 @@ def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         A cluster table.
-    classes
+    classes : sequence of str
         In the order that is wanted; labels that are none of them follow.
     """
     by_person = table[table["label_corrected"] != ""]

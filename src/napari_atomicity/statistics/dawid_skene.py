@@ -49,12 +49,12 @@ class Fitted:
 
     Attributes
     ----------
-    prevalence
-        () share of places that hold an atom.
-    of_atom, of_none
-        (K, 3) probabilities of *no*, *uncertain* and *yes* of each person.
-    posterior
-        (P,) probability of an atom, given the answers.
+    prevalence : ndarray of shape ()
+        Share of places that hold an atom.
+    of_atom, of_none : ndarray of shape (K, 3)
+        Probabilities of *no*, *uncertain* and *yes* of each person.
+    posterior : ndarray of shape (P,)
+        Probability of an atom, given the answers.
     """
 
     prevalence: np.ndarray
@@ -78,11 +78,11 @@ def fit(answers: np.ndarray, weights: np.ndarray) -> Fitted:
 
     Parameters
     ----------
-    answers
-        (P, K): what each of K people says of each kind of place: `NO`, `UNCERTAIN`, `YES` or
+    answers : ndarray of shape (P, K)
+        What each of K people says of each kind of place: `NO`, `UNCERTAIN`, `YES` or
         `NOT_LOOKED`.
-    weights
-        (P,) number of places of each kind, or (B, P) for B sets of places at once.
+    weights : ndarray of shape (P,)
+        Number of places of each kind, or (B, P) for B sets of places at once.
 
     Raises
     ------

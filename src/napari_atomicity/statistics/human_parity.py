@@ -40,12 +40,12 @@ def compare_with_annotators(
 
     Parameters
     ----------
-    model
-        Atoms: ``image, y_nm, x_nm``. Images are matched by name, or by the name without suffix;
-        one without rows has no atoms.
-    marks, looked, tolerance_nm
+    model : pandas.DataFrame
+        Atoms: ``image, y_nm, x_nm``. Images are matched by name, or by the name without
+        suffix; one without rows has no atoms.
+    marks, looked, tolerance_nm : pandas.DataFrame
         As of `consensus.consensus`.
-    seed
+    seed : int
         Of the bootstrap.
 
     Returns

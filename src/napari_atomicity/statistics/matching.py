@@ -40,10 +40,10 @@ class Pairs:
 
     Attributes
     ----------
-    first, second
-        (K,) indices into the two sets, in order of ``first``.
-    distance
-        (K,) in the unit of the points.
+    first, second : ndarray of shape (K,)
+        Indices into the two sets, in order of ``first``.
+    distance : ndarray of shape (K,)
+        In the unit of the points.
     """
 
     first: np.ndarray
@@ -59,9 +59,9 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
 
     Parameters
     ----------
-    first, second
-        (N, 2) and (M, 2) positions.
-    tolerance
+    first, second : ndarray of shape (N, 2)
+        And (M, 2) positions.
+    tolerance : float
         Largest distance of a pair, included, in the unit of the positions.
 
     Raises
@@ -93,11 +93,11 @@ def match_boxes(
 
     Parameters
     ----------
-    first, second
-        (N, 2) and (M, 2) positions in pixels.
-    size
+    first, second : ndarray of shape (N, 2)
+        And (M, 2) positions in pixels.
+    size : float
         Edge of the boxes, in pixels.
-    iou
+    iou : float
         What the intersection over union of a pair must exceed.
 
     Raises

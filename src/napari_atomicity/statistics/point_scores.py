@@ -84,20 +84,21 @@ def evaluate_points(
 
     Parameters
     ----------
-    predicted, truth
+    predicted, truth : pandas.DataFrame
         Tables of points: ``y_nm, x_nm``, or in pixels ``y_px, x_px`` (also ``Y, X``; ``row,
-        col``; ``axis-0, axis-1``), in any case of letters; nm count where both are there. Columns
-        ``image`` and ``frame`` where there are several; names of images agree if they are equal,
-        but for the suffix, or if that of the truth goes on with something that is neither letter
-        nor digit. Tables of one image each belong together if one of them does not name it.
-        Optional in the truth: ``atom`` (0: looked at, and no atom) and ``uncertain``.
-    tolerance_nm
+        col``; ``axis-0, axis-1``), in any case of letters; nm count where both are there.
+        Columns ``image`` and ``frame`` where there are several; names of images agree if
+        they are equal, but for the suffix, or if that of the truth goes on with something
+        that is neither letter nor digit. Tables of one image each belong together if one of
+        them does not name it. Optional in the truth: ``atom`` (0: looked at, and no atom)
+        and ``uncertain``.
+    tolerance_nm : float
         Largest distance of a match.
-    pixel_size_nm
+    pixel_size_nm : float, optional
         Of tables in pixels; else from rows that are given in both units.
-    images
+    images : sequence of str
         Names of images that belong to the truth, also if no atom is labelled in them.
-    seed
+    seed : int
         Of the bootstrap.
 
     Returns

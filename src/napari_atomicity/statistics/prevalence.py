@@ -65,17 +65,17 @@ class Evidence:
 
     Parameters
     ----------
-    image
-        (N,) number of its image, from 0, by name.
-    label
-        (N,) its label, an index of the K classes of the ratios.
-    certain
-        (N,) whether a person has said so.
-    probabilities
-        (N, C) of the classes that the model knows; NaN where it was not asked.
-    known
-        (C,) where these are among the K classes.
-    n_classes
+    image : ndarray of shape (N,)
+        Number of its image, from 0, by name.
+    label : ndarray of shape (N,)
+        Its label, an index of the K classes of the ratios.
+    certain : ndarray of shape (N,)
+        Whether a person has said so.
+    probabilities : ndarray of shape (N, C)
+        Of the classes that the model knows; NaN where it was not asked.
+    known : ndarray of shape (C,)
+        Where these are among the K classes.
+    n_classes : int
         K.
     """
 
@@ -134,19 +134,19 @@ class Method:
 
     Parameters
     ----------
-    title
+    title : str
         A few words for a list.
-    description
+    description : str
         What the tables say of it.
-    explanation
+    explanation : str
         A sentence on when to use it.
-    estimate
+    estimate : Estimate
         Does it.
-    missing
+    missing : Callable[[ModelCard], str | None], optional
         Why a card does not do, None if it does.
-    sources
+    sources : tuple of str
         What is resampled beside clusters and images.
-    n_bootstrap
+    n_bootstrap : int
         Resamples, unless somebody wants another number.
     """
 
@@ -166,11 +166,11 @@ def unavailable(
 
     Parameters
     ----------
-    method
+    method : str
         A name in `METHODS`.
-    card
+    card : ModelCard, optional
         Of the model that classified the clusters, if it is at hand.
-    counted
+    counted : pandas.DataFrame, optional
         The counted rows of the cluster table, to see whether they are that model's.
     """
     missing = METHODS[method].missing
@@ -331,14 +331,14 @@ def mixture_shares(
 
     Parameters
     ----------
-    likelihood
-        (B, N, C): of each of B problems, of each observation, under each class; up to a factor
-        per observation.
-    weight
-        (B, N) how often each was observed.
-    tolerance
+    likelihood : ndarray of shape (B, N, C)
+        Of each of B problems, of each observation, under each class; up to a factor per
+        observation.
+    weight : ndarray of shape (B, N)
+        How often each was observed.
+    tolerance : float
         Of the mean log-likelihood.
-    max_cycles
+    max_cycles : int
         Of two steps each.
 
     Returns
@@ -392,11 +392,11 @@ def bootstrap_fractions(
 
     Parameters
     ----------
-    counts
-        (images, classes) numbers of clusters, at least one in all.
-    n_bootstrap
+    counts : ndarray of shape (images, classes)
+        Numbers of clusters, at least one in all.
+    n_bootstrap : int
         Number of resamples B.
-    rng
+    rng : numpy.random.Generator
         Source of randomness.
 
     Returns
@@ -427,11 +427,11 @@ def resampled_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Genera
 
     Parameters
     ----------
-    image
-        (N,) number of each cluster's image, from 0, in ascending order.
-    n_bootstrap
+    image : ndarray of shape (N,)
+        Number of each cluster's image, from 0, in ascending order.
+    n_bootstrap : int
         Number of resamples B.
-    rng
+    rng : numpy.random.Generator
         Source of randomness.
     """
     sizes = np.bincount(image)

@@ -93,28 +93,29 @@ def class_ratios(
 
     Parameters
     ----------
-    table
-        A cluster table of one image or of many. A column ``conditions_differ`` marks clusters of
-        images whose conditions are not those that the model was trained for.
-    classes
-        The classes, in order; those of the table's probabilities if None. Labels that are in the
-        table and not among them follow at the end, so that nothing goes uncounted.
-    level
+    table : pandas.DataFrame
+        A cluster table of one image or of many. A column ``conditions_differ`` marks
+        clusters of images whose conditions are not those that the model was trained for.
+    classes : sequence of str, optional
+        The classes, in order; those of the table's probabilities if None. Labels that are
+        in the table and not among them follow at the end, so that nothing goes uncounted.
+    level : float
         Coverage of the intervals, between 0 and 1.
-    n_bootstrap
+    n_bootstrap : int, optional
         Number of resamples; 2000 of counted labels and 500 of adjusted ones if None.
-    seed
-        Of the resampling: the same table and seed give the same interval, in whatever order the
-        rows and the images come.
-    scope
+    seed : int
+        Of the resampling: the same table and seed give the same interval, in whatever order
+        the rows and the images come.
+    scope : str, optional
         One image, or "all", to get its rows only; None for every image and "all".
-    images
-        All images that were analysed, in order, so that those without clusters have rows too.
-    method
+    images : iterable of str, optional
+        All images that were analysed, in order, so that those without clusters have rows
+        too.
+    method : str
         A name in `prevalence.METHODS`: "counted", "confusion" or "em".
-    card
+    card : ModelCard, optional
         Of the model that classified the clusters; the adjusted methods need it.
-    stop
+    stop : callable, optional
         ``stop() -> bool``, asked before each scope.
 
     Returns
@@ -334,12 +335,12 @@ def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.n
 
     Parameters
     ----------
-    fraction
-        (classes,) fractions, for the variance of independent clusters.
-    n
+    fraction : ndarray of shape (classes,)
+        Fractions, for the variance of independent clusters.
+    n : int
         Number of clusters.
-    resampled
-        (B, classes) fractions of resamples.
+    resampled : ndarray of shape (B, classes)
+        Fractions of resamples.
 
     Returns
     -------

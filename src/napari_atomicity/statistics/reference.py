@@ -41,11 +41,11 @@ class Comparison:
 
     Parameters
     ----------
-    pairs
+    pairs : pandas.DataFrame
         A row per scope and class, with the columns `PAIRS`.
-    method
+    method : str
         How the fractions were found.
-    not_compared
+    not_compared : tuple of str
         Scopes without images, or in which nothing was counted.
     """
 
@@ -130,14 +130,14 @@ def compare(
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         A cluster table.
-    reference
-        Columns ``scope, class, fraction``: from `io.tables.read_reference`, `parse_reference` or
-        `normalised`.
-    images
+    reference : pandas.DataFrame
+        Columns ``scope, class, fraction``: from `io.tables.read_reference`,
+        `parse_reference` or `normalised`.
+    images : iterable of str
         All images that were analysed, those without clusters too.
-    method, card, level, n_bootstrap, seed, stop
+    method, card, level, n_bootstrap, seed, stop : str
         As of `ratios.class_ratios`.
 
     Raises
@@ -186,11 +186,11 @@ def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd
 
     Parameters
     ----------
-    ratios
+    ratios : pandas.DataFrame
         Rows of one scope, from `ratios.class_ratios`.
-    reference
+    reference : dict of str to float
         Class → fraction; classes that are not named are absent.
-    scope
+    scope : str
         What the rows are called.
     """
     rows = ratios[~ratios["class"].isin(NON_CLASS_LABELS) & ratios["fraction"].notna()]

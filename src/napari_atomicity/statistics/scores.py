@@ -38,19 +38,20 @@ def evaluate(
 
     Parameters
     ----------
-    predicted
-        A cluster table; only ``image, y_px, x_px, label`` are needed, and ``frame`` of stacks.
-        Images that the truth does not know are left out.
-    truth
+    predicted : pandas.DataFrame
+        A cluster table; only ``image, y_px, x_px, label`` are needed, and ``frame`` of
+        stacks. Images that the truth does not know are left out.
+    truth : pandas.DataFrame
         A cluster table, or one with ``image, y_px, x_px, label`` and, where known,
-        ``diameter_nm`` and ``border`` (or ``touches_border``). A truth image without predictions
-        counts as all missed.
-    tolerance_nm
+        ``diameter_nm`` and ``border`` (or ``touches_border``). A truth image without
+        predictions counts as all missed.
+    tolerance_nm : float, optional
         Largest distance of a match; by diameter if None.
-    images
-        What is known of the truth's images: ``image`` and, where known, ``px_nm`` and ``sample``.
-        Images listed here without true clusters are scored too. Without it the pixel size comes
-        from positions given in both nm and pixels, and all images are one sample.
+    images : pandas.DataFrame, optional
+        What is known of the truth's images: ``image`` and, where known, ``px_nm`` and
+        ``sample``. Images listed here without true clusters are scored too. Without it the
+        pixel size comes from positions given in both nm and pixels, and all images are one
+        sample.
 
     Returns
     -------
@@ -111,9 +112,9 @@ def match_nearest(
 
     Parameters
     ----------
-    predicted, truth
-        (N, 2) and (M, 2) positions, in the same unit as the tolerance.
-    tolerance
+    predicted, truth : ndarray of shape (N, 2)
+        And (M, 2) positions, in the same unit as the tolerance.
+    tolerance : ndarray or float
         Largest distance, one for all or one for each truth.
 
     Returns
@@ -205,11 +206,11 @@ def truth_names(
 
     Parameters
     ----------
-    images, known
+    images, known : iterable of str
         Names in the predictions and in the truth.
-    begins
-        Whether ``field1`` also stands for the only ``field1_labels``: a name that goes on with
-        something that is neither letter nor digit.
+    begins : bool
+        Whether ``field1`` also stands for the only ``field1_labels``: a name that goes on
+        with something that is neither letter nor digit.
 
     Raises
     ------

@@ -36,15 +36,15 @@ class Accuracy:
 
     Parameters
     ----------
-    overall
+    overall : Share
         Of all clusters that it was drawn from.
-    by_class
+    by_class : dict of str to Share
         Predicted label → of the clusters that have it (the precision of the label).
-    n_wanted
+    n_wanted : int
         Length of the queue.
-    n_population
+    n_population : int
         Clusters that the estimate is about.
-    false_detections
+    false_detections : int
         Answers that it is no cluster; they count as wrong.
     """
 
@@ -65,10 +65,10 @@ def stratified_share(
 
     Parameters
     ----------
-    size, n, right
-        Per stratum: clusters, answers, right answers. Strata without an answer are taken to be
-        like the others.
-    level
+    size, n, right : sequence of int | ndarray
+        Per stratum: clusters, answers, right answers. Strata without an answer are taken to
+        be like the others.
+    level : float
         Coverage of the interval.
     """
     size, n, right = (np.asarray(v, float) for v in (size, n, right))
