@@ -39,10 +39,10 @@ from napari_atomicity.statistics.dispersion import (
     pool_images,
 )
 from napari_atomicity.statistics.dispersion_intervals import Estimate
+from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k
 from napari_atomicity.statistics.quadrats import count_quadrats, quadrat_p_value
 from napari_atomicity.statistics.randomness import compare_with_randomness
-from napari_atomicity.statistics.ratios import wilson_interval
 from napari_atomicity.statistics.scores import match_nearest
 from napari_atomicity.statistics.windows import ObservationWindow
 

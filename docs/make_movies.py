@@ -34,7 +34,7 @@ from napari_atomicity.simulation.movies import (
     simulate_tables,
 )
 from napari_atomicity.simulation.structures import library_of
-from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.tracking import average_frames, estimate_drift, movie_of, track_clusters
 
 HERE = Path(__file__).resolve().parent

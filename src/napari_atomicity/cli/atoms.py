@@ -237,7 +237,8 @@ def evaluated(
     """Whether these are tables of points, whose scores are printed then."""
     from ..io.points import read_points, read_predicted_and_true
     from ..statistics.matching import TOLERANCE_NM
-    from ..statistics.point_scores import evaluate_points, is_points
+    from ..statistics.point_scores import evaluate_points
+    from ..statistics.point_tables import is_points
 
     _refuse_missing(predicted, truth)
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
@@ -254,7 +255,7 @@ def _refuse_missing(*paths: Path) -> None:
     Beside one of clusters it is an error as it has always been.
     """
     from ..io.points import read_points
-    from ..statistics.point_scores import is_points
+    from ..statistics.point_tables import is_points
 
     there = [path for path in paths if path.exists()]
     if len(there) == 1:

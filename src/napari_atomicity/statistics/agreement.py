@@ -26,8 +26,7 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,26 +34,17 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import Key
-from .ratios import wilson_interval
+from .agreement_coefficients import (
+    AgreementFigure,
+    agreement_share,
+    cohen_kappa,
+    krippendorff_alpha,
+)
 
 NOT_A_CLUSTER = "not a cluster"
 """What a person says who takes a cluster out of the table."""
 CONSENSUS = "consensus"
 """The annotator to whom resolved disagreements belong; no opinion of its own."""
-
-_N_BOOTSTRAP = 1000
-_LEVEL = 0.95
-
-_Chance = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class AgreementFigure:
-    """A number with its 95 % interval; NaN where it is not defined."""
-
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +110,7 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
         cluster out says `NOT_A_CLUSTER`; who took all back says nothing and has no row.
     """
     who = ["annotator", "image", "cluster_id"]
-    corrections = without_replaced(corrections)
+    corrections = drop_replaced(corrections)
     what = corrections["what"]
     said = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
     came_or_went = corrections[what.isin(["remove", "restore", "add"])]
@@ -141,7 +131,7 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def without_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
+def drop_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
     """A log without the lines of clusters that left because others took their place.
 
     Splitting and merging take clusters out and add new ones in one go; nobody says by that that
@@ -273,8 +263,8 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
         annotators,
         tuple(str(n) for n in names),
         len(items),
-        _share(int((~differ).sum()), len(items)),
-        _alpha(answers, len(names), rng),
+        agreement_share(int((~differ).sum()), len(items)),
+        krippendorff_alpha(answers, len(names), rng),
         pd.DataFrame(
             [_of_label(answers, k, str(name), rng) for k, name in enumerate(names)],
             columns=_LABEL_COLUMNS,
@@ -316,20 +306,14 @@ _PAIR_COLUMNS = [
 ]  # fmt: skip
 
 
-def _share(same: int, n: int) -> AgreementFigure:
-    if not n:
-        return AgreementFigure()
-    value = same / n
-    low, high = wilson_interval(np.asarray(value), n, _LEVEL)
-    # none and all of them lie in the interval but for rounding
-    return AgreementFigure(value, min(float(low), value), max(float(high), value))
-
-
 def _pair(
     answers: np.ndarray, a: int, b: int, annotators: Sequence[str], rng: np.random.Generator
 ) -> dict[str, object]:
     both = answers[(answers[:, [a, b]] >= 0).all(axis=1)][:, [a, b]]
-    share, kappa = _share(int((both[:, 0] == both[:, 1]).sum()), len(both)), _kappa(both, rng)
+    share, kappa = (
+        agreement_share(int((both[:, 0] == both[:, 1]).sum()), len(both)),
+        cohen_kappa(both, rng),
+    )
     return dict(
         zip(
             _PAIR_COLUMNS,
@@ -348,8 +332,14 @@ def _of_label(
     # Of each answer with this label, the share of the others that have it too.
     equal = (given * (given - 1) / (judged - 1)).sum() / given.sum()
     two = one.shape[1] == 2
-    kappa = _kappa(one, rng) if two else AgreementFigure()
-    values = (name, int(given.sum()), float(equal), *_ends(_alpha(one, 2, rng)), *_ends(kappa))
+    kappa = cohen_kappa(one, rng) if two else AgreementFigure()
+    values = (
+        name,
+        int(given.sum()),
+        float(equal),
+        *_ends(krippendorff_alpha(one, 2, rng)),
+        *_ends(kappa),
+    )
     return dict(zip(_LABEL_COLUMNS, values, strict=True))
 
 
@@ -365,93 +355,7 @@ def _disagreements(
     return pd.DataFrame({"item": pd.Series(items, dtype=object), **columns})
 
 
-# ---- figures beyond chance
-def _kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Cohen's kappa of two columns of codes, (N, 2)."""
-
-    def reached(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shares = counts / counts.sum(axis=(1, 2), keepdims=True)
-        chance = (shares.sum(axis=1) * shares.sum(axis=2)).sum(axis=1)
-        return np.trace(shares, axis1=1, axis2=2), chance
-
-    k = int(both.max(initial=0)) + 1
-    patterns, n = np.unique(both, axis=0, return_counts=True)
-    tables = np.zeros((len(patterns), k, k))
-    tables[np.arange(len(patterns)), patterns[:, 0], patterns[:, 1]] = 1
-    return _beyond_chance(tables, n, reached, rng)
-
-
-def _alpha(answers: np.ndarray, n_labels: int, rng: np.random.Generator) -> AgreementFigure:
-    """Krippendorff's alpha of nominal codes, (items, annotators), -1 where one has not judged."""
-    given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
-    # Few kinds of items: two people and six labels make 36.
-    return alpha_of_counts(*np.unique(given, axis=0, return_counts=True), rng)
-
-
-def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Krippendorff's alpha of nominal labels, from kinds of items.
-
-    Parameters
-    ----------
-    given : ndarray of shape (P, L)
-        How many annotators give each of the labels to an item of each kind.
-    n : ndarray of shape (P,)
-        How many items there are of each kind.
-    rng : numpy.random.Generator
-        Of the bootstrap over items.
-    """
-
-    def reached(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        of_label = coincidences.sum(axis=2)
-        total = of_label.sum(axis=1)
-        same = np.trace(coincidences, axis1=1, axis2=2) / total
-        return same, (of_label * (of_label - 1)).sum(axis=1) / (total * (total - 1))
-
-    judged = given.sum(axis=1)[:, None, None]
-    diagonal = given[:, :, None] * np.eye(given.shape[1])
-    tables = (given[:, :, None] * given[:, None, :] - diagonal) / np.maximum(judged - 1, 1)
-    return _beyond_chance(tables, n, reached, rng)
-
-
-def _beyond_chance(
-    tables: np.ndarray, n: np.ndarray, reached: _Chance, rng: np.random.Generator
-) -> AgreementFigure:
-    """(p - e) / (1 - e) and its interval.
-
-    Parameters
-    ----------
-    tables : ndarray of shape (P, K, K)
-        What an item of each kind adds to the table of coincidences.
-    n : ndarray of shape (P,)
-        How many items there are of each kind.
-    reached : _Chance
-        From tables (B, K, K) to the shares p and the chances e, (B,) each.
-    """
-    total = int(n.sum())
-    if not total:
-        return AgreementFigure()
-    flat = tables.reshape(len(tables), -1)
-
-    def of(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return reached((counts @ flat).reshape(-1, *tables.shape[1:]))
-
-    p, e = (float(v[0]) for v in of(n[None].astype(float)))
-    if 1 - e < 1e-12:
-        return AgreementFigure()
-    draws = rng.multinomial(total, n / total, size=_N_BOOTSTRAP).astype(float)
-    again, chance = of(draws)
-    known = 1 - chance > 1e-12  # a resample may hold one label only
-    values = (again[known] - chance[known]) / (1 - chance[known])
-    tail = 50 * (1 - _LEVEL)
-    ends = np.percentile(values, [tail, 100 - tail]) if len(values) else np.full(2, np.nan)
-    low, high = ((float(w) - e) / (1 - e) for w in wilson_interval(np.asarray(p), total, _LEVEL))
-    value = (p - e) / (1 - e)
-    return AgreementFigure(
-        value, float(np.nanmin([ends[0], low, value])), float(np.nanmax([ends[1], high, value]))
-    )
-
-
-def taken_out(corrections: pd.DataFrame) -> set[Key]:
+def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
     """Clusters that people have said are none, from the log of a project.
 
     Parameters
@@ -459,7 +363,7 @@ def taken_out(corrections: pd.DataFrame) -> set[Key]:
     corrections : pandas.DataFrame
         Columns ``image, cluster_id, what`` and, if known, ``time``; in order.
     """
-    log = without_replaced(corrections)
+    log = drop_replaced(corrections)
     log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
     gone = last[last["what"] == "remove"]

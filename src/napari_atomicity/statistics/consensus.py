@@ -42,21 +42,19 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from .agreement import AgreementFigure, alpha_of_counts
+from .agreement_coefficients import AgreementFigure
 from .annotation_sites import (
-    MARKED,
     NEIGHBOURS_NM,
     TOLERANCE_NM,
     both_annotated,
     checked,
     merge_annotations,
 )
+from .answers import PLACE_NM2, Places
 from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
-from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
+from .dawid_skene import IDENTIFIABLE, Fitted, fit
 from .matching import f1_of, match
 
-PLACE_NM2 = 0.0665
-"""Area of an atom in a (111) plane of platinum."""
 CONSENSUS_THRESHOLD = 0.5
 """Least posterior of a site of the consensus."""
 _N_DRAWS = 200
@@ -161,7 +159,7 @@ def consensus(
     marks, looked = checked(marks, looked)
     sites, marks = merge_annotations(marks, looked, tolerance_nm)
     units = Units(dict.fromkeys(looked["image"]), marks, seed)
-    places = _Places(sites, looked)
+    places = Places(sites, looked)
     per_unit = places.per_unit(units, sites)
     fitted = fit(places.kinds, per_unit.sum(axis=0))
     sites["posterior"] = places.posterior(fitted)
@@ -181,70 +179,6 @@ def consensus(
     )
 
 
-def posterior_of(sites: pd.DataFrame, looked: pd.DataFrame) -> np.ndarray:
-    """The probability that each site (`mark_sites.sites_of`) is an atom."""
-    places = _Places(sites, looked)
-    return places.posterior(fit(places.kinds, places.weights))
-
-
-# ---- Dawid and Skene on all places
-class _Places:
-    """Sites and empty places of all images, by the kind of answers that they got.
-
-    Attributes
-    ----------
-    kinds
-        (P, K) answers, as of `dawid_skene.fit`.
-    weights
-        (P,) places of each kind, empty ones included.
-    """
-
-    def __init__(self, sites: pd.DataFrame, looked: pd.DataFrame) -> None:
-        area = looked.groupby("image", sort=False)["area_nm2"].median()
-        self._images = list(area.index)
-        held = sites.groupby("image").size().reindex(area.index, fill_value=0)
-        self._n_empty = (area / PLACE_NM2 - held).clip(lower=0).to_numpy(float)
-        people = list(dict.fromkeys(looked["annotator"]))
-        who = pd.crosstab(looked["image"], looked["annotator"]).loc[self._images, people]
-        empty = np.where(who.to_numpy() > 0, NO, NOT_LOOKED)
-        said = YES * sites[[MARKED + name for name in people]].to_numpy(float)
-        answers = np.concatenate([np.nan_to_num(said, nan=NOT_LOOKED).astype(int), empty])
-        self.kinds, kind = np.unique(answers, axis=0, return_inverse=True)
-        self._of_site, self._of_empty = np.split(kind.ravel(), [len(sites)])
-        self._marked = np.bincount(self._of_site, minlength=len(self.kinds)).astype(float)
-        self.weights = self._marked + np.bincount(self._of_empty, self._n_empty, len(self.kinds))
-
-    def per_unit(self, units: Units, sites: pd.DataFrame) -> np.ndarray:
-        """(units, P) places of each kind in each unit; empty ones lie evenly in an image."""
-        out = np.zeros((units.n, len(self.kinds)))
-        for i, image in enumerate(self._images):
-            here = np.flatnonzero(sites["image"] == image)
-            unit = units.of(image, sites[["y_nm", "x_nm"]].to_numpy(float)[here])
-            np.add.at(out, (unit, self._of_site[here]), 1.0)
-            first = units.images.index(image) * units.per_image
-            share = self._n_empty[i] / units.per_image
-            out[first : first + units.per_image, self._of_empty[i]] += share
-        return out
-
-    def posterior(self, fitted: Fitted) -> np.ndarray:
-        """Of each site."""
-        return np.asarray(fitted.posterior[self._of_site], float)
-
-    def missed(self, fitted: Fitted) -> float:
-        """Atoms in empty places; one person an image can't tell."""
-        if np.isnan(fitted.sensitivity).all():
-            return np.nan
-        return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
-
-    def alpha(self, rng: np.random.Generator, empty: bool) -> AgreementFigure:
-        """Of yes and no, with or without empty places; an uncertain mark is a yes."""
-        n = np.round(self.weights if empty else self._marked).astype(int)
-        given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
-        shared = (given.sum(axis=1) >= 2) & (n > 0)
-        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else AgreementFigure()
-
-
-# ---- what comes out
 def _raters(
     marks: pd.DataFrame, looked: pd.DataFrame, fitted: Fitted, drawn: Fitted
 ) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
-from .ratios import wilson_interval
+from .intervals import wilson_interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,18 +26,20 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import TableError
+from .intervals import wilson_interval
 from .matching import BOX_IOU, BOX_PX, TOLERANCE_NM, f1_of, match, match_boxes
-from .ratios import wilson_interval
-from .scores import pixel_sizes, truth_names
+from .point_tables import (
+    PointField,
+    collect_fields,
+    lower_case_columns,
+    match_image_names,
+    prepare_points,
+)
 
 TOLERANCES_NM = (0.05, 0.1, 0.15, 0.2, 0.3)
 """At which scores are given beside the one that was asked for."""
 _N_BOOTSTRAP = 2000
 _LEVEL = 0.95
-_NAMES_NM = (("y_nm", "x_nm"),)
-_NAMES_PX = (("y_px", "x_px"), ("y", "x"), ("row", "col"), ("axis-0", "axis-1"))
-_YES = {"1", "1.0", "true", "yes", "y", "x"}
-_NO = {"0", "0.0", "false", "no", "n", "", "nan", "none", "<na>"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +61,6 @@ class Counts:
 
     def f1(self) -> np.ndarray:
         return _divided(2 * self.matched, self.predicted + self.truth)
-
-
-def is_points(predicted: pd.DataFrame, truth: pd.DataFrame) -> bool:
-    """Whether two tables are of points and not of clusters.
-
-    An atom table has ``atom_id``, a cluster table ``label`` or ``diameter_nm``; other tables of
-    positions are points if neither of the two speaks of clusters.
-    """
-    if "atom_id" in predicted.columns:
-        return True
-    return not {"label", "diameter_nm"} & {*predicted.columns, *truth.columns}
 
 
 def evaluate_points(
@@ -118,15 +109,20 @@ def evaluate_points(
     """
     if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
         raise TableError(f"a tolerance of {tolerance_nm:g} nm matches nothing")
-    found, labelled = _prepared(predicted, "the table of predictions"), _prepared(truth, "truth")
+    found, labelled = (
+        prepare_points(predicted, "the table of predictions"),
+        prepare_points(truth, "truth"),
+    )
     known = list(dict.fromkeys([*labelled["image"], *images]))
-    both_named = "image" in _lower(predicted) and ("image" in _lower(truth) or bool(images))
-    names = _partners(list(dict.fromkeys(found["image"])), known, both_named)
+    both_named = "image" in lower_case_columns(predicted) and (
+        "image" in lower_case_columns(truth) or bool(images)
+    )
+    names = match_image_names(list(dict.fromkeys(found["image"])), known, both_named)
     foreign = sorted(name for name, partner in names.items() if partner is None)
     found = found.assign(image=found["image"].map(names).astype(object))
     found = found[found["image"].notna()].reset_index(drop=True)
     labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
-    fields = _fields(known, found, labelled, empty, pixel_size_nm)
+    fields = collect_fields(known, found, labelled, empty, pixel_size_nm)
 
     tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
     by_tolerance = [_at(fields, tolerance, seed) for tolerance in tolerances]
@@ -138,8 +134,12 @@ def evaluate_points(
         "detection": next(s for s in by_tolerance if s["tolerance_nm"] == float(tolerance_nm)),
         "by_tolerance": by_tolerance,
         "published_rule": _published(fields, seed),
-        "negatives": _negatives(fields, tolerance_nm) if "atom" in _lower(truth) else None,
-        "uncertain": _uncertain(fields, tolerance_nm) if "uncertain" in _lower(truth) else None,
+        "negatives": _negatives(fields, tolerance_nm)
+        if "atom" in lower_case_columns(truth)
+        else None,
+        "uncertain": _uncertain(fields, tolerance_nm)
+        if "uncertain" in lower_case_columns(truth)
+        else None,
         "per_image": _per_image(fields, tolerance_nm),
     }
 
@@ -189,138 +189,7 @@ def _drawn(drawn: Counts, name: str) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-# ---- one table, one image
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """The points of one frame, in nm; and in pixels where the pixel size is known."""
-
-    image: str
-    pixel_size_nm: float
-    found: np.ndarray
-    labelled: np.ndarray
-    uncertain: np.ndarray
-    empty: np.ndarray
-
-
-def _lower(table: pd.DataFrame) -> dict[str, Any]:
-    """Columns by their names in lower case without blanks; the first of several."""
-    columns: dict[str, Any] = {}
-    for name in table.columns:
-        columns.setdefault(str(name).strip().lower(), name)
-    return columns
-
-
-def _prepared(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Columns image, frame, y_nm, x_nm, y_px, x_px (NaN where not given), atom, uncertain."""
-    columns = _lower(table)
-    out = pd.DataFrame(index=range(len(table)))
-    out["image"] = _names(table[columns["image"]], what) if "image" in columns else ""
-    out["image"] = out["image"].astype(object)
-    out["frame"] = _frames(table[columns["frame"]], what) if "frame" in columns else 0
-    placed = np.zeros(len(table), bool)
-    for choices, unit in ((_NAMES_NM, "nm"), (_NAMES_PX, "px")):
-        given = next((pair for pair in choices if set(pair) <= columns.keys()), None)
-        for i, axis in enumerate("yx"):
-            values = pd.to_numeric(table[columns[given[i]]], errors="coerce") if given else np.nan
-            out[f"{axis}_{unit}"] = np.asarray(values, float)
-        placed |= np.isfinite(out[[f"y_{unit}", f"x_{unit}"]].to_numpy(float)).all(axis=1)
-    if not placed.all():
-        raise TableError(
-            f"{what} has no position in row {np.flatnonzero(~placed)[0] + 1}",
-            advice="Columns y_nm and x_nm, y_px and x_px, or Y and X in pixels are needed",
-        )
-    for name, usual in (("atom", True), ("uncertain", False)):
-        out[name] = _flags(table[columns[name]], what) if name in columns else usual
-        out[name] = out[name].astype(bool)
-    return out
-
-
-def _names(values: pd.Series, what: str) -> np.ndarray:
-    names = values.astype(object).where(values.notna(), "").astype(str)
-    blank = (names.str.strip() == "").to_numpy(bool)
-    if blank.any():
-        raise TableError(
-            f"{what} does not say of which image row {np.flatnonzero(blank)[0] + 1} is",
-            advice="Fill in the column image, or leave it out if all rows are of one image",
-        )
-    return names.to_numpy(object)
-
-
-def _frames(values: pd.Series, what: str) -> np.ndarray:
-    number = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-    wrong = ~((number >= 0) & (number == np.floor(number)))
-    if wrong.any():
-        raise TableError(
-            f"{what} has no number of a frame in row {np.flatnonzero(wrong)[0] + 1}",
-            advice="Count frames from 0, or leave the column out if there is only one",
-        )
-    return number.astype(int)
-
-
-def _flags(values: pd.Series, what: str) -> np.ndarray:
-    words = values.astype(str).str.strip().str.lower()
-    wrong = sorted(set(words) - _YES - _NO)
-    if wrong:
-        raise TableError(f"{what}: {values.name} is {wrong[0]}, neither 1 nor 0")
-    return words.isin(_YES).to_numpy(bool)
-
-
-def _partners(found: list[str], known: list[str], both_named: bool) -> dict[str, str | None]:
-    """For each image of the predictions its name in the truth."""
-    if not both_named and len(found) == len(known) == 1:
-        return {found[0]: known[0]}
-    if not both_named and found and known:
-        raise TableError(
-            "the tables are of several images, and one of them does not say of which",
-            advice="A column image is needed in both",
-        )
-    return truth_names(found, known, begins=True)
-
-
-def _fields(
-    known: list[str],
-    found: pd.DataFrame,
-    labelled: pd.DataFrame,
-    empty: pd.DataFrame,
-    pixel_size_nm: float | None,
-) -> list[_Field]:
-    """Every frame of the truth's images that has points of either kind."""
-    sizes = pd.concat([t.assign(px_nm=pixel_sizes(t)) for t in (found, labelled, empty)])
-    size_of = sizes.groupby("image")["px_nm"].median().to_dict()
-    fields = []
-    for image in known:
-        size = pixel_size_nm or size_of.get(image, np.nan)
-        parts = [t[t["image"] == image] for t in (found, labelled, empty)]
-        for frame in sorted({0, *(f for part in parts for f in part["frame"])}):
-            here = [part[part["frame"] == frame] for part in parts]
-            if frame == 0 and not any(map(len, here)) and any(map(len, parts)):
-                continue
-            # Without points on both sides nothing is measured.
-            needed = len(here[0]) > 0 and len(here[1]) + len(here[2]) > 0
-            points = [_in_nm(part, size, image, needed) for part in here]
-            fields.append(
-                _Field(image, size, points[0], points[1], here[1]["uncertain"].to_numpy(bool),
-                       points[2])
-            )  # fmt: skip
-    return fields
-
-
-def _in_nm(points: pd.DataFrame, size: float, image: str, needed: bool) -> np.ndarray:
-    nm = points[["y_nm", "x_nm"]].to_numpy(float)
-    if np.isfinite(nm).all():
-        return nm
-    if not np.isfinite(size):
-        if needed:
-            raise TableError(
-                f"the pixel size of {image or 'the image'} is in neither table",
-                advice="Give it (--pixel-size-nm), or positions in nm beside those in pixels",
-            )
-        return np.zeros_like(nm)
-    return np.where(np.isfinite(nm), nm, points[["y_px", "x_px"]].to_numpy(float) * size)
-
-
-# ---- scores
-def _at(fields: list[_Field], tolerance_nm: float, seed: int) -> dict[str, Any]:
+def _at(fields: list[PointField], tolerance_nm: float, seed: int) -> dict[str, Any]:
     pairs = [match(f.found, f.labelled, tolerance_nm) for f in fields]
     counts = _counts(fields, [len(p) for p in pairs])
     distance = np.concatenate([np.zeros(0), *(p.distance for p in pairs)])
@@ -333,7 +202,7 @@ def _at(fields: list[_Field], tolerance_nm: float, seed: int) -> dict[str, Any]:
     }
 
 
-def _counts(fields: list[_Field], matched: list[int]) -> Counts:
+def _counts(fields: list[PointField], matched: list[int]) -> Counts:
     """An entry per image, its frames added up."""
     rows: dict[str, np.ndarray] = {}
     for field, m in zip(fields, matched, strict=True):
@@ -350,7 +219,7 @@ def _totals(counts: Counts) -> dict[str, int]:
     }
 
 
-def _published(fields: list[_Field], seed: int) -> dict[str, Any] | None:
+def _published(fields: list[PointField], seed: int) -> dict[str, Any] | None:
     """By boxes; None where a pixel size is not known."""
     if not all(np.isfinite(f.pixel_size_nm) for f in fields if len(f.found) and len(f.labelled)):
         return None
@@ -380,7 +249,7 @@ def _published(fields: list[_Field], seed: int) -> dict[str, Any] | None:
     }
 
 
-def _negatives(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
+def _negatives(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
     """Accuracy over the places that were labelled as atom or as none."""
     right_atoms = right_empty = atoms = empty = 0
     for field in fields:
@@ -402,7 +271,7 @@ def _negatives(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
     return out
 
 
-def _uncertain(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
+def _uncertain(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
     """What became of labels of which the annotator was not sure; they count as any other."""
     unsure = sure = found_unsure = found_sure = 0
     for field in fields:
@@ -418,7 +287,7 @@ def _uncertain(fields: list[_Field], tolerance_nm: float) -> dict[str, Any]:
     }
 
 
-def _per_image(fields: list[_Field], tolerance_nm: float) -> list[dict[str, Any]]:
+def _per_image(fields: list[PointField], tolerance_nm: float) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(f.image for f in fields))
     counts = _counts(fields, [len(match(f.found, f.labelled, tolerance_nm)) for f in fields])
     rows = zip(names, counts.matched, counts.predicted, counts.truth, strict=True)

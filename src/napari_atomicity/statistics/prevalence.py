@@ -35,8 +35,6 @@ References
    priori probabilities: a simple procedure", Neural Comput. 14, 21-41 (2002).
 .. [3] A. M. Alexandari, A. Kundaje and A. Shrikumar, "Maximum likelihood with bias-corrected
    calibration is hard-to-beat at label shift adaptation", ICML (2020).
-.. [4] R. Varadhan and C. Roland, "Simple and globally convergent methods for accelerating the
-   convergence of any EM algorithm", Scand. J. Stat. 35, 335-353 (2008).
 """
 
 from __future__ import annotations
@@ -49,6 +47,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import probability_columns
+from .cluster_bootstrap import bootstrap_fractions, resample_counts, resample_weights
+from .mixture_shares import mixture_shares
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
@@ -209,7 +209,7 @@ def _by_confusion(
     assert card is not None
     confusion = np.asarray(card.confusion, float)
     counts, k = evidence.counts(), evidence.n_classes
-    drawn = resampled_counts(counts, n_bootstrap, rng)
+    drawn = resample_counts(counts, n_bootstrap, rng)
     rows = np.stack([rng.dirichlet(row + _JEFFREYS, n_bootstrap) for row in confusion], axis=1)
     known = evidence.known
 
@@ -236,7 +236,7 @@ def _by_em(
         certain.sum(axis=0, keepdims=True),
         evidence.known,
     )[0]
-    weights = resampled_weights(evidence.image, n_bootstrap, rng)
+    weights = resample_weights(evidence.image, n_bootstrap, rng)
     calibration = np.asarray(card.recalibration, float)
     calibration = calibration[rng.integers(len(calibration), size=n_bootstrap)]
     # certain ones by class: (N, K) indicators
@@ -314,133 +314,3 @@ METHODS: dict[str, Method] = {
     ),
 }
 """Ways to the shares, by name; `class_ratios` takes each."""
-
-
-# ---- the mixture of greatest likelihood
-def mixture_shares(
-    likelihood: np.ndarray,
-    weight: np.ndarray,
-    tolerance: float = 1e-9,
-    max_cycles: int = 2000,
-) -> np.ndarray:
-    """Shares q that maximise Σ_i w_i log Σ_k q_k L_ik, by accelerated expectation-maximisation.
-
-    The problem is concave. A step of expectation-maximisation multiplies q_k by its gradient,
-    whose largest component exceeds 1 by at least as much as the mean log-likelihood can still
-    gain: that is what ``tolerance`` bounds. Steps are extrapolated by SQUAREM [4]_.
-
-    Parameters
-    ----------
-    likelihood : ndarray of shape (B, N, C)
-        Of each of B problems, of each observation, under each class; up to a factor per
-        observation.
-    weight : ndarray of shape (B, N)
-        How often each was observed.
-    tolerance : float
-        Of the mean log-likelihood.
-    max_cycles : int
-        Of two steps each.
-
-    Returns
-    -------
-    ndarray
-        (B, C); equal shares where nothing was observed.
-    """
-    n_problems, _, n_classes = likelihood.shape
-    total = weight.sum(axis=1, keepdims=True)
-    q = np.full((n_problems, n_classes), 1 / n_classes)
-    active = np.flatnonzero(total[:, 0] > 0)
-    weight = weight[active] / total[active]
-    transposed = np.ascontiguousarray(likelihood[active].swapaxes(1, 2))
-    for _ in range(max_cycles):
-        start = q[active]
-        gradient = _gradient(transposed, weight, start)
-        unfinished = gradient.max(axis=1, initial=0) > 1 + tolerance
-        if not unfinished.any():
-            break
-        one = start * gradient
-        two = one * _gradient(transposed, weight, one)
-        q[active] = _leapt(start, one, two)
-        if unfinished.mean() < 0.5:  # copying costs as much as a step
-            active = active[unfinished]
-            transposed, weight = transposed[unfinished], weight[unfinished]
-    return q
-
-
-def _gradient(transposed: np.ndarray, weight: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """(B, C) derivative of the mean log-likelihood, from (B, C, N) likelihoods."""
-    mixed = (q[:, None, :] @ transposed)[:, 0, :]
-    return (transposed @ (weight / mixed)[..., None])[..., 0]
-
-
-def _leapt(start: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Extrapolation of two steps; shares stay positive, or they could never grow again."""
-    first = one - start
-    change = two - one - first
-    length = np.linalg.norm(first, axis=1, keepdims=True)
-    bend = np.linalg.norm(change, axis=1, keepdims=True)
-    far = np.maximum(1.0, np.divide(length, bend, out=np.ones_like(bend), where=bend > 0))
-    leap = np.maximum(start + 2 * far * first + far**2 * change, 0.01 * two)
-    return leap / leap.sum(axis=1, keepdims=True)
-
-
-# ---- resampling
-def bootstrap_fractions(
-    counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Pooled class fractions of resampled images and, within them, resampled clusters.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (images, classes)
-        Numbers of clusters, at least one in all.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray
-        (B, classes); each row sums to 1.
-    """
-    drawn = resampled_counts(counts, n_bootstrap, rng)
-    return drawn / drawn.sum(axis=1, keepdims=True)
-
-
-def resampled_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, classes) numbers, times the number of images, in resampled images and clusters."""
-    counts = counts[counts.sum(axis=1) > 0]
-    # The draws must not depend on the order in which the images came.
-    counts = counts[np.lexsort(counts.T[::-1])]
-    n_images, n_classes = counts.shape
-    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    drawn = np.zeros((n_bootstrap, n_classes))
-    for of_image, times in zip(counts, copies.T, strict=True):
-        n = of_image.sum()
-        drawn += rng.multinomial(times * n * n_images, of_image / n)
-    return drawn
-
-
-def resampled_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, N) how often each cluster is drawn, times the number of images; as `resampled_counts`.
-
-    Parameters
-    ----------
-    image : ndarray of shape (N,)
-        Number of each cluster's image, from 0, in ascending order.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Source of randomness.
-    """
-    sizes = np.bincount(image)
-    n_images = len(sizes)
-    copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
-    return np.concatenate(
-        [
-            rng.multinomial(times * n * n_images, np.full(n, 1 / n)).astype(float)
-            for n, times in zip(sizes, copies.T, strict=True)
-        ],
-        axis=1,
-    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ratios import wilson_interval
+from .intervals import wilson_interval
 
 _PRIOR = 2.0
 
