@@ -255,7 +255,7 @@ def test_what_is_missing_is_said():
     assert unavailable("counted", None) is None
     for method in ADJUSTED:
         assert unavailable(method, CARD, table[counted(table)]) is None
-        assert unavailable(method, None) == "the card of the model is not at hand"
+        assert unavailable(method, None) == "the card of the model is not available"
         assert "train it again" in unavailable(method, bare)
         with pytest.raises(ModelError, match="the card of the model old holds no"):
             class_ratios(table, method=method, card=bare)

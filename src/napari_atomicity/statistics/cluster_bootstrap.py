@@ -8,30 +8,45 @@ import numpy as np
 def bootstrap_fractions(
     counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Pooled class fractions of resampled images and, within them, resampled clusters.
+    """Compute pooled class fractions of resampled images and, within them, resampled clusters.
 
     Parameters
     ----------
-    counts : ndarray of shape (images, classes)
-        Numbers of clusters, at least one in all.
+    counts : ndarray of shape (images, classes), int
+        Numbers of clusters, at least one in total.
     n_bootstrap : int
         Number of resamples B.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random number generator.
 
     Returns
     -------
-    ndarray
-        (B, classes); each row sums to 1.
+    ndarray of shape (B, classes)
+        Each row sums to 1.
     """
     drawn = resample_counts(counts, n_bootstrap, rng)
     return drawn / drawn.sum(axis=1, keepdims=True)
 
 
 def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, classes) numbers, times the number of images, in resampled images and clusters."""
+    """Resample images and, within them, clusters.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (images, classes), int
+        Numbers of clusters.
+    n_bootstrap : int
+        Number of resamples B.
+    rng : numpy.random.Generator
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, classes)
+        Numbers of clusters, multiplied by the number of images.
+    """
     counts = counts[counts.sum(axis=1) > 0]
-    # The draws must not depend on the order in which the images came.
+    # The draws must not depend on the order of the images.
     counts = counts[np.lexsort(counts.T[::-1])]
     n_images, n_classes = counts.shape
     copies = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=n_bootstrap)
@@ -43,16 +58,21 @@ def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generat
 
 
 def resample_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, N) how often each cluster is drawn, times the number of images; as `resample_counts`.
+    """Resample images and, within them, clusters; see `resample_counts`.
 
     Parameters
     ----------
-    image : ndarray of shape (N,)
-        Number of each cluster's image, from 0, in ascending order.
+    image : ndarray of shape (N,), int
+        Index of the image of each cluster, from 0, ascending.
     n_bootstrap : int
         Number of resamples B.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random number generator.
+
+    Returns
+    -------
+    ndarray of shape (B, N)
+        Weight of each cluster, multiplied by the number of images.
     """
     sizes = np.bincount(image)
     n_images = len(sizes)

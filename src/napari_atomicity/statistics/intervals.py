@@ -1,4 +1,10 @@
-"""X"""
+"""Intervals of fractions: Wilson's interval for effective sample sizes, and its extensions.
+
+References
+----------
+.. [1] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion",
+   Statistical Science 16, 101-133 (2001).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from scipy.stats import norm
 
 
 def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
-    """By how much each class's resamples scatter more than n independent clusters would.
+    """Compute the variance of resampled fractions relative to that of independent clusters.
 
     Parameters
     ----------
@@ -20,9 +26,9 @@ def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.n
 
     Returns
     -------
-    ndarray
-        (classes,) factors, at least 1; for classes that are absent or alone, which do not scatter,
-        that of all classes together.
+    ndarray of shape (classes,)
+        Factors, at least 1. Classes with fractions of 0 or 1 have no variance and get the factor of
+        all classes together.
     """
     of_counting = fraction * (1 - fraction) / n
     scatter = resampled.var(axis=0)
@@ -35,7 +41,24 @@ def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.n
 def wilson_interval(
     fraction: np.ndarray, n: float | np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of a fraction of ``n`` trials, which need not be a whole number."""
+    """Compute Wilson's score interval of a fraction of ``n`` trials [1]_.
+
+    Parameters
+    ----------
+    fraction : ndarray
+        Fractions.
+    n : float or ndarray
+        Number of trials, which need not be an integer.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : ndarray
+        Ends of the interval, between 0 and 1.
+    """
+    # `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")` takes integers only; effective
+    # sample sizes are not integers.
     z = norm.ppf(0.5 + level / 2)
     p = np.asarray(fraction, float)
     centre = p + z**2 / (2 * n)
@@ -50,7 +73,21 @@ def wilson_interval(
 def widen_interval(
     fraction: np.ndarray, low: np.ndarray, high: np.ndarray, mean_square: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An interval with another error of the fraction added in quadrature to either side."""
+    """Add another error of the fraction in quadrature to both sides of an interval.
+
+    Parameters
+    ----------
+    fraction, low, high : ndarray
+        Fractions and their intervals.
+    mean_square : ndarray
+        Mean squared error to add.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    low, high : ndarray
+    """
     other = norm.ppf(0.5 + level / 2) ** 2 * mean_square
     return (
         np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
@@ -59,21 +96,38 @@ def widen_interval(
 
 
 def adjusted_interval(
-    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, least_factor: float
+    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, min_factor: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval for an effective number, and the percentiles of the resamples.
+    """Combine Wilson's interval for an effective sample size with the percentiles of the resamples.
 
-    Both, because each lacks something: percentiles say that what no resample holds is impossible;
-    and Wilson's interval never reaches 0 if the fraction does not, but here a class may have a
-    share by a mistake of the adjustment alone. ``least_factor`` is that of the labels: adjusting
-    does not make images more alike.
+    Neither is sufficient: percentiles exclude fractions that no resample contains; and Wilson's
+    interval excludes 0 unless the fraction is 0, but the adjustment may assign a fraction to an
+    absent class.
+
+    Parameters
+    ----------
+    fraction : ndarray of shape (classes,)
+        Adjusted fractions.
+    n : int
+        Number of clusters.
+    resampled : ndarray of shape (B, classes)
+        Adjusted fractions of resamples.
+    level : float
+        Coverage of the interval.
+    min_factor : float
+        Minimum variance factor: that of the unadjusted labels, because adjustment does not make
+        images more alike.
+
+    Returns
+    -------
+    low, high : ndarray of shape (classes,)
     """
-    # Adjusted to 0 a class has no variance of counting, but its resamples have one.
+    # A class adjusted to 0 has no binomial variance, but its resamples vary.
     typical = np.clip(resampled.mean(axis=0), 1 / (n + 1), n / (n + 1))
-    factor = np.maximum(variance_factor(typical, n, resampled), least_factor)
+    factor = np.maximum(variance_factor(typical, n, resampled), min_factor)
     low, high = wilson_interval(fraction, n / factor, level)
     tail = (1 - level) / 2
     lowest, highest = np.quantile(resampled, [tail, 1 - tail], axis=0)
     low = np.minimum(low, lowest)
-    # Likelihood creeps up on its bound: less than a tenth of a cluster is none.
+    # The likelihood approaches its bound slowly: less than a tenth of a cluster counts as 0.
     return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)

@@ -17,28 +17,28 @@ def mixture_shares(
     tolerance: float = 1e-9,
     max_cycles: int = 2000,
 ) -> np.ndarray:
-    """Shares q that maximise Σ_i w_i log Σ_k q_k L_ik, by accelerated expectation-maximisation.
+    """Find the shares q that maximise Σ_i w_i log Σ_k q_k L_ik, by accelerated EM.
 
-    The problem is concave. A step of expectation-maximisation multiplies q_k by its gradient,
-    whose largest component exceeds 1 by at least as much as the mean log-likelihood can still
-    gain: that is what ``tolerance`` bounds. Steps are extrapolated by SQUAREM [1]_.
+    The problem is concave. A step of expectation-maximisation multiplies q_k by its gradient. The
+    largest component of the gradient exceeds 1 by at least the remaining gain of the mean
+    log-likelihood, which ``tolerance`` bounds. Steps are extrapolated by SQUAREM [1]_.
 
     Parameters
     ----------
     likelihood : ndarray of shape (B, N, C)
-        Of each of B problems, of each observation, under each class; up to a factor per
+        Likelihood of each observation under each class for B problems, up to a factor per
         observation.
     weight : ndarray of shape (B, N)
-        How often each was observed.
+        Weight of each observation.
     tolerance : float
-        Of the mean log-likelihood.
+        Tolerance of the mean log-likelihood.
     max_cycles : int
-        Of two steps each.
+        Maximum number of cycles of two steps.
 
     Returns
     -------
-    ndarray
-        (B, C); equal shares where nothing was observed.
+    ndarray of shape (B, C)
+        Shares; equal for problems without observations.
     """
     n_problems, _, n_classes = likelihood.shape
     total = weight.sum(axis=1, keepdims=True)
@@ -55,20 +55,20 @@ def mixture_shares(
         one = start * gradient
         two = one * _gradient(transposed, weight, one)
         q[active] = _extrapolate(start, one, two)
-        if unfinished.mean() < 0.5:  # copying costs as much as a step
+        if unfinished.mean() < 0.5:  # copying takes as long as a step
             active = active[unfinished]
             transposed, weight = transposed[unfinished], weight[unfinished]
     return q
 
 
 def _gradient(transposed: np.ndarray, weight: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """(B, C) derivative of the mean log-likelihood, from (B, C, N) likelihoods."""
+    """Return the derivative (B, C) of the mean log-likelihood, from likelihoods (B, C, N)."""
     mixed = (q[:, None, :] @ transposed)[:, 0, :]
     return (transposed @ (weight / mixed)[..., None])[..., 0]
 
 
 def _extrapolate(start: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Extrapolation of two steps; shares stay positive, or they could never grow again."""
+    """Extrapolate two steps; shares remain positive, because zeros could never grow again."""
     first = one - start
     change = two - one - first
     length = np.linalg.norm(first, axis=1, keepdims=True)

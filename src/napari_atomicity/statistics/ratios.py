@@ -152,7 +152,7 @@ def class_ratios(
     outside = [name for name in NON_CLASS_LABELS if (table["label"] == name).any()]
     differing = images_that_differ(table)
     given = [c for c in classes_of(table) if c in classes]
-    of_all = Evidence.of(of_table, classes, model_classes or given)
+    of_all = Evidence.from_table(of_table, classes, model_classes or given)
     number_of = {name: i for i, name in enumerate(sorted(set(of_table["image"].astype(str))))}
     row_of = {name: i for i, name in enumerate(names)}
 
