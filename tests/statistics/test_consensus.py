@@ -176,7 +176,7 @@ def test_an_uncertain_mark_is_worth_what_it_turns_out_to_be():
 def test_what_one_person_marks_is_the_consensus():
     found = consensus(*by_hand(Ada="11?1"))
     assert found.sites["posterior"].tolist() == [1, 1, 0.5, 1] and len(found.believed) == 4
-    assert "One person has looked" in " ".join(found.notes)
+    assert "one annotator" in " ".join(found.notes)
     assert np.isnan(found.raters["sensitivity"]).all() and np.isnan(found.missed_by_all)
     effect = found.effect.set_index("who")
     assert effect.loc["consensus", "atoms"] == 3.5
@@ -307,7 +307,7 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
     assert abs(expert["difference"]) < 0.08
     assert expert["difference_low"] <= expert["difference"] <= expert["difference_high"]
     perfect = compare_with_annotators(atoms, marks, looked)
-    assert perfect["one_more_expert"]["answer"].startswith("nearer")
+    assert perfect["one_more_expert"]["answer"].startswith("closer")
     poor = compare_with_annotators(atoms[::3], marks, looked)
     assert poor["one_more_expert"]["answer"].startswith("further")
     assert poor["against_consensus"]["precision"] > 0.9 > poor["against_consensus"]["recall"]

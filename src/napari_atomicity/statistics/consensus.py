@@ -1,29 +1,28 @@
-"""What several people say of where atoms are: how far they agree, and what to believe.
+"""Consensus of several annotators about the positions of atoms, and their agreement.
 
-**Sites.** Marks within 0.13 nm are one site: `mark_sites`.
+**Sites.** Marks within 0.13 nm belong to one site: see `annotation_sites`.
 
-**Presence.** Who has looked at an image and left a site unmarked has said that there is no atom.
-But people also agree that there is none where nobody marks anything, and how many such places
-there are is a matter of counting: here an image holds as many places as platinum atoms fit side by
-side, 0.0665 nm² each, that of a (111) plane. Krippendorff's alpha is given twice: of the marked
-sites alone, where it is low or negative by construction, since no site is left on which all say
-no; and of all places, where it comes near the F1 of two people, as kappa does for anything rare
-[1]_. F1 needs no absences and is the figure to look at.
+**Presence.** An annotator who examined an image and did not mark a site answered that there is no
+atom. Annotators also agree that there is no atom at unmarked places, whose number must be defined:
+an image has one place per 0.0665 nm², the area of a platinum atom in a (111) plane. Krippendorff's
+alpha is given twice: for the marked sites alone, where it is low or negative by construction,
+because no site has only negative answers; and for all places, where it is close to the F1 of two
+annotators, as kappa is for rare events [1]_. F1 does not depend on absences and is the recommended
+figure.
 
-**Consensus.** Dawid and Skene's model (`dawid_skene`) on all places, with a sensitivity and a rate
-of false marks for each person. A mark that its author calls uncertain is an answer of its own
-there, whose worth is learnt, and counts as a mark everywhere else. A site with a posterior of at
-least ½ belongs to the consensus. Two people are given the same rates, so that a lone mark is worth
-the same whoever made it; where nobody looked at what another did, the consensus is what each one
-marked, and there are no rates.
+**Consensus.** The model of Dawid and Skene (`dawid_skene`) for all places, with a sensitivity and a
+false-positive rate for each annotator. An uncertain mark is a separate answer there, whose weight
+is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½ belong to the
+consensus. Two annotators have the same rates, so a single mark has the same weight for either. If
+no image has several annotators, the consensus consists of all marks, and there are no rates.
 
-**Effect.** Density and mean distance of nearest neighbours by the marks of each person, and by the
-consensus: sites are drawn with their posteriors, again and again. The interval is that of what
-people can't agree on, not of sampling.
+**Effect.** Density and mean nearest-neighbour distance by the marks of each annotator and by the
+consensus, for which sites are drawn repeatedly from their posteriors. The interval is that of the
+disagreement, not of sampling.
 
 Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
-images, over 4 × 4 tiles of them, which know nothing of how images differ. Those of alpha are over
-sites or places.
+images, over 4 × 4 tiles of them, which do not include differences between images. Intervals of
+alpha are over sites or places.
 
 References
 ----------
@@ -47,51 +46,51 @@ from .annotation_sites import (
     NEIGHBOURS_NM,
     TOLERANCE_NM,
     both_annotated,
-    checked,
+    check_annotations,
     merge_annotations,
 )
 from .answers import PLACE_NM2, Places
-from .bootstrap_units import ENOUGH_IMAGES, Units, positions, with_ends
+from .bootstrap_units import MIN_IMAGES, Units, positions, with_ends
 from .dawid_skene import IDENTIFIABLE, Fitted, fit
 from .matching import f1_of, match
 
 CONSENSUS_THRESHOLD = 0.5
-"""Least posterior of a site of the consensus."""
+"""Minimum posterior of a site of the consensus."""
 _N_DRAWS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """What several people's marks come to.
+    """Consensus of several annotators.
 
     Attributes
     ----------
     annotators : tuple of str
-        Who looked, in order of appearance.
+        Names in order of appearance.
     tolerance_nm : float
-        Within which marks are one site.
+        Maximum distance in nm of the marks of a site.
     sites : pandas.DataFrame
-        A row per site, as from `mark_sites.sites_of`, with its ``posterior``.
+        A row per site, as from `annotation_sites.merge_annotations`, with its ``posterior``.
     raters : pandas.DataFrame
-        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity`` and
-        ``false_share`` (of his marks, those that are no atom) and ``false_per_nm2``, each
-        with ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of his marks from those of
-        the others and ``scatter_nm`` about that, along an axis.
+        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity``,
+        ``false_share`` (fraction of the marks that are not atoms) and ``false_per_nm2``, each with
+        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of the marks from those of the others,
+        and ``scatter_nm`` about that along an axis.
     pairs : pandas.DataFrame
-        A row per two annotators with images in common: ``a, b, images, marks_a, marks_b,
+        A row per pair of annotators with images in common: ``a, b, images, marks_a, marks_b,
         matched, f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and
         ``rms_distance_nm``.
     alpha_sites, alpha_places : AgreementFigure
-        Krippendorff's alpha, of marked sites and of all places.
+        Krippendorff's alpha of marked sites and of all places.
     missed_by_all : float
-        Atoms that nobody marked, by the model. Too few if faint atoms are faint for all;
-        NaN of one person an image.
+        Estimated number of atoms that no annotator marked. Too low if faint atoms are faint for
+        everyone; NaN with one annotator per image.
     effect : pandas.DataFrame
-        What disagreement does: a row per annotator and one of the ``consensus``, over the
-        images that all have looked at: ``who, atoms, density_per_nm2,
-        nearest_neighbour_nm`` (mean), of the consensus with ``_low`` and ``_high``.
+        Effect of disagreement: a row per annotator and one of the ``consensus``, for images that
+        all annotators examined: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), for
+        the consensus with ``_low`` and ``_high``.
     notes : tuple of str
-        What a reader should know.
+        Assumptions and limitations.
     """
 
     annotators: tuple[str, ...]
@@ -111,7 +110,7 @@ class Consensus:
         return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the sites, ready for JSON."""
+        """Return everything except the sites, ready for JSON."""
         return {
             "annotators": list(self.annotators),
             "tolerance_nm": self.tolerance_nm,
@@ -133,30 +132,33 @@ def consensus(
     tolerance_nm: float = TOLERANCE_NM,
     seed: int = 0,
 ) -> Consensus:
-    """Merge what several people marked, and say how far they agree.
+    """Merge the marks of several annotators, and compute their agreement.
 
     Parameters
     ----------
     marks : pandas.DataFrame
-        A row per mark: ``image, annotator, y_nm, x_nm``; where known ``y_px, x_px`` and
-        ``uncertain``.
+        A row per mark: ``image, annotator, y_nm, x_nm``; if known ``y_px, x_px`` and ``uncertain``.
     looked : pandas.DataFrame
-        A row per image and annotator who has looked at it, also if he marked nothing:
-        ``image, annotator, area_nm2``.
+        A row per image and annotator who examined it, also without marks: ``image, annotator,
+        area_nm2``.
     tolerance_nm : float
-        Within which marks are one site.
+        Maximum distance in nm of the marks of a site.
     seed : int
-        Of bootstrap and draws.
+        Seed of the bootstrap and of the draws.
+
+    Returns
+    -------
+    Consensus
 
     Raises
     ------
     TableError
-        If columns are missing, somebody has marks in an image that he has not looked at, or an
-        area is not known.
+        If columns are missing, marks are in an image that the annotator did not examine, or an area
+        is unknown.
     ValueError
         If the tolerance is not positive.
     """
-    marks, looked = checked(marks, looked)
+    marks, looked = check_annotations(marks, looked)
     sites, marks = merge_annotations(marks, looked, tolerance_nm)
     units = Units(dict.fromkeys(looked["image"]), marks, seed)
     places = Places(sites, looked)
@@ -199,7 +201,7 @@ def _raters(
 
 
 def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
-    """Of one person, with the leading axis of draws if there is one."""
+    """Return the rates of one annotator, with the leading axis of draws if there is one."""
     sensitivity, f = fitted.sensitivity[..., k], fitted.false_positive[..., k]
     false, true = (1 - fitted.prevalence) * f, fitted.prevalence * sensitivity
     return {
@@ -210,7 +212,7 @@ def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
 
 
 def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
-    """Mean of own marks about the mean of the others' on the same site, and scatter about that."""
+    """Compute the mean offset of marks from those of the others on a site, and the scatter."""
     unknown = dict.fromkeys(("offset_y_nm", "offset_x_nm", "scatter_nm"), np.nan)
     others = marks.drop(index=own.index).groupby(["image", "site"])[["y_nm", "x_nm"]]
     keys = pd.MultiIndex.from_frame(own[["image", "site"]])
@@ -221,7 +223,7 @@ def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
         return unknown
     step, m = step[there], m[there]
     mean = step.mean(axis=0)
-    # The mean of m others scatters as well: as if all were alike, by 1/m of one's own variance.
+    # The mean of m others has 1/m of the variance of one annotator, if all are equal.
     variance = (((step - mean) ** 2).mean(axis=1) / (1 + 1 / m)).sum() / (len(step) - 1)
     return {
         "offset_y_nm": float(mean[0]),
@@ -279,7 +281,7 @@ _EFFECT_COLUMNS = [
 def _effect(
     marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Density and distance by person, and by draws of which sites are atoms."""
+    """Compute density and distance for each annotator, and for draws of the consensus."""
     people = dict.fromkeys(looked["annotator"])
     by_image = looked.groupby("image", sort=False)
     images = [image for image, n in by_image.size().items() if n == len(people)]
@@ -303,7 +305,7 @@ def _effect(
 
 
 def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
-    """Number, density, and mean distance of nearest neighbours, not corrected for the edge."""
+    """Compute number, density, and mean nearest-neighbour distance without edge correction."""
     n = sum(map(len, points))
     near = [KDTree(p).query(p, 2)[0][:, 1] for p in points if len(p) > 1]
     return {
@@ -321,39 +323,39 @@ def _notes(
     marks: pd.DataFrame,
 ) -> tuple[str, ...]:
     notes = [
-        "Absence: who looked and did not mark a site said no; an image has a place for each "
-        f"{PLACE_NM2} nm². alpha_sites leaves out places that nobody marked and is low by "
-        "construction; alpha_places has them in."
+        "Absence: an annotator who examined an image and did not mark a site answered no; an image "
+        f"has one place per {PLACE_NM2} nm². alpha_sites excludes unmarked places and is low by "
+        "construction; alpha_places includes them."
     ]
     if not looked["image"].duplicated().any():
         notes.append(
-            "One person has looked at each image: the consensus is what he or she marked there, an "
-            "uncertain mark worth a half, and how good these marks are can't be known."
+            "Each image has one annotator: the consensus consists of the marks, uncertain ones "
+            "with probability 0.5, and error rates can't be estimated."
         )
     elif len(annotators) < IDENTIFIABLE:
         notes.append(
-            "With two people, sensitivities and false marks are not fixed by what they say, and "
-            "are taken to be the same of both: a site that one of the two marked is worth the same "
-            "whoever it was, about a half, by assumption."
+            "Two annotators: sensitivities and false marks are not identifiable, and are assumed "
+            "equal for both. A site that only one of them marked has a probability of about 0.5 by "
+            "assumption."
         )
     else:
         notes.append(
-            "People are taken to err independently. Atoms that are faint for all make the "
+            "Errors are assumed to be independent. Atoms that are faint for everyone make the "
             "sensitivities too high, and missed_by_all too low."
         )
     if tolerance_nm >= NEIGHBOURS_NM / 2:
         notes.append(
-            f"The tolerance of {tolerance_nm:g} nm is no less than half the distance of neighbours "
+            f"The tolerance of {tolerance_nm:g} nm is at least half the nearest-neighbour distance "
             f"in platinum ({NEIGHBOURS_NM} nm): marks of two atoms may become one site."
         )
     if marks["uncertain"].any():
         notes.append(
-            "Uncertain marks are an answer of their own for the posterior, and count as marks "
-            "elsewhere; f1_certain leaves them out."
+            "Uncertain marks are a separate answer for the posterior, and count as marks "
+            "elsewhere; f1_certain excludes them."
         )
     if units.what == "tiles":
         notes.append(
-            f"Fewer than {ENOUGH_IMAGES} images: intervals are over parts of them, and know "
-            "nothing of how images differ."
+            f"Fewer than {MIN_IMAGES} images: intervals are over parts of them, and do not include "
+            "differences between images."
         )
     return tuple(notes)

@@ -218,31 +218,23 @@ def dispersion(
     pixel_size_nm : float
         Edge length of a pixel of the mask in nm.
     probabilities : ndarray of shape (N,), optional
-        Calibrated probabilities of the atoms. None, or NaN, means certain, as for atoms marked
-        manually. Not used if candidates are given.
+        Calibrated probabilities of the atoms, if there are no candidates; None or NaN is certain.
     candidates_nm : ndarray of shape (M, 2), optional
-        All candidates, including the atoms and those below the threshold, in nm. Without them no
-        estimate includes missed atoms.
+        Atoms and candidates below the threshold. Without them missed atoms are ignored.
     candidate_probabilities : ndarray of shape (M,), optional
-        Calibrated probabilities of the candidates; required with ``candidates_nm``.
+        Calibrated probabilities of the candidates.
     candidate_recall : float
-        Fraction of all atoms that are among the candidates. The density is corrected for the
-        missing ones and its intervals include their uncertainty; distances and groups are not
-        corrected.
+        Fraction of all atoms among the candidates. It corrects the density only.
     group_distance_nm : float
         Maximum distance in nm of linked atoms.
-    simulations : int
-        Number of random patterns for the tests; 0 for no tests.
-    seed : int
-        Seed of all random numbers.
+    simulations, seed : int
+        Number of random patterns for the tests, or 0; seed of all random numbers.
     level : float
         Coverage of the intervals.
     largest_nm : float, optional
         Maximum distance of the curves in nm; see `randomness.compare_with_randomness`.
-    progress : callable, optional
-        Called after each simulation.
-    stop : callable, optional
-        Called before each simulation, draw and resample.
+    progress, stop : callable, optional
+        Called between simulations; ``stop`` also between draws and resamples.
 
     Returns
     -------
@@ -250,44 +242,57 @@ def dispersion(
 
     Raises
     ------
-    AtomicityError
-        If the mask is empty, shapes differ, positions are not finite, or probabilities or the
-        recall are not between 0 and 1.
-    Cancelled
-        If ``stop()`` is true.
+    AtomicityError, Cancelled
+        If an argument is invalid, or ``stop()`` is true.
     """
-    if not 0 < candidate_recall <= 1:
-        raise AtomicityError(f"a recall of {candidate_recall:g} is not between 0 and 1")
-    if (candidates_nm is None) != (candidate_probabilities is None):
-        raise AtomicityError("candidates and their probabilities must be given together")
-    window = ObservationWindow(mask, pixel_size_nm)
-    points = check_points(points_nm)
-    inside = window.contains(points)
-    if candidates_nm is None:
-        candidates = Candidates.on_support(window, points, probabilities, candidate_recall)
-    else:
-        candidates = Candidates.on_support(
-            window, candidates_nm, candidate_probabilities, candidate_recall
-        )
-    points = points[inside]
-    tests = compare_with_randomness(
-        points, window, simulations, seed, level, largest_nm=largest_nm, progress=progress,
-        stop=stop,
-    )  # fmt: skip
-    quadrats = count_quadrats(points, window)
-    evidence = gather_evidence(candidates, window, group_distance_nm, seed, stop)
-    return DispersionStatistics(
-        n_atoms=len(points),
-        n_off_support=int(np.count_nonzero(~inside)),
-        group_sizes=sizes(link(points, group_distance_nm)[0]),
-        quadrats=quadrats,
-        quadrat_index=quadrats.index,
-        quadrat_p=quadrat_p_value(quadrats, seed=seed),
-        quadrat_freedom=float(quadrats.used.sum() - 1),
-        randomness=tests,
-        group_distance_nm=group_distance_nm,
-        **_estimates((evidence,), level, seed, stop),
+    window, points = ObservationWindow(mask, pixel_size_nm), check_points(points_nm)
+    candidates = _choose_candidates(
+        window, (points, probabilities), (candidates_nm, candidate_probabilities), candidate_recall
     )
+    inside = window.contains(points)
+    tests = compare_with_randomness(
+        points[inside], window, simulations, seed, level, 64, largest_nm, progress, stop
+    )
+    return DispersionStatistics(
+        n_off_support=int(np.count_nonzero(~inside)),
+        randomness=tests,
+        **_groups_and_quadrats(points[inside], window, group_distance_nm, seed),
+        **_estimates(
+            (gather_evidence(candidates, window, group_distance_nm, seed, stop),), level, seed, stop
+        ),
+    )
+
+
+_Weighted = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def _choose_candidates(
+    window: ObservationWindow, atoms: _Weighted, candidates: _Weighted, recall: float
+) -> Candidates:
+    """Check the candidates, or the atoms without any; positions and probabilities of each."""
+    if not 0 < recall <= 1:
+        raise AtomicityError(f"a recall of {recall:g} is not between 0 and 1")
+    if (candidates[0] is None) != (candidates[1] is None):
+        raise AtomicityError("candidates and their probabilities must be given together")
+    points, probabilities = atoms if candidates[0] is None else candidates
+    assert points is not None
+    return Candidates.on_support(window, points, probabilities, recall)
+
+
+def _groups_and_quadrats(
+    points: np.ndarray, window: ObservationWindow, group_distance_nm: float, seed: int
+) -> dict[str, Any]:
+    """Compute the fields of `DispersionStatistics` of the groups and quadrats of an image."""
+    quadrats = count_quadrats(points, window)
+    return {
+        "n_atoms": len(points),
+        "group_sizes": sizes(link(points, group_distance_nm)[0]),
+        "group_distance_nm": group_distance_nm,
+        "quadrats": quadrats,
+        "quadrat_index": quadrats.index,
+        "quadrat_p": quadrat_p_value(quadrats, seed=seed),
+        "quadrat_freedom": float(quadrats.used.sum() - 1),
+    }
 
 
 def _estimates(

@@ -1,19 +1,19 @@
-"""Scores of found points against labelled ones: precision, recall, F1, distances, accuracy.
+"""Scores of detected points against labelled ones: precision, recall, F1, distances, accuracy.
 
-Points are matched one to one within a tolerance, the most pairs and then the least total distance
-(`matching.match`); what is found and has no partner counts as wrong, what is labelled and has none
-as missed. Counts of all images are added up before anything is divided.
+Points are matched one to one within a tolerance, with the maximum number of pairs and then the
+minimum total distance (`matching.match`). Detected points without a partner are false positives,
+labelled ones without a partner are missed. Counts of all images are added before any division.
 
-The 95 % intervals are percentiles of a bootstrap over images, or Wilson's interval of the pooled
-counts where that reaches further; of one image it is Wilson's alone. For F1 it is that of Jaccard's
-index J, the share of pairs among all that was found or labelled, brought over by F1 = 2J / (1 + J).
-Wilson's knows nothing of what the atoms of an image have in common, and a few images say little of
-how images differ: less than about ten, and the interval is too narrow rather than too wide.
+The 95 % intervals are percentiles of a bootstrap over images, extended to Wilson's interval of the
+pooled counts where that is wider; for one image it is Wilson's alone. For F1 it is that of
+Jaccard's index J, the fraction of pairs among all detected or labelled points, converted by F1 = 2J
+/ (1 + J). Wilson's interval ignores correlations within an image, and a few images hardly determine
+the differences between images: with fewer than about ten, intervals tend to be too narrow.
 
-Where nobody has labelled what is *no* atom, there are no true negatives, and accuracy means
-nothing. If the truth has a column ``atom``, its rows with 0 are places that were looked at and
-found empty. They take no part in precision, recall and F1; a prediction that is left over and lies
-on one, within the tolerance, makes that place wrong.
+If no absences are labelled, there are no true negatives, and accuracy is undefined. If the truth
+has a column ``atom``, its rows with 0 are examined places without an atom. They do not contribute
+to precision, recall and F1; an unmatched prediction within the tolerance of such a place is a false
+positive there.
 """
 
 from __future__ import annotations
@@ -37,14 +37,20 @@ from .point_tables import (
 )
 
 TOLERANCES_NM = (0.05, 0.1, 0.15, 0.2, 0.3)
-"""At which scores are given beside the one that was asked for."""
+"""Additional tolerances in nm at which scores are given."""
 _N_BOOTSTRAP = 2000
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Matched, found and labelled points, (I,) each: an entry per image."""
+    """Numbers of points per image.
+
+    Parameters
+    ----------
+    matched, predicted, truth : ndarray of shape (I,)
+        Matched, detected and labelled points of each image.
+    """
 
     matched: np.ndarray
     predicted: np.ndarray
@@ -52,14 +58,16 @@ class Counts:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, int, int]]) -> Counts:
+        """Collect rows (matched, predicted, truth), one per image."""
         table = np.array(list(rows), float).reshape(-1, 3)
         return cls(*table.T)
 
     def weighted(self, weights: np.ndarray) -> Counts:
-        """Sums over images, an entry per row of weights (B, I)."""
+        """Return weighted sums over images, one per row of weights (B, I)."""
         return Counts(weights @ self.matched, weights @ self.predicted, weights @ self.truth)
 
     def f1(self) -> np.ndarray:
+        """Return F1 of each entry; NaN without points."""
         return _divided(2 * self.matched, self.predicted + self.truth)
 
 
@@ -71,87 +79,94 @@ def evaluate_points(
     images: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score found points against labelled ones.
+    """Score detected points against labelled ones.
 
     Parameters
     ----------
     predicted, truth : pandas.DataFrame
         Tables of points: ``y_nm, x_nm``, or in pixels ``y_px, x_px`` (also ``Y, X``; ``row,
-        col``; ``axis-0, axis-1``), in any case of letters; nm count where both are there.
-        Columns ``image`` and ``frame`` where there are several; names of images agree if
-        they are equal, but for the suffix, or if that of the truth goes on with something
-        that is neither letter nor digit. Tables of one image each belong together if one of
-        them does not name it. Optional in the truth: ``atom`` (0: looked at, and no atom)
-        and ``uncertain``.
+        col``; ``axis-0, axis-1``), in upper or lower case; nm take precedence. Columns ``image``
+        and ``frame`` if there are several; names of images match without their suffix, or if that
+        of the truth continues with a character that is neither letter nor digit. Tables of one
+        image match if one of them does not name it. Optional in the truth: ``atom`` (0: examined,
+        no atom) and ``uncertain``.
     tolerance_nm : float
-        Largest distance of a match.
+        Maximum distance of a match in nm.
     pixel_size_nm : float, optional
-        Of tables in pixels; else from rows that are given in both units.
+        Pixel size in nm of tables in pixels; from rows given in both units if None.
     images : sequence of str
-        Names of images that belong to the truth, also if no atom is labelled in them.
+        Names of images of the truth, including those without labelled atoms.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
-        Ready for JSON: ``detection`` at the tolerance (truth, predicted, matched, precision,
-        recall, f1, each of the three with ``_low`` and ``_high``, mean and r.m.s. distance),
-        ``by_tolerance`` the same at others, ``published_rule`` (boxes; also the mean over images,
-        as published), ``negatives`` (accuracy; None if the truth has none), ``uncertain`` and
-        ``per_image``. A score that is not defined is None.
+        Ready for JSON: ``detection`` at the tolerance (counts, precision, recall and f1 with
+        ``_low`` and ``_high``, mean and r.m.s. distance), ``by_tolerance``, ``published_rule``
+        (boxes), ``negatives`` (accuracy), ``uncertain`` and ``per_image``. Undefined scores are
+        None.
 
     Raises
     ------
     TableError
-        If positions, names of images or frames are missing, names are ambiguous, or the pixel size
-        is needed and not known.
+        If positions, names of images, frames or a required pixel size are missing, or names are
+        ambiguous.
     """
     if not (np.isfinite(tolerance_nm) and tolerance_nm > 0):
-        raise TableError(f"a tolerance of {tolerance_nm:g} nm matches nothing")
-    found, labelled = (
-        prepare_points(predicted, "the table of predictions"),
-        prepare_points(truth, "truth"),
-    )
-    known = list(dict.fromkeys([*labelled["image"], *images]))
-    both_named = "image" in lower_case_columns(predicted) and (
-        "image" in lower_case_columns(truth) or bool(images)
-    )
-    names = match_image_names(list(dict.fromkeys(found["image"])), known, both_named)
-    foreign = sorted(name for name, partner in names.items() if partner is None)
-    found = found.assign(image=found["image"].map(names).astype(object))
-    found = found[found["image"].notna()].reset_index(drop=True)
-    labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
-    fields = collect_fields(known, found, labelled, empty, pixel_size_nm)
-
+        raise TableError(f"a tolerance of {tolerance_nm:g} nm is not positive")
+    fields, known, foreign = _matched_fields(predicted, truth, images, pixel_size_nm)
     tolerances = sorted({*TOLERANCES_NM, float(tolerance_nm)})
-    by_tolerance = [_at(fields, tolerance, seed) for tolerance in tolerances]
+    by_tolerance = {tolerance: _at(fields, tolerance, seed) for tolerance in tolerances}
+    columns = lower_case_columns(truth)
     return {
         "kind": "points",
         "images": len(known),
         "images_not_in_truth": foreign,
         "tolerance_nm": float(tolerance_nm),
-        "detection": next(s for s in by_tolerance if s["tolerance_nm"] == float(tolerance_nm)),
-        "by_tolerance": by_tolerance,
+        "detection": by_tolerance[float(tolerance_nm)],
+        "by_tolerance": list(by_tolerance.values()),
         "published_rule": _published(fields, seed),
-        "negatives": _negatives(fields, tolerance_nm)
-        if "atom" in lower_case_columns(truth)
-        else None,
-        "uncertain": _uncertain(fields, tolerance_nm)
-        if "uncertain" in lower_case_columns(truth)
-        else None,
+        "negatives": _negatives(fields, tolerance_nm) if "atom" in columns else None,
+        "uncertain": _uncertain(fields, tolerance_nm) if "uncertain" in columns else None,
         "per_image": _per_image(fields, tolerance_nm),
     }
 
 
+def _matched_fields(
+    predicted: pd.DataFrame,
+    truth: pd.DataFrame,
+    images: Sequence[str],
+    pixel_size_nm: float | None,
+) -> tuple[list[PointField], list[str], list[str]]:
+    """Return the fields of the truth, its images, and predicted images that are not in it."""
+    found = prepare_points(predicted, "the table of predictions")
+    labelled = prepare_points(truth, "truth")
+    known = list(dict.fromkeys([*labelled["image"], *images]))
+    truth_named = "image" in lower_case_columns(truth) or bool(images)
+    both_named = "image" in lower_case_columns(predicted) and truth_named
+    names = match_image_names(list(dict.fromkeys(found["image"])), known, both_named)
+    foreign = sorted(name for name, partner in names.items() if partner is None)
+    found = found.assign(image=found["image"].map(names).astype(object))
+    found = found[found["image"].notna()].reset_index(drop=True)
+    labelled, empty = labelled[labelled["atom"]], labelled[~labelled["atom"]]
+    return collect_fields(known, found, labelled, empty, pixel_size_nm), known, foreign
+
+
 def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:
-    """Precision, recall and F1 of all images together, with their intervals.
+    """Compute precision, recall and F1 of all images together, with their intervals.
+
+    Parameters
+    ----------
+    counts : Counts
+        Numbers of points per image.
+    seed : int
+        Seed of the bootstrap.
 
     Returns
     -------
-    dict
-        ``precision, precision_low, precision_high`` and so on; None where there is nothing to
-        divide by.
+    dict of str to (float or None)
+        ``precision, precision_low, precision_high`` and so on; None if undefined.
     """
     matched, predicted, truth = (
         float(v.sum()) for v in (counts.matched, counts.predicted, counts.truth)
@@ -190,6 +205,7 @@ def _drawn(drawn: Counts, name: str) -> np.ndarray:
 
 
 def _at(fields: list[PointField], tolerance_nm: float, seed: int) -> dict[str, Any]:
+    """Compute the scores at one tolerance."""
     pairs = [match(f.found, f.labelled, tolerance_nm) for f in fields]
     counts = _counts(fields, [len(p) for p in pairs])
     distance = np.concatenate([np.zeros(0), *(p.distance for p in pairs)])
@@ -203,7 +219,7 @@ def _at(fields: list[PointField], tolerance_nm: float, seed: int) -> dict[str, A
 
 
 def _counts(fields: list[PointField], matched: list[int]) -> Counts:
-    """An entry per image, its frames added up."""
+    """Collect the counts of each image, summed over its frames."""
     rows: dict[str, np.ndarray] = {}
     for field, m in zip(fields, matched, strict=True):
         row = np.array([m, len(field.found), len(field.labelled)])
@@ -220,7 +236,7 @@ def _totals(counts: Counts) -> dict[str, int]:
 
 
 def _published(fields: list[PointField], seed: int) -> dict[str, Any] | None:
-    """By boxes; None where a pixel size is not known."""
+    """Compute the scores by boxes; None if a pixel size is unknown."""
     if not all(np.isfinite(f.pixel_size_nm) for f in fields if len(f.found) and len(f.labelled)):
         return None
     matched = [
@@ -241,7 +257,7 @@ def _published(fields: list[PointField], seed: int) -> dict[str, Any] | None:
         "iou_above": BOX_IOU,
         **_totals(counts),
         **rates(counts, seed),
-        # As published: an image in which nothing was found has a precision of 0.
+        # As published: an image without detections has a precision of 0.
         "mean_over_images": {
             name: float(np.nan_to_num(values[there]).mean()) if there.any() else None
             for name, values in shares.items()
@@ -250,7 +266,7 @@ def _published(fields: list[PointField], seed: int) -> dict[str, Any] | None:
 
 
 def _negatives(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
-    """Accuracy over the places that were labelled as atom or as none."""
+    """Compute the accuracy over places labelled as atom or as no atom."""
     right_atoms = right_empty = atoms = empty = 0
     for field in fields:
         pairs = match(field.found, field.labelled, tolerance_nm)
@@ -272,7 +288,7 @@ def _negatives(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
 
 
 def _uncertain(fields: list[PointField], tolerance_nm: float) -> dict[str, Any]:
-    """What became of labels of which the annotator was not sure; they count as any other."""
+    """Compute the recall of uncertain labels, which count as any other."""
     unsure = sure = found_unsure = found_sure = 0
     for field in fields:
         found = np.zeros(len(field.labelled), bool)

@@ -1,4 +1,4 @@
-"""X"""
+"""Tables of points: positions, image names and flags, read from the usual column names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _NO = {"0", "0.0", "false", "no", "n", "", "nan", "none", "<na>"}
 
 
 def is_points(predicted: pd.DataFrame, truth: pd.DataFrame) -> bool:
-    """Whether two tables are of points and not of clusters.
+    """Return whether two tables contain points rather than clusters.
 
-    An atom table has ``atom_id``, a cluster table ``label`` or ``diameter_nm``; other tables of
-    positions are points if neither of the two speaks of clusters.
+    An atom table has ``atom_id``, a cluster table ``label`` or ``diameter_nm``. Other tables of
+    positions contain points if neither has a column of clusters.
     """
     if "atom_id" in predicted.columns:
         return True
@@ -30,7 +30,7 @@ def is_points(predicted: pd.DataFrame, truth: pd.DataFrame) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class PointField:
-    """The points of one frame, in nm; and in pixels where the pixel size is known."""
+    """The points of one frame in nm; the pixel size is NaN if unknown."""
 
     image: str
     pixel_size_nm: float
@@ -41,7 +41,7 @@ class PointField:
 
 
 def lower_case_columns(table: pd.DataFrame) -> dict[str, Any]:
-    """Columns by their names in lower case without blanks; the first of several."""
+    """Return the columns by name in lower case without blanks; the first of duplicates."""
     columns: dict[str, Any] = {}
     for name in table.columns:
         columns.setdefault(str(name).strip().lower(), name)
@@ -49,7 +49,25 @@ def lower_case_columns(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def prepare_points(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Columns image, frame, y_nm, x_nm, y_px, x_px (NaN where not given), atom, uncertain."""
+    """Convert a table of points to standard columns.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A table of points; see `point_scores.evaluate_points`.
+    what : str
+        Name of the table in error messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``image, frame, y_nm, x_nm, y_px, x_px`` (NaN if not given), ``atom, uncertain``.
+
+    Raises
+    ------
+    TableError
+        If positions, image names or frames are missing or invalid.
+    """
     columns = lower_case_columns(table)
     out = pd.DataFrame(index=range(len(table)))
     out["image"] = _names(table[columns["image"]], what) if "image" in columns else ""
@@ -78,8 +96,8 @@ def _names(values: pd.Series, what: str) -> np.ndarray:
     blank = (names.str.strip() == "").to_numpy(bool)
     if blank.any():
         raise TableError(
-            f"{what} does not say of which image row {np.flatnonzero(blank)[0] + 1} is",
-            advice="Fill in the column image, or leave it out if all rows are of one image",
+            f"{what} has no image name in row {np.flatnonzero(blank)[0] + 1}",
+            advice="Fill in the column image, or omit it if all rows are of one image",
         )
     return names.to_numpy(object)
 
@@ -89,30 +107,50 @@ def _frames(values: pd.Series, what: str) -> np.ndarray:
     wrong = ~((number >= 0) & (number == np.floor(number)))
     if wrong.any():
         raise TableError(
-            f"{what} has no number of a frame in row {np.flatnonzero(wrong)[0] + 1}",
-            advice="Count frames from 0, or leave the column out if there is only one",
+            f"{what} has no frame number in row {np.flatnonzero(wrong)[0] + 1}",
+            advice="Count frames from 0, or omit the column if there is only one",
         )
     return number.astype(int)
 
 
 def _flags(values: pd.Series, what: str) -> np.ndarray:
-    words = values.astype(str).str.strip().str.lower()
-    wrong = sorted(set(words) - _YES - _NO)
+    text = values.astype(str).str.strip().str.lower()
+    wrong = sorted(set(text) - _YES - _NO)
     if wrong:
         raise TableError(f"{what}: {values.name} is {wrong[0]}, neither 1 nor 0")
-    return words.isin(_YES).to_numpy(bool)
+    return text.isin(_YES).to_numpy(bool)
 
 
 def match_image_names(
     found: list[str], known: list[str], both_named: bool
 ) -> dict[str, str | None]:
-    """For each image of the predictions its name in the truth."""
+    """Find the name in the truth of each image of the predictions.
+
+    Parameters
+    ----------
+    found : list of str
+        Image names of the predictions.
+    known : list of str
+        Image names of the truth.
+    both_named : bool
+        Whether both tables name their images.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        None for images that are not in the truth.
+
+    Raises
+    ------
+    TableError
+        If a table of several images does not name them, or names are ambiguous.
+    """
     if not both_named and len(found) == len(known) == 1:
         return {found[0]: known[0]}
     if not both_named and found and known:
         raise TableError(
-            "the tables are of several images, and one of them does not say of which",
-            advice="A column image is needed in both",
+            "the tables contain several images, and one of them does not name them",
+            advice="Both tables need a column image",
         )
     return truth_names(found, known, begins=True)
 
@@ -124,7 +162,30 @@ def collect_fields(
     empty: pd.DataFrame,
     pixel_size_nm: float | None,
 ) -> list[PointField]:
-    """Every frame of the truth's images that has points of either kind."""
+    """Collect every frame of the truth's images that has points in either table.
+
+    Parameters
+    ----------
+    known : list of str
+        Image names of the truth.
+    found : pandas.DataFrame
+        Detected points.
+    labelled : pandas.DataFrame
+        Labelled atoms.
+    empty : pandas.DataFrame
+        Places labelled as having no atom.
+    pixel_size_nm : float, optional
+        Pixel size in nm; from positions given in both units if None.
+
+    Returns
+    -------
+    list of PointField
+
+    Raises
+    ------
+    TableError
+        If a pixel size is needed and unknown.
+    """
     sizes = pd.concat([t.assign(px_nm=pixel_sizes(t)) for t in (found, labelled, empty)])
     size_of = sizes.groupby("image")["px_nm"].median().to_dict()
     fields = []
@@ -135,7 +196,7 @@ def collect_fields(
             here = [part[part["frame"] == frame] for part in parts]
             if frame == 0 and not any(map(len, here)) and any(map(len, parts)):
                 continue
-            # Without points on both sides nothing is measured.
+            # The pixel size matters only with points in both tables.
             needed = len(here[0]) > 0 and len(here[1]) + len(here[2]) > 0
             points = [_in_nm(part, size, image, needed) for part in here]
             fields.append(
@@ -153,7 +214,7 @@ def _in_nm(points: pd.DataFrame, size: float, image: str, needed: bool) -> np.nd
         if needed:
             raise TableError(
                 f"the pixel size of {image or 'the image'} is in neither table",
-                advice="Give it (--pixel-size-nm), or positions in nm beside those in pixels",
+                advice="Give it (--pixel-size-nm), or add positions in nm",
             )
         return np.zeros_like(nm)
     return np.where(np.isfinite(nm), nm, points[["y_px", "x_px"]].to_numpy(float) * size)

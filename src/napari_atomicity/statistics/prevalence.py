@@ -238,14 +238,14 @@ def _by_confusion(
     rows = np.stack([rng.dirichlet(row + _JEFFREYS, n_bootstrap) for row in confusion], axis=1)
     known = evidence.known
 
-    def shares(rates: np.ndarray, counted: np.ndarray, tolerance: float) -> np.ndarray:
+    def _adjust(rates: np.ndarray, counted: np.ndarray, tolerance: float) -> np.ndarray:
         likelihood = np.maximum(rates.swapaxes(1, 2), _TINY)
         adjusted = mixture_shares(likelihood, counted[:, known], tolerance=tolerance)
         return _with_certain(adjusted, counted[:, :k].sum(axis=1), counted[:, k:], known)
 
     rates = confusion / confusion.sum(axis=1, keepdims=True)
     whole = counts.sum(axis=0, keepdims=True).astype(float)
-    return shares(rates[None], whole, 1e-9)[0], shares(rows, drawn, 1e-6)
+    return _adjust(rates[None], whole, 1e-9)[0], _adjust(rows, drawn, 1e-6)
 
 
 def _by_em(

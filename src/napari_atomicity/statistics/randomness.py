@@ -83,6 +83,23 @@ class _Distances:
     def for_points(
         cls, n: int, window: ObservationWindow, steps: int, largest_nm: float | None
     ) -> _Distances:
+        """Choose the distances for n points.
+
+        Parameters
+        ----------
+        n : int
+            Number of points.
+        window : ObservationWindow
+            The support.
+        steps : int
+            Number of distances.
+        largest_nm : float, optional
+            Maximum distance of L and g in nm.
+
+        Returns
+        -------
+        _Distances
+        """
         spacing = np.sqrt(window.area_nm2 / max(n, 1))
         if largest_nm is None:
             far = max_distance_nm(n, window)

@@ -128,7 +128,7 @@ def class_ratios(
         If an argument is invalid, the method is unavailable, or ``stop()`` is true.
     """
     source = _RatioSource(table, classes, images, _Method(method, card, level, n_bootstrap, seed))
-    return source.ratios([*source.images, ALL] if scope is None else [scope], stop)
+    return source.compute([*source.images, ALL] if scope is None else [scope], stop)
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,20 @@ class _RatioSource:
         with_evidence = sorted(set(in_ratios["image"].astype(str)))
         self._number = {name: i for i, name in enumerate(with_evidence)}
 
-    def ratios(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
-        """Return the rows of several scopes, one after the other."""
+    def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
+        """Compute the rows of several scopes.
+
+        Parameters
+        ----------
+        scopes : sequence of str
+            Names of images, or "all".
+        stop : callable, optional
+            Called before each scope.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
         blocks = []
         for scope in scopes:
             check(stop)
