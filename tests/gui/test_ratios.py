@@ -406,7 +406,7 @@ def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
     ("line", "words"),
     [
         ("Pt19:Pt70", "Write it like Pt19:Pt41:Pt70 = 1:1:1"),
-        ("Pt19:Pt20 = 1:1", "The reference names Pt20, which can't be found"),
+        ("Pt19:Pt20 = 1:1", "The reference contains unknown classes: Pt20"),
         ("Pt19:Pt30 = 0.5:0.1", "sum to 0.6, not to 1"),
     ],
 )
@@ -455,10 +455,10 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
 def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
     load("scope,class,fraction\nmissing,Pt70,1\n")
     settle(viewer)
-    assert dock.verdict.text().startswith("The reference speaks of missing, and no image")
+    assert dock.verdict.text().startswith("The reference is for missing, and no image")
     load("class,fraction\nPt7,1\n")
     settle(viewer)
-    assert "names Pt7, which can't be found" in dock.verdict.text()
+    assert "unknown classes: Pt7" in dock.verdict.text()
     load("class,share\nPt70,1\n")
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 

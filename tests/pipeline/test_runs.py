@@ -253,7 +253,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     ("text", "error", "words"),
     [
         (None, ReadError, "no such file"),
-        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image is called so"),
+        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image has such a name"),
         ("class,fraction\nPt20,1\n", TableError, "names Pt20"),
     ],
 )

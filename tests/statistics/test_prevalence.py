@@ -256,8 +256,8 @@ def test_what_is_missing_is_said():
     for method in ADJUSTED:
         assert unavailable(method, CARD, table[counted(table)]) is None
         assert unavailable(method, None) == "the card of the model is not available"
-        assert "train it again" in unavailable(method, bare)
-        with pytest.raises(ModelError, match="the card of the model old holds no"):
+        assert "train the model again" in unavailable(method, bare)
+        with pytest.raises(ModelError, match="the card of the model old has no"):
             class_ratios(table, method=method, card=bare)
         foreign = table.assign(model_id="another-1")
         assert "another model than made-up-00000000: another-1" in unavailable(

@@ -219,20 +219,14 @@ def dispersion(
         Edge length of a pixel of the mask in nm.
     probabilities : ndarray of shape (N,), optional
         Calibrated probabilities of the atoms, if there are no candidates; None or NaN is certain.
-    candidates_nm : ndarray of shape (M, 2), optional
+    candidates_nm, candidate_probabilities : ndarray of shape (M, 2) and (M,), optional
         Atoms and candidates below the threshold. Without them missed atoms are ignored.
-    candidate_probabilities : ndarray of shape (M,), optional
-        Calibrated probabilities of the candidates.
     candidate_recall : float
         Fraction of all atoms among the candidates. It corrects the density only.
     group_distance_nm : float
         Maximum distance in nm of linked atoms.
-    simulations, seed : int
-        Number of random patterns for the tests, or 0; seed of all random numbers.
-    level : float
-        Coverage of the intervals.
-    largest_nm : float, optional
-        Maximum distance of the curves in nm; see `randomness.compare_with_randomness`.
+    simulations, seed, level, largest_nm : int or float
+        See `randomness.compare_with_randomness`; ``level`` is also the coverage of the intervals.
     progress, stop : callable, optional
         Called between simulations; ``stop`` also between draws and resamples.
 
@@ -249,18 +243,13 @@ def dispersion(
     candidates = _choose_candidates(
         window, (points, probabilities), (candidates_nm, candidate_probabilities), candidate_recall
     )
-    inside = window.contains(points)
     tests = compare_with_randomness(
-        points[inside], window, simulations, seed, level, 64, largest_nm, progress, stop
+        points, window, simulations, seed, level, 64, largest_nm, progress, stop
     )
-    return DispersionStatistics(
-        n_off_support=int(np.count_nonzero(~inside)),
-        randomness=tests,
-        **_groups_and_quadrats(points[inside], window, group_distance_nm, seed),
-        **_estimates(
-            (gather_evidence(candidates, window, group_distance_nm, seed, stop),), level, seed, stop
-        ),
-    )
+    fields = _groups_and_quadrats(points, window, group_distance_nm, seed)
+    evidence = (gather_evidence(candidates, window, group_distance_nm, seed, stop),)
+    fields |= _estimates(evidence, level, seed, stop)
+    return DispersionStatistics(randomness=tests, **fields)
 
 
 _Weighted = tuple[np.ndarray | None, np.ndarray | None]
@@ -283,10 +272,12 @@ def _groups_and_quadrats(
     points: np.ndarray, window: ObservationWindow, group_distance_nm: float, seed: int
 ) -> dict[str, Any]:
     """Compute the fields of `DispersionStatistics` of the groups and quadrats of an image."""
+    inside = window.contains(points)
     quadrats = count_quadrats(points, window)
     return {
-        "n_atoms": len(points),
-        "group_sizes": sizes(link(points, group_distance_nm)[0]),
+        "n_atoms": int(np.count_nonzero(inside)),
+        "n_off_support": int(np.count_nonzero(~inside)),
+        "group_sizes": sizes(link(points[inside], group_distance_nm)[0]),
         "group_distance_nm": group_distance_nm,
         "quadrats": quadrats,
         "quadrat_index": quadrats.index,

@@ -156,7 +156,7 @@ def _variance_factor(evidence: Sequence[ImageEvidence]) -> tuple[float, float]:
 def _differences_between_images(
     evidence: Sequence[ImageEvidence], factor: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviations of the logarithm of the density between images, and their weights.
+    """Weigh the possible standard deviations of the log density between images.
 
     Posterior weights with an unknown mean density (flat prior). The logarithms of the counts are
     treated as normal, with the variance of chance plus that of the difference.

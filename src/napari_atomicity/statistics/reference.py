@@ -66,7 +66,7 @@ class Comparison:
     def why_no_r2(self) -> str | None:
         """Why R² is undefined, as text; None if it is defined."""
         if not len(self.pairs):
-            return "no clusters were counted"
+            return "nothing was counted"
         if np.ptp(self.pairs["reference"].to_numpy(float)) < 1e-9:
             return "all reference fractions are equal"
         return None
@@ -143,10 +143,8 @@ def compare(
         Card of the model that classified the clusters.
     level : float
         Coverage of the intervals.
-    n_bootstrap : int, optional
-        Number of resamples.
-    seed : int
-        Seed of the resampling.
+    n_bootstrap, seed : int, optional
+        Number of resamples, and their seed.
     stop : callable, optional
         Called before each scope.
 
@@ -164,9 +162,8 @@ def compare(
     found: dict[str, pd.DataFrame] = {}
     done = ""
     for scope, rows in reference.groupby("scope", sort=False):
-        members = images_of(str(scope), names)
         found[str(scope)] = pd.DataFrame()
-        if not members:
+        if not (members := images_of(str(scope), names)):
             continue
         own = table[table["image"].astype(str).isin(members)]
         one = members[0] if str(scope) in names else ALL
