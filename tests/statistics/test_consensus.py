@@ -277,12 +277,8 @@ def test_somebody_may_mark_nothing():
 
 def test_a_wide_tolerance_is_remarked_on():
     marks, looked = by_hand(A="11", B="11")
-    assert not any(
-        "nearest-neighbour distance" in n for n in consensus(marks, looked).notes
-    )
-    assert any(
-        "nearest-neighbour distance" in n for n in consensus(marks, looked, 0.2).notes
-    )
+    assert not any("nearest-neighbour distance" in n for n in consensus(marks, looked).notes)
+    assert any("nearest-neighbour distance" in n for n in consensus(marks, looked, 0.2).notes)
 
 
 @pytest.mark.parametrize(
