@@ -19,7 +19,13 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..statistics.dispersion import ALL, DispersionStatistics, dispersion
+from ..statistics.dispersion import (
+    ALL,
+    DispersionStatistics,
+    dispersion,
+    pool_frames,
+    pool_images,
+)
 from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
