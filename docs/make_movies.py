@@ -30,7 +30,7 @@ from napari_atomicity.simulation.imaging import Microscope, Scan
 from napari_atomicity.simulation.movie_truth import Courses, MovieTruthSettings, simulate_tables
 from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
-from napari_atomicity.statistics.ratios import wilson_interval
+from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.tracking import analyse_movie, average_frames, estimate_drift, track_clusters
 
 HERE = Path(__file__).resolve().parent

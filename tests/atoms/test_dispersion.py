@@ -29,8 +29,8 @@ MASK[:20] = False
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
 
 
 def atoms_of(name: str = "a", n: int = 30, seed: int = 0, frames: int = 1, **more) -> ImageAtoms:

@@ -25,7 +25,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.statistics.point_patterns import ObservationWindow
+from napari_atomicity.statistics.windows import ObservationWindow
 
 KEY = Qt.Key
 PLAIN = Qt.KeyboardModifier.NoModifier

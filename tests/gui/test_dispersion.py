@@ -35,8 +35,8 @@ PX = 0.1
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
     monkeypatch.setattr(docks, "DEBOUNCE_MS", 0)
 
 

@@ -21,10 +21,10 @@ from napari_atomicity.core import micrograph as micrographs
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.detection import clusters, frame, patches
-from napari_atomicity.detection import peaks as summits
-from napari_atomicity.detection.clusters import DetectionSettings, detect
+from napari_atomicity.detection import clusters, frame, patches, peaks, seeds
+from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
+from napari_atomicity.detection.settings import DetectionSettings
 from napari_atomicity.io import lazy
 from napari_atomicity.io.stored_micrograph import PixelCache
 from napari_atomicity.project.opening import thumbnail
@@ -54,10 +54,10 @@ def tiled(monkeypatch):
     """Make the tiles small, and nothing kept of a frame."""
 
     def make(size):
-        for module in (summits, patches):
+        for module in (peaks, patches):
             monkeypatch.setattr(module, "_TILE_PX", size)
-        for name in ("SEED_TILE_PX", "OUTLINE_TILE_PX"):
-            monkeypatch.setattr(clusters, name, size)
+        monkeypatch.setattr(seeds, "SEED_TILE_PX", size)
+        monkeypatch.setattr(clusters, "OUTLINE_TILE_PX", size)
         monkeypatch.setattr(frame, "STRIP_PX", size)
         monkeypatch.setattr(frame, "CACHED_PIXELS", 0)
 
@@ -102,10 +102,10 @@ def test_tiles_give_the_bits_of_the_whole(height, width, half_tile, seed):
     micrograph = Micrograph(image((height, width), seed), PIXEL_NM)
     whole = analysed(micrograph)
     with pytest.MonkeyPatch.context() as patching:
-        for module in (summits, patches):
+        for module in (peaks, patches):
             patching.setattr(module, "_TILE_PX", 2 * half_tile)
-        for name in ("SEED_TILE_PX", "OUTLINE_TILE_PX"):
-            patching.setattr(clusters, name, 2 * half_tile)
+        patching.setattr(seeds, "SEED_TILE_PX", 2 * half_tile)
+        patching.setattr(clusters, "OUTLINE_TILE_PX", 2 * half_tile)
         patching.setattr(frame, "STRIP_PX", 2 * half_tile)
         patching.setattr(frame, "CACHED_PIXELS", 0)
         assert_same(whole, analysed(micrograph))

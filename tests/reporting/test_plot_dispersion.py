@@ -13,7 +13,8 @@ from napari_atomicity.reporting.plots import figure_of, save_plot
 from napari_atomicity.simulation import point_processes
 from napari_atomicity.statistics.atom_groups import link
 from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
-from napari_atomicity.statistics.point_patterns import ObservationWindow, nearest_neighbours
+from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.windows import ObservationWindow
 
 WINDOW = ObservationWindow(np.pad(np.ones((80, 100), bool), ((20, 0), (0, 0))), 0.15)
 

@@ -11,7 +11,8 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.simulation import atom_fields, point_processes
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope, Scan
-from napari_atomicity.statistics.point_patterns import ObservationWindow, nearest_neighbours
+from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.windows import ObservationWindow
 
 STILL = Scan(row_jitter_px=0.0, row_noise=0.0)
 CLEAN = Microscope(dose_e_per_a2=1e6, gain=1.0, black_level=100.0, lag=0.0)

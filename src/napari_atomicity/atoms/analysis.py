@@ -16,7 +16,7 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection.background import without_gaps
 from ..statistics import atom_groups as groups
-from ..statistics.point_patterns import nearest_neighbours
+from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
 from .localisation import Spots, fit_spots
 from .pixel_size import propose_pixel_size

@@ -19,8 +19,14 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
-from ..statistics.dispersion import ALL, DispersionStatistics, dispersion, over_frames, pooled
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.dispersion import (
+    ALL,
+    DispersionStatistics,
+    dispersion,
+    pool_frames,
+    pool_images,
+)
+from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
 from .completeness import Completeness, with_completeness
@@ -132,7 +138,7 @@ def compute_image_dispersion(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> DispersionResult:
-    """Compute the dispersion of the atoms of an image over all of its frames (see `over_frames`).
+    """Compute the dispersion of the atoms of an image over all of its frames (see `pool_frames`).
 
     Frames without any contrast are omitted, since atoms are not visible in them.
 
@@ -176,7 +182,7 @@ def compute_image_dispersion(
         reason = reason or "no support was found, so there is no density"
         return DispersionResult(atoms, settings, empty_table(), reason=reason)
     table = with_neighbours(concat_atom_tables(tables), atoms.group_distance_nm)
-    pooled_frames = over_frames(frames, _derive_seed(settings.seed, atoms.image), stop)
+    pooled_frames = pool_frames(frames, _derive_seed(settings.seed, atoms.image), stop)
     return DispersionResult(atoms, settings, table, pooled_frames, reason, atoms.completeness)
 
 
@@ -261,7 +267,7 @@ def compute_dispersions(
     parts = [s.dispersion for s in of.values() if s.dispersion is not None]
     check(stop)
     table = concat_atom_tables([s.table for s in of.values()])
-    return DispersionResults(of, table, pooled(parts, settings.seed, stop) if parts else None)
+    return DispersionResults(of, table, pool_images(parts, settings.seed, stop) if parts else None)
 
 
 def dispersion_rows(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import atom_groups as groups
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.windows import ObservationWindow
 from .marks import ImageAtoms
 from .table import PERSON
 

@@ -143,7 +143,8 @@ def evaluate_atoms(
     """
     from ..io.points import read_points, read_predicted_and_true
     from ..statistics.matching import TOLERANCE_NM
-    from ..statistics.point_scores import evaluate_points, is_points
+    from ..statistics.point_scores import evaluate_points
+    from ..statistics.point_tables import is_points
 
     _refuse_missing(predicted, truth)
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
@@ -160,7 +161,7 @@ def _refuse_missing(*paths: Path) -> None:
     With a table of clusters, `evaluate` reports the missing file as an error.
     """
     from ..io.points import read_points
-    from ..statistics.point_scores import is_points
+    from ..statistics.point_tables import is_points
 
     there = [path for path in paths if path.exists()]
     if len(there) == 1:

@@ -29,7 +29,7 @@ from ..models.files import ATOMS
 from ..reporting.atom_figures import dispersion_chart
 from ..reporting.atom_report import write_atom_report
 from ..reporting.charts import write_figure
-from ..statistics.dispersion import ALL, DispersionStatistics, pooled
+from ..statistics.dispersion import ALL, DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .atom_step import AtomResult, AtomStep
 from .image_loop import add_unreached, for_each_image, numbered
@@ -209,7 +209,7 @@ def _dispersion_rows(
     """A row for each image that was analysed, one for all, and the latter's dispersion."""
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
-    of_all = pooled(known, seed) if known else None
+    of_all = pool_images(known, seed) if known else None
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion) for r in analysed]
     complete = {r.outcome.image: r.completeness for r in analysed}
     return with_completeness(dispersion_rows(found, of_all), complete, ALL), of_all

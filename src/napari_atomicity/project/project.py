@@ -31,7 +31,7 @@ from ..io.files import plain
 from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
-from ..statistics.agreement import without_replaced
+from ..statistics.agreement import drop_replaced
 from .atoms import (
     blind_annotations,
     free_id,
@@ -1029,7 +1029,7 @@ class Project:
         last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
         added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]
         # One that was split or merged went because others took its place.
-        gone = without_replaced(log)
+        gone = drop_replaced(log)
         gone = gone.drop_duplicates("cluster_id", keep="last")
         gone = gone[gone["what"] == REMOVE]
         return frozenset(added.tolist()), gone[["frame", "y_nm", "x_nm"]].reset_index(drop=True)

@@ -32,7 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.windows import ObservationWindow
 from .imaging import (
     Microscope,
     Scan,

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from ..core.errors import AtomicityError
-from ..statistics.point_patterns import ObservationWindow
+from ..statistics.windows import ObservationWindow
 
 
 def random_points(

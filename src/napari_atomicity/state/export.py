@@ -38,7 +38,7 @@ from ..reporting.report import (
     warnings,
     write_report,
 )
-from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
+from ..statistics.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
@@ -188,7 +188,7 @@ def sampled_accuracy(
     labels = labels[["label_predicted", "label_corrected"]].astype(object)
     there = wanted.isin(labels.index)
     labels = labels.reindex(wanted).fillna("")
-    removed = wanted.isin(list(taken_out(corrections[~corrections["blind"].astype(bool)])))
+    removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
     return accuracy(
         sample,
         labels["label_predicted"].to_numpy(object),

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
 from ...atoms.card import SAMPLING_NM
-from ...statistics.point_patterns import nearest_neighbours
+from ...statistics.nearest_neighbours import nearest_neighbours
 from .settings import AtomTrainingSettings
 
 _TARGET_REACH = 4.0

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ....state.annotators import Annotations, AnnotatorComparison, TakenIn
-from ....statistics.agreement import AgreementFigure
+from ....statistics.agreement_coefficients import AgreementFigure
 from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"

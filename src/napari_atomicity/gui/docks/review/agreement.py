@@ -32,7 +32,8 @@ from ....core.progress import Progress, Stop
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import CONSENSUS, AgreementFigure, Opinions, confusion, opinions
+from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
+from ....statistics.agreement_coefficients import AgreementFigure
 from ...controls.connections import follow
 from ...controls.forms import _Combo
 from ...controls.line_table import Lines, table_of

@@ -27,7 +27,7 @@ from ....core.palette import colour_of, symbol_of
 from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, ReviewRequest, build
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
-from ....statistics.agreement import taken_out
+from ....statistics.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
@@ -240,7 +240,7 @@ class Review(QWidget):
         if queue is None:
             return known
         log = project.corrections()
-        return queue, taken_out(log[~log["blind"]])
+        return queue, removed_clusters(log[~log["blind"]])
 
     def _read_noted(self) -> Queue | None:
         project = self.state.project

@@ -1,4 +1,4 @@
-"""Clusters that a person points to: measured at a place, split, or merged."""
+"""Manual editing of clusters: measure at a position, split, merge."""
 
 from __future__ import annotations
 
@@ -14,25 +14,18 @@ from skimage.morphology import convex_hull_image
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from .clusters import (
-    BACKGROUND_WINDOW_NM,
-    Detection,
-    DetectionSettings,
-    Seeds,
-    find_seeds,
-    is_resolved,
-    prepare,
-    rows_of,
-)
+from .clusters import Detection, check_resolution, measurement_table
 from .frame import Frame, whole
 from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
+from .seeds import BACKGROUND_WINDOW_NM, Seeds, find_seeds, prepare
+from .settings import DetectionSettings
 
 _SPLIT_ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class _Surroundings:
-    """A part of a frame, the seeds in it, and where it lies in the frame."""
+    """A part of a frame, its seeds, and its position in the frame."""
 
     part: Frame
     seeds: Seeds
@@ -44,16 +37,20 @@ class _Surroundings:
     reach_nm: float
 
     def to_grid_px(self, points: np.ndarray) -> np.ndarray:
+        """Convert points in pixels of the frame to the grid of the part."""
         return self.part.to_grid_px(np.asarray(points, float) - self.origin)
 
     def grow(self, seeds: np.ndarray) -> Basins:
+        """Grow the basins of seeds on the grid of the part."""
         return grow_regions(
             self.part, whole(self.part.shape), seeds, self.seeds.noise, self.reach_nm
         )
 
     def detection(self, outlines: Sequence[Outline]) -> Detection:
-        """Rows and polygons in pixels of the frame."""
-        rows = rows_of(list(outlines), self.part, self.image, self.index, self.pixel_size_nm)
+        """Return rows and polygons in pixels of the frame."""
+        rows = measurement_table(
+            list(outlines), self.part, self.image, self.index, self.pixel_size_nm
+        )
         for i, axis in enumerate("yx"):
             rows[f"{axis}_px"] += self.origin[i]
             rows[f"{axis}_nm"] = rows[f"{axis}_px"] * self.pixel_size_nm
@@ -65,7 +62,7 @@ class _Surroundings:
 def _surroundings(
     micrograph: Micrograph, frame: int, centre: np.ndarray, settings: DetectionSettings
 ) -> _Surroundings:
-    pixel_size_nm = is_resolved(micrograph, settings)
+    pixel_size_nm = check_resolution(micrograph, settings)
     y, x = np.round(centre).astype(int)
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)
@@ -74,7 +71,7 @@ def _surroundings(
     )
     if crop.size < 4 or not np.isfinite(crop).any():
         raise AtomicityError(
-            f"the point ({centre[0]:.0f}, {centre[1]:.0f}) lies outside the image", micrograph.name
+            f"the point ({centre[0]:.0f}, {centre[1]:.0f}) is outside the image", micrograph.name
         )
     part = prepare(crop, pixel_size_nm, settings)
     return _Surroundings(
@@ -96,17 +93,33 @@ def measure_at(
     x_px: float,
     settings: DetectionSettings | None = None,
 ) -> Detection:
-    """Outline and measure the one cluster at a place that a person points to.
+    """Outline and measure the cluster at a position that a user marks.
 
-    The centre stays where the person put it. Where nothing stands out from the background the
-    diameter is NaN and the outline a circle of the smallest diameter: the row is there always.
+    The centre remains at the marked position. If nothing exceeds the background there, the diameter
+    is NaN and the outline is a circle of the minimum diameter, so a row always results.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        A calibrated image or stack.
+    frame : int
+        The frame.
+    y_px, x_px : float
+        Position in pixels.
+    settings : DetectionSettings, optional
+        Settings of detection.
+
+    Returns
+    -------
+    Detection
+        One row.
 
     Raises
     ------
     CalibrationError
-        If the pixel size is not known.
+        If the pixel size is unknown.
     AtomicityError
-        If the place lies outside the image.
+        If the position is outside the image.
     """
     settings = settings or DetectionSettings()
     part = _surroundings(micrograph, frame, np.array([y_px, x_px]), settings)
@@ -135,19 +148,22 @@ def split(
     outline: np.ndarray,
     settings: DetectionSettings | None = None,
 ) -> Detection:
-    """Two clusters in the place of one that a person sees as two.
+    """Split a cluster into two.
 
-    Their middles are those of two groups of pixels (k-means, weighted by intensity, from the ends
-    of the longest axis); the border lies half way, and each half is measured as any cluster.
+    The centres are those of two groups of pixels (k-means, weighted by intensity, starting from the
+    ends of the longest axis). The border is halfway between them, and each half is measured as any
+    other cluster.
 
     Parameters
     ----------
-    micrograph, frame
-        Where it lies.
-    outline
-        (M, 2) polygon in pixels (y, x).
-    settings
-        Of the detection.
+    micrograph : Micrograph
+        A calibrated image or stack.
+    frame : int
+        The frame.
+    outline : ndarray of shape (M, 2)
+        Polygon (y, x) of the cluster in pixels.
+    settings : DetectionSettings, optional
+        Settings of detection.
 
     Returns
     -------
@@ -157,7 +173,7 @@ def split(
     Raises
     ------
     AtomicityError
-        If there are no two clusters to be seen.
+        If two clusters can't be distinguished.
     """
     settings = settings or DetectionSettings()
     part = _surroundings(micrograph, frame, outline.mean(axis=0), settings)
@@ -166,10 +182,10 @@ def split(
     pixels = np.argwhere(inside).astype(float)
     if len(pixels) >= 8:
         flat = part.part.flat(whole(part.part.shape))
-        middles = _two_middles(pixels, np.clip(flat[inside], 0, None))
+        middles = _weighted_two_means(pixels, np.clip(flat[inside], 0, None))
         seeds = part.seeds.points
         others = seeds[~points_in_poly(seeds, polygon)] if len(seeds) else seeds
-        # The basin of both, cut half way between the middles: a saddle may not be seen at all.
+        # The basin of both, cut halfway between the centres, because a saddle may be absent.
         regions = part.grow(np.vstack([middles.mean(axis=0)[None], others]))
         basins, last = regions.basins, len(others) + 2
         both = np.argwhere((basins == 1) | inside)
@@ -179,21 +195,21 @@ def split(
         if len(halves) == 2:
             return part.detection(halves)
     raise AtomicityError(
-        "no two clusters can be told apart there",
+        "two clusters can't be distinguished there",
         micrograph.name,
-        "Delete it, and add two points where you see them",
+        "Delete the cluster and add two points instead",
     )
 
 
-def _two_middles(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Two centres (2, 2) of weighted points (N, 2)."""
+def _weighted_two_means(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Find two centres (2, 2) of weighted points (N, 2) by k-means."""
     weight = weight / max(float(weight.sum()), 1e-12)
     middle = weight @ pixels
     centred = pixels - middle
     _, axes = np.linalg.eigh((centred * weight[:, None]).T @ centred)
     reach = np.std(centred @ axes[:, -1])
     ends = middle + np.outer([-reach, reach], axes[:, -1])
-    # SciPy's k-means knows no weights: points are taken as often as they are bright.
+    # SciPy's k-means has no weights: points are repeated in proportion to their intensity.
     times = np.round(weight / max(float(weight.max()), 1e-12) * 20).astype(int)
     centres, _ = kmeans2(np.repeat(pixels, times, axis=0), ends, iter=_SPLIT_ROUNDS, minit="matrix")
     return np.asarray(centres)
@@ -205,18 +221,20 @@ def merge(
     outlines: Sequence[np.ndarray],
     settings: DetectionSettings | None = None,
 ) -> Detection:
-    """One cluster in the place of several that a person sees as one.
+    """Merge several clusters into one.
 
-    Its outline is the convex hull of theirs; what lies in it is measured as any other.
+    Its outline is the convex hull of theirs; its content is measured as any other cluster.
 
     Parameters
     ----------
-    micrograph, frame
-        Where they lie.
-    outlines
-        (M, 2) polygons in pixels (y, x).
-    settings
-        Of the detection.
+    micrograph : Micrograph
+        A calibrated image or stack.
+    frame : int
+        The frame.
+    outlines : sequence of ndarray of shape (M, 2)
+        Polygons (y, x) of the clusters in pixels.
+    settings : DetectionSettings, optional
+        Settings of detection.
 
     Returns
     -------
@@ -226,16 +244,16 @@ def merge(
     Raises
     ------
     AtomicityError
-        If they lie too far apart to be one cluster.
+        If the clusters are too far apart.
     """
     settings = settings or DetectionSettings()
     corners = np.vstack(list(outlines))
-    extent_nm = float(np.ptp(corners, axis=0).max()) * is_resolved(micrograph, settings)
+    extent_nm = float(np.ptp(corners, axis=0).max()) * check_resolution(micrograph, settings)
     if extent_nm > 2 * settings.diameter_max_nm:
         raise AtomicityError(
-            f"these clusters lie {extent_nm:.1f} nm apart, too far to be one",
+            f"these clusters extend over {extent_nm:.1f} nm, too far for one cluster",
             micrograph.name,
-            "Choose clusters that touch",
+            "Select clusters that touch",
         )
     part = _surroundings(micrograph, frame, corners.mean(axis=0), settings)
     shape, seeds = part.part.shape, part.seeds.points
@@ -246,7 +264,7 @@ def merge(
     middle = np.argwhere(mask).mean(axis=0)
     outline = measure_mask(mask, part.grow(np.vstack([middle[None], others])))
     if outline is None:
-        raise AtomicityError("there is nothing to be measured there", micrograph.name)
+        raise AtomicityError("there is nothing to measure there", micrograph.name)
     return part.detection([outline])
 
 
