@@ -145,15 +145,9 @@ def _in_order(parts: list[Columns]) -> list[str]:
     return [*contract, *(name for name in seen if name not in contract)]
 
 
-def _missing(column: str, n: int) -> np.ndarray:
-    dtype = _DTYPES.get(column, "float64")
-    # of whole numbers only those of tracks may be missing
-    missing = {"object": "", "bool": False, "int64": tables.NO_TRACK}
-    value: object = missing.get(dtype, np.nan)
-    return np.full(n, value, dtype)
-
-
-_DTYPES: Mapping[str, str] = {**tables.columns(), **tables.ADDED}
+def _missing(name: str, n: int) -> np.ndarray:
+    column = tables.column_of(name)
+    return np.full(n, np.nan) if column is None else column.fill(n)
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
