@@ -156,7 +156,7 @@ def format_test_counts_and_other_opinions():
 
 def test_the_documentation_lists_every_column_of_the_schema():
     documented = [column.name for column in tables.documented_columns()]
-    schema = [name for name in tables.columns(["<class>"])] + list(tables.OPTIONAL)
+    schema = list(tables.columns(["<class>"])) + list(tables.OPTIONAL)
     assert documented == schema
     page = Path(__file__).parents[2] / "docs" / "cluster_table.md"
     assert markdown_table(tables.documented_columns()) in page.read_text(encoding="utf-8")

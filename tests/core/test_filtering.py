@@ -6,7 +6,7 @@ import pytest
 
 from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.core.filtering import EXAMPLES, rows
+from napari_atomicity.core.filtering import EXAMPLES, matching_rows
 
 TABLE = conform(
     pd.DataFrame(
@@ -56,7 +56,7 @@ TABLE = conform(
     ],
 )
 def test_a_line_finds_its_rows(line, expected):
-    assert np.flatnonzero(rows(TABLE, line)).tolist() == expected
+    assert np.flatnonzero(matching_rows(TABLE, line)).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def test_a_line_finds_its_rows(line, expected):
 )
 def format_test_what_makes_no_sense_is_said(line, words):
     with pytest.raises(AtomicityError) as raised:
-        rows(TABLE, line)
+        matching_rows(TABLE, line)
     assert words in str(raised.value)
 
 
 def test_nothing_is_run_as_python():
     """What looks like code is a text that is nowhere, or an error; never more."""
-    assert not rows(TABLE, "'__import__(1)'").any()
+    assert not matching_rows(TABLE, "'__import__(1)'").any()
     with pytest.raises(AtomicityError):
-        rows(TABLE, "__import__('os').system('true') = 1")
+        matching_rows(TABLE, "__import__('os').system('true') = 1")
     with pytest.raises(AtomicityError):
-        rows(TABLE, "@pd.eval = 1")
+        matching_rows(TABLE, "@pd.eval = 1")
 
 
 def test_the_examples_hold():
-    assert all(len(rows(TABLE, line)) == len(TABLE) for line in EXAMPLES)
-    assert not rows(TABLE, EXAMPLES[0]).all()
+    assert all(len(matching_rows(TABLE, line)) == len(TABLE) for line in EXAMPLES)
+    assert not matching_rows(TABLE, EXAMPLES[0]).all()

@@ -47,7 +47,7 @@ def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
         monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(runs, "gathered", lambda *_: [])
+        monkeypatch.setattr(runs, "select_examples", lambda *_: [])
         monkeypatch.setattr(runs, "write_report", lambda path, *_, **__: path.write_text(""))
 
 

@@ -18,13 +18,13 @@ from PIL import Image
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.io.preview import to_8_bit
+from napari_atomicity.io.contrast import to_8_bit
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.reporting import movie_figures
-from napari_atomicity.reporting.charts import as_image, parity, plot
-from napari_atomicity.reporting.examples import gathered
+from napari_atomicity.reporting.charts import as_image, draw_chart, parity_chart
+from napari_atomicity.reporting.examples import select_examples
 from napari_atomicity.reporting.figures import (
     _thin_path,
     glyph,
@@ -33,7 +33,7 @@ from napari_atomicity.reporting.figures import (
     patch_strip,
     pixels_of,
 )
-from napari_atomicity.reporting.report import image_section, warnings, write_report
+from napari_atomicity.reporting.report import image_section, image_warnings, write_report
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
@@ -73,11 +73,11 @@ def written(tmp_path, analyses, failures=(), reference=None, more=None, **record
             "/somewhere",
             "done",
             clusters=len(analysis.table),
-            warnings=warnings(analysis.table),
+            warnings=image_warnings(analysis.table),
         )
         outcomes.append(outcome)
         sections.append(image_section(analysis, outcome))
-        found = gathered(found, analysis, CLASSES)
+        found = select_examples(found, analysis, CLASSES)
     table = concatenate([a.table for a in analyses])
     record = run_record(
         [*outcomes, *failures],
@@ -300,7 +300,7 @@ def test_many_points_make_no_large_picture():
         umap_1=rng.normal(size=n),
         umap_2=rng.normal(size=n),
     )
-    image = as_image(plot("embedding", table, CLASSES), "chart", "words")
+    image = as_image(draw_chart("embedding", table, CLASSES), "chart", "words")
     assert len(image) < 1_500_000
 
 
@@ -400,7 +400,7 @@ def test_warnings_name_what_is_doubtful():
     table["confidence"] = 0.4
     table.loc[:9, "label"] = "unknown"
     table["touches_neighbour"] = True
-    found = " ".join(warnings(table))
+    found = " ".join(image_warnings(table))
     for words in (
         "mean confidence is 0.40",
         "10 of 30 clusters are none",
@@ -408,7 +408,7 @@ def test_warnings_name_what_is_doubtful():
     ):
         assert words in found
     table = synthetic_analysis(30).table.assign(confidence=0.95)
-    assert warnings(table) == ()
+    assert image_warnings(table) == ()
 
 
 def test_the_environment_names_versions_and_nobody():
@@ -445,17 +445,17 @@ def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
     words = "Conditions differ from the training of the model: adapt before trusting these ratios."
     html, _ = written(tmp_path, [differing, synthetic_analysis(30, name="other.tif")])
     assert html.count(f'<p class="warning">{words}</p>') == 2
-    assert words in warnings(differing.table) and words not in warnings(analysis.table)
+    assert words in image_warnings(differing.table) and words not in image_warnings(analysis.table)
 
 
 def test_a_parity_plot_holds_every_class_and_interval():
     found = compare(synthetic_analysis(40).table, parse_reference("Pt19:Pt41 = 1:2"))
-    image = as_image(parity(found.pairs, CLASSES), "parity", "words")
+    image = as_image(parity_chart(found.pairs, CLASSES), "parity", "words")
     svg = base64.b64decode(re.search('base64,([^"]+)', image)[1]).decode()
     assert all(f">{name}<" in svg for name in (*CLASSES, "Reference / %"))
     # In the plot and in its legend.
     assert svg.count('id="LineCollection_') == 2 * len(CLASSES)
-    assert parity(found.pairs[:0], CLASSES) is None and as_image(None, "parity", "") == ""
+    assert parity_chart(found.pairs[:0], CLASSES) is None and as_image(None, "parity", "") == ""
 
 
 def test_a_mark_of_the_reference_is_to_scale():
@@ -503,14 +503,14 @@ def test_of_many_tracks_those_that_change_are_drawn(movie, monkeypatch):
     _, known = movie
     monkeypatch.setattr(movie_figures, "MAX_TRACKS", 5)
     monkeypatch.setattr(movie_figures, "MAX_EVENTS", 2)
-    shown = movie_figures.over_time(known, ["Pt19", "Pt30", "Pt41"])
+    shown = movie_figures.movie_context(known, ["Pt19", "Pt30", "Pt41"])
     assert (shown["n_shown"], shown["n_tracks"]) == (5, len(known.tracks))
     assert len(shown["events"]) == 2 < shown["n_events"]
 
     def changes(track):
         return (track.label[1:] != track.label[:-1]).sum()
 
-    drawn = movie_figures.chosen(known.tracks)
+    drawn = movie_figures.select_tracks(known.tracks)
     rest = [t for t in known.tracks if t not in drawn]
     assert min(map(changes, drawn)) >= max(map(changes, rest))
     assert [t.track_id for t in drawn] == sorted(t.track_id for t in drawn)

@@ -17,8 +17,8 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
+from napari_atomicity.io.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.stored_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project

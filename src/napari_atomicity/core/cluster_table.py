@@ -258,7 +258,7 @@ def _convert_tracks(values: pd.Series, column: Column) -> pd.Series:
     """Return track numbers as integers; clusters without a number are in no track."""
     try:
         numbers = pd.to_numeric(values).fillna(column.default)
-        integers = numbers.astype(column.dtype)
+        integers = numbers.astype("int64")
         if (integers != numbers).any():
             raise ValueError("a number is not an integer")
     except (TypeError, ValueError) as error:

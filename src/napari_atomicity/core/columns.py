@@ -120,10 +120,10 @@ class Column:
 def markdown_table(columns: Sequence[Column]) -> str:
     """Return a Markdown table that documents the columns."""
     lines = ["| column | type | unit | description |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| `{c.name}` | {_type_name(c.dtype)} | {c.unit} | {c.description.replace('|', chr(92) + '|')} |"
-        for c in columns
-    ]
+    for column in columns:
+        description = column.description.replace("|", r"\|")
+        cells = (f"`{column.name}`", _type_name(column.dtype), column.unit, description)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -66,16 +66,16 @@ class DeviceLostError(RuntimeError):
     """What lay on a device is gone with it; it can be made again elsewhere."""
 
 
-def lacks_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that less at a time may do."""
     words = str(error).lower()
     known = isinstance(error, RuntimeError) and any(x in words for x in _SIGNS_OF_NO_MEMORY)
     return known or isinstance(error, torch.OutOfMemoryError)
 
 
-def is_loss(error: Exception, device: torch.device) -> bool:
+def is_device_loss(error: Exception, device: torch.device) -> bool:
     """Whether an error means that the device is gone, and not that something is wrong with us."""
-    if device.type == "cpu" or lacks_memory(error):
+    if device.type == "cpu" or is_out_of_memory(error):
         return False
     if isinstance(error, getattr(torch, "AcceleratorError", ())):  # since PyTorch 2.8
         return True
@@ -83,7 +83,7 @@ def is_loss(error: Exception, device: torch.device) -> bool:
     return isinstance(error, RuntimeError) and any(sign in words for sign in _SIGNS_OF_LOSS)
 
 
-def note_loss(device: torch.device, error: Exception) -> None:
+def report_device_loss(device: torch.device, error: Exception) -> None:
     """Nobody asks for this device again in this process: CUDA does not recover from its errors."""
     _lost.add(device.type)
     _log.warning(
@@ -109,7 +109,7 @@ def upload(values: np.ndarray, device: torch.device) -> Tensor:
     return out
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Until the device has done what it was asked to."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
@@ -117,7 +117,7 @@ def wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def give_back(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Let other programs have the memory that is kept for the next computation."""
     if device.type == "cuda" and device.type not in _lost:
         torch.cuda.empty_cache()

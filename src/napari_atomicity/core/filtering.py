@@ -77,7 +77,7 @@ class _Reader:
         return kind == "word" and text.lower() in words
 
 
-def rows(table: pd.DataFrame, line: str) -> np.ndarray:
+def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
     """Which rows of a table a line is about; all for an empty line.
 
     Parameters

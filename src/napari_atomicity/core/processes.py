@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
-def processes_apart(workers: int) -> ProcessPoolExecutor:
+def spawn_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of processes that begin anew.
 
     Copies of this one would hold the locks that its other threads (a window's, dask's, torch's)

@@ -96,7 +96,7 @@ class RowView(np.lib.mixins.NDArrayOperatorsMixin):
         return np.asarray, (np.asarray(self),)
 
 
-def pick(array: Any, index: np.ndarray) -> Any:
+def select_rows(array: Any, index: np.ndarray) -> Any:
     """Rows (N,) of an ndarray or `RowView`: a copy, or `RowView` themselves if the array is
     large."""
     if isinstance(array, RowView) or array.nbytes <= _LARGE_BYTES:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def parallel_map(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """``work`` of every item, in order, in as many threads as PyTorch has in the calling one."""
     n = torch.get_num_threads()
     if n == 1:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from .formulas import each_text, escape_formula
+from .formulas import escape_formula, map_text
 
 LONG = 40
 """A LaTeX table of more rows goes over several pages."""
@@ -106,7 +106,7 @@ def latex_table(ratios: pd.DataFrame) -> str:
 
 def tab_separated(table: pd.DataFrame) -> str:
     """A table as spreadsheets take it from the clipboard; no text of it is a formula there."""
-    return each_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
+    return map_text(table, escape_formula).to_csv(sep="\t", index=False, lineterminator="\n")
 
 
 def html_table(ratios: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from ..core.errors import AtomicityError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write to the path that is yielded; it takes the place of ``path`` once all went well.
 
     Whoever reads ``path`` meanwhile, or after a crash, sees the old file or the new one, never a
@@ -63,7 +63,7 @@ def _permissions(path: Path) -> int:
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write UTF-8 text, whole or not at all; characters that UTF-8 lacks are escaped."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
     return Path(path)
 

@@ -22,7 +22,7 @@ def unescape_formula(value: Any) -> Any:
     return value[1:] if marked else value
 
 
-def each_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+def map_text(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
     """A copy with every text and every name of a column changed."""
     changed = {
         i: pd.Series([change(v) for v in values], index=table.index, dtype=object)

@@ -16,7 +16,7 @@ from ..core.errors import AtomicityError, ReadError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, tiff
 from . import plain_formats as plain
-from .recording import Recording
+from .raw_image import RawImage
 from .units import pixel_size_nm as pixel_size_of
 
 
@@ -29,7 +29,7 @@ class Reader:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path], Recording]
+    read: Callable[[Path], RawImage]
     folder: bool = False
 
 
@@ -169,7 +169,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _micrograph(
-    recording: Recording, path: Path, given_nm: float | None, name: str, sha256: str
+    recording: RawImage, path: Path, given_nm: float | None, name: str, sha256: str
 ) -> Micrograph:
     if np.dtype(recording.data.dtype).kind not in "biufc":
         raise UnsuitableImageError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.micrograph import LARGE_PIXELS
-from .recording import Recording
+from .raw_image import RawImage
 from .units import AxisScale
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ def without_axes(data: Any, axes: tuple[int, ...]) -> Any:
     return da.squeeze(da.from_array(data), axis=axes)
 
 
-def read_zarr(path: Path) -> Recording:
+def read_zarr(path: Path) -> RawImage:
     """A zarr array, or the finest image of an OME-Zarr group (NGFF 0.4 and 0.5)."""
     import zarr
 
     found: Any = zarr.open(str(path), mode="r")
     if isinstance(found, zarr.Array):
-        return Recording(found)
+        return RawImage(found)
     attributes = dict(found.attrs)
     images = attributes.get("ome", attributes).get("multiscales")
     if not images:
@@ -83,11 +83,11 @@ def read_zarr(path: Path) -> Recording:
                 path,
                 "Give the array itself, or save it as OME-Zarr",
             )
-        return Recording(arrays[0])
+        return RawImage(arrays[0])
     finest = images[0]["datasets"][0]
     steps = [t["scale"] for t in finest.get("coordinateTransformations", []) if "scale" in t]
     units = [axis.get("unit", "") for axis in images[0].get("axes", [])]
     if not steps or len(units) < 2:
-        return Recording(found[finest["path"]])
+        return RawImage(found[finest["path"]])
     y, x = (AxisScale(float(steps[0][i]), units[i]) for i in (-2, -1))
-    return Recording(found[finest["path"]], y, x, f"OME-Zarr ({units[-1]})")
+    return RawImage(found[finest["path"]], y, x, f"OME-Zarr ({units[-1]})")

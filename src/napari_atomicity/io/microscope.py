@@ -12,33 +12,33 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DependencyError, ReadError, UnsuitableImageError
-from .recording import Recording, recorded
+from .raw_image import RawImage, known_entries
 from .units import AxisScale, is_reciprocal, seconds
 
 EXTRA = 'pip install "napari-atomicity[microscopes]"'
 
 
-def read_dm(path: Path) -> Recording:
+def read_dm(path: Path) -> RawImage:
     """DigitalMicrograph, .dm3 and .dm4."""
     return _best_image(_signals("digitalmicrograph", path), path)
 
 
-def read_emd(path: Path) -> Recording:
+def read_emd(path: Path) -> RawImage:
     """EMD of Velox and of Berkeley; of Velox only the images, not the spectra."""
     return _best_image(_signals("emd", path, select_type="images"), path)
 
 
-def read_hspy(path: Path) -> Recording:
+def read_hspy(path: Path) -> RawImage:
     """What hyperspy saves."""
     return _best_image(_signals("hspy", path), path)
 
 
-def read_prz(path: Path) -> Recording:
+def read_prz(path: Path) -> RawImage:
     """Panta Rhei."""
     return _best_image(_signals("pantarhei", path), path)
 
 
-def read_tia(path: Path) -> Recording:
+def read_tia(path: Path) -> RawImage:
     """TIA: the pixels lie in .ser files, the instrument is described in the .emi beside them."""
     if path.suffix.lower() == ".ser":
         return _best_image(_with_description(path, _signals("tia", path)), path)
@@ -85,7 +85,7 @@ def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 # ---- which of the signals
-def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
+def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
     """The HAADF image if a title says so, else the first image, else a refusal with the reason."""
     if not signals:
         raise UnsuitableImageError("the file holds no image", path)
@@ -105,9 +105,9 @@ def _best_image(signals: Sequence[dict[str, Any]], path: Path) -> Recording:
     if len(signals) > 1:
         metadata["image_in_file"] = f"{_index(signals, signal) + 1} of {len(signals)}"
     for axis in (axes[i] for i in frames if np.shape(signal["data"])[i] > 1):
-        metadata |= recorded(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
+        metadata |= known_entries(frame_time_s=seconds(axis.get("scale"), str(axis.get("units"))))
     scales = _scale(axes[y]), _scale(axes[x])
-    return Recording(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
+    return RawImage(data, *scales, f"{path.suffix[1:]} axes ({scales[1].unit})", metadata)
 
 
 def _index(signals: Sequence[dict[str, Any]], signal: dict[str, Any]) -> int:
@@ -185,7 +185,7 @@ def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
     dwell_s = entry(tem + "dwell_time") or _get(
         signal.get("original_metadata", {}), "Scan.DwellTime"
     )
-    return recorded(
+    return known_entries(
         title=_title(signal),
         date=entry("General.date"),
         time=entry("General.time"),

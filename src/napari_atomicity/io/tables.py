@@ -19,8 +19,8 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError, TableError
-from .files import replacing, write_text
-from .formulas import _holds_text, each_text, escape_formula, unescape_formula
+from .files import atomic_write, write_text
+from .formulas import _holds_text, escape_formula, map_text, unescape_formula
 from .reference_ratios import normalise_reference
 
 
@@ -72,7 +72,7 @@ def write_table(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write(table, temporary)
     return path
 
@@ -171,7 +171,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     )
     text = {name: str for name in header if _is_text(name)}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=numbers, **exact)
-    return each_text(table, unescape_formula)
+    return map_text(table, unescape_formula)
 
 
 def _read_xlsx(path: Path) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
         path, dtype=text, keep_default_na=False, na_values=numbers, engine="openpyxl"
     )
     # An empty cell of text is the empty text that was written.
-    return each_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
+    return map_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
 
 
 def append_csv(table: pd.DataFrame, path: Path) -> None:
@@ -191,7 +191,7 @@ def append_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_csv(table: pd.DataFrame, path: Path, append: bool = False) -> None:
-    text = each_text(table, escape_formula)
+    text = map_text(table, escape_formula)
     # Of what ends a line only the kind that ends lines of this file is quoted by itself.
     returns = any(
         "\r" in str(v) for _, column in text.items() if _holds_text(column) for v in column
@@ -226,7 +226,7 @@ def _write_xlsx(table: pd.DataFrame, path: Path) -> None:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("atomicity")
     sheet.freeze_panes = "A2"
-    cleaned = each_text(table, clean)
+    cleaned = map_text(table, clean)
     heads = [WriteOnlyCell(sheet, name) for name in cleaned.columns]
     for head in heads:
         head.font = Font(bold=True)

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.errors import ReadError, UnsuitableImageError
 from .lazy import inverted, is_large, tiff_pixels
 from .plain_formats import GREY
-from .recording import Recording, recorded
+from .raw_image import RawImage, known_entries
 from .units import AxisScale, seconds
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TAG_UNIT = {2: "inch", 3: "cm"}
 _FINEST_PRINT_NM = 1000.0
 
 
-def read_tiff(path: Path) -> Recording:
+def read_tiff(path: Path) -> RawImage:
     """An image or a stack of frames of any integer or float depth."""
     from tifffile import TiffFile
 
@@ -55,8 +55,8 @@ def read_tiff(path: Path) -> Recording:
         for name, find in CALIBRATIONS.items():
             scales = find(file, page)
             if scales is not None:
-                return Recording(data, *scales, f"{name} ({scales[1].unit})", metadata)
-    return Recording(data, metadata=metadata)
+                return RawImage(data, *scales, f"{name} ({scales[1].unit})", metadata)
+    return RawImage(data, metadata=metadata)
 
 
 # ---- pixels
@@ -225,7 +225,7 @@ CALIBRATIONS: dict[str, Callable[[TiffFile, TiffPage], Scales | None]] = {
 # ---- instrument
 def _instrument(file: TiffFile) -> dict[str, Any]:
     page = file.pages.first
-    metadata = recorded(
+    metadata = known_entries(
         software=page.tags.valueof("Software"),
         date=page.tags.valueof("DateTime"),
         instrument=page.tags.valueof("Model"),
@@ -234,12 +234,12 @@ def _instrument(file: TiffFile) -> dict[str, Any]:
         fei = file.fei_metadata or {}
         volts = fei.get("Beam", {}).get("HV")
         dwell = fei.get("Scan", {}).get("Dwelltime")
-        metadata |= recorded(
+        metadata |= known_entries(
             instrument=fei.get("System", {}).get("SystemType"),
             voltage_kv=volts / 1e3 if isinstance(volts, (int, float)) else None,
             dwell_time_us=dwell * 1e6 if isinstance(dwell, (int, float)) else None,
         )
-    return metadata | recorded(frame_time_s=_frame_time_s(file))
+    return metadata | known_entries(frame_time_s=_frame_time_s(file))
 
 
 def _frame_time_s(file: TiffFile) -> float | None:

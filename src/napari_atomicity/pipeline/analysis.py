@@ -80,7 +80,7 @@ def classify_clusters(
     """
     import torch
 
-    from ..core.devices import DeviceLostError, give_back
+    from ..core.devices import DeviceLostError, release_memory
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.classifier import Classifier, load_classifier
@@ -120,7 +120,7 @@ def classify_clusters(
             in_memory = as_arrays(cut(torch.device("cpu")))
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
-        give_back(classifier.device)
+        release_memory(classifier.device)
     with _timed(seconds, "labels"):
         table = assign_labels(analysis.table, classifier, result, scale)
         tables.validate(table)

@@ -35,8 +35,8 @@ from ..io.inputs import Input, make_folder, named_inputs
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import read_clusters, write_table
 from ..models.files import ATOMS
-from ..reporting.atom_figures import dispersion_chart, overview
-from ..reporting.atom_report import atom_pictures, write_atom_report
+from ..reporting.atom_figures import atom_overview, dispersion_chart
+from ..reporting.atom_report import atom_section_images, write_atom_report
 from ..reporting.charts import write_figure
 from ..statistics.atom_groups import LINK_NM, clusters_of_atoms
 from ..statistics.dispersion import ALL, DispersionStatistics, pooled
@@ -315,11 +315,11 @@ def _one(
         if pictures is not None:
             report(progress, 0, 0, "Drawing")
             name = item.name.replace("/", "_")
-            picture = overview(analysis, table)
+            picture = atom_overview(analysis, table)
             drawn = write_figure(picture, pictures / f"{name} atoms")
             own = None if spread is None else dispersion_chart(spread)
             result = replace(
-                result, pictures=drawn, drawn=atom_pictures(item.name, picture, own)
+                result, pictures=drawn, drawn=atom_section_images(item.name, picture, own)
             )  # fmt: skip
     except Cancelled:
         raise

@@ -14,7 +14,7 @@ from ..core.errors import TableError
 from ..core.model_card import ModelCard
 from ..io.inputs import Input
 from ..io.provenance import Outcome
-from ..reporting.examples import ClusterExample, foremost
+from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.report import Section, with_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
@@ -180,7 +180,7 @@ def _drawn(
             card=card,
         )
         sections.append(with_ratios(section, ratios))
-        examples = foremost([*examples, *own])
+        examples = top_examples([*examples, *own])
     return sections, examples
 
 

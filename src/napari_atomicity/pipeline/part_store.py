@@ -36,12 +36,12 @@ from markupsafe import Markup
 from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, TableError
 from ..core.model_card import ModelCard
-from ..io.files import replacing, to_json, write_text
+from ..io.files import atomic_write, to_json, write_text
 from ..io.inputs import Input, make_folder
 from ..io.provenance import Outcome, now
 from ..io.tables import append_csv, read_table, write_table
 from ..models.analysis import Analysis
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.plots import scales_of
 from ..reporting.report import Section, image_section
 from ..tracking.files import Found, found_in
@@ -169,7 +169,7 @@ def _drawing(
 ) -> str:
     """What the report shows of an image, as JSON."""
     section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
-    examples = gathered((), analysis, card.classes)
+    examples = select_examples((), analysis, card.classes)
     return json.dumps(
         {
             "image": section.image,
@@ -289,7 +289,7 @@ class PartStore:
         for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
             if text is not None:
                 write_text(folder / f"{stem}.json", text)
-        with replacing(self.path(stem)) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.path(stem)) as temporary, temporary.open("wb") as file:
             file.write(part.parquet)
             file.flush()
             os.fsync(file.fileno())
@@ -552,7 +552,11 @@ def write_all(parts: Iterable[pa.Table], nothing: pd.DataFrame, csv: Path, parqu
     AtomicityError
         If a file can't be written.
     """
-    with replacing(csv) as text, replacing(parquet) as binary, contextlib.ExitStack() as stack:
+    with (
+        atomic_write(csv) as text,
+        atomic_write(parquet) as binary,
+        contextlib.ExitStack() as stack,
+    ):
         writer: pq.ParquetWriter | None = None
         for chunk in _chunks(parts, nothing):
             content = pa.Table.from_pandas(chunk, preserve_index=False)

@@ -26,9 +26,9 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.plots import scales_of
-from ..reporting.report import MANY_IMAGES, Section, image_section, warnings, write_report
+from ..reporting.report import MANY_IMAGES, Section, image_section, image_warnings, write_report
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..tracking.files import FILES as MOVIE_FILES
@@ -402,7 +402,7 @@ def analyse_one(
             clusters=len(analysis.table),
             parameters=analysis.parameters,
             seconds=analysis.seconds,
-            warnings=warnings(analysis.table),
+            warnings=image_warnings(analysis.table),
         )
         return outcome, analysis, None if then is None else then(analysis, outcome)
     except Cancelled:
@@ -430,7 +430,7 @@ def _one(
         section = image_section(
             analysis, outcome, small, request.ratios, classifier.card, movie=movie
         )
-        return section, gathered(found, analysis, classifier.card.classes), movie
+        return section, select_examples(found, analysis, classifier.card.classes), movie
 
     outcome, analysis, made = analyse_one(item, classifier, request, progress, stop, drawn)
     if analysis is None or made is None:

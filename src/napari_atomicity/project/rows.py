@@ -14,8 +14,8 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from ..io.files import plain
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import now
-from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from .cached_arrays import read_pictures
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..detection.background import block_mean
-from ..io.preview import to_8_bit
+from ..io.contrast import to_8_bit
 from .charts import INK, printable
-from .plot_base import Look, dress
+from .plot_base import Look, style_axes
 from .plots import style
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _FLATTEST = 0.25
 """Least height of a page per width, and width per height."""
 
 
-def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
+def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     """The first frame with a ring around each atom, its colour the probability.
 
     Parameters
@@ -67,7 +67,7 @@ def overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
         figure.colorbar(colours, ax=axes, label="Probability", fraction=0.04, pad=0.01)
         axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
         n = "1 atom" if len(rows) == 1 else f"{len(rows)} atoms"
-        dress(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
+        style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
     return figure
 
 
@@ -90,7 +90,7 @@ def dispersion_chart(found: DispersionStatistics) -> Figure | None:
             axes.plot(curve["r_nm"], expected, color="#667085", linewidth=1, linestyle="--")
             axes.plot(curve["r_nm"], observed, color=_BLUE, linewidth=1.4)
             axes.set(xlabel=_CURVES[name][0], ylabel=_CURVES[name][1])
-            dress(axes, Look())
+            style_axes(axes, Look())
         panels[0].set_title(
             f"{found.n_atoms} atoms; grey: {100 * found.level:.0f} % of random patterns",
             loc="left", fontsize=9, color=INK,

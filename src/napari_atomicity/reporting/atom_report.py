@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BOUND = "lower bound"
 
 
-def atom_pictures(
+def atom_section_images(
     image: str, overview: Figure | None, chart: Figure | None
 ) -> dict[str, Markup]:  # fmt: skip
     """The pictures of an image as its section holds them; drawn as results come."""
@@ -48,7 +48,7 @@ def write_atom_report(
     dispersion
         The rows of ``dispersion.csv``.
     pictures
-        Image → `atom_pictures`; images without any have no section.
+        Image → `atom_section_images`; images without any have no section.
     chart
         The curves of all images together.
 

@@ -18,9 +18,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
-from ..io.files import replacing
-from .plot_base import Look, dress, marker
-from .plots import PLOTS, figure_of, style
+from ..io.files import atomic_write
+from .plot_base import Look, marker, style_axes
+from .plots import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ INK = "#1d2433"
 _NOT_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-def plot(
+def draw_chart(
     name: str,
     table: pd.DataFrame,
     classes: Sequence[str],
@@ -40,7 +40,7 @@ def plot(
     data = PLOTS[name].data(table, classes=classes, **context)
     if not len(data):
         return None
-    return figure_of(PLOTS[name], data, Look(classes), size_inch)
+    return plot_figure(PLOTS[name], data, Look(classes), size_inch)
 
 
 def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
@@ -64,7 +64,7 @@ def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
         )
         axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
         axes.set(ylabel="Share / %", ylim=(0, None))
-        dress(axes, Look(classes))
+        style_axes(axes, Look(classes))
     return figure
 
 
@@ -96,7 +96,7 @@ def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
+def parity_chart(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
     """Fractions found against their references, with intervals; None without any.
 
     Parameters
@@ -143,7 +143,7 @@ def parity(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
             ylim=(-0.03 * top, 1.03 * top), aspect="equal",
         )  # fmt: skip
         _legend(axes, handles, names)
-        dress(axes, Look(classes))
+        style_axes(axes, Look(classes))
     return figure
 
 
@@ -187,7 +187,7 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
     """
     paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     for to in paths:
-        with replacing(to) as temporary:
+        with atomic_write(to) as temporary:
             _save(figure, temporary, to.suffix[1:])
     return paths
 

@@ -46,7 +46,7 @@ class ClusterExample:
     names: tuple[str, ...] = ()
 
 
-def gathered(
+def select_examples(
     found: Sequence[ClusterExample], analysis: Analysis, classes: Sequence[str], most: int = MOST
 ) -> list[ClusterExample]:
     """The foremost of what was found so far and of another image; only these are drawn.
@@ -79,7 +79,7 @@ def gathered(
             )
             index_of[id(example)] = int(index)
             new.append(example)
-    chosen = foremost([*found, *new], most)
+    chosen = top_examples([*found, *new], most)
     return [_drawn(e, analysis, index_of[id(e)]) if id(e) in index_of else e for e in chosen]
 
 
@@ -88,7 +88,7 @@ def _drawn(example: ClusterExample, analysis: Analysis, index: int) -> ClusterEx
     return replace(example, strip=strip, names=tuple(names))
 
 
-def foremost(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterExample]:
+def top_examples(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterExample]:
     """Of the examples of many images the first of each label and kind, no cluster twice."""
     groups: dict[tuple[str, str], list[ClusterExample]] = {}
     for example in found:
@@ -103,7 +103,7 @@ def foremost(found: Iterable[ClusterExample], most: int = MOST) -> list[ClusterE
     return list(chosen.values())
 
 
-def example_of(analysis: Analysis) -> np.ndarray:
+def has_patches(analysis: Analysis) -> np.ndarray:
     """(N,) which clusters have patches that can be shown."""
     out = np.full(len(analysis.table), bool(analysis.patches))
     for patches in analysis.patches.values():
@@ -114,7 +114,7 @@ def example_of(analysis: Analysis) -> np.ndarray:
 def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, pd.Series]]:
     """Label, kind, and the rank of its rows with the first in front."""
     table = analysis.table.reset_index(drop=True)
-    table = table[example_of(analysis) & ~table["touches_border"].to_numpy(bool)]
+    table = table[has_patches(analysis) & ~table["touches_border"].to_numpy(bool)]
     alone = ~table["touches_neighbour"].astype(bool)
     out = []
     for label in dict.fromkeys([*classes, *NON_CLASS_LABELS]):

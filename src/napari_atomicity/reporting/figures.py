@@ -15,7 +15,7 @@ from PIL import Image
 from ..core.cluster_table import NON_CLASS_LABELS, UNKNOWN, format_rows
 from ..core.palette import colours, symbols
 from ..detection.background import block_mean
-from ..io.preview import to_8_bit
+from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 
 PREVIEW_PX = 1200

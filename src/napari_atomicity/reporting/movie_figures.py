@@ -14,7 +14,7 @@ from ..tracking.smoothing import Track
 from ..tracking.text import DWELL_HEADERS, EVENT_HEADERS, dwell_lines, event_lines, summary
 from .charts import as_image
 from .figures import glyph
-from .plot_base import Look, dress, weight
+from .plot_base import Look, marker_scale, style_axes
 from .plots import style
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ _PLURALS = {
 }
 
 
-def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) -> dict[str, Any]:
+def movie_context(
+    movie: TrackedMovie, classes: Sequence[str], small: bool = False
+) -> dict[str, Any]:
     """What the template shows of a movie.
 
     Parameters
@@ -49,7 +51,7 @@ def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) 
     """
     counts = movie.events["event"].value_counts()
     events = event_lines(movie.events.iloc[:MAX_EVENTS])
-    shown = chosen(movie.tracks)
+    shown = select_tracks(movie.tracks)
     return {
         "summary": summary(movie),
         "counts": [
@@ -75,7 +77,7 @@ def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) 
     }
 
 
-def chosen(tracks: Sequence[Track]) -> list[Track]:
+def select_tracks(tracks: Sequence[Track]) -> list[Track]:
     """The tracks that have a row: those that change most often, then the longest; in the order of
     their numbers."""
     ranked = sorted(tracks, key=lambda t: (-_changes(t), -len(t.rows), t.track_id))
@@ -118,7 +120,7 @@ def tracks_chart(
                 axes.scatter(
                     track.frames[i] * step,
                     row,
-                    s=14 * weight(look.symbol(label)),
+                    s=14 * marker_scale(look.symbol(label)),
                     marker=look.marker(label),
                     color=look.colour(label),
                     edgecolor=look.ink,
@@ -132,7 +134,7 @@ def tracks_chart(
         axes.set_yticks(list(ticks), [str(tracks[i].track_id) for i in ticks])
         axes.set_ylabel("Track")
         _time_axis(axes, movie)
-        dress(axes, look)
+        style_axes(axes, look)
     return figure
 
 
@@ -155,7 +157,7 @@ def drift_chart(movie: TrackedMovie) -> Figure | None:
         axes.set_ylabel("Drift / nm")
         axes.legend(frameon=False)
         _time_axis(axes, movie)
-        dress(axes, Look())
+        style_axes(axes, Look())
     return figure
 
 

@@ -102,7 +102,7 @@ class Plot:
 
 
 # ---- clusters
-def whole(table: pd.DataFrame) -> pd.Series:
+def is_complete(table: pd.DataFrame) -> pd.Series:
     """Clusters that are not cut by the border and not in an excluded region: (N,) bool."""
     keep = ~table["touches_border"].astype(bool)
     return keep & ~table["excluded"].astype(bool) if "excluded" in table.columns else keep
@@ -116,14 +116,16 @@ def labels_in_order(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     return [name for name in [*classes, *others, *NON_CLASS_LABELS, ""] if name in found]
 
 
-def row_numbers(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
+def row_of_cluster(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     """`Plot.members` where a row of data is a cluster: its index is that of the table's row."""
     member = np.full(len(table), -1)
     member[data.index.to_numpy()] = np.arange(len(data))
     return member
 
 
-def rows_by(table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same: str) -> np.ndarray:
+def matching_row(
+    table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same: str
+) -> np.ndarray:
     """The row of data, or -1, in which these columns say the same as in the table.
 
     Parameters
@@ -169,12 +171,12 @@ def marker(symbol: str) -> str | Path:
     return _markers().get(symbol, "o")
 
 
-def weight(symbol: str) -> float:
+def marker_scale(symbol: str) -> float:
     """By how much larger a symbol is drawn that covers little of its box."""
     return {"star": 1.5, "cross": 1.15, "triangle_up": 1.15, "triangle_down": 1.15}.get(symbol, 1.0)
 
 
-def dress(axes: Axes, look: Look, said: str = "") -> None:
+def style_axes(axes: Axes, look: Look, said: str = "") -> None:
     """Ink on paper, two spines, and a line or two above the axes that say what is seen."""
     axes.set_facecolor(look.paper)
     for side, spine in axes.spines.items():
@@ -213,7 +215,7 @@ def legend(axes: Axes, look: Look, above: bool = False, **options: Any) -> None:
     drawn.set_in_layout(above)  # within the axes it takes no room, and its size takes time
     for handle, name in zip(drawn.legend_handles, names, strict=True):
         if isinstance(handle, Line2D):  # of one size, however small the points are
-            handle.set_markersize(0.65 * look.font_pt * weight(look.symbol(name)))
+            handle.set_markersize(0.65 * look.font_pt * marker_scale(look.symbol(name)))
 
 
 def _width_pt(axes: Axes) -> float:
@@ -221,7 +223,7 @@ def _width_pt(axes: Axes) -> float:
     return 432.0 if figure is None else 72 * figure.get_figwidth()
 
 
-def say(axes: Axes, look: Look, words: str) -> None:
+def draw_message(axes: Axes, look: Look, words: str) -> None:
     """Words in the middle of axes that have nothing to show."""
     axes.text(
         0.5, 0.5, textwrap.fill(words, 44), transform=axes.transAxes, ha="center", va="center",
@@ -259,7 +261,7 @@ def draw_points(
         for colour, rows in parts.items():
             axes.plot(
                 x[rows], y[rows], linestyle="", marker=look.marker(name),
-                markersize=size * weight(look.symbol(name)),
+                markersize=size * marker_scale(look.symbol(name)),
                 markerfacecolor=colour, markeredgecolor=(0, 0, 0, 0.6), markeredgewidth=edge,
                 rasterized=len(x) > RASTER_FROM,
                 label=(name or "no label") if face is None else "_",
@@ -286,7 +288,7 @@ def _corners(boxes: np.ndarray) -> list[np.ndarray]:
     return list(np.stack([x, y], axis=2))
 
 
-def mark(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
+def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
     """Show how much of each mark is selected: bars are filled with ink, points are ringed.
 
     Parameters

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..statistics.atom_groups import kind_of
 from ..statistics.dispersion import DispersionStatistics
-from .plot_base import Look, Plot, draw_bars, dress, legend, per_cent, say
+from .plot_base import Look, Plot, draw_bars, draw_message, legend, per_cent, style_axes
 from .plot_sizes import bin_width
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     """Bars of the atoms, a line and a band of random ones."""
     look = _of_atoms(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Fewer than two atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "Fewer than two atoms")
         return
     draw_bars(axes, look, _neighbour_places(data), [BAR] * len(data))
     middle = (data["distance_from_nm"] + data["distance_to_nm"]) / 2
@@ -124,7 +124,7 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
         xlim=(0, float(data["distance_to_nm"].iloc[-1])), ylim=(0, 1.08 * top),
         xlabel="Distance to the nearest neighbour / nm", ylabel="Atoms",
     )  # fmt: skip
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, loc="upper right")
 
 
@@ -157,8 +157,8 @@ def _curve_data(name: str) -> Any:
 def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -> None:
     look = _of_atoms(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Fewer than two atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "Fewer than two atoms")
         return
     r = data["r_nm"]
     if data["low"].notna().any():
@@ -172,7 +172,7 @@ def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look | None, label: str) -
     axes.set(xlim=(0, float(r.iloc[-1])), xlabel="Distance r / nm", ylabel=label)
     legend(axes, look, loc="best")
     p = float(data["p"].iloc[0])
-    dress(axes, look, f"Against complete spatial randomness on the same support: {_p(p)}.")
+    style_axes(axes, look, f"Against complete spatial randomness on the same support: {_p(p)}.")
 
 
 def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
@@ -257,8 +257,8 @@ def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
 
     look = _of_atoms(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Quadrats are of one image")
+        style_axes(axes, look)
+        draw_message(axes, look, "Quadrats are of one image")
         return
     boxes, used = _quadrat_places(data), data["used"].to_numpy(bool)
     patches = [Rectangle((a, c), b - a, d - c) for a, b, c, d in boxes]
@@ -295,9 +295,9 @@ def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         bar.ax.tick_params(colors=look.ink, labelsize=0.9 * look.font_pt)
     index, p = float(data["index"].iloc[0]), float(data["p"].iloc[0])
     if np.isfinite(index):
-        dress(axes, look, f"Index of dispersion {index:.2f} (1 is random), {_p(p)}.")
+        style_axes(axes, look, f"Index of dispersion {index:.2f} (1 is random), {_p(p)}.")
     else:
-        dress(axes, look)
+        style_axes(axes, look)
 
 
 def _outlined() -> list[Any]:
@@ -354,8 +354,8 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
 
     look = _of_atoms(look)
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "No atoms")
         return
     boxes = _group_places(data)
     draw_bars(axes, look, boxes, [BAR] * len(data))
@@ -366,7 +366,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     )  # fmt: skip
     shares = data.groupby("kind", sort=False)["share_of_atoms"].sum()
     said = ", ".join(f"{kind} {per_cent(float(share))}" for kind, share in shares.items())
-    dress(axes, look, f"Of the atoms: {said}.")
+    style_axes(axes, look, f"Of the atoms: {said}.")
 
 
 def _group_row(row: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .plot_base import Look, Plot, draw_points, dress, legend, row_numbers, say
+from .plot_base import Look, Plot, draw_message, draw_points, legend, row_of_cluster, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,14 +35,14 @@ def draw_map(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
     """A point per cluster; a column ``colour`` (#rrggbb), where there is one, wins over labels."""
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No cluster has a place in the map")
+        style_axes(axes, look)
+        draw_message(axes, look, "No cluster has a place in the map")
         return
     face = data["colour"].to_numpy(object) if "colour" in data.columns else None
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
     draw_points(axes, look, x, y, data["label"], face)
     axes.set(xlabel="UMAP 1", ylabel="UMAP 2", aspect="equal")
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, above=True)
 
 
@@ -55,7 +55,7 @@ EMBEDDING = Plot(
     "UMAP of what the network feels to be alike, by label.",
     map_data,
     draw_map,
-    row_numbers,
+    row_of_cluster,
     _map_places,
     _map_row,
     nothing="No cluster has a place in the map yet: classify, then place them in Embedding.",

@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.progress import Stop
 from ..statistics.ratios import class_ratios, counted
-from .plot_base import Look, Plot, dress, legend, rows_by, say
+from .plot_base import Look, Plot, draw_message, legend, matching_row, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,19 +53,19 @@ def recording_time(metadata: Mapping[str, Any]) -> datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+def natural_key(name: str) -> list[tuple[int, int, str]]:
     """A key to sort by in which image 10 comes after image 9."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def in_order(
+def order_images(
     images: Sequence[str], order: str = "name", times: Mapping[str, datetime | None] | None = None
 ) -> list[str]:
     """The images in the order of `ORDERS`; those without a time come last."""
     if order == "opened":
         return list(images)
-    by_name = sorted(images, key=natural)
+    by_name = sorted(images, key=natural_key)
     if order == "name":
         return by_name
     never = datetime.max.replace(tzinfo=UTC)
@@ -117,7 +117,7 @@ def ratios_data(
     # All images together come last, with as many rows as each.
     found = found.iloc[: len(found) * len(names) // (len(names) + 1)]
     found = found[~found["class"].isin(NON_CLASS_LABELS) & found["fraction"].notna()]
-    shown = in_order([n for n in names if n in set(found["scope"])], order, times)
+    shown = order_images([n for n in names if n in set(found["scope"])], order, times)
     position = {name: i + 1 for i, name in enumerate(shown)}
     known = {name: when for name, when in (times or {}).items() if when and name in position}
     first = min(known.values(), default=None)
@@ -166,8 +166,8 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     """A line per class over the images, with intervals."""
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No image has counted clusters")
+        style_axes(axes, look)
+        draw_message(axes, look, "No image has counted clusters")
         return
     places = _ratio_places(data)
     _, timed = _along(data)
@@ -196,7 +196,7 @@ def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> Non
     else:
         axes.set_xlabel("Image")
         axes.locator_params(axis="x", integer=True)
-    dress(axes, look)
+    style_axes(axes, look)
     legend(axes, look, above=True)
 
 
@@ -219,7 +219,9 @@ def _ratio_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     if len(data) and len(table):
         shown = np.flatnonzero(counted(table))
-        member[shown] = rows_by(table.iloc[shown], data, **{"image": "image", "class": "label"})
+        member[shown] = matching_row(
+            table.iloc[shown], data, **{"image": "image", "class": "label"}
+        )
     return member
 
 

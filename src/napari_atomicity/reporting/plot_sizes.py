@@ -16,16 +16,16 @@ from .plot_base import (
     Look,
     Plot,
     draw_bars,
+    draw_message,
     draw_points,
-    dress,
+    is_complete,
     labels_in_order,
     legend,
+    marker_scale,
+    matching_row,
     per_cent,
-    row_numbers,
-    rows_by,
-    say,
-    weight,
-    whole,
+    row_of_cluster,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
         call otherwise; between the cuts of a class they call it so (NaN for what is no class, and
         where there is only one).
     """
-    shown = table[whole(table) & np.isfinite(table["diameter_nm"])]
+    shown = table[is_complete(table) & np.isfinite(table["diameter_nm"])]
     columns = ["class", "diameter_from_nm", "diameter_to_nm", "count", "misclassified",
                "cut_from_nm", "cut_to_nm"]  # fmt: skip
     if not len(shown):
@@ -141,8 +141,8 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
     """A histogram per class, one above the other; hollow is what the best cuts miss."""
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No diameters")
+        style_axes(axes, look)
+        draw_message(axes, look, "No diameters")
         return
     names, boxes = list(dict.fromkeys(data["class"])), _diameter_places(data)
     bars = boxes[data["count"] > 0]
@@ -162,7 +162,7 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
             [0.012], [len(names) - 1 - i + 0.62], transform=axes.get_yaxis_transform(),
             marker=look.marker(name), color=look.colour(name), markeredgecolor=(0, 0, 0, 0.6),
             markeredgewidth=0.4, linestyle="", clip_on=False,
-            markersize=0.65 * look.font_pt * weight(look.symbol(name)),
+            markersize=0.65 * look.font_pt * marker_scale(look.symbol(name)),
         )  # fmt: skip
     axes.set_yticks(
         [len(names) - 1 - i + 0.4 for i in range(len(names))],
@@ -174,7 +174,7 @@ def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> N
         xlim=(bars[:, 0].min() - 2 * width, bars[:, 1].max() + width), ylim=(-0.05, len(names)),
         xlabel="Diameter / nm",
     )  # fmt: skip
-    dress(axes, look, _describe_diameter(data))
+    style_axes(axes, look, _describe_diameter(data))
 
 
 def _describe_diameter(data: pd.DataFrame) -> str:
@@ -199,13 +199,13 @@ def _diameter_row(row: Any) -> str:
 
 def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
-    shown = np.flatnonzero(whole(table) & np.isfinite(table["diameter_nm"]))
+    shown = np.flatnonzero(is_complete(table) & np.isfinite(table["diameter_nm"]))
     if not len(data) or not len(shown):
         return member
     start = data["diameter_from_nm"].to_numpy(float)
     width = float(data["diameter_to_nm"].iloc[0]) - start[0]
     first = round(start[0] / width)
-    found = rows_by(
+    found = matching_row(
         {
             "label": table["label"].to_numpy(object)[shown],
             "bin": _bins(table["diameter_nm"].to_numpy(float)[shown], width) - first,
@@ -250,7 +250,9 @@ def intensity_data(
     atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
     scales = scales or {}
     per_atom = table["image"].map(scales).astype(float)
-    keep = usable(table) & whole(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
+    keep = (
+        usable(table) & is_complete(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
+    )
     if scales:
         keep &= per_atom > 0
     out = pd.DataFrame(
@@ -298,8 +300,8 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
     """A point per cluster, and the line of the intensity of one atom."""
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "No lone, whole cluster has a label with a number of atoms")
+        style_axes(axes, look)
+        draw_message(axes, look, "No lone, whole cluster has a label with a number of atoms")
         return
     x, _, y, _ = _intensity_places(data).T
     draw_points(axes, look, x, y, data["class"])
@@ -318,7 +320,7 @@ def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> 
         xlabel="Atoms of the label",
     )  # fmt: skip
     legend(axes, look, loc="upper left", ncols=1 + (len(look.classes) > 6))
-    dress(axes, look, _describe_intensity(data))
+    style_axes(axes, look, _describe_intensity(data))
 
 
 def _describe_intensity(data: pd.DataFrame) -> str:
@@ -344,7 +346,7 @@ INTENSITY = Plot(
     "line agree with it.",
     intensity_data,
     draw_intensity,
-    row_numbers,
+    row_of_cluster,
     _intensity_places,
     _intensity_row,
     nothing="Classify an image first: no lone, whole cluster has a label with a number of atoms.",

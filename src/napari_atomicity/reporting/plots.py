@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..core.errors import AtomicityError
-from ..io.files import replacing
+from ..io.files import atomic_write
 from ..io.tables import write_table
 from ..models.analysis import Analysis
 from .plot_base import Look, Plot
+from .plot_confidence import CONFIDENCE, RELIABILITY
 from .plot_map import EMBEDDING
 from .plot_ratios import RATIOS
 from .plot_sizes import DIAMETER, INTENSITY
-from .plot_trust import CONFIDENCE, RELIABILITY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def style() -> AbstractContextManager[None]:
     )
 
 
-def figure_of(
+def plot_figure(
     plot: Plot,
     data: pd.DataFrame,
     look: Look | None = None,
@@ -120,9 +120,9 @@ def save_plot(
         )
     if suffix == ".csv":
         return write_table(data, path)
-    figure = figure_of(plot, data, look, draw=draw)
+    figure = plot_figure(plot, data, look, draw=draw)
     # No date in it: the same plot is the same file.
     options = {"dpi": PNG_DPI} if suffix == ".png" else {"metadata": {"Date": None}, "dpi": 200}
-    with style(), replacing(path) as temporary:
+    with style(), atomic_write(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], **options)
     return path

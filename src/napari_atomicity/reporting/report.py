@@ -28,11 +28,11 @@ from ..statistics.corrected_accuracy import OnCorrected, on_corrected
 from ..statistics.ratios import CONDITIONS_DIFFER, class_ratios, counted, images_that_differ
 from ..statistics.reference import Comparison
 from ..tracking.tracks import is_tracked
-from .charts import as_image, parity, plot
-from .examples import SURE, ClusterExample, example_of
+from .charts import as_image, draw_chart, parity_chart
+from .examples import SURE, ClusterExample, has_patches
 from .figures import PREVIEW_PX, glyph, interval_bar, overview, patch_strip, pixels_of
 from .methods import annotators, methods, not_counted
-from .plot_trust import has_enough
+from .plot_confidence import has_min_corrected
 from .plots import PLOTS
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Section:
     problem: str = ""
 
 
-def warnings(table: pd.DataFrame) -> tuple[str, ...]:
+def image_warnings(table: pd.DataFrame) -> tuple[str, ...]:
     """What a reader should know before trusting the numbers of one image."""
     if not len(table):
         return ("No cluster was found.",)
@@ -175,9 +175,9 @@ def _over_time(
     if movie is None and not is_tracked(analysis):
         return None
     from ..tracking.following import movie_of
-    from .movie_figures import over_time
+    from .movie_figures import movie_context
 
-    return over_time(movie or movie_of(analysis), classes, small)
+    return movie_context(movie or movie_of(analysis), classes, small)
 
 
 def with_ratios(section: Section, ratios: pd.DataFrame) -> Section:
@@ -260,7 +260,7 @@ def write_report(
         If the file can't be written.
     """
     classes = classes_of(table)
-    of_all = ratios_of(ratios, None, [section.image for section in sections])
+    of_all = ratios_of_scope(ratios, None, [section.image for section in sections])
     method = next(iter(of_all["method"]), "")
     corrected = on_corrected(table, classes)
     chosen = list(examples)
@@ -281,7 +281,7 @@ def write_report(
         parity=""
         if comparison is None
         else as_image(
-            parity(comparison.pairs, _known(classes, comparison.pairs["class"])),
+            parity_chart(comparison.pairs, _known(classes, comparison.pairs["class"])),
             "parity",
             "Fractions found against their references",
         ),
@@ -295,7 +295,7 @@ def write_report(
         ),
         map=_charts(("embedding",), table, classes, (6.4, 4.6)),
         reliability=_charts(("reliability",), table, classes, (5.4, 3.2))
-        if has_enough(PLOTS["reliability"].data(table))
+        if has_min_corrected(PLOTS["reliability"].data(table))
         else [],
         corrected=corrected,
         interval=corrected.interval(),
@@ -340,7 +340,7 @@ def _problems(sections: Sequence[Section]) -> list[str]:
     return found if rest <= 0 else [*found[:MAX_PROBLEMS], f"{rest} more, as said beside each"]
 
 
-def ratios_of(ratios: pd.DataFrame, image: str | None, images: Sequence[str]) -> pd.DataFrame:
+def ratios_of_scope(ratios: pd.DataFrame, image: str | None, images: Sequence[str]) -> pd.DataFrame:
     """The rows of one image, or of all if None; an image may be called "all", and comes first."""
     found = ratios[ratios["scope"] == (ALL if image is None else image)]
     if ALL not in images or image not in (None, ALL):
@@ -406,7 +406,7 @@ def _charts(
     """Those of these plots that have something to show, with what they show."""
     out = []
     for name in names:
-        figure = plot(name, table, classes, size_inch, **context)
+        figure = draw_chart(name, table, classes, size_inch, **context)
         if figure is not None:
             known = PLOTS[name]
             image = as_image(figure, "chart", f"{known.title}. {known.explanation}")
@@ -515,7 +515,7 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
     """For each label the surest, a middling and the least sure cluster."""
     if not analysis.patches:
         return []
-    table = analysis.table.reset_index(drop=True)[example_of(analysis)]
+    table = analysis.table.reset_index(drop=True)[has_patches(analysis)]
     groups = []
     for label in [*classes, *NON_CLASS_LABELS]:
         ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import AtomicityError, DependencyError, ReadError
-from ..core.processes import processes_apart
+from ..core.processes import spawn_pool
 from ..core.progress import Progress, report
 
 EMT_METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
@@ -451,7 +451,7 @@ def _library(
         wanted += [(atoms_of, str(kind), int(rng.integers(2**31))) for kind in kinds]
     arguments = list(map(list, zip(*wanted, strict=True)))
     library = []
-    with processes_apart(workers) if workers > 1 else nullcontext() as pool:
+    with spawn_pool(workers) if workers > 1 else nullcontext() as pool:
         made = (
             map(make_alloy, *arguments)
             if pool is None

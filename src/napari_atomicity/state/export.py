@@ -25,8 +25,8 @@ from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
 from ..project import Project
-from ..reporting.charts import confusion_chart, parity, ratio_chart, write_figure
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
+from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import (
@@ -34,8 +34,8 @@ from ..reporting.report import (
     Section,
     failed_section,
     image_section,
-    ratios_of,
-    warnings,
+    image_warnings,
+    ratios_of_scope,
     write_report,
 )
 from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
@@ -323,11 +323,11 @@ class _Export:
                 self.files += [
                     save_plot(plot, data, folder / f"{name}{suffix}", look) for suffix in SUFFIXES
                 ]
-        of_all = ratios_of(self.ratios, None, self.images)
+        of_all = ratios_of_scope(self.ratios, None, self.images)
         pairs = None if self.comparison is None else self.comparison.pairs
         drawn = (
             ratio_chart(of_all, self.classes),
-            None if pairs is None else parity(pairs, self.classes),
+            None if pairs is None else parity_chart(pairs, self.classes),
             confusion_chart(on_corrected(self.table, self.classes).confusion),
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
@@ -349,7 +349,7 @@ class _Export:
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=warnings(analysis.table),
+                    warnings=image_warnings(analysis.table),
                 )
             )
         return [*done, *self.contents.others]
@@ -384,10 +384,10 @@ class _Export:
         found: list[ClusterExample] = []
         for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
             self.say(f"Drawing {outcome.image}", i, len(analyses))
-            ratios = ratios_of(self.ratios, outcome.image, self.images)
+            ratios = ratios_of_scope(self.ratios, outcome.image, self.images)
             try:
                 section = image_section(analysis, outcome, small, ratios=ratios)
-                found = gathered(found, analysis, classes_of(analysis.table))
+                found = select_examples(found, analysis, classes_of(analysis.table))
             except Cancelled:
                 raise
             except Exception as error:  # one image must not end the report

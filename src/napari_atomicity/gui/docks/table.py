@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
-from ...core.filtering import rows as rows_of_line
+from ...core.filtering import matching_rows as rows_of_line
 from ...core.progress import Progress, Stop
 from ...io.clipboard import tab_separated
 from ...io.tables import write_table

@@ -12,7 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 from ...core import cluster_table as tables
 from ...core import palette
-from ...core.filtering import rows as rows_of_line
+from ...core.filtering import matching_rows as rows_of_line
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
 from ..controls.glyphs import glyph_icon

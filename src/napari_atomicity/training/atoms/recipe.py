@@ -18,7 +18,7 @@ from ...atoms.card import AtomCard
 from ...atoms.finder import AtomModel, packed, save_atom_model
 from ...atoms.network import AtomNet
 from ...core.errors import ReadError, TableError
-from ...core.processes import processes_apart
+from ...core.processes import spawn_pool
 from ...core.progress import Progress, Stop, check, report
 from .examples import AtomTrainingSettings
 from .fit import train_network
@@ -308,7 +308,7 @@ def _trained(
         for job in missing
     ]
     if workers > 1 and len(missing) > 1:
-        with processes_apart(workers) as processes:
+        with spawn_pool(workers) as processes:
             states = processes.map(_state_of, tasks)
             for n, (job, state) in enumerate(zip(missing, states, strict=True)):
                 made[job] = _kept(state, job, recipe, build)

@@ -14,12 +14,12 @@ from .plot_base import (
     Look,
     Plot,
     draw_bars,
-    dress,
+    draw_message,
     labels_in_order,
     legend,
+    matching_row,
     per_cent,
-    rows_by,
-    say,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     """A histogram, stacked by predicted class."""
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Nothing has been classified")
+        style_axes(axes, look)
+        draw_message(axes, look, "Nothing has been classified")
         return
     boxes = _confidence_places(data)
     there = (data["count"] > 0).to_numpy()
@@ -94,7 +94,7 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     )
     axes.locator_params(axis="y", integer=True)
     legend(axes, look, loc="upper left")
-    dress(axes, look, _describe_confidence(data))
+    style_axes(axes, look, _describe_confidence(data))
 
 
 def _describe_confidence(data: pd.DataFrame) -> str:
@@ -115,7 +115,7 @@ def _confidence_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     shown = np.flatnonzero(_sure(table))
     confidence = table["confidence"].to_numpy(float)[shown]
-    member[shown] = rows_by(
+    member[shown] = matching_row(
         {"label": table["label_predicted"].to_numpy(object)[shown], "bin": _bins(confidence)},
         data.assign(bin=_bins(data["confidence_from"].to_numpy(float))),
         **{"class": "label", "bin": "bin"},
@@ -188,7 +188,7 @@ def _among(confidence: np.ndarray, edge: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edge, confidence, side="right") - 1, 0, len(edge) - 2)
 
 
-def has_enough(data: pd.DataFrame) -> bool:
+def has_min_corrected(data: pd.DataFrame) -> bool:
     """Whether there are corrected clusters enough to say something."""
     return bool(data["count"].sum() >= MIN_CORRECTED)
 
@@ -196,7 +196,7 @@ def has_enough(data: pd.DataFrame) -> bool:
 def _reliability_places(data: pd.DataFrame) -> np.ndarray:
     x, y = data["confidence_mean"].to_numpy(float), data["accuracy"].to_numpy(float)
     where = np.stack([x, x, y, y], axis=1)
-    return where if has_enough(data) else np.full_like(where, np.nan)
+    return where if has_min_corrected(data) else np.full_like(where, np.nan)
 
 
 def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
@@ -205,14 +205,14 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
     axes.plot([0, 1], [0, 1], color=look.ink, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
     n = int(data["count"].sum()) if len(data) else 0
-    if not has_enough(data):
+    if not has_min_corrected(data):
         have = "No cluster that" if n == 0 else f"Only {n} of the clusters that"
-        say(
+        draw_message(
             axes, look,
             f"{have} the model gave a class {'has' if n == 0 else 'have'} a person's label: "
             f"{MIN_CORRECTED} are needed to judge by.",
         )  # fmt: skip
-        dress(axes, look)
+        style_axes(axes, look)
         return
     x, y = data["confidence_mean"], data["accuracy"]
     axes.errorbar(
@@ -220,7 +220,7 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
         ecolor=look.ink, elinewidth=0.9, capsize=2.5, marker="o", markersize=5.5, linewidth=1.2,
         markeredgecolor=look.ink, markeredgewidth=0.5,
     )  # fmt: skip
-    dress(axes, look, _describe_reliability(data))
+    style_axes(axes, look, _describe_reliability(data))
 
 
 def _describe_reliability(data: pd.DataFrame) -> str:
@@ -244,7 +244,7 @@ def _reliability_row(row: Any) -> str:
 def _reliability_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
     shown = np.flatnonzero(_judged(table))
-    if len(data) and has_enough(data):
+    if len(data) and has_min_corrected(data):
         edge = np.append(data["confidence_from"], data["confidence_to"].iloc[-1])
         member[shown] = _among(table["confidence"].to_numpy(float)[shown], edge)
     return member

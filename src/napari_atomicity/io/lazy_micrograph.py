@@ -148,7 +148,7 @@ class LazyMicrograph(Micrograph):
             )
         return found
 
-    def described(self) -> LazyMicrograph:
+    def with_file_metadata(self) -> LazyMicrograph:
         """The same with shape, calibration and hash as the file has them; it is read for that."""
         if self.sha256 is not None:
             return self

@@ -12,7 +12,7 @@ from .units import AxisScale
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class RawImage:
     """An image as it lies in a file.
 
     Parameters
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
     return None
 
 
-def recorded(**entries: Any) -> dict[str, Any]:
+def known_entries(**entries: Any) -> dict[str, Any]:
     """The entries that say something, as plain values."""
     values = {name: plain(value) for name, value in entries.items()}
     return {name: value for name, value in values.items() if value is not None}

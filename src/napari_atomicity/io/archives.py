@@ -18,7 +18,7 @@ from ..core.errors import ReadError
 _MAX_TEXT = 20_000_000
 
 
-class Parts:
+class ArchiveFiles:
     """The files of a folder or .zip, by their names in it with "/"."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Parts:
     ) -> None:
         self._files, self._path, self._archive = files, path, archive
 
-    def __enter__(self) -> Parts:
+    def __enter__(self) -> ArchiveFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,7 +92,7 @@ class Parts:
             raise ReadError(f"{name} can't be read ({error})", self._path) from error
 
 
-def open_parts(path: Path, key: str) -> Parts:
+def open_archive(path: Path, key: str) -> ArchiveFiles:
     """A folder or .zip whose files lie beside one of the name ``key``, wherever that is in it.
 
     Raises
@@ -124,4 +124,4 @@ def open_parts(path: Path, key: str) -> Parts:
         raise ReadError(f"there is no {key} in it", path)
     base = min(found, key=lambda name: (name.count("/"), name)).removesuffix(key)
     inside = {n.removeprefix(base): file for n, file in files.items() if n.startswith(base)}
-    return Parts(inside, path, archive)
+    return ArchiveFiles(inside, path, archive)

@@ -7,7 +7,7 @@ import numpy as np
 _BITS = 10
 
 
-def nearest_first(places: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def distance_to_selection(places: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """How far each place of the map is from the mean of the chosen ones.
 
     Parameters
@@ -28,7 +28,7 @@ def nearest_first(places: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return np.linalg.norm(places - places[there].mean(axis=0), axis=1)
 
 
-def along_the_map(places: np.ndarray) -> np.ndarray:
+def hilbert_index(places: np.ndarray) -> np.ndarray:
     """Where each place of the map lies on a line that runs through all of it.
 
     The line is Hilbert's [1]_: it never jumps, and leaves a neighbourhood only when it has been
