@@ -97,7 +97,7 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
         *("reference.json", "report.html", "run.json"),
     }
     html = (out / "report.html").read_text()
-    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Beside the reference" in html
+    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Comparison with the reference" in html
     again = Report(viewer)
     qtbot.addWidget(again)
     assert [b.isChecked() for b in (again.figures, again.excel, again.latex, again.page)] == [

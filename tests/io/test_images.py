@@ -102,7 +102,7 @@ def test_whatever_a_library_raises_becomes_a_read_error(tif, monkeypatch, error)
 
 def test_a_format_is_one_entry(tmp_path, monkeypatch):
     def read(path):
-        return images.Recording(np.loadtxt(path))
+        return images.RawImage(np.loadtxt(path))
 
     monkeypatch.setattr(images, "READERS", (*READERS, Reader("Text", (".txt",), read)))
     path = tmp_path / "a.txt"

@@ -28,7 +28,7 @@ from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, 
 from napari_atomicity.pipeline.dask_workers import SchedulerLost, SentModel, Workers
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest, analyse_images
-from napari_atomicity.reporting.report import Section
+from napari_atomicity.reporting.image_section import Section
 from pipeline.conftest import write_film, write_image
 
 FILES = {
@@ -429,7 +429,7 @@ def test_of_many_images_the_report_shows_some(real_report, run, images, tmp_path
     monkeypatch.setattr(module, "MANY_IMAGES", 2)
     run()
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Shown below are 2 of 5 images" in report and "<!-- ratios -->" not in report
+    assert "2 of 5 images" in report and "<!-- ratios -->" not in report
     assert 'id="0.tif"' in report and 'id="4.tif"' in report and 'id="2.tif"' not in report
 
 

@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, has_patches, select_examples
+from napari_atomicity.reporting.examples import (
+    DOUBTFUL,
+    MAX_EXAMPLES,
+    SURE,
+    has_patches,
+    select_examples,
+)
 from napari_atomicity.state.edits import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
@@ -27,7 +33,7 @@ def analysis():
 def test_the_surest_and_the_least_sure_of_each_label(analysis):
     found = select_examples([], analysis, CLASSES)
     assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [12, 11]
-    assert len(found) == 2 * MOST
+    assert len(found) == 2 * MAX_EXAMPLES
     assert all(e.strip.startswith("data:image/jpeg") and len(e.names) == 4 for e in found)
 
 
@@ -48,7 +54,7 @@ def test_no_cluster_is_shown_twice(analysis):
 def test_what_is_no_class_is_ranked_by_how_far_it_is(analysis):
     far = np.arange(12.0)
     found = select_examples([], with_columns(analysis, label="unknown", ood_score=far), CLASSES)
-    assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MOST
+    assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MAX_EXAMPLES
 
 
 def test_the_order_of_the_images_does_not_matter():

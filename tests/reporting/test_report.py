@@ -33,7 +33,9 @@ from napari_atomicity.reporting.figures import (
     patch_strip,
     pixels_of,
 )
-from napari_atomicity.reporting.report import image_section, image_warnings, write_report
+from napari_atomicity.reporting.image_section import image_section
+from napari_atomicity.reporting.image_warnings import image_warnings
+from napari_atomicity.reporting.report import write_report
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
@@ -208,8 +210,8 @@ def test_without_pixels_the_clusters_lie_on_black(tmp_path):
     html, text = written(tmp_path, analyses)
     assert html.count("data:image/jpeg") - html.count('<img src="data:image/jpeg') == 1
     assert html.count('class="overview"') == 2 and html.count("<g><title>") == 24
-    assert "Not drawn in full: gone.tif (there is no such file)" in text
-    assert "so the clusters lie on black: there is no such file." in text
+    assert "Incomplete picture: gone.tif (there is no such file)" in text
+    assert "shown on black: there is no such file." in text
 
 
 def test_small_pictures_hold_every_outline_and_symbol():
@@ -261,31 +263,33 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     found = on_corrected(table, CLASSES)
     low, high = found.interval()
     assert (found.clusters, found.right) == (14, 10)
-    assert "71.4 % of 14: machine and person say the same" in text
+    assert "71.4 % of 14 corrected clusters" in text
     assert f"(95 % interval {100 * low:.1f} – {100 * high:.1f} %)" in text
-    assert "Corrected clusters may be no random sample" in text
-    assert "Rows: the person. Columns: the machine." in text
+    assert "not be a random sample" in text
+    assert "Rows: labels by people. Columns: predicted labels." in text
     rows = re.findall('<tr><th scope="row"><svg.*?</svg> (Pt[0-9]+)</th>(<td.*?)</tr>', html)
     cells = {name: re.findall("<b>([0-9]+)</b><small>([0-9]+) %", row) for name, row in rows}
     assert cells == {"Pt19": [("10", "100"), ("0", "0")], "Pt30": [("4", "100"), ("0", "0")]}
     assert "14 clusters have a label given by 2 people (4 entries in the log)" in text
-    assert "1 cluster was taken out by hand." in text
+    assert "1 cluster was removed manually." in text
     _, text = written(tmp_path, [analysis])
-    assert "What people say" not in text and "given by" not in text
+    assert "Labels by people" not in text and "given by" not in text
 
 
 def test_typical_and_doubtful_clusters_of_all_images(tmp_path):
     analyses = [synthetic_analysis(40, name=f"{i}.tif", seed=i) for i in range(3)]
     html, text = written(tmp_path, analyses)
-    seen = html[html.index('id="seen"') : html.index('class="image"')]
+    examples = html[html.index('id="examples"') : html.index('class="image"')]
     table = concatenate([a.table for a in analyses])
     for label in CLASSES:
         of_label = table[table["label"] == label]
         for row in (of_label.nlargest(1, "confidence"), of_label.nsmallest(1, "confidence")):
-            assert f"{row['image'].item()}, cluster {row['cluster_id'].item()}, confidence" in seen
+            assert (
+                f"{row['image'].item()}, cluster {row['cluster_id'].item()}, confidence" in examples
+            )
         assert f"{label}, typical" in text and f"{label}, doubtful" in text
     html, _ = written(tmp_path, analyses[:1])
-    assert 'id="seen"' not in html, "one image has its own"
+    assert 'id="examples"' not in html, "one image has its own"
 
 
 def test_many_points_make_no_large_picture():
@@ -403,7 +407,7 @@ def test_warnings_name_what_is_doubtful():
     found = " ".join(image_warnings(table))
     for words in (
         "mean confidence is 0.40",
-        "10 of 30 clusters are none",
+        "10 of 30 clusters belong to no class",
         "30 of 30 clusters touch",
     ):
         assert words in found
@@ -423,12 +427,15 @@ def test_the_reference_stands_beside_what_was_found(tmp_path):
     html, text = written(tmp_path, analyses, reference=parse_reference(line))
     table = concatenate([a.table for a in analyses])
     found = compare(table, parse_reference(line))
-    assert f"{found.r2:.3f} R²" in text and "of 5 references lie in their intervals" in text
+    assert (
+        f"{found.r2:.3f} R²" in text
+        and "of 5 reference fractions are within their intervals" in text
+    )
     assert f"Pt19 {100 * found.bias_per_class['Pt19']:+.1f}" in text
     assert html.count('class="number missed"') == (~found.covered).sum() > 0
     assert html.count('class="parity"') == 1 and html.count('class="reference"') == 5
     html, text = written(tmp_path, analyses)
-    assert "Beside the reference" not in text
+    assert "Comparison with the reference" not in text
 
 
 def test_an_undefined_r2_says_why(tmp_path):
@@ -436,7 +443,7 @@ def test_an_undefined_r2_says_why(tmp_path):
     _, text = written(tmp_path, [synthetic_analysis(30)], reference=reference)
     assert "– R²: all reference fractions are equal" in text
     _, text = written(tmp_path, [synthetic_analysis(0)], reference=reference)
-    assert "– R²: nothing was counted" in text and "Nothing was counted in all: no image" in text
+    assert "– R²: nothing was counted" in text and "No cluster was counted in all" in text
 
 
 def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
@@ -490,7 +497,7 @@ def test_a_small_section_keeps_the_numbers_of_a_stack(movie):
     analysis, known = movie
     outcome = Outcome("movie", "/somewhere", "done", clusters=len(analysis.table))
     html = image_section(analysis, outcome, small=True, movie=known).html
-    assert "How long they stay" in html and "tracks in 24 frames" in html
+    assert "Dwell times" in html and "tracks in 24 frames" in html
     assert "Smoothed class of each track" not in html and "events.csv" not in html
 
 

@@ -26,7 +26,7 @@ from ..io.provenance import Outcome
 from ..io.tables import concatenate, read_table
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
-from ..reporting.report import image_warnings
+from ..reporting.image_warnings import image_warnings
 from ..statistics.ratios import class_ratios
 from ..statistics.scores import match_nearest
 from .analysis import analyse, classify_clusters, embed_clusters

@@ -15,7 +15,7 @@ from ..core.model_card import ModelCard
 from ..io.inputs import Input
 from ..io.provenance import Outcome
 from ..reporting.examples import ClusterExample, top_examples
-from ..reporting.report import Section, with_ratios
+from ..reporting.image_section import Section, insert_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_found
@@ -179,7 +179,7 @@ def _drawn(
             method=request.ratios,
             card=card,
         )
-        sections.append(with_ratios(section, ratios))
+        sections.append(insert_ratios(section, ratios))
         examples = top_examples([*examples, *own])
     return sections, examples
 

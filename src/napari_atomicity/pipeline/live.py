@@ -20,7 +20,7 @@ from ..io.formulas import escape_formula, map_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS
-from ..reporting.report import LOW_CONFIDENCE
+from ..reporting.image_warnings import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
 from .finalize import slim

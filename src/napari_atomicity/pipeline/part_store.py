@@ -42,8 +42,8 @@ from ..io.provenance import Outcome, now
 from ..io.tables import append_csv, read_table, write_table
 from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, image_section
 from ..reporting.plots import scales_of
-from ..reporting.report import Section, image_section
 from ..tracking.files import Found, found_in
 from ..tracking.following import TrackedMovie
 from .runs import RunRequest

@@ -27,8 +27,10 @@ from ..io.tables import concatenate, read_reference, write_clusters, write_ratio
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
 from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plots import scales_of
-from ..reporting.report import MANY_IMAGES, Section, image_section, image_warnings, write_report
+from ..reporting.report import MANY_IMAGES, write_report
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..tracking.files import FILES as MOVIE_FILES

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..io.files import to_json, write_text
 from .charts import as_image
-from .report import template
+from .rendering import get_template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def write_atom_report(
         If the file can't be written.
     """
     done = [image for image in record["images"] if image["status"] == "done"]
-    html = template("atoms.html.j2").render(
+    html = get_template("atoms.html.j2").render(
         record=record,
         record_json=to_json(record),
         n_atoms=sum(image["atoms"] or 0 for image in done),

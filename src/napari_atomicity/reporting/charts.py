@@ -90,7 +90,7 @@ def confusion_chart(confusion: pd.DataFrame) -> Figure | None:
         names = [[printable(x) for x in axis] for axis in (confusion.columns, confusion.index)]
         axes.set_xticks(range(counts.shape[1]), names[0])
         axes.set_yticks(range(counts.shape[0]), names[1])
-        axes.set(xlabel="The machine says", ylabel="The person says")
+        axes.set(xlabel="Predicted label", ylabel="Label by a person")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     return figure

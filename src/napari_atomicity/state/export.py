@@ -27,17 +27,11 @@ from ..models.files import model_files, read_card
 from ..project import Project
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, failed_section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
-from ..reporting.report import (
-    MANY_IMAGES,
-    Section,
-    failed_section,
-    image_section,
-    image_warnings,
-    ratios_of_scope,
-    write_report,
-)
+from ..reporting.report import MANY_IMAGES, ratios_of_scope, write_report
 from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
