@@ -63,7 +63,7 @@ def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
             error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
         )
         axes.set_xticks(np.arange(len(rows)), [printable(name) for name in rows["class"]])
-        axes.set(ylabel="Share / %", ylim=(0, None))
+        axes.set(ylabel="Fraction / %", ylim=(0, None))
         style_axes(axes, Look(classes))
     return figure
 

@@ -139,7 +139,7 @@ def _images(
         f"{_number(len(done), 'image')} with {_number(len(table), 'cluster')} "
         f"{'was' if len(done) == 1 else 'were'} analysed with napari-atomicity "
         f"{record['version']} {cite('software')}, which follows the approach of Tsukamoto et al. "
-        f"{cite('study')}: a compact convolutional network classifies image patches of single clusters."
+        f"{cite('study')}: a compact convolutional network classifies patches of clusters."
     )
     sizes = [i["pixel_size_nm"] for i in done if i.get("pixel_size_nm")]
     if sizes:
@@ -221,8 +221,8 @@ def _classification(
     text += f" Class maps were computed by Grad-CAM {cite('grad-cam')}."
     if table[["umap_1", "umap_2"]].notna().all(axis=1).any():
         text += (
-            f" The map of the embedding is the UMAP {cite('umap')} of the reference clusters of the "
-            f"model ({NEIGHBOURS} neighbours, minimum distance {MIN_DIST:g})."
+            f" The map of the embedding is the UMAP {cite('umap')} of the reference clusters "
+            f"of the model ({NEIGHBOURS} neighbours, minimum distance {MIN_DIST:g})."
         )
     return text
 
