@@ -90,7 +90,7 @@ def test_a_device_that_goes_away_is_replaced(own, patches, monkeypatch, caplog, 
     np.testing.assert_allclose(result.probabilities, whole.probabilities, atol=1e-6)
     np.testing.assert_allclose(result.class_maps["LCN"], whole.class_maps["LCN"], atol=1e-6)
     assert own.device.type == "cpu"
-    assert "can't be used any more" in caplog.text and "launch failure" in caplog.text
+    assert "is lost" in caplog.text and "launch failure" in caplog.text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert "cuda" not in devices.devices()

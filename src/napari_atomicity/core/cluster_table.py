@@ -65,7 +65,7 @@ _BEFORE_PROBABILITIES = (
         "",
         "label of the model, never overwritten; empty before classification",
     ),
-    Column("label_corrected", TEXT, "", "label given by a person; empty if there is none"),
+    Column("label_corrected", TEXT, "", "label given by a person; empty without a correction"),
     Column(
         "confidence",
         "float64",

@@ -88,7 +88,20 @@ class Column:
             raise self.type_error(table, error) from None
 
     def type_error(self, table: str, reason: object) -> TableError:
-        """Return the error for values that do not have the dtype of the column."""
+        """Return the error for values that do not have the dtype of the column.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+        reason : object
+            Why the values can not be converted.
+
+        Returns
+        -------
+        TableError
+            The error, to be raised.
+        """
         return TableError(
             f"the column {self.name} of the {table} holds values of another type than "
             f"{self.dtype} ({reason})"
