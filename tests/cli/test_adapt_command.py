@@ -240,12 +240,12 @@ def shift(p_value, **figures):
         (shift(0.005, sharpness_per_nm=(0.5, 1.0, 3.0)), "sharpness 0.5 per nm, below 1–3."),
     ],
 )
-def format_test_the_shift(known, words):
+def test_the_shift(known, words):
     assert adapting.format_shift(known).endswith(words) or known is None
     assert words in adapting.format_shift(known)
 
 
-def format_test_the_outcome():
+def test_the_outcome():
     nothing = float("nan")
     checks = {
         "kept": (0.5, 0.75),

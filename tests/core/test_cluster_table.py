@@ -145,7 +145,7 @@ def test_tracks_that_are_no_numbers_are_refused(bad):
         tables.conform(synthetic_analysis(3).table.assign(track_id=bad))
 
 
-def format_test_counts_and_other_opinions():
+def test_counts_and_other_opinions():
     table = synthetic_analysis(3).table.assign(**ADDED, label=["Pt41", "Pt19", "unknown"])
     counts, others = tables.format_rows(table)
     assert counts == ["43 atoms (38–49)", "1 atom", ""]

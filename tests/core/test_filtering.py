@@ -67,7 +67,7 @@ def test_a_line_finds_its_rows(line, expected):
         ("confidence < 0,8", "written with a point"),
         ("confidence ~ 8", "Use ="),
         ("confidence <", "missing after confidence <"),
-        ("confidence", "confidence needs something"),
+        ("confidence", "confidence needs a comparison"),
         ("label < Pt41", "is text"),
         ("touches_border = maybe", "touches_border is yes or no"),
         ("(label = Pt41", "a bracket is not closed"),
@@ -80,7 +80,7 @@ def test_a_line_finds_its_rows(line, expected):
         ("(" * 5000, "too long"),
     ],
 )
-def format_test_what_makes_no_sense_is_said(line, words):
+def test_what_makes_no_sense_is_said(line, words):
     with pytest.raises(AtomicityError) as raised:
         matching_rows(TABLE, line)
     assert words in str(raised.value)

@@ -346,7 +346,7 @@ def test_cancel_midway_changes_nothing(
     assert [layer.name for layer in viewer.layers] == ["field"]
 
 
-def format_test_an_error_is_said(
+def test_an_error_is_said(
     viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
 ):
     def fails(patches, progress=None, stop=None, **_):

@@ -228,7 +228,7 @@ def test_it_fits_a_narrow_dock(dock):
         assert widget.toolTip()
 
 
-def format_test_what_was_written_is_said(tmp_path):
+def test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
     assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
 
