@@ -230,10 +230,10 @@ def test_json_is_strict():
     ("name", "content", "reason"),
     [
         ("none.csv", None, "no such file"),
-        ("empty.csv", b"", "no csv table"),
-        ("text.parquet", b"hello", "no parquet table"),
-        ("text.xlsx", b"hello", "no xlsx table"),
-        ("binary.csv", bytes(range(256)), "no csv table"),
+        ("empty.csv", b"", "not a csv table"),
+        ("text.parquet", b"hello", "not a parquet table"),
+        ("text.xlsx", b"hello", "not a xlsx table"),
+        ("binary.csv", bytes(range(256)), "not a csv table"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, name, content, reason):

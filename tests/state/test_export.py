@@ -149,7 +149,7 @@ def test_files_that_are_gone_or_changed_are_a_line_in_the_report(tmp_path):
     export(done, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Incomplete picture: gone.tif (there is no such file)" in html
-    assert "changed.tif (the file is not the one that was analysed" in html
+    assert "changed.tif (the content of the file has changed" in html
     assert html.count("<image href=") == 1 and html.count('class="overview"') == 3
     assert len(read_clusters(tmp_path / "out" / "clusters.csv")) == 27
 

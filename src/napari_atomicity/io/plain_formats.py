@@ -11,11 +11,11 @@ from .lazy import is_large
 from .raw_image import RawImage, known_entries
 from .units import AxisScale
 
-GREY = "Save it as a greyscale image of 8 or 16 bits, without colours, overlays or scale bar"
+GREY = "Save it as an 8- or 16-bit greyscale image without overlays or scale bar"
 
 
 def read_png(path: Path) -> RawImage:
-    """Greyscale PNG of any bit depth; PNG knows no pixel size in nm."""
+    """Read a greyscale PNG file of any bit depth; the format has no pixel size in nm."""
     import imagecodecs
 
     data = imagecodecs.png_decode(path.read_bytes())
@@ -29,7 +29,7 @@ def read_png(path: Path) -> RawImage:
 
 
 def read_npy(path: Path) -> RawImage:
-    """A NumPy array (Y, X) or (T, Y, X)."""
+    """Read a NumPy array (Y, X) or (T, Y, X)."""
     with path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise ReadError("the file is not a NumPy array", path, "Write it with numpy.save")
@@ -41,16 +41,16 @@ def read_npy(path: Path) -> RawImage:
 
 
 def read_mrc(path: Path) -> RawImage:
-    """An image or a stack in MRC2014; its voxel size is in ångström."""
+    """Read an image or a stack in MRC2014 format."""
     import mrcfile
 
     with mrcfile.mmap(path, "r", permissive=False) as file:
-        data = file.data  # goes on to be mapped after the file is closed
+        data = file.data  # stays mapped after the file is closed
         data = np.asarray(data) if is_large(data.shape) else np.array(data)
         voxel = file.voxel_size
         label = b" ".join(file.header.label[: max(int(file.header.nlabl), 0)])
         size_y, size_x = float(voxel.y), float(voxel.x)
-    # Zero is how MRC says that the size is not known, and nothing sensible is negative.
+    # In MRC files zero means unknown; negative values are invalid.
     known = size_y > 0 and size_x > 0
     return RawImage(
         data,
