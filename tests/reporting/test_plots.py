@@ -154,7 +154,7 @@ def test_few_corrections_are_said_and_not_drawn():
     data = made("reliability", table)
     assert not has_min_corrected(data)
     axes = plot_figure(PLOTS["reliability"], data).axes[0]
-    assert "Only 19" in axes.texts[0].get_text().replace("\n", " ")
+    assert "19 corrected" in axes.texts[0].get_text().replace("\n", " ")
     assert (PLOTS["reliability"].members(table, data) == -1).all()
     # What the model called unknown has no confidence to be compared with.
     table["label_predicted"] = "unknown"

@@ -35,7 +35,7 @@ from napari_atomicity.reporting.figures import (
 )
 from napari_atomicity.reporting.image_section import image_section
 from napari_atomicity.reporting.image_warnings import image_warnings
-from napari_atomicity.reporting.report import write_report
+from napari_atomicity.reporting.report import ReportData, write_report
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
@@ -93,12 +93,14 @@ def written(tmp_path, analyses, failures=(), reference=None, more=None, **record
     path = write_report(
         tmp_path / "report.html",
         sections,
-        table,
-        class_ratios(table, images=[o.image for o in outcomes]),
-        record,
-        None if reference is None else compare(table, reference),
-        examples=found,
-        **(more or {}),
+        ReportData(
+            table,
+            class_ratios(table, images=[o.image for o in outcomes]),
+            record,
+            None if reference is None else compare(table, reference),
+            examples=found,
+            **(more or {}),
+        ),
     )
     html = path.read_text(encoding="utf-8")
     checker = Checker()

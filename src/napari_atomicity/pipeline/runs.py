@@ -30,7 +30,7 @@ from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, image_section
 from ..reporting.image_warnings import image_warnings
 from ..reporting.plots import scales_of
-from ..reporting.report import MANY_IMAGES, write_report
+from ..reporting.report import MANY_IMAGES, ReportData, write_report
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..tracking.files import FILES as MOVIE_FILES
@@ -260,7 +260,7 @@ def finalize_run(
     more
         Names of further files that ``write_tables`` writes.
     sections, examples, scales
-        For the report: see `reporting.report.write_report`.
+        For the report: see `reporting.report.ReportData`.
 
     Raises
     ------
@@ -293,13 +293,9 @@ def finalize_run(
     write_report(
         files[3],
         sections,
-        table,
-        ratios,
-        record,
-        comparison,
-        card=card,
-        examples=examples,
-        scales=scales,
+        ReportData(
+            table, ratios, record, comparison, card=card, examples=list(examples), scales=scales
+        ),
     )
     if comparison is not None:
         write_json(out_dir / "reference.json", comparison.to_dict())

@@ -1,4 +1,4 @@
-"""Figures of single atoms for files: the atoms in their image, and how they are spread."""
+"""Figures of single atoms for files: the atoms in their image, and their dispersion."""
 
 from __future__ import annotations
 
@@ -20,26 +20,31 @@ if TYPE_CHECKING:
     from ..statistics.dispersion import DispersionStatistics
 
 LONGEST_PX = 1200
-"""Longest edge of the image in a figure."""
+"""Longest edge of the image in a figure in pixels."""
 _CURVES = {
     "g": ("Distance / nm", "Pair correlation g(r)"),
     "L": ("Distance / nm", "L(r) - r / nm"),
-    "G": ("Distance to the nearest neighbour / nm", "Share of atoms"),
+    "G": ("Distance to the nearest neighbour / nm", "Fraction of atoms"),
 }
 _BLUE = "#0072b2"
-_FLATTEST = 0.25
-"""Least height of a page per width, and width per height."""
+_MIN_ASPECT = 0.25
+"""Minimum ratio of the shorter to the longer edge of a figure."""
 
 
 def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
-    """The first frame with a ring around each atom, its colour the probability.
+    """Plot the first frame with a ring around each atom in the colour of its probability.
 
     Parameters
     ----------
-    analysis
-        Of the image.
-    table
-        The atoms to draw, some of its candidates.
+    analysis : AtomAnalysis
+        Result of the image.
+    table : pandas.DataFrame
+        Atoms to draw, a selection of the candidates.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -52,11 +57,11 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
     with style():
-        # Of a strip the page stays a page.
-        tall = 6.4 * min(max(height / width, _FLATTEST), 1 / _FLATTEST)
+        # The aspect ratio is limited for narrow images.
+        tall = 6.4 * min(max(height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
         figure = Figure((6.4, tall + 0.3), layout="constrained")
         axes = figure.subplots()
-        # Pixel coordinates are of centres, so the image begins half a pixel before the origin.
+        # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
         extent = (-half, width - half, height - half, -half)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="none")
         colours = ScalarMappable(Normalize(0, 1), "plasma")
@@ -72,7 +77,18 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
 
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:
-    """Pair correlation, L and nearest neighbours beside random atoms; None without curves."""
+    """Plot g(r), L(r) and nearest neighbours with those of random atoms.
+
+    Parameters
+    ----------
+    found : DispersionStatistics
+        Statistics of the atoms.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None without curves.
+    """
     from matplotlib.figure import Figure
 
     curves = {name: found.curves[name] for name in _CURVES if name in found.curves}

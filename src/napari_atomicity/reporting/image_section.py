@@ -68,7 +68,7 @@ def image_section(
 ) -> Section:
     """Draw the section of one analysed image.
 
-    Pixels that can not be read are not an error: the section then shows the clusters on black.
+    If pixels can not be read, the section shows the clusters on black.
 
     Parameters
     ----------
@@ -78,10 +78,8 @@ def image_section(
         Record of the image.
     small : bool
         Whether to show numbers and a small overview only.
-    method : str
-        Method of the ratios: see `statistics.ratios.class_ratios`.
-    card : ModelCard, optional
-        Card of the model, for the method of the ratios.
+    method, card : str, ModelCard, optional
+        Method of the ratios, and card of the model: see `statistics.ratios.class_ratios`.
     ratios : pandas.DataFrame, optional
         Ratios of this image, if they are known already.
     ratios_later : bool
@@ -94,12 +92,10 @@ def image_section(
     Section
         The section.
     """
-    table = analysis.table
+    table, name = analysis.table, outcome.image
     classes = classes_of(table)
     if ratios is None and not ratios_later:
-        ratios = class_ratios(
-            table, scope=outcome.image, images=[outcome.image], method=method, card=card
-        )
+        ratios = class_ratios(table, scope=name, images=[name], method=method, card=card)
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)
@@ -118,7 +114,7 @@ def image_section(
         n_corrected=int((table["label_corrected"] != "").sum()),
         movie=_movie(analysis, movie, classes, small),
     )
-    return Section(outcome.image, Markup(html), problem)
+    return Section(name, Markup(html), problem)
 
 
 def insert_ratios(section: Section, ratios: pd.DataFrame) -> Section:

@@ -114,7 +114,7 @@ def describe_methods(
 
     Returns
     -------
-    Methods
+    methods : Methods
         Paragraphs and references.
     """
     cite = _Citations()

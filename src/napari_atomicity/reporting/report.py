@@ -5,7 +5,8 @@ Names of files and text from people are escaped by the templates, and the page a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ..statistics.reference import Comparison
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
-from .methods import annotators, count_excluded, describe_methods
+from .methods import Methods, annotators, count_excluded, describe_methods
 from .plot_confidence import has_min_corrected
 from .plots import PLOTS
 from .rendering import get_template
@@ -50,30 +51,12 @@ CHARTS = (*IMAGE_CHARTS, "intensity", "ratios")
 """Plots of all images, by their names in `plots.PLOTS`."""
 
 
-def write_report(
-    path: Path,
-    sections: Sequence[Section],
-    table: pd.DataFrame,
-    ratios: pd.DataFrame,
-    record: dict[str, Any],
-    comparison: Comparison | None = None,
-    *,
-    card: ModelCard | None = None,
-    examples: Iterable[ClusterExample] = (),
-    corrections: pd.DataFrame | None = None,
-    agreement: pd.DataFrame | None = None,
-    sample: Accuracy | None = None,
-    scales: Mapping[str, float] | None = None,
-    title: str = "",
-) -> Path:
-    """Write the report of a run or a project; an existing file is replaced atomically.
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Results of a run or a project for the report.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The HTML file.
-    sections : sequence of Section
-        Sections of the images, in the order of the report.
     table : pandas.DataFrame
         Cluster table of all images.
     ratios : pandas.DataFrame
@@ -84,7 +67,7 @@ def write_report(
         Comparison with reference ratios.
     card : ModelCard, optional
         Card of the model, for the methods.
-    examples : iterable of ClusterExample
+    examples : sequence of ClusterExample
         Examples of all images from `examples.select_examples`.
     corrections : pandas.DataFrame, optional
         Log of corrections: see `methods.describe_methods`.
@@ -96,6 +79,32 @@ def write_report(
         Image → intensity of one atom in counts nm², from `plots.scales_of`.
     title : str
         Heading; by default a question.
+    """
+
+    table: pd.DataFrame
+    ratios: pd.DataFrame
+    record: dict[str, Any]
+    comparison: Comparison | None = None
+    card: ModelCard | None = None
+    examples: Sequence[ClusterExample] = ()
+    corrections: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None
+    sample: Accuracy | None = None
+    scales: Mapping[str, float] | None = None
+    title: str = ""
+
+
+def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
+    """Write the report of a run or a project; an existing file is replaced atomically.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The HTML file.
+    sections : sequence of Section
+        Sections of the images, in the order of the report.
+    data : ReportData
+        Results of all images.
 
     Returns
     -------
@@ -107,37 +116,35 @@ def write_report(
     AtomicityError
         If the file can not be written.
     """
-    classes = classes_of(table)
-    overall = ratios_of_scope(ratios, None, [section.image for section in sections])
-    corrected = on_corrected(table, classes)
-    chosen = list(examples)
-    methods = describe_methods(
-        record,
-        table,
-        overall,
-        card=card,
-        corrected=corrected,
-        corrections=corrections,
-        sample=sample,
-        comparison=comparison,
-    )
+    classes = classes_of(data.table)
+    overall = ratios_of_scope(data.ratios, None, [section.image for section in sections])
+    corrected = on_corrected(data.table, classes)
     html = get_template("report.html.j2").render(
-        title=title,
+        title=data.title,
         sections=sections,
         problems=_problems(sections),
-        methods=methods,
-        sample=sample,
-        n_annotators=0 if corrections is None else len(annotators(corrections)),
-        agreement=None if agreement is None or not len(agreement) else table_cells(agreement),
-        typical=example_groups(chosen, classes) if len(sections) != 1 else [],
-        typical_names=chosen[0].names if chosen else (),
-        **_ratio_context(table, overall),
-        **_comparison_context(comparison, classes),
-        **_chart_context(table, classes, sections, scales or {}),
-        **_correction_context(corrected, classes),
-        **_record_context(record),
+        methods=_methods(data, overall, corrected),
+        **_ratio_context(data.table, overall),
+        **_comparison_context(data.comparison, classes),
+        **_chart_context(data.table, classes, sections, data.scales or {}),
+        **_correction_context(data, corrected, classes),
+        **_example_context(data, sections, classes),
+        **_record_context(data.record),
     )
     return write_text(path, html)
+
+
+def _methods(data: ReportData, overall: pd.DataFrame, corrected: OnCorrected) -> Methods:
+    return describe_methods(
+        data.record,
+        data.table,
+        overall,
+        card=data.card,
+        corrected=corrected,
+        corrections=data.corrections,
+        sample=data.sample,
+        comparison=data.comparison,
+    )
 
 
 def _ratio_context(table: pd.DataFrame, overall: pd.DataFrame) -> dict[str, Any]:
@@ -186,13 +193,29 @@ def _chart_context(
     }
 
 
-def _correction_context(corrected: OnCorrected, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the accuracy and the confusion matrix on corrected clusters."""
+def _correction_context(
+    data: ReportData, corrected: OnCorrected, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return accuracy and confusion matrix on corrected clusters, and the agreement."""
+    agreement = None if data.agreement is None else table_cells(data.agreement)
     return {
         "corrected": corrected,
         "interval": corrected.interval(),
         "confusion": confusion_rows(corrected, classes),
         "confusion_columns": list(corrected.confusion.columns),
+        "sample": data.sample,
+        "n_annotators": 0 if data.corrections is None else len(annotators(data.corrections)),
+        "agreement": agreement if agreement and agreement["rows"] else None,
+    }
+
+
+def _example_context(
+    data: ReportData, sections: Sequence[Section], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the examples of all images; those of a single image are in its section."""
+    return {
+        "typical": example_groups(data.examples, classes) if len(sections) != 1 else [],
+        "typical_names": data.examples[0].names if data.examples else (),
     }
 
 

@@ -31,7 +31,7 @@ from ..reporting.image_section import Section, failed_section, image_section
 from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
-from ..reporting.report import MANY_IMAGES, ratios_of_scope, write_report
+from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.agreement import CONSENSUS, agreement, last_labels, taken_out
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
@@ -411,21 +411,20 @@ class _Export:
         if self.choices.report:
             self.say("Writing the report")
             log = self.contents.corrections
-            write_report(
-                path,
-                sections,
+            data = ReportData(
                 self.table,
                 self.ratios,
                 record,
                 self.comparison,
                 card=self.card,
-                examples=found,
+                examples=list(found),
                 corrections=log,
                 agreement=None if log is None else agreement_table(log),
                 sample=self.sample(),
                 scales=scales_of(self.contents.analyses),
                 title=self.choices.title or self.contents.name,
             )
+            write_report(path, sections, data)
         self._remove_stale()
         self.files.append(write_json(self.out_dir / "run.json", record))
         return self.files
