@@ -154,8 +154,8 @@ def describe_atom_methods(
         )
     found = (
         f"Single atoms were detected in {number}{pixels} with napari-atomicity "
-        f"{record['version']}, model {model['model_id']}: convolutional networks on local contrast at a common sampling "
-        "give candidates, which are fitted by Gaussians. Scores are calibrated on annotations to "
+        f"{record['version']}, model {model['model_id']}: convolutional networks "
+        "on local contrast at a common sampling give candidates, which are fitted by Gaussians. Scores are calibrated on annotations to "
         f"probabilities that a person would mark an atom. {point} Atoms within "
         f"{settings['group_distance_nm']:g} nm belong to the same group."
     )

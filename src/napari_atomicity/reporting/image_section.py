@@ -138,10 +138,10 @@ def _movie(
     """Return the part about tracks, None for an image without tracks."""
     if movie is None and not is_tracked(analysis):
         return None
-    from ..tracking.following import movie_of
+    from ..tracking.following import analyse_movie
     from .movie_figures import movie_context
 
-    return movie_context(movie or movie_of(analysis), classes, small)
+    return movie_context(movie or analyse_movie(analysis), classes, small)
 
 
 def _read_pixels(analysis: Analysis) -> tuple[np.ndarray | None, str]:

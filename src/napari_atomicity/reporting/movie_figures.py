@@ -43,7 +43,7 @@ def movie_context(
     Parameters
     ----------
     movie : TrackedMovie
-        Tracks from `tracking.following.movie_of`.
+        Tracks from `tracking.following.analyse_movie`.
     classes : sequence of str
         All classes, in order.
     small : bool
@@ -126,7 +126,7 @@ def tracks_chart(
     cells = np.zeros((len(tracks), movie.drift.n_frames, 4))
     for row, track in enumerate(tracks):
         cells[row, track.frames] = [to_rgba(look.colour(str(label))) for label in track.label]
-        cells[row, track.frames[~track.seen], 3] = 0.35
+        cells[row, track.frames[~track.detected], 3] = 0.35
     with style():
         height = 0.8 + _ROW_INCH * max(len(tracks), 6)
         figure = Figure(figsize=(6.4, height), layout="constrained")
