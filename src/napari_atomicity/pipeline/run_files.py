@@ -15,7 +15,7 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
-from ..reporting.report import write_report
+from ..reporting.report import ReportData, write_report
 from ..statistics.ratios import class_ratios
 from ..statistics.reference import Comparison, compare
 from .run_request import RunRequest

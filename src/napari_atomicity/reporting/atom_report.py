@@ -137,7 +137,7 @@ def describe_atom_methods(
     settings, model = record["parameters"], record["model"]
     sizes = sorted({image["pixel_size_nm"] for image in done if image["pixel_size_nm"]})
     pixels = "" if not sizes else f" ({_span(sizes)} nm per pixel)"
-    number = "1 image" if len(done) == 1 else f"{len(done)} images"
+    n_images = "1 image" if len(done) == 1 else f"{len(done)} images"
     if settings["threshold"] is not None:
         point = (
             f"Candidates with a probability of at least {settings['threshold']:g} were reported."
@@ -153,11 +153,11 @@ def describe_atom_methods(
             "maximum expected F1 score."
         )
     found = (
-        f"Single atoms were detected in {number}{pixels} with napari-atomicity "
-        f"{record['version']}, model {model['model_id']}: convolutional networks "
-        "on local contrast at a common sampling give candidates, which are fitted by Gaussians. Scores are calibrated on annotations to "
-        f"probabilities that a person would mark an atom. {point} Atoms within "
-        f"{settings['group_distance_nm']:g} nm belong to the same group."
+        f"Single atoms were detected in {n_images}{pixels} with napari-atomicity "
+        f"{record['version']}, model {model['model_id']}: convolutional networks on local contrast "
+        "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
+        "calibrated on annotations to probabilities that a person would mark an atom. "
+        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group."
     )
     spread = (
         "Densities are sums of the probabilities divided by the area of the support without "
