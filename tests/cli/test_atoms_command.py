@@ -26,7 +26,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
 from napari_atomicity.pipeline import atom_runs, atom_step
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
-from napari_atomicity.reporting.atom_figures import dispersion_chart, overview
+from napari_atomicity.reporting.atom_figures import atom_overview, dispersion_chart
 from napari_atomicity.reporting.charts import write_figure
 
 PX_NM = 0.05
@@ -302,7 +302,7 @@ def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = overview(analysis, analysis.table)
+        figure = atom_overview(analysis, analysis.table)
         write_figure(figure, tmp_path / "strip")
     assert max(figure.get_size_inches()) < 30
 

@@ -236,7 +236,7 @@ def test_cancel_stops_it_and_nothing_changes(
     assert dock.button.isEnabled() and not errors
 
 
-def format_test_a_model_that_cannot_be_adapted_is_said(
+def test_a_model_that_cannot_be_adapted_is_said(
     dock, viewer, analysed, press, settle, errors, tiny_model
 ):
     for suffix in (".safetensors", ".json"):

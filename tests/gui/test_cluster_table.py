@@ -15,11 +15,11 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 
-from napari_atomicity.core.cluster_table import ADDED, UNKNOWN, columns
+from napari_atomicity.core.cluster_table import OPTIONAL, UNKNOWN, columns
 from napari_atomicity.gui.docks import table as cluster_table
 from napari_atomicity.gui.docks.table import EMPTY, Table, paste
 from napari_atomicity.gui.panels import table_files
-from napari_atomicity.gui.table.model import USUAL, in_a_cell, meaning, meanings, sorted_rows
+from napari_atomicity.gui.table.model import USUAL, describe_column, format_cell, sorted_rows
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
 
@@ -81,15 +81,14 @@ def write_filter(dock, line: str) -> None:
 
 
 # ---- words, without Qt
-def test_every_column_has_a_meaning_with_its_unit():
-    for name in [*columns(CLASSES), *ADDED]:
-        assert meaning(name), name
-    assert meaning("y_nm") == "centre in nm"
-    assert meaning("diameter_nm").endswith("in nm")
-    assert "counts times nm²" in meaning("integrated_intensity")
-    assert meaning("p_Pt41") == "calibrated probability of Pt41"
-    assert meaning("my_own") == ""
-    assert "column" not in meanings()
+def test_every_column_has_a_description_with_its_unit():
+    for name in [*columns(CLASSES), *OPTIONAL]:
+        assert describe_column(name), name
+    assert "centre" in describe_column("y_nm") and describe_column("y_nm").endswith("in nm")
+    assert describe_column("diameter_nm").endswith("in nm")
+    assert "counts times nm²" in describe_column("integrated_intensity")
+    assert "probability of Pt41" in describe_column("p_Pt41")
+    assert describe_column("my_own") == ""
 
 
 @pytest.mark.parametrize("descending", [False, True])
@@ -109,12 +108,12 @@ def test_text_is_sorted_as_people_do():
 
 
 def test_values_as_a_person_reads_them():
-    assert in_a_cell(0.12345, "confidence") == "0.123"
-    assert in_a_cell(np.float64(12.345), "n_atoms") == "12.3"
-    assert in_a_cell(1.234567e6, "integrated_intensity") == "1.235e+06"
-    assert in_a_cell(np.nan, "confidence") == ""
-    assert in_a_cell(np.bool_(True), "touches_border") == "yes"
-    assert in_a_cell(7, "cluster_id") == "7" and in_a_cell("Pt19", "label") == "Pt19"
+    assert format_cell(0.12345, "confidence") == "0.123"
+    assert format_cell(np.float64(12.345), "n_atoms") == "12.3"
+    assert format_cell(1.234567e6, "integrated_intensity") == "1.235e+06"
+    assert format_cell(np.nan, "confidence") == ""
+    assert format_cell(np.bool_(True), "touches_border") == "yes"
+    assert format_cell(7, "cluster_id") == "7" and format_cell("Pt19", "label") == "Pt19"
 
 
 def test_nothing_on_the_clipboard_is_a_formula():

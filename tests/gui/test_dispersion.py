@@ -162,7 +162,7 @@ def test_each_line_says_what_it_is_and_has_a_source(dock):
     assert low < float(density.value.split()[0]) < high
 
 
-def format_test_the_verdict():
+def test_the_verdict():
     assert verdict(0.8, 0.01, 0.95) == "closer together, p = 0.01"
     assert verdict(1.2, 0.01, 0.95) == "more regular, p = 0.01"
     assert verdict(1.2, 0.01, 0.995) == "as chance, p = 0.01"
@@ -416,7 +416,7 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     assert counted.interval == f"{30 - int(counted.value)} off the support"
 
 
-def format_test_images_linked_at_different_distances_are_refused(dock, state, settled):
+def test_images_linked_at_different_distances_are_refused(dock, state, settled):
     state.atoms.set_group_distance("two", 0.5)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)

@@ -347,9 +347,7 @@ def test_cancel_midway_changes_nothing(
     assert [layer.name for layer in viewer.layers] == ["field"]
 
 
-def format_test_an_error_is_said(
-    viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors
-):
+def test_an_error_is_said(viewer, image_layer, model, dock, qtbot, settle, monkeypatch, errors):
     def fails(patches, progress=None, stop=None, **_):
         raise ModelError("the model lacks its weights", advice="Install the package again")
 

@@ -19,7 +19,7 @@ from napari_atomicity.gui.docks import plots as docks
 from napari_atomicity.gui.docks.plots import Plots
 from napari_atomicity.gui.scatter.view import nearest, touched
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.reporting.plot_trust import MIN_CORRECTED
+from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED
 from napari_atomicity.reporting.plots import PLOTS
 from napari_atomicity.statistics.ratios import class_ratios
 
@@ -227,7 +227,7 @@ def test_what_is_selected_elsewhere_is_marked_in_every_plot(dock, state, show, n
 def test_a_selection_draws_the_marks_alone(dock, state, show, monkeypatch):
     show("intensity")
     drawn = []
-    monkeypatch.setattr("napari_atomicity.gui.scatter.view.figure_of", drawn.append)
+    monkeypatch.setattr("napari_atomicity.gui.scatter.view.plot_figure", drawn.append)
     state.select([("field_2", 3)])
     dock.update_now()
     assert dock.view.share.sum() == 1 and not drawn

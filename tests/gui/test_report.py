@@ -97,7 +97,7 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
         *("reference.json", "report.html", "run.json"),
     }
     html = (out / "report.html").read_text()
-    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Beside the reference" in html
+    assert "<h1>Sample &lt;7&gt;</h1>" in html and "Comparison with the reference" in html
     again = Report(viewer)
     qtbot.addWidget(again)
     assert [b.isChecked() for b in (again.figures, again.excel, again.latex, again.page)] == [
@@ -228,7 +228,7 @@ def test_it_fits_a_narrow_dock(dock):
         assert widget.toolTip()
 
 
-def format_test_what_was_written_is_said(tmp_path):
+def test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
     assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
 

@@ -125,7 +125,7 @@ def test_a_training_that_is_cancelled_can_be_continued(
     settle(viewer)
 
 
-def format_test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, settle):
+def test_a_folder_without_classes_is_refused(dock, tmp_path, qtbot, errors, settle):
     (tmp_path / "empty").mkdir()
     dock.folder.setText(str(tmp_path / "empty"))
     dock.folder.editingFinished.emit()

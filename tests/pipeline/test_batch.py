@@ -29,7 +29,7 @@ from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.runs import RunRequest, analyse_images
 from napari_atomicity.pipeline.sent_model import SentModel
-from napari_atomicity.reporting.report import Section
+from napari_atomicity.reporting.image_section import Section
 from pipeline.conftest import write_film, write_image
 
 FILES = {
@@ -48,7 +48,7 @@ def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
         monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(runs, "gathered", lambda *_: [])
+        monkeypatch.setattr(runs, "select_examples", lambda *_: [])
         monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
 
 
@@ -430,7 +430,7 @@ def test_of_many_images_the_report_shows_some(real_report, run, images, tmp_path
     monkeypatch.setattr(module, "MANY_IMAGES", 2)
     run()
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Shown below are 2 of 5 images" in report and "<!-- ratios -->" not in report
+    assert "2 of 5 images" in report and "<!-- ratios -->" not in report
     assert 'id="0.tif"' in report and 'id="4.tif"' in report and 'id="2.tif"' not in report
 
 

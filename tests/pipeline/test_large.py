@@ -26,7 +26,7 @@ from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.settings import DetectionSettings
 from napari_atomicity.io import lazy
-from napari_atomicity.io.stored_micrograph import PixelCache
+from napari_atomicity.io.lazy_micrograph import PixelCache
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures
 from napari_atomicity.training.request_key import pixel_hash

@@ -242,7 +242,8 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     assert [row["reference"] for row in said["table"]] == [0.5, 0, 0, 0, 0.5]
     assert run.summary()["reference"]["r2"] == said["r2"] is not None
     report = (out / "report.html").read_text()
-    assert "Beside the reference" in report and "Nothing was counted in z.tif" in report
+    assert "Comparison with the reference" in report
+    assert "No cluster was counted in z.tif" in report
     assert {path.name for path in run.files} == FILES | {"reference.json"}
     # That of an earlier run would seem to be of this one.
     analyse_images(paths[:1], out)

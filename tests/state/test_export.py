@@ -17,8 +17,8 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
+from napari_atomicity.io.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.stored_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
@@ -97,7 +97,7 @@ def test_a_folder_holds_all_that_is_known(tmp_path):
     ]
     assert "Drawing 1.tif" in told and "Writing clusters.xlsx" in told
     html = (tmp_path / "out" / "report.html").read_text()
-    assert html.count('class="overview"') == 2 and "Beside the reference" in html
+    assert html.count('class="overview"') == 2 and "Comparison with the reference" in html
     assert not list((tmp_path / "out").rglob(".*")), "nothing half-written is left"
 
 
@@ -126,7 +126,7 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
 def test_nothing_at_all_is_fine(tmp_path):
     export(WindowState(), tmp_path)
     assert there(tmp_path) == TABLES | {"ratios.tex", "report.html", "run.json"}
-    assert "There is nothing to count" in (tmp_path / "report.html").read_text()
+    assert "No cluster counts in the ratios" in (tmp_path / "report.html").read_text()
 
 
 def stored(tmp_path, name, cache) -> tuple[LazyMicrograph, Path]:
@@ -148,8 +148,8 @@ def test_files_that_are_gone_or_changed_are_a_line_in_the_report(tmp_path):
             tifffile.imwrite(path, np.zeros((120, 160), np.uint16))
     export(done, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
-    assert "Not drawn in full: gone.tif (there is no such file)" in html
-    assert "changed.tif (the file is not the one that was analysed" in html
+    assert "Incomplete picture: gone.tif (there is no such file)" in html
+    assert "changed.tif (the content of the file has changed" in html
     assert html.count("<image href=") == 1 and html.count('class="overview"') == 3
     assert len(read_clusters(tmp_path / "out" / "clusters.csv")) == 27
 

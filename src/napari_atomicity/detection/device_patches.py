@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..core.devices import DeviceLostError, give_back, is_loss, lacks_memory, note_loss, upload
+from ..core.devices import (
+    DeviceLostError,
+    is_device_loss,
+    is_out_of_memory,
+    release_memory,
+    report_device_loss,
+    upload,
+)
 from ..core.micrograph import Micrograph
 from ..core.patches import Patches, PatchSettings
 from ..core.progress import Progress, Stop, check
@@ -79,14 +86,14 @@ def patches_for_device(
                 device, micrograph, table, settings, intensity_per_atom, stop, tile_px
             )
         except RuntimeError as error:
-            if lacks_memory(error):
-                give_back(device)
+            if is_out_of_memory(error):
+                release_memory(device)
                 tile_px //= 2
                 _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
                 continue
-            if not is_loss(error, device):
+            if not is_device_loss(error, device):
                 raise
-            note_loss(device, error)
+            report_device_loss(device, error)
             break
     return extract_patches(micrograph, table, settings, intensity_per_atom, stop, progress)
 
@@ -108,9 +115,9 @@ def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
     try:
         return values.cpu().numpy()
     except RuntimeError as error:
-        if not is_loss(error, values.device):
+        if not is_device_loss(error, values.device):
             raise
-        note_loss(values.device, error)
+        report_device_loss(values.device, error)
         raise DeviceLostError("the patches were lost with the device") from error
 
 

@@ -239,7 +239,7 @@ def _sample(
     import torch
     from torch.nn.functional import grid_sample
 
-    from ..core.threads import side_by_side
+    from ..core.threads import parallel_map
 
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge = 2 * half + 1
@@ -262,5 +262,5 @@ def _sample(
         sampled = grid_sample(cut, grid, "bilinear", "border", align_corners=True)
         out[:, rows] = sampled.transpose(0, 1).numpy()
 
-    side_by_side(fill, range(0, len(centres_px), _CHUNK))
+    parallel_map(fill, range(0, len(centres_px), _CHUNK))
     return dict(zip(images, out, strict=True))

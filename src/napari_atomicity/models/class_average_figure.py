@@ -129,11 +129,11 @@ def write_picture(
     AtomicityError
         If the file can't be written.
     """
-    from ..io.files import replacing
+    from ..io.files import atomic_write
 
     path = Path(path)
     kind = path.suffix.lower().lstrip(".") or "png"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         draw(averages, normalised=normalised).savefig(
             temporary, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None
         )

@@ -14,19 +14,19 @@ from torch import Tensor
 from ..core.devices import (
     DeviceLostError,
     choose_device,
-    give_back,
     half_precision,
-    is_loss,
-    lacks_memory,
-    note_loss,
-    wait_for,
+    is_device_loss,
+    is_out_of_memory,
+    release_memory,
+    report_device_loss,
+    synchronize,
 )
 from ..core.devices import batch_size as usual_batch_size
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
-from ..core.threads import side_by_side
+from ..core.threads import parallel_map
 from .files import find_model, model_files, read_card, read_model
 from .network import AtomicityNet
 
@@ -170,7 +170,7 @@ class Classifier:
                     parts += found
                     done += count
         finally:
-            give_back(self.device)
+            release_memory(self.device)
         report(progress, n, n, "Classifying")
         probabilities = torch.cat([p for p, _, _ in parts]).numpy().astype(np.float64)
         embedding = torch.cat([e for _, e, _ in parts]).numpy()
@@ -191,13 +191,13 @@ class Classifier:
         try:
             return self._forward(patches, rows, of_class, symmetries)
         except RuntimeError as error:
-            if lacks_memory(error):
+            if is_out_of_memory(error):
                 self._take_less(rows.stop - rows.start)
                 return None
             lost = self.device
-            if not is_loss(error, lost):
+            if not is_device_loss(error, lost):
                 raise
-            note_loss(lost, error)
+            report_device_loss(lost, error)
             self._go_on_without(torch.device("cpu"))
             if any(isinstance(x, Tensor) and x.device.type == lost.type for x in patches.values()):
                 raise DeviceLostError("the patches went with the device") from error
@@ -210,7 +210,7 @@ class Classifier:
                 "the GPU has no memory left for a single patch",
                 advice="Close other programs that use it, or choose the device cpu",
             )
-        give_back(self.device)
+        release_memory(self.device)
         self.batch_size = (min(self.batch_size, count) + 1) // 2
         _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
 
@@ -248,7 +248,7 @@ class Classifier:
             if found is not None:
                 parts += [maps for _, _, maps in found]
                 done += count
-        give_back(self.device)
+        release_memory(self.device)
         return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
 
     def _check(self, patches: Patches) -> int:
@@ -272,7 +272,7 @@ class Classifier:
             slice(start, min(start + _PIECE, rows.stop))
             for start in range(rows.start, max(rows.stop, rows.start + 1), _PIECE)
         ]
-        return side_by_side(lambda own: self._part(patches, own, of_class, symmetries), pieces)
+        return parallel_map(lambda own: self._part(patches, own, of_class, symmetries), pieces)
 
     @torch.inference_mode()
     def _part(self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool) -> _Part:
@@ -286,7 +286,7 @@ class Classifier:
             x.to("cpu", non_blocking=True)
             for x in (probabilities, embedding, *(maps[c] for c in self.network.channels))
         ]
-        wait_for(self.device)
+        synchronize(self.device)
         return back[0], back[1], dict(zip(self.network.channels, back[2:], strict=True))
 
     def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
@@ -360,9 +360,9 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
     try:
         return _load(path, modified, str(where))
     except RuntimeError as error:
-        if not is_loss(error, where):
+        if not is_device_loss(error, where):
             raise
-        note_loss(where, error)
+        report_device_loss(where, error)
         return _load(path, modified, str(choose_device("auto" if device == "auto" else "cpu")))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import ModelError
 from ..core.model_card import ModelCard
-from ..io.files import replacing, write_json
+from ..io.files import atomic_write, write_json
 
 CLUSTERS, ATOMS = "clusters", "atoms"
 """Kinds of models: what they find or classify. A card that does not say is of clusters."""
@@ -85,7 +85,7 @@ def save_model(path: Path, card: Card, tensors: dict[str, np.ndarray]) -> Card:
     path = path.with_suffix(".safetensors")
     data = _packed(tensors)
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     write_json(path.with_suffix(".json"), card.to_dict())
     return card

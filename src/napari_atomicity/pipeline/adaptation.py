@@ -21,7 +21,7 @@ from ..core.progress import Progress, Stop, check, prefixed, report
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.files import find_model, hashed, read_model, save_model
-from ..reporting.report import warnings
+from ..reporting.image_warnings import image_warnings
 from .adaptation_text import summarise_analyses
 from .analysis import analyse, classify_clusters, embed_clusters
 from .corrections import read_corrections, with_corrections
@@ -267,7 +267,7 @@ def _analyse_files(
                 **known,
                 clusters=len(analysis.table),
                 seconds=analysis.seconds,
-                warnings=warnings(analysis.table),
+                warnings=image_warnings(analysis.table),
             )
             return outcome, analysis, None
 

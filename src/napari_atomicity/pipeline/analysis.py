@@ -136,7 +136,7 @@ def _predict(
     """Extract patches, run the network, and assign labels."""
     import torch
 
-    from ..core.devices import DeviceLostError, give_back
+    from ..core.devices import DeviceLostError, release_memory
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
     from ..models.label_assignment import assign_labels
@@ -159,7 +159,7 @@ def _predict(
             in_memory = as_arrays(extract(torch.device("cpu")))
             result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
         del patches
-        give_back(classifier.device)
+        release_memory(classifier.device)
     with _timed(seconds, "labels"):
         table = assign_labels(analysis.table, classifier, result, scale)
         tables.validate(table)

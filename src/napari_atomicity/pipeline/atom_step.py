@@ -25,8 +25,8 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
 from ..io.inputs import Input
 from ..io.provenance import Outcome
-from ..reporting.atom_figures import dispersion_chart, overview
-from ..reporting.atom_report import atom_pictures
+from ..reporting.atom_figures import atom_overview, dispersion_chart
+from ..reporting.atom_report import atom_section_images
 from ..reporting.charts import write_figure
 from ..statistics.atom_groups import clusters_of_atoms
 from ..statistics.dispersion import DispersionStatistics
@@ -182,10 +182,10 @@ class AtomStep:
             return result
         report(progress, 0, 0, "Drawing")
         name = item.name.replace("/", "_")
-        picture = overview(analysis, table)
+        picture = atom_overview(analysis, table)
         files = write_figure(picture, self.pictures / f"{name} atoms")
         chart = None if result.dispersion is None else dispersion_chart(result.dispersion)
-        return replace(result, pictures=files, drawn=atom_pictures(item.name, picture, chart))
+        return replace(result, pictures=files, drawn=atom_section_images(item.name, picture, chart))
 
 
 def _completeness(

@@ -18,8 +18,8 @@ from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..io.images import sha256_of
 from ..io.inputs import Input, named_inputs
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import Outcome, now
-from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..reporting.report import MANY_IMAGES
 from .dask_workers import PATIENCE_S, Failed, Notice, Workers

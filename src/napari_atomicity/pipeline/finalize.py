@@ -14,8 +14,8 @@ from ..core.errors import TableError
 from ..core.model_card import ModelCard
 from ..io.inputs import Input
 from ..io.provenance import Outcome
-from ..reporting.examples import ClusterExample, foremost
-from ..reporting.report import Section, with_ratios
+from ..reporting.examples import ClusterExample, top_examples
+from ..reporting.image_section import Section, insert_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
 from ..tracking.files import write_movie_results
@@ -191,8 +191,8 @@ def _report_content(
             method=request.ratios,
             card=card,
         )
-        sections.append(with_ratios(section, ratios))
-        examples = foremost([*examples, *own])
+        sections.append(insert_ratios(section, ratios))
+        examples = top_examples([*examples, *own])
     return ReportContent(sections, examples, joined.scales)
 
 

@@ -16,11 +16,11 @@ import pandas as pd
 from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
-from ..io.formulas import each_text, escape_formula
+from ..io.formulas import escape_formula, map_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS
-from ..reporting.report import LOW_CONFIDENCE
+from ..reporting.image_warnings import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
 from .finalize import drop_columns
@@ -273,7 +273,7 @@ class Log:
 
     def add(self, row: dict[str, Any]) -> None:
         """Raises `AtomicityError` if it can't be written."""
-        line = each_text(pd.DataFrame([row]), escape_formula)
+        line = map_text(pd.DataFrame([row]), escape_formula)
         try:
             if self._columns is None:
                 self._begin(list(row))

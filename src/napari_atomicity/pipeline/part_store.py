@@ -29,13 +29,13 @@ from markupsafe import Markup
 
 from ..core.errors import AtomicityError, TableError
 from ..core.model_card import ModelCard
-from ..io.files import replacing, write_text
+from ..io.files import atomic_write, write_text
 from ..io.inputs import Input, make_folder
 from ..io.provenance import Outcome
 from ..io.tables import read_table, write_table
 from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample
-from ..reporting.report import Section
+from ..reporting.image_section import Section
 from ..tracking.files import MovieResult
 from .failures import FAILURE_COLUMNS, FAILURES, Failure
 from .parts import (
@@ -131,7 +131,7 @@ class PartStore:
         for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
             if text is not None:
                 write_text(folder / f"{stem}.json", text)
-        with replacing(self.path(stem)) as temporary, temporary.open("wb") as file:
+        with atomic_write(self.path(stem)) as temporary, temporary.open("wb") as file:
             file.write(part.parquet)
             file.flush()
             os.fsync(file.fileno())

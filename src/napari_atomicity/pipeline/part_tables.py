@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..io.files import replacing
+from ..io.files import atomic_write
 from ..io.tables import append_csv, write_table
 from .parts import concatenate_parts
 
@@ -34,7 +34,11 @@ def write_all(parts: Iterable[pa.Table], nothing: pd.DataFrame, csv: Path, parqu
     AtomicityError
         If a file can't be written.
     """
-    with replacing(csv) as text, replacing(parquet) as binary, contextlib.ExitStack() as stack:
+    with (
+        atomic_write(csv) as text,
+        atomic_write(parquet) as binary,
+        contextlib.ExitStack() as stack,
+    ):
         writer: pq.ParquetWriter | None = None
         for chunk in _chunks(parts, nothing):
             content = pa.Table.from_pandas(chunk, preserve_index=False)

@@ -27,9 +27,9 @@ from ..core.model_card import ModelCard
 from ..io.files import to_json
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
-from ..reporting.examples import gathered
+from ..reporting.examples import select_examples
+from ..reporting.image_section import image_section
 from ..reporting.plots import scales_of
-from ..reporting.report import image_section
 from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
 from .run_request import RunRequest
@@ -152,7 +152,7 @@ def describe_drawing(
 ) -> str:
     """What the report shows of an image, as JSON."""
     section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
-    examples = gathered((), analysis, card.classes)
+    examples = select_examples((), analysis, card.classes)
     return json.dumps(
         {
             "image": section.image,

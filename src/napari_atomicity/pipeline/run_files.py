@@ -14,7 +14,8 @@ from ..io.files import write_json
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import write_ratios
 from ..reporting.examples import ClusterExample
-from ..reporting.report import Section, write_report
+from ..reporting.image_section import Section
+from ..reporting.report import ReportData, write_report
 from ..statistics.ratios import class_ratios
 from ..statistics.reference import Comparison, compare
 from .run_request import RunRequest
@@ -211,13 +212,15 @@ def _write_run(
     write_report(
         html,
         content.sections,
-        run.table,
-        run.ratios,
-        record,
-        run.comparison,
-        card=card,
-        examples=content.examples,
-        scales=content.scales,
+        ReportData(
+            run.table,
+            run.ratios,
+            record,
+            run.comparison,
+            card=card,
+            examples=list(content.examples),
+            scales=content.scales,
+        ),
     )
     if run.comparison is not None:
         write_json(out_dir / "reference.json", run.comparison.to_dict())

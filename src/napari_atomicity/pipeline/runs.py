@@ -23,9 +23,11 @@ from ..io.provenance import Outcome, now
 from ..io.tables import concatenate, read_reference, write_clusters
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, load_classifier
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plots import scales_of
-from ..reporting.report import MANY_IMAGES, Section, image_section, warnings
+from ..reporting.report import MANY_IMAGES
 from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
 from ..tracking.files import FILES as MOVIE_FILES
@@ -178,7 +180,7 @@ class _Results:
             section = image_section(
                 analysis, outcome, self.small, self.request.ratios, card, movie=movie
             )
-            examples = gathered(self.examples, analysis, card.classes)
+            examples = select_examples(self.examples, analysis, card.classes)
             scales = scales_of([analysis])
             return _Result(outcome, analysis, analysis.table, section, examples, scales, movie)
 
@@ -270,7 +272,7 @@ def analyse_one(
             clusters=len(analysis.table),
             parameters=analysis.parameters,
             seconds=analysis.seconds,
-            warnings=warnings(analysis.table),
+            warnings=image_warnings(analysis.table),
         )
         return outcome, analysis, None if then is None else then(analysis, outcome)
 

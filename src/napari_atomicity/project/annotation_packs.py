@@ -42,10 +42,10 @@ from ..core.errors import (
     UnsuitableImageError,
 )
 from ..core.progress import Progress, Stop, check, report
+from ..io.archives import ArchiveFiles, open_archive
 from ..io.files import to_json
 from ..io.formulas import unescape_formula
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
-from ..io.packed import Parts, open_parts
 from ..statistics.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1
@@ -191,7 +191,7 @@ def _put(
     """Image, preview and table into the folder; what the manifest says of it."""
     import imagecodecs
 
-    from ..io.preview import to_8_bit
+    from ..io.contrast import to_8_bit
 
     micrograph = load(file, pixel_size_nm, name=name)
     if micrograph.n_frames > 1:
@@ -320,7 +320,7 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
         lines can't be read or lie outside the image: which, all at once.
     """
     path = Path(path)
-    with open_parts(path, MANIFEST) as parts:
+    with open_archive(path, MANIFEST) as parts:
         manifest = _manifest(parts, path)
         records = {record["file"]: record for record in manifest["images"]}
         problems = [
@@ -330,7 +330,7 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
         ]
         who = _annotator(parts, manifest, path)
         marks, looked = [], []
-        for table in parts.below("tables/"):
+        for table in parts.list_files("tables/"):
             record = records.get(table.removeprefix("tables/").removesuffix(".csv"))
             if record is None or not table.endswith(".csv"):
                 problems.append(f"{table}: the manifest has no image of that name")
@@ -442,7 +442,7 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 30 else text[:30] + "…")
 
 
-def _annotator(parts: Parts, manifest: Mapping[str, Any], path: Path) -> str:
+def _annotator(parts: ArchiveFiles, manifest: Mapping[str, Any], path: Path) -> str:
     """The name in annotator.txt, else in the manifest, else that of the pack."""
     said = parts.text("annotator.txt") if "annotator.txt" in parts else ""
     name = next((line.strip() for line in said.splitlines() if line.strip()), "")
@@ -451,7 +451,7 @@ def _annotator(parts: Parts, manifest: Mapping[str, Any], path: Path) -> str:
     return printable[:_MAX_NAME].strip()
 
 
-def _manifest(parts: Parts, path: Path) -> dict[str, Any]:
+def _manifest(parts: ArchiveFiles, path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(parts.text(MANIFEST))
         if manifest["format"] != FORMAT:

@@ -17,7 +17,7 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.table_cache import TableCache
 from ..io.images import find_images, load
-from ..io.stored_micrograph import PIXELS
+from ..io.lazy_micrograph import PIXELS
 from ..models.analysis import Analysis
 from .project import SUFFIX, Project, ProjectContents
 
@@ -210,7 +210,7 @@ def take_in_analysed(
 
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
     """A PNG of the (first) frame, its longer edge of so many pixels."""
-    from ..io.preview import to_8_bit
+    from ..io.contrast import to_8_bit
 
     shape = micrograph.shape_px
     step = max(1, min(max(shape) // (4 * edge_px), *shape))

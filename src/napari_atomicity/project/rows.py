@@ -14,8 +14,8 @@ import pandas as pd
 
 from ..core import cluster_table as tables
 from ..io.files import plain
+from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import now
-from ..io.stored_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from .cached_arrays import read_pictures
 
@@ -31,7 +31,7 @@ LOGGED = (
 """Columns that the log of corrections needs."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.ADDED if name not in ("excluded", "track_id")),
+    *(name for name in tables.OPTIONAL if name not in ("excluded", "track_id")),
 )  # fmt: skip
 """Columns that a model gives."""
 
@@ -366,7 +366,7 @@ def _read_table(
     if clusters["track_id"].isna().all():  # nobody has linked them
         clusters = clusters.drop(columns="track_id")
     # Columns that no model of this image gives are not there, rather than empty.
-    added = [n for n in tables.ADDED if n in predicted and predicted[n].isna().all()]
+    added = [n for n in tables.OPTIONAL if n in predicted and predicted[n].isna().all()]
     predicted = predicted.drop(columns=added)
     table = clusters.drop(columns="outline").merge(
         predicted.drop(columns="model_id"), on="cluster_id", how="left"

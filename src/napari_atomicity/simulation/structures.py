@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import AtomicityError, ReadError
-from ..core.processes import processes_apart
+from ..core.processes import spawn_pool
 from ..core.progress import Progress, report
 from .metals import EMT_METALS, METALS, SYMBOL, composition, import_ase, nearest_neighbour_nm
 from .relaxation import MorsePotential, anneal, quench
@@ -242,7 +242,7 @@ def _library(
         wanted += [(atoms_of, str(kind), int(rng.integers(2**31))) for kind in kinds]
     arguments = list(map(list, zip(*wanted, strict=True)))
     library = []
-    with processes_apart(workers) if workers > 1 else nullcontext() as pool:
+    with spawn_pool(workers) if workers > 1 else nullcontext() as pool:
         made = (
             map(make_alloy, *arguments)
             if pool is None

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
 from ..core import cluster_table as tables
-from ..core.row_view import pick, stack
+from ..core.row_view import select_rows, stack
 from ..models.analysis import Analysis
 from ..tracking.tracks import MOVIE, Tracking, with_tracking
 
@@ -270,9 +270,9 @@ def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> ClusterRows:
     return ClusterRows(
         analysis.table.iloc[index].reset_index(drop=True),
         [analysis.outlines[i] for i in index],
-        {k: pick(v, index) for k, v in analysis.patches.items()},
-        pick(analysis.embedding, index) if len(analysis.embedding) else analysis.embedding,
-        {k: pick(v, index) for k, v in analysis.class_maps.items()},
+        {k: select_rows(v, index) for k, v in analysis.patches.items()},
+        select_rows(analysis.embedding, index) if len(analysis.embedding) else analysis.embedding,
+        {k: select_rows(v, index) for k, v in analysis.class_maps.items()},
     )
 
 

@@ -25,19 +25,13 @@ from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
 from ..project import Project
-from ..reporting.charts import confusion_chart, parity, ratio_chart, write_figure
-from ..reporting.examples import ClusterExample, gathered
+from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
+from ..reporting.examples import ClusterExample, select_examples
+from ..reporting.image_section import Section, failed_section, image_section
+from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
-from ..reporting.report import (
-    MANY_IMAGES,
-    Section,
-    failed_section,
-    image_section,
-    ratios_of,
-    warnings,
-    write_report,
-)
+from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
@@ -323,11 +317,11 @@ class _Export:
                 self.files += [
                     save_plot(plot, data, folder / f"{name}{suffix}", look) for suffix in SUFFIXES
                 ]
-        of_all = ratios_of(self.ratios, None, self.images)
+        of_all = ratios_of_scope(self.ratios, None, self.images)
         pairs = None if self.comparison is None else self.comparison.pairs
         drawn = (
             ratio_chart(of_all, self.classes),
-            None if pairs is None else parity(pairs, self.classes),
+            None if pairs is None else parity_chart(pairs, self.classes),
             confusion_chart(on_corrected(self.table, self.classes).confusion),
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
@@ -349,7 +343,7 @@ class _Export:
                     clusters=len(analysis.table),
                     parameters=analysis.parameters,
                     seconds=analysis.seconds,
-                    warnings=warnings(analysis.table),
+                    warnings=image_warnings(analysis.table),
                 )
             )
         return [*done, *self.contents.others]
@@ -384,10 +378,10 @@ class _Export:
         found: list[ClusterExample] = []
         for i, (analysis, outcome) in enumerate(zip(analyses, outcomes, strict=False)):
             self.say(f"Drawing {outcome.image}", i, len(analyses))
-            ratios = ratios_of(self.ratios, outcome.image, self.images)
+            ratios = ratios_of_scope(self.ratios, outcome.image, self.images)
             try:
                 section = image_section(analysis, outcome, small, ratios=ratios)
-                found = gathered(found, analysis, classes_of(analysis.table))
+                found = select_examples(found, analysis, classes_of(analysis.table))
             except Cancelled:
                 raise
             except Exception as error:  # one image must not end the report
@@ -417,21 +411,20 @@ class _Export:
         if self.choices.report:
             self.say("Writing the report")
             log = self.contents.corrections
-            write_report(
-                path,
-                sections,
+            data = ReportData(
                 self.table,
                 self.ratios,
                 record,
                 self.comparison,
                 card=self.card,
-                examples=found,
+                examples=list(found),
                 corrections=log,
                 agreement=None if log is None else agreement_table(log),
                 sample=self.sample(),
                 scales=scales_of(self.contents.analyses),
                 title=self.choices.title or self.contents.name,
             )
+            write_report(path, sections, data)
         self._remove_stale()
         self.files.append(write_json(self.out_dir / "run.json", record))
         return self.files

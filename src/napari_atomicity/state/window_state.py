@@ -27,7 +27,7 @@ from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns, TableCache, columns_of
-from ..io.stored_micrograph import LazyMicrograph
+from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..tracking.tracks import tracking_of
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
@@ -294,7 +294,7 @@ class WindowState:
         """Take over what the file of an image says, if it is known by its path only and is read."""
         micrograph = self._micrographs.get(image)
         if isinstance(micrograph, LazyMicrograph) and micrograph.sha256 is None:
-            self._micrographs[image] = micrograph.described()
+            self._micrographs[image] = micrograph.with_file_metadata()
             self.images_changed.emit()
 
     def follow_file(self, image: str, micrograph: Micrograph) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..io.files import replacing
+from ..io.files import atomic_write
 from .data import PatchSet
 
 
@@ -49,7 +49,7 @@ class Checkpoint:
             for name, value in values.items()
         }
         metadata = {"key": self.key, "state": json.dumps(state)}
-        with replacing(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
 
     def load(self) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
@@ -98,7 +98,7 @@ def save_patches(path: Path, part: PatchSet, key: str) -> None:
         "text": json.dumps({c: part.table[c].astype(str).tolist() for c in text}),
         "left_out": json.dumps(part.left_out),
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..core.patches import PatchSettings
-from ..core.processes import processes_apart
+from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
 from ..detection import detect
 from ..detection.patches import extract_patches
@@ -100,7 +100,7 @@ def from_simulation(
             parts.append(job(field_seed))
             report(progress, i + 1, n_fields, "Simulating fields")
     else:
-        with processes_apart(workers) as pool:
+        with spawn_pool(workers) as pool:
             for i, part in enumerate(pool.map(job, seeds, chunksize=4)):
                 if stop is not None and stop():
                     pool.shutdown(cancel_futures=True)

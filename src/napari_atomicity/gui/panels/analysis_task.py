@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...detection import DetectionSettings
-from ...io.stored_micrograph import LazyMicrograph
+from ...io.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse
 from .. import tasks
@@ -31,7 +31,7 @@ def analyse_image(
     """Analyse an image; run in a worker."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
-        micrograph = micrograph.described()
+        micrograph = micrograph.with_file_metadata()
     return analyse(
         micrograph,
         asked.model,

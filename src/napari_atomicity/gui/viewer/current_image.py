@@ -17,7 +17,7 @@ from ...core.cluster_table import Key
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
-from ...io.stored_micrograph import LazyMicrograph
+from ...io.lazy_micrograph import LazyMicrograph
 from .. import tasks
 from . import compat
 from .layer_data import display_limits, layer_data

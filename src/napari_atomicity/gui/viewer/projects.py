@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
-from ...io.files import replacing, write_text
+from ...io.files import atomic_write, write_text
 from ...io.tables import write_clusters
 from ...models.files import SHIPPED, user_folder
 from ...project import SUFFIX, Opened, Project, ProjectContents, open_any, project_file, survey
@@ -76,7 +76,7 @@ def write_model(
 ) -> Path:
     """Write a model of a project into a file, its card beside it."""
     weights, card = project.model_file(name)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(weights)
     write_text(path.with_suffix(".json"), card)
     return path

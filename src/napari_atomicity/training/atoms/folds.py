@@ -14,7 +14,7 @@ from torch import Tensor
 from ...atoms.card import AtomCard
 from ...atoms.finder import AtomModel, quantize_weights
 from ...atoms.network import AtomNet
-from ...core.processes import processes_apart
+from ...core.processes import spawn_pool
 from ...core.progress import Progress, Stop, check, report
 from .evaluation import FoldScores, match_to_marks
 from .fit import train_network
@@ -201,7 +201,7 @@ def _train_networks(
         for job in missing
     ]
     if workers > 1 and len(missing) > 1:
-        with processes_apart(workers) as processes:
+        with spawn_pool(workers) as processes:
             states = processes.map(_train_state, tasks)
             for n, (job, state) in enumerate(zip(missing, states, strict=True)):
                 made[job] = _keep_network(state, job, recipe, build)

@@ -25,7 +25,7 @@ from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
 from ....io.clipboard import tab_separated
-from ....io.stored_micrograph import LazyMicrograph
+from ....io.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....project import Project
@@ -47,7 +47,7 @@ def find(
     """All candidates of an image, and its operating point."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
-        micrograph = micrograph.described()
+        micrograph = micrograph.with_file_metadata()
     return find_atoms(micrograph, model, device, precision=precision, progress=progress, stop=stop)
 
 

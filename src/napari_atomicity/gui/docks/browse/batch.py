@@ -9,8 +9,8 @@ from pathlib import Path
 from napari.utils.notifications import show_error, show_info
 
 from ....core.errors import AtomicityError
+from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
-from ....io.stored_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ... import tasks
 from ...panels.analysis_task import AnalysisRequest, analyse_image

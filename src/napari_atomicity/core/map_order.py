@@ -1,4 +1,4 @@
-"""Which clusters lie near each other in the embedding's map: orders for looking at them."""
+"""Orders of clusters by their positions in the map of the embedding."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import numpy as np
 _BITS = 10
 
 
-def nearest_first(places: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """How far each place of the map is from the mean of the chosen ones.
+def distance_to_selection(places: np.ndarray, selected: np.ndarray) -> np.ndarray:
+    """Compute the distance of each cluster in the map from the mean of the selected clusters.
 
     Parameters
     ----------
-    places
-        (N, 2), in units of the map; NaN where a cluster has no place.
-    chosen
-        (N,) bool.
+    places : ndarray of shape (n_clusters, 2)
+        Positions in the map; NaN for clusters without a position.
+    selected : ndarray of bool, shape (n_clusters,)
+        The selected clusters.
 
     Returns
     -------
-    numpy.ndarray
-        (N,); all NaN if none of the chosen has a place.
+    ndarray of shape (n_clusters,)
+        Distances in units of the map; all NaN if no selected cluster has a position.
     """
-    there = chosen & np.isfinite(places).all(axis=1)
+    there = selected & np.isfinite(places).all(axis=1)
     if not there.any():
         return np.full(len(places), np.nan)
     return np.linalg.norm(places - places[there].mean(axis=0), axis=1)
 
 
-def along_the_map(places: np.ndarray) -> np.ndarray:
-    """Where each place of the map lies on a line that runs through all of it.
+def hilbert_index(places: np.ndarray) -> np.ndarray:
+    """Compute the index of each cluster along a Hilbert curve through the map.
 
-    The line is Hilbert's [1]_: it never jumps, and leaves a neighbourhood only when it has been
-    through it, so what follows each other is alike.
+    The Hilbert curve [1]_ keeps neighbourhoods together, and clusters with similar indices are
+    similar.
 
     Parameters
     ----------
-    places
-        (N, 2), in units of the map; NaN where a cluster has no place.
+    places : ndarray of shape (n_clusters, 2)
+        Positions in the map; NaN for clusters without a position.
 
     Returns
     -------
-    numpy.ndarray
-        (N,), whole numbers below 4¹⁰ as float; NaN where there is no place.
+    ndarray of shape (n_clusters,)
+        Integers below 4¹⁰ as float; NaN for clusters without a position.
 
     References
     ----------
@@ -54,7 +54,7 @@ def along_the_map(places: np.ndarray) -> np.ndarray:
     if not there.any():
         return out
     low = places[there].min(axis=0)
-    # The same scale along both axes: distances in the map are what counts.
+    # The same scale along both axes preserves distances in the map.
     extent = max(float(np.ptp(places[there], axis=0).max()), 1e-12)
     cells = ((places[there] - low) / extent * (2**_BITS - 1)).round().astype(np.int64)
     x, y = cells[:, 0], cells[:, 1]
@@ -63,7 +63,7 @@ def along_the_map(places: np.ndarray) -> np.ndarray:
         side = 1 << bit
         right, up = (x & side) > 0, (y & side) > 0
         along += side * side * ((3 * right) ^ up)
-        # Turn the quarter so that the line goes through it as through the whole.
+        # Rotate the quadrant so that the curve continues in it.
         flip = ~up & right
         x, y = (
             np.where(flip, side - 1 - (x & (side - 1)), x),

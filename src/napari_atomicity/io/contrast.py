@@ -1,4 +1,4 @@
-"""Grey levels of an image for people to look at."""
+"""Contrast of images for display."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ import numpy as np
 
 
 def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.ndarray:
-    """Grey levels between two percentiles of the finite pixels; what is not finite is black."""
+    """Rescale an image to 8 bits between two percentiles of its finite pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        Intensities; pixels that are not finite become black.
+    low, high : float
+        Percentiles for black and white.
+
+    Returns
+    -------
+    ndarray of uint8
+        The image.
+    """
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         return np.zeros(pixels.shape, np.uint8)

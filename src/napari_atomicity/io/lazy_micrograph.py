@@ -1,4 +1,4 @@
-"""Micrographs whose pixels are read when they are asked for, and kept for a while."""
+"""Micrographs whose pixels are read when needed and cached."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..core.micrograph import Micrograph, checked_pixel_size
 from .images import load
 
 MAX_BYTES = 400_000_000
-"""Pixels that are kept: some twenty images of 2048 × 2048."""
+"""Size of the cache: about twenty images of 2048 × 2048 pixels."""
 MAX_LARGE = 4
-"""Large images that are kept: they take no bytes, but a mapping or an open file each."""
+"""Maximum number of large images in the cache: each needs a memory map or an open file."""
 
 
 class PixelCache:
-    """The images that were looked at last, up to a number of bytes; for several threads."""
+    """Cache of recently used images with a limited size; thread-safe."""
 
-    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._held: OrderedDict[Path, Micrograph] = OrderedDict()
         self._lock = threading.Lock()
         self._reading: dict[Path, threading.Lock] = {}
 
     def get(self, path: Path) -> Micrograph | None:
-        """What is held of a file, without reading it."""
+        """Return the cached image of a file, None if there is none."""
         with self._lock:
             found = self._held.get(path)
             if found is not None:
@@ -38,7 +38,7 @@ class PixelCache:
             return found
 
     def read(self, path: Path) -> Micrograph:
-        """The image in a file; two threads that ask for it wait for one reading."""
+        """Return the image of a file; several threads share one reading of the file."""
         found = self.get(path)
         if found is not None:
             return found
@@ -54,19 +54,19 @@ class PixelCache:
         return found
 
     def put(self, micrograph: Micrograph) -> None:
-        """Hold an image that was just read."""
+        """Add an image to the cache."""
         if micrograph.path is None:
             return
         with self._lock:
             self._held[micrograph.path] = micrograph
             self._held.move_to_end(micrograph.path)
-            while len(self._held) > 1 and self._size() > self._most_bytes:
+            while len(self._held) > 1 and self._size() > self._max_bytes:
                 self._held.popitem(last=False)
             for path in [path for path, held in self._held.items() if held.is_large][:-MAX_LARGE]:
                 del self._held[path]
 
     def forget(self, path: Path) -> None:
-        """The file is another one now."""
+        """Remove a file that has changed from the cache."""
         with self._lock:
             self._held.pop(path, None)
 
@@ -75,22 +75,22 @@ class PixelCache:
 
 
 PIXELS = PixelCache()
-"""Shared by all: two windows on one image hold it once."""
+"""The cache of this process, shared by all windows."""
 
 
 class LazyMicrograph(Micrograph):
-    """A micrograph that is known from a project; its pixels are read when they are asked for.
+    """A micrograph of a project whose pixels are read when needed.
 
     Parameters
     ----------
-    path
+    path : pathlib.Path
         The file.
-    shape
-        Of the data, if that is known already: (Y, X) or (T, Y, X).
-    pixel_size_nm, name, sha256, metadata
-        As of a `Micrograph`.
-    cache
-        Where pixels are held.
+    shape : tuple of int or None
+        Shape of the data, (Y, X) or (T, Y, X), if it is known.
+    pixel_size_nm, name, sha256, metadata : optional
+        See `Micrograph`.
+    cache : PixelCache
+        Cache of the pixels.
     """
 
     def __init__(
@@ -117,39 +117,39 @@ class LazyMicrograph(Micrograph):
             object.__setattr__(self, field, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets it without pixels, and reads them into a cache of its own."""
+        """Pickle without pixels; another process reads them into its own cache."""
         shape = self._shape  # type: ignore[attr-defined]
-        return _stored, (
+        return _restore, (
             (self.path, shape, self.pixel_size_nm),
             {"name": self.name, "sha256": self.sha256, "metadata": dict(self.metadata)},
         )
 
     @property
     def data(self) -> np.ndarray:
-        """Intensities, float32; the file is read if it is not held.
+        """Intensities, float32; the file is read if it is not cached.
 
         Raises
         ------
         ReadError
-            If the file is gone or can't be read, or is another one than it was.
+            If the file is missing, can not be read, or has changed.
         """
         return self.read().data
 
     def read(self) -> Micrograph:
-        """The micrograph with its pixels; raises as `data`."""
+        """Return the micrograph with its pixels; raises the errors of `data`."""
         assert self.path is not None
         found = self._cache.read(self.path)  # type: ignore[attr-defined]
         if self.sha256 is not None and found.sha256 != self.sha256:
             self._cache.forget(self.path)  # type: ignore[attr-defined]
             raise ReadError(
-                "the file is not the one that was analysed: its content has changed",
+                "the content of the file has changed since the analysis",
                 self.path,
-                "Put the old file back, or add the new one under another name",
+                "Restore the old file, or add the new one under another name",
             )
         return found
 
-    def described(self) -> LazyMicrograph:
-        """The same with shape, calibration and hash as the file has them; it is read for that."""
+    def with_file_metadata(self) -> LazyMicrograph:
+        """Return the micrograph with shape, calibration and hash, read from the file."""
         if self.sha256 is not None:
             return self
         found = self.read()
@@ -167,17 +167,17 @@ class LazyMicrograph(Micrograph):
 
     @property
     def is_read(self) -> bool:
-        """Whether the pixels can be had at once."""
+        """Whether the pixels are cached."""
         assert self.path is not None
         return self._cache.get(self.path) is not None  # type: ignore[attr-defined]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the data; the file is read if that is not known."""
+        """Shape of the data; the file is read if it is not known."""
         return self._shape or self.data.shape  # type: ignore[attr-defined]
 
     def with_pixel_size(self, pixel_size_nm: float) -> LazyMicrograph:
-        """The same image, calibrated; nothing is read."""
+        """Return the image with this pixel size; the file is not read."""
         assert self.path is not None
         return LazyMicrograph(
             self.path,
@@ -190,5 +190,5 @@ class LazyMicrograph(Micrograph):
         )
 
 
-def _stored(where: tuple[Any, ...], known: Mapping[str, Any]) -> LazyMicrograph:
+def _restore(where: tuple[Any, ...], known: Mapping[str, Any]) -> LazyMicrograph:
     return LazyMicrograph(*where, **known)

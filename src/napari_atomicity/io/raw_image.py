@@ -1,4 +1,4 @@
-"""What a reader of one format hands over: pixels and scales as the file has them, unjudged."""
+"""The result of a reader: pixels, scales and metadata as stored in the file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .units import AxisScale
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """An image as it lies in a file.
+class RawImage:
+    """An image as stored in a file.
 
     Parameters
     ----------
-    data
-        Shape (Y, X) or (T, Y, X), any dtype; a large image as something that is read in parts.
-    y, x
-        Length of a pixel along each axis; None where the file does not say.
-    calibration
-        Which entry of the file the scales come from.
-    metadata
-        What the format says of the instrument; plain values that JSON can hold.
+    data : array-like of shape (Y, X) or (T, Y, X)
+        Pixels of any type; large images are read in parts.
+    y, x : AxisScale, optional
+        Length of a pixel along each axis; None if the file does not contain it.
+    calibration : str
+        Entry of the file that contains the scales.
+    metadata : dict
+        Metadata of the instrument, values of JSON types.
     """
 
     data: Any
@@ -35,7 +35,7 @@ class Recording:
 
 
 def plain(value: Any) -> Any:
-    """A text, finite number or truth value that JSON can hold; None for anything else."""
+    """Return a text, finite number or flag as a type of JSON, None for other values."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes):
@@ -49,7 +49,7 @@ def plain(value: Any) -> Any:
     return None
 
 
-def recorded(**entries: Any) -> dict[str, Any]:
-    """The entries that say something, as plain values."""
+def known_entries(**entries: Any) -> dict[str, Any]:
+    """Return the entries that have a value, as types of JSON."""
     values = {name: plain(value) for name, value in entries.items()}
     return {name: value for name, value in values.items() if value is not None}

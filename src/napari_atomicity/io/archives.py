@@ -1,7 +1,7 @@
-"""Folders of files as people send them back: as a folder or a .zip, read where they are.
+"""Read files from a folder or a .zip archive.
 
-Nothing is unpacked to disk, names are only those in the archive, links are passed over, and what is
-read into memory is limited.
+Archives are not unpacked to disk, links are ignored, and the size of files read into memory is
+limited.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..core.errors import ReadError
 _MAX_TEXT = 20_000_000
 
 
-class Parts:
-    """The files of a folder or .zip, by their names in it with "/"."""
+class ArchiveFiles:
+    """Files of a folder or .zip archive by their relative paths with "/"."""
 
     def __init__(
         self, files: Mapping[str, Any], path: Path, archive: zipfile.ZipFile | None = None
     ) -> None:
         self._files, self._path, self._archive = files, path, archive
 
-    def __enter__(self) -> Parts:
+    def __enter__(self) -> ArchiveFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -36,18 +36,18 @@ class Parts:
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
-    def below(self, folder: str) -> list[str]:
-        """Names in a folder, hidden ones and locks of office programs left out."""
+    def list_files(self, folder: str) -> list[str]:
+        """Return the paths in a folder without hidden files and locks of office programs."""
         names = (name for name in self._files if name.startswith(folder))
         return sorted(name for name in names if PurePosixPath(name).name[0] not in ".~")
 
     def sha256(self, name: str) -> str:
-        """Hash of a file.
+        """Return the hash of a file.
 
         Raises
         ------
         ReadError
-            If it can't be read.
+            If it can not be read.
         """
         digest = hashlib.sha256()
         with self._stream(name) as stream:
@@ -56,12 +56,12 @@ class Parts:
         return digest.hexdigest()
 
     def text(self, name: str) -> str:
-        """The text of a file: UTF-8, UTF-16 with its mark, or else as of western Windows.
+        """Return the text of a file in UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
         Raises
         ------
         ReadError
-            If it can't be read, is too large, or is no text.
+            If it can not be read, is too large, or is not text.
         """
         with self._stream(name) as stream:
             data = stream.read(_MAX_TEXT + 1)
@@ -73,12 +73,12 @@ class Parts:
         except UnicodeDecodeError:
             text = data.decode("cp1252", "replace")
         if "\0" in text:
-            raise ReadError(f"{name} is no text", self._path, "Save it as CSV")
+            raise ReadError(f"{name} is not a text file", self._path, "Save it as CSV")
         return text
 
     @contextmanager
     def _stream(self, name: str) -> Iterator[IO[bytes]]:
-        """Whatever goes wrong while a file is read names it."""
+        """Open a file; all errors while reading it name the file."""
         try:
             if self._archive is None:
                 with Path(self._files[name]).open("rb") as stream:
@@ -86,19 +86,31 @@ class Parts:
             else:
                 with self._archive.open(self._files[name]) as member:
                     yield member
-        # Encrypted members raise RuntimeError, unknown compressions NotImplementedError, which is
-        # one; damaged ones zlib.error and worse.
+        # Encrypted files raise RuntimeError, unknown compressions NotImplementedError, damaged
+        # files zlib.error and others.
         except Exception as error:
             raise ReadError(f"{name} can't be read ({error})", self._path) from error
 
 
-def open_parts(path: Path, key: str) -> Parts:
-    """A folder or .zip whose files lie beside one of the name ``key``, wherever that is in it.
+def open_archive(path: Path, key: str) -> ArchiveFiles:
+    """Open the folder in a folder or .zip archive that contains a file named ``key``.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Folder or .zip archive; the files may be in a subfolder.
+    key : str
+        Name of a file that must exist.
+
+    Returns
+    -------
+    ArchiveFiles
+        The files in the folder of this file.
 
     Raises
     ------
     ReadError
-        If there is no such folder or .zip, or the file is not in it.
+        If there is no such folder or archive, or the file is missing.
     """
     archive = None
     files: dict[str, Any]
@@ -114,14 +126,14 @@ def open_parts(path: Path, key: str) -> Parts:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
-            raise ReadError(f"this is neither a folder nor a .zip ({error})", path) from error
+            raise ReadError(f"this is not a folder or a .zip file ({error})", path) from error
         files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    # What a Mac adds to an archive has the same names.
+    # macOS adds files with the same names to archives.
     found = [n for n in files if PurePosixPath(n).name == key and not n.startswith("__MACOSX")]
     if not found:
         if archive is not None:
             archive.close()
-        raise ReadError(f"there is no {key} in it", path)
+        raise ReadError(f"{key} is missing in it", path)
     base = min(found, key=lambda name: (name.count("/"), name)).removesuffix(key)
     inside = {n.removeprefix(base): file for n, file in files.items() if n.startswith(base)}
-    return Parts(inside, path, archive)
+    return ArchiveFiles(inside, path, archive)

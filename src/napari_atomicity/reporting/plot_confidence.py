@@ -1,4 +1,4 @@
-"""How sure the model says it is, and how right it was where a person has looked."""
+"""Plots of the confidence of predictions and its reliability on corrected clusters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .plot_base import (
     Look,
     Plot,
     draw_bars,
-    dress,
+    draw_message,
     labels_in_order,
     legend,
+    matching_row,
     per_cent,
-    rows_by,
-    say,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _BINS = 20
 MIN_CORRECTED = 20
-"""Corrected clusters below which accuracy is not drawn against confidence."""
+"""Minimum number of corrected clusters for the reliability plot."""
 _PER_BIN = 10
 _MAX_BINS = 10
 
 
-def _sure(table: pd.DataFrame) -> np.ndarray:
-    """Clusters (N,) bool to which the model gave a class, and so a confidence."""
+def _has_confidence(table: pd.DataFrame) -> np.ndarray:
+    """Return which clusters have a predicted class and thus a confidence."""
     predicted = table["label_predicted"]
     return np.asarray(~predicted.isin(["", *NON_CLASS_LABELS]) & table["confidence"].notna(), bool)
 
@@ -44,15 +44,15 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
 
 # ---- confidence
 def confidence_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) -> pd.DataFrame:
-    """Numbers of clusters by predicted class and calibrated confidence.
+    """Count clusters by predicted class and calibrated confidence.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``class, confidence_from, confidence_to, count``: a row per class and bin. What
-        the model called no class has no confidence and is left out.
+        Columns ``class, confidence_from, confidence_to, count``: a row per class and bin.
+        Non-class labels have no confidence and are excluded.
     """
-    shown = table[_sure(table)]
+    shown = table[_has_confidence(table)]
     names = labels_in_order(shown["label_predicted"], classes)
     code = shown["label_predicted"].map({n: i for i, n in enumerate(names)}).to_numpy(int)
     cell = code * _BINS + _bins(shown["confidence"].to_numpy(float))
@@ -68,18 +68,28 @@ def confidence_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) 
 
 
 def _confidence_places(data: pd.DataFrame) -> np.ndarray:
-    """Bars on top of each other, the first class at the bottom."""
+    """Return stacked bars with the first class at the bottom."""
     high = data.groupby("confidence_from")["count"].cumsum().to_numpy(float)
     left, right = data["confidence_from"].to_numpy(float), data["confidence_to"].to_numpy(float)
     return np.stack([left, right, high - data["count"].to_numpy(float), high], axis=1)
 
 
 def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """A histogram, stacked by predicted class."""
+    """Draw a histogram stacked by predicted class.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     if not len(data):
-        dress(axes, look)
-        say(axes, look, "Nothing has been classified")
+        style_axes(axes, look)
+        draw_message(axes, look, "No classified clusters")
         return
     boxes = _confidence_places(data)
     there = (data["count"] > 0).to_numpy()
@@ -94,7 +104,7 @@ def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look | None = None) ->
     )
     axes.locator_params(axis="y", integer=True)
     legend(axes, look, loc="upper left")
-    dress(axes, look, _describe_confidence(data))
+    style_axes(axes, look, _describe_confidence(data))
 
 
 def _describe_confidence(data: pd.DataFrame) -> str:
@@ -113,9 +123,9 @@ def _confidence_row(row: Any) -> str:
 
 def _confidence_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
-    shown = np.flatnonzero(_sure(table))
+    shown = np.flatnonzero(_has_confidence(table))
     confidence = table["confidence"].to_numpy(float)[shown]
-    member[shown] = rows_by(
+    member[shown] = matching_row(
         {"label": table["label_predicted"].to_numpy(object)[shown], "bin": _bins(confidence)},
         data.assign(bin=_bins(data["confidence_from"].to_numpy(float))),
         **{"class": "label", "bin": "bin"},
@@ -125,35 +135,35 @@ def _confidence_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
 
 CONFIDENCE = Plot(
     "Confidence",
-    "How sure the model is of its predictions: the calibrated probability of the predicted class.",
+    "Calibrated probability of the predicted class.",
     confidence_data,
     draw_confidence,
     _confidence_members,
     _confidence_places,
     _confidence_row,
     column="confidence_from",
-    nothing="Classify an image first: nothing has a confidence yet.",
+    nothing="No confidence: classify an image first.",
 )
 
 
 # ---- reliability
-def _judged(table: pd.DataFrame) -> np.ndarray:
-    """Clusters (N,) bool that the model gave a class and a person a label."""
-    return _sure(table) & (table["label_corrected"] != "").to_numpy(bool)
+def _is_corrected(table: pd.DataFrame) -> np.ndarray:
+    """Return which clusters have both a predicted class and a label by a person."""
+    return _has_confidence(table) & (table["label_corrected"] != "").to_numpy(bool)
 
 
 def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """How often the prediction was the person's label, by confidence.
+    """Compute the accuracy of predictions on corrected clusters by confidence.
 
-    Bins hold about as many clusters each, at least 10: most confidences are near 1.
+    Bins contain equal numbers of clusters, at least 10: most confidences are near 1.
 
     Returns
     -------
     pandas.DataFrame
         Columns ``confidence_from, confidence_to, confidence_mean, count, right, accuracy,
-        accuracy_low, accuracy_high``; the last two are Wilson's 95 % interval.
+        accuracy_low, accuracy_high``; the last two are the Wilson score interval (95 %).
     """
-    rows = table[_judged(table)]
+    rows = table[_is_corrected(table)]
     confidence = rows["confidence"].to_numpy(float)
     right = (rows["label_predicted"] == rows["label_corrected"]).to_numpy(bool)
     columns = ["confidence_from", "confidence_to", "confidence_mean", "count", "right"]
@@ -161,9 +171,9 @@ def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
         return pd.DataFrame(columns=[*columns, "accuracy", "accuracy_low", "accuracy_high"])
     n_bins = int(np.clip(len(rows) // _PER_BIN, 1, _MAX_BINS))
     edge = np.unique(np.quantile(confidence, np.arange(n_bins + 1) / n_bins))
-    if len(edge) == 1:  # all are equally sure
+    if len(edge) == 1:  # all confidences are equal
         edge = np.repeat(edge, 2)
-    bins = _among(confidence, edge)
+    bins = _bin_index(confidence, edge)
     count = np.bincount(bins, minlength=len(edge) - 1)
     there = count > 0
     of = np.maximum(count, 1)
@@ -183,36 +193,45 @@ def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     )[there].reset_index(drop=True)
 
 
-def _among(confidence: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """Number of the bin of each confidence; the last bin holds its upper edge."""
+def _bin_index(confidence: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Return the bin of each confidence; the last bin includes its upper edge."""
     return np.clip(np.searchsorted(edge, confidence, side="right") - 1, 0, len(edge) - 2)
 
 
-def has_enough(data: pd.DataFrame) -> bool:
-    """Whether there are corrected clusters enough to say something."""
+def has_min_corrected(data: pd.DataFrame) -> bool:
+    """Return whether there are sufficient corrected clusters for the reliability plot."""
     return bool(data["count"].sum() >= MIN_CORRECTED)
 
 
 def _reliability_places(data: pd.DataFrame) -> np.ndarray:
     x, y = data["confidence_mean"].to_numpy(float), data["accuracy"].to_numpy(float)
     where = np.stack([x, x, y, y], axis=1)
-    return where if has_enough(data) else np.full_like(where, np.nan)
+    return where if has_min_corrected(data) else np.full_like(where, np.nan)
 
 
 def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Accuracy against confidence: on the diagonal, the model is as good as it says."""
+    """Draw accuracy against confidence; a calibrated model is on the diagonal.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Empty axes.
+    data : pandas.DataFrame
+        Data of the plot.
+    look : Look, optional
+        Colours and sizes.
+    """
     look = look or Look()
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="Confidence", ylabel="Accuracy")
     axes.plot([0, 1], [0, 1], color=look.ink, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
     n = int(data["count"].sum()) if len(data) else 0
-    if not has_enough(data):
-        have = "No cluster that" if n == 0 else f"Only {n} of the clusters that"
-        say(
+    if not has_min_corrected(data):
+        draw_message(
             axes, look,
-            f"{have} the model gave a class {'has' if n == 0 else 'have'} a person's label: "
-            f"{MIN_CORRECTED} are needed to judge by.",
+            f"{n} corrected cluster{'s' * (n != 1)} with a predicted class, "
+            f"{MIN_CORRECTED} are needed",
         )  # fmt: skip
-        dress(axes, look)
+        style_axes(axes, look)
         return
     x, y = data["confidence_mean"], data["accuracy"]
     axes.errorbar(
@@ -220,7 +239,7 @@ def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -
         ecolor=look.ink, elinewidth=0.9, capsize=2.5, marker="o", markersize=5.5, linewidth=1.2,
         markeredgecolor=look.ink, markeredgewidth=0.5,
     )  # fmt: skip
-    dress(axes, look, _describe_reliability(data))
+    style_axes(axes, look, _describe_reliability(data))
 
 
 def _describe_reliability(data: pd.DataFrame) -> str:
@@ -228,32 +247,32 @@ def _describe_reliability(data: pd.DataFrame) -> str:
     mean = float((data["confidence_mean"] * data["count"]).sum() / n)
     low, high = wilson_interval(np.array(right / n), n)
     return (
-        f"{right} of {n} right: {per_cent(right / n)} ({per_cent(float(low))} to "
-        f"{per_cent(float(high))}) at a mean confidence of {mean:.2f}; a sample that was not drawn "
-        "at random does not stand for all."
+        f"{right} of {n} correct: {per_cent(right / n)} ({per_cent(float(low))} to "
+        f"{per_cent(float(high))}) at a mean confidence of {mean:.2f}. Corrected clusters may not "
+        "be a random sample."
     )
 
 
 def _reliability_row(row: Any) -> str:
     return (
         f"Confidence {row['confidence_from']:.2f} to {row['confidence_to']:.2f}: "
-        f"{int(row['right'])} of {int(row['count'])} right"
+        f"{int(row['right'])} of {int(row['count'])} correct"
     )
 
 
 def _reliability_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
-    shown = np.flatnonzero(_judged(table))
-    if len(data) and has_enough(data):
+    shown = np.flatnonzero(_is_corrected(table))
+    if len(data) and has_min_corrected(data):
         edge = np.append(data["confidence_from"], data["confidence_to"].iloc[-1])
-        member[shown] = _among(table["confidence"].to_numpy(float)[shown], edge)
+        member[shown] = _bin_index(table["confidence"].to_numpy(float)[shown], edge)
     return member
 
 
 RELIABILITY = Plot(
     "Reliability",
-    "How often the model was right on clusters that a person has labelled, against how sure it "
-    "was, with Wilson's 95 % intervals.",
+    "Accuracy of predictions on corrected clusters against their confidence, with 95 % Wilson "
+    "score intervals.",
     reliability_data,
     draw_reliability,
     _reliability_members,
