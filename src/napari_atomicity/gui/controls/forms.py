@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -85,8 +86,15 @@ def new_form() -> QFormLayout:
     return form
 
 
-class _Combo(QComboBox):
-    """A combo box that long names do not widen, and that the wheel passes by."""
+class _IgnoreWheel:
+    """Leave the wheel to the form around a control: scrolling must not change a value."""
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+        event.ignore()
+
+
+class ComboBox(_IgnoreWheel, QComboBox):
+    """A combo box that ignores the wheel and does not grow with long entries."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -95,17 +103,34 @@ class _Combo(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
-        event.ignore()
+
+class SpinBox(_IgnoreWheel, QDoubleSpinBox):
+    """A field for a real number that ignores the wheel."""
 
 
-class _SpinBox(QDoubleSpinBox):
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
-        event.ignore()
+class IntegerSpinBox(_IgnoreWheel, QSpinBox):
+    """A field for an integer that ignores the wheel."""
 
 
-def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> QDoubleSpinBox:
-    box = _SpinBox()
+def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:
+    """Make a field for a real number.
+
+    Parameters
+    ----------
+    low, high : float
+        Range of the values.
+    value : float
+        Value at first.
+    decimals : int
+        Number of decimals that the field shows; its step is ten units of the last one.
+    suffix : str
+        Unit after the number, such as " nm".
+
+    Returns
+    -------
+    SpinBox
+    """
+    box = SpinBox()
     box.setDecimals(decimals)
     box.setRange(low, high)
     box.setValue(value)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from ...core.cluster_table import AGGREGATE, UNKNOWN
 from ...core.errors import AtomicityError
 from ..controls.cluster_rows import in_numbers, label_order
-from ..controls.forms import _Combo
+from ..controls.forms import ComboBox
 from ..controls.rows_dock import RowsDock
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
@@ -54,7 +54,7 @@ class Gallery(RowsDock):
         self.group_combo = _combo(GROUPINGS)
         self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
         self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
-        self.label_combo = _Combo()
+        self.label_combo = ComboBox()
         self.label_combo.addItem(ANY_LABEL, None)
         self.size_slider = QSlider(Qt.Orientation.Horizontal)
         self.size_slider.setRange(*SIDES_PX)
@@ -288,9 +288,9 @@ class Gallery(RowsDock):
         return lambda: state.relabel(keys, label)
 
 
-def _combo(entries: Iterable[str]) -> _Combo:
+def _combo(entries: Iterable[str]) -> ComboBox:
     """A combo box whose data are its words; with tooltips, if a mapping gives them."""
-    combo = _Combo()
+    combo = ComboBox()
     for i, name in enumerate(entries):
         combo.addItem(name, name)
         words = entries[name] if isinstance(entries, dict) else None

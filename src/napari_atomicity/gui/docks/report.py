@@ -30,7 +30,7 @@ from ...state.window_state import Status, WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
 from ..controls.connections import follow
-from ..controls.forms import _Combo, folded, in_scroll_area, labelled, main_button, new_form
+from ..controls.forms import ComboBox, folded, in_scroll_area, labelled, main_button, new_form
 from ..controls.settings import remember, settings
 from ..panels.forms import TaskBar, busy
 from ..panels.table_files import (
@@ -167,7 +167,7 @@ class Report(QWidget):
     def _settings(self) -> QWidget:
         self.title = QLineEdit()
         self.title.setPlaceholderText("How many atoms are in each cluster?")
-        self.method = _Combo()
+        self.method = ComboBox()
         for name, method in METHODS.items():
             self.method.addItem(method.title, name)
         self.reference = QLineEdit()

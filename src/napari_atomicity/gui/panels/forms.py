@@ -26,7 +26,7 @@ from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
 from ..controls.connections import follow
 from ..controls.drawing import ProgressBar
-from ..controls.forms import _Combo, labelled, new_form, spin_box
+from ..controls.forms import ComboBox, labelled, new_form, spin_box
 from ..controls.settings import remember
 from ..viewer import calibration
 from ..viewer.binding import Binding
@@ -35,7 +35,7 @@ from ..viewer.models import model_folder
 from ..viewer.ruler import Ruler
 
 
-class ImageCombo(_Combo):
+class ImageCombo(ComboBox):
     """The Image layers that may hold a micrograph; follows the viewer.
 
     Signals: ``changed()`` when another image is chosen or the chosen one has changed.
@@ -209,7 +209,7 @@ def _hint(
     )
 
 
-class ModelCombo(_Combo):
+class ModelCombo(ComboBox):
     """The models at hand, with their cards as tooltips; a new one is listed at once."""
 
     setting, usual = "model", SHIPPED["default"]
@@ -255,7 +255,7 @@ def _cards() -> list[ModelCard]:
     return cards
 
 
-class DeviceCombo(_Combo):
+class DeviceCombo(ComboBox):
     """Where the network runs; a device that is not there is said so when it is asked for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
