@@ -81,7 +81,7 @@ def test_every_dock_has_its_place(arrangement):
 def test_shortcuts_do_not_clash():
     keys = Counter(key for s in shortcuts.LABEL_MODE for key in s.keys)
     assert max(keys.values()) == 1
-    assert all(s.what in shortcuts.as_help() for s in shortcuts.LABEL_MODE if s.action != "label")
+    assert all(s.what in shortcuts.as_help() for s in shortcuts.LABEL_MODE)
 
 
 def test_the_sample_opens_with_its_scale(viewer, model):

@@ -7,6 +7,7 @@ the thread of the window, unless nobody wants it any more.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -65,13 +66,27 @@ class _Call:
             self._last_report_s = now
             self.progress(done, total, message)
 
+    def _callbacks(self) -> dict[str, Callable[..., Any]]:
+        """Return ``progress`` and ``stop``, if the function has these parameters."""
+        try:
+            signature = inspect.signature(self.function)
+        except ValueError:  # a function in C
+            return {}
+        given = {*signature.bind_partial(*self.args).arguments, *self.kwargs}
+        any_keyword = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        return {
+            name: callback
+            for name, callback in (("progress", self.report), ("stop", self.stop))
+            if name not in given and (name in signature.parameters or any_keyword)
+        }
+
     def __call__(self) -> None:
         if self.cancelled:
             return
         if "torch" in sys.modules:
             cap_torch_threads()
         try:
-            value = self.function(*self.args, progress=self.report, stop=self.stop, **self.kwargs)
+            value = self.function(*self.args, **self._callbacks(), **self.kwargs)
             self.outcome = TaskOutcome(value)
         except Cancelled as error:
             self.outcome = TaskOutcome(error=error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -48,8 +50,8 @@ class Detect(QWidget):
         self.button.clicked.connect(self.run)
         self.outlines = QCheckBox("Show outlines")
         self.outlines.setToolTip("Draw the outline that each cluster was measured in. Default: on.")
-        self.outlines.setChecked(self.binding.outlines_wanted)
-        self.outlines.toggled.connect(self.binding.show_outlines)
+        self.outlines.setChecked(self.binding.outlines_visible)
+        self.outlines.toggled.connect(partial(setattr, self.binding, "outlines_visible"))
         self.task_bar = TaskBar(self.state)
         self.result = QLabel()
         self.result.setWordWrap(True)

@@ -48,7 +48,7 @@ class ImageCombo(ComboBox):
         self._binding = binding
         self._layers: list[weakref.ref[Image]] = []
         follow(self, binding.layers_changed, self._refill)
-        follow(self, binding.looked_at, self._show)
+        follow(self, binding.image_activated, self._show)
         follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
         self._refill()
@@ -89,7 +89,7 @@ class ImageCombo(ComboBox):
 
     def _on_index(self, index: int) -> None:
         if self.layer is not None:
-            self._binding.look_at(self.layer)
+            self._binding.current_image.make_current(self.layer)
         self.changed.emit()
 
 

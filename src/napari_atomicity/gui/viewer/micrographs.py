@@ -11,10 +11,9 @@ from napari.layers import Image, Labels
 
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
-from ...core.progress import Progress, Stop
 from ...io.images import load
 from . import calibration
-from .layers import ROLE
+from .layer_group import ROLE
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +75,20 @@ def same(a: Micrograph, b: Micrograph | None) -> bool:
     )
 
 
-def size_in_file_nm(
-    path: str,
-    shape: tuple[int, ...],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> float | None:
-    """What a file says of a pixel: napari opens TIFF and PNG without asking it.
+def size_in_file_nm(path: str, shape: tuple[int, ...]) -> float | None:
+    """Return the pixel size in nm that a file gives; napari ignores it in TIFF and PNG files.
 
-    None if it does not say, holds an image of another shape than (Y, X), or can't be read: it is
-    asked for what it may know, and the person can type the size in.
+    Parameters
+    ----------
+    path : str
+        Image file.
+    shape : tuple of int
+        Shape (Y, X) of the image.
+
+    Returns
+    -------
+    float or None
+        None if the file gives none, cannot be read, or holds an image of another shape.
     """
     try:
         found = load(path)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWi
 
 from . import calibration
 from .binding import Binding
-from .layers import ROLE
+from .layer_group import ROLE
 
 _KIND = "ruler"
 

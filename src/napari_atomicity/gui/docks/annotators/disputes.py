@@ -121,7 +121,7 @@ class Disputes(QWidget):
         else:  # its pixels are being read
             centre = (*compat.camera(viewer).center[:-2], place["y_nm"], place["x_nm"])
             zoom = min(compat.canvas_size(viewer)) / _LOOK_NM
-            self.binding.stage.then_look(image, (centre, zoom))
+            self.binding.current_image.set_view(image, (centre, zoom))
 
     def _atom_at(self, place: pd.Series) -> int | None:
         table = self.state.atoms.table(place["image"])
