@@ -251,6 +251,10 @@ class Binding:
         if not found and not extend:
             self.state.select(())
 
+    def refresh(self, image: str) -> None:
+        """Write the layers of an image again."""
+        self._clusters.refresh(image)
+
     @property
     def hidden(self) -> frozenset[str]:
         """Labels whose clusters are not drawn."""
