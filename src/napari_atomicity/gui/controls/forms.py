@@ -1,4 +1,4 @@
-"""Plain controls that forms are made of."""
+"""Plain controls for forms."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from superqt import QCollapsible
 
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
-    """Give a dock its content so that it fits a small screen: what does not fit scrolls."""
+    """Put the content of a dock into a scroll area, so that it fits a small screen."""
     layout = QVBoxLayout(owner)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.addWidget(scrolling(content))
 
 
 def scrolling(content: QWidget) -> QScrollArea:
-    """Something as wide as its place, that scrolls where it is too high."""
+    """Return a scroll area that is as wide as its parent and scrolls vertically."""
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -39,7 +39,7 @@ def scrolling(content: QWidget) -> QScrollArea:
 
 
 def main_button(text: str, owner: QWidget) -> QPushButton:
-    """The one that does the whole job of its dock."""
+    """Make the large button for the main action of a dock."""
     button = QPushButton(text)
     font = button.font()
     font.setBold(True)
@@ -50,7 +50,7 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
 
 
 def folded(*contents: QWidget | QLayout) -> QCollapsible:
-    """Settings for those who look for them, below each other."""
+    """Return widgets and layouts in a collapsed section "Settings"."""
     settings = QCollapsible("Settings")
     if len(contents) == 1 and isinstance(contents[0], QWidget):
         inner = contents[0]
@@ -69,7 +69,19 @@ def folded(*contents: QWidget | QLayout) -> QCollapsible:
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None:
-    """A row with tooltip and accessible name."""
+    """Add a row with tooltip and accessible name to a form.
+
+    Parameters
+    ----------
+    form : QFormLayout
+        The form.
+    text : str
+        Label of the row.
+    field : QWidget
+        Control of the row.
+    tooltip : str
+        Tooltip of both.
+    """
     label = QLabel(text)
     label.setBuddy(field)
     label.setToolTip(tooltip)
@@ -79,6 +91,7 @@ def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str) -> None
 
 
 def new_form() -> QFormLayout:
+    """Return an empty form without margins."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)

@@ -11,11 +11,12 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from ...models.analysis import Analysis
+from ...pipeline.analysis import embed_clusters
 from ...state.window_state import Status, WindowState
 from .. import tasks
 from ..controls.connections import follow, follow_soon
 from ..controls.forms import folded, in_scroll_area, main_button, new_form
-from ..panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ..panels.analysis_task import AnalysisRequest, analyse_without_map
 from ..panels.forms import (
     DetectionForm,
     ImageForm,
@@ -151,7 +152,7 @@ class Analyse(QWidget):
                 self.state.select({(image, typical_cluster(now))})
             tasks.start(
                 self.state,
-                place_in_map,
+                embed_clusters,
                 now,
                 model,
                 message="Placing the clusters in the map",

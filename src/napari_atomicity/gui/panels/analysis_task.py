@@ -9,12 +9,12 @@ from ...core.progress import Progress, Stop
 from ...detection import DetectionSettings
 from ...io.stored_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
-from ...pipeline.analysis import analyse, embed_clusters
+from ...pipeline.analysis import analyse
 from .. import tasks
 
 
 class AnalysisRequest(NamedTuple):
-    """What is asked of an analysis."""
+    """Settings of an analysis."""
 
     detection: DetectionSettings
     model: str
@@ -24,28 +24,35 @@ class AnalysisRequest(NamedTuple):
 
 def analyse_without_map(
     micrograph: Micrograph,
-    asked: AnalysisRequest,
+    request: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """All but the UMAP, which nobody should wait for; run in a worker."""
+    """Analyse an image without embedding its clusters in the UMAP, which follows later.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    request : AnalysisRequest
+        Settings of the analysis.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.described()
     return analyse(
         micrograph,
-        asked.model,
-        asked.device,
+        request.model,
+        request.device,
         progress,
         stop,
-        settings=asked.detection,
+        settings=request.detection,
         umap=False,
-        symmetries=asked.symmetries,
+        symmetries=request.symmetries,
     )
-
-
-def place_in_map(
-    analysis: Analysis, model: str, progress: Progress | None = None, stop: Stop | None = None
-) -> Analysis:
-    """The analysis with its places in the UMAP; run in a worker."""
-    return embed_clusters(analysis, model, stop)

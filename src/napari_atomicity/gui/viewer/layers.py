@@ -14,8 +14,7 @@ import pandas as pd
 from napari.layers import Image, Points, Shapes, Vectors
 
 from ...models.analysis import Analysis
-from . import calibration, compat
-from . import point_style as marks
+from . import calibration, compat, point_style
 from .layer_group import EventBlocker, LayerGroup
 
 CLASS_MAP_COLOURMAPS = {"raw": "bop orange", "LCN": "bop blue"}
@@ -78,7 +77,7 @@ class ImageLayers(LayerGroup):
         return self.present("texts")
 
     def class_map(self, channel: str) -> Image | None:
-        """The layer ``<image> class map <channel>``."""
+        """Return the layer ``<image> class map <channel>``."""
         return self.present(f"class map {channel}")
 
     @property
@@ -111,10 +110,10 @@ class ImageLayers(LayerGroup):
         """
         layer = self.points or self._new_points(analysis)
         table, pixel_size_nm = analysis.table, analysis.micrograph.calibrated()
-        data = marks.positions(table, layer.ndim)
+        data = point_style.positions(table, layer.ndim)
         wanted = {
-            **marks.looks(table, pixel_size_nm, classes),
-            "shown": marks.shown(table, hidden),
+            **point_style.looks(table, pixel_size_nm, classes),
+            "shown": point_style.shown(table, hidden),
         }
         if any(len(values) != len(data) for values in wanted.values()):
             raise ValueError("a value per point is needed")
@@ -125,7 +124,7 @@ class ImageLayers(LayerGroup):
                 layer.selected_data.replace_selection(())
                 with layer.events.set_data.blocker():  # it is drawn when all is written
                     layer.data = data
-            layer.features = marks.features(table)
+            layer.features = point_style.features(table)
             changed = [name for name, values in wanted.items() if _written(layer, name, values)]
             if changed or moved:
                 _draw(layer, thumbnail="face_color" in changed)
@@ -138,7 +137,7 @@ class ImageLayers(LayerGroup):
             border_color="white",
             border_width=_BORDER_NM / analysis.micrograph.calibrated(),
             border_width_is_relative=False,
-            features={name: [] for name in (*marks.FEATURES, *marks.IN_WORDS)},
+            features={name: [] for name in (*point_style.FEATURES, *point_style.TEXT_FEATURES)},
             **self.options("clusters", _POINTS),
         )
         self.insert(layer)
@@ -156,11 +155,11 @@ class ImageLayers(LayerGroup):
         for name in ("label", "label_predicted", "label_corrected", "prediction_set"):
             features[name] = features[name].astype(object)
             features.loc[indices, name] = ""
-        for name in marks.IN_WORDS:
+        for name in point_style.TEXT_FEATURES:
             features[name] = features[name].astype(object)
             features.loc[indices, name] = None
         looks = {
-            "size": marks.default_size_px(calibration.pixel_size_nm(self.source)),
+            "size": point_style.default_size_px(calibration.pixel_size_nm(self.source)),
             "symbol": "disc",
             "border_color": (1.0, 1.0, 1.0, 1.0),
             "face_color": (0.0, 0.0, 0.0, 0.0),
@@ -197,7 +196,7 @@ class ImageLayers(LayerGroup):
         if points is None or len(table) != len(points.data):
             return
         rows = np.flatnonzero(self._legible(points, table))
-        texts = marks.texts(table.iloc[rows])
+        texts = point_style.texts(table.iloc[rows])
         places, size = points.data[rows], np.asarray(points.size)[rows]
         # Beside the mark: its right end at half height.
         places[:, -1] += 0.5 * size

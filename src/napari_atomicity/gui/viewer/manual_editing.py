@@ -19,7 +19,7 @@ from ...models.analysis import Analysis
 from ...state.edits import only, take_rows, unclassified
 from ...state.window_state import WindowState
 from .. import tasks
-from .jobs import Engine, classify_some, exchanged_clusters, measure_places
+from .jobs import Engine, classify_some, measure_places, split_or_merge
 from .layers import ImageLayers
 
 
@@ -116,16 +116,16 @@ class ManualEditing:
     # ---- split and merge
     def split(self, image: str, cluster_ids: list[int]) -> None:
         """Split each of these clusters into two."""
-        self._exchange(image, [[i] for i in cluster_ids], "split")
+        self._split_or_merge(image, [[i] for i in cluster_ids], "split")
 
     def merge(self, image: str, cluster_ids: list[int]) -> None:
         """Merge these clusters into one."""
         if len(cluster_ids) < 2:
             show_info("Select two or more clusters to merge.")
         else:
-            self._exchange(image, [cluster_ids], "merge")
+            self._split_or_merge(image, [cluster_ids], "merge")
 
-    def _exchange(self, image: str, groups: list[list[int]], verb: str) -> None:
+    def _split_or_merge(self, image: str, groups: list[list[int]], verb: str) -> None:
         state, analysis = self.state, self.state.analysis(image)
         if analysis is None or not groups:
             show_info("Select a cluster first: click it in the image.")
@@ -141,7 +141,7 @@ class ManualEditing:
             self._n_measured += 1
             tasks.start(
                 state,
-                exchanged_clusters,
+                split_or_merge,
                 analysis.micrograph,
                 int(rows.table["frame"].iloc[0]),
                 rows.outlines,

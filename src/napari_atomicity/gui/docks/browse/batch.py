@@ -12,8 +12,9 @@ from ....core.errors import AtomicityError
 from ....io.provenance import Outcome
 from ....io.stored_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
+from ....pipeline.analysis import embed_clusters
 from ... import tasks
-from ...panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ...panels.analysis_task import AnalysisRequest, analyse_without_map
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 from .remote_batch import Relay, analyse_remotely
@@ -159,7 +160,7 @@ class AnalyseAll(ImageQueue):
             return
         self.run(
             f"Placing the clusters of {image} in the map",
-            place_in_map,
+            embed_clusters,
             (analysis, self._asked.model),
             self.state.place,
             lambda _: None,
