@@ -71,7 +71,7 @@ class LabelActions:
 
     def next(self) -> None:
         """Select the least certain cluster without a manual label."""
-        select_least_certain(self._state)
+        select_next_uncertain(self._state)
 
     def undo(self) -> None:
         """Undo the last step."""
@@ -193,7 +193,7 @@ def numbered_label(state: WindowState, number: int) -> str | None:
     return classes[number - 1] if number else UNKNOWN
 
 
-def select_least_certain(state: WindowState) -> None:
+def select_next_uncertain(state: WindowState) -> None:
     """Select the least certain cluster of the current image that has no manual label.
 
     If it is selected already, select the next one in that order.

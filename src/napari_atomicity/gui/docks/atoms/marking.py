@@ -1,4 +1,4 @@
-"""Atoms marked by hand: the mode, the loupe, the support, and who has gone through what."""
+"""Atoms marked by hand: the mode, the magnifier, the support, and who has gone through what."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class MarkingPart(QWidget):
             "In the image a click adds an atom, dragging moves it, Delete removes it and U says "
             "that you are not sure; Ctrl+Z takes it back. Default: off."
         )
-        self.loupe = QCheckBox("Loupe")
-        self.loupe.setToolTip("Show what is below the mouse enlarged. Default: off.")
+        self.loupe = QCheckBox("Magnifier")
+        self.loupe.setToolTip("Show the surroundings of the mouse enlarged. Default: off.")
         self.support = QCheckBox("Support")
         self.support.setToolTip(
             "Show where the support is, and correct it by drawing. Vacuum counts in no density. "
