@@ -370,7 +370,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
     assert -0.5 < row["y_px"] < 0 and row["x_px"] == pytest.approx(30, abs=1)
     press(KEY.Key_Up, KEY.Key_Up)
     assert table(marking).loc[4, "y_px"] == row["y_px"] and "no image" in viewer.status
-    marking.atoms._marking.move({("field", 4): tuple(shape + 50.0)})
+    marking.atoms._points.move({("field", 4): tuple(shape + 50.0)})
     window = ObservationWindow(np.ones(shape, bool), PIXEL_NM)
     assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
     marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
