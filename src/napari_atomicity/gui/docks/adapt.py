@@ -30,6 +30,7 @@ from ...core.progress import Progress, Stop, report
 from ...models.analysis import Analysis
 from ...models.files import SHIPPED, save_model, user_folder
 from ...pipeline import adaptation as adapting
+from ...pipeline import adaptation_text
 from .. import tasks
 from ..controls.bars import BarChart
 from ..controls.connections import follow, follow_soon
@@ -84,8 +85,8 @@ def adapt_model(
     found = adapting.placed(found, old, new, progress, stop)
     report(progress, 0, 0, "Counting")
     both = (found.before, found.after)
-    before, after = (adapting.shares(x) for x in both)
-    confidence = tuple(map(adapting.mean_confidence, both))
+    before, after = (adaptation_text.shares(x) for x in both)
+    confidence = tuple(map(adaptation_text.mean_confidence, both))
     return Result(found, (before, after), confidence, new)
 
 
@@ -348,10 +349,10 @@ class Adapt(QWidget):
     def _done(self, result: Result) -> None:
         found = result.found
         self.result = result
-        self.verdict.setText(adapting.format_verdict(found))
-        self.shift.setText(adapting.format_shift(found.shift))
-        self.learnt.setText(adapting.format_learnt(found))
-        self.checks.setText("\n".join(adapting.format_checks(found)))
+        self.verdict.setText(adaptation_text.format_verdict(found))
+        self.shift.setText(adaptation_text.format_shift(found.shift))
+        self.learnt.setText(adaptation_text.format_learnt(found))
+        self.checks.setText("\n".join(adaptation_text.format_checks(found)))
         self.checks.setVisible(bool(found.checks))
         self.saved.hide()
         for which in (BEFORE, AFTER):

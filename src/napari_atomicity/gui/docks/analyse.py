@@ -11,12 +11,11 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from ...models.analysis import Analysis
-from ...pipeline.analysis import embed_clusters
 from ...state.window_state import Status, WindowState
 from .. import tasks
 from ..controls.connections import follow, follow_soon
 from ..controls.forms import folded, in_scroll_area, main_button, new_form
-from ..panels.analysis_task import AnalysisRequest, analyse_without_map
+from ..panels.analysis_task import AnalysisRequest, analyse_image
 from ..panels.forms import (
     DetectionForm,
     ImageForm,
@@ -123,41 +122,29 @@ class Analyse(QWidget):
         self.binding.set_engine(image, asked.model, asked.device)
         tasks.start(
             self.state,
-            analyse_without_map,
+            analyse_image,
             self.state.micrograph(image),
             asked,
             message=f"Analysing {image}",
-            on_result=partial(self._done, asked.model),
+            on_result=self._done,
             owner=self,
             about=image,
         )
 
-    def _done(self, model: str, analysis: Analysis) -> None:
+    def _done(self, analysis: Analysis) -> None:
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
         self.state.set_analysis(analysis, f"analyse {image}", soon=True)
-        self._then(image, model)
+        self._then(image)
 
-    def _then(self, image: str, model: str) -> None:
+    def _then(self, image: str) -> None:
         """Once the analysis is in the session, which takes a few turns."""
         if self.state.busy:
-            QTimer.singleShot(0, partial(self._then, image, model))
+            QTimer.singleShot(0, partial(self._then, image))
             return
         self.binding.label_mode.on = True
         now = self.state.analysis(image)
-        if now is not None and len(now.table):
-            if not self.state.selection:
-                # So that Explain has something to explain.
-                self.state.select({(image, typical_cluster(now))})
-            tasks.start(
-                self.state,
-                embed_clusters,
-                now,
-                model,
-                message="Placing the clusters in the map",
-                on_result=self.state.place,
-                key="umap",
-                owner=self,
-                about=image,
-            )
+        if now is not None and len(now.table) and not self.state.selection:
+            # So that Explain has something to explain.
+            self.state.select({(image, typical_cluster(now))})

@@ -26,7 +26,7 @@ from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
-from ...pipeline.analysis import classify_clusters
+from ...pipeline.analysis import classify_clusters, embed_clusters
 from ...state.window_state import Status
 from ...statistics.ratios import images_that_differ
 from .. import tasks
@@ -52,9 +52,10 @@ def classify(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image; run in a worker."""
+    """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
-    return classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    return embed_clusters(found, model, stop)
 
 
 class Classify(QWidget):

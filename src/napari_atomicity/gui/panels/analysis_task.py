@@ -22,13 +22,13 @@ class AnalysisRequest(NamedTuple):
     symmetries: bool
 
 
-def analyse_without_map(
+def analyse_image(
     micrograph: Micrograph,
     request: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Analyse an image without embedding its clusters in the UMAP, which follows later.
+    """Analyse an image; run in a worker.
 
     Parameters
     ----------
@@ -53,6 +53,5 @@ def analyse_without_map(
         progress,
         stop,
         settings=request.detection,
-        umap=False,
         symmetries=request.symmetries,
     )

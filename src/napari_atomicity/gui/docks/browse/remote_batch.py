@@ -76,8 +76,9 @@ def analyse_remotely(
     """
     from ....io.inputs import Input
     from ....pipeline.batch import analyse_on
-    from ....pipeline.dask_workers import SentModel, Workers
+    from ....pipeline.dask_workers import Workers
     from ....pipeline.runs import RunRequest
+    from ....pipeline.sent_model import SentModel
 
     request = RunRequest(**asked)
     items = [Input(image, path) for image, path in paths.items()]

@@ -39,7 +39,7 @@ from .taking_in import TakingIn
 from .watching import Watching
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
-    from ....pipeline.watch import LiveUpdate as Taken
+    from ....pipeline.live_results import LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
 RESULTS = "atomicity-live"

@@ -15,7 +15,8 @@ from ...tasks import cap_torch_threads
 from .history import LiveHistory
 
 if TYPE_CHECKING:
-    from ....pipeline.watch import LiveRun, LiveUpdate, Watch
+    from ....pipeline.live_results import LiveRun, LiveUpdate
+    from ....pipeline.watch import Watch
 
 PATIENCE_S = 20.0
 """How long the end of the program waits for what is being written."""
