@@ -28,9 +28,9 @@ def settled_collector():
 @pytest.fixture(autouse=True)
 def nothing_is_passed_over(monkeypatch):
     """Hundreds of viewers come and go in this process, and must be found by the collector."""
-    from napari_atomicity.gui.viewer import binding, projects
+    from napari_atomicity.gui.viewer import projects, turns
 
-    for module in (binding, projects):
+    for module in (projects, turns):
         monkeypatch.setattr(module, "pass_over_what_is_there", lambda: None)
 
 

@@ -370,7 +370,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
     assert -0.5 < row["y_px"] < 0 and row["x_px"] == pytest.approx(30, abs=1)
     press(KEY.Key_Up, KEY.Key_Up)
     assert table(marking).loc[4, "y_px"] == row["y_px"] and "no image" in viewer.status
-    marking.atoms._marking.move({("field", 4): tuple(shape + 50.0)})
+    marking.atoms._points.move({("field", 4): tuple(shape + 50.0)})
     window = ObservationWindow(np.ones(shape, bool), PIXEL_NM)
     assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
     marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
@@ -518,24 +518,24 @@ def test_a_click_means_clusters_where_their_layer_is_in_front(analysed, viewer):
     assert consistent(analysed)
 
 
-# ---- loupe
-def test_the_loupe_shows_what_is_around_the_mouse(marking, viewer, press, qtbot):
+# ---- magnifier
+def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qtbot):
     heard = []
-    marking.atoms.loupe_changed.connect(heard.append)
+    marking.atoms.magnifier_changed.connect(heard.append)
     press(KEY.Key_L)
-    assert marking.atoms.loupe and heard == [True]
-    widget = marking.atoms.loupe_widget
+    assert marking.atoms.magnifier and heard == [True]
+    widget = marking.atoms.magnifier_widget
     hover(viewer, PLACES[2, 0] + 1, PLACES[2, 1])
     near = PLACES[2] + (1, 0)
     qtbot.waitUntil(
         lambda: (
-            widget.sight is not None
-            and np.allclose(widget.sight.centre, near, atol=precision_px(viewer))
+            widget.view is not None
+            and np.allclose(widget.view.centre, near, atol=precision_px(viewer))
         )
     )
     assert widget.isVisible()
-    np.testing.assert_allclose(widget.sight.spot, PLACES[2], atol=0.1)
-    np.testing.assert_allclose(widget.sight.atoms[2], PLACES[2])
+    np.testing.assert_allclose(widget.view.spot, PLACES[2], atol=0.1)
+    np.testing.assert_allclose(widget.view.atoms[2], PLACES[2])
     # the brightest of what is drawn is the atom, in the middle
     picture = widget.grab().toImage()
     size = widget.width()
@@ -548,7 +548,7 @@ def test_the_loupe_shows_what_is_around_the_mouse(marking, viewer, press, qtbot)
     qtbot.waitUntil(lambda: widget.pos() != before)
     assert widget.geometry().left() > 100
     press(KEY.Key_L)
-    assert not marking.atoms.loupe and marking.atoms.loupe_widget is None
+    assert not marking.atoms.magnifier and marking.atoms.magnifier_widget is None
 
 
 # ---- support
@@ -640,7 +640,7 @@ def opened(viewer, project, settle):
     state.current = "a.tif"
     settle(viewer)
     yield binding
-    binding.atoms.marking = binding.atoms.loupe = False
+    binding.atoms.marking = binding.atoms.magnifier = False
     settle(viewer)
 
 

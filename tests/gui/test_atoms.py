@@ -380,7 +380,7 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
 
 def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled):
     said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding.show_error", said.append)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.edit_commands.show_error", said.append)
 
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
@@ -717,7 +717,7 @@ def test_the_switches_are_those_of_the_viewer(found):
     click(part.button)
     assert view.marking
     part.loupe.click()
-    assert view.loupe
+    assert view.magnifier
     part.support.click()
     assert view.show_support and part.add_button.isVisible()
     for button, adds in ((part.take_button, False), (part.add_button, True)):
@@ -725,7 +725,7 @@ def test_the_switches_are_those_of_the_viewer(found):
         layer = view.support_layer("field")
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
-    view.marking = view.loupe = view.show_support = False
+    view.marking = view.magnifier = view.show_support = False
     assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())
     assert not part.add_button.isVisible()
 

@@ -212,7 +212,7 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
 def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image_layer, settle):
     points = analysed.points_layer("field")
     analysed.class_map_layer("field", "LCN").visible = True
-    analysed.show_outlines(False)
+    analysed.outlines_visible = False
     options = {"scale": image_layer.scale, "units": image_layer.units}
     second = viewer.add_image(blobs(1), name="second", **options)
     beside = viewer.add_image(blobs(2), name="beside", translate=(0, 1000), **options)
@@ -425,7 +425,7 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
 
 
 def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     chosen = {("field", i) for i in ids[4:9]}
@@ -438,7 +438,7 @@ def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, 
 
 
 def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state = analysed.state
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
@@ -449,7 +449,7 @@ def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.binding._MANY", 2)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.clusters._MAX_SELECTED_AT_ONCE", 2)
     state, layer = analysed.state, analysed.points_layer("field")
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])

@@ -469,7 +469,7 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
 
 
 def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypatch):
-    from napari_atomicity.gui.viewer import projects as module
+    from napari_atomicity.gui.viewer import project_models as module
 
     models = tmp_path / "deep" / "models"
     models.mkdir(parents=True)
@@ -478,7 +478,7 @@ def test_names_of_models_lead_nowhere(opened, viewer, settle, tmp_path, monkeypa
     names = ["../escaped", "/abs/path", "..", "a\\b", "good-1", "default"]
     for name in names:
         project.add_model(name, b"weights", "{}")
-    assert module.bring_models(project) == ["good-1"]
+    assert module.install_models(project) == ["good-1"]
     assert [p.name for p in tmp_path.rglob("*.safetensors")] == ["good-1.safetensors"]
 
 

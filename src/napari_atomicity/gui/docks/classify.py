@@ -25,8 +25,7 @@ from ...pipeline.analysis import classify_clusters, embed_clusters
 from ...statistics.ratios import images_that_differ
 from .. import tasks
 from ..controls.connections import follow
-from ..controls.forms import _Combo as ComboBox
-from ..controls.forms import new_form
+from ..controls.forms import ComboBox, new_form
 from ..controls.glyphs import glyph_icon
 from ..controls.shortcuts import as_help
 from ..panels.dock import Dock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtWidgets import QCheckBox
 
 from ...models.analysis import Analysis
@@ -34,8 +36,8 @@ class Detect(Dock):
             QCheckBox("Show outlines"),
             "Draw the outline in which each cluster was measured. Default: on.",
         )
-        self.outlines.setChecked(self.binding.outlines_wanted)
-        self.outlines.toggled.connect(self.binding.show_outlines)
+        self.outlines.setChecked(self.binding.outlines_visible)
+        self.outlines.toggled.connect(partial(setattr, self.binding, "outlines_visible"))
         self.detection = self.add(DetectionForm())
         self.add_label(_MANUAL_EDITING)
 

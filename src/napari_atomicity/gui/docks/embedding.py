@@ -25,7 +25,7 @@ from ...reporting.plot_base import Look
 from ...reporting.plot_map import map_data
 from ...reporting.plots import PLOTS, save_plot
 from ..controls.connections import follow
-from ..controls.forms import _Combo
+from ..controls.forms import ComboBox
 from ..scatter.hover import patch_of, tip
 from ..scatter.legend import ColourScale, Legend
 from ..scatter.looks import (
@@ -136,7 +136,7 @@ class Embedding(QWidget):
 
     # ---- the form
     def _build(self) -> None:
-        self.colour_combo = _Combo()
+        self.colour_combo = ComboBox()
         self.colour_combo.setToolTip(
             "What the colours of the points mean: one of the first, or any column of the cluster "
             "table. Default: label. The symbols always show the label."

@@ -26,7 +26,7 @@ from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios
-from ..controls.forms import _Combo, folded, labelled, main_button, new_form
+from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.settings import remember, settings
 from ..panels.dock import Dock
 from ..panels.table_files import (
@@ -139,7 +139,7 @@ class Report(Dock):
     def _settings(self) -> QWidget:
         self.title = QLineEdit()
         self.title.setPlaceholderText("How many atoms are in each cluster?")
-        self.method = _Combo()
+        self.method = ComboBox()
         for name, method in METHODS.items():
             self.method.addItem(method.title, name)
         self.reference = QLineEdit()

@@ -46,8 +46,13 @@ _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.Contro
 _ROLE = QKeySequence.SequenceFormat.PortableText
 
 
-def shortcut_of(event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY) -> Shortcut | None:
-    """What a key stands for; digits and letters by what they write, on whatever keyboard."""
+def shortcut_of(
+    event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY
+) -> tuple[Shortcut, str] | None:
+    """Return the shortcut of a key and the key; None if it has no shortcut.
+
+    Digits and letters are recognised by the text that they write, on any keyboard layout.
+    """
     plain = not event.modifiers() & (_CONTROL | Qt.KeyboardModifier.AltModifier)
     text = event.text()
     if plain and text.isprintable() and text.strip():
@@ -57,8 +62,9 @@ def shortcut_of(event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY) -> 
     if event.key() == Qt.Key.Key_Enter:
         names = {"Return"}
     for shortcut in shortcuts:
-        if any(_portable(key) in names for key in shortcut.keys):
-            return shortcut
+        for key in shortcut.keys:
+            if _portable(key) in names:
+                return shortcut, key
     return None
 
 
@@ -71,12 +77,13 @@ class GalleryView(QAbstractItemView):
     """Tiles in sections, found by arithmetic; the selection is the mask of the model's rows.
 
     Signals: ``picked(rows, whole)``: these rows, a mask, are to be selected, of all or (if not
-    whole) of those that are shown; ``activated_at(row)``; ``asked(shortcut)``.
+    whole) of those that are shown; ``activated_at(row)``; ``shortcut_pressed(shortcut,
+    key)``.
     """
 
     picked = Signal(object, bool)
     activated_at = Signal(int)
-    asked = Signal(object)
+    shortcut_pressed = Signal(object, str)
 
     def __init__(self, model: GalleryModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -384,21 +391,26 @@ class GalleryView(QAbstractItemView):
         return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
-        shortcut = shortcut_of(event)
-        if shortcut is not None and shortcut.action == "select all":
-            self._pick(np.ones(len(self._grid), bool), whole=True)
-        elif shortcut is not None and shortcut.action == "focus":
-            row = self._row_in_mind()
-            if row is not None:
-                self.activated_at.emit(row)
-        elif shortcut is not None:
-            if not event.isAutoRepeat() or shortcut.action in ("undo", "redo"):
-                self.asked.emit(shortcut)
+        found = shortcut_of(event)
+        if found is not None:
+            shortcut, key = found
+            if not event.isAutoRepeat() or shortcut.repeats:
+                self.shortcut_pressed.emit(shortcut, key)
         elif event.key() == Qt.Key.Key_Escape:
             self._band = self._preview = self._pressed = None
             self._pick(np.zeros(len(self._grid), bool), whole=True)
         elif not self._move(event):
             event.ignore()
+
+    def select_all(self) -> None:
+        """Select all tiles that are shown."""
+        self._pick(np.ones(len(self._grid), bool), whole=True)
+
+    def show_in_image(self) -> None:
+        """Go to the cluster of the current or first selected tile in the image."""
+        row = self._row_in_mind()
+        if row is not None:
+            self.activated_at.emit(row)
 
     def _row_in_mind(self) -> int | None:
         """The tile with the dotted frame if it is selected, else the first selected one."""

@@ -14,7 +14,7 @@ from .. import tasks
 
 
 class AnalysisRequest(NamedTuple):
-    """What is asked of an analysis."""
+    """Settings of an analysis."""
 
     detection: DetectionSettings
     model: str
@@ -24,20 +24,34 @@ class AnalysisRequest(NamedTuple):
 
 def analyse_image(
     micrograph: Micrograph,
-    asked: AnalysisRequest,
+    request: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Analyse an image; run in a worker."""
+    """Analyse an image; run in a worker.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        The image.
+    request : AnalysisRequest
+        Settings of the analysis.
+    progress, stop : callable, optional
+        Report progress; ask whether to stop.
+
+    Returns
+    -------
+    Analysis
+    """
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
     return analyse(
         micrograph,
-        asked.model,
-        asked.device,
+        request.model,
+        request.device,
         progress,
         stop,
-        settings=asked.detection,
-        symmetries=asked.symmetries,
+        settings=request.detection,
+        symmetries=request.symmetries,
     )

@@ -24,7 +24,7 @@ from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
 from ....state.annotators import Annotations, TakenIn, pack_images, take_in_packs
 from ....state.window_state import WindowState
-from ...controls.forms import _Combo, labelled, new_form
+from ...controls.forms import ComboBox, labelled, new_form
 from ...controls.settings import remember
 from ...tasks import start
 from .text import format_taken, number
@@ -86,7 +86,7 @@ class Packs(QWidget):
         super().__init__(parent)
         self.state, self.tolerance = state, tolerance
         self.said: Annotations | None = None
-        self.which = _Combo()
+        self.which = ComboBox()
         for name, words in _WHICH.items():
             self.which.addItem(words, name)
         self.proposals = QCheckBox("With what the model found")

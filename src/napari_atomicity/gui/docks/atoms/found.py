@@ -20,7 +20,7 @@ from ....statistics.atom_groups import KINDS, LINK_NM, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.connections import follow
-from ...controls.forms import _Combo, labelled, new_form, spin_box
+from ...controls.forms import ComboBox, labelled, new_form, spin_box
 from ...viewer.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import Column, ColumnChart
@@ -144,7 +144,7 @@ class FoundPart(QWidget):
         )
         self.distance = spin_box(0.05, 5.0, LINK_NM, 2, " nm")
         self.distance.setSingleStep(0.01)
-        self.colouring = _Combo()
+        self.colouring = ComboBox()
         for name in COLOURINGS:
             self.colouring.addItem(name, name)
         self.legend = QLabel()

@@ -1,4 +1,4 @@
-"""Atoms marked by hand: the mode, the loupe, the support, and who has gone through what."""
+"""Atoms marked by hand: the mode, the magnifier, the support, and who has gone through what."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MarkingPart(QWidget):
         self.take_button.clicked.connect(partial(self._draw, False))
         self.done_button.clicked.connect(self._on_done)
         follow(self, view.marking_changed, self._show_switches)
-        follow(self, view.loupe_changed, self._show_switches)
+        follow(self, view.magnifier_changed, self._show_switches)
         follow(self, view.support_shown, self._show_switches)
         self._show_switches()
 
@@ -62,8 +62,8 @@ class MarkingPart(QWidget):
             "In the image a click adds an atom, dragging moves it, Delete removes it and U says "
             "that you are not sure; Ctrl+Z takes it back. Default: off."
         )
-        self.loupe = QCheckBox("Loupe")
-        self.loupe.setToolTip("Show what is below the mouse enlarged. Default: off.")
+        self.loupe = QCheckBox("Magnifier")
+        self.loupe.setToolTip("Show the surroundings of the mouse enlarged. Default: off.")
         self.support = QCheckBox("Support")
         self.support.setToolTip(
             "Show where the support is, and correct it by drawing. Vacuum counts in no density. "
@@ -110,7 +110,7 @@ class MarkingPart(QWidget):
         view = self._binding.atoms
         for button, on in (
             (self.button, view.marking),
-            (self.loupe, view.loupe),
+            (self.loupe, view.magnifier),
             (self.support, view.show_support),
         ):
             with QSignalBlocker(button):
@@ -162,7 +162,7 @@ class MarkingPart(QWidget):
         self._show_switches()  # it may have been refused
 
     def _on_loupe(self, on: bool) -> None:
-        self._binding.atoms.loupe = on
+        self._binding.atoms.magnifier = on
 
     def _on_support(self, on: bool) -> None:
         self._binding.atoms.show_support = on

@@ -32,7 +32,7 @@ from ....state.window_state import Status
 from ... import tasks
 from ...controls.connections import follow, follow_soon
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
-from ...controls.shortcuts import BROWSE
+from ...controls.shortcuts import BROWSE, Shortcut
 from ...panels.analysis_task import AnalysisRequest
 from ...panels.forms import (
     DetectionForm,
@@ -44,7 +44,8 @@ from ...panels.forms import (
 )
 from ...viewer.binding import binding_of
 from ...viewer.current_image import CurrentImage
-from ...viewer.projects import with_suffix, write_model
+from ...viewer.project_models import write_model
+from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
 from .image_list import ImageDelegate, ImageModel
 from .paths import _paths_in, copy_project
@@ -186,11 +187,10 @@ class Browse(QWidget):
     def _bind_keys(self) -> None:
         """Next and previous, wherever the focus in the canvas is."""
         viewer = self.binding.viewer
-        go = {"next_image": 1, "previous_image": -1}
         for shortcut in BROWSE:
-            step = go.get(shortcut.action)
-            for key in shortcut.keys if step else ():
-                viewer.bind_key(key, _going(self.binding.stage, step), overwrite=True)
+            for key in shortcut.keys:
+                run = _run_weakly(shortcut, self.binding.current_image, key)
+                viewer.bind_key(key, run, overwrite=True)
 
     # ---- what the session says
     def _rebuild(self, *_: object) -> None:
@@ -294,10 +294,10 @@ class Browse(QWidget):
             self.state.current = image
 
     def next(self) -> None:
-        self.binding.stage.go(1)
+        self.binding.current_image.step(1)
 
     def previous(self) -> None:
-        self.binding.stage.go(-1)
+        self.binding.current_image.step(-1)
 
     def analyse_all(self) -> None:
         """Analyse what is new; if nothing is, all of it again."""
@@ -438,13 +438,15 @@ class Browse(QWidget):
             self.open(str(Path(paths[0]).parent))
 
 
-def _going(stage: CurrentImage, step: int) -> Callable[[object], None]:
-    """Make the action of a key that switches to another image, without references to a dock."""
-    reference = weakref.ref(stage)
+def _run_weakly(
+    shortcut: Shortcut, current_image: CurrentImage, key: str
+) -> Callable[[object], None]:
+    """Return a function that runs a shortcut without keeping the current image alive."""
+    reference = weakref.ref(current_image)
 
-    def go_to_image(viewer: object) -> None:
-        shown = reference()
-        if shown is not None:
-            shown.go(step)
+    def run(viewer: object) -> None:
+        image = reference()
+        if image is not None:
+            shortcut.run(image, key)
 
-    return go_to_image
+    return run

@@ -40,7 +40,7 @@ from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
-from ...controls.forms import _Combo, in_scroll_area
+from ...controls.forms import ComboBox, in_scroll_area
 from ...controls.settings import remember
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.linked import HINT, Linked
@@ -107,7 +107,7 @@ class Dispersion(QWidget):
 
     # ---- parts
     def _build(self) -> None:
-        self.scope_combo = _Combo()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItem(THIS_IMAGE, "current")
         self.scope_combo.addItem(ALL_IMAGES, "all")
         self.scope_combo.setAccessibleName("Atoms of")
@@ -189,7 +189,7 @@ class Dispersion(QWidget):
         return row
 
     def _plots(self) -> QVBoxLayout:
-        self.plot_combo = _Combo()
+        self.plot_combo = ComboBox()
         for name, plot in DISPERSION_PLOTS.items():
             self.plot_combo.addItem(plot.title, name)
             tip = self.plot_combo.count() - 1

@@ -39,7 +39,7 @@ from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow, follow_event, follow_soon
-from ...controls.forms import _Combo, in_scroll_area, main_button
+from ...controls.forms import ComboBox, in_scroll_area, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
 from ...panels.forms import TaskBar, busy
@@ -148,7 +148,7 @@ class Movie(QWidget):
             "all of them with one key."
         )
         self.whole_button.clicked.connect(self.select_whole)
-        self.colour_combo = _Combo()
+        self.colour_combo = ComboBox()
         self.colour_combo.addItem("by atomicity", BY_ATOMICITY)
         self.colour_combo.addItem("by track", BY_TRACK)
         self.colour_combo.setAccessibleName("Colour of the tracks")

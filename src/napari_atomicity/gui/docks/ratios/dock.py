@@ -38,7 +38,7 @@ from ....statistics.ratios import COLUMNS, class_ratios, counted
 from ....statistics.reference import Comparison, check_reference, compare, pair, reference_for
 from ...controls.bars import BarChart
 from ...controls.connections import follow
-from ...controls.forms import _Combo, in_scroll_area, labelled, new_form
+from ...controls.forms import ComboBox, in_scroll_area, labelled, new_form
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...panels.table_files import (
     FILE_TYPES,
@@ -115,10 +115,10 @@ class Ratios(QWidget):
         self.update_now()
 
     def _build(self) -> None:
-        self.scope_combo = _Combo()
+        self.scope_combo = ComboBox()
         self.scope_combo.addItems([THIS_IMAGE, ALL_IMAGES])
         self.scope_combo.currentIndexChanged.connect(self._show)
-        self.method_combo = _Combo()
+        self.method_combo = ComboBox()
         for name, method in METHODS.items():
             self.method_combo.addItem(method.title, name)
         self.method_combo.currentIndexChanged.connect(self._later)

@@ -35,7 +35,7 @@ from ....state.reviewing import Reviewing
 from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
 from ....statistics.agreement_coefficients import AgreementFigure
 from ...controls.connections import follow
-from ...controls.forms import _Combo
+from ...controls.forms import ComboBox
 from ...controls.line_table import Lines, table_of
 from ...panels.annotator import NO_PROJECT
 from ...tasks import start
@@ -166,7 +166,7 @@ class AnnotatorPanel(QWidget):
         self.figure_view = table_of(self.figures, "Agreement", 12)
         self.confusion = Lines((), (), self)
         self.confusion_view = table_of(self.confusion, "What two annotators say", 10)
-        self.pair = _Combo()
+        self.pair = ComboBox()
         self.pair.setAccessibleName("Two annotators")
         self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
         self.pair.currentIndexChanged.connect(self._show_pair)
@@ -183,7 +183,7 @@ class AnnotatorPanel(QWidget):
             "figures stay those of the annotators."
         )
         self.settle_button.clicked.connect(self.settle)
-        self.settle_as = _Combo()
+        self.settle_as = ComboBox()
         self.settle_as.setAccessibleName("Settle the chosen ones as")
         self.settle_as.setToolTip(
             "What the rows chosen in the list are: as one of the annotators says, or a label."

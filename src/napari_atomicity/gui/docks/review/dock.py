@@ -33,7 +33,7 @@ from ...controls.bars import Bar, BarChart
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.drawing import ProgressBar
-from ...controls.forms import _Combo, in_scroll_area, labelled, main_button, new_form
+from ...controls.forms import ComboBox, in_scroll_area, labelled, main_button, new_form
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
 from ...controls.settings import remember
@@ -168,14 +168,14 @@ class Review(QWidget):
         in_scroll_area(content, self)
 
     def _build_form(self) -> None:
-        self.order = _Combo()
+        self.order = ComboBox()
         for name, order in ORDERS.items():
             self.order.addItem(order.title, name)
             self.order.setItemData(self.order.count() - 1, order.what, Qt.ItemDataRole.ToolTipRole)
-        self.label = _Combo()
+        self.label = ComboBox()
         self.number = _number(0, 100_000, DEFAULT_SAMPLE, "all")
         self.seed = _number(0, 999_999, 0, "")
-        self.scope = _Combo()
+        self.scope = ComboBox()
         for words in (ALL_IMAGES, THIS_IMAGE):
             self.scope.addItem(words, words)
         self.again = QCheckBox("Include reviewed clusters")

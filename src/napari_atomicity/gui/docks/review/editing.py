@@ -17,7 +17,7 @@ class Editing(QWidget):
     def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.binding = binding
-        keys = {s.action: format_key(s.keys[0]) for s in LABEL_MODE}
+        keys = {s.name: format_key(s.keys[0]) for s in LABEL_MODE}
         self.buttons: dict[str, QPushButton] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
