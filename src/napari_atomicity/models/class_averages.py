@@ -95,7 +95,15 @@ class Averages:
     left_out: dict[str, int]
 
     def get(self, label: str, channel: str, quantity: str = "class map") -> Average | None:
-        """One of them, if there is such a one."""
+        """Return one average, if it exists.
+
+        Parameters
+        ----------
+        label, channel : str
+            Class and channel.
+        quantity : str, optional
+            "patch" or "class map".
+        """
         wanted = (label, channel, quantity)
         found = [a for a in self.items if (a.label, a.channel, a.quantity) == wanted]
         return found[0] if found else None
@@ -107,10 +115,11 @@ class Averages:
 
     @property
     def channels(self) -> list[str]:
+        """Channels of the averages."""
         return list(dict.fromkeys(a.channel for a in self.items))
 
     def profiles(self) -> pd.DataFrame:
-        """The profiles, a row per class, channel, quantity and distance."""
+        """Return the profiles, a row per class, channel, quantity and distance."""
         blocks = [
             pd.DataFrame(
                 {
@@ -331,7 +340,7 @@ def of_analyses(
 
 
 def _kind(analysis: Analysis) -> tuple[Any, ...]:
-    """What two analyses must share for their patches and maps to be comparable."""
+    """Return what two analyses must share for their patches and maps to be comparable."""
     shapes = [
         (c, v.shape[1:]) for d in (analysis.patches, analysis.class_maps) for c, v in d.items()
     ]
@@ -340,7 +349,7 @@ def _kind(analysis: Analysis) -> tuple[Any, ...]:
 
 
 def _spread(table: pd.DataFrame, use: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Indices of at most so many clusters of each label, and how many that leaves out."""
+    """Return indices of at most ``most`` clusters of each label, and the number left out."""
     chosen = []
     for _, own in table[use].groupby("label").groups.items():
         index = np.asarray(own)
