@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt
+from napari_atomicity.gui.docks.adapt.tasks import free_name
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
@@ -270,7 +271,7 @@ def name_given(monkeypatch, name, wanted=True) -> list[str]:
         offered.append(arguments[-1])
         return name or offered[-1], wanted
 
-    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.QInputDialog.getText", get_text)
+    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.dock.QInputDialog.getText", get_text)
     return offered
 
 

@@ -20,7 +20,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..simulation.fields import Recipe
+    from ..simulation.recipes import Recipe
 
 
 Structures = Annotated[int, typer.Option(min=1, help="Number of structures per class.")]
@@ -60,7 +60,7 @@ def simulate(
 ) -> None:
     """Simulate images of clusters on carbon, with their ground truth."""
     from ..core.devices import choose_device
-    from ..simulation.fields import read_recipe, write_recipe
+    from ..simulation.recipes import read_recipe, write_recipe
 
     if settings is not None:
         recipe = read_recipe(settings)
@@ -94,7 +94,8 @@ def _draw(
     overrides: dict[str, Any],
 ) -> Recipe:
     """Draw random settings; overrides that are None are ignored."""
-    from ..simulation.fields import demanding_settings, draw_recipe, random_settings
+    from ..simulation.field_settings import demanding_settings, random_settings
+    from ..simulation.recipes import draw_recipe
 
     given = {name: value for name, value in overrides.items() if value is not None}
     draw = demanding_settings if demanding else random_settings

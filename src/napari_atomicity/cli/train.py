@@ -133,7 +133,7 @@ def train(
 
 def _train(request: TrainRequest) -> ModelCard:
     """Train, show the progress, and describe how to resume after Ctrl-C."""
-    from ..training.request import train as train_model
+    from ..training.run import train as train_model
 
     with ConsoleProgress() as console:
         if request.resumable:

@@ -74,7 +74,8 @@ def find_model(model: str | Path) -> Path:
             return candidate
     raise ModelError(
         f"there is no model {str(model)!r}",
-        advice="`atomicity models` lists the available models; or give the path of a .safetensors file",
+        advice="`atomicity models` lists the available models; a path of a .safetensors file is "
+        "also accepted",
     )
 
 

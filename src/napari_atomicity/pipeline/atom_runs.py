@@ -19,7 +19,7 @@ from ..atoms.analysis import AtomAnalysis
 from ..atoms.completeness import with_completeness
 from ..atoms.dispersion import dispersion_rows
 from ..atoms.finder import AtomModel, load_atom_model
-from ..atoms.table import conform, joined
+from ..atoms.table import concat_atom_tables, conform
 from ..core.progress import Progress, Stop, report
 from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
@@ -165,7 +165,7 @@ class _AtomFiles:
     ) -> AtomRun:
         """Write the files of the run."""
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
-        table = conform(joined(r.table for r in self.results if r.table is not None))
+        table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
         rows, of_all = _dispersion_rows(self.results, self.request.seed)
         chart = None if of_all is None else dispersion_chart(of_all)
         files = self._write_tables(table, rows)

@@ -13,12 +13,12 @@ import pandas as pd
 
 from ..atoms import cluster_atoms
 from ..atoms.analysis import AtomAnalysis, find_atoms
-from ..atoms.completeness import Completeness, completeness
-from ..atoms.dispersion import DispersionSettings, spread_of
+from ..atoms.completeness import Completeness, estimate_completeness
+from ..atoms.dispersion import DispersionSettings, compute_image_dispersion
 from ..atoms.finder import AtomModel
 from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
-from ..atoms.regions import mask_of_clusters
+from ..atoms.regions import make_cluster_mask
 from ..atoms.table import conform
 from ..core.errors import Cancelled
 from ..core.micrograph import Micrograph
@@ -200,9 +200,9 @@ def _completeness(
     mask = None
     if clusters is not None:
         own = clusters[clusters["image"] == analysis.micrograph.name]
-        mask = mask_of_clusters(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
+        mask = make_cluster_mask(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
     added = inject_atoms(analysis, model, mask, seed, progress, stop)
-    return None if added is None else completeness(added, analysis.threshold)
+    return None if added is None else estimate_completeness(added, analysis.threshold)
 
 
 def _with_clusters(
@@ -219,8 +219,8 @@ def _with_clusters(
         return atoms.table, None
     own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
     table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
-    counted = cluster_atoms.count(atoms, own, micrograph, census=census)
-    return table, cluster_atoms.rows(own, counted, table)
+    counted = cluster_atoms.count_cluster_atoms(atoms, own, micrograph, completeness=census)
+    return table, cluster_atoms.make_cluster_table(own, counted, table)
 
 
 def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -> tuple[str, ...]:
@@ -257,9 +257,11 @@ def _dispersion(
     atoms: ImageAtoms, seed: int, progress: Progress, stop: Stop | None
 ) -> tuple[DispersionStatistics | None, tuple[str, ...]]:
     """Over the frames of the image, and warnings: why there is none, or what is left out."""
-    spread = spread_of(atoms, DispersionSettings(seed=seed), progress=progress, stop=stop)
+    spread = compute_image_dispersion(
+        atoms, DispersionSettings(seed=seed), progress=progress, stop=stop
+    )
     found = spread.dispersion
-    why = (spread.why,) if spread.why else ()
+    why = (spread.reason,) if spread.reason else ()
     if found is None:
         return None, why
     off = found.n_off_support

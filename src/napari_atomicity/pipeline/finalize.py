@@ -18,7 +18,7 @@ from ..reporting.examples import ClusterExample, foremost
 from ..reporting.report import Section, with_ratios
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import write_found
+from ..tracking.files import write_movie_results
 from .failures import FAILURES, Failure
 from .part_store import PartStore
 from .part_tables import write_all
@@ -115,7 +115,7 @@ def finalize_batch(
         parts = (store.read(stem)[0] for stem in results.ordered_stems())
         write_all(parts, joined.no_rows, csv, parquet)
         store.write_failures(one for _, one in sorted(results.failed.items()))
-        write_found(movies, store.folder)
+        write_movie_results(movies, store.folder)
 
     return finalize_run(
         store.folder,

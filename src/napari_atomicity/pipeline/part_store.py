@@ -36,7 +36,7 @@ from ..io.tables import read_table, write_table
 from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample
 from ..reporting.report import Section
-from ..tracking.files import Found
+from ..tracking.files import MovieResult
 from .failures import FAILURE_COLUMNS, FAILURES, Failure
 from .parts import (
     ENDING,
@@ -244,10 +244,10 @@ class PartStore:
         """Take a drawing away, if there is one."""
         (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
-    def movie(self, stem: str) -> Found | None:
+    def movie(self, stem: str) -> MovieResult | None:
         """Read tracks and events of a stack; None for a single image."""
         try:
-            return Found.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
+            return MovieResult.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

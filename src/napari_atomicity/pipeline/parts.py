@@ -30,7 +30,7 @@ from ..models.analysis import Analysis
 from ..reporting.examples import gathered
 from ..reporting.plots import scales_of
 from ..reporting.report import image_section
-from ..tracking.files import Found, found_in
+from ..tracking.files import MovieResult, analyse_if_tracked
 from ..tracking.following import TrackedMovie
 from .run_request import RunRequest
 
@@ -141,13 +141,13 @@ def make_part(
     about : dict of str to Any, optional
         More that the part says of itself: see `pack_part`.
     """
-    movie = found_in(analysis)
+    movie = analyse_if_tracked(analysis)
     said = {"scale": scales_of([analysis]).get(outcome.image), **(about or {})}
     return Part(
         outcome,
         pack_part(analysis.table, outcome, said),
         describe_drawing(analysis, outcome, card, small, movie) if draw else None,
-        None if movie is None else Found.of(movie).to_json(),
+        None if movie is None else MovieResult.of(movie).to_json(),
     )
 
 

@@ -29,7 +29,12 @@ from ..reporting.report import MANY_IMAGES, Section, image_section, warnings
 from ..statistics.ratios import refuse_unavailable
 from ..statistics.reference import check_reference
 from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import averaged, followed, found_in, write_movies
+from ..tracking.files import (
+    analyse_if_tracked,
+    average_if_stack,
+    track_if_stack,
+    write_movies,
+)
 from ..tracking.following import TrackedMovie
 from .analysis import analyse
 from .image_loop import add_unreached, for_each_image, numbered, process_image
@@ -168,7 +173,7 @@ class _Results:
         card = self.classifier.card
 
         def draw(analysis: Analysis, outcome: Outcome) -> _Result:
-            movie = found_in(analysis, progress, self.stop)
+            movie = analyse_if_tracked(analysis, progress, self.stop)
             report(progress, 0, 0, "Drawing")
             section = image_section(
                 analysis, outcome, self.small, self.request.ratios, card, movie=movie
@@ -279,7 +284,7 @@ def _analyse_micrograph(
     progress: Progress | None,
     stop: Stop | None,
 ) -> Analysis:
-    micrograph = averaged(micrograph, request.average_frames, progress, stop)
+    micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
     analysis = analyse(
         micrograph,
         classifier,
@@ -289,4 +294,4 @@ def _analyse_micrograph(
         umap=request.umap,
         symmetries=request.symmetries,
     )
-    return followed(analysis, progress, stop)
+    return track_if_stack(analysis, progress, stop)

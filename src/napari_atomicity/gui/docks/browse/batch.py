@@ -62,7 +62,7 @@ class AnalyseAll(ImageQueue):
         relay = self._relay = Relay()
         relay.came.connect(self._came)
         self.run(
-            f"Analysing {len(paths)} images elsewhere",
+            f"Analysing {len(paths)} images remotely",
             analyse_remotely,
             (paths, asked, place, relay.came.emit),
             lambda _: None,
@@ -149,6 +149,7 @@ class AnalyseAll(ImageQueue):
         if self.n_failed:
             n = self.n_failed
             show_info(
-                f"{self.n_in_all - n} of {self.n_in_all} images analysed; of the other"
-                f"{'s' * (n != 1)} Browse says why not."
+                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the "
+                f"reason why "
+                f"{n} failed."
             )

@@ -93,10 +93,10 @@ def analyse_remotely(
         most=len(items),
         stop=stop,
     ) as workers:
-        report(progress, 0, len(items), "Analysing elsewhere")
+        report(progress, 0, len(items), "Analysing remotely")
         for n, (item, outcome, analysis) in enumerate(analyse_on(workers, items, request, stop), 1):
             came(item.name, outcome, analysis)
             if analysis is None:
                 failed.append(item.name)
-            report(progress, n, len(items), f"Analysed {n} of {len(items)} elsewhere")
+            report(progress, n, len(items), f"Analysed {n} of {len(items)} remotely")
     return failed
