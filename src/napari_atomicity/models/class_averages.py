@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,13 +191,11 @@ def class_averages(
     Parameters
     ----------
     table : DataFrame
-        The cluster table, N rows: ``image``, ``diameter_nm`` and the flags are read. Clusters that
-        the border cuts or that touch a neighbour are left out.
+        Cluster table, N rows. Clusters that touch the border or a neighbour are left out.
     labels : ndarray of shape (N,)
         The class of each cluster; "" and what is no class is left out.
     patches, class_maps : mapping of str to ndarray
-        Channel → (N, h, w) over the same field of view. A cluster without finite values counts
-        nowhere; one whose class map is NaN counts in the patches only.
+        Channel → (N, h, w) over the same field of view. Values that are not finite are left out.
     field_of_view_nm : float
         Edge length of patches and maps.
     classes : sequence of str
@@ -229,15 +228,14 @@ def class_averages(
         if not len(rows):
             continue
         image = table["image"].to_numpy(object)[rows]
-        for channel in patches:
-            for quantity, of in (("patch", patches), ("class map", class_maps)):
-                if channel in of:
-                    items.append(
-                        _average(
-                            of[channel][rows], radius_nm[rows], image, field_of_view_nm,
-                            (label, channel, quantity), unit, n_bootstrap,
-                        )
-                    )  # fmt: skip
+        pairs = product(patches, (("patch", patches), ("class map", class_maps)))
+        items += [
+            _average(
+                of[channel][rows], radius_nm[rows], image, field_of_view_nm,
+                (label, channel, quantity), unit, n_bootstrap,
+            )
+            for channel, (quantity, of) in pairs if channel in of
+        ]  # fmt: skip
     counts = {reason: int(r.sum()) for reason, r in reasons.items() if r.any()}
     return Averages(tuple(items), tuple(classes), unit, counts)
 

@@ -213,8 +213,7 @@ def adapt_files(
     Parameters
     ----------
     paths : iterable of str or path-like
-        Image files, and folders of images. Images that cannot be analysed are left out and named
-        in the outcomes.
+        Image files, and folders of images.
     request : AdaptRequest
         Model, corrections and output file.
     progress, stop : callable, optional
