@@ -132,7 +132,7 @@ def balance_between(
 
 
 def _resampled(values: np.ndarray, image: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Sums (B, K) of values (N, K) over resampled images and, within them, clusters."""
+    """Compute sums (B, K) of values (N, K) over resampled images and, within them, clusters."""
     rng = np.random.default_rng(seed)
     names, of = np.unique(image.astype(str), return_inverse=True)
     copies = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_bootstrap)

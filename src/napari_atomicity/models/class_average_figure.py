@@ -87,7 +87,16 @@ def profile_of(average: Average, normalised: bool) -> tuple[np.ndarray, np.ndarr
 
 
 def top_of(averages: Averages, average: Average, normalised: bool) -> float:
-    """What is brightest in the picture of a class map: its own maximum, or that of its class."""
+    """Return the upper display limit of a class map: its own maximum, or that of its class.
+
+    Parameters
+    ----------
+    averages : Averages
+        All averages.
+    average : Average
+        Average to display.
+    normalised : bool
+        Whether each map is scaled to its own maximum."""
     of = [average.channel] if normalised else averages.channels
     shown = [averages.get(average.label, channel) for channel in of]
     tops = [np.nanmax(a.image) for a in shown if a is not None and np.isfinite(a.image).any()]
@@ -122,7 +131,18 @@ def write_picture(
     normalised: bool = False,
     dpi: float = 110,
 ) -> Path:
-    """Write the figure of `draw`, as PNG or SVG by the suffix, whole or not at all.
+    """Write the figure of `draw`, as PNG or SVG by the suffix, completely or not at all.
+
+    Parameters
+    ----------
+    averages : Averages
+        Of at least one class.
+    path : str or path-like
+        File to write.
+    normalised : bool, optional
+        Whether each map is scaled to its own maximum.
+    dpi : float, optional
+        Resolution of a PNG.
 
     Raises
     ------

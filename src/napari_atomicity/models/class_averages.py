@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,7 +96,15 @@ class Averages:
     left_out: dict[str, int]
 
     def get(self, label: str, channel: str, quantity: str = "class map") -> Average | None:
-        """One of them, if there is such a one."""
+        """Return one average, if it exists.
+
+        Parameters
+        ----------
+        label, channel : str
+            Class and channel.
+        quantity : str, optional
+            "patch" or "class map".
+        """
         wanted = (label, channel, quantity)
         found = [a for a in self.items if (a.label, a.channel, a.quantity) == wanted]
         return found[0] if found else None
@@ -107,10 +116,11 @@ class Averages:
 
     @property
     def channels(self) -> list[str]:
+        """Channels of the averages."""
         return list(dict.fromkeys(a.channel for a in self.items))
 
     def profiles(self) -> pd.DataFrame:
-        """The profiles, a row per class, channel, quantity and distance."""
+        """Return the profiles, a row per class, channel, quantity and distance."""
         blocks = [
             pd.DataFrame(
                 {
@@ -181,13 +191,11 @@ def class_averages(
     Parameters
     ----------
     table : DataFrame
-        The cluster table, N rows: ``image``, ``diameter_nm`` and the flags are read. Clusters that
-        the border cuts or that touch a neighbour are left out.
+        Cluster table, N rows. Clusters that touch the border or a neighbour are left out.
     labels : ndarray of shape (N,)
         The class of each cluster; "" and what is no class is left out.
     patches, class_maps : mapping of str to ndarray
-        Channel → (N, h, w) over the same field of view. A cluster without finite values counts
-        nowhere; one whose class map is NaN counts in the patches only.
+        Channel → (N, h, w) over the same field of view. Values that are not finite are left out.
     field_of_view_nm : float
         Edge length of patches and maps.
     classes : sequence of str
@@ -220,15 +228,14 @@ def class_averages(
         if not len(rows):
             continue
         image = table["image"].to_numpy(object)[rows]
-        for channel in patches:
-            for quantity, of in (("patch", patches), ("class map", class_maps)):
-                if channel in of:
-                    items.append(
-                        _average(
-                            of[channel][rows], radius_nm[rows], image, field_of_view_nm,
-                            (label, channel, quantity), unit, n_bootstrap,
-                        )
-                    )  # fmt: skip
+        pairs = product(patches, (("patch", patches), ("class map", class_maps)))
+        items += [
+            _average(
+                of[channel][rows], radius_nm[rows], image, field_of_view_nm,
+                (label, channel, quantity), unit, n_bootstrap,
+            )
+            for channel, (quantity, of) in pairs if channel in of
+        ]  # fmt: skip
     counts = {reason: int(r.sum()) for reason, r in reasons.items() if r.any()}
     return Averages(tuple(items), tuple(classes), unit, counts)
 
@@ -331,7 +338,7 @@ def of_analyses(
 
 
 def _kind(analysis: Analysis) -> tuple[Any, ...]:
-    """What two analyses must share for their patches and maps to be comparable."""
+    """Return what two analyses must share for their patches and maps to be comparable."""
     shapes = [
         (c, v.shape[1:]) for d in (analysis.patches, analysis.class_maps) for c, v in d.items()
     ]
@@ -340,7 +347,7 @@ def _kind(analysis: Analysis) -> tuple[Any, ...]:
 
 
 def _spread(table: pd.DataFrame, use: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Indices of at most so many clusters of each label, and how many that leaves out."""
+    """Return indices of at most ``most`` clusters of each label, and the number left out."""
     chosen = []
     for _, own in table[use].groupby("label").groups.items():
         index = np.asarray(own)

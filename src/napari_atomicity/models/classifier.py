@@ -41,7 +41,7 @@ _CLOSE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the network says of N patches and C classes.
+    """Prediction of the network for N patches and C classes.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class Classifier:
         _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
 
     def _go_on_without(self, device: torch.device) -> None:
-        """The same network on another device, from what is kept of it beside the lost one."""
+        """Move the network to another device, from the copy of its weights."""
         fresh = AtomicityNet(self.card.patches.channels, len(self.card.classes), self.card.width)
         fresh.load_state_dict(self._weights)
         self.network = fresh.eval()
@@ -225,7 +225,21 @@ class Classifier:
     def class_maps(
         self, patches: Patches, label: str, *, symmetries: bool = False
     ) -> dict[str, np.ndarray]:
-        """Grad-CAM of a chosen class: channel → (N, h, w) float32; ``symmetries`` as in `predict`.
+        """Compute Grad-CAM of a chosen class.
+
+        Parameters
+        ----------
+        patches : mapping of str to ndarray
+            Channel → (N, P, P) float32.
+        label : str
+            Class.
+        symmetries : bool, optional
+            As in `predict`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Channel → (N, h, w) float32.
 
         Raises
         ------
@@ -323,7 +337,7 @@ class Classifier:
         of_class: int | None,
         symmetries: bool,
     ) -> _Part:
-        """What short numbers found, with float32 where they might have found another label."""
+        """Recompute with float32 where half precision might change the label."""
         probabilities, embedding, maps = found
         if probabilities.shape[1] < 2 or not len(probabilities):
             return found
@@ -340,7 +354,7 @@ class Classifier:
 
 
 def load_classifier(model: str | Path = "default", device: str = "auto") -> Classifier:
-    """A model, ready to predict; kept in memory for the next call.
+    """Load a model; it is cached for the next call.
 
     Parameters
     ----------
@@ -373,8 +387,7 @@ def _load(path: Path, _modified: int, device: str) -> Classifier:
 
 
 def available_models() -> list[ModelCard]:
-    """Cards of the shipped models and of those in the user's model folder; damaged ones are left
-    out with a warning."""
+    """Return the cards of the shipped and user models; damaged ones are left out with a warning."""
     cards = []
     for path in model_files():
         try:

@@ -55,7 +55,17 @@ class Shift:
 def residuals(
     embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Whitened embeddings (N, D) about the mean of each one's class."""
+    """Compute whitened residuals (N, D) of embeddings from their class means.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (N, D)
+        Embeddings.
+    label : ndarray of shape (N,)
+        Indices of the classes.
+    tensors : mapping of str to ndarray
+        With ``ood.mean`` and ``ood.whitening``.
+    """
     about = embedding.astype(np.float64) - tensors["ood.mean"][label]
     return np.asarray(about @ tensors["ood.whitening"].astype(np.float64))
 

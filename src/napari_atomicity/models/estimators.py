@@ -48,10 +48,12 @@ class Measured:
 
     @property
     def intensity(self) -> np.ndarray:
+        """Integrated intensity (N,)."""
         return self.table["integrated_intensity"].to_numpy(float)
 
     @property
     def diameter_nm(self) -> np.ndarray:
+        """Diameter (N,) in nm."""
         return self.table["diameter_nm"].to_numpy(float)
 
 
@@ -113,7 +115,7 @@ def network(known: Measured) -> np.ndarray:
 
 @_registered("combination")
 def combination(known: Measured) -> np.ndarray:
-    """The calibrated pool of network and locked mixture: (N, C).
+    """Combine network and constrained mixture in a calibrated pool: (N, C).
 
     It is as unsure as the scale of the image is. Where the mixture is silent, the network speaks
     alone.
@@ -132,7 +134,7 @@ def combination(known: Measured) -> np.ndarray:
 def pooled(
     network: np.ndarray, mixture: np.ndarray, certainty: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """A log-linear pool (N, C) of two sets of probabilities (N, C).
+    """Compute a log-linear pool (N, C) of two sets of probabilities (N, C).
 
     The second may hold rows of NaN: nothing is said.
 
@@ -221,7 +223,7 @@ def class_sizes(classes: Sequence[str]) -> np.ndarray | None:
 
 
 def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
-    """What each estimator says of each cluster, and how many of them say otherwise than ``label``.
+    """Return the label of each estimator, and the fraction of them that disagree with ``label``.
 
     Returns
     -------

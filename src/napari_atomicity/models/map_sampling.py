@@ -47,7 +47,24 @@ def sample(
 def on_grid(
     images: np.ndarray, field_of_view_nm: float, reach_nm: np.ndarray, size: int = _SIZE
 ) -> np.ndarray:
-    """Images (N, h, w) resampled to (N, size, size), each from -reach to +reach (N,) of its own."""
+    """Resample images on a square grid.
+
+    Parameters
+    ----------
+    images : ndarray of shape (N, h, w)
+        Images.
+    field_of_view_nm : float
+        Edge length of the images.
+    reach_nm : ndarray of shape (N,)
+        Half the edge length of each grid.
+    size : int, optional
+        Points along each axis of the grid.
+
+    Returns
+    -------
+    ndarray of shape (N, size, size)
+        NaN beyond the image.
+    """
     at = ((np.arange(size) + 0.5) / size * 2 - 1) * reach_nm[:, None]
     # On a grid bilinear interpolation is a product of matrices, and much faster so.
     y, x = (_hat_weights(at, field_of_view_nm, n) for n in images.shape[1:])
@@ -63,8 +80,24 @@ def _hat_weights(at_nm: np.ndarray, field_of_view_nm: float, n: int) -> np.ndarr
 
 
 def radial_profiles(images: np.ndarray, field_of_view_nm: float, r_nm: np.ndarray) -> np.ndarray:
-    """Means (N, K) of images (N, h, w) over circles of radius ``r_nm`` (N, K) about their centre.
+    """Compute means over circles about the centre of images.
 
+    Parameters
+    ----------
+    images : ndarray of shape (N, h, w)
+        Images.
+    field_of_view_nm : float
+        Edge length of the images.
+    r_nm : ndarray of shape (N, K)
+        Radii.
+
+    Returns
+    -------
+    ndarray of shape (N, K)
+        Means.
+
+    Notes
+    -----
     A circle counts as far as it lies in the field; where none of it does the mean is NaN.
     """
     angle = 2 * np.pi * (np.arange(_ANGLES) + 0.5) / _ANGLES

@@ -14,7 +14,7 @@ from .intensity_scale import usable
 
 
 def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.ndarray]:
-    """What thresholds are put on, for the clusters of one image: name → (N,).
+    """Compute the quantities for thresholds of the clusters of one image: name → (N,).
 
     The intensity in three units: counts nm² as recorded; relative to the median of the image's
     whole clusters; and in atoms, by the scale that the locked mixture finds.

@@ -85,7 +85,17 @@ def classified_by(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """An analysis by this model: the same one, if it is, with all its clusters and their scale."""
+    """Classify an analysis with this model, unless it is already classified by it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Detected clusters.
+    classifier : Classifier
+        Model.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
     own = analysis.parameters.get("model", {}).get("model_id") == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
         return analysis
@@ -95,7 +105,7 @@ def classified_by(
 
 
 def named(found: Adaptation, name: str) -> Adaptation:
-    """An accepted adaptation whose model has a name, in its card and in what it says."""
+    """Name the model of an accepted adaptation, in its card and its analyses."""
     if not found.accepted:
         return found
     card = hashed(replace(found.card, name=name), found.tensors)
@@ -117,7 +127,17 @@ def placed(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
-    """An accepted adaptation whose clusters have their places in the map, before and after."""
+    """Place the clusters of an accepted adaptation in the map, before and after.
+
+    Parameters
+    ----------
+    found : Adaptation
+        Adaptation.
+    old, new : Classifier
+        Models before and after.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    """
     if not found.accepted:
         return found
     report(progress, 0, 0, "Placing the clusters in the map")
@@ -193,8 +213,7 @@ def adapt_files(
     Parameters
     ----------
     paths : iterable of str or path-like
-        Image files, and folders of images. Images that cannot be analysed are left out and named
-        in the outcomes.
+        Image files, and folders of images.
     request : AdaptRequest
         Model, corrections and output file.
     progress, stop : callable, optional

@@ -14,7 +14,7 @@ from .adaptation_settings import AdaptSettings
 from .pseudo_labels import Target
 
 MIN_AGREEMENT = 0.6
-"""Of what was left out; below it there is nothing in common to learn."""
+"""Minimum agreement with held-out labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,17 @@ class Split:
 
     @classmethod
     def random(cls, target: Target, replayed: np.ndarray, settings: AdaptSettings) -> Split:
+        """Draw a random split.
+
+        Parameters
+        ----------
+        target : Target
+            Clusters to learn from.
+        replayed : ndarray of shape (n_replayed,)
+            Class indices of the replayed patches.
+        settings : AdaptSettings
+            Fraction to hold out, and seed.
+        """
         rng = np.random.default_rng(settings.seed)
         decide = np.zeros(len(target.label), bool)
         for certain in (False, True):
@@ -49,7 +60,15 @@ class Split:
 
 
 def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet:
-    """A network between two, ``share`` of the way to the new one."""
+    """Interpolate between the weights of two networks.
+
+    Parameters
+    ----------
+    old, new : AtomicityNet
+        Networks.
+    share : float
+        0 for the old one, 1 for the new one.
+    """
     out = copy.deepcopy(new)
     with torch.no_grad():
         for own, other in zip(out.parameters(), old.parameters(), strict=True):
@@ -58,14 +77,17 @@ def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> 
 
 
 def replace_network(tensors: dict[str, np.ndarray], network: AtomicityNet) -> dict[str, np.ndarray]:
-    """The tensors with other weights."""
+    """Replace the weights of the network."""
     state = network.state_dict()
     return {**tensors, **{f"network.{k}": v.float().cpu().numpy() for k, v in state.items()}}
 
 
 def predict_replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> Prediction:
-    """What a classifier says of the patches of the training, without symmetries: the model's
-    references and limits were found so, and only before and after are compared."""
+    """Classify the replayed patches of the training, without symmetries.
+
+    The references and limits of the model were computed without symmetries as well.
+
+    """
     return classifier.predict(
         {c: tensors[f"replay.{c}"].astype(np.float32) for c in classifier.network.channels}
     )
@@ -78,7 +100,21 @@ def compute_checks(
     tensors: dict[str, np.ndarray],
     split: Split,
 ) -> dict[str, float]:
-    """What decides, of one model with the patches as it sees them."""
+    """Compute the criteria of one model.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Model.
+    target : Target
+        Clusters to learn from, with the patches as this model sees them.
+    replayed : Prediction
+        Prediction of the replayed patches.
+    tensors : dict of str to ndarray
+        Of the model, with the replayed patches.
+    split : Split
+        Held-out clusters and patches.
+    """
     p = _probabilities(classifier, target)
     best = p.argmax(axis=1)
     there = replayed.probabilities.argmax(axis=1)
@@ -124,7 +160,7 @@ def find_objections(
     if not np.isfinite(after):
         return ("nothing could be left out to decide by: there is too little to learn from",)
     if not out and after >= before:
-        out.append("what was left out would be met with no more confidence than before")
+        out.append("the confidence in held-out labels would not increase")
     before, after = checks["training remembered"]
     if after < before - settings.worst_forgetting:
         out.append(

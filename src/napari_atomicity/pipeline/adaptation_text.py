@@ -52,7 +52,7 @@ def format_shift(shift: Shift | None) -> str:
     if shift.found:
         words = f"The conditions differ from those of the training (p = {shift.p_value:.2g})"
     else:
-        words = "The conditions lie within those of the training"
+        words = "The conditions are within those of the training"
     outside = []
     for figure, (here, low, high) in shift.figures.items():
         name, unit = _FIGURES.get(figure, (figure, ""))
@@ -78,7 +78,7 @@ def format_verdict(found: Adaptation) -> str:
 
 
 def format_checks(found: Adaptation) -> list[str]:
-    """A line for each figure that decided, before and after: shares, and how surprised it is."""
+    """Format a line for each criterion before and after."""
     return [
         f"{name}: " + " → ".join(_figure(name, value) for value in pair)
         for name, pair in found.checks.items()

@@ -18,7 +18,7 @@ from .adaptation_settings import AdaptSettings
 from .pseudo_labels import Target
 
 NEAREST = 5
-"""Old references that tell where a new one lies in the map."""
+"""Number of old references that determine the position of a new one in the map."""
 
 
 def update_references(
@@ -63,8 +63,20 @@ def raise_margin_limit(
     seen: Sequence[tuple[Analysis, Prediction]],
     target: Target,
 ) -> dict[str, np.ndarray]:
-    """The second network of `models.out_of_distribution` with its limit moved along: what was
-    learnt from as a class must not be called unknown."""
+    """Raise the limit of `models.out_of_distribution`, so that training clusters are known.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card.
+    tensors : dict of str to ndarray
+        Of the adapted model.
+    seen : sequence of tuple
+        Analysis and prediction of each image.
+    target : Target
+        Clusters that were learnt from.
+
+    """
     if "outside.axes" not in tensors:
         return tensors
     found = []
@@ -87,7 +99,27 @@ def update_card(
     replayed: Prediction,
     share: float,
 ) -> ModelCard:
-    """The card of an adapted model; nothing that both conditions know is turned away."""
+    """Update the card of an adapted model; its limits include both conditions.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card before.
+    tensors : dict of str to ndarray
+        Of the adapted model.
+    numbers : dict of str to int
+        Class → number of clusters that were learnt from.
+    target : Target
+        Clusters that were learnt from.
+    settings : AdaptSettings
+        Settings.
+    seen : sequence of tuple
+        Analysis and prediction of each image.
+    replayed : Prediction
+        Prediction of the replayed patches.
+    share : float
+        Fraction of the change that was kept.
+    """
     here = np.concatenate([result.embedding for _, result in seen])
     embedding = np.concatenate([here[target.label >= 0], replayed.embedding])
     distance = placed(embedding, tensors).to_classes.min(axis=1)
@@ -115,7 +147,7 @@ def _drift_limit(
     seen: Sequence[tuple[Analysis, Prediction]],
     tensors: dict[str, np.ndarray],
 ) -> float | None:
-    """What the images drift now is no shift any more."""
+    """Raise the limit of the drift to that of the images."""
     if card.drift_limit is None:
         return None
     found = [card.drift_limit]

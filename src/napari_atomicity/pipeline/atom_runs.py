@@ -206,7 +206,7 @@ class _AtomFiles:
 def _dispersion_rows(
     done: Sequence[AtomResult], seed: int
 ) -> tuple[pd.DataFrame, DispersionStatistics | None]:
-    """A row for each image that was analysed, one for all, and the latter's dispersion."""
+    """Compute a row for each analysed image and one for all, and the dispersion of all."""
     analysed = [result for result in done if result.table is not None]
     known = [result.dispersion for result in analysed if result.dispersion is not None]
     of_all = pool_images(known, seed) if known else None

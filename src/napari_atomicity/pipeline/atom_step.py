@@ -211,7 +211,7 @@ def _with_clusters(
     clusters: pd.DataFrame | None,
     census: Completeness | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The atoms with their clusters, and the clusters with their atoms.
+    """Assign atoms to clusters, and count the atoms of clusters.
 
     Clusters are discs: the files of a run hold no outlines.
     """
@@ -240,7 +240,7 @@ def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
 
 
 def _scale_warnings(micrograph: Micrograph) -> tuple[str, ...]:
-    """That the pixel size must be wrong, if no microscope shows atoms in such a field."""
+    """Warn about a pixel size at which no atoms can be resolved."""
     size = micrograph.pixel_size_nm
     if size is None:
         return ()

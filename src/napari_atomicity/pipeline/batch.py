@@ -196,8 +196,7 @@ def run_batch(
     Returns
     -------
     BatchRun
-        After an interruption or loss of the scheduler, with the completed images. Its table lacks
-        `finalize.DROPPED_COLUMNS`.
+        Completed images, without the columns `finalize.DROPPED_COLUMNS` of the table.
 
     Raises
     ------

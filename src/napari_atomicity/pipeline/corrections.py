@@ -27,7 +27,7 @@ _MIN_TOLERANCE_NM = 0.3
 
 
 def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
-    """The rows of a cluster table that a person has corrected.
+    """Read the rows of a cluster table with corrected labels.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
 def with_corrections(
     analyses: Sequence[Analysis], given: pd.DataFrame
 ) -> tuple[list[Analysis], int]:
-    """The analyses with the labels of a table, and how many of those found no cluster.
+    """Apply the labels of a table to analyses, and count the labels without a cluster.
 
     A row is of the image that bears its name, or the name of its file with or without suffix, if
     that is one image only; and of the nearest cluster of the frame, within half its diameter.
@@ -105,7 +105,7 @@ def with_corrections(
 
 
 def _names_of(micrograph: Micrograph) -> set[str]:
-    """What a table may call an image: "a.tif", "day1/a.tif"; a window leaves the suffix out."""
+    """Return the names of an image in tables: "a.tif", "day1/a.tif", with or without suffix."""
     names = {micrograph.name}
     if micrograph.path is not None:
         parts = micrograph.path.absolute().parts

@@ -22,7 +22,7 @@ def is_file(scheduler: str) -> bool:
 
 
 def address_of(scheduler: str) -> str:
-    """The address itself, or the one in the file of a scheduler.
+    """Return the address itself, or the one in the file of a scheduler.
 
     Raises
     ------

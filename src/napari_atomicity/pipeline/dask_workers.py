@@ -2,7 +2,8 @@
 
 Tasks are given out a few at a time and results taken back one by one, so that neither side holds
 more than what is at hand, however many there are. What dies on the way is done again: a worker by
-the scheduler, a scheduler that comes back by us."""
+the scheduler, a scheduler that comes back by us.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +163,7 @@ class Workers:
         return Client(self._cluster, set_as_default=False)
 
     def _connect(self, stop: Stop | None = None) -> Client:
-        """Raises `SchedulerLost` if nobody answers in time, `Cancelled` if ``stop()`` says so."""
+        """Connect; raise `SchedulerLost` after the timeout, `Cancelled` if ``stop()`` is True."""
         assert self._address is not None
         first = self._client is None
         until = time.monotonic() + (min(30.0, self._patience_s) if first else self._patience_s)
@@ -298,7 +299,7 @@ class Workers:
             future.add_done_callback(back.put)
 
     def _result(self, one: _Given[T], stop: Stop | None) -> Any:
-        """What came of it: a result, an exception, or `_Lost`."""
+        """Return the result, an exception, or `_Lost`."""
         while True:
             check(stop)
             if one.future.status in _GONE:
@@ -330,7 +331,7 @@ class Workers:
         waiting: deque[tuple[T, bool]],
         stop: Stop | None = None,
     ) -> None:
-        """Nothing came back for a while: is anybody there?"""
+        """Check scheduler and workers after a time without results."""
         if self._client is None or self._client.status != "running":
             waiting.extend((one.task, one.alone) for one in given.values())
             given.clear()
@@ -394,7 +395,7 @@ class Workers:
         return True
 
     def _take_back(self, given: dict[Any, _Given[T]]) -> None:
-        """What nobody waits for any more need not be done."""
+        """Cancel tasks whose results are not needed any more."""
         client = self._client
         if client is None or not given:
             return

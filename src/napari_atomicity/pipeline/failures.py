@@ -41,7 +41,7 @@ class Failure:
 
     @classmethod
     def from_row(cls, row: Mapping[Hashable, Any]) -> Failure:
-        """The inverse of `row`."""
+        """Invert `row`."""
         image, path, error = (str(row[name] or "") for name in ("image", "path", "error"))
         outcome = Outcome(image, path, "failed", error, sha256=row["sha256"])
         size = row["size_bytes"]

@@ -255,7 +255,7 @@ def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
 
 
 def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
-    """The same clusters, patches and scale as another model of the same geometry sees them."""
+    """Classify the same clusters and patches with another model of the same geometry."""
     result = classifier.predict(analysis.patches, symmetries=analysis.symmetries)
     table = assign_labels(analysis.table, classifier, result, analysis.scale)
     return replace(
@@ -268,7 +268,7 @@ def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
 
 
 def rescaled(analysis: Analysis, reference: ScaleReference) -> Analysis:
-    """The same image with its scale found by another reference, its raw patches in new atoms."""
+    """Fit the scale of an image to another reference, and rescale its raw patches."""
     scale = fit_image(analysis.table, reference)
     patches = dict(analysis.patches)
     if "raw" in patches:

@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
-from ..io.formulas import escape_formula, map_text
+from ..io.formulas import escape_formula
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS
@@ -71,7 +71,7 @@ class Conditions:
     reading: Reading = field(default_factory=Reading)
 
     def read(self, reading: Reading) -> Conditions:
-        """The same with what the chart of the session says, and its alarm."""
+        """Add the reading of the session's chart and its alarm."""
         alarms = (*self.alarms, SESSION_CHANGED) if reading.rings else self.alarms
         return replace(self, reading=reading, alarms=alarms)
 
@@ -79,7 +79,7 @@ class Conditions:
 def conditions_of(
     analysis: Analysis, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> Conditions:
-    """What an analysed image tells of its conditions.
+    """Determine the conditions of an analysed image.
 
     Parameters
     ----------
@@ -111,8 +111,7 @@ def conditions_of(
 def _feature_summary(
     analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> FeatureSummary | None:
-    """As `models.label_assignment.assign_labels` finds the drift: of clusters that are whole and
-    known."""
+    """Summarise whole and known clusters, as `models.label_assignment.assign_labels` does."""
     if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
         return None
     p = analysis.table[probability_columns(card.classes)].to_numpy(float)
@@ -153,6 +152,7 @@ class Running:
 
     @property
     def images(self) -> int:
+        """Number of images."""
         return len(self._tables)
 
     def set(self, image: str, table: pd.DataFrame) -> None:
@@ -165,7 +165,7 @@ class Running:
             self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
 
     def remove(self, image: str) -> None:
-        """It does not count any more."""
+        """Remove an image."""
         if self._tables.pop(image, None) is not None:
             self._together = None
 
@@ -213,7 +213,7 @@ def row_of(
     analysis_s: float,
     latency_s: float,
 ) -> dict[str, Any]:
-    """A row of ``live.csv``.
+    """Create a row of ``live.csv``.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ class Log:
         self._columns: list[str] | None = None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Raises `AtomicityError` if it can't be written."""
+        """Add a row; raise `AtomicityError` if it cannot be written."""
         line = map_text(pd.DataFrame([row]), escape_formula)
         try:
             if self._columns is None:
@@ -308,7 +308,7 @@ class Log:
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """The rows of ``live.csv``.
+    """Read the rows of ``live.csv``.
 
     Raises
     ------

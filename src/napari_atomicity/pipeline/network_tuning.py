@@ -26,7 +26,25 @@ def fine_tune(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomicityNet:
-    """A copy of a network, fine-tuned; the average of its weights over the second half."""
+    """Fine-tune a copy of a network; average its weights over the second half of the steps.
+
+    Parameters
+    ----------
+    network : AtomicityNet
+        Network.
+    target : Target
+        Clusters to learn from.
+    tensors : dict of str to ndarray
+        Of the model, with the replayed patches.
+    split : Split
+        Rows to learn from.
+    settings : AdaptSettings
+        Settings.
+    device : torch.device
+        Device.
+    progress, stop : callable, optional
+        Called at every step.
+    """
     from ..training.augmentation import augmented
 
     network = copy.deepcopy(network).to(device)

@@ -108,9 +108,11 @@ class PartStore:
 
     # ---- parts
     def path(self, stem: str) -> Path:
+        """Return the file of a part."""
         return self.parts / f"{stem}{ENDING}"
 
     def has(self, stem: str) -> bool:
+        """Return whether a part exists."""
         return stem in self._stems
 
     @property
@@ -127,7 +129,7 @@ class PartStore:
             If it can't be written.
         """
         if part.parquet is None:
-            raise ValueError("only what was analysed has a part")
+            raise ValueError("an image that failed has no part")
         for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
             if text is not None:
                 write_text(folder / f"{stem}.json", text)
@@ -139,7 +141,15 @@ class PartStore:
         self._by_key.setdefault(stem[:32], set()).add(stem)
 
     def adopt(self, key: str, item: Input) -> str | None:
-        """The part of an image whose content is known, if under another name; None if it is not.
+        """Find the part with this key, possibly under another name; None if there is none.
+
+        Parameters
+        ----------
+        key : str
+            From `parts.key_of`.
+        item : Input
+            Image.
+
 
         A damaged part is none: it is removed.
         """
@@ -159,7 +169,7 @@ class PartStore:
         return None
 
     def _copy(self, known: str, stem: str, about: dict[str, Any], item: Input) -> None:
-        """The same content under another name, or at another place: nothing is computed again."""
+        """Copy a part under another name or for another file, without a new analysis."""
         outcome = replace(
             outcome_from(about["outcome"]), image=item.name, path=item.outcome("done").path
         )
@@ -173,7 +183,7 @@ class PartStore:
             (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
     def about(self, stem: str) -> dict[str, Any]:
-        """What a part says of itself: ``form``, ``outcome`` and what `pack_part` was given.
+        """Read the metadata of a part: ``form``, ``outcome`` and what `pack_part` was given.
 
         Raises
         ------
@@ -186,11 +196,11 @@ class PartStore:
             raise self._damaged(stem, error) from error
 
     def outcome(self, stem: str) -> Outcome:
-        """What became of the image of a part; raises `TableError` as `about` does."""
+        """Read the outcome of a part; raise `TableError` as `about`."""
         return outcome_from(self.about(stem)["outcome"])
 
     def table(self, stem: str) -> pd.DataFrame:
-        """The clusters of a part.
+        """Read the clusters of a part.
 
         Raises
         ------
@@ -200,7 +210,7 @@ class PartStore:
         return concatenate_parts([self.read(stem)[0]])
 
     def read(self, stem: str) -> tuple[pa.Table, dict[str, Any]]:
-        """A part as it is on the disk, and what it says of itself; raises as `table` does."""
+        """Read table and metadata of a part; raise `TableError` as `table`."""
         try:
             content = pq.read_table(self.path(stem), partitioning=None)
             return content, read_metadata(content.schema)
@@ -215,7 +225,7 @@ class PartStore:
         )
 
     def drawing(self, stem: str) -> tuple[Section, list[ClusterExample]] | None:
-        """What the report shows of an image; None if it was not drawn."""
+        """Read the drawing of an image; None if it was not drawn."""
         try:
             values = json.loads((self.drawings / f"{stem}.json").read_text(encoding="utf-8"))
             section = Section(values["image"], Markup(values["html"]), values["problem"])
@@ -235,7 +245,7 @@ class PartStore:
         (self.drawings / f"{stem}.json").unlink(missing_ok=True)
 
     def movie(self, stem: str) -> MovieResult | None:
-        """What is known over time of a stack; None of a single image."""
+        """Read tracks and events of a stack; None for a single image."""
         try:
             return MovieResult.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError):
@@ -298,7 +308,7 @@ class PartStore:
         return write_table(rows, self.folder / FAILURES)
 
     def failures(self) -> list[Failure]:
-        """What ``failures.csv`` says; nothing if it is not there or is something else."""
+        """Read ``failures.csv``; empty if it does not exist or is invalid."""
         try:
             found = read_table(self.folder / FAILURES)
             rows = found[list(FAILURE_COLUMNS)].astype(object).where(found.notna(), None)

@@ -18,7 +18,7 @@ _CHUNK_ROWS = 50_000
 
 
 def write_all(parts: Iterable[pa.Table], nothing: pd.DataFrame, csv: Path, parquet: Path) -> None:
-    """The tables of all images below each other, in two files, without holding them all.
+    """Concatenate the tables of all images in two files, without holding them in memory.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ from ..tracking.following import TrackedMovie
 from .run_request import RunRequest
 
 FORM = 1
-"""Of the parts and of what is in them; another one makes all images be analysed again."""
+"""Version of the format of parts; a new version requires a new analysis of all images."""
 ENDING = ".parquet"
 _META = b"atomicity"
 _PART = re.compile(r"[0-9a-f]{32}-[0-9a-f]{12}")
@@ -47,7 +47,7 @@ def model_hash(card: ModelCard) -> str:
 
 
 def key_of(sha256: str, model: str, request: RunRequest) -> str:
-    """What decides the result of an image, as 32 hexadecimal digits.
+    """Compute the key of an image's result, 32 hexadecimal digits.
 
     Parameters
     ----------
@@ -73,14 +73,13 @@ def key_of(sha256: str, model: str, request: RunRequest) -> str:
 
 
 def stem_of(key: str, image: str) -> str:
-    """The name of an image's part."""
+    """Return the name of an image's part."""
     return f"{key}-{hashlib.sha256(image.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What a worker gives back of an image: its outcome, and of an analysed one a Parquet file
-    and, in JSON, what the report shows and what is known over time."""
+    """Result of a worker: outcome, Parquet file, and drawing and movie as JSON."""
 
     outcome: Outcome
     parquet: bytes | None = None
@@ -89,7 +88,16 @@ class Part:
 
 
 def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
-    """A Parquet file of one image's cluster table, with its outcome and more in its metadata.
+    """Write the cluster table of one image to Parquet, with the outcome in the metadata.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cluster table.
+    outcome : Outcome
+        Outcome of the image.
+    about : dict of str to Any, optional
+        More metadata.
 
     Text is text and numbers are numbers also where there is no row, so that all parts of a model
     have one schema.
@@ -120,7 +128,7 @@ def make_part(
     small: bool = True,
     about: dict[str, Any] | None = None,
 ) -> Part:
-    """What is kept of an analysed image.
+    """Create the part of an analysed image.
 
     Parameters
     ----------
@@ -150,7 +158,7 @@ def describe_drawing(
     small: bool,
     movie: TrackedMovie | None = None,
 ) -> str:
-    """What the report shows of an image, as JSON."""
+    """Draw an image for the report, as JSON."""
     section = image_section(analysis, outcome, small, card=card, ratios_later=True, movie=movie)
     examples = select_examples((), analysis, card.classes)
     return json.dumps(

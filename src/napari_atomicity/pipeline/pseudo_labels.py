@@ -20,8 +20,18 @@ MAX_OUTSIDE = 0.5
 
 
 def is_scale_ambiguous(before: Analysis, after: Analysis, reference: ScaleReference) -> bool:
-    """Whether another reference has put the scale of an image nearer to another class: one of the
-    two is wrong then, and its clusters are not beyond doubt."""
+    """Return whether another reference shifts the scale of an image by half a class or more.
+
+    One of the two scales is then wrong, and the clusters of the image are ambiguous.
+
+    Parameters
+    ----------
+    before, after : Analysis
+        Image with both scales.
+    reference : ScaleReference
+        New reference.
+
+    """
     if before.scale is None or after.scale is None:
         return True
     change = abs(before.scale.shift[0, 0] - after.scale.shift[0, 0])
@@ -47,8 +57,12 @@ def is_non_class(table: pd.DataFrame) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Clusters of all images: patches, class indices (N,) (-1: none is sure), which of those (N,)
-    a person gave, and of which (N,) the network is averaged over the symmetries."""
+    """Clusters of all images to learn from.
+
+    Patches, class indices (N,) (-1: ambiguous), whether (N,) a person gave the label, and whether
+    (N,) the prediction is averaged over the symmetries.
+
+    """
 
     patches: dict[str, np.ndarray]
     label: np.ndarray

@@ -97,6 +97,7 @@ class ModelSender(WorkerPlugin):
         self._version = __version__
 
     def setup(self, worker: Any) -> None:
+        """Store the model on a worker and limit its threads."""
         if self._version != __version__:
             raise RuntimeError(
                 f"napari-atomicity {__version__} is on this worker ({socket.gethostname()}), "
@@ -116,6 +117,7 @@ class ModelSender(WorkerPlugin):
         torch.set_num_threads(self._threads)
 
     def teardown(self, worker: Any) -> None:
+        """Remove the model from a worker; end a worker of this machine."""
         others = _wanted_by.get(self._key, set())
         others.discard(self.name)
         if not others:  # no other run on these workers needs it
