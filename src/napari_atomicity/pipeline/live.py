@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
-from ..io.formulas import escape_formula
+from ..io.formulas import escape_formula, map_text
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS
