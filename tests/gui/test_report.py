@@ -134,7 +134,7 @@ def test_a_reference_that_makes_no_sense_is_told(dock, state, monkeypatch, folde
     QTest.keyClicks(dock.reference, "Pt7:Pt70 = 1:1")
     click(dock.button)
     settle(viewer)
-    assert "names Pt7" in notification_manager.records[-1].message
+    assert "Pt7" in notification_manager.records[-1].message
     assert state.status.state is TaskState.FAILED and not list(folder[0].iterdir())
 
 

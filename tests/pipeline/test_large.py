@@ -221,7 +221,7 @@ import sys
 import numpy as np
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
-from napari_atomicity import micrograph as m
+from napari_atomicity.core import micrograph as m
 from napari_atomicity.detection import frame
 m.LARGE_PIXELS = frame.CACHED_PIXELS = 0
 import torch, pandas, skimage.segmentation, scipy.ndimage

@@ -255,7 +255,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     [
         (None, ReadError, "no such file"),
         ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image has such a name"),
-        ("class,fraction\nPt20,1\n", TableError, "names Pt20"),
+        ("class,fraction\nPt20,1\n", TableError, "Pt20"),
     ],
 )
 def test_a_reference_that_makes_no_sense_is_refused_before_the_work(
