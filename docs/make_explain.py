@@ -39,8 +39,9 @@ from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of
-from napari_atomicity.training.data import from_simulation, match
-from napari_atomicity.training.fit import scaled
+from napari_atomicity.training.data import match
+from napari_atomicity.training.scaling import scale_patches
+from napari_atomicity.training.simulated import from_simulation
 
 HERE = Path(__file__).resolve().parent
 SEED = 777
@@ -93,7 +94,7 @@ def simulated(model: Classifier, isomers: int, fields: int, workers: int) -> Clu
     library = isomer_library(element, sizes, isomers, SEED, workers)
     part = from_simulation(library, classes, fields, SEED + 1, model.card.patches, workers)
     assert model.card.scale is not None
-    part, _ = scaled(part, model.card.scale)
+    part, _ = scale_patches(part, model.card.scale)
     return only_good("sim", part.table, part.patches, part.table["truth"].to_numpy(object))
 
 

@@ -60,9 +60,10 @@ from napari_atomicity.simulation.examples import (
     atom_example_truth_path,
     example_path,
 )
-from napari_atomicity.simulation.fields import FieldSettings
+from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.simulation.movies import MovieTruthSettings, simulate_movie
+from napari_atomicity.simulation.movie_truth import MovieTruthSettings
+from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
 from studio import (

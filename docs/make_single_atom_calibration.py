@@ -33,7 +33,8 @@ from napari_atomicity.atoms.species import find_species
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.structures import library_of
 
 PAGE = Path(__file__).resolve().parent / "single_atom_calibration.md"

@@ -16,7 +16,8 @@ from napari_atomicity.detection import detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.models import class_averages as ex
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.simulation.fields import FieldSettings, simulate_field
+from napari_atomicity.simulation.field_settings import FieldSettings
+from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, cross_section_nm2
 from napari_atomicity.training.data import match
 from support import CLASSES, synthetic_analysis

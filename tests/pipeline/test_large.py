@@ -29,7 +29,7 @@ from napari_atomicity.io import lazy
 from napari_atomicity.io.stored_micrograph import PixelCache
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures
-from napari_atomicity.training.request import _pixel_hash
+from napari_atomicity.training.request_key import pixel_hash
 
 PIXEL_NM = 0.05
 SETTINGS = PatchSettings(field_of_view_nm=2.0, size_px=40)
@@ -305,12 +305,12 @@ def test_few_large_images_are_held(tmp_path, always_large):
 def test_the_pixels_of_a_large_image_are_told_apart(always_large, monkeypatch):
     pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
     kinds = pixels, da.from_array(pixels), zarr.array(pixels)
-    one = {_pixel_hash(Micrograph(data)) for data in kinds}
+    one = {pixel_hash(Micrograph(data)) for data in kinds}
     monkeypatch.setattr(micrographs, "_STRIP_PIXELS", 4)
-    assert one == {_pixel_hash(Micrograph(data)) for data in kinds}
+    assert one == {pixel_hash(Micrograph(data)) for data in kinds}
     assert len(one) == 1
-    assert _pixel_hash(Micrograph(pixels + 1)) not in one
-    assert _pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
+    assert pixel_hash(Micrograph(pixels + 1)) not in one
+    assert pixel_hash(Micrograph(pixels, sha256="of the file")) == "of the file"
 
 
 def test_atoms_are_measured_in_any_kind_of_frame(always_large):

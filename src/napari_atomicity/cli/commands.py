@@ -390,13 +390,8 @@ def simulate(
 ) -> None:
     """Simulate images of clusters on carbon, with the truth beside them."""
     from ..core.devices import choose_device
-    from ..simulation.fields import (
-        demanding_settings,
-        draw_recipe,
-        random_settings,
-        read_recipe,
-        write_recipe,
-    )
+    from ..simulation.field_settings import demanding_settings, random_settings
+    from ..simulation.recipes import draw_recipe, read_recipe, write_recipe
 
     if settings is not None:
         recipe = read_recipe(settings)
@@ -497,7 +492,7 @@ def train(
     DIR/labels, or images and their CSV of X,Y side by side.
     """
     from ..training.request import TrainRequest, check_source
-    from ..training.request import train as train_model
+    from ..training.run import train as train_model
 
     names = _listed(channels)
     if not names or not set(names) <= {"raw", "LCN"} or len(set(names)) < len(names):

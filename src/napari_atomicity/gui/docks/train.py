@@ -43,7 +43,7 @@ def count_images(
     folder: str, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, int]:
     """Class → number of images of a folder of size-selected images; run in a worker."""
-    from ...training.data import size_selected
+    from ...training.size_selected import size_selected
 
     return {name: len(paths) for name, paths in size_selected(Path(folder)).items()}
 
