@@ -213,7 +213,7 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     assert "(20 s)" in dock.summary.text()
     dock.form.rate.setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
-    assert "taken to change" in dock.summary.text()
+    assert "Given rate" in dock.summary.text()
     assert len(dock.state.history) == steps
     settle(viewer)
 
