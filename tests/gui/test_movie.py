@@ -343,5 +343,5 @@ def format_test_rates(found, analysed):
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )
-    assert words.format_rate(per_frame).endswith("0.1 times per frame.")
+    assert words.format_rate(per_frame).endswith("0.1 per cluster per frame.")
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))
