@@ -335,7 +335,7 @@ def test_counts_add_up_to_the_tracks_that_are_there(found):
     assert sum(counts.values()).tolist() == there.tolist()
 
 
-def format_test_rates(found, analysed):
+def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
