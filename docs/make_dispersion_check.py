@@ -576,8 +576,9 @@ The columns after it are what atoms tell that were put into the images (`atoms.c
 `atomicity atoms` does): the share that is found at the operating point, with its interval, to be
 compared with the recall; how often the density is called a lower bound, because that is less than
 two thirds; the density of all atoms, found or not, over the true one of the field, how often its
-interval covers that, and the upper end over the lower one; and the intensity of a mean atom, the
-yardstick of clusters, over the true one. How candidates that are none fall off with their score,
+interval covers that, and the upper end over the lower one; and the intensity of a mean atom,
+which calibrates clusters, over the true one. How candidates that are none fall off with their
+score,
 and by how much the evidence is tempered, was settled on other images of these conditions.
 
 {images}

@@ -2,11 +2,11 @@
 
     python docs/make_single_atom_calibration.py
 
-Needs the extra `simulation`; takes some ten minutes on two cores. Everything is simulated, with
-known numbers of atoms. The detector of the atoms is a plain one (Laplacian of Gaussian of the local
-contrast, its probability calibrated by logistic regression on other fields than those counted), so
-that the figures do not depend on any trained network; then the same fields with the atoms that
-`find_atoms` finds by the shipped one. Replaces what stands between the markers of the page.
+Needs the extra `simulation`; takes some ten minutes on two cores. All fields are simulated, with
+known numbers of atoms. Atoms are detected by a simple detector (Laplacian of Gaussian of the local
+contrast, with probabilities calibrated by logistic regression on other fields), so that the results
+do not depend on a trained network, and then by `find_atoms` with the shipped model. Replaces the
+tables between the markers of the page.
 """
 
 from __future__ import annotations
@@ -42,54 +42,54 @@ SIZES = (19, 30, 41, 55, 70)
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
 FIELDS, CALIBRATION_FIELDS = 16, 6
 FIRST_SEED = 1300
-"""Fields before it have been looked at in making the yardstick."""
+"""Smaller seeds were used for the development of the method."""
 FLOOR, SURE = 0.03, 0.5
 NEAR_NM = 0.12
 CONDITIONS = [(0.2, 0.3), (0.3, 0.3), (0.4, 0.3), (0.4, 0.8)]
-"""Contrast of an atom over its support, and atoms on a nm²."""
+"""Contrast of an atom above the support, and atoms per nm²."""
 HEAVY_LIGHT = {"Pt, Pd": (78, 46), "Pt, Cu": (78, 29)}
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """A field with known atoms: clusters (positions in pixels, numbers) and lone atoms."""
+class KnownField:
+    """A field with known atoms: clusters (positions in pixels, numbers) and isolated atoms."""
 
     micrograph: Micrograph
     centres: np.ndarray
     numbers: np.ndarray
-    lone: np.ndarray
+    isolated: np.ndarray
 
 
-def thick(contrast: float, density: float, seed: int) -> Known:
-    """Atoms that hardly stand out of thick carbon and scatter by 35 %, as in real images."""
+def thick(contrast: float, density: float, seed: int) -> KnownField:
+    """Simulate faint atoms on thick carbon with a scatter of 35 %, as in experimental images."""
     settings = AtomFieldSettings(clusters=SIZES, atoms_per_nm2=density, contrast=contrast)
     field = simulate_atoms(replace(settings, shape_px=(640, 640)), seed)
     truth = field.truth[field.truth["which"] == "cluster"]
-    lone = field.truth[field.truth["which"] == "lone"]
-    return Known(
+    isolated = field.truth[field.truth["which"] == "lone"]
+    return KnownField(
         field.micrograph, truth[["y_px", "x_px"]].to_numpy(), truth["n"].to_numpy(),
-        lone[["y_px", "x_px"]].to_numpy(),
+        isolated[["y_px", "x_px"]].to_numpy(),
     )  # fmt: skip
 
 
-def thin(library: list, density: float, seed: int) -> Known:
-    """Isomers with channelling and cross-sections, on 3 nm of carbon; atoms stand out."""
+def thin(library: list, density: float, seed: int) -> KnownField:
+    """Simulate isomers with channelling and cross-sections on 3 nm of carbon; atoms are clear."""
     settings = FieldSettings(
         clusters_per_nm2=0.015, mixture=dict.fromkeys(CLASSES, 0.2), touching=0.0,
         lone_atoms_per_nm2=density, shape_px=(640, 640),
     )  # fmt: skip
     field = simulate_field(library, settings, seed)
     truth = field.truth[~field.truth["touches_border"]]
-    # where the lone atoms lie is not in the truth; the sure ones of the detector stand for them
+    # the truth has no isolated atoms; confident detections replace them
     at, response = peaks(field.micrograph)
-    return Known(
+    return KnownField(
         field.micrograph, truth[["y_px", "x_px"]].to_numpy(), truth["n_atoms"].to_numpy(),
         at[response > 0.9],
     )  # fmt: skip
 
 
 def peaks(micrograph: Micrograph) -> tuple[np.ndarray, np.ndarray]:
-    """Maxima (N, 2) in pixels of the Laplacian of the local contrast, and their heights."""
+    """Return maxima (N, 2) in pixels of the Laplacian of the local contrast, and their heights."""
     pixel = micrograph.calibrated()
     contrast = local_contrast(micrograph.data, pixel, 0.25, 0.8)
     sigma = 0.09 / pixel
@@ -103,15 +103,15 @@ def design(response: np.ndarray) -> np.ndarray:
     return np.stack([response, response**2], axis=1)
 
 
-def calibrated(fields: Iterator[Known]) -> LogisticRegression:
-    """Probability of an atom given the response, from fields that are not counted."""
+def fit_detector(fields: Iterator[KnownField]) -> LogisticRegression:
+    """Fit the probability of an atom given the response, on fields that are not counted."""
     responses, real = [], []
     for known in fields:
         at, response = peaks(known.micrograph)
         pixel = known.micrograph.calibrated()
         far = KDTree(known.centres).query(at)[0] * pixel > 1.3
         hit = np.zeros(len(at), bool)
-        distance, nearest = KDTree(at).query(known.lone)
+        distance, nearest = KDTree(at).query(known.isolated)
         hit[nearest[distance * pixel < NEAR_NM]] = True
         responses.append(response[far])
         real.append(hit[far])
@@ -120,71 +120,72 @@ def calibrated(fields: Iterator[Known]) -> LogisticRegression:
     )  # fmt: skip
 
 
-Judge = Callable[
+Detector = Callable[
     [Micrograph, pd.DataFrame], tuple[np.ndarray, np.ndarray, Completeness | None]
 ]  # fmt: skip
-"""From an image and its clusters to places (N, 2) in pixels, how likely an atom is there, and what
-is missed."""
+"""From an image and its clusters to positions (N, 2) in pixels, probabilities, and completeness."""
 
 
-def by_detector(model: LogisticRegression) -> Judge:
-    def judge(
+def by_detector(model: LogisticRegression) -> Detector:
+    def detect_atoms(
         micrograph: Micrograph, clusters: pd.DataFrame
     ) -> tuple[np.ndarray, np.ndarray, None]:
         at, response = peaks(micrograph)
         return at, model.predict_proba(design(response))[:, 1], None
 
-    return judge
+    return detect_atoms
 
 
-def by_network(model: AtomModel) -> Judge:
-    def judge(
+def by_network(model: AtomModel) -> Detector:
+    def detect_atoms(
         micrograph: Micrograph, clusters: pd.DataFrame
     ) -> tuple[np.ndarray, np.ndarray, Completeness | None]:
         analysis = find_atoms(micrograph, model)
         mask = make_cluster_mask(clusters, micrograph.data.shape, analysis.pixel_size_nm)
         added = inject_atoms(analysis, model, mask)
-        census = None if added is None else estimate_completeness(added, analysis.threshold)
+        completeness = None if added is None else estimate_completeness(added, analysis.threshold)
         found = analysis.candidates
-        return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), census
+        return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), completeness
 
-    return judge
+    return detect_atoms
 
 
-def counted(known: Known, judge: Judge) -> pd.DataFrame:
-    """A row per cluster that was found: its number, and what the yardstick says of it."""
+def count_field(known: KnownField, detector: Detector) -> pd.DataFrame:
+    """Return a row per detected cluster: its true number of atoms and its count."""
     pixel = known.micrograph.calibrated()
     found = detect(known.micrograph)
     if len(found.table) == 0:
         return pd.DataFrame()
-    at, p, census = judge(known.micrograph, found.table)
+    at, p, completeness = detector(known.micrograph, found.table)
     atoms = pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": p})
     every, sure = (
         count_atoms_by_intensity(
             found.table,
-            atoms[p > least],
+            atoms[p > min_probability],
             known.micrograph,
             found.outlines,
             classes=CLASSES,
             completeness=given,
         )
-        for least, given in ((FLOOR, census), (SURE, None))
+        for min_probability, given in ((FLOOR, completeness), (SURE, None))
     )
     distance, row = KDTree(found.table[["y_px", "x_px"]].to_numpy()).query(known.centres)
     matched = distance * pixel < 0.5
     out = every.iloc[row[matched]].reset_index(drop=True)
     out["n"] = known.numbers[matched]
     out["n_sure"] = sure["n_yardstick"].to_numpy()[row[matched]]
-    lone = KDTree(at[p > SURE]).query(known.lone)[0] * pixel < NEAR_NM if (p > SURE).any() else [0]
-    out["recall"] = np.mean(lone)
-    # what nearly everybody would do: the median of the sure ones, whatever they sum to
+    recovered = (
+        KDTree(at[p > SURE]).query(known.isolated)[0] * pixel < NEAR_NM if (p > SURE).any() else [0]
+    )
+    out["recall"] = np.mean(recovered)
+    # the common method: the median of confident detections
     discs = integrate(known.micrograph.data, pixel, at[p > SURE])
     out["sure_median"] = np.nanmedian(discs) if len(discs) else np.nan
     return out
 
 
 def summary(rows: pd.DataFrame, field: np.ndarray) -> dict[str, str]:
-    """Figures of one condition."""
+    """Summarise one condition."""
     ok = rows["n_yardstick"].notna()
     n, found = rows["n"][ok], rows["n_yardstick"][ok]
     ratio = found / n
@@ -206,29 +207,33 @@ def summary(rows: pd.DataFrame, field: np.ndarray) -> dict[str, str]:
     }
 
 
-def many(make: Callable[[int], Known], name: str, network: Judge) -> list[dict[str, pd.DataFrame]]:
-    """Rows of all fields of a condition, by the plain detector and by the network."""
-    plain = by_detector(calibrated(make(10_000 + s) for s in range(CALIBRATION_FIELDS)))
+def count_fields(
+    make: Callable[[int], KnownField], name: str, network: Detector
+) -> list[dict[str, pd.DataFrame]]:
+    """Count all fields of a condition, by the simple detector and by the network."""
+    plain = by_detector(fit_detector(make(10_000 + s) for s in range(CALIBRATION_FIELDS)))
     fields = []
     for seed in track(range(FIRST_SEED, FIRST_SEED + FIELDS), name):
         known = make(seed)
-        fields.append({"plain": counted(known, plain), "network": counted(known, network)})
+        fields.append({"plain": count_field(known, plain), "network": count_field(known, network)})
     return fields
 
 
-def joined(fields: list[dict[str, pd.DataFrame]], by: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows of all fields, and the field of each."""
+def concat_fields(
+    fields: list[dict[str, pd.DataFrame]], by: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Concatenate the rows of all fields; return also the field of each."""
     parts = [field[by] for field in fields]
     return pd.concat(parts, ignore_index=True), np.repeat(
         np.arange(len(parts)), [len(p) for p in parts]
     )
 
 
-def counting() -> tuple[str, str, str]:
-    """The tables by condition and by size, and that with the atoms of the network."""
+def make_count_tables() -> tuple[str, str, str]:
+    """Make the tables by condition and by size, and the table of the network."""
     network = by_network(load_atom_model("default", "cpu"))
     library = library_of(CLASSES, 6, 0)
-    makers: dict[str, Callable[[int], Known]] = {
+    makers: dict[str, Callable[[int], KnownField]] = {
         f"thick carbon, contrast {contrast:g}, {density:g} atoms/nm²": (
             lambda s, c=contrast, d=density: thick(c, d, s)
         )
@@ -236,19 +241,19 @@ def counting() -> tuple[str, str, str]:
     }
     thin_carbon = "3 nm of carbon, isomers, channelling, 0.3 atoms/nm²"
     makers[thin_carbon] = lambda s: thin(library, 0.3, s)
-    lines, by_size, of_network = [], [], []
+    lines, by_size, network_rows = [], [], []
     for what, make in makers.items():
-        fields = many(make, what, network)
-        for by, table in (("plain", lines), ("network", of_network)):
-            rows, field = joined(fields, by)
+        fields = count_fields(make, what, network)
+        for by, table in (("plain", lines), ("network", network_rows)):
+            rows, field = concat_fields(fields, by)
             recall = "–" if what == thin_carbon else f"{rows['recall'].mean():.2f}"
             table.append({"fields": what, "recall": recall} | summary(rows, field))
             if by == "plain":
-                by_size.append(row_of_sizes(what, rows))
-    return markdown(lines), markdown(by_size), markdown(of_network)
+                by_size.append(make_size_row(what, rows))
+    return markdown(lines), markdown(by_size), markdown(network_rows)
 
 
-def row_of_sizes(what: str, rows: pd.DataFrame) -> dict[str, str]:
+def make_size_row(what: str, rows: pd.DataFrame) -> dict[str, str]:
     ratio = rows["n_yardstick"] / rows["n"]
     return {"fields": what} | {f"n = {n}": f"{ratio[rows['n'] == n].mean():.2f}" for n in SIZES}
 
@@ -260,7 +265,7 @@ def log_normal(rng: np.random.Generator, n: int, scatter: float) -> np.ndarray:
 
 
 def one_species() -> dict:
-    """Distributions of one metal, with what detectors and noise make of them."""
+    """Return distributions of one metal, with effects of detection and noise."""
 
     def cut(rng: np.random.Generator, n: int) -> np.ndarray:
         values = rng.normal(1, 0.35, 4 * n)
@@ -270,18 +275,18 @@ def one_species() -> dict:
         "normal, 35 %": lambda rng, n: rng.normal(1, 0.35, n),
         "log-normal, 35 %": lambda rng, n: log_normal(rng, n, 0.35),
         "log-normal, 50 %": lambda rng, n: log_normal(rng, n, 0.5),
-        "normal, dim ones missed": cut,
+        "normal, faint atoms undetected": cut,
         "log-normal with noise of 30 %": lambda rng, n: (
             log_normal(rng, n, 0.35) + rng.normal(0, 0.3, n)
         ),
-        "normal, 3 % are two in line": lambda rng, n: (
+        "normal, 3 % aligned pairs": lambda rng, n: (
             rng.normal(1, 0.35, n) * np.where(rng.random(n) < 0.03, 2, 1)
         ),
     }
 
 
-def telling_apart(repeats: int = 60) -> tuple[str, str]:
-    """How often one species is split, and how often two are seen."""
+def make_species_tables(repeats: int = 60) -> tuple[str, str]:
+    """Make the tables of the species found for one and for two metals."""
     numbers = (45, 150, 500)
     split = []
     for name, draw in track(one_species().items(), "one species"):
@@ -293,7 +298,7 @@ def telling_apart(repeats: int = 60) -> tuple[str, str]:
             ]
             row[f"{n} atoms"] = f"{100 * np.mean(found):.0f} %"
         split.append(row)
-    seen = []
+    found_two = []
     for name, (heavy_z, light_z) in track(HEAVY_LIGHT.items(), "two species"):
         for scatter in (0.2, 0.35):
             row = {"two metals": f"{name}, scatter {100 * scatter:.0f} %"}
@@ -304,8 +309,8 @@ def telling_apart(repeats: int = 60) -> tuple[str, str]:
                     brighter = np.where(rng.random(n) < 0.5, (heavy_z / light_z) ** 1.7, 1)
                     found.append(find_species(log_normal(rng, n, scatter) * brighter).n_components)
                 row[f"{n} atoms"] = f"{100 * np.mean(np.array(found) == 2):.0f} %"
-            seen.append(row)
-    return markdown(split), markdown(seen)
+            found_two.append(row)
+    return markdown(split), markdown(found_two)
 
 
 # ---- the page
@@ -316,8 +321,8 @@ def markdown(rows: list[dict[str, str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def replaced(page: str, name: str, table: str) -> str:
-    """The page with another table between the markers of that name."""
+def replace_table(page: str, name: str, table: str) -> str:
+    """Replace the table between the markers of a name."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
@@ -326,10 +331,10 @@ def replaced(page: str, name: str, table: str) -> str:
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name, table in zip(("counts", "sizes", "network"), counting(), strict=True):
-        page = replaced(page, name, table)
-    for name, table in zip(("one metal", "two metals"), telling_apart(), strict=True):
-        page = replaced(page, name, table)
+    for name, table in zip(("counts", "sizes", "network"), make_count_tables(), strict=True):
+        page = replace_table(page, name, table)
+    for name, table in zip(("one metal", "two metals"), make_species_tables(), strict=True):
+        page = replace_table(page, name, table)
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from scipy.special import expit
 
 from napari_atomicity.atoms import completeness as complete
-from napari_atomicity.atoms import injection as adding
+from napari_atomicity.atoms import injection
 from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.completeness import (
     Completeness,
@@ -82,13 +82,13 @@ def image(monkeypatch):
             detector.points = [detector.points[0], more]
             return add_gaussian_spots(image, more, heights, sigma_px)
 
-        monkeypatch.setattr(adding, "add_gaussian_spots", put)
-        monkeypatch.setattr(adding, "find_atoms", detector)
+        monkeypatch.setattr(injection, "add_gaussian_spots", put)
+        monkeypatch.setattr(injection, "find_atoms", detector)
         heights = mean * np.exp(np.random.default_rng(1).normal(0, 0.35, len(points)))
         pixels = add_gaussian_spots(np.zeros((SIDE, SIDE)), points, heights, SIGMA)
         return detector(Micrograph(pixels, PX)), heights
 
-    add_gaussian_spots = adding.add_gaussian_spots
+    add_gaussian_spots = injection.add_gaussian_spots
     return make
 
 
@@ -158,10 +158,10 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
     analysis, _ = image(scattered(60, (SIDE, SIDE), 14, 0), 1.0)
     clusters = np.zeros((SIDE, SIDE), bool)
     clusters[:, 150:] = True
-    put = adding.add_gaussian_spots
+    put = injection.add_gaussian_spots
     places = []
     monkeypatch.setattr(
-        adding,
+        injection,
         "add_gaussian_spots",
         lambda i, points, *rest: places.append(points) or put(i, points, *rest),
     )
@@ -174,12 +174,12 @@ def test_nothing_is_added_where_clusters_are(image, monkeypatch):
     assert len(added.scores) == (analysis.candidates["x_px"].round() < 150).sum()
 
 
-def test_lone_atoms_are_added_on_the_support_away_from_the_others():
+def test_isolated_atoms_are_added_on_the_support_away_from_the_others():
     mask = np.zeros((200, 300), bool)
     mask[:, 90:] = True
     taken = scattered(40, mask.shape, 15, 5)
 
-    points = adding._free_positions(mask, taken, PX, np.random.default_rng(0))
+    points = injection._free_positions(mask, taken, PX, np.random.default_rng(0))
 
     assert mask[tuple(points.round().astype(int).T)].all()
     gap = np.linalg.norm(points[:, None] - taken[None], axis=2).min()
@@ -197,7 +197,7 @@ def test_atoms_that_are_added_among_others_have_as_many_neighbours(clumped):
     if clumped:
         found = np.repeat(found[:20], 7, axis=0) + rng.normal(0, 8, (140, 2))
 
-    points = adding._positions_among(mask, found, PX, 400, np.random.default_rng(0))
+    points = injection._positions_among(mask, found, PX, 400, np.random.default_rng(0))
 
     def neighbours(places):
         tree = KDTree(found)
@@ -286,9 +286,9 @@ def test_a_small_field_takes_more_rounds_and_a_tiny_one_says_nothing(image, monk
         support[:px, :px] = True
         return inject_atoms(replace(analysis, support=support), MODEL)
 
-    monkeypatch.setattr(adding, "MIN_ATOMS", 1)
+    monkeypatch.setattr(injection, "MIN_ATOMS", 1)
     small = part(130)
-    assert len(small.height) >= adding.TARGET_INJECTED_SMALL_FIELD
+    assert len(small.height) >= injection.TARGET_INJECTED_SMALL_FIELD
     assert part(40) is None
 
 

@@ -106,7 +106,7 @@ def test_discs_and_regions_keep_one_convention():
 
 
 @pytest.mark.parametrize("noise", [0.0, 15.0])
-def test_the_yardstick_is_the_mean_of_the_lone_atoms(noise):
+def test_the_calibration_is_the_mean_of_the_isolated_atoms(noise):
     rng = np.random.default_rng(3)
     at = on_a_grid(90)
     intensity = rng.gamma(8, 1 / 8, len(at))  # skewed: mean 1, median 0.96
@@ -120,7 +120,7 @@ def test_the_yardstick_is_the_mean_of_the_lone_atoms(noise):
     assert found.scatter == pytest.approx(0.35, abs=0.08)
 
 
-def test_all_candidates_have_a_say_so_that_the_sure_ones_do_not_lengthen_the_yardstick():
+def test_all_candidates_have_a_say_so_that_the_sure_ones_do_not_lengthen_the_calibration():
     found, sure = [], []
     for seed in range(4):
         rng = np.random.default_rng(seed)
@@ -132,8 +132,8 @@ def test_all_candidates_have_a_say_so_that_the_sure_ones_do_not_lengthen_the_yar
         atom = 0.6 * np.exp(-((seen - 1) ** 2) / 2 / (0.35**2 + 0.25**2)) / 0.43
         other = 0.4 * np.exp(-((seen - 0.25) ** 2) / 2 / (0.15**2 + 0.25**2)) / 0.29
         p = atom / (atom + other)
-        yardstick = calibrate_single_atoms(image, PIXEL_NM, at, p).intensity / TAILS
-        found.append(yardstick / intensity[real].mean())
+        calibration = calibrate_single_atoms(image, PIXEL_NM, at, p).intensity / TAILS
+        found.append(calibration / intensity[real].mean())
         sure.append(intensity[p > 0.8].mean() / intensity[real].mean())
     assert np.mean(found) == pytest.approx(1, abs=0.05)
     assert np.mean(sure) > 1.08
@@ -150,7 +150,7 @@ def test_only_atoms_that_are_alone_count():
 
 
 @pytest.mark.parametrize("n", [0, 1, MIN_ATOMS - 1])
-def test_with_too_few_lone_atoms_there_is_none(n):
+def test_with_too_few_isolated_atoms_there_is_none(n):
     at = on_a_grid(n)
     found = calibrate_single_atoms(spots(at, np.ones(n)), PIXEL_NM, at, np.ones(n))
     assert np.isnan(found.intensity)
@@ -164,7 +164,7 @@ def test_an_image_without_contrast_has_none():
     assert "not brighter" in dark.reason
 
 
-def test_atoms_that_drown_in_noise_are_no_yardstick():
+def test_atoms_that_drown_in_noise_are_no_calibration():
     at = on_a_grid(40)
     image = spots(at, np.full(40, 0.3)) + np.random.default_rng(0).normal(0, 60, SHAPE)
     found = calibrate_single_atoms(image, PIXEL_NM, at, np.ones(40))
@@ -276,7 +276,7 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
     assert vague["n_yardstick_high"] > same["n_yardstick_high"]
 
 
-def test_atoms_that_are_too_faint_are_no_yardstick():
+def test_atoms_that_are_too_faint_are_no_calibration():
     micrograph, clusters, atoms = with_a_cluster(30)
 
     out = count_atoms_by_intensity(
@@ -328,9 +328,9 @@ def test_simulated_clusters_are_counted_without_bias_and_with_the_coverage():
             seed,
         )  # fmt: skip
         of_cluster = field.truth["which"] == "cluster"
-        truth, lone = field.truth[of_cluster], field.truth[~of_cluster]
+        truth, isolated = field.truth[of_cluster], field.truth[~of_cluster]
         clusters = cluster_table(truth[["y_px", "x_px"]].to_numpy(), 1.3).assign(image="atoms.tif")
-        atoms = atom_table(lone[["y_px", "x_px"]].to_numpy())
+        atoms = atom_table(isolated[["y_px", "x_px"]].to_numpy())
         out = count_atoms_by_intensity(clusters, atoms, field.micrograph)
         n = truth["n"].to_numpy()
         ratio.append((out["n_yardstick"] / n).mean())

@@ -213,7 +213,7 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     assert "(20 s)" in dock.summary.text()
     dock.form.rate.setValue(0.01)
     qtbot.waitUntil(lambda: not dock.found.change.estimated)
-    assert "taken to change" in dock.summary.text()
+    assert "Given rate" in dock.summary.text()
     assert len(dock.state.history) == steps
     settle(viewer)
 
@@ -335,7 +335,7 @@ def test_counts_add_up_to_the_tracks_that_are_there(found):
     assert sum(counts.values()).tolist() == there.tolist()
 
 
-def test_rates(found, analysed):
+def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
@@ -343,5 +343,5 @@ def test_rates(found, analysed):
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )
-    assert words.format_rate(per_frame).endswith("0.1 times per frame.")
+    assert words.format_rate(per_frame).endswith("0.1 per cluster per frame.")
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))

@@ -160,7 +160,7 @@ def estimate_drift(
     CalibrationError
         If the pixel size is not known.
     Cancelled
-        If ``stop()`` says so.
+        If ``stop()`` returns True.
     """
     n, pixel_nm = micrograph.n_frames, micrograph.calibrated()
     if method == "none" or n < 2:

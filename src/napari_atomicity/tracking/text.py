@@ -52,13 +52,13 @@ def format_rate(movie: TrackedMovie) -> str:
     rate, low, high = movie.rate
     per = "s" if movie.frame_time_s is not None else "frame"
     if not movie.change.estimated:
-        return f"Given rate of label changes: {format_number(rate)} per cluster and {per}."
+        return f"Given rate of label changes: {format_number(rate)} per cluster per {per}."
     if low == 0:
         return (
-            f"Rate of label changes: less than {format_number(high)} per cluster and {per} (95 %)."
+            f"Rate of label changes: less than {format_number(high)} per cluster per {per} (95 %)."
         )
     return (
-        f"Rate of label changes: {format_number(rate)} per cluster and {per} "
+        f"Rate of label changes: {format_number(rate)} per cluster per {per} "
         f"({format_number(low)}–{format_number(high)}, 95 %)."
     )
 
