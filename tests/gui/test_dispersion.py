@@ -277,7 +277,7 @@ def test_every_plot_is_drawn_of_an_image_and_of_a_pool(dock, settled, show):
             assert len(data) or (name, scope) == ("quadrats", "all")
             assert dock.view._canvas is not None
     show("quadrats")
-    assert "Quadrats are of one image" in dock.view.accessibleDescription()
+    assert "Quadrats are available for single images" in dock.view.accessibleDescription()
 
 
 def test_what_is_missed_stands_below_the_density(dock, state, settled):

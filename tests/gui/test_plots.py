@@ -278,7 +278,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
 def test_the_misclassified_share_is_said_to_those_who_do_not_see(dock, show):
     show("diameter")
     words = dock.view.accessibleDescription()
-    assert "best cuts" in words and "misclassify" in words
+    assert "best thresholds" in words and "misclassify" in words
 
 
 def test_this_image_alone_and_its_successor(viewer, dock, state, show, settle):

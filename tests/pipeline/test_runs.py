@@ -205,7 +205,7 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     assert list(written["count"]) == list(counted["count"])
     assert list(written["note"]) == [""] * len(written)
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "shares are adjusted for wrong ones" in report
+    assert "adjusted for classification errors" in report
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["parameters"]["ratios"] == "confusion"
 
