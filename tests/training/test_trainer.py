@@ -36,7 +36,8 @@ def test_stop_ends_the_steps_before_the_next_one():
     done = []
     fit = trainer(stop=lambda: len(done) == 2)
     with pytest.raises(Cancelled):
-        done.extend(fit.steps(0, 4))
+        for step in fit.steps(0, 4):
+            done.append(step)
     assert done == [0, 1]
 
 
