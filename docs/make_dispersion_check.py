@@ -25,7 +25,7 @@ from scipy.stats import binom
 
 from napari_atomicity import __version__
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.completeness import Completeness, completeness
+from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.core.errors import ModelError
@@ -422,7 +422,7 @@ def of_images(number: int, name: str) -> str:
 
 def _missed(analysis: AtomAnalysis, model: AtomModel) -> Completeness | None:
     added = inject_atoms(analysis, model)
-    return None if added is None else completeness(added, analysis.threshold)
+    return None if added is None else estimate_completeness(added, analysis.threshold)
 
 
 def _with_the_missed(

@@ -19,23 +19,19 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.models.class_averages import (
+from napari_atomicity.models.centre_balance import (
     CENTRE_RADII,
     OUTLINE_RADII,
-    Average,
-    Averages,
     Balance,
     balance,
     balance_between,
     centre_and_outline,
-    class_averages,
-    distance_nm,
-    left_out,
-    occluded,
-    write_picture,
 )
+from napari_atomicity.models.class_average_figure import write_picture
+from napari_atomicity.models.class_averages import Average, Averages, class_averages, left_out
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.network import AtomicityNet
+from napari_atomicity.models.occlusion import distance_nm, occluded
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of

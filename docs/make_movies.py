@@ -31,7 +31,7 @@ from napari_atomicity.simulation.movie_truth import Courses, MovieTruthSettings,
 from napari_atomicity.simulation.movies import simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.ratios import wilson_interval
-from napari_atomicity.tracking import average_frames, estimate_drift, movie_of, track_clusters
+from napari_atomicity.tracking import analyse_movie, average_frames, estimate_drift, track_clusters
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parent / "build" / "movies.json"
@@ -98,7 +98,7 @@ def matched(table: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 def scores(analysis: Analysis, truth: pd.DataFrame, courses: Courses) -> Scores:
     """Beside the truth: links, drift, labels, rate, merges."""
     tracked = track_clusters(analysis)
-    movie = movie_of(tracked)
+    movie = analyse_movie(tracked)
     table = tracked.table
     truth = truth.reset_index(drop=True)
     of_row = matched(table, truth)

@@ -50,7 +50,7 @@ def read_cluster_table(path: Path) -> pd.DataFrame:
 def corrections_for_adapt(path: Path) -> pd.DataFrame:
     """Read corrected labels as ``atomicity adapt --corrections`` does."""
     from napari_atomicity.models.files import read_model
-    from napari_atomicity.pipeline.adaptation import read_corrections
+    from napari_atomicity.pipeline.corrections import read_corrections
 
     return read_corrections(path, read_model(MODEL)[0])
 
@@ -195,7 +195,7 @@ def content_of_atoms(atoms: Any) -> dict[str, Any]:
         "support_added": atoms.support_added,
         "support_removed": atoms.support_removed,
         "species_mean": atoms.species.mean,
-        "injected": atoms.added.to_dict(),
+        "injected": atoms.injected.to_dict(),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...atoms.finder import resampled
+from ...atoms.finder import resample_image
 from ...atoms.network import AtomNet
 from ...core.progress import Progress, Stop
 from ..trainer import Trainer
@@ -103,7 +103,7 @@ class _ExamplePool:
         self._settings, self._rng = settings, rng
         self._images: list[tuple[np.ndarray, np.ndarray]] = []
         for labelled in images:
-            image, factor = resampled(labelled.pixels, labelled.pixel_size_nm)
+            image, factor = resample_image(labelled.pixels, labelled.pixel_size_nm)
             self._images.append((image, (labelled.points + 0.5) * factor - 0.5))
         area = np.array([float(image.size) for image, _ in self._images])
         self._share = area / area.sum()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...atoms.card import AtomCard
-from ...atoms.finder import AtomModel, packed
+from ...atoms.finder import AtomModel, quantize_weights
 from ...atoms.network import AtomNet
 from ...core.processes import processes_apart
 from ...core.progress import Progress, Stop, check, report
@@ -166,7 +166,7 @@ def predict_held_out(
         scales=recipe.scales,
         floor=0.0,
     )
-    model = AtomModel(card, packed(networks), torch.device("cpu"))
+    model = AtomModel(card, quantize_weights(networks), torch.device("cpu"))
     points, score = model.candidates(image.pixels, image.pixel_size_nm)
     likely = score > _MIN_SCORE
     return match_to_marks(image, points[likely], score[likely], recipe.tolerance_nm)

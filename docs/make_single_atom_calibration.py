@@ -1,6 +1,6 @@
-"""Recompute the tables of ``docs/yardstick.md``: single atoms count clusters, and tell metals.
+"""Recompute the tables of ``docs/single_atom_calibration.md``: counts of atoms, and species.
 
-    python docs/make_yardstick.py
+    python docs/make_single_atom_calibration.py
 
 Needs the extra `simulation`; takes some ten minutes on two cores. Everything is simulated, with
 known numbers of atoms. The detector of the atoms is a plain one (Laplacian of Gaussian of the local
@@ -24,11 +24,11 @@ from sklearn.linear_model import LogisticRegression
 
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.candidates import local_contrast
-from napari_atomicity.atoms.completeness import Completeness, completeness
+from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
+from napari_atomicity.atoms.counting import count_atoms_by_intensity
 from napari_atomicity.atoms.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
-from napari_atomicity.atoms.regions import integrate, mask_of_clusters
-from napari_atomicity.atoms.single_atom_calibration import count_atoms_by_intensity
+from napari_atomicity.atoms.regions import integrate, make_cluster_mask
 from napari_atomicity.atoms.species import find_species
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.clusters import detect
@@ -37,7 +37,7 @@ from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.structures import library_of
 
-PAGE = Path(__file__).resolve().parent / "yardstick.md"
+PAGE = Path(__file__).resolve().parent / "single_atom_calibration.md"
 SIZES = (19, 30, 41, 55, 70)
 CLASSES = tuple(f"Pt{n}" for n in SIZES)
 FIELDS, CALIBRATION_FIELDS = 16, 6
@@ -142,9 +142,9 @@ def by_network(model: AtomModel) -> Judge:
         micrograph: Micrograph, clusters: pd.DataFrame
     ) -> tuple[np.ndarray, np.ndarray, Completeness | None]:
         analysis = find_atoms(micrograph, model)
-        mask = mask_of_clusters(clusters, micrograph.data.shape, analysis.pixel_size_nm)
+        mask = make_cluster_mask(clusters, micrograph.data.shape, analysis.pixel_size_nm)
         added = inject_atoms(analysis, model, mask)
-        census = None if added is None else completeness(added, analysis.threshold)
+        census = None if added is None else estimate_completeness(added, analysis.threshold)
         found = analysis.candidates
         return found[["y_px", "x_px"]].to_numpy(), found["confidence"].to_numpy(), census
 
@@ -166,7 +166,7 @@ def counted(known: Known, judge: Judge) -> pd.DataFrame:
             known.micrograph,
             found.outlines,
             classes=CLASSES,
-            census=given,
+            completeness=given,
         )
         for least, given in ((FLOOR, census), (SURE, None))
     )

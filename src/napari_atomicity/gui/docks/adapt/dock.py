@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pandas as pd
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -24,114 +18,34 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import corrected
-from ...core.errors import AtomicityError
-from ...core.progress import Progress, Stop, report
-from ...models.analysis import Analysis
-from ...models.files import SHIPPED, save_model, user_folder
-from ...pipeline import adaptation as adapting
-from .. import tasks
-from ..controls.bars import BarChart
-from ..controls.connections import follow, follow_soon
-from ..controls.forms import folded, in_scroll_area, labelled, main_button, new_form
-from ..panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
-from ..panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
-from ..viewer.binding import binding_of
-from ..viewer.models import keep_available, model_folder
-
-if TYPE_CHECKING:
-    from ...models.classifier import Classifier
-    from ...pipeline.fine_tuning import Adaptation
+from ....core.cluster_table import corrected
+from ....core.errors import AtomicityError
+from ....models.analysis import Analysis
+from ....models.files import user_folder
+from ....pipeline import adaptation_text
+from ... import tasks
+from ...controls.bars import BarChart
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import (
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+    selectable_label,
+)
+from ...panels.forms import DeviceCombo, ModelCombo, TaskBar, busy
+from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
+from ...viewer.binding import binding_of
+from ...viewer.models import keep_available, model_folder
+from .tasks import AFTER, BEFORE, Result, adapt_model, free_name, path_for, path_of, save_adapted
 
 MIN_CLUSTERS = 10
-"""As `adaptation.MIN_PSEUDO_LABELS`, which can't be asked without loading torch."""
-BEFORE, AFTER = 0, 1
+"""Equal to `pipeline.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
 # As long as this the layout may go on changing once there is something new to show.
 _LAYOUT_MS = 500
 # A task tells of itself twenty times a second; what may be pressed changes rarely.
 _STATUS_MS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """An adaptation with what the dock shows of it: pairs are before and after."""
-
-    found: Adaptation
-    ratios: tuple[pd.DataFrame, pd.DataFrame]
-    confidence: tuple[float, float]
-    classifier: Classifier
-
-    def side(self, which: int) -> tuple[Analysis, ...]:
-        return self.found.after if which == AFTER else self.found.before
-
-
-# ---- what runs in a worker
-def adapt_model(
-    analyses: list[Analysis],
-    model: str,
-    name: str,
-    device: str,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Result:
-    """Adapt a model, place the clusters in its map, and count before and after."""
-    from ...models.classifier import Classifier, load_classifier
-
-    tasks.cap_torch_threads()
-    found = adapting.adapt_images(analyses, model, name, device, progress, stop)
-    old = load_classifier(model, device)
-    new = Classifier(found.card, found.tensors, old.device) if found.accepted else old
-    found = adapting.placed(found, old, new, progress, stop)
-    report(progress, 0, 0, "Counting")
-    both = (found.before, found.after)
-    before, after = (adapting.shares(x) for x in both)
-    confidence = tuple(map(adapting.mean_confidence, both))
-    return Result(found, (before, after), confidence, new)
-
-
-def save_adapted(
-    result: Result, path: Path, progress: Progress | None = None, stop: Stop | None = None
-) -> Result:
-    """Write the adapted model under the name of its file; the result with that name."""
-    found = adapting.named(result.found, path.stem)
-    save_model(path, found.card, found.tensors)
-    return replace(result, found=found)
-
-
-# ---- names
-def free_name(model: str) -> str:
-    """A name for what a model becomes, which no file in the user's folder has yet."""
-    base = re.sub(r"-adapted-\d+$", "", Path(SHIPPED.get(model, model)).stem)
-    i = 1
-    while (user_folder() / f"{base}-adapted-{i}.safetensors").exists():
-        i += 1
-    return f"{base}-adapted-{i}"
-
-
-def path_for(name: str) -> Path:
-    """Where a model of that name is saved.
-
-    Raises
-    ------
-    AtomicityError
-        If it is no name for a file, or another model's.
-    """
-    name = name.strip()
-    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-        raise AtomicityError(
-            f"{name!r} can't be the name of a model", advice="Use letters, digits, - and _"
-        )
-    path = user_folder() / f"{name}.safetensors"
-    if name in {*SHIPPED, *SHIPPED.values()} or path.exists():
-        raise AtomicityError(
-            f"there is a model {name!r} already", advice="Choose another name: nothing is replaced"
-        )
-    return path
-
-
-def path_of(result: Result) -> Path:
-    """Where an adapted model was saved."""
-    return user_folder() / f"{result.found.card.name}.safetensors"
 
 
 def _model_id(analysis: Analysis | None) -> str | None:
@@ -169,11 +83,12 @@ class Adapt(QWidget):
         self.images = QComboBox()
         self.images.addItems([THIS_IMAGE, ALL_IMAGES])
         self.device = DeviceCombo()
-        self.hint = _words("What there is to learn from")
+        self.hint = selectable_label("Clusters to learn from")
         self.button = main_button("Adapt", self)
         self.button.setToolTip(
-            "Let the model learn the conditions of these images, from clusters that leave no "
-            "doubt and from your corrections. It is kept only if that helps, and can be undone."
+            "Fine-tune the model to the conditions of these images, with unambiguous clusters and "
+            "your "
+            "corrections. The result is kept only if it is better. You can undo it."
         )
         self.task_bar = TaskBar(self.state)
 
@@ -183,11 +98,12 @@ class Adapt(QWidget):
             form,
             "Images",
             self.images,
-            "Whose clusters it learns from: those of the image that is looked at, or of all that "
-            "are analysed. They should be recorded alike. Default: this image.",
+            "Images to learn from: the current one, or all analysed images. They should be "
+            "recorded "
+            "under the same conditions. Default: this image.",
         )
         more = new_form()
-        labelled(more, "Device", self.device, "Where the network learns. Default: automatic.")
+        labelled(more, "Device", self.device, "Device for the training. Default: automatic.")
         inner = QWidget()
         inner.setLayout(more)
         self.settings = folded(inner)
@@ -209,14 +125,11 @@ class Adapt(QWidget):
         self.button.clicked.connect(self.run)
 
     def _panel(self) -> QWidget:
-        """What came of it: hidden until something has."""
-        self.verdict = _words("Verdict")
-        font = self.verdict.font()
-        font.setBold(True)
-        self.verdict.setFont(font)
-        self.shift = _words("Conditions")
-        self.learnt = _words("What was learnt from")
-        self.checks = _words("What decided, before and after")
+        """Build the panel with the result, hidden until there is one."""
+        self.verdict = selectable_label("Verdict", bold=True)
+        self.shift = selectable_label("Conditions")
+        self.learnt = selectable_label("Clusters learnt from")
+        self.checks = selectable_label("Criteria, before and after")
         self.sides = tuple(QPushButton(words) for words in ("Before", "After"))
         self.charts = tuple(BarChart() for _ in self.sides)
         self.confidences = tuple(QLabel() for _ in self.sides)
@@ -228,8 +141,8 @@ class Adapt(QWidget):
             name = ("before", "after")[which]
             button.setCheckable(True)
             button.setToolTip(
-                f"Show image, map and ratios as they are {name} the adaptation. Corrections stay, "
-                "and it can be undone."
+                f"Show image, map and ratios {name} the adaptation. Corrections are kept. "
+                "You can undo this."
             )
             button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             chart.setAccessibleName(f"Ratios {name} the adaptation")
@@ -242,10 +155,10 @@ class Adapt(QWidget):
         self.sides[AFTER].clicked.connect(self.show_after)
         self.save_button = QPushButton("Save model…")
         self.save_button.setToolTip(
-            "Write the adapted model into your folder of models, from which all docks list it."
+            "Save the adapted model in your folder of models, which all docks list."
         )
         self.save_button.clicked.connect(self.save)
-        self.saved = _words("Where the model is")
+        self.saved = selectable_label("Path of the model")
 
         self.panel = QWidget()
         layout = QVBoxLayout(self.panel)
@@ -277,7 +190,7 @@ class Adapt(QWidget):
     def _refresh(self, *_: object) -> None:
         chosen = self._chosen()
         n = sum(len(a.table) for a in chosen)
-        self.hint.setText(self._in_words(chosen, n))
+        self.hint.setText(self._format_hint(chosen, n))
         free = not busy(self.state) and not self._waiting
         self.button.setEnabled(n >= MIN_CLUSTERS and free)
         accepted = self.result is not None and self.result.found.accepted
@@ -288,19 +201,20 @@ class Adapt(QWidget):
         self.save_button.setVisible(accepted)
         self.save_button.setEnabled(free)
 
-    def _in_words(self, chosen: list[Analysis], n: int) -> str:
+    def _format_hint(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
             return (
-                "Analyse an image first. Then, if it was recorded under other conditions than a "
-                "model has learnt, the model can be adapted to it here."
+                "Analyse an image first. If its conditions differ from the training of the model, "
+                "adapt "
+                "the model to it here."
             )
         if not chosen:
-            return "This image is not analysed yet. Press Analyse, or take all images."
+            return "This image is not analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
                 f"{n} cluster{'s' * (n != 1)} are too few to learn from: at least "
-                f"{MIN_CLUSTERS} are needed, and a hundred are better. Take all images, or "
-                "larger ones."
+                f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger "
+                "ones."
             )
         given = sum(len(corrected(a.table)) for a in chosen)
         images = f"{len(chosen)} image{'s' * (len(chosen) != 1)}"
@@ -308,7 +222,7 @@ class Adapt(QWidget):
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
             return f"{words}; your {labels} count{'s' * (given == 1)} as certain."
-        return f"{words}. No labels are needed; corrected ones would count as certain."
+        return f"{words}. No labels are needed; corrections count as certain."
 
     def _side(self) -> int | None:
         """Which side the images show, if all show the same."""
@@ -348,10 +262,10 @@ class Adapt(QWidget):
     def _done(self, result: Result) -> None:
         found = result.found
         self.result = result
-        self.verdict.setText(adapting.format_verdict(found))
-        self.shift.setText(adapting.format_shift(found.shift))
-        self.learnt.setText(adapting.format_learnt(found))
-        self.checks.setText("\n".join(adapting.format_checks(found)))
+        self.verdict.setText(adaptation_text.format_verdict(found))
+        self.shift.setText(adaptation_text.format_shift(found.shift))
+        self.learnt.setText(adaptation_text.format_learnt(found))
+        self.checks.setText("\n".join(adaptation_text.format_checks(found)))
         self.checks.setVisible(bool(found.checks))
         self.saved.hide()
         for which in (BEFORE, AFTER):
@@ -374,11 +288,11 @@ class Adapt(QWidget):
 
     # ---- back and forth
     def show_before(self) -> None:
-        """The images as the model saw them before; an edit like any other."""
+        """Show the images as classified before the adaptation, as an undoable edit."""
         self._change(BEFORE, "show {} before the adaptation")
 
     def show_after(self) -> None:
-        """The images as the adapted model sees them; an edit like any other."""
+        """Show the images as classified by the adapted model, as an undoable edit."""
         self._change(AFTER, "show {} after the adaptation")
 
     def _change(self, which: int, words: str) -> None:
@@ -436,17 +350,9 @@ class Adapt(QWidget):
     def _on_saved(self, result: Result) -> None:
         shown = self._side()
         self.result = result
-        self.saved.setText(f"Saved as {result.found.card.name}: all docks list it now.")
+        self.saved.setText(f"Saved as {result.found.card.name}: all docks list it.")
         self.saved.show()
         model_folder.changed.emit()
         self.binding.projects.keep_model(path_of(result))
         if shown == AFTER:  # under another name the tables say another model
             self._change(AFTER, f"name the model of {{}} {result.found.card.name}")
-
-
-def _words(name: str) -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setAccessibleName(name)
-    return label

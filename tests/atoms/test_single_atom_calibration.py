@@ -9,20 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_atomicity.atoms.completeness import Completeness
+from napari_atomicity.atoms.counting import _count, count_atoms_by_intensity
 from napari_atomicity.atoms.regions import (
     NEAR_CLUSTER_NM,
     Region,
     integrate,
     integrate_regions,
-    mask_of_clusters,
+    make_cluster_mask,
 )
 from napari_atomicity.atoms.single_atom_calibration import (
     MIN_ATOMS,
     TAILS,
     SingleAtomCalibration,
-    _count,
     calibrate_single_atoms,
-    count_atoms_by_intensity,
 )
 from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
@@ -155,7 +154,7 @@ def test_with_too_few_lone_atoms_there_is_none(n):
     at = on_a_grid(n)
     found = calibrate_single_atoms(spots(at, np.ones(n)), PIXEL_NM, at, np.ones(n))
     assert np.isnan(found.intensity)
-    assert f"only {n} lone atoms" in found.reason
+    assert f"only {n} isolated atoms" in found.reason
 
 
 def test_an_image_without_contrast_has_none():
@@ -170,14 +169,14 @@ def test_atoms_that_drown_in_noise_are_no_yardstick():
     image = spots(at, np.full(40, 0.3)) + np.random.default_rng(0).normal(0, 60, SHAPE)
     found = calibrate_single_atoms(image, PIXEL_NM, at, np.ones(40))
     assert np.isnan(found.intensity)
-    assert "40 lone atoms are too faint" in found.reason or "not brighter" in found.reason
+    assert "40 isolated atoms are too faint" in found.reason or "not brighter" in found.reason
 
 
 def test_a_detector_that_is_sure_of_hardly_any_atom_gives_none():
     at = on_a_grid(100)
     p = np.where(np.arange(100) < 8, 0.9, 0.3)
     found = calibrate_single_atoms(spots(at, np.ones(100)), PIXEL_NM, at, p)
-    assert "only 21 % of the lone atoms stand out" in found.reason
+    assert "only 21 % of the isolated atoms" in found.reason
 
 
 def cluster_table(centres_px: np.ndarray, diameter_nm: float = 1.0) -> pd.DataFrame:
@@ -249,11 +248,11 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     assert out["yardstick_reason"].tolist() == ["cut by the border", "touches another cluster", ""]
     few = count_atoms_by_intensity(clusters, atoms.iloc[:4], micrograph)
     assert few["n_yardstick"].isna().all()
-    assert few["yardstick_reason"].str.contains("only 4 lone atoms").all()
+    assert few["yardstick_reason"].str.contains("only 4 isolated atoms").all()
     assert (few["label_yardstick"] == "").all()
 
 
-def census(intensity: float, error: float) -> Completeness:
+def make_completeness(intensity: float, error: float) -> Completeness:
     """What atoms that were put into an image may tell of its own."""
     return Completeness(0.3, 0.2, 0.4, 1.0, 200, 0.5, 0.3, 0.8, intensity, error, 0.09)
 
@@ -265,7 +264,8 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
     )
 
     half, same, vague = (
-        count_atoms_by_intensity(clusters, atoms, micrograph, census=census(*what)).iloc[0]
+        count_atoms_by_intensity(clusters, atoms, micrograph, completeness=make_completeness(*what)
+        ).iloc[0]
         for what in ((own.intensity / TAILS / 2, 0.02), (own.intensity / TAILS, 0.02),
                      (own.intensity / TAILS, 0.2))
     )  # fmt: skip
@@ -279,7 +279,9 @@ def test_the_mean_atom_of_all_counts_where_it_is_known():
 def test_atoms_that_are_too_faint_are_no_yardstick():
     micrograph, clusters, atoms = with_a_cluster(30)
 
-    out = count_atoms_by_intensity(clusters, atoms, micrograph, census=census(17.0, 0.4)).iloc[0]
+    out = count_atoms_by_intensity(
+        clusters, atoms, micrograph, completeness=make_completeness(17.0, 0.4)
+    ).iloc[0]
 
     assert np.isnan(out["n_yardstick"])
     assert "too faint: ± 40 %" in out["yardstick_reason"]
@@ -291,8 +293,8 @@ def test_around_clusters_no_atom_stands_alone():
     y, x = np.mgrid[: micrograph.shape[0], : micrograph.shape[1]]
     off_nm = np.hypot(y - row["y_px"], x - row["x_px"]) * PIXEL_NM
 
-    mask = mask_of_clusters(clusters, micrograph.shape, PIXEL_NM)
-    both = mask_of_clusters(clusters.assign(frame=1), (2, *micrograph.shape), PIXEL_NM)
+    mask = make_cluster_mask(clusters, micrograph.shape, PIXEL_NM)
+    both = make_cluster_mask(clusters.assign(frame=1), (2, *micrograph.shape), PIXEL_NM)
 
     assert mask[off_nm < row["diameter_nm"] / 2 + NEAR_CLUSTER_NM - PIXEL_NM].all()
     assert not mask[off_nm > 0.8 * row["diameter_nm"] + NEAR_CLUSTER_NM + PIXEL_NM].any()

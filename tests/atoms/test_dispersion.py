@@ -10,7 +10,11 @@ import pytest
 
 from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
-from napari_atomicity.atoms.dispersion import DispersionSettings, spread_of, spread_of_all
+from napari_atomicity.atoms.dispersion import (
+    DispersionSettings,
+    compute_dispersions,
+    compute_image_dispersion,
+)
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
@@ -55,7 +59,7 @@ def atoms_of(name: str = "a", n: int = 30, seed: int = 0, frames: int = 1, **mor
 
 
 def test_all_candidates_count_by_their_probability_and_the_missing_are_made_up_for():
-    found = spread_of(atoms_of(), SETTINGS)
+    found = compute_image_dispersion(atoms_of(), SETTINGS)
     assert found.dispersion is not None
     assert (found.dispersion.n_atoms, found.dispersion.n_off_support) == (14, 1)
     assert found.dispersion.n_expected == pytest.approx((14 * 0.8 + 15 * 0.2) / 0.5)
@@ -69,29 +73,29 @@ def test_all_candidates_count_by_their_probability_and_the_missing_are_made_up_f
 
 
 def test_what_a_person_adds_is_of_what_was_missing():
-    before = spread_of(atoms_of(), SETTINGS).dispersion
+    before = compute_image_dispersion(atoms_of(), SETTINGS).dispersion
     added = {100 + i: Mark(30 + 10 * i, 70.0) for i in range(4)}
-    after = spread_of(atoms_of().with_marks(added), SETTINGS).dispersion
+    after = compute_image_dispersion(atoms_of().with_marks(added), SETTINGS).dispersion
     assert before is not None and after is not None
     assert after.n_atoms == before.n_atoms + 4
     # The model's probabilities speak for all atoms, those that a person found among them.
     assert after.n_expected == pytest.approx(before.n_expected, rel=0.05)
     many = {100 + i: Mark(21 + i, 70.0) for i in range(50)}
-    more = spread_of(atoms_of().with_marks(many), SETTINGS).dispersion
+    more = compute_image_dispersion(atoms_of().with_marks(many), SETTINGS).dispersion
     assert more is not None and more.n_expected == pytest.approx(14 * 0.8 + 15 * 0.2 + 50)
 
 
 def test_a_correction_of_the_support_counts():
     whole = np.array([[-0.5, -0.5], [-0.5, 79.5], [79.5, 79.5], [79.5, -0.5]])
-    found = spread_of(atoms_of(support_added=(whole,)), SETTINGS).dispersion
+    found = compute_image_dispersion(atoms_of(support_added=(whole,)), SETTINGS).dispersion
     assert found is not None
     assert found.area_nm2 == pytest.approx(64) and found.n_off_support == 0
-    none = spread_of(atoms_of(support_removed=(whole,)), SETTINGS)
-    assert none.dispersion is None and "no support" in none.why and not len(none.table)
+    none = compute_image_dispersion(atoms_of(support_removed=(whole,)), SETTINGS)
+    assert none.dispersion is None and "no support" in none.reason and not len(none.table)
 
 
 def test_frames_of_a_stack_are_one_image():
-    found = spread_of(atoms_of(frames=2), SETTINGS)
+    found = compute_image_dispersion(atoms_of(frames=2), SETTINGS)
     assert found.dispersion is not None
     assert (found.dispersion.images, found.dispersion.frames) == (1, 2)
     assert found.dispersion.area_nm2 == pytest.approx(96)
@@ -116,8 +120,8 @@ def test_the_same_frame_over_and_over_tells_no_more():
         ),
     )  # fmt: skip
     settings = DispersionSettings(simulations=199)
-    one = spread_of(single, settings).dispersion
-    ten = spread_of(replace(single, analysis=many), settings).dispersion
+    one = compute_image_dispersion(single, settings).dispersion
+    ten = compute_image_dispersion(replace(single, analysis=many), settings).dispersion
     assert one is not None and ten is not None
     assert ten.density.value == pytest.approx(one.density.value)
     for name in ("density", "density_of_field"):
@@ -136,25 +140,25 @@ def _width(curve: pd.DataFrame) -> float:
 def test_random_patterns_of_images_are_not_the_same_ones():
     """Of eight images with as many atoms, the pooled envelope is √8 times as narrow."""
     images = {name: atoms_of(name, n=40, seed=i) for i, name in enumerate("abcdefgh")}
-    found = spread_of_all(images, DispersionSettings(simulations=99))
+    found = compute_dispersions(images, DispersionSettings(simulations=99))
     of_one = np.mean([_width(s.dispersion.curves["L"]) for s in found.of.values()])
     assert _width(found.dispersion.curves["L"]) < 0.5 * of_one
     simulated = [s.dispersion.randomness.simulated_mean_nm.std() for s in found.of.values()]
     assert found.dispersion.randomness.simulated_mean_nm.std() < 0.5 * np.mean(simulated)
-    again = spread_of(images["c"], DispersionSettings(simulations=99)).dispersion
+    again = compute_image_dispersion(images["c"], DispersionSettings(simulations=99)).dispersion
     assert again.row() == found.of["c"].dispersion.row()
 
 
 def test_a_frame_without_contrast_counts_in_no_density():
     flat = atoms_of("b")
     flat = replace(flat, analysis=replace(flat.analysis, parameters={FLAT: [0]}))
-    found = spread_of_all({"a": atoms_of("a"), "b": flat}, SETTINGS)
-    assert "no contrast" in found.without["b"]
+    found = compute_dispersions({"a": atoms_of("a"), "b": flat}, SETTINGS)
+    assert "no contrast" in found.reasons["b"]
     assert found.dispersion.area_nm2 == pytest.approx(48)
     stack = atoms_of("c", frames=2)
     stack = replace(stack, analysis=replace(stack.analysis, parameters={FLAT: [1]}))
-    half = spread_of(stack, SETTINGS)
-    assert half.dispersion.area_nm2 == pytest.approx(48) and "1 of 2 frames" in half.why
+    half = compute_image_dispersion(stack, SETTINGS)
+    assert half.dispersion.area_nm2 == pytest.approx(48) and "1 of 2 frames" in half.reason
 
 
 def test_where_all_is_marked_by_hand_the_support_is_found_in_the_image():
@@ -163,30 +167,30 @@ def test_where_all_is_marked_by_hand_the_support_is_found_in_the_image():
     micrograph = Micrograph(pixels, pixel_size_nm=PX, name="a")
     marks = {i: Mark(10 + 7 * i, 40.0) for i in range(1, 6)}
     by_hand = ImageAtoms("a", PX, marks=marks)
-    found = spread_of(by_hand, SETTINGS, micrograph).dispersion
+    found = compute_image_dispersion(by_hand, SETTINGS, micrograph).dispersion
     assert found is not None
     assert found.area_nm2 == pytest.approx(64)
     assert found.n_expected == 5 and found.density_of_field.low == found.density_of_field.high
-    assert spread_of(by_hand, SETTINGS).dispersion is None
+    assert compute_image_dispersion(by_hand, SETTINGS).dispersion is None
 
 
 def test_only_what_has_changed_is_found_again(monkeypatch):
     asked = []
-    real = module.spread_of
+    real = module.compute_image_dispersion
 
     def noted(atoms, *args, **options):
         asked.append(atoms.image)
         return real(atoms, *args, **options)
 
-    monkeypatch.setattr(module, "spread_of", noted)
+    monkeypatch.setattr(module, "compute_image_dispersion", noted)
     images = {name: atoms_of(name, seed=i) for i, name in enumerate("abc")}
     known: dict = {}
-    first = spread_of_all(images, SETTINGS, known=known)
+    first = compute_dispersions(images, SETTINGS, known=known)
     images["b"] = images["b"].with_marks({1: Mark(50, 50, present=False)})
-    second = spread_of_all(images, SETTINGS, known=known)
+    second = compute_dispersions(images, SETTINGS, known=known)
     assert asked == ["a", "b", "c", "b"]
     assert second.of["a"] is first.of["a"] and second.of["b"] is not first.of["b"]
-    spread_of_all(images, replace(SETTINGS, seed=1), known=known)
+    compute_dispersions(images, replace(SETTINGS, seed=1), known=known)
     assert asked[4:] == ["a", "b", "c"]
 
 
@@ -196,37 +200,38 @@ def test_rows_are_those_of_each_image_and_of_all():
         nothing, support_removed=(np.array([[-1, -1], [-1, 99], [99, 99], [99, -1]]),)
     )
     images = {"a": atoms_of("a"), "b": atoms_of("b", seed=1), "c": nothing}
-    found = spread_of_all(images, SETTINGS)
+    found = compute_dispersions(images, SETTINGS)
     rows = found.rows().set_index("image")
     assert list(rows.index) == ["a", "b", "c", "all"]
     assert rows.loc["c", "n_atoms"] == 15 and np.isnan(rows.loc["c", "density_per_nm2"])
-    assert found.without.keys() == {"c"}
+    assert found.reasons.keys() == {"c"}
     of_two = rows["n_atoms_expected"][["a", "b"]].sum()
     assert rows.loc["all", "n_atoms_expected"] == pytest.approx(of_two)
     assert set(found.table["image"]) == {"a", "b"}
-    assert spread_of_all({"c": nothing}, SETTINGS).dispersion is None
+    assert compute_dispersions({"c": nothing}, SETTINGS).dispersion is None
 
 
 def test_atoms_linked_at_different_distances_are_not_pooled():
     images = {"a": atoms_of("a"), "b": atoms_of("b", group_distance_nm=0.5)}
     with pytest.raises(AtomicityError, match="different distances"):
-        spread_of_all(images, SETTINGS)
+        compute_dispersions(images, SETTINGS)
 
 
 def test_it_stops_and_keeps_what_was_found():
     images, known = {"a": atoms_of("a"), "b": atoms_of("b", seed=1)}, {}
     with pytest.raises(Cancelled):
-        spread_of_all(images, SETTINGS, known=known, stop=lambda: "a" in known)
+        compute_dispersions(images, SETTINGS, known=known, stop=lambda: "a" in known)
     assert known.keys() == {"a"}
 
 
 def test_the_curves_go_as_far_as_they_are_told():
     near, usual = (
-        spread_of(atoms_of(), replace(SETTINGS, largest_nm=r)).dispersion for r in (0.8, None)
+        compute_image_dispersion(atoms_of(), replace(SETTINGS, largest_nm=r)).dispersion
+        for r in (0.8, None)
     )
     assert near is not None and usual is not None
     assert near.curves["L"]["r_nm"].iloc[-1] == pytest.approx(0.8)
     assert usual.curves["L"]["r_nm"].iloc[-1] > 1
-    far = spread_of(atoms_of(), replace(SETTINGS, largest_nm=99.0)).dispersion
+    far = compute_image_dispersion(atoms_of(), replace(SETTINGS, largest_nm=99.0)).dispersion
     assert far is not None
     assert far.curves["g"]["r_nm"].iloc[-1] == pytest.approx(3.0)  # half of 6 nm

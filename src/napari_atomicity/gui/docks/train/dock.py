@@ -12,6 +12,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -21,67 +22,22 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import corrected
-from ...core.errors import AtomicityError
-from ...core.model_card import ModelCard
-from ...core.progress import Progress, Stop
-from ...models.files import SHIPPED, shipped_folder, user_folder
-from .. import tasks
-from ..controls.connections import follow, follow_soon
-from ..controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
-from ..controls.learning_curve import LearningCurve
-from ..controls.settings import remember
-from ..panels.forms import DeviceCombo, TaskBar, busy
-from ..viewer.binding import binding_of
-from ..viewer.models import model_folder
+from ....core.cluster_table import corrected
+from ....core.errors import AtomicityError
+from ....core.model_card import ModelCard
+from ....models.files import SHIPPED, shipped_folder, user_folder
+from ... import tasks
+from ...controls.connections import follow, follow_soon
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, spin_box
+from ...controls.learning_curve import LearningCurve
+from ...controls.settings import remember
+from ...panels.forms import DeviceCombo, TaskBar, busy
+from ...viewer.binding import binding_of
+from ...viewer.models import model_folder
+from .tasks import count_images, free_path, summary, train_model
 
 FOLDER, SIMULATION, CORRECTIONS = range(3)
 _FILE_TYPE = "Model (*.safetensors)"
-
-
-def count_images(
-    folder: str, progress: Progress | None = None, stop: Stop | None = None
-) -> dict[str, int]:
-    """Class → number of images of a folder of size-selected images; run in a worker."""
-    from ...training.size_selected import size_selected
-
-    return {name: len(paths) for name, paths in size_selected(Path(folder)).items()}
-
-
-def train_model(
-    request: dict[str, Any],
-    on_epoch: Any,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> ModelCard:
-    """Train and write a model; run in a worker, where torch may take its seconds to load."""
-    from ...training import TrainRequest, train
-
-    tasks.cap_torch_threads()
-    wanted = TrainRequest(**{**request, "source": request["source"]()})
-    return train(wanted, progress, stop, on_epoch)
-
-
-def summary(card: ModelCard) -> str:
-    """What a person wants to know of a new model: how good, on what, what was left out."""
-    which = "test" if "test" in card.scores else "held_out"
-    scores, history = card.scores[which], card.training["history"]
-    left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
-    scale = card.scores.get("scale", {})
-    lines = [
-        f"{card.name}: {100 * scores['accuracy']:.1f} % of {scores['clusters']} clusters of other "
-        f"images right; {100 * scores['off_by_one']:.1f} % one class off; mean error "
-        f"{scores['error_atoms']:.1f} atoms.",
-        "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
-        f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
-        f"Left out: {', '.join(left_out) or 'nothing'}.",
-    ]
-    if scale.get("off"):
-        lines.append(
-            f"In {scale['off']} of {scale['images']} images that it learnt from, the scale that an "
-            "analysis finds is a class off. That happens to deposits of a single size."
-        )
-    return "\n".join(lines)
 
 
 class Train(QWidget):
@@ -118,13 +74,13 @@ class Train(QWidget):
         self.out = QLineEdit(str(free_path()))
         self.out_button = QPushButton("…")
         self.out_button.setToolTip("Choose the file.")
-        self.out_button.setAccessibleName("Choose where the model goes")
+        self.out_button.setAccessibleName("Choose the file of the model")
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.button = main_button("Train", self)
         self.task_bar = TaskBar(self.state)
         self.task_bar.cancel_button.setToolTip(
-            "Stop what is running. A training can be continued: its last epoch is kept."
+            "Stop the training. You can continue it later from its last epoch."
         )
         self.curve = LearningCurve()
         self.result = QLabel()
@@ -132,22 +88,7 @@ class Train(QWidget):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Result of the training")
 
-        form = new_form()
-        labelled(
-            form,
-            "Learn from",
-            self.source,
-            "Images of deposits of one size each; simulated images of classes that you name; or "
-            "the labels that you have corrected in this window.",
-        )
-        form.addRow(self.pages)
-        labelled(
-            form,
-            "Model",
-            _beside(self.out, self.out_button),
-            "The .safetensors file to write. Default: a new one in your folder of models, from "
-            "which the other docks list them.",
-        )
+        form = self._source_form()
         self.settings = folded(self._settings_page())
 
         content = QWidget()
@@ -172,6 +113,25 @@ class Train(QWidget):
         self.out_button.clicked.connect(self._choose_out)
         self.button.clicked.connect(self.run)
 
+    def _source_form(self) -> QFormLayout:
+        form = new_form()
+        labelled(
+            form,
+            "Train on",
+            self.source,
+            "Images of size-selected deposits; simulated images of given classes; or the labels "
+            "corrected in this window.",
+        )
+        form.addRow(self.pages)
+        labelled(
+            form,
+            "Model",
+            _with_button(self.out, self.out_button),
+            "The .safetensors file to write. Default: a new one in your folder of models, from "
+            "which the other docks list them.",
+        )
+        return form
+
     def _folder_page(self) -> QWidget:
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("a folder with Pt19/, Pt30/, …")
@@ -184,9 +144,9 @@ class Train(QWidget):
         labelled(
             form,
             "Folder",
-            _beside(self.folder, self.folder_button),
-            "Holds a folder of images for each class. Every cluster in them has its class; those "
-            "that the border cuts, that touch or that are outliers are left out.",
+            _with_button(self.folder, self.folder_button),
+            "Holds a folder of images for each class. Clusters that are cut by the "
+            "border, touch another or are outliers are left out.",
         )
         form.addRow(self.found)
         return _with_layout(form)
@@ -202,7 +162,7 @@ class Train(QWidget):
             self.classes,
             "Separated by commas: a metal and a number of atoms each. Default: Au20, Au55, Au92.",
         )
-        labelled(form, "Images", self.fields, "How many are simulated. Default: 300.")
+        labelled(form, "Images", self.fields, "Number of simulated images. Default: 300.")
         labelled(form, "Structures", self.isomers, "Isomers for each class. Default: 60.")
         return _with_layout(form)
 
@@ -228,30 +188,31 @@ class Train(QWidget):
         self.patience.setSpecialValueText("never")
         self.seed = spin_box(0, 2**31 - 1, 0, 0, "")
         self.pixel_size = spin_box(0.0, 1e4, 0.0, 5, " nm")
-        self.pixel_size.setSpecialValueText("as the files say")
+        self.pixel_size.setSpecialValueText("from the files")
         self.device = DeviceCombo()
         form = new_form()
         for name, field, words in (
-            ("Channels", self.channels, "What the network sees. Default: raw and LCN."),
+            ("Channels", self.channels, "Input channels of the network. Default: raw and LCN."),
             (
                 "Start from",
                 self.start,
-                "Whose convolutions the network starts with. Default: the shipped model, which "
-                "has seen simulated Pt; from scratch takes longer and more images.",
+                "Model whose convolutions are the starting point. Default: the shipped model, "
+                "trained "
+                "on simulated Pt. Training from scratch needs more time and images.",
             ),
-            ("Epochs", self.epochs, "Passes over the clusters at most. Default: 40."),
+            ("Epochs", self.epochs, "Maximum number of passes over the clusters. Default: 40."),
             (
                 "End after",
                 self.patience,
-                "So many epochs without a lower held-out loss end the training. Default: 8.",
+                "Epochs without a lower held-out loss after which training ends. Default: 8.",
             ),
-            ("Seed", self.seed, "Of all chance: the same seed, the same model. Default: 0."),
+            ("Seed", self.seed, "Random seed. The same seed gives the same model. Default: 0."),
             (
                 "Pixel size",
                 self.pixel_size,
-                "For images whose files don't give it; wins over the file. Default: as they say.",
+                "For images without calibration; overrides the files. Default: from the files.",
             ),
-            ("Device", self.device, "Where the network learns. Default: automatic."),
+            ("Device", self.device, "Device for the training. Default: automatic."),
         ):
             labelled(form, name, field, words)
         for name in ("epochs", "patience", "seed"):
@@ -329,7 +290,7 @@ class Train(QWidget):
             self.out.setText(str(Path(chosen).with_suffix(".safetensors")))
 
     def _out_path(self) -> Path:
-        """The file to write.
+        """Return the file to write.
 
         Raises
         ------
@@ -338,7 +299,7 @@ class Train(QWidget):
         """
         text = self.out.text().strip()
         if not text:
-            raise AtomicityError("the model needs a file", advice="Give one under Model")
+            raise AtomicityError("the model needs a file", advice="Enter one under Model")
         path = Path(text).expanduser()
         path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
         if path.stem in {*SHIPPED, *SHIPPED.values()} or path.parent == shipped_folder():
@@ -362,9 +323,9 @@ class Train(QWidget):
         kept = path is not None and path.with_suffix(".training").is_dir()
         self.button.setText("Continue" if kept else "Train")
         self.button.setToolTip(
-            "Go on with the training of this file that was stopped, if nothing was changed."
+            "Continue the stopped training of this file, if the settings are unchanged."
             if kept
-            else "Train a network, calibrate it and write it with its card."
+            else "Train a network, calibrate it and save it with its card."
         )
         elsewhere = path is not None and path.parent != user_folder()
         self.note.setText(
@@ -416,7 +377,7 @@ class Train(QWidget):
         }
 
     def _source(self) -> Any:
-        """Makes the source in the worker: its module loads torch."""
+        """Make the source in the worker, since its module loads torch."""
         kind = self.source.currentIndex()
         if kind == FOLDER:
             folder = Path(self.folder.text().strip())
@@ -447,22 +408,14 @@ class Train(QWidget):
         self.binding.projects.keep_model(self._made)
 
 
-def free_path() -> Path:
-    """A file in the user's folder of models that is not there yet."""
-    folder, i = user_folder(), 1
-    while (folder / f"trained-{i}.safetensors").exists():
-        i += 1
-    return folder / f"trained-{i}.safetensors"
-
-
 def _sources() -> Any:
-    from ... import training
+    from .... import training
 
     return training
 
 
-def _beside(field: QLineEdit, button: QPushButton) -> QWidget:
-    """A field with its button, as one field of a form."""
+def _with_button(field: QLineEdit, button: QPushButton) -> QWidget:
+    """Combine a field and its button into one field of a form."""
     both = QWidget()
     row = QHBoxLayout(both)
     row.setContentsMargins(0, 0, 0, 0)
