@@ -8,7 +8,7 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.training.trainer import Trainer, update_average
 
 
-def trainer(steps: int = 4, **callbacks) -> Trainer:
+def trainer(steps: int = 20, **callbacks) -> Trainer:
     torch.manual_seed(0)
     network, average = nn.Linear(3, 1), nn.Linear(3, 1)
     average.load_state_dict(network.state_dict())
@@ -20,7 +20,7 @@ def trainer(steps: int = 4, **callbacks) -> Trainer:
 
 def test_steps_lower_the_loss_and_report_progress():
     reported = []
-    fit = trainer(20, progress=lambda *a: reported.append(a))
+    fit = trainer(progress=lambda *a: reported.append(a))
     x = torch.randn(32, 3, generator=torch.Generator().manual_seed(1))
     losses = []
     for _ in fit.steps(0, 20):
