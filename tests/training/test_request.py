@@ -281,7 +281,7 @@ def test_corrections_that_do_not_suffice_say_what_is_missing(corrected):
 def test_an_image_of_a_table_that_is_not_there_is_named(corrected, folder, tmp_path):
     table = corrected[0][1].assign(image="gone.tif")
     source = CorrectionsSource((write_clusters(table, tmp_path / "t.csv"),), (folder,))
-    with pytest.raises(ReadError, match=r"gone\.tif: no file is called so"):
+    with pytest.raises(ReadError, match=r"gone\.tif: no file"):
         train(TrainRequest(source, tmp_path / "x.safetensors", start="scratch"))
 
 

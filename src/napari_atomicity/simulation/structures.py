@@ -1,7 +1,7 @@
 """Isomers of clusters of a given number of atoms, relaxed with effective-medium theory or pairs.
 
 A small cluster on carbon has no single structure: it is compact or flat, ordered or not, and
-changes under the beam. A model that counts atoms must have learnt from all of these, so every
+changes under the beam. A model that counts atoms must be trained on all of these, so every
 class is a library of isomers of many kinds.
 """
 

@@ -70,8 +70,12 @@ def finalize_model(
     card = fit_calibration(card, tensors, held_out, device)
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
-    seen = predict_images(card, tensors, held_out, device)
-    card = replace(card, **_distance_limits(seen, tensors), drift_limit=_drift_limit(seen, tensors))
+    predictions = predict_images(card, tensors, held_out, device)
+    card = replace(
+        card,
+        **_distance_limits(predictions, tensors),
+        drift_limit=_drift_limit(predictions, tensors),
+    )
     own = scores(card, tensors, held_out, device)
     return replace(card, scores={**card.scores, "held_out": own}), tensors
 

@@ -52,7 +52,7 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
             data = {"source": "corrected labels", "images": images}
     limits = "Sizes between the classes and aggregates are given the nearest class or 'unknown'."
     if isinstance(source, SimulationSource):
-        limits += " It has seen nothing but simulation."
+        limits += " It was trained on simulation only."
     return ModelCard(
         name=request.out.stem,
         classes=tuple(classes),

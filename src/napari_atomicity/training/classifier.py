@@ -226,7 +226,7 @@ def transfer_weights(
     geometry, wanted = other.patches, card.patches
     if replace(geometry, channels=wanted.channels) != wanted:
         raise ModelError(
-            f"{other.name!r} sees patches of {geometry.size_px} pixels over "
+            f"{other.name!r} has patches of {geometry.size_px} pixels over "
             f"{geometry.field_of_view_nm} nm, not of {wanted.size_px} over "
             f"{wanted.field_of_view_nm} nm",
             advice="Start from another model or from scratch",

@@ -135,9 +135,9 @@ def tables_with_images(
     for name, rows in table.groupby("image", sort=False):
         paths = [p for p in found if f"/{p.as_posix()}".endswith(f"/{name}")]
         if len(paths) != 1:
-            many = "several files are" if paths else "no file is"
+            many = "several files have" if paths else "no file has"
             raise ReadError(
-                f"{many} called so among the images",
+                f"{many} this name among the images",
                 str(name),
                 "Give with --images folders that contain each image of the table exactly one time",
             )

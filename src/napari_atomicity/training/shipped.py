@@ -240,8 +240,8 @@ def with_out_of_distribution(
                 found[size] = _separable(inside, score[truth == size])
     test = scores(card, tensors, sets["test"], device)
     counts = count_of_other_sizes(card, tensors, sets["other_sizes_test"], device)
-    told = {**card.scores, "test": test, "outside": found, "count": counts}
-    return replace(card, scores=told), tensors
+    scores_of_card = {**card.scores, "test": test, "outside": found, "count": counts}
+    return replace(card, scores=scores_of_card), tensors
 
 
 def _ood(image: HeldOutPredictions, tensors: dict[str, np.ndarray]) -> np.ndarray:

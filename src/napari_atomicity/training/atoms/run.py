@@ -125,7 +125,8 @@ def train_on_images(
         *of_images, calibration = fit_calibrations(images, fold, predictions, recipe)
     except ValueError as error:
         raise TableError(
-            f"nothing was learnt ({error})", advice="Check that the marks are on the atoms"
+            f"the networks do not distinguish marked from other places ({error})",
+            advice="Check that the marks are on the atoms",
         ) from error
     card = _card(out.stem, images, recipe, calibration, len(networks))
     card = replace(card, scores=score_folds(images, predictions, of_images))
