@@ -19,7 +19,9 @@ from ..core.table_cache import TableCache
 from ..io.images import find_images, load
 from ..io.stored_micrograph import PIXELS
 from ..models.analysis import Analysis
-from .project import SUFFIX, Project, ProjectContents
+from .connection import SUFFIX
+from .contents import ProjectContents
+from .project import Project
 
 THUMBNAIL_PX = 96
 _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
@@ -101,10 +103,10 @@ def open_any(
         others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
         if len(others) > 1:
             notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
-        missing = project.missing()
+        missing = project.image_files.missing()
         if missing and not project.read_only:
             report(progress, 0, 0, "Looking for images that were moved")
-            found = project.find_moved(folder or project.path.parent, progress, stop)
+            found = project.image_files.find_moved(folder or project.path.parent, progress, stop)
             missing = [image for image in missing if image.name not in found]
             if found:
                 notes.append(f"{_images(len(found))} had been moved, and were found again.")
@@ -168,11 +170,11 @@ def survey(
         try:
             micrograph = load(places[name], name=name)
         except AtomicityError as error:
-            project.fail(name, str(error))
+            project.image_files.set_error(name, str(error))
             continue
         if len(found) < 3:  # the first ones will be looked at
             PIXELS.put(micrograph)
-        project.describe(micrograph, thumbnail(micrograph), keep_size=True)
+        project.image_files.update_metadata(micrograph, thumbnail(micrograph), True)
         found[name] = project.load(name)
     return found
 
@@ -199,10 +201,10 @@ def take_in_analysed(
     path = analysis.micrograph.path
     if path is None:
         raise ReadError("this image has no file", analysis.micrograph.name)
-    names = project.add_paths([path]) or [project.name_at(path)]
+    names = project.add_paths([path]) or [project.image_files.name_at(path)]
     micrograph = replace(analysis.micrograph, name=names[0])
     PIXELS.put(micrograph)
-    project.describe(micrograph, thumbnail(micrograph))
+    project.image_files.update_metadata(micrograph, thumbnail(micrograph))
     stored = project.load(micrograph.name)
     table = analysis.table.assign(image=micrograph.name)
     return stored, replace(analysis, micrograph=stored.micrograph, table=table)

@@ -302,6 +302,15 @@ def _cell(value: Any) -> Any:
 
 
 # ---- and back
+def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
+    """Return the positions of the clusters of an image, without reading anything else."""
+    return pd.read_sql_query(
+        "SELECT cluster_id, frame, y_px, x_px, y_nm, diameter_nm FROM clusters WHERE image_id = ?",
+        db,
+        params=(image_id,),
+    )
+
+
 def read_image(
     db: sqlite3.Connection, image: str, place: Callable[[str, str], Path]
 ) -> tuple[LazyMicrograph, Analysis | None, int]:

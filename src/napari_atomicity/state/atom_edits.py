@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..atoms.marks import ImageAtoms, Mark
+from ..project import EditKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +18,13 @@ class SetAtoms:
     before: ImageAtoms | None
     after: ImageAtoms | None
     description: str = "find atoms"
+    author: str = ""
+    kind: ClassVar[EditKind] = EditKind.ATOMS
+
+    @property
+    def cluster_ids(self) -> None:
+        """None: the edit concerns atoms."""
+        return None
 
     def apply(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
         return self.after
@@ -35,6 +44,13 @@ class SetMarks:
     before: Mapping[int, Mark | None]
     after: Mapping[int, Mark | None]
     description: str = "mark atoms"
+    author: str = ""
+    kind: ClassVar[EditKind] = EditKind.ATOMS
+
+    @property
+    def cluster_ids(self) -> None:
+        """None: the edit concerns atoms."""
+        return None
 
     def apply(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
         return None if atoms is None else atoms.with_marks(self.after)

@@ -26,12 +26,19 @@ AtomKey = tuple[str, int]
 """An atom everywhere in the session: (image name, atom_id)."""
 
 
-class _Doing(Protocol):
-    """What a session does with edits."""
+class _History(Protocol):
+    """What applies edits."""
 
     def do(
         self, *edits: AtomEdit, description: str | None = None, group: object = None
     ) -> None: ...
+
+
+class _Owner(Protocol):
+    """What the store uses of the state of a window."""
+
+    @property
+    def history(self) -> _History: ...
 
     def finish(self) -> None: ...
 
@@ -50,8 +57,8 @@ class AtomStore:
     selection_changed = Signal(frozenset)
     focus_requested = Signal(tuple)
 
-    def __init__(self, state: _Doing) -> None:
-        self._session = state
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
         self._of: dict[str, ImageAtoms] = {}
         self._next_id: dict[str, int] = {}
         self._selection: frozenset[AtomKey] = frozenset()
@@ -87,15 +94,15 @@ class AtomStore:
     ) -> None:
         """A new result; what people say stays, and what was there before keeps its number."""
         image = analysis.micrograph.name
-        self._session.finish()
+        self._state.finish()
         before = self._of.get(image)
         start = before or ImageAtoms(image, analysis.pixel_size_nm)
         after = start.with_analysis(analysis, self._next_id.get(image, 1))
-        self._session.do(SetAtoms(image, before, after, description), group=group)
+        self._state.history.do(SetAtoms(image, before, after, description), group=group)
 
     def set_threshold(self, image: str, threshold: float) -> None:
         """Another operating point; a slider that moves is one step of undo."""
-        self._session.finish()
+        self._state.finish()
         before = self._of.get(image)
         if before is None or before.analysis is None or before.threshold == threshold:
             return
@@ -104,7 +111,7 @@ class AtomStore:
         edit = SetAtoms(
             image, before, before.with_threshold(threshold), f"threshold of atoms in {image}"
         )
-        self._session.do(edit, group=self._sliding[1])
+        self._state.history.do(edit, group=self._sliding[1])
 
     def end_sliding(self) -> None:
         """The slider was let go: the next movement is another step."""
@@ -139,10 +146,10 @@ class AtomStore:
     def _set(
         self, image: str, change: Callable[[ImageAtoms], ImageAtoms], description: str
     ) -> None:
-        self._session.finish()
+        self._state.finish()
         before = self._of.get(image)
         if before is not None:
-            self._session.do(SetAtoms(image, before, change(before), description))
+            self._state.history.do(SetAtoms(image, before, change(before), description))
 
     def begin(self, image: str) -> ImageAtoms:
         """Atoms of an image, none at first, to be marked by hand.
@@ -152,10 +159,10 @@ class AtomStore:
         CalibrationError
             If the pixel size is not known.
         """
-        self._session.finish()
+        self._state.finish()
         found = self._of.get(image)
         if found is None:
-            found = ImageAtoms(image, self._session.micrograph(image).calibrated())
+            found = ImageAtoms(image, self._state.micrograph(image).calibrated())
             self.install(image, found)
         return found
 
@@ -190,7 +197,7 @@ class AtomStore:
         self._change(keys, lambda mark: replace(mark, present=True), "confirm")
 
     def _change(self, keys: Iterable[AtomKey], change: Callable[[Mark], Mark], verb: str) -> None:
-        self._session.finish()
+        self._state.finish()
         by_image: dict[str, list[int]] = {}
         for image, atom_id in keys:
             by_image.setdefault(image, []).append(atom_id)
@@ -203,12 +210,12 @@ class AtomStore:
                 edits.append(self._edit(image, after, ""))
         n = sum(len(edit.after) for edit in edits)
         if edits:
-            self._session.do(*edits, description=f"{verb} {_atoms(n)}")
+            self._state.history.do(*edits, description=f"{verb} {_atoms(n)}")
 
     def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
-        self._session.finish()
+        self._state.finish()
         if marks and image in self._of:
-            self._session.do(self._edit(image, marks, description))
+            self._state.history.do(self._edit(image, marks, description))
 
     def _edit(self, image: str, after: Mapping[int, Mark | None], description: str) -> SetMarks:
         before = self._of[image].marks
@@ -239,7 +246,7 @@ class AtomStore:
             self._of[image] = atoms
             self._next_id[image] = max(self._next_id.get(image, 1), atoms.next_id)
 
-    def tell(self, image: str) -> None:
+    def notify(self, image: str) -> None:
         """Views hear of a change; an atom that is gone is not selected any more."""
         self.changed.emit(image)
         there = set(self.table(image)["atom_id"].tolist())
@@ -263,7 +270,7 @@ class AtomStore:
         atoms = self._of.get(image)
         if atoms is None:
             return False
-        now = self._session.micrograph(image).pixel_size_nm
+        now = self._state.micrograph(image).pixel_size_nm
         return now is not None and not math.isclose(now, atoms.pixel_size_nm, rel_tol=1e-6)
 
     def skip_to(self, next_ids: Mapping[str, int]) -> None:

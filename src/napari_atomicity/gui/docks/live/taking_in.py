@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from ....core.errors import AtomicityError
 from ....models.analysis import Analysis
 from ....project.opening import take_in_analysed
-from ....project.project import ProjectContents
+from ....project import ProjectContents
 from ... import tasks
 from ...viewer.binding import Binding
 
