@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.reporting.examples import DOUBTFUL, MOST, SURE, example_of, gathered
-from napari_atomicity.state.edits import bare_rows, insert_rows
+from napari_atomicity.state.cluster_rows import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
 

@@ -21,7 +21,7 @@ from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.stored_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
 from napari_atomicity.state.export import (
@@ -111,9 +111,9 @@ def test_only_what_was_chosen_is_written_and_nothing_of_before_stays(tmp_path):
 
 def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
     state = WindowState()
-    state.set_analysis(analyses(1)[0])
+    state.clusters.set_analysis(analyses(1)[0])
     state.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
-    state.relabel([("0.tif", 1)], "Pt70")
+    state.clusters.relabel([("0.tif", 1)], "Pt70")
     export(state, tmp_path, Choices(figures=False))
     assert read_clusters(tmp_path / "clusters.csv").loc[0, "label_corrected"] == "Pt70"
     text = (tmp_path / "report.html").read_text()
@@ -302,13 +302,13 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         first = replace(
             synthetic_analysis(20, "a.tif"), micrograph=load(paths[0], pixel_size_nm=0.1)
         )
-        project.describe(first.micrograph)
-        project.keep("a.tif", None, first, None, "Ada", by_person=False)
-        project.fail("b.tif", "b.tif: the pixel size is not known.")
+        project.image_files.update_metadata(first.micrograph)
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, first)
+        project.image_files.set_error("b.tif", "b.tif: the pixel size is not known.")
         state = WindowState()
         state.open_project(project, {name: project.load(name) for name in project.names})
         state.annotator = "Ada"
-        state.relabel([("a.tif", 3)], "Pt70")
+        state.clusters.relabel([("a.tif", 3)], "Pt70")
         queue = build(state.table(), ReviewRequest("sample", n=5), "now")
         project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
         assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()

@@ -84,7 +84,7 @@ def annotations_in(
     Of a stack, each frame in which anybody has marked something is a field that all looked at who
     went through the image. Lengths follow from pixels by today's pixel size.
     """
-    marks, looked = project.annotations()
+    marks, looked = project.atoms.annotations()
     groups = marks.groupby(["image", "annotator"])["uncertain"].agg(["size", "sum"])
     keys = pd.MultiIndex.from_frame(looked[["image", "annotator"]])
     counts = looked.assign(
@@ -252,7 +252,7 @@ def _take_in(
 ) -> None:
     """One pack, into the lists of what came and what did not."""
     images = project.images(counts=False)
-    known, looked = project.annotations()
+    known, looked = project.atoms.annotations()
     seen = set(zip(looked["image"], looked["annotator"], strict=True))
     proposed = [tuple(pair) for pair in project.setting(_PROPOSED, [])]
     before = len(proposed)
@@ -282,7 +282,7 @@ def _take_in(
         if new:
             # A number of its own for each table: the next one of this name is another.
             source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
-            project.take_in_marks(image.name, who, marks, source)
+            project.atoms.add_marks(image.name, who, marks, source)
         if not row.blind and (image.name, who) not in proposed:
             proposed.append((image.name, who))
         came.append((image.name, who, len(marks), new, by_name))

@@ -22,7 +22,12 @@ Work = Generator[bool, None, None]
 
 def is_long(by_image: Mapping[str, Collection[int]]) -> bool:
     """Return whether a step that changes these clusters is long."""
-    return len(by_image) > MAX_IMAGES or sum(map(len, by_image.values())) > MAX_CLUSTERS
+    return exceeds_limits(len(by_image), sum(map(len, by_image.values())))
+
+
+def exceeds_limits(n_images: int, n_clusters: int) -> bool:
+    """Return whether a step that changes so many images and clusters is long."""
+    return n_images > MAX_IMAGES or n_clusters > MAX_CLUSTERS
 
 
 class ChunkedSteps:

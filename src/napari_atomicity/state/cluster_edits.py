@@ -17,6 +17,7 @@ from ..project import EditKind, ImageEdit, Project
 from ..tracking.tracks import tracking_of
 from .analysis_store import AnalysisStore
 from .analysis_updates import inherit, still_there, with_predictions
+from .blind_mode import with_labels
 from .chunked_steps import ChunkedSteps, is_long
 from .cluster_rows import ClusterRows, bare_rows, ids_of, insert_rows, take_rows
 from .edits import (
@@ -195,6 +196,22 @@ class ClusterEdits:
             edit = SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
             self._state.history.do(edit, group=group)
 
+    def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
+        """Show the labels that count after a merge; return the images where any has changed.
+
+        Parameters
+        ----------
+        labels : mapping
+            Image → cluster_id → label. The project has them already.
+        """
+        changed = []
+        for image, analysis in list(self._state.store.analyses.items()):
+            merged = with_labels(analysis, labels.get(image, {}))
+            if merged is not analysis:
+                self._state.store.install(image, merged)
+                changed.append(image)
+        return changed
+
     # ---- by a person
     def add(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> list[int]:
         """Add measured clusters that a person points to; they get new ids.
@@ -304,6 +321,11 @@ class ClusterEdits:
         if analysis is not None:
             edit = SetTracks(image, tracking_of(analysis), tracking_of(tracked))
             self._state.history.do(edit)
+
+    def regions(self, image: str) -> tuple[np.ndarray, ...]:
+        """Return the excluded regions, polygons (M, 2) in pixels (y, x)."""
+        analysis = self._state.store.get(image)
+        return () if analysis is None else analysis.regions
 
     def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
         """Exclude these regions of an image and no others."""

@@ -16,7 +16,7 @@ from .analysis_store import AnalysisStore
 from .analysis_updates import mark_excluded
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
 from .atom_store import AtomStore
-from .chunked_steps import MAX_CLUSTERS, MAX_IMAGES, ChunkedSteps, Work
+from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
 from .edits import Edit, Relabel, RemoveClusters, with_author
 from .project_saver import AtomChange, ClusterChange, ProjectSaver
 
@@ -61,9 +61,9 @@ class _Owner(Protocol):
 
     def ensure_writable(self) -> None: ...
 
-    def notify(self, changes: Iterable[ClusterChange | AtomChange]) -> Work: ...
-
-    def notify_history(self) -> None: ...
+    def notify(
+        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
+    ) -> Work: ...
 
 
 class History(Sequence[Step]):
@@ -173,7 +173,7 @@ class History(Sequence[Step]):
         """Save and show what a model found of known clusters; it is not a step of undo."""
         after = checked(change.after, thoroughly=True)
         changes = [replace(change, after=after)]
-        for part in (self._save_and_install(changes), self._state.notify(changes)):
+        for part in (self._save_and_install(changes), self._state.notify(changes, False)):
             for _ in part:
                 pass
 
@@ -193,14 +193,13 @@ class History(Sequence[Step]):
         self._done.append(step)
         self._undone.clear()
         yield from self._state.notify(changes)
-        self._state.notify_history()
 
     def _apply_without_undo(self, edits: Iterable[Edit]) -> Work:
         author = self._state.annotator
         _, changes = yield from self._replay(
             (with_author(edit, author) for edit in edits), lambda e, a: (e, e.apply(a))
         )
-        yield from self._state.notify(changes)
+        yield from self._state.notify(changes, with_history=False)
 
     # ---- undo and redo
     def undo(self) -> Step | None:
@@ -239,7 +238,6 @@ class History(Sequence[Step]):
         self._done.pop()
         self._undone.append(replace(step, edits=tuple(reversed(undone))))
         yield from self._state.notify(changes)
-        self._state.notify_history()
 
     def _redo(self) -> Work:
         step = self._undone[-1]
@@ -247,7 +245,6 @@ class History(Sequence[Step]):
         self._undone.pop()
         self._done.append(replace(step, edits=tuple(done)))
         yield from self._state.notify(changes)
-        self._state.notify_history()
 
     def _go_to(self, n_done: int) -> Work:
         while len(self._done) > n_done:
@@ -352,7 +349,7 @@ def _are_long(steps: Sequence[Step]) -> bool:
         for e in step.edits
         if isinstance(e, Relabel | RemoveClusters)
     )
-    return sum(len(step.images) for step in steps) > MAX_IMAGES or changed > MAX_CLUSTERS
+    return exceeds_limits(sum(len(step.images) for step in steps), changed)
 
 
 def _reverted(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:

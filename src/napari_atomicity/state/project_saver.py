@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..atoms.marks import ImageAtoms
 from ..core.errors import AtomicityError
+from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
@@ -118,6 +119,15 @@ class ProjectSaver:
         if message != self.message:
             self.message = message
             self._on_message(message)
+
+    def add_image(self, micrograph: Micrograph) -> None:
+        """Add an image to the project, if there is one that can be written."""
+        project = self._state.project
+        if project is not None and not project.read_only:
+            try:
+                project.add(micrograph)
+            except AtomicityError as error:
+                self.set_message(str(error))
 
     def save_again(self) -> bool:
         """Write what could not be written; return whether all is in the project now."""

@@ -168,7 +168,7 @@ class Reviewing:
         """The cluster that is shown is this; the next one comes."""
         position = self.position
         with self._in_whose_name():
-            self.state.relabel([self.key], label)
+            self.state.clusters.relabel([self.key], label)
         self._answered(position)
 
     def agree(self) -> bool:
@@ -182,7 +182,7 @@ class Reviewing:
         """The cluster that is shown is none: it leaves the table, and was a false detection."""
         position = self.position
         with self._in_whose_name():
-            self.state.remove([self.key])
+            self.state.clusters.remove([self.key])
         self._answered(position)
 
     def take_back(self) -> bool:
@@ -190,7 +190,7 @@ class Reviewing:
         if not self.said:
             return False
         with self._in_whose_name():
-            self.state.relabel([self.key], "")
+            self.state.clusters.relabel([self.key], "")
         self._touched[self.position] = False
         self.moved.emit()
         return True
@@ -206,8 +206,10 @@ class Reviewing:
         """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
         none = [key for key, label in labels.items() if label == NOT_A_CLUSTER]
         with self._in_whose_name():
-            self.state.relabel_each({k: v for k, v in labels.items() if v != NOT_A_CLUSTER})
-            self.state.remove(none)
+            self.state.clusters.relabel_each(
+                {k: v for k, v in labels.items() if v != NOT_A_CLUSTER}
+            )
+            self.state.clusters.remove(none)
 
     @contextmanager
     def _in_whose_name(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
-from .blind_mode import BlindMode, with_labels
+from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
 from .cluster_edits import ClusterEdits
 from .history import History, Step
@@ -150,9 +150,7 @@ class WindowState:
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         if cache is None:
-            cache = TableCache.of(
-                {n: f.columns for n, f in stored.items() if f.columns is not None}
-            )
+            cache = TableCache.of({n: f.columns for n, f in stored.items() if f.columns})
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
         atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
         next_ids = {n: f.next_atom_id for n, f in stored.items()}
@@ -219,14 +217,7 @@ class WindowState:
             self.set_blind(False)
         report = self._project.merge(path)  # type: ignore[arg-type]
         self.atoms.skip_to(self._project.atoms.free_ids())
-        labels = self._project.labels()
-        changed = []
-        for image, analysis in list(self.store.analyses.items()):
-            merged = with_labels(analysis, labels.get(image, {}))
-            if merged is not analysis:
-                self.store.install(image, merged)
-                changed.append(image)
-        for image in changed:
+        for image in self.clusters.install_labels(self._project.labels()):
             self.analysis_changed.emit(image)
         self.history_changed.emit()  # the log has grown, also where no label has changed
         return report
@@ -313,12 +304,7 @@ class WindowState:
         """Add an image, or replace the one of the same name (its analysis stays)."""
         self.finish()
         self._micrographs[micrograph.name] = micrograph
-        project = self._project
-        if project is not None and not project.read_only:
-            try:
-                project.add(micrograph)
-            except AtomicityError as error:
-                self.saver.set_message(str(error))
+        self.saver.add_image(micrograph)
         self.images_changed.emit()
         if self._current is None:
             self.current = micrograph.name
@@ -394,7 +380,9 @@ class WindowState:
                 "Close the other window, or work on a copy",
             )
 
-    def notify(self, changes: Iterable[ClusterChange | AtomChange]) -> Work:
+    def notify(
+        self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
+    ) -> Work:
         """Emit signals of changes, all in one part; deselect clusters that were removed."""
         yield True  # the views are updated in a part of their own
         changes = list(changes)
@@ -409,10 +397,8 @@ class WindowState:
         removed = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
         if removed:
             self.select(self._selection.difference(removed))
-
-    def notify_history(self) -> None:
-        """Emit `history_changed`."""
-        self.history_changed.emit()
+        if with_history:
+            self.history_changed.emit()
 
     # ---- selection
     @property

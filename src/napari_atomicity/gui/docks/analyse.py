@@ -135,7 +135,7 @@ class Analyse(QWidget):
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(analysis, f"analyse {image}", soon=True)
+        self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
         self._then(image, model)
 
     def _then(self, image: str, model: str) -> None:
@@ -155,7 +155,7 @@ class Analyse(QWidget):
                 now,
                 model,
                 message="Placing the clusters in the map",
-                on_result=self.state.place,
+                on_result=self.state.clusters.set_embedding,
                 key="umap",
                 owner=self,
                 about=image,

@@ -112,4 +112,4 @@ class Detect(QWidget):
 
     def _done(self, analysis: Analysis) -> None:
         if self.binding.accepts(analysis):
-            self.state.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+            self.state.clusters.set_analysis(analysis, f"detect in {analysis.micrograph.name}")

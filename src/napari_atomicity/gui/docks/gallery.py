@@ -282,10 +282,10 @@ class Gallery(RowsDock):
             )
             return lambda: None
         if shortcut.action == "delete":
-            return lambda: state.remove(keys)
+            return lambda: state.clusters.remove(keys)
         named = {"label": [UNKNOWN, *classes][shortcut.argument] if classes else UNKNOWN}
         label = {**named, "aggregate": AGGREGATE, "unlabel": ""}[shortcut.action]
-        return lambda: state.relabel(keys, label)
+        return lambda: state.clusters.relabel(keys, label)
 
 
 def _combo(entries: Iterable[str]) -> _Combo:

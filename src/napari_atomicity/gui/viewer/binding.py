@@ -85,7 +85,7 @@ class Binding:
         self._viewer = weakref.ref(viewer)
         self.state = WindowState()
         self.state.annotator = str(settings().value(ANNOTATOR) or "")
-        self.state.in_turns = self._soon
+        self.state.steps.run_chunked = self._soon
         self._images: dict[str, ImageLayers] = {}
         self._drawn: dict[str, dict[str, Any]] = {}
         self._maps_to_come = 0
@@ -570,12 +570,12 @@ class Binding:
         """Take back what was done last; that may be a point that is still being measured."""
         if self._by_hand.take_back():
             return
-        step = self._guarded(self.state.undo)
+        step = self._guarded(self.state.history.undo)
         self.viewer.status = f"Undone: {step.description}" if step else "There is nothing to undo"
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        step = self._guarded(self.state.redo)
+        step = self._guarded(self.state.history.redo)
         self.viewer.status = f"Done again: {step.description}" if step else "Nothing to redo"
 
     def _guarded(self, replay: Callable[[], Step | None]) -> Step | None:

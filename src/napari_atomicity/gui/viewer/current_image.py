@@ -110,13 +110,13 @@ class CurrentImage:
         micrograph = binding.state.micrograph(image)
         at_once = not isinstance(micrograph, LazyMicrograph) or micrograph.is_read
         if at_once and image in self._limits:
-            binding.state.describe(image)
+            binding.state.update_metadata(image)
             self._put_soon(image)
             return
 
         def put(limits: Limits) -> None:
             self._limits[image] = limits
-            binding.state.describe(image)
+            binding.state.update_metadata(image)
             self._put_soon(image)
 
         tasks.start(

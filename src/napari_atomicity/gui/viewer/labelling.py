@@ -295,11 +295,11 @@ def perform(binding: LabelModeHost, action: str, argument: int = 0) -> None:
     elif action == "label":
         label_selection(state, argument)
     elif action == "aggregate":
-        state.relabel(state.selection, AGGREGATE)
+        state.clusters.relabel(state.selection, AGGREGATE)
     elif action == "unlabel":
-        state.relabel(state.selection, "")
+        state.clusters.relabel(state.selection, "")
     elif action == "delete":
-        state.remove(state.selection)
+        state.clusters.remove(state.selection)
 
 
 def perform_in_review(
@@ -337,16 +337,16 @@ def perform_in_review(
 
 def _answer_for_others(state: WindowState, action: str, label: str | None) -> None:
     if action == "remove":
-        state.remove(state.selection)
+        state.clusters.remove(state.selection)
     elif action == "agree":
         table = state.table()
         keys = zip(table["image"], table["cluster_id"], strict=True)
         predicted = dict(zip(keys, table["label_predicted"], strict=True))
-        state.relabel_each({k: predicted[k] for k in state.selection if predicted.get(k)})
+        state.clusters.relabel_each({k: predicted[k] for k in state.selection if predicted.get(k)})
     elif action == "unlabel":
-        state.relabel(state.selection, "")
+        state.clusters.relabel(state.selection, "")
     elif label is not None:
-        state.relabel(state.selection, label)
+        state.clusters.relabel(state.selection, label)
 
 
 def label_of(state: WindowState, action: str, number: int) -> str | None:
@@ -363,7 +363,7 @@ def label_selection(state: WindowState, number: int) -> None:
     """The selected clusters are of the n-th class, counted from 1; 0 is unknown."""
     label = label_of(state, "label", number)
     if label is not None:
-        state.relabel(state.selection, label)
+        state.clusters.relabel(state.selection, label)
 
 
 def go_to_most_uncertain(state: WindowState) -> None:

@@ -56,7 +56,9 @@ def look_for(
     project: Project, folder: str, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, ProjectContents]:
     """Images that were found again in a folder."""
-    return {name: project.load(name) for name in project.find_moved(folder, progress, stop)}
+    return {
+        name: project.load(name) for name in project.image_files.find_moved(folder, progress, stop)
+    }
 
 
 def put_model(
@@ -64,7 +66,7 @@ def put_model(
 ) -> None:
     """Copy a model file into a project."""
     card = path.with_suffix(".json").read_text("utf-8")
-    project.add_model(path.stem, path.read_bytes(), card)
+    project.model_files.add(path.stem, path.read_bytes(), card)
 
 
 def write_model(
@@ -75,7 +77,7 @@ def write_model(
     stop: Stop | None = None,
 ) -> Path:
     """Write a model of a project into a file, its card beside it."""
-    weights, card = project.model_file(name)
+    weights, card = project.model_files.read(name)
     with replacing(path) as temporary:
         temporary.write_bytes(weights)
     write_text(path.with_suffix(".json"), card)
@@ -85,7 +87,7 @@ def write_model(
 def bring_models(project: Project) -> list[str]:
     """Write models that a project holds and that are not at hand into the user's folder."""
     brought = []
-    for name in project.models():
+    for name in project.model_files.names():
         path = user_folder() / f"{name}.safetensors"
         # A project comes from others: what it calls a model must not lead out of the folder.
         plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")
@@ -222,7 +224,7 @@ class Projects:
                 if analysis is not None:
                     self.state.follow_file(name, stored.micrograph)
             self.state.add_contents(found)
-            missing = len(project.missing())
+            missing = len(project.image_files.missing())
             self._say(tuple(n for n in self.notes if "Not where" not in n))
             show_info(f"{len(found)} found again, {missing} still missing.")
             current = self.state.current
@@ -245,7 +247,7 @@ class Projects:
         if Path(path).exists():
             raise AtomicityError("there is such a file already", path, "Choose another name")
         project = Project(path)
-        self.state.keep_in(project)
+        self.state.attach_project(project)
         left = [n for n in self.state.images if not project.has(n)]
         notes = (f"Without a file, and so not kept: {', '.join(left)}.",) if left else ()
         self._say(notes)

@@ -75,8 +75,8 @@ class RegionLayers:
         binding = self._binding()
         known = None if binding is None else binding.layers_of(image)
         gone = known is not None and known.source is not None and known.regions is None
-        if binding is not None and gone and binding.state.regions(image):
-            binding.attempt(lambda: binding.state.set_regions(image, ()))
+        if binding is not None and gone and binding.state.clusters.regions(image):
+            binding.attempt(lambda: binding.state.clusters.set_regions(image, ()))
 
     def _connect(self, layer: Shapes) -> None:
         layer.events.data.connect(self._on_data)
@@ -109,9 +109,9 @@ class RegionLayers:
         if getattr(layer, "_is_creating", False):
             self._timer.start(50)
             return
-        drawn, before = self._shapes_of(layer), len(binding.state.regions(known.image))
-        if not same_regions(drawn, binding.state.regions(known.image)):
-            done = binding.attempt(lambda: binding.state.set_regions(known.image, drawn))
+        drawn, before = self._shapes_of(layer), len(binding.state.clusters.regions(known.image))
+        if not same_regions(drawn, binding.state.clusters.regions(known.image)):
+            done = binding.attempt(lambda: binding.state.clusters.set_regions(known.image, drawn))
             if done and len(drawn) > before:
                 self._leave(layer)  # so that Ctrl+Z takes it back; E draws another one
 

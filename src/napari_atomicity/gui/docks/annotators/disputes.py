@@ -181,7 +181,7 @@ class Disputes(QWidget):
         # It is nobody's own opinion, and is noted as such.
         self.state.annotator = CONSENSUS
         try:
-            self.state.do(edit)
+            self.state.history.do(edit)
         finally:
             self.state.annotator = before
         return True

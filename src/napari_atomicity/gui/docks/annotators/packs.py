@@ -45,7 +45,7 @@ def take_in(
     stop: Stop | None = None,
 ) -> tuple[TakenIn, dict[str, int]]:
     """Take packs in, and say which numbers of atoms are free now; for a worker."""
-    return take_in_packs(project, paths, progress, stop), project.free_atom_ids()
+    return take_in_packs(project, paths, progress, stop), project.atoms.free_ids()
 
 
 def made(

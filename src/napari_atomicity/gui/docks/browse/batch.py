@@ -130,7 +130,7 @@ class AnalyseAll(ImageQueue):
         self.n_done += 1
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(
+        self.state.clusters.set_analysis(
             analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
         )
         self.binding.label_mode.on = True
@@ -142,7 +142,7 @@ class AnalyseAll(ImageQueue):
         project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:
-                project.fail(image, tasks.format_error(error))
+                project.image_files.set_error(image, tasks.format_error(error))
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
 
@@ -161,7 +161,7 @@ class AnalyseAll(ImageQueue):
             f"Placing the clusters of {image} in the map",
             place_in_map,
             (analysis, self._asked.model),
-            self.state.place,
+            self.state.clusters.set_embedding,
             lambda _: None,
             self._place_next,
         )

@@ -411,7 +411,7 @@ class Browse(QWidget):
     def _choose_model(self) -> None:
         """Write a model that was made in this project into a file for others."""
         project = self.state.project
-        names = [] if project is None else list(project.models())
+        names = [] if project is None else list(project.model_files.names())
         if not names:
             show_info("No model was made in this project yet: Adapt and Train make them.")
             return
