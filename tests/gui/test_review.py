@@ -21,7 +21,7 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
-from napari_atomicity.state.review_queue import ORDERS
+from napari_atomicity.state.review_orders import ORDERS
 from napari_atomicity.state.window_state import WindowState
 
 KEY = Qt.Key

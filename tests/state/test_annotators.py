@@ -15,15 +15,9 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.state.annotators import (
-    annotations_in,
-    compare,
-    consensus_edit,
-    measured_sites,
-    pack_images,
-    take_in_packs,
-    write_comparison,
-)
+from napari_atomicity.state.annotator_packs import pack_images, take_in_packs
+from napari_atomicity.state.annotators import annotations_in, compare
+from napari_atomicity.state.consensus_marks import consensus_edit, measured_sites, write_comparison
 from napari_atomicity.state.window_state import WindowState
 
 

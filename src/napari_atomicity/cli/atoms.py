@@ -169,7 +169,7 @@ def consensus(
     """Merge what several people marked, and say how far they agree."""
     from ..io.inputs import make_folder
     from ..project.annotation_packs import read_packs
-    from ..state.annotators import write_agreement
+    from ..state.consensus_marks import write_agreement
     from ..statistics.consensus import consensus as merged
     from ..statistics.human_parity import compare_with_annotators
 

@@ -8,34 +8,24 @@ stack.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..atoms.marks import SAME_NM, Mark, mark_at
-from ..core.errors import AtomicityError, ReadError
-from ..core.micrograph import Micrograph
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import write_json
-from ..io.images import find_images, sha256_of, unique_names, valid_text
-from ..io.tables import write_table
 from ..project import Project, ProjectImage
-from ..project.annotation_packs import Filled, export_pack, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
 from ..statistics.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
 from ..statistics.human_parity import compare_with_annotators
 from ..statistics.matching import match
-from .atom_edits import SetMarks
-from .atom_store import AtomStore, marks_of
+from .annotator_packs import PROPOSED_SETTING
 
 UNDECIDED = (0.25, 0.75)
 """Posteriors between which a site is neither taken for an atom nor for none."""
-_PROPOSED = "annotations/with proposals"
 # Fields of stacks; no image can have a line break in its name.
 _OF_STACK = "{}\n{}"
 
@@ -126,7 +116,7 @@ def annotations_in(
         pd.DataFrame(seen, columns=["image", "annotator", "area_nm2"]),
         fields,
         tuple(unmeasured),
-        tuple((image, who) for image, who in project.setting(_PROPOSED, [])),
+        tuple((image, who) for image, who in project.setting(PROPOSED_SETTING, [])),
     )
 
 
@@ -134,202 +124,6 @@ def _area_nm2(image: ProjectImage) -> float:
     assert image.shape is not None and image.pixel_size_nm is not None
     height, width = image.shape[-2:]
     return float(height * width * image.pixel_size_nm**2)
-
-
-# ---- packs
-def pack_images(
-    images: Sequence[ProjectImage],
-    directory: str | os.PathLike[str],
-    annotator: str | None = None,
-    atoms: pd.DataFrame | None = None,
-    tolerance_nm: float = TOLERANCE_NM,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Make a pack of images of a project: see `annotation_packs.export_pack`.
-
-    Parameters
-    ----------
-    images
-        Which ones.
-    directory
-        The folder to make; a .zip is made beside it.
-    annotator
-        For whom it is, if for one.
-    atoms
-        What a model has found in them, for a pack that is not blind.
-    tolerance_nm
-        Within which marks of several people are to be one.
-
-    Returns
-    -------
-    Path
-        The .zip.
-    """
-    files = find_images([image.path for image in images])
-    named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
-    sizes = {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
-    if atoms is not None:
-        packed = {i.name: named[i.path] for i in images if i.path in named}
-        atoms = atoms.assign(image=atoms["image"].map(packed))
-    return export_pack(
-        files, directory, annotator, atoms is None, sizes, atoms, tolerance_nm, progress, stop
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class TakenIn:
-    """What came of reading packs.
-
-    Attributes
-    ----------
-    came
-        A row per image and annotator whose marks are in the project now: ``image, annotator,
-        marks, new, by_name`` (whether the image could only be told by its name).
-    refused
-        What was not taken in: ``what, why``.
-    tolerance_nm
-        The smallest that a pack proposes.
-    """
-
-    came: pd.DataFrame
-    refused: pd.DataFrame
-    tolerance_nm: float = TOLERANCE_NM
-
-    @property
-    def n_new(self) -> int:
-        """Images of an annotator that were not known before."""
-        return int(self.came["new"].sum())
-
-
-def take_in_packs(
-    project: Project,
-    paths: Iterable[str | os.PathLike[str]],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> TakenIn:
-    """Take what people have marked in packs into a project; twice adds nothing.
-
-    Images are the same if their files have the same content; one whose file was never read here,
-    and can't be, if its name is the same. What somebody has said of an image in another way here
-    already is not mixed with what a pack says.
-
-    Raises
-    ------
-    AtomicityError
-        If the project can't be written.
-    """
-    came: list[tuple[str, str, int, bool, bool]] = []
-    refused: list[tuple[str, str]] = []
-    tolerance = []
-    given = [Path(path) for path in paths]
-    for i, path in enumerate(given):
-        check(stop)
-        report(progress, i, len(given), f"Reading {path.name}")
-        try:
-            filled = read_pack(path)
-        except AtomicityError as error:
-            refused.append((path.name, str(error)))
-            continue
-        if not len(filled.looked):
-            refused.append((path.name, "no table in it is filled in"))
-            continue
-        tolerance.append(filled.tolerance_nm)
-        with project.together():
-            _take_in(project, filled, came, refused)
-    return TakenIn(
-        pd.DataFrame(came, columns=["image", "annotator", "marks", "new", "by_name"]),
-        pd.DataFrame(refused, columns=["what", "why"]),
-        min(tolerance, default=TOLERANCE_NM),
-    )
-
-
-def _take_in(
-    project: Project,
-    filled: Filled,
-    came: list[tuple[str, str, int, bool, bool]],
-    refused: list[tuple[str, str]],
-) -> None:
-    """One pack, into the lists of what came and what did not."""
-    images = project.images(counts=False)
-    known, looked = project.atoms.annotations()
-    seen = set(zip(looked["image"], looked["annotator"], strict=True))
-    proposed = [tuple(pair) for pair in project.setting(_PROPOSED, [])]
-    before = len(proposed)
-    for row in filled.looked.itertuples():
-        name, who = str(row.image), str(row.annotator)
-        said = f"{name} by {who}"
-        image, why, by_name = _twin(images, name, filled.hashes[name])
-        if image is None:
-            refused.append((said, why))
-            continue
-        marks = filled.marks[(filled.marks["image"] == name) & (filled.marks["annotator"] == who)]
-        if _outside(marks, image):
-            refused.append((said, "marks lie outside of the image of that name"))
-            continue
-        if image.pixel_size_nm:
-            of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
-            marks = marks.assign(y_nm=of_px["y"], x_nm=of_px["x"])
-        new = (image.name, who) not in seen
-        if not new:
-            own = known[(known["image"] == image.name) & (known["annotator"] == who)]
-            if _places(own) != _places(marks):
-                refused.append(
-                    (said, f"{who} has said something else of it here: {len(own)} marks, "
-                     f"{len(marks)} in the pack")
-                )  # fmt: skip
-                continue
-        if new:
-            # A number of its own for each table: the next one of this name is another.
-            source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
-            project.atoms.add_marks(image.name, who, marks, source)
-        if not row.blind and (image.name, who) not in proposed:
-            proposed.append((image.name, who))
-        came.append((image.name, who, len(marks), new, by_name))
-    if len(proposed) > before:
-        project.set_setting(_PROPOSED, proposed)
-
-
-def _twin(
-    images: Sequence[ProjectImage], name: str, digest: str
-) -> tuple[ProjectImage | None, str, bool]:
-    """The image of a project that one of a pack is; else why not. And whether only by its name."""
-    same = [image for image in images if image.sha256 == digest]
-    if same:
-        return next((i for i in same if i.name == name), same[0]), "", False
-    named = next((i for i in images if i.name == name), None)
-    if named is None:
-        return None, "this project has no such image", False
-    content = named.sha256
-    if content is None:
-        try:
-            content = sha256_of(named.path)
-        except (OSError, ReadError):
-            return named, "", True
-    if content == digest:
-        return named, "", False
-    return None, "the image of that name has another content here", False
-
-
-def _outside(marks: pd.DataFrame, image: ProjectImage) -> bool:
-    if image.shape is None:
-        return False
-    limit = np.array(image.shape[-2:]) - 0.5
-    places = marks[["y_px", "x_px"]].to_numpy(float)
-    return bool((places > limit).any())
-
-
-def _places(marks: pd.DataFrame) -> list[tuple[float, float, bool]]:
-    """In an order, to be compared."""
-    rows = marks[["y_px", "x_px", "uncertain"]].itertuples(index=False, name=None)
-    return sorted((float(y), float(x), bool(unsure)) for y, x, unsure in rows)
-
-
-def hash_of_places(marks: pd.DataFrame) -> str:
-    """A short name of what a table of marks says."""
-    from hashlib import sha256
-
-    return sha256(repr(_places(marks)).encode()).hexdigest()[:16]
 
 
 # ---- what they come to
@@ -469,109 +263,3 @@ def _disputes(
     order = (table["posterior"] - 0.5).abs().sort_values(kind="stable").index
     table = table.loc[order].reset_index(drop=True)
     return table[["image", "frame", *table.columns.drop(["image", "frame"])]]
-
-
-def write_agreement(
-    folder: str | os.PathLike[str],
-    marks: pd.DataFrame,
-    found: Consensus,
-    beside: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``; what the last one says."""
-    folder = Path(folder)
-    said = found.to_dict()
-    if beside is not None:
-        said["model"] = dict(beside)
-    write_table(marks, folder / "marks.csv")
-    write_table(found.sites, folder / "consensus.csv")
-    write_json(folder / "agreement.json", said)
-    return said
-
-
-def write_comparison(
-    compared: AnnotatorComparison,
-    folder: str | os.PathLike[str],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """The same of a comparison; images of stacks are named with their frame."""
-    marks, found = compared.annotations.marks, compared.consensus
-    names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
-    tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
-    write_agreement(folder, tables[0], replace(found, sites=tables[1]), compared.beside)
-    return Path(folder)
-
-
-# ---- back into the project
-def measured_sites(
-    compared: AnnotatorComparison,
-    micrographs: Mapping[str, Micrograph],
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> dict[str, dict[int, list[Mark]]]:
-    """Image → frame → marks where the consensus has atoms, measured there.
-
-    A site counts from a posterior of 0.25 on, and is uncertain up to 0.75.
-    """
-    low, high = UNDECIDED
-    found: dict[str, dict[int, list[Mark]]] = {}
-    sites = compared.consensus.sites
-    for i, (name, (image, frame)) in enumerate(compared.annotations.fields.items()):
-        check(stop)
-        report(progress, i, len(compared.annotations.fields), f"Measuring in {image}")
-        micrograph = micrographs[image]
-        pixels: Any = micrograph.frame(frame)
-        here = sites[(sites["image"] == name) & (sites["posterior"] >= low)]
-        size = micrograph.calibrated()
-        found.setdefault(image, {})[frame] = [
-            replace(mark_at(pixels, y, x, size, frame), uncertain=bool(posterior <= high))
-            for y, x, posterior in here[["y_px", "x_px", "posterior"]].to_numpy(float).tolist()
-        ]
-    return found
-
-
-def consensus_edit(
-    book: AtomStore, image: str, marks: Mapping[int, Sequence[Mark]]
-) -> SetMarks | None:
-    """What makes these marks, and nothing else, the atoms of these frames of an image.
-
-    Parameters
-    ----------
-    book
-        The atoms of the session.
-    image
-        Which image.
-    marks
-        Frame → marks. One within half the distance of neighbours from an atom or candidate is
-        that one.
-
-    Returns
-    -------
-    SetMarks or None
-        None if they are that already.
-    """
-    atoms = book.begin(image)
-    table, size = atoms.table, atoms.pixel_size_nm
-    columns = ["atom_id", "frame", "y_nm", "x_nm"]
-    rows = table[columns]
-    if atoms.analysis is not None:
-        others = atoms.analysis.candidates
-        others = others.loc[~others["atom_id"].isin(rows["atom_id"]), columns]
-        rows = pd.concat([rows, others], ignore_index=True) if len(rows) else others
-    after: dict[int, Mark] = {}
-    for frame, mine in marks.items():
-        there = rows[rows["frame"] == frame]
-        places = np.array([(m.y_px * size, m.x_px * size) for m in mine]).reshape(-1, 2)
-        pairs = match(places, there[["y_nm", "x_nm"]].to_numpy(float), SAME_NM)
-        ids = dict(zip(pairs.first, there["atom_id"].to_numpy()[pairs.second], strict=True))
-        after |= {
-            int(ids[i]) if i in ids else book.next_id(image): mark for i, mark in enumerate(mine)
-        }
-        gone = table.loc[table["frame"] == frame, "atom_id"]
-        gone = gone[~gone.isin(list(after))]
-        after |= {i: replace(m, present=False) for i, m in marks_of(table, gone).items()}
-    changed: dict[int, Mark | None] = {i: m for i, m in after.items() if atoms.marks.get(i) != m}
-    if not changed:
-        return None
-    before = {i: atoms.marks.get(i) for i in changed}
-    return SetMarks(image, before, changed, f"take the consensus in {image}")

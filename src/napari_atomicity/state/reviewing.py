@@ -14,7 +14,8 @@ from ..core.cluster_table import Key
 from ..statistics.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy
 from .edits import RemoveClusters
-from .review_queue import Queue, accuracy
+from .review_accuracy import accuracy
+from .review_queue import Queue
 from .window_state import WindowState
 
 # A pause longer than this is no thinking about a cluster.

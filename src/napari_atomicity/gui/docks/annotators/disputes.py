@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
-from ....state.annotators import AnnotatorComparison, consensus_edit, measured_sites
+from ....state.annotators import AnnotatorComparison
+from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
 from ...controls.forms import _Combo
 from ...controls.line_table import Lines, table_of

@@ -22,7 +22,8 @@ from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import joined
 from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
-from ....state.annotators import Annotations, TakenIn, pack_images, take_in_packs
+from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
+from ....state.annotators import Annotations
 from ....state.window_state import WindowState
 from ...controls.forms import _Combo, labelled, new_form
 from ...controls.settings import remember

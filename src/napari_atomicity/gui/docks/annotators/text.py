@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ....state.annotators import Annotations, AnnotatorComparison, TakenIn
+from ....state.annotator_packs import TakenIn
+from ....state.annotators import Annotations, AnnotatorComparison
 from ....statistics.agreement import AgreementFigure
 from ....statistics.human_parity import MODEL
 

@@ -1,0 +1,216 @@
+"""Packs of images: made for annotators, and read back into a project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import AtomicityError, ReadError
+from ..core.progress import Progress, Stop, check, report
+from ..io.images import find_images, sha256_of, unique_names, valid_text
+from ..project import Project, ProjectImage
+from ..project.annotation_packs import Filled, export_pack, read_pack
+from ..statistics.annotation_sites import TOLERANCE_NM
+
+PROPOSED_SETTING = "annotations/with proposals"
+"""Key of the setting that lists who began from the atoms of a model."""
+
+
+def pack_images(
+    images: Sequence[ProjectImage],
+    directory: str | os.PathLike[str],
+    annotator: str | None = None,
+    atoms: pd.DataFrame | None = None,
+    tolerance_nm: float = TOLERANCE_NM,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Make a pack of images of a project: see `annotation_packs.export_pack`.
+
+    Parameters
+    ----------
+    images
+        Which ones.
+    directory
+        The folder to make; a .zip is made beside it.
+    annotator
+        For whom it is, if for one.
+    atoms
+        What a model has found in them, for a pack that is not blind.
+    tolerance_nm
+        Within which marks of several people are to be one.
+
+    Returns
+    -------
+    Path
+        The .zip.
+    """
+    files = find_images([image.path for image in images])
+    named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
+    sizes = {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
+    if atoms is not None:
+        packed = {i.name: named[i.path] for i in images if i.path in named}
+        atoms = atoms.assign(image=atoms["image"].map(packed))
+    return export_pack(
+        files, directory, annotator, atoms is None, sizes, atoms, tolerance_nm, progress, stop
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TakenIn:
+    """What came of reading packs.
+
+    Attributes
+    ----------
+    came
+        A row per image and annotator whose marks are in the project now: ``image, annotator,
+        marks, new, by_name`` (whether the image could only be told by its name).
+    refused
+        What was not taken in: ``what, why``.
+    tolerance_nm
+        The smallest that a pack proposes.
+    """
+
+    came: pd.DataFrame
+    refused: pd.DataFrame
+    tolerance_nm: float = TOLERANCE_NM
+
+    @property
+    def n_new(self) -> int:
+        """Images of an annotator that were not known before."""
+        return int(self.came["new"].sum())
+
+
+def take_in_packs(
+    project: Project,
+    paths: Iterable[str | os.PathLike[str]],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> TakenIn:
+    """Take what people have marked in packs into a project; twice adds nothing.
+
+    Images are the same if their files have the same content; one whose file was never read here,
+    and can't be, if its name is the same. What somebody has said of an image in another way here
+    already is not mixed with what a pack says.
+
+    Raises
+    ------
+    AtomicityError
+        If the project can't be written.
+    """
+    came: list[tuple[str, str, int, bool, bool]] = []
+    refused: list[tuple[str, str]] = []
+    tolerance = []
+    given = [Path(path) for path in paths]
+    for i, path in enumerate(given):
+        check(stop)
+        report(progress, i, len(given), f"Reading {path.name}")
+        try:
+            filled = read_pack(path)
+        except AtomicityError as error:
+            refused.append((path.name, str(error)))
+            continue
+        if not len(filled.looked):
+            refused.append((path.name, "no table in it is filled in"))
+            continue
+        tolerance.append(filled.tolerance_nm)
+        with project.together():
+            _take_in(project, filled, came, refused)
+    return TakenIn(
+        pd.DataFrame(came, columns=["image", "annotator", "marks", "new", "by_name"]),
+        pd.DataFrame(refused, columns=["what", "why"]),
+        min(tolerance, default=TOLERANCE_NM),
+    )
+
+
+def _take_in(
+    project: Project,
+    filled: Filled,
+    came: list[tuple[str, str, int, bool, bool]],
+    refused: list[tuple[str, str]],
+) -> None:
+    """One pack, into the lists of what came and what did not."""
+    images = project.images(counts=False)
+    known, looked = project.atoms.annotations()
+    seen = set(zip(looked["image"], looked["annotator"], strict=True))
+    proposed = [tuple(pair) for pair in project.setting(PROPOSED_SETTING, [])]
+    before = len(proposed)
+    for row in filled.looked.itertuples():
+        name, who = str(row.image), str(row.annotator)
+        said = f"{name} by {who}"
+        image, why, by_name = _twin(images, name, filled.hashes[name])
+        if image is None:
+            refused.append((said, why))
+            continue
+        marks = filled.marks[(filled.marks["image"] == name) & (filled.marks["annotator"] == who)]
+        if _outside(marks, image):
+            refused.append((said, "marks lie outside of the image of that name"))
+            continue
+        if image.pixel_size_nm:
+            of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
+            marks = marks.assign(y_nm=of_px["y"], x_nm=of_px["x"])
+        new = (image.name, who) not in seen
+        if not new:
+            own = known[(known["image"] == image.name) & (known["annotator"] == who)]
+            if _places(own) != _places(marks):
+                refused.append(
+                    (said, f"{who} has said something else of it here: {len(own)} marks, "
+                     f"{len(marks)} in the pack")
+                )  # fmt: skip
+                continue
+        if new:
+            # A number of its own for each table: the next one of this name is another.
+            source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
+            project.atoms.add_marks(image.name, who, marks, source)
+        if not row.blind and (image.name, who) not in proposed:
+            proposed.append((image.name, who))
+        came.append((image.name, who, len(marks), new, by_name))
+    if len(proposed) > before:
+        project.set_setting(PROPOSED_SETTING, proposed)
+
+
+def _twin(
+    images: Sequence[ProjectImage], name: str, digest: str
+) -> tuple[ProjectImage | None, str, bool]:
+    """The image of a project that one of a pack is; else why not. And whether only by its name."""
+    same = [image for image in images if image.sha256 == digest]
+    if same:
+        return next((i for i in same if i.name == name), same[0]), "", False
+    named = next((i for i in images if i.name == name), None)
+    if named is None:
+        return None, "this project has no such image", False
+    content = named.sha256
+    if content is None:
+        try:
+            content = sha256_of(named.path)
+        except (OSError, ReadError):
+            return named, "", True
+    if content == digest:
+        return named, "", False
+    return None, "the image of that name has another content here", False
+
+
+def _outside(marks: pd.DataFrame, image: ProjectImage) -> bool:
+    if image.shape is None:
+        return False
+    limit = np.array(image.shape[-2:]) - 0.5
+    places = marks[["y_px", "x_px"]].to_numpy(float)
+    return bool((places > limit).any())
+
+
+def _places(marks: pd.DataFrame) -> list[tuple[float, float, bool]]:
+    """In an order, to be compared."""
+    rows = marks[["y_px", "x_px", "uncertain"]].itertuples(index=False, name=None)
+    return sorted((float(y), float(x), bool(unsure)) for y, x, unsure in rows)
+
+
+def hash_of_places(marks: pd.DataFrame) -> str:
+    """A short name of what a table of marks says."""
+    from hashlib import sha256
+
+    return sha256(repr(_places(marks)).encode()).hexdigest()[:16]
