@@ -61,6 +61,7 @@ bench: setup ## All times and their tables, into docs/ (the machine should be id
 	$(BIN)/python benchmarks/live.py
 	$(HEADLESS) $(BIN)/python benchmarks/window.py
 	$(HEADLESS) $(BIN)/python benchmarks/day.py
+	$(HEADLESS) $(BIN)/python benchmarks/walk.py
 	$(HEADLESS) $(BIN)/python benchmarks/scatter.py
 	$(HEADLESS) $(BIN)/python benchmarks/gallery.py
 	$(BIN)/python benchmarks/report.py
