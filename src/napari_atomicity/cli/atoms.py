@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..pipeline.atom_runs import AtomRun
-    from ..project.annotation_packs import Filled
+    from ..project.filled_packs import Filled
 
 Images = Annotated[
     list[Path], typer.Argument(help="Image files, and folders of them.", show_default=False)
@@ -168,7 +168,7 @@ def consensus(
 ) -> None:
     """Merge what several people marked, and say how far they agree."""
     from ..io.inputs import make_folder
-    from ..project.annotation_packs import read_packs
+    from ..project.filled_packs import read_packs
     from ..state.consensus_marks import write_agreement
     from ..statistics.consensus import consensus as merged
     from ..statistics.human_parity import compare_with_annotators

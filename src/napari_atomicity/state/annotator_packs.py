@@ -14,7 +14,8 @@ from ..core.errors import AtomicityError, ReadError
 from ..core.progress import Progress, Stop, check, report
 from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..project import Project, ProjectImage
-from ..project.annotation_packs import Filled, export_pack, read_pack
+from ..project.annotation_packs import export_pack
+from ..project.filled_packs import Filled, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
 
 PROPOSED_SETTING = "annotations/with proposals"
