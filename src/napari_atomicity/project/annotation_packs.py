@@ -89,21 +89,31 @@ def export_pack(
     Raises
     ------
     AtomicityError
-        If an image can't be read or has several frames or no pixel size, predictions are given for
-        a blind pack, or the folder is not empty or can't be written.
+        If an image is not suitable, predictions are given for a blind pack, or the folder is not
+        empty or can't be written.
     """
     if blind and predictions is not None:
         raise AtomicityError("a blind pack can't contain predictions")
     directory = Path(directory)
     archive = directory.with_name(f"{directory.name}.zip")
-    for path in (directory, archive):
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise AtomicityError("there is something already", path, "Choose another folder")
     files = find_images(images)
-    names = [valid_text(name) for name in unique_names(files)]
-    if len({_safe(name).lower() for name in names}) < len(names):
-        raise AtomicityError("two images would have the same name", directory, "Rename one")
-    manifest: dict[str, Any] = {
+    names = _check_names(files, directory, archive)
+    manifest = _new_manifest(annotator, blind, tolerance_nm)
+
+    def write_images(folder: Path) -> None:
+        for i, (file, name) in enumerate(zip(files, names, strict=True)):
+            check(stop)
+            report(progress, i, len(files), f"Packing {name}")
+            size = pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
+            manifest["images"].append(_put(folder, file, name, size, predictions))
+
+    _write_pack(directory, archive, manifest, write_images)
+    return archive
+
+
+def _new_manifest(annotator: str | None, blind: bool, tolerance_nm: float) -> dict[str, Any]:
+    """Return the manifest of a pack without images."""
+    return {
         "format": FORMAT,
         "program": "napari-atomicity",
         "version": __version__,
@@ -113,16 +123,16 @@ def export_pack(
         "images": [],
     }
 
-    def write_images(folder: Path) -> None:
-        for i, (file, name) in enumerate(zip(files, names, strict=True)):
-            check(stop)
-            report(progress, i, len(files), f"Packing {name}")
-            by_file = isinstance(pixel_size_nm, Mapping)
-            size = pixel_size_nm.get(file) if by_file else pixel_size_nm  # type: ignore[union-attr]
-            manifest["images"].append(_put(folder, file, name, size, predictions))
 
-    _write_pack(directory, archive, manifest, write_images)
-    return archive
+def _check_names(files: list[Path], directory: Path, archive: Path) -> list[str]:
+    """Return the names of the images; raise `AtomicityError` if a pack can't be made here."""
+    for path in (directory, archive):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise AtomicityError("there is something already", path, "Choose another folder")
+    names = [valid_text(name) for name in unique_names(files)]
+    if len({_safe(name).lower() for name in names}) < len(names):
+        raise AtomicityError("two images would have the same name", directory, "Rename one")
+    return names
 
 
 def _write_pack(

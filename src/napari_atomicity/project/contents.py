@@ -15,34 +15,34 @@ from ..models.analysis import Analysis
 
 @dataclass(frozen=True, eq=False)
 class ProjectImage:
-    """An image of a project, as far as it is known without its pixels.
+    """An image of a project, described without its pixels.
 
     Parameters
     ----------
-    name
+    name : str
         As in tables and layers.
-    path
-        Where it was last seen.
-    sha256
-        Of the file; None before it was read.
-    shape
+    path : Path
+        Where its file was last found.
+    sha256 : str, optional
+        Hash of the file; None before it was read.
+    shape : tuple of int, optional
         Of the data: (Y, X) or (T, Y, X); None before it was read.
-    pixel_size_nm
-        None where neither the file nor a person has said it.
-    state
+    pixel_size_nm : float, optional
+        None if it is not known.
+    state : str
         "new", "analysed", or "failed".
-    error
+    error : str
         Why it failed.
-    n_clusters, n_reviewed
-        How many there are, and of how many a person has said what they are.
-    counts
+    n_clusters, n_reviewed : int
+        Number of clusters, and of those that a person has labelled.
+    counts : dict of str to int
         Label → number of clusters.
-    model_id
-        Who made the predictions.
-    thumbnail
+    model_id : str, optional
+        The model that made the predictions.
+    thumbnail : bytes
         PNG; empty before the image was read.
-    recorded
-        When, if the file says so.
+    recorded : str, optional
+        When it was recorded, if the file says so.
     """
 
     name: str
@@ -62,9 +62,23 @@ class ProjectImage:
 
 @dataclass(frozen=True, eq=False)
 class ProjectContents:
-    """What a project holds of an image: the micrograph, whose pixels are read when they are asked
-    for; the analysis if there is one, and the columns of its table; and the id that the next new
-    cluster gets."""
+    """What a project holds of an image.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        Its pixels are read when they are used.
+    analysis : Analysis, optional
+        None if the image has not been analysed.
+    next_id : int
+        The id that the next new cluster gets.
+    columns : Columns, optional
+        Those of the cluster table.
+    atoms : ImageAtoms, optional
+        Atoms of the image.
+    next_atom_id : int
+        The id that the next new atom gets.
+    """
 
     micrograph: Micrograph
     analysis: Analysis | None = None
@@ -76,24 +90,24 @@ class ProjectContents:
 
 @dataclass(frozen=True, eq=False)
 class MergeReport:
-    """What came of taking in another project.
+    """Result of merging another project.
 
     Parameters
     ----------
-    n_images
+    n_images : int
         Images that both have.
-    n_new
-        Entries that were not known before.
-    annotators
-        Whose they are.
-    disagreements
+    n_new : int
+        New entries of the log of corrections.
+    annotators : tuple of str
+        Annotators of the new entries.
+    disagreements : pandas.DataFrame
         Columns image, cluster_id, mine, theirs, annotator, label_predicted.
-    unmatched
-        Columns image, cluster_id, label, annotator, why: what could not be brought in.
-    n_marks
-        Entries about atoms, marked blind, that were not known before.
-    n_marks_lost
-        Those of images that are not here.
+    unmatched : pandas.DataFrame
+        Columns image, cluster_id, label, annotator, why: labels that could not be merged.
+    n_marks : int
+        New blind marks of atoms.
+    n_marks_lost : int
+        Marks in images that are not here.
     """
 
     n_images: int

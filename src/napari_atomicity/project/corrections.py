@@ -20,6 +20,8 @@ from .rows import (
     REMOVE,
     log_entries,
     rows_of,
+    same_clusters,
+    same_labels,
     taken_back,
     write_labels,
     write_rows,
@@ -75,6 +77,16 @@ def write_edit(
             settle(db, image_id, cluster_id)
     elif not blind:
         write_rows(db, image_id, before, after, old, new, edit.cluster_ids)
+
+
+def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:
+    """Return whether only a model's view of the same clusters changed."""
+    if after is None:
+        return False
+    if edit.kind is EditKind.PREDICTION and same_labels(before, after):
+        return True
+    by_model = edit.kind in (EditKind.PREDICTION, EditKind.ANALYSIS)
+    return by_model and same_clusters(before, after)
 
 
 def read_corrections(db: sqlite3.Connection) -> pd.DataFrame:

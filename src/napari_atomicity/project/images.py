@@ -130,12 +130,28 @@ class ImageIndex:
             )  # fmt: skip
 
     def set_error(self, image: str, error: str) -> None:
-        """Store why an image could not be read or analysed."""
+        """Store why an image could not be read or analysed.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        error : str
+            Message.
+        """
         with self._file.writing() as db:
             db.execute("UPDATE images SET error = ? WHERE name = ?", (error, image))
 
     def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:
-        """Store the pixel size that a person entered."""
+        """Store the pixel size of an image that a person entered.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        pixel_size_nm : float
+            Pixel size in nm.
+        """
         with self._file.writing() as db:
             db.execute("UPDATE images SET pixel_size_nm = ? WHERE name = ?", (pixel_size_nm, image))
 
@@ -189,6 +205,18 @@ class ImageIndex:
         """Return where a file is: at its stored path, or moved together with the project.
 
         The disk is queried once for each file: hundreds of files on a network share take long.
+
+        Parameters
+        ----------
+        path : str
+            Stored absolute path.
+        relative : str
+            Stored path relative to the project.
+
+        Returns
+        -------
+        Path
+            The stored path if the file is at neither.
         """
         known = self._paths.get(path)
         if known is None:
@@ -265,7 +293,20 @@ class ImageIndex:
         return found
 
     def relocate(self, image: str, path: str | os.PathLike[str]) -> None:
-        """Store the new path of an image's file; `AtomicityError` if the content differs."""
+        """Store the new path of an image's file.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        path : path-like
+            Where its file is now.
+
+        Raises
+        ------
+        AtomicityError
+            If it is another file: the clusters would belong to another image.
+        """
         path = Path(path).absolute()
         with self._file.reading() as db:
             known = db.execute("SELECT sha256 FROM images WHERE name = ?", (image,)).fetchone()

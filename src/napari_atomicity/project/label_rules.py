@@ -8,7 +8,23 @@ import sqlite3
 def settle(
     db: sqlite3.Connection, image_id: int, cluster_id: int
 ) -> list[tuple[str, int, str, str, str, str]]:
-    """Let the label that counts be the one of today's log; where people differ, say so."""
+    """Store the label that counts according to the log.
+
+    Parameters
+    ----------
+    db : sqlite3.Connection
+        In a transaction of the caller.
+    image_id : int
+        Id of the image in the file.
+    cluster_id : int
+        Id of the cluster.
+
+    Returns
+    -------
+    list of tuple
+        For each annotator who disagrees: image, cluster_id, label that counts, label of the
+        annotator, annotator, predicted label.
+    """
     log = db.execute(
         "SELECT annotator, label, blind, source, label_predicted FROM corrections c "
         "WHERE image_id = ? AND cluster_id = ? AND what = 'label' AND undoes IS NULL AND "
@@ -31,18 +47,18 @@ def settle(
 
 
 def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
-    """Of what was said of a cluster, in order, the label that counts.
+    """Return the label that counts of those that a cluster was given.
 
     Parameters
     ----------
-    said
-        Tuples of the label ("" takes one back), whether it was said blind, and whether it came
+    said : list of tuple of (str, bool, bool)
+        In order: the label ("" takes one back), whether it was given blind, and whether it came
         from another project.
 
     Returns
     -------
     str
-        The last that was said here openly, "" included; where nothing was, the last of the others.
+        The last label given here and openly, "" included; without any, the last of the others.
     """
     own = [label for label, blind, merged in said if not blind and not merged]
     if own:

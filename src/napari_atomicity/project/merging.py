@@ -15,7 +15,8 @@ from .atoms import merge_marks
 from .contents import MergeReport, ProjectImage
 from .corrections import corrections_by_source
 from .label_rules import settle
-from .rows import ADD, LABEL, read_positions
+from .read_rows import read_positions
+from .rows import ADD, LABEL
 
 _MAX_DISTANCE_DIAMETERS = 0.5
 

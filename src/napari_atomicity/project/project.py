@@ -35,7 +35,7 @@ from .edit_kind import EditKind, RecordableEdit
 from .images import ImageIndex
 from .merging import merge
 from .model_files import ModelFiles
-from .rows import read_image, read_positions, same_clusters, same_labels, with_probabilities
+from .read_rows import read_image, read_positions, with_probabilities
 
 # Projects that are being closed, by the thread that does it.
 _RETIRING: dict[Path, threading.Thread] = {}
@@ -262,7 +262,7 @@ class Project:
             If it can't be written: the file is as it was before.
         """
         image_id, ids = self.image_files.ids[edit.image], edit.cluster_ids
-        if self._background is not None and _is_of_model_only(edit, before, after):
+        if self._background is not None and corrections.is_of_model_only(edit, before, after):
             assert after is not None
             self._background.submit(image_id, before, after, ids, with_predictions=True)
             return
@@ -402,12 +402,28 @@ class Project:
 
     # ---- settings, runs and models
     def setting(self, key: str, default: Any = None) -> Any:
-        """Return the value of a setting; `default` if it is not stored."""
+        """Return the value of a setting.
+
+        Parameters
+        ----------
+        key : str
+            Name of the setting.
+        default : object, optional
+            Returned if the setting is not stored.
+        """
         with self._file.reading() as db:
             return stored_records.read_setting(db, key, default)
 
     def set_setting(self, key: str, value: Any) -> None:
-        """Store a value that JSON can hold; does nothing in a read-only project."""
+        """Store a setting; does nothing in a read-only project.
+
+        Parameters
+        ----------
+        key : str
+            Name of the setting.
+        value : object
+            A value that JSON can hold.
+        """
         if not self.read_only:
             with self._file.writing() as db:
                 stored_records.write_setting(db, key, value)
@@ -421,15 +437,3 @@ class Project:
         """Return the runs, in order."""
         with self._file.reading() as db:
             return stored_records.read_runs(db)
-
-
-def _is_of_model_only(
-    edit: RecordableEdit, before: Analysis | None, after: Analysis | None
-) -> bool:
-    """Return whether only a model's view of the same clusters changed."""
-    if after is None:
-        return False
-    if edit.kind is EditKind.PREDICTION and same_labels(before, after):
-        return True
-    by_model = edit.kind in (EditKind.PREDICTION, EditKind.ANALYSIS)
-    return by_model and same_clusters(before, after)
