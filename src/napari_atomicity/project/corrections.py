@@ -80,7 +80,15 @@ def write_edit(
 
 
 def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:
-    """Return whether only a model's view of the same clusters changed."""
+    """Return whether only a model's view of the same clusters changed.
+
+    Parameters
+    ----------
+    edit : RecordableEdit
+        What was done.
+    before, after : Analysis or None
+        The analysis before and after the edit.
+    """
     if after is None:
         return False
     if edit.kind is EditKind.PREDICTION and same_labels(before, after):

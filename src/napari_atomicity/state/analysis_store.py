@@ -147,6 +147,14 @@ class AnalysisStore:
             self._generation[image] = self._generation.get(image, 0) + 1
 
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an analysis; its clusters stay."""
+        """Replace the micrograph of an analysis; its clusters stay.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        micrograph : Micrograph
+            The new one.
+        """
         if image in self._analyses:
             self._analyses[image] = replace(self._analyses[image], micrograph=micrograph)

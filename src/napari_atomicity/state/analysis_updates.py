@@ -17,7 +17,7 @@ from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove
 
 
 def still_there(analysis: Analysis, result: Analysis) -> ClusterRows:
-    """Rows of the result whose clusters are still where they were, with today's corrections."""
+    """Return the rows of a result whose clusters have not moved, with the corrections of today."""
     place = ["cluster_id", "frame", "y_px", "x_px"]
     known = analysis.table[place].merge(result.table[place], on=place)["cluster_id"]
     rows = take_rows(result, known)
@@ -34,16 +34,16 @@ def still_there(analysis: Analysis, result: Analysis) -> ClusterRows:
 
 
 def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
-    """The analysis with what a model said of its clusters, wherever they still lie there.
+    """Return the analysis with the predictions of a result, for clusters that have not moved.
 
-    The result of a task may be of yesterday: clusters may have been added, moved, deleted or
-    corrected while it was computed. These stay as the person left them.
+    The result of a task may be outdated: clusters may have been added, moved, removed or corrected
+    since it was started. These stay as they are.
 
     Parameters
     ----------
-    analysis
-        What is at hand.
-    result
+    analysis : Analysis
+        The analysis as it is now.
+    result : Analysis
         The same image classified, perhaps with other clusters.
     """
     # The frame of the arrays is the result's: another model may see other channels and classes.
@@ -91,22 +91,29 @@ def inherit(
     added: frozenset[int] = frozenset(),
     removed: pd.DataFrame | None = None,
 ) -> Analysis:
-    """A new detection with the ids and corrections of the old one, where clusters are the same.
+    """Return a new detection with the ids and corrections of the old one.
 
-    Two clusters are the same if each is the other's nearest and they lie within half a diameter.
-    What a person has added or labelled stays, found again or not; what a person has removed does
-    not come back.
+    Two clusters are the same if they are mutual nearest neighbours within half a diameter. Clusters
+    that a person has added or labelled stay, detected again or not; clusters that a person has removed
+    do not come back.
 
     Parameters
     ----------
-    before, after
-        Two detections in the same image; without an old one all clusters are new.
-    first_free_id
-        From here on ids are given to clusters that were not known before.
-    added
+    before : Analysis or None
+        The old detection; without one all clusters are new.
+    after : Analysis
+        The new detection of the same image.
+    first_free_id : int
+        The first id for new clusters.
+    added : frozenset of int, optional
         Ids of clusters in the old detection that a person has added.
-    removed
-        Columns frame, y_nm, x_nm: where clusters lay that a person has removed.
+    removed : pandas.DataFrame, optional
+        Columns frame, y_nm, x_nm: positions of clusters that a person has removed.
+
+    Returns
+    -------
+    Analysis
+        The new detection with ids and corrections.
     """
     if removed is not None and len(removed):
         after = _without_removed(after, removed)
@@ -141,7 +148,7 @@ def inherit(
 
 
 def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
-    """A detection without what lies where a person has removed something."""
+    """Return a detection without clusters at positions where a person has removed one."""
     table = after.table
     gone: list[int] = []
     for frame in np.intersect1d(table["frame"], removed["frame"]):
@@ -158,10 +165,10 @@ def _everything(analysis: Analysis) -> ClusterRows:
 
 
 def mark_excluded(analysis: Analysis) -> Analysis:
-    """The analysis with the column ``excluded`` as its regions demand.
+    """Return the analysis with the column ``excluded`` according to its regions.
 
-    A cluster whose centre lies in a region is excluded, in every frame. Without regions, and where
-    there never were any, there is no such column.
+    A cluster whose centre is in a region is excluded, in every frame. Without regions, and where there
+    never were any, there is no such column.
     """
     table = analysis.table
     if not analysis.regions and "excluded" not in table.columns:
@@ -176,14 +183,14 @@ def mark_excluded(analysis: Analysis) -> Analysis:
 
 
 def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
-    """The analysis as an annotator sees it who should not know what others and the machine say.
+    """Return the analysis as a blind annotator sees it.
 
     Parameters
     ----------
-    analysis
-        With predictions and everybody's corrections.
-    labels
-        What this annotator has said blind: cluster_id → label.
+    analysis : Analysis
+        With predictions and corrections of all annotators.
+    labels : dict of int to str
+        Blind labels of this annotator by cluster id.
     """
     table = _unpredicted(analysis.table.assign(label_corrected=""))
     table["label_corrected"] = table["cluster_id"].map(labels).fillna("").astype(object)

@@ -31,25 +31,29 @@ def pack_images(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Make a pack of images of a project: see `annotation_packs.export_pack`.
+    """Make a pack of images of a project; see `annotation_packs.export_pack`.
 
     Parameters
     ----------
-    images
-        Which ones.
-    directory
-        The folder to make; a .zip is made beside it.
-    annotator
-        For whom it is, if for one.
-    atoms
-        What a model has found in them, for a pack that is not blind.
-    tolerance_nm
-        Within which marks of several people are to be one.
+    images : sequence of ProjectImage
+        Images to pack.
+    directory : path-like
+        The folder to make; a .zip is made next to it.
+    annotator : str, optional
+        Name of the annotator, if the pack is for one.
+    atoms : pandas.DataFrame, optional
+        Atoms that a model has found in them, for a pack that is not blind.
+    tolerance_nm : float, optional
+        Marks of several annotators within this distance count as the same atom.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
 
     Returns
     -------
     Path
-        The .zip.
+        The .zip file.
     """
     files = find_images([image.path for image in images])
     named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
@@ -64,17 +68,17 @@ def pack_images(
 
 @dataclass(frozen=True, eq=False)
 class TakenIn:
-    """What came of reading packs.
+    """Result of reading packs.
 
     Attributes
     ----------
-    came
-        A row per image and annotator whose marks are in the project now: ``image, annotator,
-        marks, new, by_name`` (whether the image could only be told by its name).
-    refused
-        What was not taken in: ``what, why``.
-    tolerance_nm
-        The smallest that a pack proposes.
+    came : pandas.DataFrame
+        A row for each image and annotator whose marks are in the project now: ``image, annotator,
+        marks, new, by_name`` (whether the image could be identified by its name only).
+    refused : pandas.DataFrame
+        What was not imported: ``what, why``.
+    tolerance_nm : float
+        The smallest tolerance that a pack proposes.
     """
 
     came: pd.DataFrame
@@ -83,7 +87,7 @@ class TakenIn:
 
     @property
     def n_new(self) -> int:
-        """Images of an annotator that were not known before."""
+        """Number of images of an annotator that were new."""
         return int(self.came["new"].sum())
 
 
@@ -93,11 +97,27 @@ def take_in_packs(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> TakenIn:
-    """Take what people have marked in packs into a project; twice adds nothing.
+    """Import filled packs into a project; importing them twice adds nothing.
 
-    Images are the same if their files have the same content; one whose file was never read here,
-    and can't be, if its name is the same. What somebody has said of an image in another way here
-    already is not mixed with what a pack says.
+    Images are the same if their files have the same content; an image whose file was never read here,
+    and can't be, if its name is the same. Marks of a pack are refused if the annotator has other marks
+    of that image in the project.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    paths : iterable of path-like
+        Packs: folders or .zip files.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    TakenIn
+        What was imported and what was refused.
 
     Raises
     ------
@@ -211,7 +231,7 @@ def _places(marks: pd.DataFrame) -> list[tuple[float, float, bool]]:
 
 
 def hash_of_places(marks: pd.DataFrame) -> str:
-    """A short name of what a table of marks says."""
+    """Return a short hash of the marks of a table."""
     from hashlib import sha256
 
     return sha256(repr(_places(marks)).encode()).hexdigest()[:16]

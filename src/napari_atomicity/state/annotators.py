@@ -36,21 +36,20 @@ Field = tuple[str, int]
 # ---- what there is
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """What each annotator has marked blind in the images of a project.
+    """The blind marks of all annotators in the images of a project.
 
     Attributes
     ----------
-    counts
-        A row per image and annotator who has gone through it: ``image, annotator, marks,
-        uncertain``.
-    marks, looked
-        As `consensus` wants them, of the images whose size is known; ``image`` names a field.
-    fields
+    counts : pandas.DataFrame
+        A row for each image and annotator who has viewed it: ``image, annotator, marks, uncertain``.
+    marks, looked : pandas.DataFrame
+        As `consensus` needs them, of images with a known pixel size; ``image`` names a field.
+    fields : mapping of str to tuple of (str, int)
         Name of each field → image and frame.
-    unmeasured
-        Images whose size in nm is not known: they can't be compared.
-    with_proposals
-        (image, annotator) of those who began from what a model had found.
+    unmeasured : tuple of str
+        Images without a known pixel size: they can't be compared.
+    with_proposals : tuple of tuple of (str, str)
+        (image, annotator) of those who began from the atoms of a model.
     """
 
     counts: pd.DataFrame
@@ -62,17 +61,31 @@ class Annotations:
 
     @property
     def annotators(self) -> list[str]:
-        """Who has gone through anything, by name."""
+        """Names of the annotators, sorted."""
         return sorted(set(self.counts["annotator"]))
 
 
 def annotations_in(
     project: Project, progress: Progress | None = None, stop: Stop | None = None
 ) -> Annotations:
-    """Read what each annotator has marked blind, here or elsewhere.
+    """Read the blind marks of all annotators of a project.
 
-    Of a stack, each frame in which anybody has marked something is a field that all looked at who
-    went through the image. Lengths follow from pixels by today's pixel size.
+    Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths follow
+    from pixels by the current pixel size.
+
+    Parameters
+    ----------
+    project : Project
+        The project.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    Annotations
+        Marks, and who has viewed which field.
     """
     marks, looked = project.atoms.annotations()
     groups = marks.groupby(["image", "annotator"])["uncertain"].agg(["size", "sum"])
@@ -129,21 +142,22 @@ def _area_nm2(image: ProjectImage) -> float:
 # ---- what they come to
 @dataclass(frozen=True, eq=False)
 class AnnotatorComparison:
-    """How far people agree, what they come to, and the model beside them.
+    """Agreement of annotators, their consensus, and the model compared with them.
 
     Attributes
     ----------
-    annotations
+    annotations : Annotations
         What was compared.
-    consensus
+    consensus : Consensus
         See `statistics.consensus`.
-    beside
-        See `one_more_expert.compare_with_annotators`, over the fields that the model has looked
-        at; None if it has looked at none.
-    disputes
-        Places on which people, or model and people, disagree, the least decided first: ``image,
-        frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether it has an
-        atom there; None where it has not looked), ``undecided, people, against`` (why it is here).
+    beside : dict or None
+        See `human_parity.compare_with_annotators`, over the fields that the model has analysed; None
+        if it has analysed none.
+    disputes : pandas.DataFrame
+        Positions on which annotators, or model and annotators, disagree, the least decided first:
+        ``image, frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether the
+        model has an atom there; None where it was not applied), ``undecided, people, against`` (the
+        reason).
     """
 
     annotations: Annotations
@@ -153,7 +167,7 @@ class AnnotatorComparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know."""
+        """Notes on the comparison for the reader."""
         said = self.annotations
         there = set(said.looked["image"])
         began = sorted({who for image, who in said.with_proposals if image in there})
@@ -178,23 +192,32 @@ def compare(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AnnotatorComparison:
-    """Merge what several people have marked, and set the model beside them.
+    """Merge the marks of several annotators, and compare the model with them.
 
     Parameters
     ----------
-    annotations
+    annotations : Annotations
         As from `annotations_in`.
-    atoms
-        Image → atoms that the model has found in it; images without an entry it has not seen.
-    tolerance_nm
-        Within which marks are one site.
-    seed
-        Of bootstrap and draws.
+    atoms : mapping of str to pandas.DataFrame
+        Image → atoms that the model has found; it was not applied to images without an entry.
+    tolerance_nm : float, optional
+        Marks within this distance are one site.
+    seed : int, optional
+        Of bootstrap and random draws.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    AnnotatorComparison
+        Consensus, agreement and disputes.
 
     Raises
     ------
     AtomicityError
-        If nobody has gone through an image whose size is known.
+        If no image with a known pixel size has been annotated.
     """
     marks, looked = annotations.marks, annotations.looked
     if not len(looked):

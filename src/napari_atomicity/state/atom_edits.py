@@ -12,7 +12,7 @@ from ..project import EditKind
 
 @dataclass(frozen=True, eq=False)
 class SetAtoms:
-    """Another analysis, another threshold, another support."""
+    """Set the atoms of an image: another analysis, threshold or support."""
 
     image: str
     before: ImageAtoms | None
@@ -27,18 +27,29 @@ class SetAtoms:
         return None
 
     def apply(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
+        """Return the atoms after the edit."""
         return self.after
 
     def revert(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
+        """Return the atoms without the edit."""
         return self.before
 
-    def knowing(self, atoms: ImageAtoms | None, undo: bool) -> SetAtoms:
+    def refreshed(self, atoms: ImageAtoms | None, undo: bool) -> SetAtoms:
+        """Return the edit itself: it holds no rows that a model can change.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class SetMarks:
-    """What a person says of some places; None: nothing any more."""
+    """Set marks of a person; None takes a mark back."""
 
     image: str
     before: Mapping[int, Mark | None]
@@ -53,12 +64,23 @@ class SetMarks:
         return None
 
     def apply(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
+        """Return the atoms after the edit."""
         return None if atoms is None else atoms.with_marks(self.after)
 
     def revert(self, atoms: ImageAtoms | None) -> ImageAtoms | None:
+        """Return the atoms without the edit."""
         return None if atoms is None else atoms.with_marks(self.before)
 
-    def knowing(self, atoms: ImageAtoms | None, undo: bool) -> SetMarks:
+    def refreshed(self, atoms: ImageAtoms | None, undo: bool) -> SetMarks:
+        """Return the edit itself: it holds no rows that a model can change.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self
 
 

@@ -87,7 +87,15 @@ class BlindMode:
             self.hidden.pop(image, None)
 
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of a hidden analysis."""
+        """Replace the micrograph of a hidden analysis.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        micrograph : Micrograph
+            The new one.
+        """
         if self.hidden is not None and image in self.hidden:
             self.hidden[image] = replace(self.hidden[image], micrograph=micrograph)
 

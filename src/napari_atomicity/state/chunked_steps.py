@@ -50,7 +50,15 @@ class ChunkedSteps:
         return self._work is not None
 
     def run(self, work: Work, long: bool) -> None:
-        """Run a step: at once, or in parts if it is long and the window offers that."""
+        """Run a step: at once, or in parts if it is long and the window offers that.
+
+        Parameters
+        ----------
+        work : Work
+            The step.
+        long : bool
+            Whether it may run in parts.
+        """
         if self._work is not None:  # a listener of a step does another one
             _exhaust(work)
             return

@@ -328,7 +328,15 @@ class ClusterEdits:
         return () if analysis is None else analysis.regions
 
     def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
-        """Exclude these regions of an image and no others."""
+        """Exclude these regions of an image and no others.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        polygons : iterable of ndarray of shape (m, 2)
+            In pixels (y, x).
+        """
         self._state.steps.finish()
         analysis = self._state.store.get(image)
         if analysis is not None:
@@ -338,13 +346,29 @@ class ClusterEdits:
             self._state.history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
-        """Label clusters ("" takes the label back), as one step."""
+        """Label clusters, as one step.
+
+        Parameters
+        ----------
+        keys : iterable of Key
+            The clusters.
+        label : str
+            "" takes the label back.
+        """
         keys = list(keys)
         text = f"label {format_clusters(len(keys))} {label}" if label else "take labels back"
         self.relabel_each(dict.fromkeys(keys, label), text)
 
     def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
-        """Label each of these clusters with its own label, as one step."""
+        """Label each of these clusters with its own label, as one step.
+
+        Parameters
+        ----------
+        labels : mapping of Key to str
+            By cluster.
+        description : str, optional
+            Text for the history.
+        """
         self._state.ensure_writable()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
@@ -376,5 +400,13 @@ class ClusterEdits:
                 yield RemoveClusters(image, rows)
 
     def remove_ids(self, image: str, cluster_ids: Iterable[int]) -> None:
-        """Remove clusters of one image, as one step."""
+        """Remove clusters of one image, as one step.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        cluster_ids : iterable of int
+            Ids of the clusters.
+        """
         self.remove((image, i) for i in cluster_ids)

@@ -28,11 +28,12 @@ class ClusterRows:
 
 
 def ids_of(rows: ClusterRows) -> frozenset[int]:
+    """Return the ids of the clusters of some rows."""
     return frozenset(rows.table["cluster_id"].tolist())
 
 
 def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> ClusterRows:
-    """The rows of these clusters, in table order."""
+    """Return the rows of these clusters, in table order."""
     index = np.flatnonzero(analysis.table["cluster_id"].isin(list(cluster_ids)))
     if len(index) == len(analysis.table):  # the arrays are large and never written to
         return ClusterRows(
@@ -52,7 +53,7 @@ def take_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> ClusterRows:
 
 
 def join_rows(analysis: Analysis, parts: list[ClusterRows]) -> Analysis:
-    """The rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
+    """Return the rows of all parts, ordered by id; arrays that a part lacks are filled with NaN."""
     lengths = [len(p.table) for p in parts]
     joined = [p.table for p in parts if len(p.table)]
     table = pd.concat(joined, ignore_index=True) if joined else analysis.table.iloc[:0]
@@ -81,7 +82,7 @@ def join_rows(analysis: Analysis, parts: list[ClusterRows]) -> Analysis:
 def _stacked(
     like: np.ndarray, arrays: list[np.ndarray], lengths: list[int], order: np.ndarray
 ) -> np.ndarray:
-    """The arrays on top of each other, in this order; those of another shape become NaN."""
+    """Return the arrays stacked, in this order; those of another shape become NaN."""
     shapes = [a.shape[1:] for a in [like, *arrays] if a.ndim > 1 and np.prod(a.shape[1:])]
     if not shapes:
         return like
@@ -97,30 +98,30 @@ def _stacked(
 
 
 def remove_rows(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
-    """The analysis without these clusters."""
+    """Return the analysis without these clusters."""
     keep = analysis.table.loc[~analysis.table["cluster_id"].isin(list(cluster_ids)), "cluster_id"]
     return join_rows(analysis, [take_rows(analysis, keep)])
 
 
 def insert_rows(analysis: Analysis, rows: ClusterRows) -> Analysis:
-    """The analysis with these clusters, which replace those with the same ids."""
+    """Return the analysis with these clusters, which replace those with the same ids."""
     new = set(rows.table["cluster_id"])
     kept = take_rows(analysis, (i for i in analysis.table["cluster_id"] if i not in new))
     return join_rows(analysis, [kept, rows])
 
 
 def bare_rows(table: pd.DataFrame, outlines: list[np.ndarray]) -> ClusterRows:
-    """Rows of clusters that have been measured and not yet classified."""
+    """Return rows of clusters that have been measured and not yet classified."""
     return ClusterRows(tables.conform(table), list(outlines), {}, np.empty((0, 0), np.float32), {})
 
 
 def only(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
-    """The analysis of these clusters alone."""
+    """Return the analysis of these clusters alone."""
     return remove_rows(analysis, set(analysis.table["cluster_id"]) - set(cluster_ids))
 
 
 def unclassified(analysis: Analysis) -> list[int]:
-    """Ids of the clusters that the model has not seen, in an analysis that has been classified."""
+    """Return the ids of clusters without a prediction, in a classified analysis."""
     if not tables.classes_of(analysis.table):
         return []
     return analysis.table.loc[analysis.table["label_predicted"] == "", "cluster_id"].tolist()

@@ -29,7 +29,24 @@ def write_agreement(
     found: Consensus,
     beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``; what the last one says."""
+    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to write.
+    marks : pandas.DataFrame
+        Marks of all annotators.
+    found : Consensus
+        Their consensus.
+    beside : mapping, optional
+        The comparison of the model with the annotators.
+
+    Returns
+    -------
+    dict
+        The content of ``agreement.json``.
+    """
     folder = Path(folder)
     said = found.to_dict()
     if beside is not None:
@@ -46,7 +63,24 @@ def write_comparison(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """The same of a comparison; images of stacks are named with their frame."""
+    """Write a comparison; see `write_agreement`. Images of stacks are named with their frame.
+
+    Parameters
+    ----------
+    compared : AnnotatorComparison
+        What to write.
+    folder : path-like
+        Where to write.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
     marks, found = compared.annotations.marks, compared.consensus
     names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
     tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
@@ -60,9 +94,25 @@ def measured_sites(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[str, dict[int, list[Mark]]]:
-    """Image → frame → marks where the consensus has atoms, measured there.
+    """Measure the atoms of the consensus in the images.
 
     A site counts from a posterior of 0.25 on, and is uncertain up to 0.75.
+
+    Parameters
+    ----------
+    compared : AnnotatorComparison
+        The comparison.
+    micrographs : mapping of str to Micrograph
+        The images.
+    progress : callable, optional
+        ``progress(done, total, message)``.
+    stop : callable, optional
+        ``stop() -> bool``.
+
+    Returns
+    -------
+    dict
+        Image → frame → marks.
     """
     low, high = UNDECIDED
     found: dict[str, dict[int, list[Mark]]] = {}
@@ -84,22 +134,22 @@ def measured_sites(
 def consensus_edit(
     book: AtomStore, image: str, marks: Mapping[int, Sequence[Mark]]
 ) -> SetMarks | None:
-    """What makes these marks, and nothing else, the atoms of these frames of an image.
+    """Return the edit that replaces the atoms of some frames of an image by these marks.
 
     Parameters
     ----------
-    book
-        The atoms of the session.
-    image
-        Which image.
-    marks
-        Frame → marks. One within half the distance of neighbours from an atom or candidate is
-        that one.
+    book : AtomStore
+        The atoms of the window.
+    image : str
+        Name of the image.
+    marks : mapping of int to sequence of Mark
+        Frame → marks. A mark within half the distance of neighbours of an atom or candidate is that
+        atom.
 
     Returns
     -------
     SetMarks or None
-        None if they are that already.
+        None if nothing changes.
     """
     atoms = book.begin(image)
     table, size = atoms.table, atoms.pixel_size_nm

@@ -23,7 +23,7 @@ _AnyEdit = TypeVar("_AnyEdit")
 class Edit(Protocol):
     """Something that a person did to one image, and how to take it back.
 
-    ``knowing(analysis, undo)`` is the same edit just before it is applied again or reverted: it
+    ``refreshed(analysis, undo)`` is the same edit just before it is applied again or reverted: it
     takes up what the machine has found out meanwhile (a cluster added by hand has since been
     classified), which would otherwise be lost by an undo and a redo.
     """
@@ -44,7 +44,7 @@ class Edit(Protocol):
 
     def revert(self, analysis: Analysis | None) -> Analysis | None: ...
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> Edit: ...
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> Edit: ...
 
     @property
     def cluster_ids(self) -> frozenset[int] | None:
@@ -65,16 +65,28 @@ class SetAnalysis:
     author: str = ""
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return self.after
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return self.before
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> SetAnalysis:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> SetAnalysis:
+        """Return the edit with the current rows; see `Edit.refreshed`.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return replace(self, after=analysis) if undo else replace(self, before=analysis)
 
     @property
     def cluster_ids(self) -> None:
+        """Clusters that the edit may change; None: any."""
         return None
 
 
@@ -90,16 +102,28 @@ class Relabel:
     kind: ClassVar[EditKind] = EditKind.LABEL
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return _with_corrections(analysis, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return _with_corrections(analysis, self.before)
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> Relabel:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> Relabel:
+        """Return the edit itself: it holds no rows that a model can change.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return frozenset(self.after)
 
 
@@ -114,16 +138,28 @@ class AddClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return None if analysis is None else insert_rows(analysis, self.rows)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> AddClusters:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> AddClusters:
+        """Return the edit with the current rows; see `Edit.refreshed`.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return replace(self, rows=_renewed(self.rows, analysis)) if undo else self
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return ids_of(self.rows)
 
 
@@ -138,16 +174,28 @@ class RemoveClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return None if analysis is None else insert_rows(analysis, self.rows)
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> RemoveClusters:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> RemoveClusters:
+        """Return the edit with the current rows; see `Edit.refreshed`.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self if undo else replace(self, rows=_renewed(self.rows, analysis))
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return ids_of(self.rows)
 
 
@@ -163,18 +211,30 @@ class ReplaceClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return _exchanged(analysis, self.before, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return _exchanged(analysis, self.after, self.before)
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> ReplaceClusters:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> ReplaceClusters:
+        """Return the edit with the current rows; see `Edit.refreshed`.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         if undo:
             return replace(self, after=_renewed(self.after, analysis))
         return replace(self, before=_renewed(self.before, analysis))
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return ids_of(self.before) | ids_of(self.after)
 
 
@@ -190,16 +250,28 @@ class SetRegions:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return None if analysis is None else replace(analysis, regions=self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return None if analysis is None else replace(analysis, regions=self.before)
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> SetRegions:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> SetRegions:
+        """Return the edit itself: it holds no rows that a model can change.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return frozenset()
 
 
@@ -215,16 +287,28 @@ class SetTracks:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms after the edit."""
         return None if analysis is None else with_tracking(analysis, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the atoms without the edit."""
         return None if analysis is None else with_tracking(analysis, self.before)
 
-    def knowing(self, analysis: Analysis | None, undo: bool) -> SetTracks:
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> SetTracks:
+        """Return the edit itself: it holds no rows that a model can change.
+
+        Parameters
+        ----------
+        atoms : ImageAtoms or None
+            The atoms as they are now.
+        undo : bool
+            Whether the edthey are about to be reverted.
+        """
         return self
 
     @property
     def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change; None: any."""
         return frozenset(i for one in (self.before, self.after) if one for i in one.track)
 
 

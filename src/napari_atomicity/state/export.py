@@ -78,7 +78,7 @@ class Choices:
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """The card of the model that classified most of the clusters, if it is at hand."""
+    """Return the card of the model that classified most clusters, if the model is installed."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
     for path in model_files() if len(ids) else ():
         try:
@@ -120,6 +120,15 @@ class _Export:
             self.comparison = compare(self.table, choices.reference, self.images, **method)
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
+        """Report progress; raise `Cancelled` if the export was stopped.
+
+        Parameters
+        ----------
+        message : str
+            What is being done.
+        done, total : int, optional
+            Progress.
+        """
         check(self.stop)
         report(self.progress, done, total, message)
 

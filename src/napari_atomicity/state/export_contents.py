@@ -97,10 +97,9 @@ class Snapshot:
 
 
 def snapshot(state: WindowState) -> Snapshot:
-    """What a session holds now, for a worker; to be called in the thread that owns the session.
+    """Return what a window holds now, for a worker; call it in the thread of the window.
 
-    Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
-    exported.
+    Nothing is copied and nothing is read. In blind mode only what the annotator sees is exported.
     """
     analyses, missing = [], []
     for image in state.images:
@@ -116,9 +115,23 @@ def snapshot(state: WindowState) -> Snapshot:
 def sampled_accuracy(
     sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
 ) -> Accuracy | None:
-    """The accuracy of all labels that follows from a stratified sample, if anything does.
+    """Estimate the accuracy of all labels from a stratified sample.
 
-    Nothing does where other models speak now than when the sample was drawn.
+    No estimate is possible if other models made the predictions than when the sample was drawn.
+
+    Parameters
+    ----------
+    sample : Queue
+        The sample.
+    table : pandas.DataFrame
+        The cluster table of all images.
+    corrections : pandas.DataFrame
+        The log of corrections.
+
+    Returns
+    -------
+    Accuracy or None
+        None if no estimate is possible.
     """
     if set(table["model_id"].astype(str)) - {"", *sample.models}:
         return None

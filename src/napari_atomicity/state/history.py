@@ -166,7 +166,15 @@ class History(Sequence[Step]):
         self._state.steps.run(self._do(edits, description, group), long)
 
     def apply_without_undo(self, edits: Iterable[Edit], long: bool = False) -> None:
-        """Apply edits that are not a step of undo: a first result."""
+        """Apply edits that are not a step of undo: a first result.
+
+        Parameters
+        ----------
+        edits : iterable of Edit
+            In order.
+        long : bool, optional
+            Whether it may run in parts.
+        """
         self._state.steps.run(self._apply_without_undo(edits), long)
 
     def record_by_model(self, change: ClusterChange) -> None:
@@ -353,10 +361,10 @@ def _are_long(steps: Sequence[Step]) -> bool:
 
 
 def _reverted(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
-    edit = edit.knowing(analysis, undo=True)
+    edit = edit.refreshed(analysis, undo=True)
     return edit, edit.revert(analysis)
 
 
 def _applied_again(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:
-    edit = edit.knowing(analysis, undo=False)
+    edit = edit.refreshed(analysis, undo=False)
     return edit, edit.apply(analysis)

@@ -53,19 +53,24 @@ def _walked(answered: np.ndarray, by_image: bool) -> np.ndarray:
 def accuracy(
     queue: Queue, predicted: np.ndarray, said: np.ndarray, removed: np.ndarray
 ) -> Accuracy | None:
-    """How often the machine is right, from the answers so far; None if nothing follows from them.
+    """Estimate how often the predictions are right, from the answers so far.
 
     Parameters
     ----------
-    queue
-        What the answers are to; only those count up to where it was gone through.
-    predicted
-        (N,): the machine's label of each cluster of the queue; "" where it says nothing.
-    said
-        (N,): a person's; "" without an answer.
-    removed
-        (N,): whether a person said that it is no cluster. Of these the label that the machine gave
-        does not matter: it is wrong. Their class is that of their stratum.
+    queue : Queue
+        The reviewed clusters; answers count up to where the queue was gone through.
+    predicted : ndarray of shape (n,)
+        Predicted label of each cluster of the queue; "" without a prediction.
+    said : ndarray of shape (n,)
+        Label given by a person; "" without an answer.
+    removed : ndarray of shape (n,)
+        Whether a person removed the cluster: its prediction is wrong, whatever it is, and its class
+        is that of its stratum.
+
+    Returns
+    -------
+    Accuracy or None
+        None if the order of the queue allows no estimate.
     """
     if not queue.strata:
         return None

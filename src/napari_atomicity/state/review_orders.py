@@ -37,8 +37,10 @@ class Order:
 
 # ---- orders: from a table to row numbers
 def certainty(table: pd.DataFrame) -> np.ndarray:
-    """(N,): the confidence, or for labels that are no class the largest probability, below all
-    others; NaN (nothing was predicted) becomes -2: of these one knows least.
+    """Return the certainty of each prediction, (N,).
+
+    It is the confidence. For labels that are no class it is the largest probability minus 1, below all
+    classes; without a prediction it is -2.
     """
     confidence = table["confidence"].to_numpy(float)
     p = table[[f"p_{c}" for c in classes_of(table)]].to_numpy(float)
@@ -160,7 +162,7 @@ ORDERS: dict[str, Order] = {
 
 
 def in_scope(table: pd.DataFrame, request: ReviewRequest) -> pd.DataFrame:
-    """The rows of a table that a request is about."""
+    """Return the rows of a table that a request is about."""
     if request.images is not None:
         table = table[table["image"].isin(request.images)]
     if "excluded" in table.columns:  # what does not count need not be looked at

@@ -48,19 +48,21 @@ class Queue:
         return len(self.ids)
 
     def key(self, position: int) -> Key:
+        """Return the cluster at a position of the queue."""
         return str(self.images[position]), int(self.ids[position])
 
     @property
     def order(self) -> Order:
+        """The order of the queue."""
         return ORDERS[self.request.order]
 
     @property
     def population(self) -> int:
-        """How many clusters the estimate is about; 0 if there is none."""
+        """Number of clusters that the estimate is about; 0 if there is none."""
         return sum(s.size for s in self.strata)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept in a project."""
+        """Return the queue as a project stores it."""
         names, codes = np.unique(self.images.astype(str), return_inverse=True)
         request = {**vars(self.request)}
         return {
@@ -76,12 +78,12 @@ class Queue:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Queue:
-        """What `to_json` gave.
+        """Return the queue that `to_json` has described.
 
         Raises
         ------
         AtomicityError
-            If it is none.
+            If the description is not valid.
         """
         try:
             wish = dict(values["request"])
@@ -109,16 +111,21 @@ class Queue:
 
 
 def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
-    """The clusters of a table that a person wants to review, in the order that was asked for.
+    """Return the clusters of a table in the requested order.
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         The cluster table of all images.
-    request
-        Which of them, and how.
-    time
-        When, for a sample that is kept.
+    request : ReviewRequest
+        Which clusters, in which order.
+    time : str, optional
+        Current time, for a sample that is stored.
+
+    Returns
+    -------
+    Queue
+        The clusters to review.
 
     Raises
     ------
@@ -168,7 +175,7 @@ def _nothing_left(request: ReviewRequest) -> tuple[str, None, str]:
 
 
 def queue_of(keys: Sequence[Key], title: str = "class") -> Queue:
-    """A queue of these clusters, whether or not somebody has labelled them."""
+    """Return a queue of these clusters, labelled or not."""
     return Queue(
         ReviewRequest(order=title, again=True),
         np.array([image for image, _ in keys], object),

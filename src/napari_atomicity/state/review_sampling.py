@@ -17,10 +17,9 @@ CONFIDENCE_LEVELS = ("low", "middle", "high")
 
 
 def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
-    """Predicted label × tercile of its confidence; (N,) index of each row's stratum.
+    """Return strata (predicted label × tercile of the confidence) and the stratum of each row, (N,).
 
-    Labels that are no class have no confidence, and few clusters no terciles: these are one
-    stratum.
+    Labels that are no class have no confidence, and few clusters no terciles: these are one stratum.
     """
     label = table["label_predicted"].to_numpy(object)
     confidence = certainty(table)
@@ -46,16 +45,21 @@ def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
 
 
 def allocate(sizes: Sequence[int], n: int, minimum: int = MIN_PER_STRATUM) -> np.ndarray:
-    """How many to draw from each stratum: in proportion, but at least a few of each.
+    """Allocate a sample to strata: in proportion, but at least a few of each.
 
     Parameters
     ----------
-    sizes
+    sizes : sequence of int
         Clusters in each stratum.
-    n
-        How many in all; where that is not enough for one of each, there are more.
-    minimum
-        Of each stratum, or all of it where it has fewer; less where n does not suffice.
+    n : int
+        Size of the sample; larger if it does not suffice for one of each stratum.
+    minimum : int, optional
+        Minimum for each stratum, or all of it where it has fewer; less where n does not suffice.
+
+    Returns
+    -------
+    ndarray of int
+        Clusters to draw from each stratum.
     """
     size = np.asarray(sizes, int)
     n = min(n, int(size.sum()))
@@ -82,6 +86,7 @@ def allocate(sizes: Sequence[int], n: int, minimum: int = MIN_PER_STRATUM) -> np
 def draw_sample(
     table: pd.DataFrame, request: ReviewRequest
 ) -> tuple[np.ndarray, tuple[Stratum, ...], np.ndarray]:
+    """Draw a stratified sample; return rows in random order, strata, and each row's stratum."""
     rng = np.random.default_rng(request.seed)
     strata, index = strata_of(table)
     sizes = [s.size for s in strata]

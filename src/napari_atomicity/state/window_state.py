@@ -195,7 +195,15 @@ class WindowState:
             self.images_changed.emit()
 
     def follow_file(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an image whose file was moved; its analysis stays."""
+        """Replace the micrograph of an image whose file was moved; its analysis stays.
+
+        Parameters
+        ----------
+        image : str
+            Name of the image.
+        micrograph : Micrograph
+            With the new path.
+        """
         self._micrographs[image] = micrograph
         self.store.set_micrograph(image, micrograph)
         self._blind.set_micrograph(image, micrograph)
@@ -383,7 +391,15 @@ class WindowState:
     def notify(
         self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
     ) -> Work:
-        """Emit signals of changes, all in one part; deselect clusters that were removed."""
+        """Emit signals of changes, all in one part; deselect clusters that were removed.
+
+        Parameters
+        ----------
+        changes : iterable of ClusterChange or AtomChange
+            Changes that are installed.
+        with_history : bool, optional
+            Whether the history has changed too.
+        """
         yield True  # the views are updated in a part of their own
         changes = list(changes)
         images = dict.fromkeys(c.image for c in changes if isinstance(c, ClusterChange))
