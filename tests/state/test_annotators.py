@@ -175,7 +175,7 @@ def test_images_without_a_size_are_left_out_and_named(project):
     project.atoms.mark_as_viewed(["b.tif"], "Bo")
     found = compare(annotations_in(project), {})
     assert any("b.tif" in note and "size" in note for note in found.notes)
-    with pytest.raises(AtomicityError, match="nobody has gone through"):
+    with pytest.raises(AtomicityError, match="annotated"):
         compare(annotations_in(Project(project.path.with_name("empty.atomicity"))), {})
 
 

@@ -93,9 +93,8 @@ def inherit(
 ) -> Analysis:
     """Return a new detection with the ids and corrections of the old one.
 
-    Two clusters are the same if they are mutual nearest neighbours within half a diameter. Clusters
-    that a person has added or labelled stay, detected again or not; clusters that a person has removed
-    do not come back.
+    Two clusters are the same if they are mutual nearest neighbours within half a diameter.
+    Clusters that a person has added or labelled stay; removed ones do not come back.
 
     Parameters
     ----------
@@ -106,9 +105,9 @@ def inherit(
     first_free_id : int
         The first id for new clusters.
     added : frozenset of int, optional
-        Ids of clusters in the old detection that a person has added.
+        Ids of old clusters that a person has added.
     removed : pandas.DataFrame, optional
-        Columns frame, y_nm, x_nm: positions of clusters that a person has removed.
+        Positions of removed clusters: frame, y_nm, x_nm.
 
     Returns
     -------
@@ -167,8 +166,8 @@ def _everything(analysis: Analysis) -> ClusterRows:
 def mark_excluded(analysis: Analysis) -> Analysis:
     """Return the analysis with the column ``excluded`` according to its regions.
 
-    A cluster whose centre is in a region is excluded, in every frame. Without regions, and where there
-    never were any, there is no such column.
+    A cluster whose centre is in a region is excluded, in every frame. Without regions, and where
+    there never were any, there is no such column.
     """
     table = analysis.table
     if not analysis.regions and "excluded" not in table.columns:

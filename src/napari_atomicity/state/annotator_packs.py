@@ -99,9 +99,9 @@ def take_in_packs(
 ) -> TakenIn:
     """Import filled packs into a project; importing them twice adds nothing.
 
-    Images are the same if their files have the same content; an image whose file was never read here,
-    and can't be, if its name is the same. Marks of a pack are refused if the annotator has other marks
-    of that image in the project.
+    Images are the same if their files have the same content; an image whose file was never read
+    here, and can't be, if its name is the same. Marks of a pack are refused if the annotator has
+    other marks of that image in the project.
 
     Parameters
     ----------
@@ -164,13 +164,13 @@ def _take_in(
     for row in filled.looked.itertuples():
         name, who = str(row.image), str(row.annotator)
         said = f"{name} by {who}"
-        image, why, by_name = _twin(images, name, filled.hashes[name])
+        image, why, by_name = _matching_image(images, name, filled.hashes[name])
         if image is None:
             refused.append((said, why))
             continue
         marks = filled.marks[(filled.marks["image"] == name) & (filled.marks["annotator"] == who)]
-        if _outside(marks, image):
-            refused.append((said, "marks lie outside of the image of that name"))
+        if _exceeds_image(marks, image):
+            refused.append((said, "some marks are outside the image of that name"))
             continue
         if image.pixel_size_nm:
             of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
@@ -180,7 +180,7 @@ def _take_in(
             own = known[(known["image"] == image.name) & (known["annotator"] == who)]
             if _places(own) != _places(marks):
                 refused.append(
-                    (said, f"{who} has said something else of it here: {len(own)} marks, "
+                    (said, f"{who} has other marks of it in this project: {len(own)} marks, "
                      f"{len(marks)} in the pack")
                 )  # fmt: skip
                 continue
@@ -195,7 +195,7 @@ def _take_in(
         project.set_setting(PROPOSED_SETTING, proposed)
 
 
-def _twin(
+def _matching_image(
     images: Sequence[ProjectImage], name: str, digest: str
 ) -> tuple[ProjectImage | None, str, bool]:
     """The image of a project that one of a pack is; else why not. And whether only by its name."""
@@ -216,7 +216,7 @@ def _twin(
     return None, "the image of that name has another content here", False
 
 
-def _outside(marks: pd.DataFrame, image: ProjectImage) -> bool:
+def _exceeds_image(marks: pd.DataFrame, image: ProjectImage) -> bool:
     if image.shape is None:
         return False
     limit = np.array(image.shape[-2:]) - 0.5

@@ -1,4 +1,4 @@
-"""Several people's marks in a project: how they come in, what they come to, and how they go out.
+"""The marks of several annotators in a project: agreement and consensus.
 
 Between the project, which keeps what each annotator has marked blind, the packs that come back
 from others (`annotation_packs`), and what can be said of it all (`statistics.consensus`,
@@ -25,7 +25,7 @@ from ..statistics.matching import match
 from .annotator_packs import PROPOSED_SETTING
 
 UNDECIDED = (0.25, 0.75)
-"""Posteriors between which a site is neither taken for an atom nor for none."""
+"""Posteriors between which a site is undecided."""
 # Fields of stacks; no image can have a line break in its name.
 _OF_STACK = "{}\n{}"
 
@@ -41,7 +41,8 @@ class Annotations:
     Attributes
     ----------
     counts : pandas.DataFrame
-        A row for each image and annotator who has viewed it: ``image, annotator, marks, uncertain``.
+        A row for each image and annotator who has viewed it: ``image, annotator, marks,
+        uncertain``.
     marks, looked : pandas.DataFrame
         As `consensus` needs them, of images with a known pixel size; ``image`` names a field.
     fields : mapping of str to tuple of (str, int)
@@ -70,8 +71,8 @@ def annotations_in(
 ) -> Annotations:
     """Read the blind marks of all annotators of a project.
 
-    Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths follow
-    from pixels by the current pixel size.
+    Of a stack, each frame with a mark is a field, viewed by all who viewed the image. Lengths
+    follow from pixels by the current pixel size.
 
     Parameters
     ----------
@@ -97,19 +98,8 @@ def annotations_in(
         }
     )
     images = {image.name: image for image in project.images(counts=False)}
-    fields: dict[str, Field] = {}
-    names: dict[Field, str] = {}
-    unmeasured = []
-    for name in dict.fromkeys(looked["image"]):
-        image = images[name]
-        if image.shape is None or not image.pixel_size_nm:
-            unmeasured.append(name)
-            continue
-        stack = len(image.shape) == 3
-        frames = sorted(set(marks.loc[marks["image"] == name, "frame"])) if stack else [0]
-        for frame in frames:
-            field = _OF_STACK.format(name, frame) if stack else name
-            fields[field], names[name, int(frame)] = (name, int(frame)), field
+    fields, unmeasured = _fields_of(images, marks, looked)
+    names = {at: field for field, at in fields.items()}
     area = {f: _area_nm2(images[image]) for f, (image, _) in fields.items()}
     seen = [
         (field, annotator, area[field])
@@ -133,6 +123,25 @@ def annotations_in(
     )
 
 
+def _fields_of(
+    images: Mapping[str, ProjectImage], marks: pd.DataFrame, looked: pd.DataFrame
+) -> tuple[dict[str, Field], list[str]]:
+    """Return the fields of all viewed images, and the images without a known pixel size."""
+    fields: dict[str, Field] = {}
+    unmeasured = []
+    for name in dict.fromkeys(looked["image"]):
+        image = images[name]
+        if image.shape is None or not image.pixel_size_nm:
+            unmeasured.append(name)
+            continue
+        stack = len(image.shape) == 3
+        frames = sorted(set(marks.loc[marks["image"] == name, "frame"])) if stack else [0]
+        for frame in frames:
+            field = _OF_STACK.format(name, frame) if stack else name
+            fields[field] = (name, int(frame))
+    return fields, unmeasured
+
+
 def _area_nm2(image: ProjectImage) -> float:
     assert image.shape is not None and image.pixel_size_nm is not None
     height, width = image.shape[-2:]
@@ -151,8 +160,8 @@ class AnnotatorComparison:
     consensus : Consensus
         See `statistics.consensus`.
     beside : dict or None
-        See `human_parity.compare_with_annotators`, over the fields that the model has analysed; None
-        if it has analysed none.
+        See `human_parity.compare_with_annotators`, over the fields that the model has analysed;
+        None if it has analysed none.
     disputes : pandas.DataFrame
         Positions on which annotators, or model and annotators, disagree, the least decided first:
         ``image, frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether the
@@ -222,13 +231,13 @@ def compare(
     marks, looked = annotations.marks, annotations.looked
     if not len(looked):
         raise AtomicityError(
-            "nobody has gone through an image whose size in nm is known",
+            "no image with a known pixel size has been annotated",
             advice="Mark atoms blind, or import packs",
         )
     report(progress, 0, 2, "Merging marks")
     found = consensus(marks, looked, tolerance_nm, seed)
     check(stop)
-    report(progress, 1, 2, "Setting the model beside people")
+    report(progress, 1, 2, "Comparing the model with annotators")
     seen = {name: at for name, at in annotations.fields.items() if at[0] in atoms}
     model = _in_fields(atoms, seen)
     beside = None

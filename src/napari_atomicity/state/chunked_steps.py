@@ -17,7 +17,7 @@ MAX_CLUSTERS = 5000
 """Steps that change more clusters than this are long."""
 
 Work = Generator[bool, None, None]
-"""A step in parts. It may pause wherever it yields, and must pause where it yields True."""
+"""A step in parts. It may pause at each yield, and must pause at one that yields True."""
 
 
 def is_long(by_image: Mapping[str, Collection[int]]) -> bool:

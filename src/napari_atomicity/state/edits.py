@@ -21,30 +21,50 @@ _AnyEdit = TypeVar("_AnyEdit")
 
 
 class Edit(Protocol):
-    """Something that a person did to one image, and how to take it back.
-
-    ``refreshed(analysis, undo)`` is the same edit just before it is applied again or reverted: it
-    takes up what the machine has found out meanwhile (a cluster added by hand has since been
-    classified), which would otherwise be lost by an undo and a redo.
-    """
+    """An edit of the clusters of one image, and how to undo it."""
 
     @property
-    def image(self) -> str: ...
+    def image(self) -> str:
+        """Name of the image."""
+        ...
 
     @property
-    def description(self) -> str: ...
+    def description(self) -> str:
+        """Text for the history."""
+        ...
 
     @property
-    def kind(self) -> EditKind: ...
+    def kind(self) -> EditKind:
+        """What the edit changes."""
+        ...
 
     @property
-    def author(self) -> str: ...
+    def author(self) -> str:
+        """Annotator who made the edit; "" before it is done."""
+        ...
 
-    def apply(self, analysis: Analysis | None) -> Analysis | None: ...
+    def apply(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the analysis after the edit."""
+        ...
 
-    def revert(self, analysis: Analysis | None) -> Analysis | None: ...
+    def revert(self, analysis: Analysis | None) -> Analysis | None:
+        """Return the analysis without the edit."""
+        ...
 
-    def refreshed(self, analysis: Analysis | None, undo: bool) -> Edit: ...
+    def refreshed(self, analysis: Analysis | None, undo: bool) -> Edit:
+        """Return the edit as it must be just before it is reverted or applied again.
+
+        It takes up what a model has added in the meantime (a cluster added by hand has been classified),
+        which undo and redo would otherwise lose.
+
+        Parameters
+        ----------
+        analysis : Analysis or None
+            The analysis as it is now.
+        undo : bool
+            Whether the edit is about to be reverted.
+        """
+        ...
 
     @property
     def cluster_ids(self) -> frozenset[int] | None:
@@ -54,7 +74,7 @@ class Edit(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SetAnalysis:
-    """A new result for an image takes the place of the old one."""
+    """Replace the analysis of an image by a new result."""
 
     image: str
     before: Analysis | None
@@ -65,11 +85,11 @@ class SetAnalysis:
     author: str = ""
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return self.after
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return self.before
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> SetAnalysis:
@@ -77,10 +97,10 @@ class SetAnalysis:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return replace(self, after=analysis) if undo else replace(self, before=analysis)
 
@@ -92,7 +112,7 @@ class SetAnalysis:
 
 @dataclass(frozen=True, eq=False)
 class Relabel:
-    """A person's label for some clusters ("" takes the correction away)."""
+    """Label clusters; "" takes the label away."""
 
     image: str
     before: dict[int, str]
@@ -102,11 +122,11 @@ class Relabel:
     kind: ClassVar[EditKind] = EditKind.LABEL
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return _with_corrections(analysis, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return _with_corrections(analysis, self.before)
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> Relabel:
@@ -114,10 +134,10 @@ class Relabel:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return self
 
@@ -129,7 +149,7 @@ class Relabel:
 
 @dataclass(frozen=True, eq=False)
 class AddClusters:
-    """Clusters that a person points to."""
+    """Add clusters that a person points to."""
 
     image: str
     rows: ClusterRows
@@ -138,11 +158,11 @@ class AddClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return None if analysis is None else insert_rows(analysis, self.rows)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> AddClusters:
@@ -150,10 +170,10 @@ class AddClusters:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return replace(self, rows=_renewed(self.rows, analysis)) if undo else self
 
@@ -165,7 +185,7 @@ class AddClusters:
 
 @dataclass(frozen=True, eq=False)
 class RemoveClusters:
-    """Clusters that a person says are none."""
+    """Remove what a person says are no clusters."""
 
     image: str
     rows: ClusterRows
@@ -174,11 +194,11 @@ class RemoveClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return None if analysis is None else remove_rows(analysis, self.rows.table["cluster_id"])
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return None if analysis is None else insert_rows(analysis, self.rows)
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> RemoveClusters:
@@ -186,10 +206,10 @@ class RemoveClusters:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return self if undo else replace(self, rows=_renewed(self.rows, analysis))
 
@@ -201,7 +221,7 @@ class RemoveClusters:
 
 @dataclass(frozen=True, eq=False)
 class ReplaceClusters:
-    """Rows take the place of others: moved and measured again, split, or merged."""
+    """Replace clusters by others: moved and measured again, split, or merged."""
 
     image: str
     before: ClusterRows
@@ -211,11 +231,11 @@ class ReplaceClusters:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return _exchanged(analysis, self.before, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return _exchanged(analysis, self.after, self.before)
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> ReplaceClusters:
@@ -223,10 +243,10 @@ class ReplaceClusters:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         if undo:
             return replace(self, after=_renewed(self.after, analysis))
@@ -240,7 +260,7 @@ class ReplaceClusters:
 
 @dataclass(frozen=True, eq=False)
 class SetRegions:
-    """What lies in these polygons, (M, 2) in pixels (y, x), does not count."""
+    """Set the excluded regions: polygons (M, 2) in pixels (y, x)."""
 
     image: str
     before: tuple[np.ndarray, ...]
@@ -250,11 +270,11 @@ class SetRegions:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return None if analysis is None else replace(analysis, regions=self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return None if analysis is None else replace(analysis, regions=self.before)
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> SetRegions:
@@ -262,10 +282,10 @@ class SetRegions:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return self
 
@@ -277,7 +297,7 @@ class SetRegions:
 
 @dataclass(frozen=True, eq=False)
 class SetTracks:
-    """Which clusters of different frames are one."""
+    """Set which clusters of different frames are the same."""
 
     image: str
     before: Tracking | None
@@ -287,11 +307,11 @@ class SetTracks:
     kind: ClassVar[EditKind] = EditKind.GEOMETRY
 
     def apply(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms after the edit."""
+        """Return the analysis after the edit."""
         return None if analysis is None else with_tracking(analysis, self.after)
 
     def revert(self, analysis: Analysis | None) -> Analysis | None:
-        """Return the atoms without the edit."""
+        """Return the analysis without the edit."""
         return None if analysis is None else with_tracking(analysis, self.before)
 
     def refreshed(self, analysis: Analysis | None, undo: bool) -> SetTracks:
@@ -299,10 +319,10 @@ class SetTracks:
 
         Parameters
         ----------
-        atoms : ImageAtoms or None
-            The atoms as they are now.
+        analysis : Analysis or None
+            The analysis as it is now.
         undo : bool
-            Whether the edthey are about to be reverted.
+            Whether the edit is about to be reverted.
         """
         return self
 

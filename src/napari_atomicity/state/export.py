@@ -47,7 +47,7 @@ from .export_contents import Contents, Snapshot, sampled_accuracy, snapshot
 from .window_state import WindowState
 
 CHARTS = ("fractions", "parity", "confusion")
-"""Figures beside those of `reporting.plots.PLOTS`, by the names of their files."""
+"""File names of figures that are not in `reporting.plots.PLOTS`."""
 
 
 @dataclass(frozen=True)
@@ -300,20 +300,20 @@ def export(
 
     Parameters
     ----------
-    source
-        A session in the thread that owns it; in any thread a `snapshot` of one, `Contents`, or
+    source : WindowState, Snapshot, Contents or sequence of Analysis
+        A window in its own thread; in any thread a `snapshot` of one, `Contents`, or
         analyses.
-    out_dir
+    out_dir : path-like
         Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
         ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
         ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
         ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
-    choices
-        What is written, and how ratios are found.
-    progress, stop
+    choices : Choices, optional
+        What is written, and how ratios are computed.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    card
-        Of the model, where it is not among those at hand.
+    card : ModelCard, optional
+        Of the model, if it is not installed.
 
     Returns
     -------

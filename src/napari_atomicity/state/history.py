@@ -63,7 +63,17 @@ class _Owner(Protocol):
 
     def notify(
         self, changes: Iterable[ClusterChange | AtomChange], with_history: bool = True
-    ) -> Work: ...
+    ) -> Work:
+        """Emit signals of changes.
+
+        Parameters
+        ----------
+        changes : iterable of ClusterChange or AtomChange
+            Changes that are installed.
+        with_history : bool, optional
+            Whether the history has changed too.
+        """
+        ...
 
 
 class History(Sequence[Step]):

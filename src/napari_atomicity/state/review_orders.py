@@ -39,8 +39,8 @@ class Order:
 def certainty(table: pd.DataFrame) -> np.ndarray:
     """Return the certainty of each prediction, (N,).
 
-    It is the confidence. For labels that are no class it is the largest probability minus 1, below all
-    classes; without a prediction it is -2.
+    It is the confidence. For labels that are no class it is the largest probability minus 1, below
+    all classes; without a prediction it is -2.
     """
     confidence = table["confidence"].to_numpy(float)
     p = table[[f"p_{c}" for c in classes_of(table)]].to_numpy(float)
@@ -56,7 +56,7 @@ def _by_uncertainty(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
 
 def _disagreeing(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     share = np.nan_to_num(_numbers(table, "disagreement"))
-    network, mixture = (_words(table, f"label_{name}") for name in ("network", "mixture"))
+    network, mixture = (_texts(table, f"label_{name}") for name in ("network", "mixture"))
     differ = (network != mixture) & (network != "") & (mixture != "")
     order = np.lexsort((certainty(table), -differ.astype(int), -share))
     return order[(share > 0)[order] | differ[order]]
@@ -72,7 +72,7 @@ def _by_class(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     return order[(label == request.label)[order]] if request.label else order
 
 
-def _outside(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
+def _by_ood_score(table: pd.DataFrame, request: ReviewRequest) -> np.ndarray:
     return np.argsort(-np.nan_to_num(_numbers(table, "ood_score"), nan=-np.inf), kind="stable")
 
 
@@ -86,7 +86,7 @@ def _numbers(table: pd.DataFrame, name: str) -> np.ndarray:
     return table[name].to_numpy(float)
 
 
-def _words(table: pd.DataFrame, name: str) -> np.ndarray:
+def _texts(table: pd.DataFrame, name: str) -> np.ndarray:
     if name not in table.columns:
         return np.full(len(table), "", object)
     return table[name].to_numpy(object)
@@ -105,7 +105,7 @@ def _without_predictions(table: pd.DataFrame) -> str:
 def _without_estimators(table: pd.DataFrame) -> str:
     if np.isfinite(_numbers(table, "disagreement")).any():
         return ""
-    return "the model has given the word of single estimators for none of these clusters"
+    return "the model has no labels of single estimators for these clusters"
 
 
 def _without_scores(table: pd.DataFrame) -> str:
@@ -130,8 +130,8 @@ ORDERS: dict[str, Order] = {
     ),
     "class": Order(
         "class by class",
-        "Clusters of the same label one after the other, the least certain first: an odd one "
-        "stands out.",
+        "Clusters of the same label one after the other, the least certain first: outliers "
+        "are easy to see.",
         _nothing_missing,
         _by_class,
     ),
@@ -140,7 +140,7 @@ ORDERS: dict[str, Order] = {
         "The highest score for what the model has not learnt first: contamination, single atoms, "
         "other sizes.",
         _without_scores,
-        _outside,
+        _by_ood_score,
     ),
     "random": Order(
         "at random",

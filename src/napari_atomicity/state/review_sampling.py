@@ -17,9 +17,10 @@ CONFIDENCE_LEVELS = ("low", "middle", "high")
 
 
 def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
-    """Return strata (predicted label × tercile of the confidence) and the stratum of each row, (N,).
+    """Return strata, predicted label × tercile of the confidence, and each row's stratum, (N,).
 
-    Labels that are no class have no confidence, and few clusters no terciles: these are one stratum.
+    Labels that are no class have no confidence, and few clusters no terciles: these are one
+    stratum.
     """
     label = table["label_predicted"].to_numpy(object)
     confidence = certainty(table)

@@ -8,6 +8,7 @@ returns (`project_saver`). Qt and napari are not used here.
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -47,9 +48,8 @@ class WindowState:
     Signals: ``images_changed()``; ``current_changed(image name or None)``;
     ``analysis_changed(image name)`` after any change of a table or of its arrays;
     ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
-    ``history_changed()``; ``explained_class_changed(class or None)``: the class whose class maps
-    are shown, None for each cluster's predicted class; ``focus_requested(key)``: show this cluster
-    in the image; ``project_changed()``: another project or none is open, or blind mode changed;
+    ``history_changed()``; ``explained_class_changed(class or None)``; ``focus_requested(key)``:
+    show this cluster; ``project_changed()``: another project or none, or blind mode changed;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
 
     Attributes
@@ -67,7 +67,7 @@ class WindowState:
     saver : ProjectSaver
         Writes edits into the project.
     epoch : int
-        Grows when other images, or others' views of them, are shown: earlier requests are void.
+        Grows when other images or views are shown: earlier requests are void.
     """
 
     images_changed = Signal()
@@ -208,14 +208,8 @@ class WindowState:
         self.store.set_micrograph(image, micrograph)
         self._blind.set_micrograph(image, micrograph)
 
-    def merge(self, path: object) -> MergeReport:
-        """Merge the corrections of another project; see `Project.merge`.
-
-        Raises
-        ------
-        AtomicityError
-            If no project is open, or the other one can't be read.
-        """
+    def merge(self, path: str | os.PathLike[str]) -> MergeReport:
+        """Merge the corrections of another project; see `Project.merge`."""
         self.ensure_writable()
         if self._project is None:
             raise AtomicityError(
@@ -223,7 +217,7 @@ class WindowState:
             )
         if self.blind:
             self.set_blind(False)
-        report = self._project.merge(path)  # type: ignore[arg-type]
+        report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
         for image in self.clusters.install_labels(self._project.labels()):
             self.analysis_changed.emit(image)
@@ -238,12 +232,7 @@ class WindowState:
     def set_blind(self, on: bool) -> None:
         """Hide predictions and the labels of others, for a second opinion; or show them again.
 
-        Blind labels are kept apart: they count only where there is no open label.
-
-        Raises
-        ------
-        AtomicityError
-            If no project is open, or not all edits are saved.
+        Blind labels count only where there is no open label.
         """
         if on == self.blind:
             return
