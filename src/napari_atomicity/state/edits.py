@@ -54,8 +54,8 @@ class Edit(Protocol):
     def refreshed(self, analysis: Analysis | None, undo: bool) -> Edit:
         """Return the edit as it must be just before it is reverted or applied again.
 
-        It takes up what a model has added in the meantime (a cluster added by hand has been classified),
-        which undo and redo would otherwise lose.
+        It takes up what a model has added in the meantime, for example the prediction of a
+        cluster added by hand, which undo and redo would otherwise lose.
 
         Parameters
         ----------

@@ -230,10 +230,7 @@ class WindowState:
         return self._blind.active
 
     def set_blind(self, on: bool) -> None:
-        """Hide predictions and the labels of others, for a second opinion; or show them again.
-
-        Blind labels count only where there is no open label.
-        """
+        """Hide or show predictions and the labels of others; blind labels are kept apart."""
         if on == self.blind:
             return
         if not self.save_again():
