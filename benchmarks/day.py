@@ -239,7 +239,6 @@ class Day:
 
 def main() -> None:
     given = options(__doc__, clusters=[3000, 20_000], labels=50)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     about, projects = machine(), []
     app = Watched()
     for n in given.clusters:

@@ -19,7 +19,6 @@ With a virtual display a processor draws what a graphics card would: then frames
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -207,7 +206,6 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     given = options(__doc__, points=[1000, 10_000, 100_000], repeats=5)
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = QApplication.instance() or QApplication([])
     about, rows, docks = machine(), [], []
     for n in given.points:

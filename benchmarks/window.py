@@ -17,7 +17,6 @@ The best of several repeats is printed.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -210,7 +209,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     about, rows = machine(), []
-    os.environ["NAPARI_ATOMICITY_WARM_UP"] = "0"
     app = Timed()
 
     import napari

@@ -58,7 +58,7 @@ def test_light_and_heavy_atoms_are_told_apart(seed):
     assert (label > 0).mean() > 0.8
     low, high = found.z_ratios[0]
     assert low < 78 / 29 < high
-    assert "2 species" in found.format_found()
+    assert "2 species" in found.format_summary()
 
 
 def test_three_species_in_order():
@@ -100,7 +100,7 @@ def test_little_to_go_by_is_one_species(intensity):
     assert found.n_components == 1
     assert found.of(np.array(intensity)).tolist() == [0] * len(intensity)
     assert found.z_ratios.shape == (0, 2)
-    assert "one species" in found.format_found()
+    assert "one species" in found.format_summary()
 
 
 def test_the_table_gets_its_species_from_the_lone_atoms():

@@ -50,14 +50,14 @@ def read_cluster_table(path: Path) -> pd.DataFrame:
 def corrections_for_adapt(path: Path) -> pd.DataFrame:
     """Read corrected labels as ``atomicity adapt --corrections`` does."""
     from napari_atomicity.models.files import read_model
-    from napari_atomicity.pipeline.adaptation import read_corrections
+    from napari_atomicity.pipeline.corrections import read_corrections
 
     return read_corrections(path, read_model(MODEL)[0])
 
 
 def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
     """Read corrected labels as ``atomicity train --corrections`` does: image → rows."""
-    from napari_atomicity.training.data import tables_with_images
+    from napari_atomicity.training.corrections import tables_with_images
 
     return {m.name: table for m, table in tables_with_images([path], [images])}
 
@@ -195,7 +195,7 @@ def content_of_atoms(atoms: Any) -> dict[str, Any]:
         "support_added": atoms.support_added,
         "support_removed": atoms.support_removed,
         "species_mean": atoms.species.mean,
-        "injected": atoms.added.to_dict(),
+        "injected": atoms.injected.to_dict(),
     }
 
 

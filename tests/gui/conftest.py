@@ -35,12 +35,6 @@ def nothing_is_passed_over(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
-    """Nothing is compiled in the background."""
-    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
-
-
-@pytest.fixture(autouse=True)
 def no_settings(tmp_path):
     """Forms start with their defaults, and nobody's settings change."""
     kind, scope = QSettings.Format.IniFormat, QSettings.Scope.UserScope
@@ -64,7 +58,6 @@ def model(monkeypatch):
     monkeypatch.setattr(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
     )
-    monkeypatch.setattr("napari_atomicity.models.embedding.warm_up", lambda *a: None)
     return classifier
 
 

@@ -13,14 +13,15 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt
+from napari_atomicity.gui.docks.adapt.tasks import free_name
 from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.pipeline import fine_tuning as adaptation
-from napari_atomicity.pipeline.adaptation import format_shift
+from napari_atomicity.pipeline.adaptation_text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.state.analysis_updates import with_predictions
 from napari_atomicity.state.window_state import TaskState
@@ -270,7 +271,7 @@ def name_given(monkeypatch, name, wanted=True) -> list[str]:
         offered.append(arguments[-1])
         return name or offered[-1], wanted
 
-    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.QInputDialog.getText", get_text)
+    monkeypatch.setattr("napari_atomicity.gui.docks.adapt.dock.QInputDialog.getText", get_text)
     return offered
 
 

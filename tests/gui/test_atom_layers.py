@@ -26,7 +26,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import build
 from napari_atomicity.state.review_request import ReviewRequest
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.statistics.point_patterns import ObservationWindow
+from napari_atomicity.statistics.windows import ObservationWindow
 
 KEY = Qt.Key
 PLAIN = Qt.KeyboardModifier.NoModifier

@@ -501,7 +501,7 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
     state.history.undo()
     state.history.undo()
     settled()
-    assert not words.isVisible() and book.of("field").added is None
+    assert not words.isVisible() and book.of("field").injected is None
 
 
 def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, settled, tmp_path):
@@ -510,12 +510,12 @@ def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, 
     settled()
     click(found.found.missed_button)
     settled()
-    census = book.of("field").census
+    census = book.of("field").completeness
     state.close_project()
     settled()
     with Project(path) as project:
         kept = project.load("field").atoms
-    assert kept.census == census
+    assert kept.completeness == census
 
 
 def test_of_too_few_atoms_nothing_is_told_of_what_is_missed(
@@ -548,7 +548,7 @@ def test_atoms_are_put_into_the_image_itself(found, state, book, settled):
     settled()
     click(found.found.missed_button)
     settled()
-    added = book.of("field").added
+    added = book.of("field").injected
     # The lone atoms stand 30 above their surroundings, and whoever looks for them finds the tall.
     clear = added.height * added.usual > 20
     assert clear.sum() > 5 and np.isfinite(added.score[clear]).mean() > 0.9
@@ -612,10 +612,10 @@ def test_marks_do_not_begin_the_counting_anew(found, state, book, adding, settle
 def test_another_support_is_asked_anew_what_is_missed(found, book, adding, settled):
     click(found.found.missed_button)
     settled()
-    assert book.of("field").added is not None
+    assert book.of("field").injected is not None
     book.set_support("field", [], [np.array([[0, 0], [0, 50], [50, 50], [50, 0]])])
     settled()
-    assert book.of("field").added is None and not found.found.missed_words.isVisible()
+    assert book.of("field").injected is None and not found.found.missed_words.isVisible()
 
 
 def test_of_a_stack_only_the_share_is_told(found, book, adding, settled):
@@ -667,7 +667,7 @@ def test_too_few_lone_atoms_are_said(found, state, finder, settled):
     found.clusters_part.button.click()
     settled()
     assert "No cluster can be counted" in found.clusters.words.text()
-    assert "lone atoms; 10 are needed" in found.clusters.words.text()
+    assert "isolated atoms; 10 are needed" in found.clusters.words.text()
 
 
 def test_without_clusters_or_atoms_it_says_what_to_do(dock, state, settled):

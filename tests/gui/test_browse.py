@@ -117,6 +117,7 @@ def elsewhere(monkeypatch, model):
     from napari_atomicity.pipeline import batch
     from napari_atomicity.pipeline import dask_workers as cluster
     from napari_atomicity.pipeline.runs import analyse_one
+    from napari_atomicity.pipeline.sent_model import SentModel
 
     asked = []
 
@@ -133,7 +134,7 @@ def elsewhere(monkeypatch, model):
             yield item, outcome, analysis
 
     monkeypatch.setattr(cluster, "Workers", workers)
-    monkeypatch.setattr(cluster.SentModel, "of", lambda *_: "a model")
+    monkeypatch.setattr(SentModel, "of", lambda *_: "a model")
     monkeypatch.setattr(batch, "analyse_on", analyse_on)
     return asked
 
@@ -149,7 +150,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
     assert "can't be read" in words["broken.tif"]
     table = opened.state.table()
-    assert np.isfinite(table["umap_1"]).all()  # placed here, afterwards
+    assert np.isfinite(table["umap_1"]).all()
     # As it would have been here, to the last bit.
     here = analyse(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
     there = table[table["image"] == "a.tif"].reset_index(drop=True)

@@ -35,8 +35,8 @@ PX = 0.1
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
     monkeypatch.setattr(docks, "DEBOUNCE_MS", 0)
 
 
@@ -188,13 +188,13 @@ def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settle
 
 def test_the_other_image_is_not_found_again(dock, state, settled, monkeypatch):
     asked = []
-    real = module.spread_of
+    real = module.compute_image_dispersion
 
     def noted(atoms, *args, **options):
         asked.append(atoms.image)
         return real(atoms, *args, **options)
 
-    monkeypatch.setattr(module, "spread_of", noted)
+    monkeypatch.setattr(module, "compute_image_dispersion", noted)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert asked == ["two"], "the first is known"
@@ -294,7 +294,7 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     )  # fmt: skip
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
-    census = state.atoms.of("one").census
+    census = state.atoms.of("one").completeness
     assert shown["Found of them"][0] == per_cent(census.share)
     assert float(shown["Density, all atoms"][0].split()[0]) == pytest.approx(
         census.density_per_nm2, rel=0.01

@@ -109,6 +109,7 @@ def test_classify_averages_as_the_image_was_until_a_person_says_otherwise(
         ("averaged", True),
     ):
         state.current = image
+        QApplication.processEvents()
         assert box.isChecked() == checked
     box.setChecked(False)
     state.clusters.relabel([("averaged", 1)], "Pt19")

@@ -18,9 +18,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.palette import colours
-from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks import embedding as docks
-from napari_atomicity.gui.docks.embedding import WARM_UP_VARIABLE, Embedding, without_place
+from napari_atomicity.gui.docks.embedding import Embedding, without_place
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
@@ -44,8 +43,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 
 @pytest.fixture
 def reference(monkeypatch):
-    """Reference points of a model that is not there, and no compiling in the background."""
-    monkeypatch.setenv(WARM_UP_VARIABLE, "0")
+    """Reference points of a model that is not there."""
     monkeypatch.setattr(docks, "classifier_of", lambda analysis: None)
     table = pd.DataFrame(
         {"umap_1": [-9.0, 9.0, 0.0], "umap_2": [0.0, 1.0, 8.0], "label": ["Pt19", "Pt19", "Pt70"]}
@@ -481,28 +479,6 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     assert len(state.history) == edits + 1, "placing is not the person's doing: no undo step"
 
 
-def test_what_has_no_place_yet_is_seen_about_where_it_lies(
-    dock, state, viewer, settle, monkeypatch
-):
-    monkeypatch.setattr(
-        "napari_atomicity.models.embedding.place_roughly",
-        lambda embedding, model: np.full((len(embedding), 2), 7.0),
-    )
-    analysis = state.analysis("field")
-    table = analysis.table.copy()
-    table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    state.clusters.set_analysis(replace(analysis, table=table))
-    dock.update_now()
-    settle(viewer)
-    dock.update_now()
-    assert dock.scatter._points._data.size == 40
-    np.testing.assert_array_equal(dock.scatter.positions[:5], 7.0)
-    assert "5 clusters shown about where they lie" in dock.message.text()
-    assert dock.place_button.isVisible()
-    # They are no places: neither in the table nor in what is saved.
-    assert np.isnan(state.table("field")["umap_1"][:5]).all()
-
-
 def adapted(state, image: str, shift: float = 3.0):
     """The same clusters, as another model places and calls them."""
     analysis = state.analysis(image)
@@ -688,25 +664,6 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, q
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
     state.clusters.relabel([("field", 1)], "Pt70")
-
-
-def test_warming_up_waits_for_the_window_and_can_be_switched_off(
-    viewer, qtbot, reference, monkeypatch
-):
-    warmed = []
-    monkeypatch.setattr("napari_atomicity.models.embedding.warm_up", lambda: warmed.append(1))
-    monkeypatch.setattr(docks, "_WARM_UP_DELAY_MS", 1)
-    off = Embedding(viewer)
-    qtbot.addWidget(off)
-    off.show()
-    assert not off._warm_up_timer.isActive()
-    monkeypatch.setenv(WARM_UP_VARIABLE, "1")
-    on = Embedding(viewer)
-    qtbot.addWidget(on)
-    on.show()
-    qtbot.waitUntil(lambda: warmed == [1])
-    assert state_of(viewer).status.message == "", "nobody asked for it, so not a word"
-    assert not tasks.running(state_of(viewer)), "the window need not wait for it"
 
 
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):

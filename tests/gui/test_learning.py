@@ -9,10 +9,10 @@ from mouse import LEFT
 from qtpy.QtWidgets import QFileDialog
 
 from napari_atomicity import analyse
-from napari_atomicity.gui.docks.adapt import AFTER, BEFORE, Adapt
+from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, Adapt
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.review.learning import Learning
-from napari_atomicity.gui.docks.train import Train
+from napari_atomicity.gui.docks.train.dock import Train
 from napari_atomicity.models.files import read_model, user_folder
 
 
@@ -79,7 +79,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
 
     # The model is named, kept in the project, and comes along with it.
     monkeypatch.setattr(
-        "napari_atomicity.gui.docks.adapt.QInputDialog.getText", lambda *a: ("morning-1", True)
+        "napari_atomicity.gui.docks.adapt.dock.QInputDialog.getText", lambda *a: ("morning-1", True)
     )
     qtbot.waitUntil(adapt.save_button.isEnabled)
     qtbot.mouseClick(adapt.save_button, LEFT)

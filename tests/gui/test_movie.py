@@ -18,7 +18,7 @@ from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Mov
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layer_data import layer_data
-from napari_atomicity.tracking import MovieSettings, movie_of, track_clusters
+from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
 from napari_atomicity.tracking import text as words
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked
@@ -315,7 +315,7 @@ def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer
 # ---- words and curves
 @pytest.fixture(scope="module")
 def found(analysed):
-    return movie_of(track_clusters(analysed))
+    return analyse_movie(track_clusters(analysed))
 
 
 def test_curves_hold_what_is_known(found):
@@ -339,7 +339,7 @@ def format_test_rates(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
-    per_frame = movie_of(
+    per_frame = analyse_movie(
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )

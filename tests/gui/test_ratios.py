@@ -349,11 +349,11 @@ def test_a_late_result_of_another_method_is_dropped(card, dock, settle, viewer):
 def test_a_method_that_can_not_be_used_says_why(card, dock):
     items = dock.method_combo.model()
     assert [items.item(i).isEnabled() for i in range(3)] == [True, True, False]
-    assert "holds no replicates of its calibration" in items.item(2).toolTip()
+    assert "replicates of its calibration" in items.item(2).toolTip()
     assert dock.warning.isHidden()
     choose_method(dock, "em")  # as it may have been before another model classified
     dock.update_now()
-    assert "holds no replicates of its calibration" in dock.warning.text()
+    assert "replicates of its calibration" in dock.warning.text()
     assert not dock.chart.bars and len(dock.ratios) == 0
     choose_method(dock, "counted")
     dock.update_now()
@@ -363,7 +363,7 @@ def test_a_method_that_can_not_be_used_says_why(card, dock):
 def test_without_the_card_there_is_only_counting(dock):
     items = dock.method_combo.model()
     assert [items.item(i).isEnabled() for i in range(3)] == [True, False, False]
-    assert "the card of the model is not at hand" in items.item(1).toolTip()
+    assert "the card of the model is not available" in items.item(1).toolTip()
 
 
 def test_conditions_that_differ_are_seen(dock, state, qtbot):
@@ -408,7 +408,7 @@ def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
     ("line", "words"),
     [
         ("Pt19:Pt70", "Write it like Pt19:Pt41:Pt70 = 1:1:1"),
-        ("Pt19:Pt20 = 1:1", "The reference names Pt20, which can't be found"),
+        ("Pt19:Pt20 = 1:1", "The reference contains unknown classes: Pt20"),
         ("Pt19:Pt30 = 0.5:0.1", "sum to 0.6, not to 1"),
     ],
 )
@@ -457,10 +457,10 @@ def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settl
 def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
     load("scope,class,fraction\nmissing,Pt70,1\n")
     settle(viewer)
-    assert dock.verdict.text().startswith("The reference speaks of missing, and no image")
+    assert dock.verdict.text().startswith("The reference is for missing, and no image")
     load("class,fraction\nPt7,1\n")
     settle(viewer)
-    assert "names Pt7, which can't be found" in dock.verdict.text()
+    assert "unknown classes: Pt7" in dock.verdict.text()
     load("class,share\nPt70,1\n")
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 

@@ -122,7 +122,7 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks.QFileDialog, "getExistingDirectory", lambda *a: "")
-    monkeypatch.setattr(docks, "start", lambda *a, **k: pytest.fail("started"))
+    monkeypatch.setattr(docks.tasks, "start", lambda *a, **k: pytest.fail("started"))
     click(dock.button)
 
 
@@ -188,7 +188,7 @@ def test_it_says_what_there_is(viewer, qtbot):
     assert dock.button.isEnabled()
     state.clusters.relabel([("field", 1)], "Pt70")
     state.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
-    words = "1 image, 5 clusters, 1 with a person's label; 1 image not analysed yet."
+    words = "1 image, 5 clusters, 1 with a manual label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
 
 
@@ -203,7 +203,7 @@ def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):
     qtbot.wait(80)
     assert not calls
     dock.show()
-    qtbot.waitUntil(lambda: "1 with a person's label" in dock.words.text())
+    qtbot.waitUntil(lambda: "1 with a manual label" in dock.words.text())
 
 
 def test_it_can_be_stopped(dock, state, folder, settle, viewer, monkeypatch):

@@ -16,7 +16,8 @@ from synthetic import CLASSES, made_up
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
-from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review, format_duration
+from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
+from napari_atomicity.gui.docks.review.text import format_duration
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import EditKind, ImageEdit, Project

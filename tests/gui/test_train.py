@@ -16,7 +16,8 @@ from napari_atomicity.core.cluster_table import corrected
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui.controls.learning_curve import LearningCurve
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.train import Train, free_path, summary
+from napari_atomicity.gui.docks.train.dock import Train
+from napari_atomicity.gui.docks.train.tasks import free_path, summary
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.state.window_state import TaskState
@@ -60,7 +61,7 @@ def errors(monkeypatch):
 
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_atomicity.gui.docks.train.QFileDialog.getExistingDirectory",
+        "napari_atomicity.gui.docks.train.dock.QFileDialog.getExistingDirectory",
         lambda *a: str(folder),
     )
     qtbot.mouseClick(dock.folder_button, Qt.MouseButton.LeftButton)

@@ -46,11 +46,6 @@ NAMES = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def no_warm_up(monkeypatch):
-    monkeypatch.setenv("NAPARI_ATOMICITY_WARM_UP", "0")
-
-
 @pytest.fixture
 def manifest():
     manager = PluginManager()

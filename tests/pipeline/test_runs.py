@@ -219,7 +219,7 @@ def test_map_and_symmetries_are_as_asked(tmp_path, image, wanted):
 
 
 def test_ratios_that_the_model_does_not_serve_are_refused_before_the_work(tmp_path, image):
-    with pytest.raises(ModelError, match="fake holds no replicates of its calibration"):
+    with pytest.raises(ModelError, match="fake has no replicates of its calibration"):
         analyse_images(
             [image("a.tif")],
             tmp_path / "out",
@@ -253,7 +253,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     ("text", "error", "words"),
     [
         (None, ReadError, "no such file"),
-        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image is called so"),
+        ("scope,class,fraction\nx_*,Pt19,1\n", TableError, "no image has such a name"),
         ("class,fraction\nPt20,1\n", TableError, "names Pt20"),
     ],
 )

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from napari_atomicity.reporting.plot_base import Look, mark
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
 from napari_atomicity.reporting.plots import figure_of, save_plot
-from napari_atomicity.simulation import atom_fields
+from napari_atomicity.simulation import point_processes
 from napari_atomicity.statistics.atom_groups import link
 from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
-from napari_atomicity.statistics.point_patterns import ObservationWindow, nearest_neighbours
+from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.windows import ObservationWindow
 
 WINDOW = ObservationWindow(np.pad(np.ones((80, 100), bool), ((20, 0), (0, 0))), 0.15)
 
@@ -34,7 +35,7 @@ def atoms(points: np.ndarray) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[pd.DataFrame, DispersionStatistics]:
-    points = atom_fields.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
+    points = point_processes.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
     return atoms(points), dispersion(points, WINDOW.mask, 0.15, simulations=39)
 
 

@@ -18,7 +18,8 @@ from napari_atomicity.reporting.plot_ratios import in_order, natural, recording_
 from napari_atomicity.reporting.plot_sizes import bin_width, cuts_nm, intensity_line, misclassified
 from napari_atomicity.reporting.plot_trust import MIN_CORRECTED, has_enough
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES, figure_of, save_plot, scales_of
-from napari_atomicity.statistics.ratios import counted, wilson_interval
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.ratios import counted
 from support import CLASSES, synthetic_analysis
 
 

@@ -37,7 +37,7 @@ from napari_atomicity.reporting.report import image_section, warnings, write_rep
 from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.statistics.reference import compare
-from napari_atomicity.tracking import movie_of, track_clusters
+from napari_atomicity.tracking import analyse_movie, track_clusters
 from support import CLASSES, synthetic_analysis
 
 
@@ -468,7 +468,7 @@ def movie():
     """A stack whose clusters are linked over the frames, with all that is known of it."""
     analysis, _, _ = film(merges=1)
     analysis = track_clusters(analysis)
-    return analysis, movie_of(analysis)
+    return analysis, analyse_movie(analysis)
 
 
 def test_a_stack_is_told_over_time(movie, tmp_path):
@@ -522,7 +522,7 @@ def test_colours_of_the_tracks_are_their_classes(movie):
     axes = movie_figures.tracks_chart(known.tracks, known, classes).axes[0]
     cells = axes.images[0].get_array()
     track = known.tracks[0]
-    seen = track.frames[track.seen][0]
+    seen = track.frames[track.detected][0]
     label = str(track.label[seen - track.first_frame])
     assert tuple(cells[0, seen]) == pytest.approx(to_rgba(colours(classes)[label]))
     before = cells[0, : track.first_frame]

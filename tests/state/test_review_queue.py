@@ -21,7 +21,7 @@ from napari_atomicity.state.review_request import ReviewRequest
 from napari_atomicity.state.review_sampling import allocate, strata_of
 from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.agreement import taken_out
+from napari_atomicity.statistics.agreement import removed_clusters
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
 
@@ -476,7 +476,7 @@ def test_taken_out_is_what_was_removed_last():
         [("a", 1, "remove"), ("a", 2, "remove"), ("a", 2, "add"), ("b", 1, "label")],
         columns=["image", "cluster_id", "what"],
     )
-    assert taken_out(log) == {("a", 1)}
+    assert removed_clusters(log) == {("a", 1)}
 
 
 def test_undo_and_redo_pass_over_nothing(state):

@@ -108,11 +108,9 @@ def test_conditions_that_differ_are_noted_in_the_pairs():
 
 def test_what_the_reference_speaks_of_must_be_there():
     table = cluster_table(a="14")
-    with pytest.raises(TableError, match=r"speaks of x_\*, and no image is called so"):
+    with pytest.raises(TableError, match=r"for x_\*, and no image has such a name"):
         compare(table, reference(**{"x_*": "Pt19 = 1"}))
-    with pytest.raises(
-        TableError, match=r"names Pt20, which can't be found\. The classes are Pt19"
-    ):
+    with pytest.raises(TableError, match=r"unknown classes: Pt20\. The classes are Pt19"):
         compare(table, reference(a="Pt19:Pt20 = 1:1"))
 
 

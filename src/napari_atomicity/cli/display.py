@@ -44,7 +44,7 @@ def why_no_window(timeout_s: float = 120) -> str | None:
 
     Parameters
     ----------
-    timeout_s
+    timeout_s : float, optional
         After that long it is taken for hanging.
     """
     command = [sys.executable, "-c", _PROBE]

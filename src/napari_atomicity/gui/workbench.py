@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
 from .controls.garbage_collection import settle_collector
-from .docks.adapt import Adapt
+from .docks.adapt.dock import Adapt
 from .docks.analyse import Analyse, typical_cluster
 from .docks.annotators.dock import Annotators
 from .docks.atoms.dock import Atoms
@@ -36,7 +36,7 @@ from .docks.ratios.dock import Ratios
 from .docks.report import Report
 from .docks.review.dock import Review
 from .docks.table import Table
-from .docks.train import Train
+from .docks.train.dock import Train
 from .panels.dock_windows import dock_name, main_window
 from .viewer import compat
 from .viewer.binding import Binding, binding_of, unwrapped

@@ -45,11 +45,11 @@ class Prediction:
 
     Parameters
     ----------
-    probabilities
-        (N, C), calibrated; NaN where the patch has no finite values.
-    embedding
-        (N, D) float32.
-    class_maps
+    probabilities : ndarray of shape (N, C)
+        Calibrated; NaN where the patch has no finite values.
+    embedding : ndarray of shape (N, D)
+        Float32.
+    class_maps : dict of str to ndarray
         Channel → (N, h, w) float32, of the most probable class.
     """
 
@@ -63,14 +63,14 @@ class Classifier:
 
     Parameters
     ----------
-    card
+    card : ModelCard
         Of the model.
-    tensors
+    tensors : dict of str to ndarray
         Name → array: ``network.*``, the references ``reference.*``, and what
         `models.out_of_distribution` needs, ``ood.*`` and ``outside.*``.
-    device
+    device : torch.device
         Where to compute.
-    batch_size
+    batch_size : int, optional
         Patches at a time, None for what suits the device; halved by itself when the device's
         memory does not suffice.
 
@@ -133,12 +133,12 @@ class Classifier:
 
         Parameters
         ----------
-        patches
+        patches : mapping of str to ndarray
             Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
             tensors on any device.
-        progress, stop
+        progress, stop : callable, optional
             Called between batches.
-        symmetries
+        symmetries : bool, optional
             Whether to average over the eight symmetries of the square, at eight times the cost:
             how a cluster lies then makes no difference.
 
@@ -344,10 +344,10 @@ def load_classifier(model: str | Path = "default", device: str = "auto") -> Clas
 
     Parameters
     ----------
-    model
+    model : str or Path, optional
         "default" (dual channel), "raw" (single channel), another name that `atomicity models`
         lists, or the path of a .safetensors file.
-    device
+    device : str, optional
         "auto", "cpu", "cuda" or "mps".
 
     Raises

@@ -31,14 +31,14 @@ class Measured:
 
     Parameters
     ----------
-    table
+    table : DataFrame
         The cluster table with its measured columns.
-    card
+    card : ModelCard
         Of the model.
-    scale
+    scale : ConstrainedMixture or None
         The intensity of one atom; None if the model does not know how to find it.
-    network
-        (N, C) calibrated probabilities; NaN where a patch could not be read.
+    network : ndarray of shape (N, C)
+        Calibrated probabilities; NaN where a patch could not be read.
     """
 
     table: pd.DataFrame
@@ -138,11 +138,11 @@ def pooled(
 
     Parameters
     ----------
-    network, mixture
+    network, mixture : ndarray
         Probabilities.
-    certainty
-        (N,) of the scale.
-    weights
+    certainty : ndarray of shape (N,)
+        Of the scale.
+    weights : ndarray
         (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
     log_network = np.log(np.clip(network, LEAST**2, 1))

@@ -49,16 +49,16 @@ class ConstrainedMixture:
 
     Parameters
     ----------
-    reference
+    reference : ScaleReference
         What was fitted.
-    weight
-        (K,) of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
-    shift
-        (K, 2) of log intensity and log diameter against the reference.
-    shares
-        (K, C) of the classes.
-    spread
-        (K, 2) variances within the classes relative to the reference's.
+    weight : ndarray of shape (K,)
+        Of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
+    shift : ndarray of shape (K, 2)
+        Of log intensity and log diameter against the reference.
+    shares : ndarray of shape (K, C)
+        Of the classes.
+    spread : ndarray of shape (K, 2)
+        Variances within the classes relative to the reference's.
     """
 
     reference: ScaleReference
@@ -84,9 +84,9 @@ class ConstrainedMixture:
 
         Parameters
         ----------
-        intensity, diameter_nm
-            (N,); rows that are not positive come out as NaN.
-        with_shares
+        intensity, diameter_nm : ndarray of shape (N,)
+            Rows that are not positive come out as NaN.
+        with_shares : bool, optional
             Whether a class that is common in the image is likelier beforehand.
         """
         good = (intensity > 0) & (diameter_nm > 0)
@@ -122,11 +122,11 @@ def fit_constrained_mixture(
 
     Parameters
     ----------
-    intensity
-        (N,) integrated intensities in counts nm², positive.
-    diameter_nm
+    intensity : ndarray of shape (N,)
+        Integrated intensities in counts nm², positive.
+    diameter_nm : ndarray of shape (N,)
         (N,).
-    reference
+    reference : ScaleReference
         The locked class means and covariances.
     """
     n, c = len(intensity), len(reference.log_intensity)
@@ -306,9 +306,9 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
 
     Parameters
     ----------
-    tables
+    tables : sequence of DataFrame
         A cluster table per image.
-    reference
+    reference : ScaleReference
         The old one; it comes back if no image is sure.
     """
     old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)

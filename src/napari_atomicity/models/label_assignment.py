@@ -28,13 +28,13 @@ def assign_labels(
 
     Parameters
     ----------
-    table
+    table : DataFrame
         N rows.
-    classifier
+    classifier : Classifier
         That made the prediction.
-    prediction
+    prediction : Prediction
         Of the same N clusters.
-    scale
+    scale : ConstrainedMixture or None
         Of the image.
     """
     card = classifier.card
@@ -75,11 +75,11 @@ def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> 
 
     Parameters
     ----------
-    p
-        (N, C) probabilities; rows with NaN get "".
-    threshold
+    p : ndarray of shape (N, C)
+        Probabilities; rows with NaN get "".
+    threshold : float
         Conformal, 0 to 1.
-    classes
+    classes : sequence of str
         C names.
 
     Returns

@@ -84,11 +84,11 @@ class AtomicityNet(nn.Module):
 
     Parameters
     ----------
-    channels
+    channels : sequence of str
         Names of the channels, "raw" and "LCN".
-    n_classes
+    n_classes : int
         Number of classes.
-    width
+    width : int, optional
         Features of the first layer; the embedding has 4 × width per channel.
     """
 
@@ -123,9 +123,9 @@ class AtomicityNet(nn.Module):
 
         Parameters
         ----------
-        maps
+        maps : dict of str to Tensor
             Of the forward pass.
-        classes
+        classes : torch.Tensor
             (N,) class indices.
         """
         out, start = {}, 0

@@ -54,11 +54,11 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
 
     Parameters
     ----------
-    known
+    known : Measured
         The clusters of one image; their model has a scale and sizes.
-    place
+    place : Place
         Theirs.
-    tensors
+    tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
     """
     sizes = class_sizes(known.card.classes)

@@ -35,11 +35,11 @@ def fit_thresholds(value: np.ndarray, label: np.ndarray, n_classes: int) -> tupl
 
     Parameters
     ----------
-    value
-        (N,) measured quantity, growing with the class on the whole.
-    label
-        (N,) class indices.
-    n_classes
+    value : ndarray of shape (N,)
+        Measured quantity, growing with the class on the whole.
+    label : ndarray of shape (N,)
+        Class indices.
+    n_classes : int
         C; C - 1 thresholds come back, in ascending order.
     """
     cuts = []

@@ -98,15 +98,15 @@ class Arrivals:
 
     Parameters
     ----------
-    folder
+    folder : Path
         Searched with its subfolders.
-    taken
+    taken : mapping of Path to tuple[int, int], optional
         Files of an earlier session: path → size and time in ns, as they were taken.
-    leave_out
+    leave_out : Path, optional
         A folder that is not looked into, where results are written.
-    settle_s, patience_s
+    settle_s, patience_s : float, optional
         See `SETTLE_S` and `PATIENCE_S`.
-    clock
+    clock : callable, optional
         Seconds.
     """
 
@@ -292,11 +292,11 @@ class FileWatcher:
 
     Parameters
     ----------
-    folder
+    folder : Path
         With its subfolders.
-    listen
+    listen : bool
         Whether to; else only the time passes.
-    on_deaf
+    on_deaf : callable, optional
         Told why, if the system does not tell.
     """
 

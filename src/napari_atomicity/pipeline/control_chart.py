@@ -44,9 +44,9 @@ class FeatureSummary:
 
     Parameters
     ----------
-    residual
-        (D,) mean of the whitened residuals (`models.domain_shift.residuals`).
-    scatter
+    residual : ndarray of shape (D,)
+        Mean of the whitened residuals (`models.domain_shift.residuals`).
+    scatter : float
         What scatter alone adds to its squared length.
     """
 
@@ -86,16 +86,16 @@ class Reading:
 
     Parameters
     ----------
-    drift
+    drift : float, optional
         Squared distance of the image from the session's reference, scatter taken off; in the units
         of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
         clusters.
-    change
+    change : float, optional
         The running mean in units of its limit, 0 to `MOST`: above 1 the conditions have changed.
         NaN while the reference is gathered.
-    reference
+    reference : int, optional
         How many images the reference holds.
-    joined
+    joined : bool, optional
         Whether this one is like it.
     """
 
@@ -123,9 +123,9 @@ class Chart:
 
     Parameters
     ----------
-    first
+    first : int, optional
         How many images are the reference before anything is judged; 0: nothing ever is.
-    weight, limit
+    weight, limit : float, optional
         See `WEIGHT` and `LIMIT`.
 
     References

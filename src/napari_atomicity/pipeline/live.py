@@ -23,7 +23,7 @@ from ..models.domain_shift import MIN_CLUSTERS
 from ..reporting.report import LOW_CONFIDENCE
 from ..statistics.ratios import class_ratios, counted
 from .control_chart import SESSION_CHANGED, FeatureSummary, Reading
-from .finalize import slim
+from .finalize import drop_columns
 
 N_BOOTSTRAP = 200
 """Resamples of running ratios: their intervals move by less than from image to image."""
@@ -40,22 +40,22 @@ class Conditions:
 
     Parameters
     ----------
-    clusters, counted
+    clusters, counted : int
         How many were found, and how many count in ratios.
-    mean_confidence
+    mean_confidence : float
         Of what was classified; 0 for what is no class, as in the report's warnings.
-    ood_share
+    ood_share : float
         Share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1).
-    drift, drift_limit
+    drift, drift_limit : float
         Of the shift test (`models.domain_shift.domain_shift`), and the limit on the model's card;
         NaN where there are too few clusters, or no limit.
-    conditions_differ
+    conditions_differ : bool
         Whether the drift exceeds it.
-    alarms
+    alarms : tuple of str, optional
         What a person should act on.
-    where
+    where : FeatureSummary, optional
         In the embedding; None where there are too few clusters, or the model tells nothing.
-    reading
+    reading : Reading, optional
         Of the chart of the session (`pipeline.control_chart.Chart`), once it has seen the image.
     """
 
@@ -83,7 +83,7 @@ def conditions_of(
 
     Parameters
     ----------
-    analysis
+    analysis : Analysis
         Classified.
     card, tensors
         Of the model; `models.classifier.Classifier.beside`.
@@ -138,9 +138,9 @@ class Running:
 
     Parameters
     ----------
-    card
+    card : ModelCard
         Of the model.
-    method
+    method : str, optional
         How ratios are found, a name in `statistics.prevalence.METHODS`.
     """
 
@@ -158,7 +158,7 @@ class Running:
     def set(self, image: str, table: pd.DataFrame) -> None:
         """Another image, or the same one anew."""
         again = image in self._tables
-        self._tables[image] = slim(table)
+        self._tables[image] = drop_columns(table)
         if again or self._together is None or not len(table):
             self._together = None if again else self._together
         else:
@@ -219,17 +219,17 @@ def row_of(
     ----------
     image, sha256
         Of the file.
-    found
+    found : Conditions
         Its conditions.
-    classes
+    classes : tuple of str
         Of the model.
-    ratios
+    ratios : DataFrame or None
         Running ones, of all images so far; NaN in the row where they were not found.
-    images
+    images : int
         How many there are so far.
-    waiting
+    waiting : int
         Files that are there and were not taken yet.
-    analysis_s, latency_s
+    analysis_s, latency_s : float
         Seconds it took, and from the last change of the file to the result.
     """
     row: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..models.analysis import Analysis
-from ..statistics.agreement import without_replaced
+from ..statistics.agreement import drop_replaced
 from .edit_kind import EditKind, RecordableEdit
 from .label_rules import settle
 from .rows import (
@@ -186,7 +186,7 @@ def manual_edits(
     last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
     added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]
     # Clusters that were split or merged were replaced, not removed.
-    removed = without_replaced(log)
+    removed = drop_replaced(log)
     removed = removed.drop_duplicates("cluster_id", keep="last")
     removed = removed[removed["what"] == REMOVE]
     return frozenset(added.tolist()), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)

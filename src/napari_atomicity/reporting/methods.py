@@ -16,7 +16,7 @@ import pandas as pd
 from .._version import __version__
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..models.embedding import MIN_DIST, NEIGHBOURS
-from ..statistics.agreement import CONSENSUS, taken_out
+from ..statistics.agreement import CONSENSUS, removed_clusters
 from ..statistics.ratios import counted
 from ..tracking.tracks import MOVIE
 
@@ -341,7 +341,7 @@ def _people(
     columns = ["annotator", "image", "cluster_id", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
     there = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
-    removed = len(taken_out(log) - there)
+    removed = len(removed_clusters(log) - there)
     if not n and not removed:
         return ""
     people = len(annotators(log))

@@ -41,7 +41,7 @@ def over_time(movie: TrackedMovie, classes: Sequence[str], small: bool = False) 
     Parameters
     ----------
     movie
-        From `movies.movie_of`.
+        From `movies.analyse_movie`.
     classes
         All classes, in order.
     small
@@ -103,7 +103,7 @@ def tracks_chart(
     cells = np.zeros((len(tracks), movie.drift.n_frames, 4))
     for row, track in enumerate(tracks):
         cells[row, track.frames] = [to_rgba(look.colour(str(label))) for label in track.label]
-        cells[row, track.frames[~track.seen], 3] = 0.35
+        cells[row, track.frames[~track.detected], 3] = 0.35
     with style():
         height = 0.8 + _ROW_INCH * max(len(tracks), 6)
         figure = Figure(figsize=(6.4, height), layout="constrained")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
-from ..statistics.ratios import wilson_interval
+from ..statistics.intervals import wilson_interval
 from .plot_base import (
     Look,
     Plot,

@@ -174,10 +174,10 @@ def _over_time(
     """Of a stack what is known over time; of anything else nothing is loaded."""
     if movie is None and not is_tracked(analysis):
         return None
-    from ..tracking.following import movie_of
+    from ..tracking.following import analyse_movie
     from .movie_figures import over_time
 
-    return over_time(movie or movie_of(analysis), classes, small)
+    return over_time(movie or analyse_movie(analysis), classes, small)
 
 
 def with_ratios(section: Section, ratios: pd.DataFrame) -> Section:

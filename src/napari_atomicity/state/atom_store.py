@@ -16,9 +16,9 @@ from psygnal import Signal
 
 from ..atoms.analysis import AtomAnalysis
 from ..atoms.injection import InjectedAtoms
-from ..atoms.marks import ImageAtoms, Mark, known
+from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
-from ..atoms.table import empty_table, joined
+from ..atoms.table import concat_atom_tables, empty_table
 from ..core.micrograph import Micrograph
 from .atom_edits import AtomEdit, SetAtoms, SetMarks
 
@@ -88,7 +88,7 @@ class AtomStore:
         if image is not None:
             found = self._of.get(image)
             return empty_table() if found is None else found.table
-        return joined(atoms.table for atoms in self._of.values())
+        return concat_atom_tables(atoms.table for atoms in self._of.values())
 
     def next_id(self, image: str) -> int:
         """Return an id that no atom of this image ever had."""
@@ -180,7 +180,7 @@ class AtomStore:
         added : InjectedAtoms or None
             The injected atoms; None removes the result.
         """
-        self._set(image, lambda a: a.with_added(added), f"atoms missed in {image}")
+        self._set(image, lambda a: a.with_injected(added), f"atoms missed in {image}")
 
     def set_support(
         self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
@@ -200,7 +200,7 @@ class AtomStore:
         self._set(
             image,
             # what is missed was told for another support
-            lambda a: replace(a, support_added=added, support_removed=removed).with_added(None),
+            lambda a: replace(a, support_added=added, support_removed=removed).with_injected(None),
             f"support of {image}",
         )
 
@@ -402,7 +402,7 @@ def marks_of(table: pd.DataFrame, atom_ids: Iterable[int]) -> dict[int, Mark]:
         "sigma_nm",
     ]  # fmt: skip
     return {
-        i: Mark(y, x, True, uncertain, frame, *map(known, measured))
+        i: Mark(y, x, True, uncertain, frame, *map(finite_or_none, measured))
         for i, y, x, uncertain, frame, *measured in zip(
             *(rows[name].tolist() for name in names), strict=True
         )

@@ -41,7 +41,7 @@ from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy
-from ..tracking.files import found_in, write_movies
+from ..tracking.files import analyse_if_tracked, write_movies
 from .agreement_table import agreement_table
 from .export_contents import Contents, Snapshot, sampled_accuracy, snapshot
 from .window_state import WindowState
@@ -146,7 +146,7 @@ class _Export:
         log = self.contents.corrections
         if log is not None and len(log):
             self.files.append(write_table(log, self.out_dir / "corrections.csv"))
-        found = (found_in(a, self.progress, self.stop) for a in self.contents.analyses)
+        found = (analyse_if_tracked(a, self.progress, self.stop) for a in self.contents.analyses)
         self.files += write_movies([movie for movie in found if movie is not None], self.out_dir)
 
     def figures(self) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..project import Project
-from ..statistics.agreement import taken_out
+from ..statistics.agreement import removed_clusters
 from ..statistics.stratified_accuracy import Accuracy
 from .review_accuracy import accuracy
 from .review_queue import Queue
@@ -140,7 +140,7 @@ def sampled_accuracy(
     labels = labels[["label_predicted", "label_corrected"]].astype(object)
     there = wanted.isin(labels.index)
     labels = labels.reindex(wanted).fillna("")
-    removed = wanted.isin(list(taken_out(corrections[~corrections["blind"].astype(bool)])))
+    removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
     return accuracy(
         sample,
         labels["label_predicted"].to_numpy(object),

@@ -114,3 +114,44 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
     box.setKeyboardTracking(False)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     return box
+
+
+def wrapped_label(
+    accessible_name: str = "", *, plain: bool = False, bold: bool = False, visible: bool = True
+) -> QLabel:
+    """Make an empty label whose text wraps.
+
+    Parameters
+    ----------
+    accessible_name : str, optional
+        What the text is about, for screen readers.
+    plain : bool, optional
+        Whether the text is not interpreted as markup, as for names of files.
+    bold : bool, optional
+        Whether the text is bold.
+    visible : bool, optional
+        Whether the label is shown before it has a text.
+
+    Returns
+    -------
+    QLabel
+    """
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(accessible_name)
+    if plain:
+        label.setTextFormat(Qt.TextFormat.PlainText)
+    if bold:
+        font = label.font()
+        font.setBold(True)
+        label.setFont(font)
+    if not visible:
+        label.hide()
+    return label
+
+
+def selectable_label(accessible_name: str = "", *, bold: bool = False) -> QLabel:
+    """Make an empty label whose text wraps and can be selected and copied."""
+    label = wrapped_label(accessible_name, bold=bold)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 
-from napari.utils.notifications import show_error
-from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from ...core.errors import AtomicityError
 from ...models.analysis import Analysis
-from ...state.window_state import Status, WindowState
-from .. import tasks
-from ..controls.connections import follow, follow_soon
-from ..controls.forms import folded, in_scroll_area, main_button, new_form
-from ..panels.analysis_task import AnalysisRequest, analyse_without_map, place_in_map
+from ...state.window_state import WindowState
+from ..controls.forms import folded, main_button, new_form
+from ..panels.analysis_task import AnalysisRequest, analyse_image
+from ..panels.dock import Dock
 from ..panels.forms import (
     DetectionForm,
     ImageForm,
-    TaskBar,
     add_device_row,
     add_model_row,
     add_symmetries_row,
-    busy,
 )
-from ..viewer.binding import binding_of
 
 
 def summary(state: WindowState, image: str | None) -> str:
-    """``57 clusters: 12 Pt19, 20 Pt30 …``"""
+    """Count the clusters by label, as in ``57 clusters: 12 Pt19, 20 Pt30``."""
     if image is None or state.analysis(image) is None:
         return ""
     table = state.table(image)
@@ -43,7 +35,7 @@ def summary(state: WindowState, image: str | None) -> str:
 
 
 def typical_cluster(analysis: Analysis) -> int | None:
-    """A cluster that is worth a first look: whole, alone, and rather certain."""
+    """Return a typical cluster to look at first: complete, isolated, and rather certain."""
     table = analysis.table
     whole = table[~(table["touches_border"] | table["touches_neighbour"])]
     chosen = whole if len(whole) else table
@@ -53,110 +45,71 @@ def typical_cluster(analysis: Analysis) -> int | None:
     return int(order["cluster_id"].iloc[len(order) // 4])
 
 
-class Analyse(QWidget):
+class Analyse(Dock):
     """Image, model, pixel size, and the button that does everything."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
-        self._build()
-        follow(self, self.state.status_changed, self._on_status)
-        follow_soon(self, self.state.analysis_changed, slot=self._on_result)
-        follow(self, self.state.current_changed, self._on_result)
-        self.image_form.changed.connect(self._enable)
-        self.button.clicked.connect(self.run)
-        self._enable()
-        self._on_result()
+    follows = ("analysis_changed", "current_changed")
 
-    def _build(self) -> None:
-        self.image_form = ImageForm(self.binding)
+    def build(self) -> None:
+        self.image_form = self.add(ImageForm(self.binding))
+        self.image_form.changed.connect(self.update_enabled)
         self.models = add_model_row(self.image_form.form)
-        self.button = main_button("Analyse", self)
-        self.button.setToolTip(
-            "Find the clusters, say how many atoms each holds, show why, place them in the map "
-            "and count the classes."
+        self.button = self.add_button(
+            main_button("Analyse", self),
+            "Find the clusters, determine the number of atoms of each, show class maps, place the "
+            "clusters in the map and count the classes.",
+            self.run,
+            enabled_when=self._is_ready,
         )
-        self.task_bar = TaskBar(self.state)
-        self.result = QLabel()
-        self.result.setWordWrap(True)
+        self.task_bar = self.add_task_bar()
+        self.result = self.add_label()
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.detection = DetectionForm()
         more = new_form()
         self.device, self.symmetries = add_device_row(more), add_symmetries_row(more)
-        self.settings = folded(self.detection, more)
+        self.settings = self.add(folded(self.detection, more))
 
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addWidget(self.image_form)
-        layout.addWidget(self.button)
-        layout.addWidget(self.task_bar)
-        layout.addWidget(self.result)
-        layout.addWidget(self.settings)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
+    def _is_ready(self) -> bool:
+        return self.image_form.ready
 
-    def _enable(self) -> None:
-        self.button.setEnabled(self.image_form.ready and not busy(self.state))
+    def refresh(self) -> None:
+        text = summary(self.state, self.state.current)
+        self.result.setText(text)
+        self.result.setVisible(bool(text))
 
-    def _on_status(self, status: Status) -> None:
-        self._enable()
-
-    def _on_result(self, *_: object) -> None:
-        words = summary(self.state, self.state.current)
-        self.result.setText(words)
-        self.result.setVisible(bool(words))
-
-    # ---- the button
     def run(self) -> None:
-        """Analyse the chosen image."""
-        try:
-            detection = self.detection.settings()
-            image = self.image_form.take()
-        except AtomicityError as error:
-            show_error(tasks.format_error(error))
+        """Analyse the selected image."""
+        entries = self.attempt(lambda: (self.detection.settings(), self.image_form.take()))
+        if entries is None:
             return
-        asked = AnalysisRequest(
+        detection, image = entries
+        request = AnalysisRequest(
             detection, self.models.model, self.device.device, self.symmetries.isChecked()
         )
-        self.binding.set_engine(image, asked.model, asked.device)
-        tasks.start(
-            self.state,
-            analyse_without_map,
+        self.binding.set_engine(image, request.model, request.device)
+        self.start(
+            analyse_image,
             self.state.micrograph(image),
-            asked,
+            request,
             message=f"Analysing {image}",
-            on_result=partial(self._done, asked.model),
-            owner=self,
+            on_result=self._done,
             about=image,
         )
 
-    def _done(self, model: str, analysis: Analysis) -> None:
+    def _done(self, analysis: Analysis) -> None:
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
         self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
-        self._then(image, model)
+        self._then(image)
 
-    def _then(self, image: str, model: str) -> None:
-        """Once the analysis is in the session, which takes a few turns."""
+    def _then(self, image: str) -> None:
+        """Continue once the analysis is in the window's state, which takes a few turns."""
         if self.state.busy:
-            QTimer.singleShot(0, partial(self._then, image, model))
+            QTimer.singleShot(0, partial(self._then, image))
             return
         self.binding.label_mode.on = True
         now = self.state.analysis(image)
-        if now is not None and len(now.table):
-            if not self.state.selection:
-                # So that Explain has something to explain.
-                self.state.select({(image, typical_cluster(now))})
-            tasks.start(
-                self.state,
-                place_in_map,
-                now,
-                model,
-                message="Placing the clusters in the map",
-                on_result=self.state.clusters.set_embedding,
-                key="umap",
-                owner=self,
-                about=image,
-            )
+        if now is not None and len(now.table) and not self.state.selection:
+            # So that Explain has something to explain.
+            self.state.select({(image, typical_cluster(now))})

@@ -1,24 +1,19 @@
-"""The dock Classify: ask a model, see who is what, and correct it."""
+"""The dock Classify: apply a model, see the labels, and correct them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from napari.utils.notifications import show_error
-from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
-    QVBoxLayout,
-    QWidget,
 )
 
 from ...core import palette
@@ -26,16 +21,16 @@ from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
-from ...pipeline.analysis import classify_clusters
-from ...state.window_state import Status
+from ...pipeline.analysis import classify_clusters, embed_clusters
 from ...statistics.ratios import images_that_differ
 from .. import tasks
-from ..controls.connections import follow, follow_soon
-from ..controls.forms import in_scroll_area, new_form
+from ..controls.connections import follow
+from ..controls.forms import _Combo as ComboBox
+from ..controls.forms import new_form
 from ..controls.glyphs import glyph_icon
 from ..controls.shortcuts import as_help
-from ..panels.forms import ModelCombo, TaskBar, add_device_row, add_symmetries_row, busy
-from ..viewer.binding import binding_of
+from ..panels.dock import Dock
+from ..panels.forms import ModelCombo, add_device_row, add_symmetries_row
 
 CONDITIONS_DIFFER = (
     "Conditions differ from the model's training: adapt (dock Adapt) before you trust labels or "
@@ -52,74 +47,79 @@ def classify(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image; run in a worker."""
+    """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
-    return classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    found = classify_clusters(analysis, model, device, progress, stop, symmetries=symmetries)
+    return embed_clusters(found, model, stop)
 
 
-class Classify(QWidget):
+class Classify(Dock):
     """Model, legend with counts, label mode, undo."""
 
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.binding = binding_of(napari_viewer)
-        self.state = self.binding.state
+    follows = ("analysis_changed", "current_changed", "project_changed")
+
+    def build(self) -> None:
         self._classified: tuple[str | None, bool | None] = (None, None)
-        self._build()
-        state = self.state
-        follow(self, state.status_changed, self._enable)
-        follow(self, state.current_changed, self._refresh)
-        follow_soon(self, state.analysis_changed, slot=self._refresh)
-        follow(self, state.selection_changed, self._on_selection)
-        follow(self, state.history_changed, self._on_history)
+        self.models = ModelCombo()
+        self.models.setToolTip("Model. Default: the shipped one.")
+        self.models.setAccessibleName("Model")
+        row = QHBoxLayout()
+        row.addWidget(self.models, 1)
+        self.content.addLayout(row)
+        self.button = self.add_button(
+            "Classify",
+            "Predict the atomicity of every cluster of this image. Corrections are kept.",
+            self.run,
+            enabled_when=self._is_detected,
+        )
+        row.addWidget(self.button)
+        self.task_bar = self.add_task_bar()
+        self.conditions = self.add_label(f"⚠ {CONDITIONS_DIFFER}")
+        self.conditions.setToolTip(
+            "The clusters of this image differ from the training images of the model, for every "
+            "class: in blur, noise, dose or support."
+        )
+        self.legend = self.add(self._new_legend())
+        self._build_corrections()
+        form = new_form()
+        self.device = add_device_row(form)
+        self.symmetries = add_symmetries_row(form, "as for the last classification of the image")
+        self.content.addLayout(form)
+        follow(self, self.state.selection_changed, self._on_selection)
+        follow(self, self.state.history_changed, self._on_history)
         follow(self, self.binding.label_mode.changed, self._on_label_mode)
-        follow(self, self.binding.hidden_changed, self._refresh)
-        self._refresh()
+        follow(self, self.binding.hidden_changed, self.invalidate)
         self._on_history()
 
-    def _build(self) -> None:
-        self.models = ModelCombo()
-        self.button = QPushButton("Classify")
-        self.button.setToolTip(
-            "Ask the model for the atomicity of every cluster of this image. Corrections stay."
-        )
-        self.button.clicked.connect(self.run)
-        self.task_bar = TaskBar(self.state)
-
-        self.conditions = QLabel(f"⚠ {CONDITIONS_DIFFER}")
-        self.conditions.setWordWrap(True)
-        self.conditions.setToolTip(
-            "The clusters of this image look otherwise to the network than those that it learnt "
-            "from, whatever their class: blur, noise, dose or support are others."
-        )
-        self.legend = QTreeWidget()
-        self.legend.setRootIsDecorated(False)
-        self.legend.setUniformRowHeights(True)
-        self.legend.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
-        self.legend.setHeaderLabels(["Label", "Clusters", "Corrected", "Key"])
-        header = self.legend.header()
+    def _new_legend(self) -> QTreeWidget:
+        legend = QTreeWidget()
+        legend.setRootIsDecorated(False)
+        legend.setUniformRowHeights(True)
+        legend.setSelectionMode(QTreeWidget.SelectionMode.NoSelection)
+        legend.setHeaderLabels(["Label", "Clusters", "Corrected", "Key"])
+        header = legend.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         for column in (_COUNT, _CORRECTED, _KEY):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        self.legend.setToolTip(
+        legend.setToolTip(
             "Click a label to select its clusters; untick it to hide them in the image."
         )
-        self.legend.setAccessibleName("Legend: labels with the number of clusters")
-        self.legend.itemClicked.connect(self._on_click)
-        self.legend.itemChanged.connect(self._on_tick)
+        legend.setAccessibleName("Legend: labels with the number of clusters")
+        legend.itemClicked.connect(self._on_click)
+        legend.itemChanged.connect(self._on_tick)
+        return legend
 
-        self.label_mode = QCheckBox("Label mode")
-        self.label_mode.setToolTip(
-            "Number keys give the selected clusters their label. Default: on once a result is "
-            f"there.<br>{as_help()}"
+    def _build_corrections(self) -> None:
+        self.label_mode = self.add(
+            QCheckBox("Label mode"),
+            "Number keys label the selected clusters. Default: on after a classification."
+            f"<br>{as_help()}",
         )
         self.label_mode.setChecked(self.binding.label_mode.on)
         self.label_mode.toggled.connect(self._set_label_mode)
-        self.selected = QLabel()
-        self.selected.setWordWrap(True)
-        self.labels = QComboBox()
-        self.labels.setToolTip("Say what the selected clusters are.")
+        self.selected = self.add_label()
+        self.labels = self.add(ComboBox(), "Set the label of the selected clusters.")
         self.labels.setAccessibleName("Set label of the selection")
         self.labels.activated.connect(self._on_label_chosen)
         self.undo_button = QPushButton("Undo")
@@ -129,46 +129,19 @@ class Classify(QWidget):
         history = QHBoxLayout()
         history.addWidget(self.undo_button)
         history.addWidget(self.redo_button)
+        self.content.addLayout(history)
 
-        self.models.setToolTip("The network that is asked. Default: the shipped one.")
-        self.models.setAccessibleName("Model")
-        ask = QHBoxLayout()
-        ask.addWidget(self.models, 1)
-        ask.addWidget(self.button)
-        form = new_form()
-        self.device = add_device_row(form)
-        self.symmetries = add_symmetries_row(
-            form, "as the image was classified before, at first off"
-        )
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.addLayout(ask)
-        for widget in (
-            self.task_bar,
-            self.conditions,
-            self.legend,
-            self.label_mode,
-            self.selected,
-            self.labels,
-        ):
-            layout.addWidget(widget)
-        layout.addLayout(history)
-        layout.addLayout(form)
-        layout.addStretch(1)
-        in_scroll_area(content, self)
-
-    # ---- classify
-    def _enable(self, status: Status | None = None) -> None:
-        image = self.state.current
-        found = image is not None and self.state.analysis(image) is not None
-        self.button.setEnabled(found and not busy(self.state))
+    def _is_detected(self) -> bool:
+        return self.state.analysis(self.state.current or "") is not None
 
     def _follow_symmetries(self) -> None:
-        """The box says how the image was classified; what a person ticks stays until that
-        changes, or another image is looked at."""
+        """Show how the image was classified.
+
+        A change by the user is kept until the image or its classification changes.
+        """
         image = self.state.current
         analysis = None if image is None else self.state.analysis(image)
-        averaged = None  # nothing is known of it
+        averaged = None  # not classified yet
         if analysis is not None and "model" in analysis.parameters:
             averaged = analysis.symmetries
         if (image, averaged) != self._classified:
@@ -178,16 +151,15 @@ class Classify(QWidget):
 
     def run(self) -> None:
         """Classify the clusters of the current image."""
-        image = self.state.current
-        analysis = None if image is None else self.state.analysis(image)
+        image = self.state.current or ""
+        analysis = self.state.analysis(image)
         if analysis is None:
             error = AtomicityError("no clusters have been found yet", advice="Press Detect first")
             show_error(tasks.format_error(error))
             return
         model, device = self.models.model, self.device.device
         self.binding.set_engine(image, model, device)
-        tasks.start(
-            self.state,
+        self.start(
             classify,
             analysis,
             model,
@@ -195,7 +167,6 @@ class Classify(QWidget):
             self.symmetries.isChecked(),
             message=f"Classifying the clusters of {image}",
             on_result=self._done,
-            owner=self,
             about=image,
         )
 
@@ -204,8 +175,7 @@ class Classify(QWidget):
         self.binding.label_mode.on = True
 
     # ---- legend
-    def _refresh(self, *_: Any) -> None:
-        self._enable()
+    def refresh(self) -> None:
         self._follow_symmetries()
         table = self.state.table(self.state.current) if self.state.current else None
         classes = self.state.classes()
@@ -251,7 +221,7 @@ class Classify(QWidget):
         return row
 
     def _fit_legend(self) -> None:
-        """As high as its rows: a list that scrolls inside a dock that scrolls is a trap."""
+        """Make the legend as high as its rows, so that only the dock scrolls."""
         row = self.legend.sizeHintForRow(0) if self.legend.topLevelItemCount() else 0
         height = self.legend.header().sizeHint().height() + row * self.legend.topLevelItemCount()
         self.legend.setFixedHeight(height + 2 * self.legend.frameWidth() + 2)
@@ -271,8 +241,8 @@ class Classify(QWidget):
 
     def _on_tick(self, item: QTreeWidgetItem, column: int) -> None:
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
-        seen = item.checkState(_NAME) == Qt.CheckState.Checked
-        hidden = self.binding.hidden - {name} if seen else self.binding.hidden | {name}
+        shown = item.checkState(_NAME) == Qt.CheckState.Checked
+        hidden = self.binding.hidden - {name} if shown else self.binding.hidden | {name}
         self.binding.hidden = frozenset(hidden)
 
     # ---- corrections
@@ -286,7 +256,7 @@ class Classify(QWidget):
                 )
                 self.labels.addItem(icon, name, name)
             if classes:
-                self.labels.addItem("what the model says", "")
+                self.labels.addItem("the prediction of the model", "")
 
     def _on_label_chosen(self, index: int) -> None:
         if index > 0:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxL
 
 from ...core.cluster_table import Key
 from ...core.palette import colours
-from ...core.progress import Progress, Stop, check, report
+from ...core.progress import Progress, Stop, report
 from ...core.table_cache import Columns
 from ...models import embedding as umap
 from ...models.analysis import Analysis
@@ -52,14 +50,10 @@ from ..tasks import start
 from ..viewer.binding import binding_of, state_of
 from ..viewer.models import classifier_of
 
-__all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
+__all__ = ["COLOURINGS", "Embedding", "by_label", "typical_places"]
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_VARIABLE = "NAPARI_ATOMICITY_WARM_UP"
-"""Set to 0 in the environment, nothing is compiled in the background."""
-
-_WARM_UP_DELAY_MS = 1500
 _COALESCE_MS = 30
 _NAMES_MS = 300
 
@@ -93,22 +87,6 @@ def place_clusters(
     return placed
 
 
-def rough_places(
-    analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
-) -> list[tuple[Analysis, np.ndarray]]:
-    """Where about each cluster lies, until its place is found; none where that can't be said."""
-    found = []
-    for analysis in analyses:
-        check(stop)
-        try:
-            places = umap.place_roughly(analysis.embedding, classifier_of(analysis))
-        except Exception as error:  # a task that nobody asked for must not complain
-            logger.info("no rough places: %s", error)
-            continue
-        found.append((analysis, places))
-    return found
-
-
 def _reference_map(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> pd.DataFrame | None:
@@ -118,13 +96,6 @@ def _reference_map(
     except Exception as error:
         logger.info("no reference map: %s", error)
         return None
-
-
-def _warm_up() -> None:
-    try:
-        umap.warm_up()
-    except Exception as error:  # a task that nobody asked for must not complain
-        logger.info("UMAP could not be warmed up: %s", error)
 
 
 class Embedding(QWidget):
@@ -139,8 +110,6 @@ class Embedding(QWidget):
         self._looks: Looks = by_label(self._table, ())
         self._places = np.empty((0, 2))
         self._before = np.empty((0, 2))
-        # Image → analysis and where its clusters lie about, while they have no place.
-        self._rough: dict[str, tuple[Analysis, np.ndarray | None]] = {}
         self._model_id: str | None = None
         self._reference: pd.DataFrame | None = None
         self._moves = Moves()
@@ -161,10 +130,6 @@ class Embedding(QWidget):
         follow(self, state.images_changed, self._on_images)
         follow(self, state.selection_changed, self._on_selection)
         follow(self, state.project_changed, self._on_project)
-        # Not before the window is up; a child, so it ends with the dock.
-        self._warm_up_timer = QTimer(self)
-        self._warm_up_timer.setSingleShot(True)
-        self._warm_up_timer.timeout.connect(self._warm_up)
         for image in state.images:
             self._moves.note(image, state.columns(image))
         self._say_what_is_missing()
@@ -230,8 +195,7 @@ class Embedding(QWidget):
         self.legend.clicked.connect(self._on_legend)
         self.place_button = QPushButton()
         self.place_button.setToolTip(
-            "Find their place in the map of the model's reference clusters. The first time this "
-            "takes some seconds."
+            "Place them in the map of the model, among their nearest reference clusters."
         )
         self.place_button.clicked.connect(self.place)
         self.message = QLabel()
@@ -300,8 +264,6 @@ class Embedding(QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         super().showEvent(event)
         self.update_now()
-        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
-            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
 
     def update_now(self) -> None:
         """Show what has changed since the last time."""
@@ -319,7 +281,7 @@ class Embedding(QWidget):
         same = self._rows.fits(self._table)
         if not same:
             self._rows = RowIndex(self._table)
-        places = self._with_rough(self._table[["umap_1", "umap_2"]].to_numpy(float))
+        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
         moved = not (same and np.array_equal(places, self._places, equal_nan=True))
         self._places = places
         self._before = self._moves.before(self._table, self._rows)
@@ -337,39 +299,6 @@ class Embedding(QWidget):
             self._name_timer.start()
         self._say_what_is_missing()
         self._follow_model()
-
-    def _with_rough(self, places: np.ndarray) -> np.ndarray:
-        """Places (N, 2), and where a cluster has none where about it lies, if that is known."""
-        known, self._rough = self._rough, {}
-        images = self._table["image"].to_numpy(object)
-        for image, (analysis, rough) in known.items():
-            if self.state.analysis(image) is not analysis:
-                continue
-            if rough is None:  # on its way
-                self._rough[image] = analysis, None
-                continue
-            rows = np.flatnonzero(images == image)
-            if len(rows) == len(rough) and not np.isfinite(places[rows]).all():
-                self._rough[image] = analysis, rough
-                places[rows] = np.where(np.isfinite(places[rows]), places[rows], rough)
-        return places
-
-    def _request_positions(self) -> None:
-        """Where those about lie that have no place; they are seen at once."""
-        wanted = [a for i, (a, n) in self._waiting.items() if n and i not in self._rough]
-        if not wanted:
-            return
-        for analysis in wanted:  # asked once
-            self._rough[analysis.micrograph.name] = analysis, None
-        start(
-            self.state, rough_places, wanted,
-            message="", on_result=self._show_rough, key="rough places", owner=self,
-        )  # fmt: skip
-
-    def _show_rough(self, found: list[tuple[Analysis, np.ndarray]]) -> None:
-        for analysis, places in found:
-            self._rough[analysis.micrograph.name] = analysis, places
-        self._later()
 
     def _highlight(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.state.selection))
@@ -393,25 +322,19 @@ class Embedding(QWidget):
 
     def _say_what_is_missing(self) -> None:
         waiting = self._count_waiting()
-        exact = self._table[["umap_1", "umap_2"]].to_numpy(float)
-        placed = int(np.isfinite(exact).all(axis=1).sum())
-        roughly = int(np.isfinite(self._places).all(axis=1).sum()) - placed
+        places = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        placed = int(np.isfinite(places).all(axis=1).sum())
         self.place_button.setVisible(waiting > 0)
         self.place_button.setText(f"Place {_plural(waiting)} in the map")
         n = len(self._table) - placed - waiting
         if not placed and not waiting:
             self.message.setText("The clusters appear here once they are classified.")
-        elif roughly > 0:
-            self.message.setText(
-                f"{_plural(roughly)} shown about where they lie, among their nearest references."
-            )
         elif n > 0:
             self.message.setText(f"{_plural(n)} not classified yet, not shown.")
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))
         self.save_button.setEnabled(placed > 0)
-        self._request_positions()
 
     def _analyses(self) -> list[Analysis]:
         found = (self.state.analysis(image) for image in self.state.images)
@@ -585,8 +508,3 @@ class Embedding(QWidget):
         self._name_islands()
         if not self.scatter.user_moved:
             self.scatter.fit()
-
-    # ---- compiling UMAP ahead of time
-    def _warm_up(self) -> None:
-        # No task: neither the end of the program nor anybody's Cancel has to do with it.
-        threading.Thread(target=_warm_up, name="UMAP warm-up", daemon=True).start()

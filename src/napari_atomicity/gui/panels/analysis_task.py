@@ -9,7 +9,7 @@ from ...core.progress import Progress, Stop
 from ...detection import DetectionSettings
 from ...io.stored_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
-from ...pipeline.analysis import analyse, embed_clusters
+from ...pipeline.analysis import analyse
 from .. import tasks
 
 
@@ -22,13 +22,13 @@ class AnalysisRequest(NamedTuple):
     symmetries: bool
 
 
-def analyse_without_map(
+def analyse_image(
     micrograph: Micrograph,
     asked: AnalysisRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """All but the UMAP, which nobody should wait for; run in a worker."""
+    """Analyse an image; run in a worker."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.described()
@@ -39,13 +39,5 @@ def analyse_without_map(
         progress,
         stop,
         settings=asked.detection,
-        umap=False,
         symmetries=asked.symmetries,
     )
-
-
-def place_in_map(
-    analysis: Analysis, model: str, progress: Progress | None = None, stop: Stop | None = None
-) -> Analysis:
-    """The analysis with its places in the UMAP; run in a worker."""
-    return embed_clusters(analysis, model, stop)

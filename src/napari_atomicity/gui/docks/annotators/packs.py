@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....atoms.analysis import AtomAnalysis
-from ....atoms.table import joined
+from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
@@ -62,7 +62,7 @@ def made(
     atoms = None
     if analyses is not None:
         names = {image.name for image in images}
-        atoms = joined(a.table for image, a in analyses.items() if image in names)
+        atoms = concat_atom_tables(a.table for image, a in analyses.items() if image in names)
     return pack_images(images, folder, annotator, atoms, tolerance_nm, progress, stop)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ....state.annotator_packs import TakenIn
 from ....state.annotators import Annotations, AnnotatorComparison
-from ....statistics.agreement import AgreementFigure
+from ....statistics.agreement_coefficients import AgreementFigure
 from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"

@@ -239,7 +239,7 @@ class FoundPart(QWidget):
         self.sizes.setVisible(len(self.sizes.columns) > 1)  # where all are alone it says no more
 
     def _show_species(self, species: Species | None) -> None:
-        self.species_words.setText("" if species is None else species.in_words())
+        self.species_words.setText("" if species is None else species.format_summary())
         self.species_words.setVisible(species is not None)
 
     def _show_missed(self, census: Completeness | None) -> None:

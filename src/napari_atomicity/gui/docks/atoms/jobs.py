@@ -17,10 +17,10 @@ from ....atoms.completeness import Completeness
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.pixel_size import PixelSizeProposal, propose_pixel_size
-from ....atoms.regions import mask_of_clusters
+from ....atoms.regions import make_cluster_mask
 from ....atoms.species import Species, with_species
 from ....atoms.summary import Summary, summary
-from ....atoms.table import conform, joined
+from ....atoms.table import concat_atom_tables, conform
 from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
@@ -62,7 +62,7 @@ def figures(
     atoms: ImageAtoms, progress: Progress | None = None, stop: Stop | None = None
 ) -> tuple[ImageAtoms, Summary, Completeness | None]:
     """The figures of an image, with what they are of, and what is missed if that is known."""
-    return atoms, summary(atoms), atoms.census
+    return atoms, summary(atoms), atoms.completeness
 
 
 def add_more(
@@ -85,7 +85,7 @@ def add_more(
     mask = None
     if clusters is not None:
         shape = atoms.analysis.support.shape
-        mask = mask_of_clusters(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
+        mask = make_cluster_mask(clusters.table, shape, atoms.pixel_size_nm, clusters.outlines)
     corrected = atoms.analysis if atoms.support is None else replace(
         atoms.analysis, support=atoms.support
     )  # fmt: skip
@@ -118,8 +118,8 @@ def holders(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> dict[int, int]:
-    """Which cluster holds which place: see `cluster_atoms.holders`."""
-    return cluster_atoms.holders(atoms, analysis.table, analysis.outlines)
+    """Which cluster holds which place: see `cluster_atoms.find_clusters_of_atoms`."""
+    return cluster_atoms.find_clusters_of_atoms(atoms, analysis.table, analysis.outlines)
 
 
 def count_clusters(
@@ -128,9 +128,9 @@ def count_clusters(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
-    """The clusters of an image counted by its atoms: see `cluster_atoms.count`."""
-    return cluster_atoms.count(
-        atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.census
+    """The clusters of an image counted by its atoms: see `cluster_atoms.count_cluster_atoms`."""
+    return cluster_atoms.count_cluster_atoms(
+        atoms, analysis.table, analysis.micrograph, analysis.outlines, atoms.completeness
     )
 
 
@@ -186,5 +186,5 @@ def write_atoms(
         check(stop)
         report(progress, number, len(found), f"Writing {path.name}")
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
-    table = joined(tables)
+    table = concat_atom_tables(tables)
     return write_table(conform(table), path)

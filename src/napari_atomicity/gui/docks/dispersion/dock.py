@@ -28,7 +28,7 @@ from ....atoms.dispersion import (
     DispersionResult,
     DispersionResults,
     DispersionSettings,
-    spread_of_all,
+    compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
@@ -76,7 +76,7 @@ def write_rows(
     stop: Stop | None = None,
 ) -> Path:
     """Write ``dispersion.csv`` of these images; what is not known yet is found first."""
-    found = spread_of_all(images, settings, micrographs, known, progress=progress, stop=stop)
+    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
     return write_table(found.rows(), path)
 
 
@@ -311,7 +311,7 @@ class Dispersion(QWidget):
         self.waiting.begin("updating…")
         task = start(
             self.state,
-            spread_of_all,
+            compute_dispersions,
             images,
             settings,
             self._micrographs(images),
@@ -359,7 +359,7 @@ class Dispersion(QWidget):
     def _take(self, found: DispersionResults) -> None:
         self.update_button.hide()
         if found.dispersion is None:
-            self._show_none(_sentences(found.without))
+            self._show_none(_sentences(found.reasons))
             return
         self.found = found
         self.message.hide()
@@ -470,7 +470,7 @@ def _sentences(why: dict[str, str]) -> str:
 
 def _left_out(found: DispersionResults, images: int) -> str:
     """Which images are not among what is shown."""
-    without = found.without
+    without = found.reasons
     lines = []
     unseen = images - len(found.of)
     if unseen > 0:

@@ -52,7 +52,7 @@ class TakingIn(QObject):
         if project is None:
             return "no project is open"
         if project.read_only:
-            return "the open project can only be read"
+            return "the open project is read-only"
         return "blind mode is on" if self.state.blind else ""
 
     def add(self, analysis: Analysis, folder: Path, model: str, device: str) -> None:

@@ -33,7 +33,7 @@ from ....tracking import text as words
 from ....tracking.averaging import ALL, average_frames
 from ....tracking.files import FILES, write_movies
 from ....tracking.following import TrackedMovie as Found
-from ....tracking.following import movie_of, track_clusters
+from ....tracking.following import analyse_movie, track_clusters
 from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
@@ -243,7 +243,7 @@ class Movie(QWidget):
             self._show_none()
         self._found_in = wanted
         tasks.start(
-            self.state, movie_of, analysis, settings,
+            self.state, analyse_movie, analysis, settings,
             on_result=partial(self._take, wanted),
             on_error=self._on_error,
             key=self._task,

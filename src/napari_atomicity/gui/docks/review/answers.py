@@ -18,7 +18,7 @@ _NONE = "not a cluster"
 
 
 def format_more(review: Reviewing) -> str:
-    """What else is known of the cluster that is shown."""
+    """Describe the other measurements of the displayed cluster."""
     image, cluster_id = review.key
     table = review.state.table(image)
     row = table[table["cluster_id"] == cluster_id]

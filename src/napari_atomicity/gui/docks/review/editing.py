@@ -26,24 +26,24 @@ class Editing(QWidget):
                 (
                     "add",
                     "Add",
-                    "Click where a cluster was missed: it is outlined, measured and classified.",
+                    "Click at a missed cluster. It is outlined, measured and classified.",
                     binding.add_by_clicking,
                 ),
                 (
                     "split",
                     "Split",
-                    "Each selected cluster is two that touch.",
+                    "Split each selected cluster into two.",
                     binding.split_selected,
                 ),
-                ("merge", "Merge", "The selected clusters are one.", binding.merge_selected),
+                ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
                 (
                     "exclude",
                     "Exclude…",
-                    "Draw around contamination or vacuum: what lies in it does not count.",
+                    "Draw around contamination or vacuum to exclude clusters in it.",
                     binding.exclude_regions,
                 ),
-                ("undo", "Undo", "Take back what was done last, in whichever image.", binding.undo),
-                ("redo", "Redo", "Do again what was taken back.", binding.redo),
+                ("undo", "Undo", "Undo the last step, in any image.", binding.undo),
+                ("redo", "Redo", "Redo the last undone step.", binding.redo),
             )
         ):
             button = QPushButton(text)

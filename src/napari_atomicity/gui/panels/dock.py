@@ -1,0 +1,176 @@
+"""The base class of docks: panels that follow the window's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from weakref import WeakMethod
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+
+from ...core.errors import AtomicityError
+from .. import tasks
+from ..controls.connections import follow
+from ..controls.forms import in_scroll_area
+from ..viewer.binding import binding_of
+from .forms import TaskBar, busy
+
+
+class Dock(QWidget):
+    """A panel that is built once and refreshed when the window's state has changed.
+
+    Changes within ``delay_ms`` lead to one refresh. A dock with ``lazy = True`` is refreshed only
+    while it is visible, and at once when it is shown after a change.
+
+    Subclasses define `build`, and usually `refresh`; ``follows`` names the signals of the window's
+    state that make the content outdated.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer; napari passes it when it opens the dock.
+    parent : QWidget, optional
+        The parent widget.
+    """
+
+    follows: ClassVar[tuple[str, ...]] = ("analysis_changed", "current_changed", "project_changed")
+    delay_ms: ClassVar[int] = 0
+    lazy: ClassVar[bool] = False
+
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding = binding_of(napari_viewer)
+        self.state = self.binding.state
+        self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
+        self._outdated = True
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(self.delay_ms)
+        self._timer.timeout.connect(self._refresh_if_due)
+        content = QWidget()
+        self.content = QVBoxLayout(content)
+        self.build()
+        self.content.addStretch(1)
+        in_scroll_area(content, self)
+        for name in self.follows:
+            follow(self, getattr(self.state, name), self.invalidate)
+        follow(self, self.state.status_changed, self.update_enabled)
+        self.refresh_now()
+
+    def build(self) -> None:
+        """Create the content from top to bottom, with `add`, `add_button` and the like."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Show the window's state as it is now."""
+
+    # ---- when to refresh
+    def invalidate(self, *_: object) -> None:
+        """Refresh soon; further changes until then cost nothing."""
+        self._outdated = True
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def refresh_now(self) -> None:
+        """Refresh without waiting for the timer."""
+        self._timer.stop()
+        self._outdated = False
+        self.refresh()
+        self.update_enabled()
+
+    def _refresh_if_due(self) -> None:
+        if self._outdated and (self.isVisible() or not self.lazy):
+            self.refresh_now()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self._refresh_if_due()
+
+    def update_enabled(self, *_: object) -> None:
+        """Enable the buttons whose conditions hold, and none while a task runs."""
+        idle = not busy(self.state)
+        for widget, condition in self._conditions:
+            holds = None if condition is None else condition()
+            widget.setEnabled(idle and (holds is None or holds()))
+
+    # ---- content
+    def add(self, widget: Any, tooltip: str = "") -> Any:
+        """Add a widget below the others and return it."""
+        if tooltip:
+            widget.setToolTip(tooltip)
+        self.content.addWidget(widget)
+        return widget
+
+    def add_label(self, text: str = "") -> QLabel:
+        """Add a text that wraps."""
+        label: QLabel = self.add(QLabel(text))
+        label.setWordWrap(True)
+        return label
+
+    def add_button(
+        self,
+        text: str | QPushButton,
+        tooltip: str,
+        run: Callable[[], object],
+        enabled_when: Callable[[], bool] | None = None,
+    ) -> QPushButton:
+        """Add a button that is disabled while a task runs.
+
+        Parameters
+        ----------
+        text : str or QPushButton
+            The label of the button, or a button.
+        tooltip : str
+            What it does.
+        run : bound method
+            Called when the button is clicked.
+        enabled_when : bound method, optional
+            ``enabled_when() -> bool``; the button is enabled only while it is true.
+
+        Returns
+        -------
+        QPushButton
+        """
+        button = QPushButton(text) if isinstance(text, str) else text
+        button.clicked.connect(run)
+        self.enable_when(button, enabled_when)
+        self.add(button, tooltip)
+        return button
+
+    def enable_when(self, widget: QWidget, condition: Callable[[], bool] | None) -> None:
+        """Keep a widget enabled only while no task runs and a condition, a bound method, holds.
+
+        The method is held weakly: a cycle of references would leave the dock to the garbage
+        collector, which may run in a thread in which no widget may be deleted.
+        """
+        self._conditions.append((widget, None if condition is None else WeakMethod(condition)))
+
+    def add_task_bar(self) -> TaskBar:
+        """Add the progress bar of the window's task, with its Cancel button."""
+        bar: TaskBar = self.add(TaskBar(self.state))
+        return bar
+
+    # ---- work
+    def start(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        on_result: Callable[[Any], object],
+        owner: QObject | None = None,
+        **options: Any,
+    ) -> tasks.Task:
+        """Run a core function in a worker that ends with this dock; see `gui.tasks.start`."""
+        return tasks.start(
+            self.state, function, *args, on_result=on_result, owner=owner or self, **options
+        )
+
+    def attempt(self, read: Callable[[], Any]) -> Any:
+        """Return the value of a form, or None with a message where an entry is not valid."""
+        try:
+            return read()
+        except AtomicityError as error:
+            show_error(tasks.format_error(error))
+            return None
