@@ -33,7 +33,7 @@ from measuring import machine, options, write
 from napari_atomicity.gui.controls.watchdog import Block, Watched
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from window import PIXEL_SIZE_NM, made_up, settle
 
 PER_IMAGE = 50
@@ -68,7 +68,7 @@ def fill(folder: Path, results: dict[str, Analysis]) -> Path:
             micrograph = load(folder / name)
             project.image_files.update_metadata(micrograph, b"")
             whole = replace(analysis, micrograph=micrograph)
-            project.keep(name, None, whole, None, "bench", by_person=False)
+            project.record(ImageEdit(name, EditKind.ANALYSIS, "bench"), None, whole)
         project.flush()
     return path
 
