@@ -74,7 +74,7 @@ def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
     project.atoms.add_marks("a.tif", "Ada", as_marks([(5, 5)]), "elsewhere")
     found = take_in_packs(project, [filled(tmp_path, "Ada", a="20,10\n3,3", b="7,7")])
     assert found.came["image"].tolist() == ["b.tif"]
-    assert "something else of it here: 1 marks, 2 in the pack" in found.refused["why"][0]
+    assert "1 marks, 2 in the pack" in found.refused["why"][0]
     assert len(project.atoms.annotations()[0]) == 2
 
 
