@@ -152,14 +152,14 @@ def test_people_and_the_model_are_compared_where_all_have_looked(project):
 
 def test_of_one_person_what_he_or_she_marked_is_believed(project):
     marks = as_marks(PLACES[:3]).assign(uncertain=[False, True, False])
-    described(project).take_in_marks("a.tif", "Ada", marks, "1")
+    described(project).atoms.add_marks("a.tif", "Ada", marks, "1")
     found = compare(annotations_in(project), {"a.tif": atoms_at(PLACES[1:4])})
     assert found.consensus.sites["posterior"].tolist() == [1, 0.5, 1]
     disputes = found.disputes.set_index(["y_px", "x_px"])
     assert disputes.loc[PLACES[0], "against"] and disputes.loc[PLACES[3], "against"]
     assert disputes.loc[PLACES[1], "undecided"] and not disputes.loc[PLACES[1], "against"]
     assert PLACES[2] not in disputes.index and not disputes["people"].any()
-    assert any("One person" in note for note in found.notes)
+    assert any("one annotator" in note for note in found.notes)
 
 
 def test_an_image_that_the_model_has_not_seen_says_nothing_of_it(project):

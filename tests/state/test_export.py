@@ -24,6 +24,7 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
+from napari_atomicity.state import export_contents
 from napari_atomicity.state.agreement_table import agreement_table
 from napari_atomicity.state.export import CHARTS, Choices, card_of, export
 from napari_atomicity.state.export_contents import Contents, sampled_accuracy
@@ -282,8 +283,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         blind=True,
         annotator="ann",
     )
-    found = exports.snapshot(state).contents().corrections
-    assert exports.snapshot(state).contents().sample is None
+    found = export_contents.snapshot(state).contents().corrections
+    assert export_contents.snapshot(state).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -305,8 +306,8 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         state.annotator = "Ada"
         state.clusters.relabel([("a.tif", 3)], "Pt70")
         queue = build(state.table(), ReviewRequest("sample", n=5), "now")
-        project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
-        assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
+        project.set_setting(export_contents.SAMPLE_SETTING, queue.to_json())
+        assert export_contents.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(state, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
