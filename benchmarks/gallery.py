@@ -53,7 +53,7 @@ def state_of(n: int) -> WindowState:
     """A session of images of 250 clusters each."""
     state = WindowState()
     for k in range(n // PER_IMAGE):
-        state.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
+        state.clusters.set_analysis(made_up(PER_IMAGE, 64, f"field_{k:03d}", seed=k))
     return state
 
 

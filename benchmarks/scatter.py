@@ -180,7 +180,9 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     for i in range(images):
         made = made_up(n // images, 64, f"image {i}", seed=i)
         small = Micrograph(np.zeros((64, 64), np.float32), 0.036, f"image {i}")
-        state.set_analysis(Analysis(small, made.table, made.outlines, embedding=made.embedding))
+        state.clusters.set_analysis(
+            Analysis(small, made.table, made.outlines, embedding=made.embedding)
+        )
     dock = Embedding(viewer)
     dock.resize(WIDTH, HEIGHT)
     dock.show()
@@ -190,7 +192,7 @@ def dock_ms(app: QApplication, n: int, repeats: int) -> tuple[float, float]:
     keys = [(f"image {i % images}", i // images + 1) for i in range(n // 10)]
     relabelled, selected = [], []
     for _ in range(repeats):
-        state.relabel(some, CLASSES[next(flips) % 2])
+        state.clusters.relabel(some, CLASSES[next(flips) % 2])
         relabelled.append(best_ms(dock.update_now, 1))
         state.select(keys if next(flips) % 2 else [])
         selected.append(best_ms(dock.update_now, 1))

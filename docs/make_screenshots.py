@@ -302,7 +302,9 @@ class Day:
         places = [QPointF(p) for p in self._around_dirt()]
         studio.drag_along(studio.canvas, places)
         studio.let_go(studio.canvas, places[-1])
-        studio.wait_until(lambda: len(state.regions(state.current)) == 1, "E excludes a region")
+        studio.wait_until(
+            lambda: len(state.clusters.regions(state.current)) == 1, "E excludes a region"
+        )
         studio.select()
         studio.show_class_maps()
         points = studio.binding.points_layer(state.current)

@@ -32,8 +32,8 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(30, "one"))
-    state.set_analysis(made_up(25, "two", seed=1))
+    state.clusters.set_analysis(made_up(30, "one"))
+    state.clusters.set_analysis(made_up(25, "two", seed=1))
     return state
 
 
@@ -254,15 +254,15 @@ def test_double_click_and_enter_go_to_the_image(dock, state):
 def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, state, qtbot):
     click_header(dock, "label")
     keys = keys_shown(dock)
-    state.relabel([keys[0]], "Pt70")
+    state.clusters.relabel([keys[0]], "Pt70")
     qtbot.waitUntil(lambda: column(dock, "label")[0] == "Pt70*")
     assert keys_shown(dock) == keys and dock.sort_again_button.isVisible()
     dock.sort_again_button.click()
     assert keys_shown(dock).index(keys[0]) >= 44 - 1
     assert not dock.sort_again_button.isVisible()
-    state.remove([keys[5]])
+    state.clusters.remove([keys[5]])
     qtbot.waitUntil(lambda: keys[5] not in keys_shown(dock))
-    state.undo()
+    state.history.undo()
     qtbot.waitUntil(lambda: keys[5] in keys_shown(dock))
     assert keys_shown(dock).index(keys[5]) == 4
 
@@ -270,7 +270,7 @@ def test_a_relabelled_row_stays_until_it_is_sorted_again(dock, state, qtbot):
 def test_a_new_image_comes_with_its_columns(dock, state, qtbot):
     analysis = made_up(5, "three", seed=2)
     table = analysis.table.assign(n_atoms=[1.0, 2.0, 3.0, 4.0, np.nan])
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 60)
     at = dock.model.columns.index("n_atoms")
     assert not dock.view.horizontalHeader().isSectionHidden(at)
@@ -356,7 +356,7 @@ def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, 
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     dock.hide()
-    state.relabel([("one", 1)], "Pt70")
+    state.clusters.relabel([("one", 1)], "Pt70")
     state.select([("one", 2)])
     qtbot.wait(60)
     assert not done
@@ -381,7 +381,7 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     assert dock.message.text() == EMPTY and dock.message.isVisible()
     assert not dock.export_button.isEnabled() and not dock.copy_button.isEnabled()
     state = state_of(viewer)
-    state.set_analysis(made_up(12))
+    state.clusters.set_analysis(made_up(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and dock.export_button.isEnabled()
     assert dock.view.columnWidth(dock.model.columns.index("image")) > 40

@@ -181,7 +181,7 @@ def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settle
     state.atoms.set_support("one", [], [half])
     settled(dock)
     assert value(dock, "Support") == "32 nm²"
-    state.undo()
+    state.history.undo()
     settled(dock)
     assert value(dock, "Support") == "64 nm²"
 
@@ -300,7 +300,7 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
         census.density_per_nm2, rel=0.01
     )
     assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
-    state.undo()
+    state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
 

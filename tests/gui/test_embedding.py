@@ -55,7 +55,7 @@ def reference(monkeypatch):
 @pytest.fixture
 def state(viewer, reference):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(40))
     return state
 
 
@@ -194,7 +194,7 @@ def test_the_mouse_shows_the_patch_and_no_name_is_markup(viewer, dock, state, qt
     seen = QImage.fromData(QByteArray.fromBase64(encoded.encode()))
     middle, corner = seen.pixelColor(seen.width() // 2, seen.height() // 2), seen.pixelColor(2, 2)
     assert middle.lightness() > 150 > corner.lightness(), "the blob of the patch"
-    state.set_analysis(made_up(3, "<b>bold</b>"))
+    state.clusters.set_analysis(made_up(3, "<b>bold</b>"))
     analysis = state.analysis("<b>bold</b>")
     analysis.patches["raw"][0] = np.nan
     dock.update_now()
@@ -273,7 +273,7 @@ def test_what_is_selected_elsewhere_is_ringed_at_once_and_drawn_alone(dock, stat
 
 
 def test_clusters_of_several_images_are_told_apart(dock, state):
-    state.set_analysis(made_up(10, "second", seed=3))
+    state.clusters.set_analysis(made_up(10, "second", seed=3))
     state.select([("second", 1), ("field", 2)])
     dock.update_now()
     assert dock.scatter.highlighted.tolist() == [1, 40]
@@ -285,7 +285,7 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, state, qtbot):
     # Far apart, so that none covers another.
     analysis = state.analysis("field")
     table = analysis.table.assign(umap_1=np.arange(40) % 8 * 1.0, umap_2=np.arange(40) // 8 * 1.0)
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     dock.update_now()
     dock.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
     dock.scatter.fit()
@@ -302,7 +302,7 @@ def test_points_are_drawn_in_the_colours_of_their_classes(dock, state, qtbot):
 def test_a_correction_recolours_and_moves_nothing(dock, state, monkeypatch):
     positions = dock.scatter.positions
     counts = {e.name: e.count for e in dock.legend.entries}
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions is positions
     data = dock.scatter._points._data
@@ -310,7 +310,7 @@ def test_a_correction_recolours_and_moves_nothing(dock, state, monkeypatch):
     assert data["a_edgewidth"][0] > data["a_edgewidth"][1], "a correction must look different"
     now = {e.name: e.count for e in dock.legend.entries}
     assert now["Pt70"] == counts["Pt70"] + 1 and now["Pt19"] == counts["Pt19"] - 1
-    state.undo()
+    state.history.undo()
     dock.update_now()
     assert {e.name: e.count for e in dock.legend.entries} == counts
 
@@ -335,8 +335,8 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
         conditions_differ=np.arange(40) < 4,
         excluded=np.arange(40) == 7,
     )
-    state.set_analysis(replace(analysis, table=table))
-    state.relabel([("field", 3), ("field", 4)], "Pt70")
+    state.clusters.set_analysis(replace(analysis, table=table))
+    state.clusters.relabel([("field", 3), ("field", 4)], "Pt70")
     dock.update_now()
 
     assert dock.colour_combo.currentText() == "label"
@@ -362,7 +362,7 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
     dimmed = looks_of(table, "label", CLASSES).face[:, 3] < 1
     assert np.flatnonzero(dimmed).tolist() == [7], "excluded clusters are dimmed"
     # Where the columns go, the choice is the first again.
-    state.set_analysis(analysis)
+    state.clusters.set_analysis(analysis)
     dock.update_now()
     assert dock.colour_combo.findText("session_name") < 0
     assert dock.colour_combo.currentText() == "ood_score"
@@ -457,7 +457,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
     analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[table.index[:5], ["umap_1", "umap_2"]] = np.nan
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     edits = len(state.history)
     state.select([("field", 1), ("field", 10)])
     dock.update_now()
@@ -469,7 +469,7 @@ def test_clusters_without_a_place_are_left_out_then_placed(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]
     )
     QTest.mouseClick(dock.place_button, LEFT)
-    state.relabel([("field", 1)], "Pt70")  # while it is under way
+    state.clusters.relabel([("field", 1)], "Pt70")  # while it is under way
     settle(viewer)
     dock.update_now()
     assert without_place(state.analysis("field"), state.columns("field")) == 0
@@ -487,12 +487,12 @@ def adapted(state, image: str, shift: float = 3.0):
 
 
 def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
-    state.set_analysis(made_up(10, "second", seed=3))
+    state.clusters.set_analysis(made_up(10, "second", seed=3))
     dock.update_now()
     assert not dock.before_button.isVisible()
     old = dock.scatter.positions.copy()
     state.select([("field", 1)])
-    state.predict(adapted(state, "field"))
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.update_now()
     new = old.copy()
     new[:40, 0] += 3
@@ -511,7 +511,7 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     rings = dock.scatter._rings._data["a_position"][:, :2]
     assert rings == pytest.approx(old[[0]]), "the selected ones wander along"
     # A correction meanwhile leaves them where they are.
-    state.relabel([("field", 2)], "Pt70")
+    state.clusters.relabel([("field", 2)], "Pt70")
     dock.update_now()
     assert dock.scatter.positions == pytest.approx(old)
     QTest.mouseClick(dock.before_button, LEFT)
@@ -520,13 +520,13 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
 
 
 def test_an_adaptation_that_is_undone_has_no_before(dock, state):
-    state.predict(adapted(state, "field"))
+    state.clusters.replace_predictions(adapted(state, "field"))
     dock.update_now()
     dock.before_button.setChecked(True)
-    state.undo()
+    state.history.undo()
     dock.update_now()
     assert not dock.before_button.isVisible() and not dock.before_button.isChecked()
-    state.redo()
+    state.history.redo()
     dock.update_now()
     assert dock.before_button.isVisible()
 
@@ -535,8 +535,8 @@ def test_an_adaptation_is_noticed_while_nobody_looks_and_waits_for_its_places(do
     dock.hide()
     after = adapted(state, "field")
     unplaced = after.table.assign(umap_1=np.nan, umap_2=np.nan)
-    state.predict(replace(after, table=unplaced))
-    state.place(after)
+    state.clusters.replace_predictions(replace(after, table=unplaced))
+    state.clusters.set_embedding(after)
     assert np.isfinite(state.table()["umap_1"]).all()
     dock.show()
     assert dock.before_button.isVisible()
@@ -546,7 +546,7 @@ def test_one_cluster_at_another_place_is_no_adaptation(dock, state):
     analysis = state.analysis("field")
     table = analysis.table.copy()
     table.loc[3, ["umap_1", "umap_2"]] = 0.0
-    state.set_analysis(replace(analysis, table=table))
+    state.clusters.set_analysis(replace(analysis, table=table))
     dock.update_now()
     assert not dock.before_button.isVisible()
 
@@ -557,12 +557,12 @@ def test_a_batch_is_looked_at_once_and_not_at_all_while_hidden(dock, state, qtbo
     rebuild = dock._rebuild
     monkeypatch.setattr(dock, "_rebuild", lambda: (built.append(1), rebuild()))
     for i in range(5):
-        state.set_analysis(made_up(6, f"image {i}", seed=i))
+        state.clusters.set_analysis(made_up(6, f"image {i}", seed=i))
     assert not built
     qtbot.waitUntil(lambda: len(dock.scatter.positions) == 70)
     assert built == [1]
     dock.hide()
-    state.set_analysis(made_up(6, "one more"))
+    state.clusters.set_analysis(made_up(6, "one more"))
     state.select([("field", 2)])
     qtbot.wait(60)
     assert built == [1] and dock.scatter.highlighted.size == 0
@@ -663,7 +663,7 @@ def test_a_closed_dock_hears_nothing_more_and_is_let_go(viewer, state, settle, q
 
     qtbot.waitUntil(let_go)
     assert [len(s) for s in signals] == before
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
 
 
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):

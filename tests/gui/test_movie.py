@@ -42,7 +42,7 @@ def stack(viewer, analysed, settle):
     data, options, _ = layer_data(analysed.micrograph)
     layer = viewer.add_image(data, **options)
     assert binding.ensure_image(layer) == "movie"
-    binding.state.set_analysis(analysed)
+    binding.state.clusters.set_analysis(analysed)
     settle(viewer)
     return binding
 
@@ -162,7 +162,7 @@ def test_whole_tracks_are_selected_and_labelled_with_one_step(tracked, viewer, q
     ids = set(table.loc[table["track_id"] == 2, "cluster_id"])
     assert {i for _, i in dock.state.selection} == ids
     assert len(ids) > 5
-    dock.state.relabel(dock.state.selection, "Pt41")
+    dock.state.clusters.relabel(dock.state.selection, "Pt41")
     settle(viewer)
     qtbot.waitUntil(
         lambda: set(
@@ -194,7 +194,7 @@ def test_events_follow_edits(tracked, viewer, qtbot, settle):
     table = dock.state.table("movie")
     track = table["track_id"].value_counts().index[0]
     gone = table.loc[(table["track_id"] == track) & (table["frame"] >= 4), "cluster_id"]
-    dock.state.remove(("movie", i) for i in gone)
+    dock.state.clusters.remove(("movie", i) for i in gone)
     settle(viewer)
     qtbot.waitUntil(lambda: dock.events.lines != lines)
     losses = dock.found.events[dock.found.events["event"] == "loss"]
@@ -232,7 +232,7 @@ def test_a_result_of_yesterday_is_dropped(dock, viewer, settle, monkeypatch):
 
     monkeypatch.setattr(module, "track_clusters", slow)
     QTest.mouseClick(dock.button, LEFT)
-    dock.state.remove([("movie", int(table["cluster_id"].iloc[0]))])
+    dock.state.clusters.remove([("movie", int(table["cluster_id"].iloc[0]))])
     settle(viewer)
     assert not is_tracked(dock.state.analysis("movie"))
     assert "press Track again" in said[0]
@@ -303,7 +303,7 @@ def test_layers_for_the_next_image_of_a_project_have_no_tracks(tracked, viewer):
 def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer, settle, qtbot):
     viewer.layers.remove(viewer.layers["movie tracks"])
     dock = tracked
-    dock.state.relabel([one_of(dock, 0)], "Pt41")
+    dock.state.clusters.relabel([one_of(dock, 0)], "Pt41")
     settle(viewer)
     assert "movie tracks" not in viewer.layers
     dock.form.search_range.setValue(0.02)

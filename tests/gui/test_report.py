@@ -29,8 +29,8 @@ from napari_atomicity.statistics.ratios import class_ratios
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.set_analysis(made_up(40))
-    state.set_analysis(made_up(15, "second", seed=1))
+    state.clusters.set_analysis(made_up(40))
+    state.clusters.set_analysis(made_up(15, "second", seed=1))
     return state
 
 
@@ -63,7 +63,7 @@ def click(button):
 
 def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkeypatch):
     out, _ = folder
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     click(dock.button)
     assert not dock.button.isEnabled(), "not twice at a time"
     settle(viewer)
@@ -183,10 +183,10 @@ def test_it_says_what_there_is(viewer, qtbot):
     dock.show()
     assert dock.words.text() == NOTHING and not dock.button.isEnabled()
     state = state_of(viewer)
-    state.set_analysis(made_up(5))
+    state.clusters.set_analysis(made_up(5))
     qtbot.waitUntil(lambda: dock.words.text() == "1 image, 5 clusters.")
     assert dock.button.isEnabled()
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     state.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
     words = "1 image, 5 clusters, 1 with a manual label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
@@ -199,7 +199,7 @@ def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):
     said = docks.summary
     monkeypatch.setattr(docks, "summary", lambda s: calls.append(1) or said(s))
     dock.hide()
-    state.relabel([("field", 1)], "Pt70")
+    state.clusters.relabel([("field", 1)], "Pt70")
     qtbot.wait(80)
     assert not calls
     dock.show()

@@ -12,7 +12,7 @@ from napari_atomicity.reporting.examples import (
     has_patches,
     select_examples,
 )
-from napari_atomicity.state.edits import bare_rows, insert_rows
+from napari_atomicity.state.cluster_rows import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
 

@@ -21,19 +21,15 @@ from napari_atomicity.io.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
-from napari_atomicity.state.export import (
-    CHARTS,
-    Choices,
-    Contents,
-    agreement_table,
-    card_of,
-    export,
-    sampled_accuracy,
-)
-from napari_atomicity.state.review_queue import Queue, ReviewRequest, Stratum, build
+from napari_atomicity.state import export_contents
+from napari_atomicity.state.agreement_table import agreement_table
+from napari_atomicity.state.export import CHARTS, Choices, card_of, export
+from napari_atomicity.state.export_contents import Contents, sampled_accuracy
+from napari_atomicity.state.review_queue import Queue, build
+from napari_atomicity.state.review_request import ReviewRequest, Stratum
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
@@ -111,9 +107,9 @@ def test_only_what_was_chosen_is_written_and_nothing_of_before_stays(tmp_path):
 
 def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
     state = WindowState()
-    state.set_analysis(analyses(1)[0])
+    state.clusters.set_analysis(analyses(1)[0])
     state.add_image(Micrograph(np.ones((8, 8)), 0.1, "later.tif"))
-    state.relabel([("0.tif", 1)], "Pt70")
+    state.clusters.relabel([("0.tif", 1)], "Pt70")
     export(state, tmp_path, Choices(figures=False))
     assert read_clusters(tmp_path / "clusters.csv").loc[0, "label_corrected"] == "Pt70"
     text = (tmp_path / "report.html").read_text()
@@ -287,8 +283,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         blind=True,
         annotator="ann",
     )
-    found = exports.snapshot(state).contents().corrections
-    assert exports.snapshot(state).contents().sample is None
+    found = export_contents.snapshot(state).contents().corrections
+    assert export_contents.snapshot(state).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -302,16 +298,16 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         first = replace(
             synthetic_analysis(20, "a.tif"), micrograph=load(paths[0], pixel_size_nm=0.1)
         )
-        project.describe(first.micrograph)
-        project.keep("a.tif", None, first, None, "Ada", by_person=False)
-        project.fail("b.tif", "b.tif: the pixel size is not known.")
+        project.image_files.update_metadata(first.micrograph)
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, first)
+        project.image_files.set_error("b.tif", "b.tif: the pixel size is not known.")
         state = WindowState()
         state.open_project(project, {name: project.load(name) for name in project.names})
         state.annotator = "Ada"
-        state.relabel([("a.tif", 3)], "Pt70")
+        state.clusters.relabel([("a.tif", 3)], "Pt70")
         queue = build(state.table(), ReviewRequest("sample", n=5), "now")
-        project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
-        assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
+        project.set_setting(export_contents.SAMPLE_SETTING, queue.to_json())
+        assert export_contents.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(state, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()

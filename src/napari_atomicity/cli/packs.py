@@ -24,7 +24,7 @@ from .common import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..project.annotation_packs import Filled
+    from ..project.filled_packs import Filled
 
 
 @guarded
@@ -87,8 +87,8 @@ def consensus(
 ) -> None:
     """Merge the annotations of several people and measure their agreement."""
     from ..io.inputs import make_folder
-    from ..project.annotation_packs import read_packs
-    from ..state.annotators import write_agreement
+    from ..project.filled_packs import read_packs
+    from ..state.consensus_marks import write_agreement
     from ..statistics.consensus import consensus as merged
     from ..statistics.human_parity import compare_with_annotators
 

@@ -238,7 +238,7 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     data, options, _ = layer_data(analysis.micrograph)
     layer = viewer.add_image(data, **options)
     image = binding.ensure_image(layer)
-    binding.state.set_analysis(analysis, f"analyse {image}")
+    binding.state.clusters.set_analysis(analysis, f"analyse {image}")
     binding.label_mode.on = True
     typical = typical_cluster(analysis)
     if typical is not None:

@@ -24,7 +24,6 @@ from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis
 from ..models.files import model_files, read_card
-from ..project import Project
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, failed_section, image_section
@@ -32,19 +31,17 @@ from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_base import Look
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
-from ..statistics.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.corrected_accuracy import on_corrected
 from ..statistics.ratios import class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy
 from ..tracking.files import analyse_if_tracked, write_movies
-from .review_queue import Queue, accuracy
+from .agreement_table import agreement_table
+from .export_contents import Contents, Snapshot, sampled_accuracy, snapshot
 from .window_state import WindowState
 
-SAMPLE_SETTING = "review/sample"
-"""Under this key a project notes its stratified sample."""
 CHARTS = ("fractions", "parity", "confusion")
-"""Figures beside those of `reporting.plots.PLOTS`, by the names of their files."""
+"""File names of figures that are not in `reporting.plots.PLOTS`."""
 
 
 @dataclass(frozen=True)
@@ -74,125 +71,8 @@ class Choices:
     title: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Contents:
-    """What is exported; edits that come later do not touch it.
-
-    Parameters
-    ----------
-    analyses
-        In the order in which they are shown.
-    others
-        Outcomes of the images that have no analysis.
-    corrections
-        Log of what people did (`Project.corrections`); None if none is kept.
-    sample
-        The stratified sample that is reviewed, from which the accuracy of all labels follows.
-    name
-        Of the project; "" without one.
-    """
-
-    analyses: tuple[Analysis, ...]
-    others: tuple[Outcome, ...] = ()
-    corrections: pd.DataFrame | None = None
-    sample: Queue | None = None
-    name: str = ""
-
-
-def _failed(project: Project) -> dict[str, str]:
-    """Image → why it could not be analysed."""
-    return {image.name: image.error for image in project.images() if image.error}
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """A session at one moment, taken without reading anything: see `snapshot`.
-
-    Parameters
-    ----------
-    analyses
-        In the order of the images.
-    missing
-        Name and path of the images that have no analysis.
-    project
-        Where the log is kept; None without a project.
-    blind
-        The annotator who may see nothing of the others; None outside blind mode.
-    """
-
-    analyses: tuple[Analysis, ...]
-    missing: tuple[tuple[str, str], ...] = ()
-    project: Project | None = None
-    blind: str | None = None
-
-    def contents(self) -> Contents:
-        """With what the project holds beside; it is read here, in any thread.
-
-        Raises
-        ------
-        AtomicityError
-            If the project can't be read.
-        """
-        project = self.project
-        failed = {} if project is None or not self.missing else _failed(project)
-        others = [
-            Outcome(image, path, "failed", failed[image])
-            if image in failed
-            else Outcome(image, path, "not reached", "not analysed yet")
-            for image, path in self.missing
-        ]
-        if project is None:
-            return Contents(self.analyses, tuple(others))
-        log, sample = project.corrections(), None
-        if self.blind is not None:
-            log = log[(log["annotator"] == self.blind) & log["blind"]]
-        elif noted := project.setting(SAMPLE_SETTING):
-            sample = Queue.from_json(noted)
-        return Contents(self.analyses, tuple(others), log, sample, project.path.stem)
-
-
-def snapshot(state: WindowState) -> Snapshot:
-    """What a session holds now, for a worker; to be called in the thread that owns the session.
-
-    Nothing is copied and nothing is read. In blind mode only what the annotator may see will be
-    exported.
-    """
-    analyses, missing = [], []
-    for image in state.images:
-        analysis = state.analysis(image)
-        if analysis is None:
-            missing.append((image, str(state.micrograph(image).path or "")))
-        else:
-            analyses.append(analysis)
-    blind = state.annotator if state.blind else None
-    return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
-
-
-def sampled_accuracy(
-    sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
-) -> Accuracy | None:
-    """The accuracy of all labels that follows from a stratified sample, if anything does.
-
-    Nothing does where other models speak now than when the sample was drawn.
-    """
-    if set(table["model_id"].astype(str)) - {"", *sample.models}:
-        return None
-    wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
-    labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
-    labels = labels[["label_predicted", "label_corrected"]].astype(object)
-    there = wanted.isin(labels.index)
-    labels = labels.reindex(wanted).fillna("")
-    removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
-    return accuracy(
-        sample,
-        labels["label_predicted"].to_numpy(object),
-        labels["label_corrected"].to_numpy(object),
-        removed & ~there,
-    )
-
-
 def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """The card of the model that classified most of the clusters, if it is at hand."""
+    """Return the card of the model that classified most clusters, if the model is installed."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
     for path in model_files() if len(ids) else ():
         try:
@@ -202,53 +82,6 @@ def card_of(table: pd.DataFrame) -> ModelCard | None:
         if card.model_id == ids.index[0]:
             return card
     return None
-
-
-def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
-    """How far annotators agree, for a report: a row for all labels and one for each.
-
-    Parameters
-    ----------
-    corrections
-        The log, with the columns that `statistics.agreement.last_labels` needs.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Figures as text; without rows where no cluster was judged by two people or more.
-    """
-    labels = last_labels(corrections[corrections["annotator"] != CONSENSUS])
-    found = agreement(labels)
-    if not found.n_items:
-        return pd.DataFrame()
-    of_all = {
-        "label": f"all labels, {found.n_items} clusters, {len(found.annotators)} people",
-        "share": found.share.value,
-        **_ends("alpha", found.alpha),
-        **_ends("kappa", found.kappa),
-    }
-    rows: list[Any] = [of_all, *found.by_label.to_dict("records")]
-    return pd.DataFrame(
-        {
-            "Label": [row["label"] for row in rows],
-            "Same": [_share(row["share"]) for row in rows],
-            "Krippendorff's α": [_interval(row, "alpha") for row in rows],
-            "Cohen's κ": [_interval(row, "kappa") for row in rows],
-        }
-    )
-
-
-def _ends(name: str, figure: Any) -> dict[str, float]:
-    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %" if value == value else "–"
-
-
-def _interval(row: dict[str, Any], name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if value == value else "–"
 
 
 @dataclass(eq=False)
@@ -281,6 +114,15 @@ class _Export:
             self.comparison = compare(self.table, choices.reference, self.images, **method)
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
+        """Report progress; raise `Cancelled` if the export was stopped.
+
+        Parameters
+        ----------
+        message : str
+            What is being done.
+        done, total : int, optional
+            Progress.
+        """
         check(self.stop)
         report(self.progress, done, total, message)
 
@@ -451,20 +293,20 @@ def export(
 
     Parameters
     ----------
-    source
-        A session in the thread that owns it; in any thread a `snapshot` of one, `Contents`, or
+    source : WindowState, Snapshot, Contents or sequence of Analysis
+        A window in its own thread; in any thread a `snapshot` of one, `Contents`, or
         analyses.
-    out_dir
+    out_dir : path-like
         Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
         ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG and CSV,
         ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
         ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
-    choices
-        What is written, and how ratios are found.
-    progress, stop
+    choices : Choices, optional
+        What is written, and how ratios are computed.
+    progress, stop : callable, optional
         ``progress(done, total, message)`` and ``stop() -> bool``.
-    card
-        Of the model, where it is not among those at hand.
+    card : ModelCard, optional
+        Of the model, if it is not installed.
 
     Returns
     -------

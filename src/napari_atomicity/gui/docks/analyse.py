@@ -100,7 +100,7 @@ class Analyse(Dock):
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(analysis, f"analyse {image}", soon=True)
+        self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
         self._then(image)
 
     def _then(self, image: str) -> None:

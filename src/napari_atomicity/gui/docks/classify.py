@@ -170,7 +170,7 @@ class Classify(Dock):
         )
 
     def _done(self, result: Analysis) -> None:
-        self.state.predict(result, f"classify {result.micrograph.name}")
+        self.state.clusters.replace_predictions(result, f"classify {result.micrograph.name}")
         self.binding.label_mode.on = True
 
     # ---- legend
@@ -259,7 +259,7 @@ class Classify(Dock):
 
     def _on_label_chosen(self, index: int) -> None:
         if index > 0:
-            self.state.relabel(self.state.selection, self.labels.itemData(index))
+            self.state.clusters.relabel(self.state.selection, self.labels.itemData(index))
         self.labels.setCurrentIndex(0)
 
     def _on_selection(self, *_: Any) -> None:
@@ -281,7 +281,7 @@ class Classify(Dock):
     def _on_history(self) -> None:
         for button, edits, verb, key in (
             (self.undo_button, self.state.history, "Undo", "Ctrl+Z"),
-            (self.redo_button, self.state.undone, "Redo", "Ctrl+Shift+Z"),
+            (self.redo_button, self.state.history.undone, "Redo", "Ctrl+Shift+Z"),
         ):
             button.setEnabled(bool(edits))
             what = edits[-1].description if edits else "nothing"

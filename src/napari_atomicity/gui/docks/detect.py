@@ -73,4 +73,4 @@ class Detect(Dock):
 
     def _show_result(self, analysis: Analysis) -> None:
         if self.binding.accepts(analysis):
-            self.state.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+            self.state.clusters.set_analysis(analysis, f"detect in {analysis.micrograph.name}")

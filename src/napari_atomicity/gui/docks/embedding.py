@@ -472,7 +472,7 @@ class Embedding(QWidget):
             now = self.state.analysis(result.micrograph.name)
             # Of another model meanwhile: these places are of another map.
             if now is not None and _model_id(now) == _model_id(result):
-                self.state.fill(result)
+                self.state.clusters.add_predictions(result)
 
     def _follow_model(self) -> None:
         """Put the reference points of the model at hand behind the clusters."""

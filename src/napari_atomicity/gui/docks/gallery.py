@@ -287,22 +287,22 @@ class Gallery(RowsDock):
         if keys and label is None:
             self._binding.viewer.status = f"There is no class {number}"
         elif keys and label is not None:
-            self.state.relabel(keys, label)
+            self.state.clusters.relabel(keys, label)
 
     def label_aggregate(self) -> None:
         """Label the selected tiles as aggregates."""
         if keys := self._selected_keys():
-            self.state.relabel(keys, AGGREGATE)
+            self.state.clusters.relabel(keys, AGGREGATE)
 
     def unlabel(self) -> None:
         """Remove the manual labels of the selected tiles."""
         if keys := self._selected_keys():
-            self.state.relabel(keys, "")
+            self.state.clusters.relabel(keys, "")
 
     def delete(self) -> None:
         """Delete the clusters of the selected tiles."""
         if keys := self._selected_keys():
-            self.state.remove(keys)
+            self.state.clusters.remove(keys)
 
     def undo(self) -> None:
         """Undo the last step."""

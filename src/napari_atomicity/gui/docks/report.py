@@ -22,7 +22,8 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
-from ...state.export import Choices, Snapshot, export, snapshot
+from ...state.export import Choices, export
+from ...state.export_contents import Snapshot, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratios import class_ratios

@@ -90,7 +90,7 @@ class Binding:
         state.annotator = str(settings().value(ANNOTATOR) or "")
         self._canvas = canvas = Canvas(viewer, state)
         self._runner = StepRunner()
-        state.in_turns = self._runner.start
+        state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_removed)

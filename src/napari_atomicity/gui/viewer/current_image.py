@@ -199,7 +199,7 @@ class CurrentImage:
     def _put_later(self, image: str, limits: Limits) -> None:
         """Display an image in a turn of its own: the present one may be long already."""
         self._limits[image] = limits
-        self._state.describe(image)
+        self._state.update_metadata(image)
         self._drawing = True
         QTimer.singleShot(0, partial(self._put_now, image))
 

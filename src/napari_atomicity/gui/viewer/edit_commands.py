@@ -101,12 +101,12 @@ class EditCommands:
         """Undo the last step, or cancel the measurement of an added cluster."""
         if self._manual_editing.cancel_last():
             return
-        step = self._replay(self.state.undo)
+        step = self._replay(self.state.history.undo)
         self.canvas.show_message(f"Undone: {step.description}" if step else "Nothing to undo")
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
-        step = self._replay(self.state.redo)
+        step = self._replay(self.state.history.redo)
         self.canvas.show_message(f"Redone: {step.description}" if step else "Nothing to redo")
 
     def _replay(self, replay: Callable[[], Step | None]) -> Step | None:

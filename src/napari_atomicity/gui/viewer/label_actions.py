@@ -31,7 +31,7 @@ class LabelActions:
 
     def _relabel(self, label: str | None) -> None:
         if label is not None and self._is_selected():
-            self._state.relabel(self._state.selection, label)
+            self._state.clusters.relabel(self._state.selection, label)
 
     def label(self, number: int) -> None:
         """Label the selected clusters as the n-th class, counted from 1; 0 means unknown."""
@@ -49,7 +49,7 @@ class LabelActions:
     def delete(self) -> None:
         """Delete the selected clusters."""
         if self._is_selected():
-            self._state.remove(self._state.selection)
+            self._state.clusters.remove(self._state.selection)
 
     def split(self) -> None:
         """Split each selected cluster into two."""
@@ -116,7 +116,7 @@ class ReviewActions:
     def _answer(self, label: str | None) -> None:
         if self._others_are_selected():
             if label is not None:
-                self._state.relabel(self._state.selection, label)
+                self._state.clusters.relabel(self._state.selection, label)
             self._review.show()
         elif label is not None:
             self._review.answer(label)
@@ -139,7 +139,7 @@ class ReviewActions:
     def remove(self) -> None:
         """Delete the cluster."""
         if self._others_are_selected():
-            self._state.remove(self._state.selection)
+            self._state.clusters.remove(self._state.selection)
             self._review.show()
         else:
             self._review.not_a_cluster()
@@ -151,7 +151,9 @@ class ReviewActions:
             keys = zip(table["image"], table["cluster_id"], strict=True)
             predicted = dict(zip(keys, table["label_predicted"], strict=True))
             selected = self._state.selection
-            self._state.relabel_each({k: predicted[k] for k in selected if predicted.get(k)})
+            self._state.clusters.relabel_each(
+                {k: predicted[k] for k in selected if predicted.get(k)}
+            )
             self._review.show()
         elif not self._review.agree():
             self._show_message("There is no prediction to agree with")

@@ -16,7 +16,7 @@ from psygnal import Signal
 from ...core.errors import AtomicityError
 from ...detection import Detection
 from ...models.analysis import Analysis
-from ...state.edits import only, take_rows, unclassified
+from ...state.cluster_rows import only, take_rows, unclassified
 from ...state.window_state import WindowState
 from .. import tasks
 from .jobs import Engine, classify_some, measure_places, split_or_merge
@@ -90,7 +90,7 @@ class ManualEditing:
             ids, known.removing = known.removing, ()
             try:
                 removed = [int(i) for i in ids if i == i and i > 0]
-                self.state.remove_clusters(image, removed)
+                self.state.clusters.remove_ids(image, removed)
             except AtomicityError as error:
                 show_error(str(error))
                 self.refused.emit(image)
@@ -133,7 +133,7 @@ class ManualEditing:
         settings = analysis.parameters.get("detection", {})
 
         def done(ids: list[int], found: Detection) -> None:
-            new = state.replace_clusters(image, ids, found.table, found.outlines, verb)
+            new = state.clusters.replace(image, ids, found.table, found.outlines, verb)
             state.select((image, i) for i in new)
 
         for ids in groups:
@@ -164,10 +164,10 @@ class ManualEditing:
             if state.analysis(image) is None:
                 return
             if ids is None:
-                new = state.add_clusters(image, found.table, found.outlines)
+                new = state.clusters.add(image, found.table, found.outlines)
                 state.select((image, i) for i in new)
             else:
-                state.move_clusters(image, found.table.assign(cluster_id=ids), found.outlines)
+                state.clusters.move(image, found.table.assign(cluster_id=ids), found.outlines)
 
         task = tasks.start(
             state,
@@ -208,7 +208,7 @@ class ManualEditing:
         def done(result: Analysis) -> None:
             for row in result.table.itertuples():
                 known.tried.add((row.cluster_id, row.y_px, row.x_px))
-            self.state.fill(result)
+            self.state.clusters.add_predictions(result)
 
         tasks.start(
             self.state,

@@ -12,7 +12,7 @@ from ...project import Project
 def add_model(project: Project, path: Path) -> None:
     """Copy a model file and its card into a project."""
     card = path.with_suffix(".json").read_text("utf-8")
-    project.add_model(path.stem, path.read_bytes(), card)
+    project.model_files.add(path.stem, path.read_bytes(), card)
 
 
 def write_model(project: Project, name: str, path: Path) -> Path:
@@ -32,7 +32,7 @@ def write_model(project: Project, name: str, path: Path) -> Path:
     Path
         File of the weights.
     """
-    weights, card = project.model_file(name)
+    weights, card = project.model_files.read(name)
     with atomic_write(path) as temporary:
         temporary.write_bytes(weights)
     write_text(path.with_suffix(".json"), card)
@@ -48,7 +48,7 @@ def install_models(project: Project) -> list[str]:
         Names of the models that were copied.
     """
     installed = []
-    for name in project.models():
+    for name in project.model_files.names():
         path = user_folder() / f"{name}.safetensors"
         # A project may come from others: the name of a model must not lead out of the folder.
         plain = name == Path(name).name and not set(name) & set("/\\:") and name.strip(". ")

@@ -50,7 +50,9 @@ def find_moved_images(
     project: Project, folder: str, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, ProjectContents]:
     """Find images of a project that were moved to a folder."""
-    return {name: project.load(name) for name in project.find_moved(folder, progress, stop)}
+    return {
+        name: project.load(name) for name in project.image_files.find_moved(folder, progress, stop)
+    }
 
 
 class Projects:
@@ -198,7 +200,7 @@ class Projects:
                 if analysis is not None:
                     self.state.follow_file(name, stored.micrograph)
             self.state.add_contents(found)
-            missing = len(project.missing())
+            missing = len(project.image_files.missing())
             self._set_notes(tuple(n for n in self.notes if "Not where" not in n))
             show_info(f"{len(found)} images found, {missing} still missing.")
             current = self.state.current
@@ -221,7 +223,7 @@ class Projects:
         if Path(path).exists():
             raise AtomicityError("this file already exists", path, "Choose another name")
         project = Project(path)
-        self.state.keep_in(project)
+        self.state.attach_project(project)
         left = [n for n in self.state.images if not project.has(n)]
         notes = (
             (f"Not saved, because these images have no file: {', '.join(left)}.",) if left else ()

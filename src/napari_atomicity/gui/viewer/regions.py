@@ -80,13 +80,13 @@ class RegionLayers:
         """Remove the regions of an image whose layer of regions was deleted by hand."""
         known = self._canvas.layers_of(image)
         deleted = known is not None and known.source is not None and known.regions is None
-        if known is not None and deleted and self._canvas.state.regions(image):
+        if known is not None and deleted and self._canvas.state.clusters.regions(image):
             self._set(known, ())
 
     def _set(self, known: ImageLayers, polygons: tuple[np.ndarray, ...]) -> bool:
         state = self._canvas.state
         try:
-            state.set_regions(known.image, polygons)
+            state.clusters.set_regions(known.image, polygons)
         except AtomicityError as error:
             show_error(str(error))
             analysis = state.analysis(known.image)
@@ -123,7 +123,7 @@ class RegionLayers:
         if getattr(layer, "_is_creating", False):
             self._timer.start(_WHILE_DRAWING_MS)
             return
-        drawn, before = _polygons(layer), self._canvas.state.regions(known.image)
+        drawn, before = _polygons(layer), self._canvas.state.clusters.regions(known.image)
         if not same_regions(drawn, before) and self._set(known, drawn) and len(drawn) > len(before):
             self._stop_drawing(layer)  # so that Ctrl+Z undoes it; E draws another one
 

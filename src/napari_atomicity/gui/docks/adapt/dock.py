@@ -310,7 +310,7 @@ class Adapt(QWidget):
             analysis, words = self._waiting.pop(0)
             # Gone or calibrated anew meanwhile: it stays as it is, and the person is told.
             if self.binding.accepts(analysis):
-                self.state.predict(analysis, words, group=self._group)
+                self.state.clusters.replace_predictions(analysis, words, group=self._group)
                 break
         if self._waiting:
             self._turn.start(0)

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
-from ....state.annotators import AnnotatorComparison, consensus_edit, measured_sites
+from ....state.annotators import AnnotatorComparison
+from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
 from ...controls.forms import ComboBox
 from ...controls.line_table import Lines, table_of
@@ -181,7 +182,7 @@ class Disputes(QWidget):
         # It is nobody's own opinion, and is noted as such.
         self.state.annotator = CONSENSUS
         try:
-            self.state.do(edit)
+            self.state.history.do(edit)
         finally:
             self.state.annotator = before
         return True

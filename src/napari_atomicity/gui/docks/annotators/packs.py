@@ -22,7 +22,8 @@ from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....project import Project, ProjectImage
-from ....state.annotators import Annotations, TakenIn, pack_images, take_in_packs
+from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
+from ....state.annotators import Annotations
 from ....state.window_state import WindowState
 from ...controls.forms import ComboBox, labelled, new_form
 from ...controls.settings import remember
@@ -45,7 +46,7 @@ def take_in(
     stop: Stop | None = None,
 ) -> tuple[TakenIn, dict[str, int]]:
     """Take packs in, and say which numbers of atoms are free now; for a worker."""
-    return take_in_packs(project, paths, progress, stop), project.free_atom_ids()
+    return take_in_packs(project, paths, progress, stop), project.atoms.free_ids()
 
 
 def made(

@@ -150,7 +150,7 @@ def reviewed_share(
     stop: Stop | None = None,
 ) -> bool:
     """Whether somebody has said to have gone through an image, or has marked blind in it."""
-    _, looked = project.annotations()
+    _, looked = project.atoms.annotations()
     return bool(((looked["image"] == image) & (looked["annotator"] == annotator)).any())
 
 

@@ -180,7 +180,7 @@ class MarkingPart(QWidget):
             # what is marked must be there before it is said that nothing else is
             if not self._session.save_again():
                 raise AtomicityError(self._session.unsaved, advice="Mend that first")
-            project.mark_as_viewed([image], self._session.annotator, looked)
+            project.atoms.mark_as_viewed([image], self._session.annotator, looked)
 
         if self._binding.attempt(note):
             if looked:

@@ -124,7 +124,7 @@ class AnalyseAll(ImageQueue):
         self.n_done += 1
         if not self.binding.accepts(analysis):
             return
-        self.state.set_analysis(
+        self.state.clusters.set_analysis(
             analysis, f"analyse {self.n_in_all} images again", undoable=False, group=self.group
         )
         self.binding.label_mode.on = True
@@ -135,7 +135,7 @@ class AnalyseAll(ImageQueue):
         project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:
-                project.fail(image, tasks.format_error(error))
+                project.image_files.set_error(image, tasks.format_error(error))
             except AtomicityError as also:
                 tasks.logger.error("%s", also)
 

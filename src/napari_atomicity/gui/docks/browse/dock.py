@@ -402,7 +402,7 @@ class Browse(QWidget):
     def _choose_model(self) -> None:
         """Write a model that was made in this project into a file for others."""
         project = self.state.project
-        names = [] if project is None else list(project.models())
+        names = [] if project is None else list(project.model_files.names())
         if not names:
             show_info("This project contains no model yet. Create one with Adapt or Train.")
             return

@@ -28,7 +28,7 @@ from ....core.cluster_table import NON_CLASS_LABELS, Key, classes_of, format_row
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
-from ....state.edits import take_rows
+from ....state.cluster_rows import take_rows
 from ...controls.bars import Bar, BarChart
 from ...controls.connections import follow
 from ...controls.forms import scrolling

@@ -321,7 +321,7 @@ class Movie(QWidget):
         if len(a) != len(b) or any((a[n].to_numpy() != b[n].to_numpy()).any() for n in _SAME):
             show_info(f"The clusters of {image} have changed meanwhile: press Track again.")
             return
-        self.binding.attempt(partial(self.state.set_tracks, tracked))
+        self.binding.attempt(partial(self.state.clusters.set_tracks, tracked))
 
     def _take(self, wanted: tuple[Any, ...], found: Found) -> None:
         if not self._same(wanted):

@@ -24,7 +24,9 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
-from ....state.review_queue import DEFAULT_SAMPLE, ORDERS, Queue, ReviewRequest, build
+from ....state.review_orders import ORDERS
+from ....state.review_queue import Queue, build
+from ....state.review_request import DEFAULT_SAMPLE, ReviewRequest
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
 from ....statistics.agreement import removed_clusters

@@ -74,7 +74,7 @@ class Editing(QWidget):
             "exclude": may and not state.blind,
             "split": may and not state.blind and len(here) > 0,
             "merge": may and not state.blind and len(here) > 1,
-            "undo": state.can_undo and not state.read_only,
-            "redo": state.can_redo and not state.read_only,
+            "undo": bool(state.history) and not state.read_only,
+            "redo": bool(state.history.undone) and not state.read_only,
         }.items():
             self.buttons[action].setEnabled(possible)

@@ -163,7 +163,7 @@ class EditHistory(QWidget):
         if not self._stale:
             return
         self._stale = False
-        self.model.show(self.state.history, self.state.undone)
+        self.model.show(tuple(self.state.history), self.state.history.undone)
         there = self.model.rowCount() > 1
         self.view.setVisible(there)
         self.empty.setVisible(not there)
@@ -190,7 +190,7 @@ class EditHistory(QWidget):
             return
         self._expected = here + (1 if self._goal > here else -1)
         try:
-            self.state.go_to(self._expected)
+            self.state.history.go_to(self._expected)
         except AtomicityError as error:
             show_error(str(error))
             self.gone.emit()

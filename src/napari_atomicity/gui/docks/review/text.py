@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ....state.review_queue import ORDERS
+from ....state.review_orders import ORDERS
 from ....state.reviewing import Reviewing
 from ....statistics.stratified_accuracy import Accuracy, Share
 
