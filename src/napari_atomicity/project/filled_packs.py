@@ -122,7 +122,7 @@ def read_pack(path: str | os.PathLike[str]) -> Filled:
         ]
         who = _annotator(parts, manifest, path)
         marks, looked = [], []
-        for table in parts.below("tables/"):
+        for table in parts.list_files("tables/"):
             record = records.get(table.removeprefix("tables/").removesuffix(".csv"))
             if record is None or not table.endswith(".csv"):
                 problems.append(f"{table}: the manifest has no image of that name")
