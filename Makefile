@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint model accuracy atoms explain movies live bench screenshots clean
+.PHONY: help setup demo test quick lint model accuracy atoms explain movies live bench screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,6 +8,9 @@ export PYTHON
 # On a virtual display, so that a window of the tests is in nobody's way; nothing where there is a
 # display always.
 HEADLESS := $(BIN)/python -m napari_atomicity.cli.display
+
+# Tests without a window, of the folders that change most.
+QUICK := tests/core tests/io tests/statistics tests/state tests/project tests/detection tests/test_package.py
 
 help: ## Show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,9 +24,15 @@ demo: setup ## Analyse the bundled example and open it in napari
 test: setup lint ## Everything that must pass
 	NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
 
-lint: setup ## Style, types, import contract, manifest
+quick: setup ## Style and the fast tests, after each change (under two minutes)
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -q $(QUICK)
+
+lint: setup ## Style, docstrings, types, import contracts, manifest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint $$(find src -name '*.py')
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate napari-atomicity

@@ -1,4 +1,4 @@
-"""How many atoms are in this cluster, and how do we know?
+"""Count the atoms of metal nanoclusters in HAADF-STEM images, with napari.
 
 Importing the package is cheap: neither torch, Qt nor UMAP is loaded before it is used.
 """

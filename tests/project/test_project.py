@@ -461,7 +461,7 @@ def test_a_locked_file_neither_loses_an_edit_nor_a_step(project, three):
 def test_an_edit_that_makes_no_sense_changes_nothing(project, three):
     table = three.table("a.tif")
     wrong = table[:1].assign(y_px=np.nan)
-    with pytest.raises(AtomicityError, match="position"):
+    with pytest.raises(AtomicityError, match="y_px"):
         three.clusters.add("a.tif", wrong, [np.ones((3, 2))])
     assert three.table("a.tif").equals(table)
     assert tuple(three.history) == ()

@@ -102,6 +102,7 @@ def edit_mask(
     Parameters
     ----------
     mask : ndarray of bool, shape (Y, X)
+        The support.
     added, removed : sequence of ndarray, optional
         Polygons, (M, 2) corners in pixels (y, x), pixel centres at whole numbers, as of a layer
         of shapes. What is removed goes last.

@@ -141,8 +141,8 @@ def open_workbench(viewer: Any = None) -> Any:
             dock.setFloating(False)
             main.addDockWidget(RIGHT, dock)
     firsts = [group[0] for group in groups]
-    for above, below in itertools.pairwise(firsts):
-        main.splitDockWidget(above, below, Qt.Orientation.Vertical)
+    for upper, lower in itertools.pairwise(firsts):
+        main.splitDockWidget(upper, lower, Qt.Orientation.Vertical)
     for group in groups:
         for one, following in itertools.pairwise(group):
             main.tabifyDockWidget(one, following)

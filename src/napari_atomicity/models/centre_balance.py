@@ -113,7 +113,7 @@ def balance_between(
     ----------
     first, second : ndarray of shape (N, 2)
         Each, from `centre_and_outline`, of the same clusters.
-    image, level, n_bootstrap, seed
+    image, level, n_bootstrap, seed : ndarray or float, optional or int, optional
         As in `balance`.
     """
     values = np.concatenate([first, second], axis=1)

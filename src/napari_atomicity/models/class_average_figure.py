@@ -96,7 +96,8 @@ def top_of(averages: Averages, average: Average, normalised: bool) -> float:
     average : Average
         Average to display.
     normalised : bool
-        Whether each map is scaled to its own maximum."""
+        Whether each map is scaled to its own maximum.
+    """
     of = [average.channel] if normalised else averages.channels
     shown = [averages.get(average.label, channel) for channel in of]
     tops = [np.nanmax(a.image) for a in shown if a is not None and np.isfinite(a.image).any()]

@@ -15,7 +15,7 @@ class AdaptSettings:
         Least probability of a pseudo-label.
     held_out : float, optional
         Share of pseudo-labels and corrections that decide whether the result is kept.
-    steps, batch_size, learning_rate
+    steps, batch_size, learning_rate : int, optional or float, optional
         Of AdamW; half of every batch is replayed.
     scale_jitter : float, optional
         Standard deviation of the logarithm by which the raw channel is misjudged on purpose.

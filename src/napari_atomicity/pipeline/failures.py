@@ -22,7 +22,7 @@ class Failure:
     ----------
     outcome : Outcome
         With the error.
-    size_bytes, modified
+    size_bytes, modified : int, optional or str, optional
         Of the file, as ISO 8601 in UTC; None if it is not there.
     seen : str, optional
         When.

@@ -54,7 +54,7 @@ class Adaptation:
         Whether the model was changed.
     reasons : tuple of str
         Why, or why not, in words.
-    card, tensors
+    card, tensors : ModelCard or dict of str to ndarray
         Of the model as it is now: the adapted one, or the one that it was.
     shift : Shift or None
         Of the conditions before; None if there were too few clusters to tell.
@@ -107,7 +107,7 @@ def adapt(
     analyses : sequence of Analysis
         Of images under the new conditions, classified by this model, their scales known. Labels
         that a person gave are in their tables.
-    card, tensors
+    card, tensors : ModelCard or dict of str to ndarray
         The model, as `models.files.read_model` gives it.
     settings : AdaptSettings, optional
         Of the fit.

@@ -85,7 +85,7 @@ def conditions_of(
     ----------
     analysis : Analysis
         Classified.
-    card, tensors
+    card, tensors : ModelCard or mapping of str to ndarray
         Of the model; `models.classifier.Classifier.beside`.
     """
     table = analysis.table
@@ -217,7 +217,7 @@ def row_of(
 
     Parameters
     ----------
-    image, sha256
+    image, sha256 : str or str or None
         Of the file.
     found : Conditions
         Its conditions.

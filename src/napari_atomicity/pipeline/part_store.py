@@ -150,8 +150,9 @@ class PartStore:
         item : Input
             Image.
 
-
-        A damaged part is none: it is removed.
+        Notes
+        -----
+        A damaged part is removed.
         """
         stem = stem_of(key, item.name)
         others = sorted(self._by_key.get(key, set()) - {stem})

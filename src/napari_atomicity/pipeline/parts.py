@@ -99,8 +99,9 @@ def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | Non
     about : dict of str to Any, optional
         More metadata.
 
-    Text is text and numbers are numbers also where there is no row, so that all parts of a model
-    have one schema.
+    Notes
+    -----
+    Columns have the same types without rows, so that all parts of a model have one schema.
     """
     table = tables.conform(table)
     fields = [pa.field(str(name), _arrow_type(table[name])) for name in table.columns]
@@ -132,7 +133,7 @@ def make_part(
 
     Parameters
     ----------
-    analysis, outcome
+    analysis, outcome : Analysis or Outcome
         From `runs.analyse_one`.
     card : ModelCard
         Of the model.

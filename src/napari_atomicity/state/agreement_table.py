@@ -14,7 +14,7 @@ def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    corrections
+    corrections : pandas.DataFrame
         The log, with the columns that `statistics.agreement.last_labels` needs.
 
     Returns

@@ -50,15 +50,15 @@ class Choices:
 
     Parameters
     ----------
-    excel, latex, figures, report
+    excel, latex, figures, report : bool, optional
         Whether the tables are written as workbooks too, the ratios as LaTeX, the plots as PNG,
         SVG and CSV, and the report.
-    method
+    method : str, optional
         How ratios are found, a name in `statistics.prevalence.METHODS`.
-    reference
+    reference : pandas.DataFrame, optional
         Known ratios to set beside those that are found, with the columns scope, class and
         fraction: see `statistics.reference`.
-    title
+    title : str, optional
         Heading of the report; the name of the project, or a question, if empty.
     """
 

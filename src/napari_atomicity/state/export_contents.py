@@ -25,15 +25,15 @@ class Contents:
 
     Parameters
     ----------
-    analyses
+    analyses : tuple of Analysis
         In the order in which they are shown.
-    others
+    others : tuple of Outcome, optional
         Outcomes of the images that have no analysis.
-    corrections
+    corrections : pandas.DataFrame, optional
         Log of what people did (`Project.corrections`); None if none is kept.
-    sample
+    sample : Queue, optional
         The stratified sample that is reviewed, from which the accuracy of all labels follows.
-    name
+    name : str, optional
         Of the project; "" without one.
     """
 
@@ -55,13 +55,13 @@ class Snapshot:
 
     Parameters
     ----------
-    analyses
+    analyses : tuple of Analysis
         In the order of the images.
-    missing
+    missing : tuple[tuple[str, str], ...], optional
         Name and path of the images that have no analysis.
-    project
+    project : Project, optional
         Where the log is kept; None without a project.
-    blind
+    blind : str, optional
         The annotator who may see nothing of the others; None outside blind mode.
     """
 

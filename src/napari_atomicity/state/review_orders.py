@@ -18,13 +18,13 @@ class Order:
 
     Parameters
     ----------
-    title, what
+    title, what : str
         For people: its name, and what it is good for.
-    missing
+    missing : callable
         From a table to why there is nothing to go by; "" if there is.
-    choose
+    choose : callable
         From a table and a request to the rows that belong to the queue, in order.
-    estimates
+    estimates : bool, optional
         Whether the answers say something of all clusters.
     """
 

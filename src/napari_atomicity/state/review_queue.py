@@ -22,17 +22,17 @@ class Queue:
 
     Parameters
     ----------
-    request
+    request : ReviewRequest
         What was asked for.
-    images, ids
+    images, ids : ndarray
         (N,): the clusters.
-    strata
+    strata : tuple of Stratum, optional
         From which an estimate can be made; empty where the order allows none.
-    stratum
+    stratum : ndarray, optional
         (N,): index into ``strata``.
-    models
+    models : tuple of str, optional
         Who had made the predictions when the queue was made.
-    time
+    time : str, optional
         When that was, ISO 8601; "" where it does not matter.
     """
 

@@ -14,20 +14,20 @@ class ReviewRequest:
 
     Parameters
     ----------
-    order
+    order : str, optional
         A name in `ORDERS`.
-    images
+    images : tuple of str, optional
         Of these images only; None: of all.
-    label
+    label : str, optional
         For the order "class": this label only; "": all labels, one after the other.
-    n
+    n : int, optional
         For the order "sample": how many; 0: all.
-    seed
+    seed : int, optional
         Of what is drawn at random.
-    again
+    again : bool, optional
         Whether clusters that a person has labelled come too. A sample ignores it: it is drawn from
         all, and what was labelled before counts as answered.
-    by_image
+    by_image : bool, optional
         Whether to go through one image after the other.
     """
 

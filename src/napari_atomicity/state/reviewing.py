@@ -26,22 +26,22 @@ _N_TIMES = 20
 class Reviewing:
     """One review: answers become edits of the session, and the next cluster comes by itself.
 
-    What was answered is read from the session's tables, so that an undo, another dock or another
-    window counts like a key.
+    Answers are read from the tables of the window's state, so that an undo or another dock counts
+    like a key.
 
     Signals: ``moved()`` when another cluster is shown or an answer came or went.
 
     Parameters
     ----------
-    session
+    state : WindowState
         Gets the edits.
-    queue
+    queue : Queue
         What is reviewed.
-    removed
+    removed : iterable of Key, optional
         Clusters of the queue of which somebody has said before that they are none.
-    annotator
+    annotator : str, optional
         To whom the answers belong; None: to who works at this session.
-    remarks
+    remarks : mapping of Key to str, optional
         What there is to say of some of the clusters while they are shown.
     """
 

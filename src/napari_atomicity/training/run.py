@@ -143,10 +143,12 @@ def train_from_folder(
         See `TrainRequest`.
     pixel_size_nm : float, optional
         See `TrainRequest`.
-    device, start : str, optional
+    device : str, optional
         See `TrainRequest`.
     progress, stop : callable, optional
         Called at every step.
+    start : str, optional
+        See `TrainRequest`.
 
     Returns
     -------

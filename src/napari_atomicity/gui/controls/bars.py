@@ -20,21 +20,21 @@ class Bar:
 
     Parameters
     ----------
-    label, value
+    label, value : str or float
         Name of the class and length of the bar; NaN draws none.
-    text
+    text : str
         What is written at the right.
-    colour, symbol
+    colour, symbol : str
         As everywhere for this class.
-    low, high
+    low, high : float, optional
         Ends of the interval; NaN draws none.
-    strong
+    strong : bool, optional
         Whether the row is emphasised.
-    marked
+    marked : bool, optional
         Whether a dot before the words marks the row.
-    tooltip
+    tooltip : str, optional
         Words for the mouse.
-    reference
+    reference : float, optional
         Where a mark says what the value should be; NaN draws none.
     """
 
@@ -56,7 +56,7 @@ class BarChart(Drawing):
 
     Parameters
     ----------
-    axis
+    axis : bool, optional
         Whether to write a scale in per cent below the bars.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from matplotlib.markers import MarkerStyle
 from qtpy.QtCore import QPointF, QRectF, Qt
@@ -18,9 +19,10 @@ _OPEN = {"ring"}
 def glyph(symbol: str) -> QPainterPath:
     """Return the outline of a napari symbol, centred on the origin, with a longer side of 1."""
     style = MarkerStyle(marker(symbol))
+    transform: Any = style.get_transform()
     path = QPainterPath()
     # Flattened at a hundred times the size, so that curves stay round.
-    for polygon in style.get_path().transformed(style.get_transform().scale(100)).to_polygons():
+    for polygon in style.get_path().transformed(transform.scale(100)).to_polygons():
         path.addPolygon(QPolygonF([QPointF(x, -y) for x, y in polygon]))
         path.closeSubpath()
     box = path.boundingRect()

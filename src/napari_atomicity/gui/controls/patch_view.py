@@ -49,12 +49,12 @@ def compose(
 
     Parameters
     ----------
-    patch
+    patch : ndarray
         (P, P).
-    class_map
+    class_map : ndarray, optional
         (h, w) over the same field of view; what is negative speaks against the class and is left
         out.
-    top
+    top : float, optional
         The value of the class map at the bright end of the colormap; its maximum if None.
 
     Returns

@@ -36,16 +36,16 @@ class Block:
 
     Parameters
     ----------
-    wall_ms, cpu_ms
+    wall_ms, cpu_ms : float
         By the clock, and of the window's thread: on a busy machine the clock says more.
-    event
+    event : str
         Kind of the event and class of its receiver.
-    painting
+    painting : bool
         Whether it was drawing, which a processor does in place of a graphics card on a virtual
         display.
-    ours
+    ours : str
         Where in this package the time went, innermost; "" if it was in no code of it.
-    inside
+    inside : str
         Where it went at all, innermost.
     """
 

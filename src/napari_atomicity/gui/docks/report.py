@@ -11,6 +11,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QMenu,
@@ -187,7 +188,7 @@ class Report(Dock):
         self.settings = folded(inner)
         return self.settings
 
-    def _box(self, form, name: str, text: str, tooltip: str) -> QCheckBox:
+    def _box(self, form: QFormLayout, name: str, text: str, tooltip: str) -> QCheckBox:
         box = QCheckBox(text)
         box.setChecked(True)
         box.setToolTip(f"{tooltip} Default: yes.")

@@ -66,7 +66,7 @@ class GalleryGrid:
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def corners(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of the top left corners of cells."""
+        """X and y of the top left corners of cells."""
         positions = np.asarray(positions, np.int64)
         section = self.sections_of(positions)
         row, column = np.divmod(positions - self.starts[section], self.columns)

@@ -43,11 +43,12 @@ def dock_class(display_name: str) -> type[QWidget]:
     """
     for widget in PluginManager.instance().iter_widgets():
         if widget.plugin_name == DISTRIBUTION and widget.display_name == display_name:
-            return widget.get_callable()
+            kind: Any = widget.get_callable()
+            return kind
     raise KeyError(display_name)
 
 
-def show_dock(viewer: Any, display_name: str) -> QWidget:
+def show_dock(viewer: Any, display_name: str) -> Any:
     """Bring a dock to the front, opened if need be, and return what it holds.
 
     Docks do not import each other: this is how one opens another.
@@ -55,6 +56,7 @@ def show_dock(viewer: Any, display_name: str) -> QWidget:
     Parameters
     ----------
     viewer : napari.Viewer
+        Viewer whose window contains the dock.
     display_name : str
         Name of the dock in the manifest, such as "Adapt".
 

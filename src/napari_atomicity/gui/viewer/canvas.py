@@ -241,7 +241,7 @@ class Canvas:
                     "and labels still refer to the previous pixel size."
                 )
             if self.state.atoms.outdated(image):
-                self.state.atoms.tell(image)
+                self.state.atoms.notify(image)
                 show_info(
                     f"The pixel size of {image} has changed. Press Find atoms again: distances "
                     "and densities still refer to the previous pixel size."

@@ -159,7 +159,8 @@ def as_key_event(event: QEvent) -> Any:
         return event
     from qtpy import sip
 
-    return sip.wrapinstance(sip.unwrapinstance(event), QKeyEvent)
+    address: Any = sip.unwrapinstance(event)  # type: ignore[func-returns-value]
+    return sip.wrapinstance(address, QKeyEvent)
 
 
 def key_name(event: Any) -> str:

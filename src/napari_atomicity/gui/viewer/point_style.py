@@ -129,9 +129,9 @@ def texts(table: pd.DataFrame, wanted: np.ndarray | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    table
+    table : pandas.DataFrame
         The cluster table.
-    wanted
+    wanted : ndarray, optional
         Boolean mask of the rows that get a text; the others get "". All, if None.
     """
     out = np.full(len(table), "", dtype=object)

@@ -7,11 +7,11 @@ from pathlib import Path
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
 from ....io.images import reader_of
-from ....project import SUFFIX
+from ....project import SUFFIX, Project
 
 
-def copy_project(project, path, progress=None, stop=None):
-    """Write a copy of a project; for a worker."""
+def copy_project(project: Project, path: Path) -> Path:
+    """Write a copy of a project, in a worker."""
     return project.copy(path)
 
 

@@ -45,6 +45,7 @@ from .taking_in import TakingIn
 from .watching import Watching
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
+    from ....pipeline.live_results import LiveRun
     from ....pipeline.live_results import LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
@@ -323,9 +324,9 @@ class Live(QWidget):
         self.strip.setVisible(bool(self.history.rows))
         self.strip.show_history(self.history)
 
-    def _on_ended(self, outcome: object) -> None:
+    def _on_ended(self, outcome: LiveRun | Exception) -> None:
         self.watching = None
-        self.accept_button.hide()  # nobody is there to hear it
+        self.accept_button.hide()
         if isinstance(outcome, Exception):
             words = tasks.format_error(outcome)
             self._say(words)
@@ -335,10 +336,10 @@ class Live(QWidget):
             waits = (
                 f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
             )
-            said = f"Stopped: {n} image{'s' * (n != 1)} analysed."
-            if outcome.files:  # none is written where nothing could be looked at
-                said += f" Results in {outcome.files[0].parent}."
-            self._say(f"{said}{waits}")
+            text = f"Stopped: {n} image{'s' * (n != 1)} analysed."
+            if outcome.files:
+                text += f" Results in {outcome.files[0].parent}."
+            self._say(f"{text}{waits}")
         self._enable()
 
 

@@ -68,12 +68,12 @@ class Watching(QObject):
             cap_torch_threads()
             watch = self._watch = self._make(self._say)
             self._emit(self.earlier, _history_in(watch.store.folder))
-            outcome = watch.run(self._emit, self._stop.is_set)
-        except Exception as error:  # whatever it is, the window says so
+            outcome = watch.run(self._on_update, self._stop.is_set)
+        except Exception as error:  # the window reports any error
             outcome = error
         self._emit(self.ended, outcome)
 
-    def _emit(self, live: LiveUpdate) -> None:
+    def _on_update(self, live: LiveUpdate) -> None:
         self._emit(self.taken, live)
 
     def _say(self, words: str) -> None:

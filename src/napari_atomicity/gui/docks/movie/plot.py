@@ -119,7 +119,7 @@ class TimePlot(Drawing):
         return QPointF(float(x[0]), float(y[0]))
 
     def _places(self, frames: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and y of many values; NaN stays NaN."""
+        """X and y of many values; NaN stays NaN."""
         box, (low, high) = self.box(), self._limits
         x = box.left() + box.width() * (frames + 0.5) / self._n_frames
         share = (np.clip(values, low, high) - low) / max(high - low, 1e-9)

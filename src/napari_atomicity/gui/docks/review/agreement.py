@@ -83,7 +83,7 @@ def format_annotators(found: Opinions) -> str:
     if found.annotators.empty:
         return "No labels yet."
     who = "; ".join(
-        f"{row.annotator}: {row.n} cluster{'s' * (row.n != 1)}"
+        f"{row.annotator!s}: {row.n} cluster{'s' * (row.n != 1)}"
         + (f", {row.n_blind} blind" if row.n_blind else "")
         for row in found.annotators.itertuples()
     )

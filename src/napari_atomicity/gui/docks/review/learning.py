@@ -58,8 +58,7 @@ class Learning(QWidget):
         n, other = len(said), int((said["label_corrected"] != said["label_predicted"]).sum())
         self.words.setText(
             f"You have labelled {n} cluster{'s' * (n != 1)}; {other} of these labels differ from "
-            f"the "
-            "prediction."
+            "the prediction."
             if n
             else "A model can learn from your corrections."
         )
