@@ -743,7 +743,7 @@ def test_excluded_ones_are_dimmed(dock, state):
 def test_the_size_of_tiles_keeps_what_is_in_sight(dock):
     dock.resize(460, 300)
     dock.view.verticalScrollBar().setValue(400)
-    row, y = dock.view.looked_at()
+    row, y = dock.view.anchor()
     wide = dock.view._grid.columns
     dock.size_slider.setValue(120)
     box = dock.view.visualRect(dock.model.index(dock.view.position_of(row)))

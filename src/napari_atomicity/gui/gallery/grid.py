@@ -121,8 +121,8 @@ class GalleryGrid:
         x, _ = self.corners(positions)
         return positions[(x < right) & (x + self.step > left)]
 
-    def beside(self, position: int, rows: int) -> int:
-        """The cell some rows further down (or up, if negative), in the same column if it can be."""
+    def position_below(self, position: int, rows: int) -> int:
+        """Return the cell some rows below (above, if negative), if possible in the same column."""
         section = int(self.sections_of(np.array([position]))[0])
         column = (position - int(self.starts[section])) % self.columns
         down = 1 if rows > 0 else -1

@@ -53,7 +53,7 @@ class GalleryModel(QAbstractListModel):
         self.beginResetModel()
         self.rows = SelectableRows()
         self.arrangement = Arrangement(np.zeros(0, int), np.zeros(0, int), ())
-        self.wish = GalleryOrder()
+        self.sorting = GalleryOrder()
         self.classes: list[str] = []
         self._analyses: list[Analysis | None] = []
         self._first = np.zeros(0, int)
@@ -95,7 +95,7 @@ class GalleryModel(QAbstractListModel):
     def _fresh(self) -> Arrangement:
         # Of what was selected when the order was chosen: it does not move with every click.
         chosen = self.rows.mask_of(self._selected_then)
-        return arrange(self.rows.table, self.classes, self.wish, chosen)
+        return arrange(self.rows.table, self.classes, self.sorting, chosen)
 
     def drift(self) -> tuple[int, np.ndarray]:
         """How far what is shown is from what is wished.
@@ -115,7 +115,7 @@ class GalleryModel(QAbstractListModel):
         other = int(comes_or_goes.sum())
         if not other:
             other = max(int((fresh.order != now.order).sum()), len(strays))
-        if self.wish.sort == "similarity" and self.state.selection != self._selected_then:
+        if self.sorting.sort == "similarity" and self.state.selection != self._selected_then:
             other = len(now.order)
         return other, np.bincount(now.group[strays], minlength=len(now.names))
 

@@ -69,7 +69,7 @@ class Arrangement:
 
 
 def arrange(
-    table: pd.DataFrame, classes: Sequence[str], wish: GalleryOrder, selected: np.ndarray
+    table: pd.DataFrame, classes: Sequence[str], request: GalleryOrder, selected: np.ndarray
 ) -> Arrangement:
     """The rows that are wanted, in the order and the groups that are wanted.
 
@@ -79,24 +79,24 @@ def arrange(
         The session's, N rows.
     classes
         Of the session, in order.
-    wish
+    request
         What is wanted.
     selected
         (N,) bool; of use to the sorting by similarity alone.
     """
-    group, names = GROUPINGS[wish.group](table, classes)
-    values = SORTINGS[wish.sort].values(table, classes, selected)
-    values = -values if wish.descending else values
+    group, names = GROUPINGS[request.group](table, classes)
+    values = SORTINGS[request.sort].values(table, classes, selected)
+    values = -values if request.descending else values
     # lexsort is stable and puts NaN last: equals stay as they are in the table.
     order = np.lexsort((values, group))
-    return Arrangement(order[wanted(table, wish)[order]], group, tuple(names))
+    return Arrangement(order[wanted(table, request)[order]], group, tuple(names))
 
 
-def wanted(table: pd.DataFrame, wish: GalleryOrder) -> np.ndarray:
+def wanted(table: pd.DataFrame, request: GalleryOrder) -> np.ndarray:
     """Which rows pass the filter, (N,) bool."""
-    mask = STATES[wish.state].of(table)
-    if wish.label is not None:
-        mask = mask & (table["label"] == wish.label).to_numpy(bool)
+    mask = STATES[request.state].of(table)
+    if request.label is not None:
+        mask = mask & (table["label"] == request.label).to_numpy(bool)
     return mask
 
 

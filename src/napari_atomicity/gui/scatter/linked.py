@@ -9,8 +9,8 @@ import pandas as pd
 
 from ...core.cluster_table import Key
 from ...reporting.plot_base import Plot
+from .mouse import ADD, REMOVE, REPLACE
 from .rows import RowIndex
-from .scatter import ADD, REMOVE, REPLACE
 from .view import PlotView
 
 HINT = "Click or drag selects, Shift adds, Ctrl takes away."

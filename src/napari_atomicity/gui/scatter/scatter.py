@@ -10,29 +10,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
-from qtpy.QtGui import QCursor, QKeyEvent, QMouseEvent, QPalette, QWheelEvent
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtGui import QCursor, QPalette
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
-from .geometry import extent, marker_size, rows_in_polygon, smoothing
+from .geometry import extent, marker_size, smoothing
 from .motion import MOVE_MS, FrameLimiter, Transition
+from .mouse import PAN, ScatterMouse
 from .names import Names
 
 PICK_RADIUS_PX = 10
 """How near to a point the mouse must be, in logical pixels of the screen."""
 
-_DRAG_PX = 4
-_LASSO_STEP_PX = 2
-_ZOOM_PER_NOTCH = 1.15
-
 # Symbols that cover less of their box are drawn larger, so that all weigh the same.
 _SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
-
-REPLACE, ADD, REMOVE = "replace", "add", "remove"
-PAN, LASSO, RECTANGLE = "pan", "lasso", "rectangle"
-"""What a plain drag does."""
 
 
 class Scatter(QWidget):
@@ -58,30 +51,17 @@ class Scatter(QWidget):
         self._tree: cKDTree | None = None
         self._background = np.empty((0, 2), np.float32)
         self._highlighted = np.empty(0, np.int64)
-        self._hovered = -1
-        self._tool = PAN
-        self._press: np.ndarray | None = None
-        self._last = np.zeros(2)
-        self._dragging = False
-        self._path: list[np.ndarray] | None = None
         self._user_moved = False
-        kinds = QEvent.Type
-        self._handlers: dict[QEvent.Type, Callable[..., bool]] = {
-            kinds.MouseButtonPress: self._on_press,
-            kinds.MouseMove: self._on_move,
-            kinds.MouseButtonRelease: self._on_release,
-            kinds.MouseButtonDblClick: self._on_double_click,
-            kinds.Wheel: self._on_wheel,
-            kinds.Leave: self._on_leave,
-            kinds.KeyPress: self._on_key,
-        }
+        self._mouse = ScatterMouse(self, self)
+        self._mouse.picked.connect(self.picked)
+        self._mouse.activated.connect(self.activated)
 
         self._style: tuple[np.ndarray, Sequence[str] | np.ndarray, np.ndarray] | None = None
         self._frame_start_s = 0.0
-        self._pace = FrameLimiter(self._draw_some, self)
-        self._journey = Transition(self._show_places, self)
-        self._ground: tuple[np.ndarray, np.ndarray] | None = None
-        self._words: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
+        self._frame_limiter = FrameLimiter(self._draw_some, self)
+        self._transition = Transition(self._show_places, self)
+        self._background_style: tuple[np.ndarray, np.ndarray] | None = None
+        self._name_positions: tuple[list[str], np.ndarray] = [], np.empty((0, 2))
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -114,9 +94,9 @@ class Scatter(QWidget):
         native.setMouseTracking(True)
         # Before vispy, which drops moves that follow one another quickly and renders the scene at
         # each click to find out what was hit.
-        native.installEventFilter(self)
+        native.installEventFilter(self._mouse)
         self.layout().addWidget(native)
-        self.tool = self._tool
+        self.tool = self._mouse.tool
 
     def _on_initialise(self, event) -> None:
         # Qt makes a new OpenGL context when the dock floats or returns; what vispy has sent to
@@ -131,18 +111,18 @@ class Scatter(QWidget):
     def _renew_canvas(self) -> None:
         """The same picture on a new canvas."""
         old, rect, moved = self.canvas, self._view.camera.rect, self._user_moved
-        old.native.removeEventFilter(self)
+        old.native.removeEventFilter(self._mouse)
         self.layout().removeWidget(old.native)
         old.events.initialize.disconnect(self._on_initialise)
         old.events.draw.disconnect(self._before_frame)
         old.events.draw.disconnect(self._after_frame)
-        self._end_drag()
+        self._mouse.end_drag()
         self._make_canvas()
         old.close()
         old.native.deleteLater()
-        if self._ground is not None:
-            self.set_background(*self._ground)
-        self.set_names(*self._words)
+        if self._background_style is not None:
+            self.set_background(*self._background_style)
+        self.set_names(*self._name_positions)
         self._apply_theme()
         if self._style is not None:
             self.set_style(*self._style)
@@ -165,15 +145,15 @@ class Scatter(QWidget):
 
     def set_points(self, xy: np.ndarray) -> None:
         """New positions, (N, 2); the highlight is gone, and `set_style` must follow."""
-        self._journey.arrive()
+        self._transition.arrive()
         self._xy = np.ascontiguousarray(xy, np.float32).reshape(-1, 2)
         self._rows = np.flatnonzero(np.isfinite(self._xy).all(axis=1))
         self._tree = None
-        self._hovered = -1
+        self._mouse.forget_hovered()
         self._points.visible = False
         self._points.set_data(None)
         self._style = None
-        self._pace.begin(len(self._rows))
+        self._frame_limiter.begin(len(self._rows))
         self.set_highlight(np.empty(0, np.int64))
 
     def set_style(
@@ -229,17 +209,17 @@ class Scatter(QWidget):
         end = np.where(np.isfinite(self._xy), np.asarray(xy, np.float32), np.nan)
         if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
             raise ValueError("points can only move where they have a place before and after")
-        self._journey.start(self._xy, end, duration_ms)
+        self._transition.start(self._xy, end, duration_ms)
 
     @property
     def moving(self) -> bool:
         """Whether points are on their way."""
-        return self._journey.under_way
+        return self._transition.under_way
 
     def _show_places(self, xy: np.ndarray) -> None:
         self._xy, self._tree = xy, None
         if self._points._data is not None:
-            self._pace.hurry()
+            self._frame_limiter.hurry()
             self._points._data["a_position"][:, :2] = xy[self._rows]
             self._send()
         if len(self._highlighted):
@@ -253,7 +233,7 @@ class Scatter(QWidget):
         xy, face
             (M, 2) positions and (M, 4) RGBA.
         """
-        self._ground = xy, face
+        self._background_style = xy, face
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)
         self._behind.visible = bool(keep.any())
@@ -275,15 +255,15 @@ class Scatter(QWidget):
         names, at
             K words and where to write them, (K, 2).
         """
-        self._words = list(names), np.reshape(np.asarray(at, float), (-1, 2))
-        self._names.show(*self._words)
+        self._name_positions = list(names), np.reshape(np.asarray(at, float), (-1, 2))
+        self._names.show(*self._name_positions)
         self._names.follow(self.to_canvas)
         self.canvas.update()
 
     @property
     def names(self) -> tuple[list[str], np.ndarray]:
         """The words over the points and where they are, (K, 2)."""
-        return self._words
+        return self._name_positions
 
     @property
     def highlighted(self) -> np.ndarray:
@@ -314,11 +294,11 @@ class Scatter(QWidget):
     @property
     def tool(self) -> str:
         """What a plain drag does: `PAN`, `LASSO` or `RECTANGLE`."""
-        return self._tool
+        return self._mouse.tool
 
     @tool.setter
     def tool(self, tool: str) -> None:
-        self._tool = tool
+        self._mouse.tool = tool
         self.canvas.native.setCursor(
             Qt.CursorShape.ArrowCursor if tool == PAN else Qt.CursorShape.CrossCursor
         )
@@ -370,105 +350,29 @@ class Scatter(QWidget):
         _, index = self._tree.query(here, distance_upper_bound=np.hypot(*(beside - here)))
         return int(self._rows[index]) if index < len(self._rows) else -1
 
-    # ---- mouse and keys
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Take the events of the canvas that are for the plot; vispy sees the others."""
-        handle = self._handlers.get(event.type())
-        return handle(event) if handle is not None else False
-
-    def _on_press(self, event: QMouseEvent) -> bool:
-        QToolTip.hideText()
-        self._end_drag()
-        if event.button() in (Qt.MouseButton.LeftButton, Qt.MouseButton.MiddleButton):
-            self._press = self._last = _place(event)
-            keys = _SHIFT | _CONTROL
-            drawing = self._tool != PAN or bool(event.modifiers() & keys)
-            if drawing and event.button() == Qt.MouseButton.LeftButton:
-                self._path = [self._press]
-        return True
-
-    def _on_move(self, event: QMouseEvent) -> bool:
-        here = _place(event)
-        if self._press is None:
-            self._hover(here)
-        elif self._dragging or np.hypot(*(here - self._press)) >= _DRAG_PX:
-            self._dragging = True
-            self._drag_to(here)
-        return True
-
-    def _drag_to(self, here: np.ndarray) -> None:
-        if self._path is None:
-            before, now = self.to_data(np.array([self._last, here]))
-            self._view.camera.pan(before - now)
-            self._user_moved = True
-            self._pace.hurry()
-        elif self._tool == RECTANGLE:
-            (left, top), (right, bottom) = self._press, here
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            self._path = [np.array(corner) for corner in corners]
-            self._show_path()
-        elif np.hypot(*(here - self._path[-1])) >= _LASSO_STEP_PX:
-            self._path.append(here)
-            self._show_path()
-        self._last = here
-
-    def _show_path(self) -> None:
-        if self._path:
-            self._line.set_data(pos=np.array([*self._path, self._path[0]]), color=self._ink)
-            self._line.visible = True
-            self._pace.hurry()
-            self.canvas.update()
-
-    def _on_release(self, event: QMouseEvent) -> bool:
-        path, dragged, press = self._path, self._dragging, self._press
-        self._end_drag()
-        mode = _mode(event.modifiers())
-        if press is None or event.button() != Qt.MouseButton.LeftButton:
-            return True
-        if not dragged:
-            row = self.row_at(press)
-            if mode == ADD and row in self._highlighted:
-                mode = REMOVE  # a second Shift-click takes it back
-            if row >= 0 or mode == REPLACE:
-                self.picked.emit(np.array([row] if row >= 0 else [], np.int64), mode)
-        elif path is not None:
-            self.picked.emit(rows_in_polygon(self._xy, self.to_data(np.array(path))), mode)
-        return True
-
-    def _on_double_click(self, event: QMouseEvent) -> bool:
-        row = self.row_at(_place(event))
-        if event.button() == Qt.MouseButton.LeftButton and row >= 0:
-            self.activated.emit(row)
-        return True
-
-    def _on_wheel(self, event: QWheelEvent) -> bool:
-        centre = self.to_data(_place(event))[0]
-        notches = event.angleDelta().y() / 120
-        self._view.camera.zoom(_ZOOM_PER_NOTCH**-notches, tuple(centre))
+    # ---- what the mouse does, see `mouse.ScatterMouse`
+    def pan(self, offset: np.ndarray) -> None:
+        """Move the view by an offset in data coordinates, (2,)."""
+        self._view.camera.pan(offset)
         self._user_moved = True
-        self._pace.hurry()
-        return True
+        self._frame_limiter.hurry()
 
-    def _on_leave(self, event: QEvent) -> bool:
-        self._hovered = -1
-        return False
+    def zoom(self, factor: float, centre: np.ndarray) -> None:
+        """Enlarge what is shown by a factor around a centre in data coordinates, (2,)."""
+        self._view.camera.zoom(1 / factor, tuple(centre))
+        self._user_moved = True
+        self._frame_limiter.hurry()
 
-    def _on_key(self, event: QKeyEvent) -> bool:
-        if event.key() != Qt.Key.Key_Escape or self._press is None:
-            return False
-        self._end_drag()
-        return True
-
-    def _end_drag(self) -> None:
-        self._press, self._path, self._dragging = None, None, False
-        self._line.visible = False
+    def show_path(self, path: list[np.ndarray]) -> None:
+        """Draw a closed path of canvas positions; an empty one hides the line."""
+        self._line.visible = bool(path)
+        if path:
+            self._line.set_data(pos=np.array([*path, path[0]]), color=self._ink)
+            self._frame_limiter.hurry()
         self.canvas.update()
 
-    def _hover(self, here: np.ndarray) -> None:
-        row = self.row_at(here)
-        if row == self._hovered:
-            return
-        self._hovered = row
+    def show_tooltip(self, row: int) -> None:
+        """Show the tooltip of a row at the mouse; hide it for row -1."""
         if row >= 0 and self.tooltip is not None:
             QToolTip.showText(QCursor.pos(), self.tooltip(row), self.canvas.native)
         else:
@@ -480,9 +384,9 @@ class Scatter(QWidget):
         self._frame_start_s = time.perf_counter()
 
     def _after_frame(self, event: object) -> None:
-        if self._pace.wants_time:
+        if self._frame_limiter.wants_time:
             gloo.gl.glFinish()  # the graphics card may still be at it
-            self._pace.note(1000 * (time.perf_counter() - self._frame_start_s))
+            self._frame_limiter.note(1000 * (time.perf_counter() - self._frame_start_s))
 
     def _draw_some(self, rows: np.ndarray | None) -> None:
         some = None if rows is None else gloo.IndexBuffer(rows.astype(np.uint32))
@@ -505,18 +409,3 @@ class Scatter(QWidget):
         self.canvas.bgcolor = self._paper
         self._names.paint(self._ink, self._paper)
         self.set_highlight(self._highlighted)
-
-
-_SHIFT = Qt.KeyboardModifier.ShiftModifier
-_CONTROL = Qt.KeyboardModifier.ControlModifier
-
-
-def _mode(modifiers: Qt.KeyboardModifier) -> str:
-    if modifiers & _CONTROL:
-        return REMOVE
-    return ADD if modifiers & _SHIFT else REPLACE
-
-
-def _place(event: QMouseEvent | QWheelEvent) -> np.ndarray:
-    """Where the mouse is, in logical pixels of the canvas."""
-    return np.array([event.position().x(), event.position().y()])

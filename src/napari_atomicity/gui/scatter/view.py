@@ -22,7 +22,8 @@ from qtpy.QtWidgets import QRubberBand, QSizePolicy, QToolTip, QWidget
 
 from ...reporting.plot_base import Look, Plot, mark
 from ...reporting.plots import figure_of, style
-from .scatter import ADD, PICK_RADIUS_PX, REMOVE, REPLACE, _mode
+from .mouse import ADD, REMOVE, REPLACE, selection_mode
+from .scatter import PICK_RADIUS_PX
 
 _DRAG_PX = 4
 _RESIZE_MS = 40
@@ -251,7 +252,7 @@ class PlotView(QWidget):
             band.deleteLater()
         if press is None or event.button() != Qt.MouseButton.LeftButton or self._canvas is None:
             return
-        mode = _mode(event.modifiers())
+        mode = selection_mode(event.modifiers())
         if band is not None:
             area = QRect(press, event.position().toPoint()).normalized()
             rows = touched(self._boxes, area)

@@ -1,0 +1,430 @@
+"""The dock Embedding: clusters in a map of the features of the network (UMAP)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgba
+from napari.viewer import Viewer
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ....core.cluster_table import Key
+from ....core.palette import colours
+from ....reporting.plot_base import Look
+from ....reporting.plot_map import map_data
+from ....reporting.plots import PLOTS, save_plot
+from ...controls.connections import follow
+from ...controls.forms import _Combo
+from ...scatter.hover import patch_of, tip
+from ...scatter.legend import ColourScale, Legend
+from ...scatter.looks import (
+    COLOURINGS,
+    MISSING_RGBA,
+    Looks,
+    by_label,
+    columns_of,
+    format_cluster,
+    hex_colours,
+    islands,
+    looks_of,
+    named,
+    shapes_of,
+    typical_places,
+)
+from ...scatter.mouse import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, selection_mode
+from ...scatter.places import Moves
+from ...scatter.rows import RowIndex
+from ...scatter.save import choose_and_save, map_drawing
+from ...scatter.scatter import Scatter
+from ...viewer.binding import binding_of, state_of
+from .placing import MapPositions, warm_up_in_background
+
+__all__ = ["COLOURINGS", "WARM_UP_VARIABLE", "Embedding", "by_label", "typical_places"]
+
+WARM_UP_VARIABLE = "NAPARI_ATOMICITY_WARM_UP"
+"""Environment variable; 0 disables the compilation of UMAP in the background."""
+
+_WARM_UP_DELAY_MS = 1500
+_COALESCE_MS = 30
+_NAMES_MS = 300
+
+
+def _plural(n: int) -> str:
+    return f"{n} cluster{'s' * (n != 1)}"
+
+
+class Embedding(QWidget):
+    """Scatter plot of all clusters, linked to the selection of the window."""
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.state = state_of(napari_viewer)
+        binding_of(napari_viewer).projects.remember("map", self._look, self._restore_look)
+        self._table = self.state.table()
+        self._rows = RowIndex(self._table)
+        self._looks: Looks = by_label(self._table, ())
+        self._places = np.empty((0, 2))
+        self._before = np.empty((0, 2))
+        self._moves = Moves()
+        self._build()
+        self._map = MapPositions(self.state, self)
+        self._map.changed.connect(self._later)
+        self._map.placed.connect(lambda: self.place_button.setEnabled(True))
+        self._map.reference_changed.connect(self._show_reference)
+        # A batch changes many images: the plot is updated once, and only while it is visible.
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_COALESCE_MS)
+        self._timer.timeout.connect(self.update_now)
+        self._stale, self._unselected = True, True
+        self._name_timer = QTimer(self)
+        self._name_timer.setSingleShot(True)
+        self._name_timer.setInterval(_NAMES_MS)
+        self._name_timer.timeout.connect(self._name_islands)
+        state = self.state
+        follow(self, state.analysis_changed, self._on_analysis)
+        follow(self, state.images_changed, self._on_images)
+        follow(self, state.selection_changed, self._on_selection)
+        follow(self, state.project_changed, self._on_project)
+        # After the window is shown; a child, so that it ends with the dock.
+        self._warm_up_timer = QTimer(self)
+        self._warm_up_timer.setSingleShot(True)
+        self._warm_up_timer.timeout.connect(warm_up_in_background)
+        for image in state.images:
+            self._moves.note(image, state.columns(image))
+        self._update_message()
+
+    # ---- the form
+    def _build(self) -> None:
+        top, tools = self._new_colour_row(), self._new_tools()
+        self.scatter = Scatter()
+        self.scatter.tooltip = self._tip
+        self.scatter.picked.connect(self._on_selected)
+        self.scatter.activated.connect(self._on_activated)
+        self.scatter.theme_changed.connect(self._on_theme)
+        self.fit_button.clicked.connect(self.scatter.fit)
+        self.legend = Legend()
+        self.legend.clicked.connect(self._on_legend)
+        self.place_button = QPushButton()
+        self.place_button.setToolTip(
+            "Compute their positions in the map of the reference clusters of the model. The first "
+            "time takes some seconds."
+        )
+        self.place_button.clicked.connect(self.place)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(top)
+        layout.addLayout(tools)
+        layout.addWidget(self.scatter, 1)
+        layout.addWidget(self.legend)
+        layout.addWidget(self.message)
+        layout.addWidget(self.place_button)
+
+    def _new_colour_row(self) -> QHBoxLayout:
+        self.colour_combo = _Combo()
+        self.colour_combo.setToolTip(
+            "Quantity shown by the colour of the points: one of the first, or any column of the "
+            "cluster table. Symbols always show the label. Default: label."
+        )
+        self.colour_combo.setAccessibleName("Colour by")
+        self._offer_colours()
+        self.colour_combo.currentTextChanged.connect(self._restyle)
+        label = QLabel("Colour by")
+        label.setBuddy(self.colour_combo)
+        self.before_button = QPushButton("Before")
+        self.before_button.setCheckable(True)
+        self.before_button.setToolTip(
+            "Show the positions before the last adaptation or classification, with the current "
+            "colours. Default: off."
+        )
+        self.before_button.toggled.connect(self._on_before)
+        row = QHBoxLayout()
+        row.addWidget(label)
+        row.addWidget(self.colour_combo, 1)
+        row.addWidget(self.before_button)
+        return row
+
+    def _new_tools(self) -> QHBoxLayout:
+        self.lasso_button = QPushButton("Lasso")
+        self.lasso_button.setToolTip(
+            "Draw around points to select them (or drag with Shift). Shift adds to the selection, "
+            "Ctrl removes from it, Escape cancels. Default: off, dragging moves the map."
+        )
+        self.rectangle_button = QPushButton("Rectangle")
+        self.rectangle_button.setToolTip(
+            "Drag a rectangle over points to select them. Shift adds to the selection, Ctrl "
+            "removes from it, Escape cancels. Default: off, dragging moves the map."
+        )
+        self.fit_button = QPushButton("Fit")
+        self.fit_button.setToolTip("Show the whole map. The wheel zooms.")
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Save the map in these colours: a picture (PNG), a drawing (SVG) or its data (CSV)."
+        )
+        self.save_button.clicked.connect(self.save)
+        for button in (self.lasso_button, self.rectangle_button):
+            button.setCheckable(True)
+            button.toggled.connect(self._on_tool)
+        row = QHBoxLayout()
+        for button in (
+            self.lasso_button, self.rectangle_button, self.fit_button, self.save_button,
+        ):  # fmt: skip
+            row.addWidget(button)
+        row.addStretch(1)
+        return row
+
+    def _offer_colours(self) -> None:
+        """Offer the colourings and the columns of the table."""
+        combo, wanted = self.colour_combo, [*COLOURINGS, *columns_of(self._table)]
+        if [combo.itemText(i) for i in range(combo.count()) if combo.itemText(i)] == wanted:
+            return
+        chosen = combo.currentText()
+        with QSignalBlocker(combo):
+            combo.clear()
+            combo.addItems(wanted)
+            combo.insertSeparator(len(COLOURINGS))
+            # The separator has no text: nothing chosen yet must not be found there.
+            combo.setCurrentIndex(max(0, combo.findText(chosen)) if chosen else 0)
+
+    def _look(self) -> dict[str, object]:
+        """Return the colouring and the view, for the project."""
+        view = list(self.scatter.view) if self.scatter.user_moved else None
+        return {"colour": self.colour_combo.currentText(), "view": view}
+
+    def _restore_look(self, look: dict[str, object]) -> None:
+        self.update_now()
+        colour = self.colour_combo.findText(str(look.get("colour", "")))
+        if colour >= 0:
+            self.colour_combo.setCurrentIndex(colour)
+        if look.get("view"):
+            self.scatter.view = tuple(look["view"])
+
+    # ---- changes of the state
+    def _on_analysis(self, image: str) -> None:
+        self._moves.note(image, self.state.columns(image))
+        self._later()
+
+    def _on_images(self) -> None:
+        self._later()
+
+    def _on_project(self) -> None:
+        self._moves.forget()
+        for image in self.state.images:
+            self._moves.note(image, self.state.columns(image))
+        self._later()
+
+    def _on_selection(self, *_: object) -> None:
+        self._unselected = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def _later(self) -> None:
+        self._stale = True
+        if self.isVisible() and not self._timer.isActive():
+            self._timer.start()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
+        super().showEvent(event)
+        self.update_now()
+        if os.environ.get(WARM_UP_VARIABLE, "1") != "0" and self._warm_up_timer.interval() == 0:
+            self._warm_up_timer.start(_WARM_UP_DELAY_MS)
+
+    def update_now(self) -> None:
+        """Show the changes since the last update."""
+        self._timer.stop()
+        if self._stale:
+            self._stale = False
+            self._rebuild()
+        elif self._unselected:
+            self._highlight()
+        self._unselected = False
+
+    def _rebuild(self) -> None:
+        """Show the current tables; points are replaced only if positions have changed."""
+        self._table = self.state.table()
+        same = self._rows.fits(self._table)
+        if not same:
+            self._rows = RowIndex(self._table)
+        places = self._map.with_approximate(self._table)
+        moved = not (same and np.array_equal(places, self._places, equal_nan=True))
+        self._places = places
+        self._before = self._moves.before(self._table, self._rows)
+        self._offer_before()
+        if moved:
+            self.scatter.set_points(self._shown_places())
+            if not self.scatter.user_moved:
+                self.scatter.fit()
+        self._offer_colours()
+        self._restyle()
+        self._highlight()
+        if moved:
+            self._name_islands()
+        else:  # only labels have changed
+            self._name_timer.start()
+        self._update_message()
+        self._map.follow_model()
+
+    def _highlight(self) -> None:
+        self.scatter.set_highlight(self._rows.of(self.state.selection))
+
+    def _restyle(self, *_: object) -> None:
+        classes = self.state.classes()
+        self._looks = looks_of(self._table, self.colour_combo.currentText(), classes)
+        self.scatter.set_style(
+            self._looks.face,
+            shapes_of(self._table["label"], classes),
+            (self._table["label_corrected"] != "").to_numpy(bool),
+        )
+        if isinstance(self._looks.legend, ColourScale):
+            self.legend.show_scale(self._looks.legend)
+        else:
+            self.legend.show_entries(self._looks.legend)
+
+    def _on_theme(self) -> None:
+        if not self._stale:
+            self._restyle()
+
+    def _update_message(self) -> None:
+        unplaced = self._map.count_unplaced()
+        exact = self._table[["umap_1", "umap_2"]].to_numpy(float)
+        placed = int(np.isfinite(exact).all(axis=1).sum())
+        approximate = int(np.isfinite(self._places).all(axis=1).sum()) - placed
+        self.place_button.setVisible(unplaced > 0)
+        self.place_button.setText(f"Place {_plural(unplaced)} in the map")
+        n = len(self._table) - placed - unplaced
+        if not placed and not unplaced:
+            self.message.setText("The clusters appear here once they are classified.")
+        elif approximate > 0:
+            self.message.setText(
+                f"{_plural(approximate)} shown at approximate positions, next to the most similar "
+                "reference clusters."
+            )
+        elif n > 0:
+            self.message.setText(f"{_plural(n)} not classified yet, not shown.")
+        else:
+            self.message.setText("")
+        self.message.setVisible(bool(self.message.text()))
+        self.save_button.setEnabled(placed > 0)
+        self._map.request_approximate()
+
+    # ---- before and after
+    def _offer_before(self) -> None:
+        there = bool(np.isfinite(self._before).any())
+        self.before_button.setVisible(there)
+        if not there and self.before_button.isChecked():
+            with QSignalBlocker(self.before_button):
+                self.before_button.setChecked(False)
+
+    def _shown_places(self) -> np.ndarray:
+        """Return positions (N, 2): current ones, or earlier ones while *Before* is checked."""
+        if not self.before_button.isChecked():
+            return self._places
+        return np.where(np.isfinite(self._before), self._before, self._places)
+
+    def _on_before(self, *_: object) -> None:
+        self.update_now()
+        self.scatter.move_to(self._shown_places())
+        self._name_islands()
+
+    # ---- names
+    def _name_islands(self) -> None:
+        """Write the names of the islands of clusters, and those of the reference."""
+        x, y = self._shown_places().T if len(self._table) else np.empty((2, 0))
+        points = pd.DataFrame({"umap_1": x, "umap_2": y, "label": self._table["label"]})
+        reference = self._map.reference
+        behind = typical_places(reference) if reference is not None else ([], np.empty((0, 2)))
+        known = np.concatenate([np.column_stack([x, y]), behind[1]])
+        known = known[np.isfinite(known).all(axis=1)]
+        extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+        self.scatter.set_names(*named(islands(points), behind, extent))
+
+    # ---- keys and rows
+    def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:
+        """Return the rows of the plot that show these clusters."""
+        return self._rows.of(keys)
+
+    def _keys_of(self, rows: np.ndarray) -> set[Key]:
+        return self._rows.keys(rows)
+
+    def _tip(self, row: int) -> str:
+        cluster = self._table.iloc[row]
+        patch = patch_of(self.state.analysis(cluster["image"]), int(cluster["cluster_id"]))
+        return tip(format_cluster(cluster), patch)
+
+    # ---- actions of the user
+    def _on_tool(self, on: bool) -> None:
+        """Use one tool at most; without a tool, dragging moves the map."""
+        buttons = {self.lasso_button: LASSO, self.rectangle_button: RECTANGLE}
+        if on:
+            for button in buttons:
+                if button is not self.sender():
+                    button.setChecked(False)
+        chosen = [tool for button, tool in buttons.items() if button.isChecked()]
+        self.scatter.tool = chosen[0] if chosen else PAN
+
+    def _on_selected(self, rows: np.ndarray, mode: str) -> None:
+        self._select(self._keys_of(rows), mode)
+
+    def _select(self, keys: set[Key], mode: str) -> None:
+        selection = self.state.selection
+        new = {REPLACE: keys, ADD: selection | keys, REMOVE: selection - keys}[mode]
+        self.state.select(new)
+
+    def _on_legend(self, name: str, modifiers: Qt.KeyboardModifier) -> None:
+        self.update_now()
+        self._select(self._keys_of(self._looks.rows_of(name)), selection_mode(modifiers))
+
+    def _on_activated(self, row: int) -> None:
+        ((image, cluster_id),) = self._keys_of(np.array([row]))
+        self.state.select([(image, cluster_id)])
+        self.state.request_focus((image, cluster_id))
+
+    # ---- out
+    def save(self) -> None:
+        """Save the map in these colours, or its data, into a chosen file."""
+        self.update_now()
+        choose_and_save(self, "embedding", self._write)
+
+    def _write(self, path: Path) -> Path:
+        name = self.colour_combo.currentText()
+        data = map_data(self._table)
+        data[["umap_1", "umap_2"]] = self._shown_places()[data.index]
+        if name in self._table.columns and name not in data.columns:
+            data[name] = self._table[name]
+        data["colour"] = hex_colours(self._looks.face[data.index])
+        draw = map_drawing(self._looks.legend)
+        return save_plot(PLOTS["embedding"], data, path, Look(self.state.classes()), draw)
+
+    # ---- the map
+    def place(self) -> None:
+        """Place the clusters without a position in the map, in a worker."""
+        if self._map.place():
+            self.place_button.setEnabled(False)
+
+    def _show_reference(self) -> None:
+        """Show the reference clusters behind the others."""
+        reference = self._map.reference
+        if reference is None:
+            self.scatter.set_background(np.empty((0, 2)), np.empty((0, 4)))
+            self._name_islands()
+            return
+        classes = list(dict.fromkeys([*self.state.classes(), *reference["label"]]))
+        rgba = {n: (*to_rgba(c)[:3], 0.22) for n, c in colours(classes).items()}
+        faint = (*MISSING_RGBA[:3], 0.22)
+        codes, names = pd.factorize(reference["label"])
+        self.scatter.set_background(
+            reference[["umap_1", "umap_2"]].to_numpy(float),
+            np.array([rgba.get(str(name), faint) for name in names])[codes],
+        )
+        self._name_islands()
+        if not self.scatter.user_moved:
+            self.scatter.fit()
