@@ -184,7 +184,9 @@ def test_facts_tell_the_count_and_who_says_otherwise():
     found = {name: words for name, words, _ in facts(told.iloc[2])}
     assert found["Count"] == "44 atoms (39–50)"
     assert found["Conflict"] == "the diameter says Pt30"
-    assert "Conflict" not in {name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])}
+    assert "Conflict" not in {
+        name for name, *_ in facts(told.assign(label_diameter="Pt41").iloc[2])
+    }
 
 
 def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, state):

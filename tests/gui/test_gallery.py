@@ -256,9 +256,9 @@ def test_a_rectangle_touches_cells():
 
 def test_up_and_down_through_sections():
     grid = GalleryGrid(np.array([5, 0, 2, 4]), 300, (100, 90), 20)
-    assert [grid.beside(p, 1) for p in (0, 1, 2, 4, 6, 10)] == [3, 4, 4, 6, 8, 10]
-    assert [grid.beside(p, -1) for p in (0, 3, 6, 9, 8)] == [0, 0, 4, 6, 6]
-    assert grid.beside(1, 3) == 8
+    assert [grid.position_below(p, 1) for p in (0, 1, 2, 4, 6, 10)] == [3, 4, 4, 6, 8, 10]
+    assert [grid.position_below(p, -1) for p in (0, 3, 6, 9, 8)] == [0, 0, 4, 6, 6]
+    assert grid.position_below(1, 3) == 8
 
 
 # ---- pictures

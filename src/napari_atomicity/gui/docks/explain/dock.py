@@ -206,9 +206,7 @@ class Explain(QWidget):
     def _arrow(arrow: Qt.ArrowType, name: str) -> QToolButton:
         button = QToolButton()
         button.setText("◀" if arrow == Qt.ArrowType.LeftArrow else "▶")
-        button.setToolTip(
-            f"{name}: of several selected ones, otherwise of the image."
-        )
+        button.setToolTip(f"{name}: of several selected ones, otherwise of the image.")
         button.setAccessibleName(name)
         return button
 
