@@ -102,7 +102,7 @@ class ColumnChart(Drawing):
         return QRectF(area.left() + index * width + gap, area.top(), width - 2 * gap, area.height())
 
     def index_at(self, point: QPointF) -> int:
-        """The column at a place; -1 if there is none."""
+        """Return the column at a position; -1 if there is none."""
         for i in range(len(self._columns)):
             box = self._box(i)
             if box.left() <= point.x() < box.right() and self._columns[i].value > 0:
