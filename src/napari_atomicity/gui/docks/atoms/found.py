@@ -317,8 +317,7 @@ class FoundPart(QWidget):
                 show_info("The atoms were detected again: repeat the estimate of missed atoms.")
             elif added is None:
                 show_info(
-                    "Missed atoms cannot be estimated: there are too few atoms, or no room to inject "
-                    "any."
+                    "Missed atoms cannot be estimated: too few atoms, or no room to inject any."
                 )
             else:
                 self._book.set_added(atoms.image, added)

@@ -224,7 +224,8 @@ class SingleAtomCalibrationPart(QWidget):
 
         task = tasks.start(
             self._session, inject_test_atoms, atoms, analysis,
-            message="Injecting atoms into the image", on_result=take, on_error=fail, key="atoms for counting", owner=self,
+            message="Injecting atoms into the image", on_result=take, on_error=fail,
+            key="atoms for counting", owner=self,
             about=atoms.image, quiet_errors=True,
         )  # fmt: skip
         task.finished.connect(end)
