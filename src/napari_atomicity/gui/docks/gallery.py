@@ -218,7 +218,9 @@ class Gallery(RowsDock):
         self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")
         # A selection alone changes no order but that by similarity to it.
         if not of_selection or self.model.sorting.sort == "similarity":
-            n, self.view.strays = self.model.drift() if len(rows) else (0, np.zeros(0, int))
+            n, self.view.strays = (
+                self.model.count_outdated() if len(rows) else (0, np.zeros(0, int))
+            )
             self.sort_again_button.setVisible(n > 0)
         self.message.setText(NOTHING_FITS if len(rows) else EMPTY)
         self.message.setVisible(not len(order))

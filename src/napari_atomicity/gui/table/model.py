@@ -1,4 +1,4 @@
-"""The cluster table for Qt: the session's arrays as they are, an order, and words for a cell."""
+"""Qt model of the cluster table: arrays of the state, order, and text of cells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USUAL = (
     "prediction_set",
     "ood_score",
 )
-"""Columns that are shown before anybody chooses."""
+"""Columns that are shown by default."""
 
 _LABELS = ("label", "label_predicted", "label_corrected")
 _DECIMALS = {"y_px": 1, "x_px": 1, "y_nm": 2, "x_nm": 2, "n_atoms": 1}
@@ -54,16 +54,16 @@ def meanings() -> dict[str, str]:
             names = []
     words = {name: " ".join(lines) for name, lines in found.items()}
     before = ""
-    for name, said in words.items():
-        if said.startswith("the same in "):
-            words[name] = f"{before.partition(' in ')[0]}{said.removeprefix('the same')}"
+    for name, text in words.items():
+        if text.startswith("the same in "):
+            words[name] = f"{before.partition(' in ')[0]}{text.removeprefix('the same')}"
         else:
-            before = said
+            before = text
     return words
 
 
 def meaning(column: str) -> str:
-    """What a column means; "" of one that the contract does not know."""
+    """Return the meaning of a column; "" for an unknown column."""
     kind = "p_<class>" if column.startswith("p_") else column
     words = meanings().get(kind, "")
     if column.endswith("_nm") and " nm" not in words:
@@ -74,7 +74,7 @@ def meaning(column: str) -> str:
 def sorted_rows(
     table: pd.DataFrame, column: str, descending: bool, classes: Sequence[str]
 ) -> np.ndarray:
-    """All rows in the order of a column; equals stay as they are, and what is not known is last.
+    """Sort rows by a column, stable, with missing values last.
 
     Labels go in the order of the classes, other text by the alphabet.
     """
@@ -101,7 +101,7 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def in_a_cell(value: Any, column: str) -> str:
-    """A value as a person reads it; nothing for what is not known."""
+    """Format a value for a cell; "" for a missing value."""
     if isinstance(value, float | np.floating):
         if np.isnan(value):
             return ""
@@ -114,14 +114,14 @@ def in_a_cell(value: Any, column: str) -> str:
 
 
 class ClusterModel(QAbstractTableModel):
-    """Rows of the session's table in an order, filtered by a line.
+    """Rows of the cluster table, sorted and filtered.
 
     Attributes
     ----------
-    rows
-        The session's table and selection.
-    order
-        (M,) rows that are shown.
+    rows : SelectableRows
+        The table and the selection of the window.
+    order : ndarray of int, shape (n_shown,)
+        Rows that are shown.
     """
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
@@ -130,7 +130,7 @@ class ClusterModel(QAbstractTableModel):
         self.forget()
 
     def forget(self) -> None:
-        """Hold nothing of the session any more; what to sort by and to look for stays."""
+        """Release all data of the state; order and filter are kept."""
         self.beginResetModel()
         self.rows = SelectableRows()
         self.order = np.zeros(0, int)
@@ -142,16 +142,16 @@ class ClusterModel(QAbstractTableModel):
         self.endResetModel()
 
     def _hold(self) -> None:
-        """The arrays of the columns as they are: a cell is looked up, never copied."""
+        """Keep the arrays of the columns, without copies."""
         table = self.rows.table
         self._arrays = [table[c].to_numpy() for c in table.columns]
         self._corrected = table["label_corrected"].to_numpy()
 
-    # ---- following the session
+    # ---- changes of the state
     def refresh(self) -> bool:
-        """Take over the session's table; whether rows or columns are others than before.
+        """Update the table; return whether rows or columns have changed.
 
-        Rows that stay, stay where they are.
+        Remaining rows keep their positions.
         """
         n_before, columns = len(self.rows), self.columns
         was = self.rows.take(self.state.table(), self.state.selection)
@@ -175,7 +175,7 @@ class ClusterModel(QAbstractTableModel):
         return True
 
     def arrange(self) -> None:
-        """Sort and filter as it is wished now."""
+        """Sort and filter the rows."""
         self.layoutAboutToBeChanged.emit()
         self.order = self._fresh()
         self.layoutChanged.emit()
@@ -189,10 +189,10 @@ class ClusterModel(QAbstractTableModel):
         return order[rows_of_line(table, self.line)[order]]
 
     def out_of_date(self) -> bool:
-        """Whether rows stand elsewhere than they would if all was put in order now."""
+        """Return whether sorting would move rows."""
         return not np.array_equal(self._fresh(), self.order)
 
-    # ---- as Qt asks
+    # ---- Qt model
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008, N802
         return 0 if parent.isValid() else len(self.order)
 
@@ -229,5 +229,5 @@ class ClusterModel(QAbstractTableModel):
                 return glyph_icon(symbol, palette.colour_of(label, self.classes))
         if role == Qt.ItemDataRole.ToolTipRole:
             value = self._arrays[column][self.order[row]]
-            return f"{name} = {value}" if value == value else f"{name} is not known"
+            return f"{name} = {value}" if value == value else f"{name}: unknown"
         return None
