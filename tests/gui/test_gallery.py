@@ -756,7 +756,7 @@ def test_a_tooltip_says_more(dock, state):
     state.relabel([key], "Pt41")
     dock.update_now()
     words = dock.model.data(dock.model.index(0), Qt.ItemDataRole.ToolTipRole)
-    assert "Pt41" in words and "the model said Pt19" in words and key[0] in words
+    assert "Pt41" in words and "predicted: Pt19" in words and key[0] in words
 
 
 # ---- the life of a dock

@@ -273,7 +273,7 @@ class Plots(QWidget):
         self.note.setText(self._linked.mark(self.state.selection))
 
     def _on_selected(self, rows: Sequence[int], mode: str) -> None:
-        self.state.select(self._linked.picked(rows, mode, self.state.selection))
+        self.state.select(self._linked.selection_after(rows, mode, self.state.selection))
 
     # ---- out
     def save(self) -> None:

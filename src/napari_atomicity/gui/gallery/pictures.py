@@ -38,9 +38,7 @@ class Overlay:
 
 
 OVERLAYS: dict[str, Overlay] = {
-    "raw": Overlay(
-        "raw", False, False, "Each patch with its own grey scale, which shows the shape."
-    ),
+    "raw": Overlay("raw", False, False, "Each patch with its own grey scale, for its shape."),
     "raw, same scale": Overlay(
         "raw",
         False,
@@ -49,9 +47,7 @@ OVERLAYS: dict[str, Overlay] = {
         "more atoms are brighter.",
     ),
     "LCN": Overlay("LCN", False, False, "The patch after local contrast normalisation."),
-    "class map raw": Overlay(
-        "raw", True, False, "Class map of the raw patch: evidence for the predicted class."
-    ),
+    "class map raw": Overlay("raw", True, False, "Class map of the raw patch."),
     "class map LCN": Overlay("LCN", True, False, "Class map of the normalised patch."),
 }
 """Contents of tiles by name."""

@@ -31,9 +31,9 @@ class RubberBandSelection(QObject):
         self._start: QPoint | None = None
         self._end: QPoint | None = None
         self.before = np.zeros(0, bool)
-        """What was selected when the drag began, by position."""
+        """Selection at the start of the drag, by position."""
         self.preview: np.ndarray | None = None
-        """What the band selects, by position; None without a band."""
+        """Selection by the band, by position; absent without a band."""
         self._timer = QTimer(self)
         self._timer.setInterval(_SCROLL_MS)
         self._timer.timeout.connect(self._scroll)

@@ -1,7 +1,4 @@
-"""A scatter plot for very many points: pick, lasso, hover; drawn by vispy.
-
-It knows rows and colours, neither clusters nor the session.
-"""
+"""A scatter plot of many points, drawn by vispy; it knows rows and colours only."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from .mouse import PAN, ScatterMouse
 from .names import Names
 
 PICK_RADIUS_PX = 10
-"""How near to a point the mouse must be, in logical pixels of the screen."""
+"""Largest distance of the mouse from a point, in logical pixels."""
 
 # Symbols that cover less of their box are drawn larger, so that all weigh the same.
 _SIZE = {"star": 1.5, "triangle_up": 1.2, "triangle_down": 1.2, "diamond": 1.25, "cross": 1.15}
@@ -45,7 +42,7 @@ class Scatter(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.tooltip: Callable[[int], str] | None = None
-        """What the mouse shows of a point, as text or as Qt's rich text."""
+        """Function that returns the tooltip of a row, as text or rich text."""
         self._xy = np.empty((0, 2), np.float32)
         self._rows = np.empty(0, np.int64)  # of the points that are drawn
         self._tree: cKDTree | None = None
@@ -109,7 +106,7 @@ class Scatter(QWidget):
         self._initialised = True
 
     def _renew_canvas(self) -> None:
-        """The same picture on a new canvas."""
+        """Replace the canvas by a new one with the same content."""
         old, rect, moved = self.canvas, self._view.camera.rect, self._user_moved
         old.native.removeEventFilter(self._mouse)
         self.layout().removeWidget(old.native)
@@ -144,7 +141,7 @@ class Scatter(QWidget):
         return self._xy
 
     def set_points(self, xy: np.ndarray) -> None:
-        """New positions, (N, 2); the highlight is gone, and `set_style` must follow."""
+        """Set positions, (N, 2), and clear the highlight; call `set_style` afterwards."""
         self._transition.arrive()
         self._xy = np.ascontiguousarray(xy, np.float32).reshape(-1, 2)
         self._rows = np.flatnonzero(np.isfinite(self._xy).all(axis=1))
@@ -159,16 +156,16 @@ class Scatter(QWidget):
     def set_style(
         self, face: np.ndarray, symbol: Sequence[str] | np.ndarray, emphasised: np.ndarray
     ) -> None:
-        """Looks of all N points; the positions stay.
+        """Set the style of all points; the positions are kept.
 
         Parameters
         ----------
-        face
-            (N, 4) RGBA in 0 to 1.
-        symbol
-            N names of napari symbols.
-        emphasised
-            (N,) bool: those with a strong edge.
+        face : ndarray of shape (n, 4)
+            RGBA from 0 to 1.
+        symbol : sequence of str, length n
+            Names of napari symbols.
+        emphasised : ndarray of bool, shape (n,)
+            Points with a strong edge.
         """
         self._style = face, symbol, emphasised
         rows = self._rows
@@ -183,7 +180,7 @@ class Scatter(QWidget):
         code, shapes = pd.factorize(np.asarray(symbol, object)[rows])
         size = np.array([_SIZE.get(name, 1.0) for name in shapes], np.float32)[code]
         size[strong] *= 1.35  # room for the edge
-        # Written into what vispy sends: its set_data takes the names one by one, and checks them.
+        # Written into vispy's buffer, because its set_data checks the symbols one by one.
         data["a_size"] = marker_size(len(rows)) * size
         data["a_bg_color"] = np.asarray(face, np.float32)[rows]
         data["a_fg_color"] = [0, 0, 0, 0.6]
@@ -196,24 +193,24 @@ class Scatter(QWidget):
         points.visible = True
 
     def _send(self) -> None:
-        """What the points look like now, to the graphics card with the next frame."""
+        """Send the points to the graphics card with the next frame."""
         self._points._vbo.set_data(self._points._data)
         self._points.update()
         self.canvas.update()
 
     def move_to(self, xy: np.ndarray, duration_ms: int = MOVE_MS) -> None:
-        """Let the points wander to other places, (N, 2), finite where they are now.
+        """Animate the points to other positions, (N, 2), finite for all points.
 
-        Looks, highlight and view stay. Frames that can't be drawn in time are left out.
+        Style, highlight and view are kept. Frames that would be late are skipped.
         """
         end = np.where(np.isfinite(self._xy), np.asarray(xy, np.float32), np.nan)
         if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
-            raise ValueError("points can only move where they have a place before and after")
+            raise ValueError("points can only move between finite positions")
         self._transition.start(self._xy, end, duration_ms)
 
     @property
     def moving(self) -> bool:
-        """Whether points are on their way."""
+        """Whether a transition is running."""
         return self._transition.under_way
 
     def _show_places(self, xy: np.ndarray) -> None:
@@ -226,12 +223,14 @@ class Scatter(QWidget):
             self.set_highlight(self._highlighted)
 
     def set_background(self, xy: np.ndarray, face: np.ndarray) -> None:
-        """A faint cloud behind the points.
+        """Set a faint cloud behind the points.
 
         Parameters
         ----------
-        xy, face
-            (M, 2) positions and (M, 4) RGBA.
+        xy : ndarray of shape (m, 2)
+            Positions.
+        face : ndarray of shape (m, 4)
+            RGBA.
         """
         self._background_style = xy, face
         keep = np.isfinite(xy).all(axis=1)
@@ -248,12 +247,14 @@ class Scatter(QWidget):
         self.canvas.update()
 
     def set_names(self, names: Sequence[str], at: np.ndarray) -> None:
-        """Words over the points.
+        """Set the texts over the points.
 
         Parameters
         ----------
-        names, at
-            K words and where to write them, (K, 2).
+        names : sequence of str, length k
+            The texts.
+        at : ndarray of shape (k, 2)
+            Their positions.
         """
         self._name_positions = list(names), np.reshape(np.asarray(at, float), (-1, 2))
         self._names.show(*self._name_positions)
@@ -262,22 +263,22 @@ class Scatter(QWidget):
 
     @property
     def names(self) -> tuple[list[str], np.ndarray]:
-        """The words over the points and where they are, (K, 2)."""
+        """Texts over the points, and their positions, (K, 2)."""
         return self._name_positions
 
     @property
     def highlighted(self) -> np.ndarray:
-        """Rows that are ringed, sorted; those that are not drawn are left out."""
+        """Rows with a ring, sorted, without rows that are not drawn."""
         return self._highlighted
 
     def set_highlight(self, rows: np.ndarray) -> None:
-        """Ring these rows and no others; nothing else is drawn anew."""
+        """Draw rings around these rows only."""
         rows = np.unique(np.asarray(rows, np.int64))
         rows = rows[np.isfinite(self._xy[rows]).all(axis=1)]
         self._highlighted = rows
         self._rings.visible = len(rows) > 0
         if len(rows):
-            # Many rings must leave something of the points to be seen.
+            # Many rings are thinner, so that the points stay visible.
             width = float(np.clip(2.4 - 0.5 * np.log10(len(rows)), 0.8, 2.0))
             self._rings.antialias = smoothing(len(rows))
             self._rings.set_data(
@@ -293,7 +294,7 @@ class Scatter(QWidget):
     # ---- view
     @property
     def tool(self) -> str:
-        """What a plain drag does: `PAN`, `LASSO` or `RECTANGLE`."""
+        """Action of a plain drag: `PAN`, `LASSO` or `RECTANGLE`."""
         return self._mouse.tool
 
     @tool.setter
@@ -305,12 +306,12 @@ class Scatter(QWidget):
 
     @property
     def user_moved(self) -> bool:
-        """Whether somebody has panned or zoomed since the last `fit`."""
+        """Whether the user has panned or zoomed since the last `fit`."""
         return self._user_moved
 
     @property
     def view(self) -> tuple[float, float, float, float]:
-        """Left, bottom, width and height of what is shown."""
+        """Left, bottom, width and height of the visible region."""
         rect = self._view.camera.rect
         return rect.left, rect.bottom, rect.width, rect.height
 
@@ -327,19 +328,19 @@ class Scatter(QWidget):
         self._user_moved = False
 
     def to_canvas(self, xy: np.ndarray) -> np.ndarray:
-        """Positions (N, 2) → logical pixels (N, 2) of the canvas, origin in its top left corner."""
+        """Convert positions (N, 2) to logical pixels (N, 2) from the top left of the canvas."""
         xy = np.atleast_2d(np.asarray(xy, float))
         mapped = self._view.scene.transform.map(np.column_stack([xy, np.zeros(len(xy))]))
         return mapped[:, :2] / mapped[:, 3:4]
 
     def to_data(self, px: np.ndarray) -> np.ndarray:
-        """The inverse of `to_canvas`."""
+        """Convert logical pixels to positions, the inverse of `to_canvas`."""
         px = np.atleast_2d(np.asarray(px, float))
         mapped = self._view.scene.transform.imap(np.column_stack([px, np.zeros(len(px))]))
         return mapped[:, :2] / mapped[:, 3:4]
 
     def row_at(self, px: Sequence[float]) -> int:
-        """The row nearest to a place on the canvas within `PICK_RADIUS_PX`, or -1."""
+        """Return the row nearest to a canvas position within `PICK_RADIUS_PX`, or -1."""
         if not len(self._rows):
             return -1
         if self._tree is None:
@@ -385,7 +386,7 @@ class Scatter(QWidget):
 
     def _after_frame(self, event: object) -> None:
         if self._frame_limiter.wants_time:
-            gloo.gl.glFinish()  # the graphics card may still be at it
+            gloo.gl.glFinish()  # wait for the graphics card
             self._frame_limiter.note(1000 * (time.perf_counter() - self._frame_start_s))
 
     def _draw_some(self, rows: np.ndarray | None) -> None:

@@ -388,7 +388,7 @@ class Dispersion(QWidget):
     def _on_selected(self, rows: Sequence[int], mode: str) -> None:
         if self._linked.holds:
             atoms = self.state.atoms
-            atoms.select(self._linked.picked(rows, mode, atoms.selection))
+            atoms.select(self._linked.selection_after(rows, mode, atoms.selection))
 
     # ---- out
     def shown_rows(self) -> pd.DataFrame:
