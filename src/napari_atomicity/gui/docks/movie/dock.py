@@ -87,13 +87,13 @@ class Movie(Dock):
         self._task = f"movie {id(self)}"
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.button = self.add_button(
+        self.button = self.add(
             main_button("Track", self),
             "Estimate the stage drift and link clusters of successive frames; then show their "
             "smoothed atomicity against time, and events.",
-            self.track,
-            enabled_when=self._is_stack,
         )
+        self.button.clicked.connect(self.track)
+        self.enable_when(self.button, self._is_stack)
         self.task_bar = self.add_task_bar()
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
