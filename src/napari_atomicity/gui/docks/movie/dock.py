@@ -37,6 +37,7 @@ from ...controls.forms import _Combo, main_button
 from ...controls.line_table import Lines, table_of
 from ...controls.settings import remember
 from ...panels.dock import Dock
+from ...panels.forms import busy
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .averaging import NO_IMAGE, FrameAveraging
 from .curves import MAX_CURVES, counts_over_time, curves_of
@@ -93,7 +94,6 @@ class Movie(Dock):
             "smoothed atomicity against time, and events.",
         )
         self.button.clicked.connect(self.track)
-        self.enable_when(self.button, self._is_stack)
         self.task_bar = self.add_task_bar()
         self.message = self._add_label("Message")
         self.body = self.add(self._new_body())
@@ -103,7 +103,6 @@ class Movie(Dock):
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
         averaging = FrameAveraging(self.binding)
         self.n_averaged, self.average_button = averaging.n_averaged, averaging.average_button
-        self.enable_when(self.average_button, lambda: True)
         self.averaging_part = self.add(CollapsibleSection("Average frames", averaging))
         follow_soon(self, self.state.selection_changed, slot=self._on_selection)
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
@@ -227,6 +226,12 @@ class Movie(Dock):
         if analysis is None:
             return NOT_ANALYSED
         return "" if is_tracked(analysis) else NOT_TRACKED
+
+    def update_enabled(self, *_: object) -> None:
+        """Enable the buttons while no task runs."""
+        idle = not busy(self.state)
+        self.button.setEnabled(idle and self._is_stack())
+        self.average_button.setEnabled(idle)
 
     def _is_stack(self) -> bool:
         analysis = self.state.analysis(self.state.current or "")
