@@ -339,7 +339,7 @@ def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, 
     [
         (-0.2, -0.01, "No: the model is further"),
         (0.01, 0.2, "Yes, and more"),
-        (-0.1, 0.1, "Yes, as far as can be told"),
+        (-0.1, 0.1, "Yes, within the uncertainty"),
     ],
 )
 def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins):
